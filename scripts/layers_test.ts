@@ -1,0 +1,61 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { checkFile, withoutComments } from "./layers.ts";
+
+const messages = (file: string, text: string) => checkFile(file, text).map((v) => v.message);
+
+function assertViolation(file: string, text: string, part: string) {
+  const found = messages(file, text);
+  assertEquals(found.length, 1, `${file}: ${text}`);
+  assertStringIncludes(found[0], part);
+}
+
+Deno.test("checkFile() refuses an import to the right", () => {
+  assertViolation(
+    "src/machine/mmu/walk.ts",
+    `import { Exit } from "../../hvm/exit.ts";`,
+    "src/abi",
+  );
+  assertViolation(
+    "src/machine/run.ts",
+    `import type {\n  Exit,\n} from "../hvm/exit.ts";`,
+    "src/hvm",
+  );
+  assertViolation("src/abi/x86/msr.ts", `export * from "../../machine/x.ts";`, "nothing");
+  assertViolation("src/xen/domain.ts", `await import("../builder/elf.ts");`, "src/builder");
+  assertViolation("src/devices/uart.ts", `import { ioreq } from "../xen/ioreq.ts";`, "src/xen");
+  assertViolation("src/devices/uart.ts", `import fs from "node:fs";`, "no package");
+  assertViolation("src/afterburn/pad.ts", `import "../machine/run.ts";`, "src/machine/isa");
+  assertViolation("src/debug/step.ts", `import { Hypervisor } from "xvm";`, "mod.ts");
+  assertViolation("src/builder/hvm.ts", `import "../devices/a.ts"; import "../xen/b.ts";`, "board");
+  assertViolation("src/elsewhere/a.ts", `import "../abi/a.ts";`, "no layer");
+});
+
+Deno.test("checkFile() lets imports to the left pass", () => {
+  assertEquals(messages("src/xen/domain.ts", `import { ops } from "../hvm/ops.ts";`), []);
+  assertEquals(messages("src/afterburn/pad.ts", `import "../machine/isa/decode.ts";`), []);
+  assertEquals(messages("src/builder/board.ts", `import "../devices/a.ts";import "../xen/b";`), []);
+  assertEquals(messages("repl/main.ts", `import { Hypervisor } from "xvm";`), []);
+  assertEquals(messages("src/abi/a.ts", `// import "../machine/x.ts"`), []);
+  assertEquals(messages("src/abi/a_test.ts", `import "../machine/x.ts";`), []);
+});
+
+Deno.test("checkFile() refuses a vendor's name in generic code", () => {
+  assertViolation("src/xen/exits.ts", `const x = exit.vmcsField;`, "vmcs");
+  assertViolation("src/builder/hvm.ts", `if (cpu === "svm") {}`, "svm");
+  assertEquals(messages("src/xen/exits.ts", `/* VMX reports this as reason 28 */ run();`), []);
+  assertEquals(messages("src/hvm/vmx.ts", `const vmcs = 1;`), []);
+});
+
+Deno.test("checkFile() refuses the host's clock and randomness", () => {
+  assertViolation("src/machine/run.ts", `const t = performance.now();`, "guest time");
+  assertViolation("src/devices/rtc.ts", `const t = Date.now();`, "guest time");
+  assertViolation("src/xen/time.ts", `setTimeout(f, 1);`, "setTimeout");
+  assertEquals(messages("src/xen/world.ts", `Date.now()`), []);
+  assertEquals(messages("repl/editor.ts", `Date.now()`), []);
+});
+
+Deno.test("withoutComments() knows strings, templates and regular expressions", () => {
+  assertEquals(withoutComments(`a("//x"); // y`), `a("//x");     `);
+  assertEquals(withoutComments("a(`/* x */`)/* y\n*/b"), "a(`/* x */`)    \n  b");
+  assertEquals(withoutComments(`x = /["/]/; // y`), `x = /["/]/;     `);
+});
