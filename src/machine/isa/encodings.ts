@@ -1,0 +1,277 @@
+/**
+ * The one table of instruction encodings: decoder, assembler, disassembler, semantics and
+ * intercepts all read it. Sources: Intel SDM vol. 2 (opcode maps in appendix A), AMD APM vol. 3.
+ *
+ * A row is `NAME  OPCODE  OPERANDS  ATTRIBUTES`, columns two or more blanks apart, `-` for none.
+ *
+ * NAME: the semantics key. The printed mnemonic is the part before a dot, or attribute `as:`.
+ * `{cc}` makes 16 rows, one for each condition.
+ * OPCODE: `np` (no 66, F2, F3), `nf` (no F2, F3) or the mandatory prefix, `rexw`, the opcode bytes,
+ * then `/digit` (ModRM.reg) or a last byte that is ModRM as a whole; `+r`, `+cc` added to the byte.
+ * OPERANDS: see operands.ts.
+ * ATTRIBUTES: see {@linkcode Attributes}.
+ * @module
+ */
+import { conditions } from "../../abi/x86/registers.ts";
+import { integerRows } from "./encodings_integer.ts";
+import { simdRows } from "./encodings_simd.ts";
+import { systemRows } from "./encodings_system.ts";
+import { x87Rows } from "./encodings_x87.ts";
+import { type OperandSpec, operandSpec } from "./operands.ts";
+
+/** Kinds of VM exit an instruction may cause by itself. */
+export type InterceptKind =
+  | "cr"
+  | "dr"
+  | "io"
+  | "msr"
+  | "cpuid"
+  | "hlt"
+  | "invlpg"
+  | "rdtsc"
+  | "rdpmc"
+  | "pause"
+  | "mwait"
+  | "monitor"
+  | "descriptor-table"
+  | "wbinvd"
+  | "invd"
+  | "xsetbv"
+  | "rsm"
+  | "vmx"
+  | "svm"
+  | "hypercall"
+  | "task-switch"
+  | "iret"
+  | "pushf"
+  | "popf"
+  | "int"
+  | "icebp"
+  | "rdrand"
+  | "rdseed"
+  | "invpcid"
+  | "xsaves"
+  | "";
+
+/** What else a row says of its instruction. */
+export interface Attributes {
+  /** LOCK is legal when the first operand is memory. */
+  readonly lock: boolean;
+  /** Invalid in 64-bit mode. */
+  readonly i64: boolean;
+  /** Valid in 64-bit mode only. */
+  readonly o64: boolean;
+  /** In 64-bit mode the operand size is 64 unless 66 makes it 16. */
+  readonly d64: boolean;
+  /** In 64-bit mode the operand size is always 64. */
+  readonly f64: boolean;
+  /** #GP unless CPL is 0. */
+  readonly cpl0: boolean;
+  /** Sensitive to IOPL (and, for I/O, to the permission bitmap). */
+  readonly iopl: boolean;
+  /** "rep": repeats under F2 and F3; "repz": they also test ZF. */
+  readonly rep: "" | "rep" | "repz";
+  /** #UD in real and virtual-8086 mode. */
+  readonly pm: boolean;
+  /** ModRM.mod is ignored: rm is always a register (MOV to and from CR, DR). */
+  readonly nomod: boolean;
+  /** ModRM must be memory ("mem"), a register ("reg"), or either (""). */
+  readonly form: "" | "mem" | "reg";
+  readonly exit: InterceptKind;
+  /** Flags read, written, left undefined: letters of `flagBits`. */
+  readonly read: string;
+  readonly written: string;
+  readonly undefined: string;
+  /** CPUID feature, "" for the base set. */
+  readonly feature: string;
+}
+
+/** Mandatory-prefix classes of a row. */
+export type PrefixClass = "any" | "np" | "nf" | "66" | "f3" | "f2";
+
+/** One encoding. */
+export interface Encoding {
+  /** Position in {@linkcode encodings}. */
+  readonly id: number;
+  /** Name of the semantics. */
+  readonly key: string;
+  readonly mnemonic: string;
+  /** Condition 0 to 15 of a conditional instruction, else -1. */
+  readonly cc: number;
+  /** The opcode column, conditions filled in. */
+  readonly opcode: string;
+  readonly operands: readonly OperandSpec[];
+  readonly attributes: Attributes;
+  readonly prefix: PrefixClass;
+  /** REX.W is required. */
+  readonly rexw: boolean;
+  /** Opcode map: 0 one byte, 1 0F, 2 0F 38, 3 0F 3A. */
+  readonly map: 0 | 1 | 2 | 3;
+  /** The opcode byte in its map (lowest of eight with `plusR`). */
+  readonly byte: number;
+  readonly plusR: boolean;
+  readonly hasModrm: boolean;
+  /** ModRM.reg required, or -1. */
+  readonly digit: number;
+  /** ModRM required as a whole, or -1. */
+  readonly modrm: number;
+}
+
+const features = new Set(
+  ("cmov cx8 cx16 mmx sse sse2 sse3 ssse3 sse41 sse42 x87 fxsr xsave xsaveopt xsavec xsaves " +
+    "popcnt movbe rdrand rdseed rdtscp invpcid smap monitor fsgsbase clflush sep syscall vmx svm " +
+    "sse4a prefetchw msr tsc cpuid lahf").split(" "),
+);
+const conditionReads = ["o", "c", "z", "cz", "s", "p", "so", "soz"];
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
+function parseAttributes(text: string, row: string): Attributes & { as: string } {
+  const a: Writable<Attributes> & { as: string } = {
+    lock: false,
+    i64: false,
+    o64: false,
+    d64: false,
+    f64: false,
+    cpl0: false,
+    iopl: false,
+    rep: "",
+    pm: false,
+    nomod: false,
+    form: "",
+    exit: "",
+    read: "",
+    written: "",
+    undefined: "",
+    feature: "",
+    as: "",
+  };
+  for (const word of text === "" || text === "-" ? [] : text.split(" ")) {
+    const value = word.slice(2);
+    if (word.startsWith("w:")) a.written = value;
+    else if (word.startsWith("r:")) a.read = value;
+    else if (word.startsWith("u:")) a.undefined = value;
+    else if (word.startsWith("as:")) a.as = word.slice(3);
+    else if (word.startsWith("exit:")) a.exit = word.slice(5) as InterceptKind;
+    else if (word === "rep" || word === "repz") a.rep = word;
+    else if (word === "mem" || word === "reg") a.form = word;
+    else if (features.has(word)) a.feature = word;
+    else {
+      switch (word) {
+        case "lock":
+        case "i64":
+        case "o64":
+        case "d64":
+        case "f64":
+        case "cpl0":
+        case "iopl":
+        case "pm":
+        case "nomod":
+          a[word] = true;
+          break;
+        default:
+          throw new Error(`encoding table: unknown attribute "${word}" in row "${row}"`);
+      }
+    }
+  }
+  return a;
+}
+
+interface Opcode {
+  prefix: PrefixClass;
+  rexw: boolean;
+  map: 0 | 1 | 2 | 3;
+  byte: number;
+  plusR: boolean;
+  plusCc: boolean;
+  digit: number;
+  modrm: number;
+}
+
+function parseOpcode(text: string, row: string): Opcode {
+  const words = text.split(" ");
+  const bytes: number[] = [];
+  const o: Opcode = {
+    prefix: "any",
+    rexw: false,
+    map: 0,
+    byte: 0,
+    plusR: false,
+    plusCc: false,
+    digit: -1,
+    modrm: -1,
+  };
+  for (const word of words) {
+    if (word === "np" || word === "nf") o.prefix = word;
+    else if (word === "rexw") o.rexw = true;
+    else if (word[0] === "/") o.digit = Number(word[1]);
+    else if (
+      bytes.length === 0 && words.length > 1 && (word === "66" || word === "f2" || word === "f3")
+    ) o.prefix = word;
+    else {
+      const [hex, plus] = word.split("+");
+      if (!/^[0-9a-f]{2}$/.test(hex)) {
+        throw new Error(`encoding table: "${word}" is no opcode byte in row "${row}"`);
+      }
+      bytes.push(parseInt(hex, 16));
+      if (plus === "r") o.plusR = true;
+      if (plus === "cc") o.plusCc = true;
+    }
+  }
+  let at = 0;
+  if (bytes[0] === 0x0f) {
+    const second = bytes[1];
+    o.map = second === 0x38 ? 2 : second === 0x3a ? 3 : 1;
+    at = o.map === 1 ? 1 : 2;
+  }
+  o.byte = bytes[at];
+  if (bytes.length > at + 1) o.modrm = bytes[at + 1];
+  return o;
+}
+
+const modrmKinds = new Set("E G M R S C D P Q N V W U sti".split(" "));
+const memoryKinds = new Set(["M"]), registerKinds = new Set(["R", "N", "U", "sti"]);
+
+function addRow(row: string, out: Encoding[]): void {
+  const [name, opcode, operandText = "-", attributeText = ""] = row.split(/ {2,}/);
+  const o = parseOpcode(opcode, row);
+  const operands = operandText === "-" ? [] : operandText.split(",").map(operandSpec);
+  const { as, ...attributes } = parseAttributes(attributeText, row) as
+    & Writable<Attributes>
+    & { as: string };
+  if (operands.some((x) => memoryKinds.has(x.kind))) attributes.form = "mem";
+  else if (!attributes.nomod && operands.some((x) => registerKinds.has(x.kind))) {
+    attributes.form = "reg";
+  }
+  const { plusCc, ...rest } = o;
+  const hasModrm = o.digit >= 0 || o.modrm >= 0 || operands.some((x) => modrmKinds.has(x.kind));
+  for (let cc = plusCc ? 0 : -1; cc < (plusCc ? 16 : 0); cc++) {
+    const given = cc < 0 ? attributes : { ...attributes };
+    if (cc >= 0 && given.read === "cc") given.read = conditionReads[cc >> 1];
+    out.push({
+      id: out.length,
+      key: cc < 0 ? name : name.replace("{cc}", "cc"),
+      mnemonic: cc < 0 ? as || name.split(".")[0] : name.replace("{cc}", conditions[cc]),
+      cc,
+      opcode: cc < 0 ? opcode : opcode.replace(/..\+cc/, (o.byte + cc).toString(16)),
+      operands,
+      attributes: given,
+      ...rest,
+      byte: cc < 0 ? o.byte : o.byte + cc,
+      hasModrm,
+    });
+  }
+}
+
+function load(texts: string[]): Encoding[] {
+  const out: Encoding[] = [];
+  for (const text of texts) {
+    for (const line of text.split("\n")) {
+      if (line !== "" && line[0] !== "#") addRow(line.trimEnd(), out);
+    }
+  }
+  return out;
+}
+
+/** Every encoding, by id. */
+export const encodings: readonly Encoding[] = load([integerRows, systemRows, x87Rows, simdRows]);

@@ -1,0 +1,111 @@
+/**
+ * Rows of the system instructions (SDM vol. 2 and 3; APM vol. 3, chapter 4, for SVM; format in
+ * encodings.ts).
+ * @module
+ */
+
+/** The rows of this group. */
+export const systemRows: string = `
+in  e4  AL,Ib  iopl exit:io
+in  e5  eAX,Ib  iopl exit:io
+in  ec  AL,DX  iopl exit:io
+in  ed  eAX,DX  iopl exit:io
+out  e6  Ib,AL  iopl exit:io
+out  e7  Ib,eAX  iopl exit:io
+out  ee  DX,AL  iopl exit:io
+out  ef  DX,eAX  iopl exit:io
+hlt  f4  -  cpl0 exit:hlt
+cli  fa  -  iopl w:i
+sti  fb  -  iopl w:i
+arpl  63  Ew,Gw  i64 pm w:z
+sldt  0f 00 /0  Rv/Mw  pm exit:descriptor-table
+str  0f 00 /1  Rv/Mw  pm exit:descriptor-table
+lldt  0f 00 /2  Ew  pm cpl0 exit:descriptor-table
+ltr  0f 00 /3  Ew  pm cpl0 exit:descriptor-table
+verr  0f 00 /4  Ew  pm w:z
+verw  0f 00 /5  Ew  pm w:z
+sgdt  0f 01 /0  Ms  f64 exit:descriptor-table
+sidt  0f 01 /1  Ms  f64 exit:descriptor-table
+lgdt  0f 01 /2  Ms  f64 cpl0 exit:descriptor-table
+lidt  0f 01 /3  Ms  f64 cpl0 exit:descriptor-table
+smsw  0f 01 /4  Rv/Mw  exit:cr
+lmsw  0f 01 /6  Ew  cpl0 exit:cr
+invlpg  0f 01 /7  Mb  cpl0 exit:invlpg
+vmcall  np 0f 01 c1  -  vmx exit:hypercall
+vmlaunch  np 0f 01 c2  -  vmx exit:vmx
+vmresume  np 0f 01 c3  -  vmx exit:vmx
+vmxoff  np 0f 01 c4  -  vmx exit:vmx
+monitor  np 0f 01 c8  -  monitor cpl0 exit:monitor
+mwait  np 0f 01 c9  -  monitor cpl0 exit:mwait
+clac  np 0f 01 ca  -  smap cpl0
+stac  np 0f 01 cb  -  smap cpl0
+xgetbv  np 0f 01 d0  -  xsave
+xsetbv  np 0f 01 d1  -  xsave cpl0 exit:xsetbv
+vmfunc  np 0f 01 d4  -  vmx exit:vmx
+vmrun  0f 01 d8  -  svm pm cpl0 exit:svm
+vmmcall  0f 01 d9  -  svm exit:hypercall
+vmload  0f 01 da  -  svm pm cpl0 exit:svm
+vmsave  0f 01 db  -  svm pm cpl0 exit:svm
+stgi  0f 01 dc  -  svm pm cpl0 exit:svm
+clgi  0f 01 dd  -  svm pm cpl0 exit:svm
+skinit  0f 01 de  -  svm pm cpl0 exit:svm
+invlpga  0f 01 df  -  svm pm cpl0 exit:svm
+swapgs  0f 01 f8  -  o64 cpl0
+rdtscp  0f 01 f9  -  rdtscp exit:rdtsc
+lar  0f 02  Gv,Ew  pm w:z
+lsl  0f 03  Gv,Ew  pm w:z
+syscall  0f 05  -  syscall w:oszapcdi
+clts  0f 06  -  cpl0 exit:cr
+sysret  0f 07  -  syscall cpl0 w:oszapcdi
+invd  0f 08  -  cpl0 exit:invd
+wbinvd  0f 09  -  cpl0 exit:wbinvd
+mov.cr  0f 20  Ry,Cy  f64 nomod cpl0 exit:cr u:oszapc
+mov.dr  0f 21  Ry,Dy  f64 nomod cpl0 exit:dr u:oszapc
+mov.cr  0f 22  Cy,Ry  f64 nomod cpl0 exit:cr u:oszapc
+mov.dr  0f 23  Dy,Ry  f64 nomod cpl0 exit:dr u:oszapc
+wrmsr  0f 30  -  msr cpl0 exit:msr
+rdtsc  0f 31  -  tsc exit:rdtsc
+rdmsr  0f 32  -  msr cpl0 exit:msr
+rdpmc  0f 33  -  exit:rdpmc
+sysenter  0f 34  -  sep pm
+sysexit  0f 35  -  sep pm cpl0
+vmread  np 0f 78  Ey,Gy  f64 vmx pm cpl0 exit:vmx w:oszapc
+vmwrite  np 0f 79  Gy,Ey  f64 vmx pm cpl0 exit:vmx w:oszapc
+vmptrld  np 0f c7 /6  Mq  vmx pm cpl0 exit:vmx w:oszapc
+vmclear  66 0f c7 /6  Mq  vmx pm cpl0 exit:vmx w:oszapc
+vmxon  f3 0f c7 /6  Mq  vmx pm cpl0 exit:vmx w:oszapc
+vmptrst  np 0f c7 /7  Mq  vmx pm cpl0 exit:vmx w:oszapc
+invept  66 0f 38 80  Gy,Mx  f64 vmx pm cpl0 exit:vmx w:oszapc
+invvpid  66 0f 38 81  Gy,Mx  f64 vmx pm cpl0 exit:vmx w:oszapc
+invpcid  66 0f 38 82  Gy,Mx  f64 invpcid cpl0 exit:invpcid
+rdrand  nf 0f c7 /6  Rv  rdrand exit:rdrand w:oszapc
+rdseed  nf 0f c7 /7  Rv  rdseed exit:rdseed w:oszapc
+cpuid  0f a2  -  exit:cpuid
+rsm  0f aa  -  exit:rsm w:oszapcdi
+fxsave  np 0f ae /0  MF  fxsr
+fxrstor  np 0f ae /1  MF  fxsr
+fxsave  np rexw 0f ae /0  MF  fxsr as:fxsave64
+fxrstor  np rexw 0f ae /1  MF  fxsr as:fxrstor64
+ldmxcsr  np 0f ae /2  Md  sse
+stmxcsr  np 0f ae /3  Md  sse
+xsave  np 0f ae /4  M  xsave
+xrstor  np 0f ae /5  M  xsave
+xsaveopt  np 0f ae /6  M  xsaveopt
+xsave  np rexw 0f ae /4  M  xsave as:xsave64
+xrstor  np rexw 0f ae /5  M  xsave as:xrstor64
+xsaveopt  np rexw 0f ae /6  M  xsaveopt as:xsaveopt64
+clflush  np 0f ae /7  Mb  clflush
+lfence  np 0f ae /5  -  reg sse2
+mfence  np 0f ae /6  -  reg sse2
+sfence  np 0f ae /7  -  reg sse
+rdfsbase  f3 0f ae /0  Ry  o64 fsgsbase
+rdgsbase  f3 0f ae /1  Ry  o64 fsgsbase
+wrfsbase  f3 0f ae /2  Ry  o64 fsgsbase
+wrgsbase  f3 0f ae /3  Ry  o64 fsgsbase
+xrstors  np 0f c7 /3  M  xsaves cpl0 exit:xsaves
+xsavec  np 0f c7 /4  M  xsavec
+xsaves  np 0f c7 /5  M  xsaves cpl0 exit:xsaves
+xrstors  np rexw 0f c7 /3  M  xsaves cpl0 exit:xsaves as:xrstors64
+xsavec  np rexw 0f c7 /4  M  xsavec as:xsavec64
+xsaves  np rexw 0f c7 /5  M  xsaves cpl0 exit:xsaves as:xsaves64
+`;
