@@ -1,0 +1,116 @@
+import { gunzipSync, zstdDecompressSync } from "node:zlib";
+import { BuilderError, hex } from "./errors.ts";
+import { decompressLz4Legacy, LZ4_LEGACY_MAGIC } from "./lz4.ts";
+import { decompressXz, isXz } from "./xz.ts";
+
+/** Where a bzImage keeps its compressed kernel. */
+export interface PayloadPlace {
+  readonly compression: "xz" | "lz4" | "gzip" | "zstd" | "none";
+  /** The compressed bytes, without the appended size. */
+  readonly bytes: Uint8Array;
+  /** Bytes when decompressed: the u32 that Linux's build appends, or gzip's own ISIZE. */
+  readonly size: number;
+}
+
+/** More than this is no kernel, and not worth allocating for a corrupt length. */
+const SIZE_MAX = 512 << 20;
+
+/**
+ * Finds the compressed vmlinux of a bzImage by `payload_offset` and `payload_length`.
+ *
+ * Source: Linux Documentation/arch/x86/boot.rst, fields at 0x248 and 0x24C (protocol 2.08).
+ *
+ * @throws {BuilderError} When the file is no bzImage of protocol 2.08 or above, or cut off.
+ */
+export function findPayload(image: Uint8Array, file: string): PayloadPlace {
+  const fail = (field: string, given: string, expected: string) =>
+    new BuilderError({ file, field, given, expected });
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  if (image.length < 0x260 || view.getUint32(0x202, true) !== 0x53726448) {
+    throw fail("setup header magic", "missing", `"HdrS" at 0x202 (a bzImage)`);
+  }
+  const protocol = view.getUint16(0x206, true);
+  if (protocol < 0x208) throw fail("boot protocol", hex(protocol), "0x208 or above");
+  const offset = ((image[0x1f1] || 4) + 1) * 512 + view.getUint32(0x248, true);
+  const length = view.getUint32(0x24c, true);
+  if (length < 8 || offset + length > image.length) {
+    throw fail(
+      "payload",
+      `${length} bytes at ${hex(offset)}`,
+      `inside the file's ${image.length} bytes`,
+    );
+  }
+  const whole = image.subarray(offset, offset + length);
+  const compression = compressionOf(whole);
+  if (compression === undefined) {
+    throw fail(
+      "payload magic",
+      Array.from(whole.subarray(0, 6), (b) => b.toString(16).padStart(2, "0")).join(" "),
+      "XZ, LZ4, gzip, zstd or ELF",
+    );
+  }
+  if (compression === "none") return { compression, bytes: whole, size: length };
+  // gzip ends in its own size, the others in one appended by the build.
+  const size = new DataView(whole.buffer, whole.byteOffset + length - 4, 4).getUint32(0, true);
+  if (size === 0 || size > SIZE_MAX) {
+    throw fail("payload's decompressed size", hex(size), `1 to ${hex(SIZE_MAX)}`);
+  }
+  const bytes = compression === "gzip" ? whole : whole.subarray(0, length - 4);
+  return { compression, bytes, size };
+}
+
+/** The compression a kernel image, payload or ramdisk begins with, if it is one known here. */
+export function compressionOf(bytes: Uint8Array): PayloadPlace["compression"] | undefined {
+  if (bytes.length < 6) return undefined;
+  const magic = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
+  if (isXz(bytes)) return "xz";
+  if (magic === LZ4_LEGACY_MAGIC) return "lz4";
+  if ((magic & 0xffff) === 0x8b1f) return "gzip";
+  if (magic === 0xfd2fb528) return "zstd";
+  if (magic === 0x464c457f) return "none";
+}
+
+/**
+ * Extracts the kernel ELF (`vmlinux`, stripped) that a bzImage carries.
+ *
+ * @throws {BuilderError} When there is none, or it is corrupt.
+ */
+export async function extractPayload(image: Uint8Array, file: string): Promise<Uint8Array> {
+  const { compression, bytes, size } = findPayload(image, file);
+  const elf = await decompress(compression, bytes, size, file);
+  if (compressionOf(elf) !== "none") {
+    throw new BuilderError({
+      file,
+      field: "decompressed payload",
+      given: "no ELF file",
+      expected: "an ELF file (a vmlinux)",
+    });
+  }
+  return elf;
+}
+
+async function decompress(
+  compression: PayloadPlace["compression"],
+  bytes: Uint8Array,
+  size: number,
+  file: string,
+): Promise<Uint8Array> {
+  if (compression === "xz") return await decompressXz(bytes, size, file);
+  if (compression === "lz4") return decompressLz4Legacy(bytes, size, file);
+  if (compression === "none") return bytes.slice();
+  const options = { maxOutputLength: size };
+  try {
+    const out = compression === "gzip"
+      ? gunzipSync(bytes, options)
+      : zstdDecompressSync(bytes, options);
+    if (out.length === size) return new Uint8Array(out);
+    throw new Error(`${out.length} bytes where ${size} are due`);
+  } catch (error) {
+    throw new BuilderError({
+      file,
+      field: `${compression} payload`,
+      given: `corrupt (${(error as Error).message})`,
+      expected: `valid ${compression} data`,
+    });
+  }
+}
