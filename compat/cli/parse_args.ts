@@ -29,7 +29,6 @@ export type Args<B extends string, S extends string, C extends string> =
   & { [K in C]: K extends S ? string[] : unknown[] }
   & {
     _: (string | number)[];
-    "--": string[];
     // deno-lint-ignore no-explicit-any
     [name: string]: any;
   };
