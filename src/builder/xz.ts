@@ -39,7 +39,7 @@ export async function decompressXz(
   file: string,
 ): Promise<Uint8Array> {
   const block = parseBlock(source, file);
-  const { default: xz } = await import("npm:xz-decompress@0.2.3");
+  const { default: xz } = await import("xz-decompress");
   const framed = frame(block);
   const out = new Uint8Array(size);
   let filled = 0;
