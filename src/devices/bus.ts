@@ -1,0 +1,154 @@
+// The ports and memory ranges of one guest: which device answers, and how wide accesses split.
+
+import { type Device, hex, load, save, type Size, table } from "./device.ts";
+import { decodePlain, encodePlain, RecordError } from "./record.ts";
+
+/**
+ * The devices of one guest.
+ *
+ * An access goes whole to the device that owns its first port if that device takes its width, and
+ * byte by byte otherwise. Where nobody answers, reads give all ones and writes vanish, as on a
+ * real PC's bus.
+ */
+export class Bus {
+  readonly devices: Device[] = [];
+  /** Owner of each port; filled by `attach`, wiring and not state. */
+  readonly owners: (Device | undefined)[] = new Array(0x10000);
+
+  /**
+   * Adds a device.
+   * @throws {RangeError} when its name, a port or an address is already taken.
+   */
+  attach<D extends Device>(device: D): D {
+    if (this.devices.some((other) => other.name === device.name)) {
+      throw new RangeError(`a device named ${device.name} is already attached`);
+    }
+    for (const [first, last] of device.ports) {
+      for (let port = first; port <= last; port++) {
+        const owner = this.owners[port];
+        if (owner) {
+          throw new RangeError(
+            `port 0x${hex(port)} of ${device.name} is already taken by ${owner.name}`,
+          );
+        }
+      }
+    }
+    for (const { base, size } of device.mmio) {
+      const other = this.owner(base) ?? this.owner(base + size - 1);
+      if (other) {
+        throw new RangeError(
+          `address 0x${hex(base)} of ${device.name} is already taken by ${other.name}`,
+        );
+      }
+    }
+    for (const [first, last] of device.ports) {
+      for (let port = first; port <= last; port++) this.owners[port] = device;
+    }
+    this.devices.push(device);
+    return device;
+  }
+
+  /** The device of that name. @throws {RangeError} naming those there are. */
+  get(name: string): Device {
+    const found = this.devices.find((device) => device.name === name);
+    if (found) return found;
+    const names = this.devices.map((device) => device.name).join(", ");
+    throw new RangeError(`no device is named ${name}; there are ${names}`);
+  }
+
+  /** The device whose memory range holds `address`, if any. */
+  owner(address: number): Device | undefined {
+    return this.devices.find((device) =>
+      device.mmio.some(({ base, size }) => address >= base && address < base + size)
+    );
+  }
+
+  read(port: number, size: Size): number {
+    const device = this.owners[port];
+    if (device && size <= device.width) return device.read(port, size);
+    let value = 0;
+    for (let i = size - 1; i >= 0; i--) {
+      value = value * 256 + (this.owners[port + i]?.read(port + i, 1) ?? 0xff);
+    }
+    return value;
+  }
+
+  write(port: number, size: Size, value: number): void {
+    const device = this.owners[port];
+    if (device && size <= device.width) return device.write(port, size, value >>> 0);
+    for (let i = 0; i < size; i++) {
+      this.owners[port + i]?.write(port + i, 1, value >>> (8 * i) & 0xff);
+    }
+  }
+
+  mmioRead(address: number, size: Size): number {
+    const device = this.owner(address);
+    if (device?.mmioRead && size <= device.width) return device.mmioRead(address, size);
+    let value = 0;
+    for (let i = size - 1; i >= 0; i--) {
+      value = value * 256 + (device?.mmioRead?.(address + i, 1) ?? 0xff);
+    }
+    return value;
+  }
+
+  mmioWrite(address: number, size: Size, value: number): void {
+    const device = this.owner(address);
+    if (!device?.mmioWrite) return;
+    if (size <= device.width) return device.mmioWrite(address, size, value >>> 0);
+    for (let i = 0; i < size; i++) device.mmioWrite(address + i, 1, value >>> (8 * i) & 0xff);
+  }
+
+  /** Guest ns of the earliest deadline; Infinity if no device waits for anything. */
+  deadline(): number {
+    let earliest = Infinity;
+    for (const device of this.devices) earliest = Math.min(earliest, device.deadline());
+    return earliest;
+  }
+
+  /** Brings every device up to `now` (guest ns), the one with the earliest deadline first. */
+  run(now: number): void {
+    const due = this.devices.filter((device) => device.deadline() <= now);
+    due.sort((a, b) => a.deadline() - b.deadline());
+    for (const device of due) device.run(now);
+  }
+
+  reset(): void {
+    for (const device of this.devices) device.reset();
+  }
+
+  /** All devices' blocks as one. */
+  save(): Uint8Array {
+    const blocks: Record<string, Uint8Array> = {};
+    for (const device of this.devices) blocks[device.name] = save(device);
+    return encodePlain(blocks);
+  }
+
+  /** @throws {RecordError} when a device's block is missing, unknown or refused by the device. */
+  load(bytes: Uint8Array): void {
+    const blocks = decodePlain(bytes, "the saved devices") as Record<string, Uint8Array>;
+    for (const name of Object.keys(blocks)) this.get(name);
+    for (const device of this.devices) {
+      if (!(blocks[device.name] instanceof Uint8Array)) {
+        throw new RecordError(`the saved devices have no block for ${device.name}`);
+      }
+      load(device, blocks[device.name]);
+    }
+  }
+
+  /** Devices with their ports and addresses. */
+  show(): string {
+    const rows: (string | number)[][] = [["device", "version", "ports", "memory"]];
+    for (const device of this.devices) {
+      const ports = device.ports.map(([first, last]) =>
+        first === last ? hex(first) : `${hex(first)}-${hex(last)}`
+      );
+      const memory = device.mmio.map(({ base, size }) => `${hex(base)}-${hex(base + size - 1)}`);
+      rows.push([device.name, device.version, ports.join(" "), memory.join(" ")]);
+    }
+    return table(rows);
+  }
+
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.show();
+  }
+}

@@ -1,0 +1,132 @@
+// The only thing a device knows: ports, memory ranges, an interrupt line, guest time, its state.
+
+import { loadRecord, saveRecord, type Stateful } from "./record.ts";
+
+export {
+  decodePlain,
+  encodePlain,
+  loadRecord,
+  type Plain,
+  RecordError,
+  saveRecord,
+} from "./record.ts";
+
+/** Width of an access in bytes. */
+export type Size = 1 | 2 | 4;
+
+/** Ports `first` to `last`, both included (16 bits each). */
+export type PortRange = readonly [first: number, last: number];
+
+/** A range of guest-physical addresses in bytes. */
+export interface MmioRange {
+  readonly base: number;
+  readonly size: number;
+}
+
+/** The world as one device sees it. The board provides it; none of it is state. */
+export interface DeviceContext {
+  /** Guest time in nanoseconds, a safe integer that never runs backwards. */
+  now(): number;
+  /** Drives interrupt line `line` (an ISA IRQ, 0 to 15): `true` is asserted. */
+  irq(line: number, level: boolean): void;
+  /** The value of `deadline()` may have changed. */
+  reschedule(): void;
+}
+
+/**
+ * A device of a guest's PC.
+ *
+ * A device is its `state` and a way to answer accesses: everything that changes is in that one
+ * plain record, deadlines in guest nanoseconds included. Saving a device is saving the record.
+ */
+export interface Device<S extends object = object> extends Stateful {
+  readonly name: string;
+  readonly version: number;
+  readonly ports: readonly PortRange[];
+  readonly mmio: readonly MmioRange[];
+  /** Widest access the device takes; a wider one is split into bytes (see `Bus`). */
+  readonly width: Size;
+  state: S;
+  /** Reads `size` bytes at `port`; the result is unsigned. */
+  read(port: number, size: Size): number;
+  /** Writes the low `size` bytes of `value` at `port`. */
+  write(port: number, size: Size, value: number): void;
+  mmioRead?(address: number, size: Size): number;
+  mmioWrite?(address: number, size: Size, value: number): void;
+  /** Guest ns of the next moment at which `run` has something to do; Infinity if none. */
+  deadline(): number;
+  /** Brings the device up to `now` (guest ns); harmless when early, late or repeated. */
+  run(now: number): void;
+  /** To the state after power-on, the construction options kept. */
+  reset(): void;
+  /** The state in words, for the prompt. */
+  show(): string;
+}
+
+/** What most devices share: no memory, no deadline, prints itself. */
+export abstract class DeviceModel<S extends object> implements Device<S> {
+  abstract readonly name: string;
+  abstract readonly version: number;
+  readonly ports: readonly PortRange[] = [];
+  readonly mmio: readonly MmioRange[] = [];
+  readonly width: Size = 1;
+  state: S;
+
+  constructor(state: S) {
+    this.state = state;
+  }
+  abstract read(port: number, size: Size): number;
+  abstract write(port: number, size: Size, value: number): void;
+  abstract reset(): void;
+  abstract show(): string;
+  deadline(): number {
+    return Infinity;
+  }
+  run(_now: number): void {}
+
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.show();
+  }
+}
+
+/** The device's state as one block of bytes; equal states give equal bytes. */
+export function save(device: Stateful): Uint8Array {
+  return saveRecord(device);
+}
+
+/**
+ * Puts a block made by {@linkcode save} in place of the device's state.
+ *
+ * @throws {RecordError} for another device's block, another version, or a truncated block.
+ */
+export function load(device: Stateful, block: Uint8Array): void {
+  loadRecord(device, block);
+}
+
+/** `floor(ns * frequency / 1e9)` without loss: `frequency` below 9 MHz, `ns` a safe integer. */
+export function ticksAt(ns: number, frequency: number): number {
+  const seconds = Math.floor(ns / 1e9);
+  return seconds * frequency + Math.floor((ns - seconds * 1e9) * frequency / 1e9);
+}
+
+/** The first guest ns at which {@linkcode ticksAt} is at least `ticks`. */
+export function timeOfTick(ticks: number, frequency: number): number {
+  const seconds = Math.floor(ticks / frequency);
+  return seconds * 1e9 + Math.ceil((ticks - seconds * frequency) * 1e9 / frequency);
+}
+
+/** `value` as hexadecimal digits, at least `digits` of them, without a prefix. */
+export function hex(value: number, digits = 2): string {
+  return value.toString(16).padStart(digits, "0");
+}
+
+/** Rows under a heading, columns padded: how devices show tables. */
+export function table(rows: readonly (readonly (string | number)[])[]): string {
+  const cells = rows.map((row) => row.map(String));
+  const widths: number[] = [];
+  for (const row of cells) {
+    row.forEach((cell, i) => widths[i] = Math.max(widths[i] ?? 0, cell.length));
+  }
+  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd();
+  return cells.map(line).join("\n");
+}
