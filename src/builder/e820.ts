@@ -1,0 +1,59 @@
+import { E820_ENTRY, E820_ENTRY_SIZE, E820_TYPE, PC } from "../abi/boot/e820.ts";
+import { BuilderError, sizeText } from "./errors.ts";
+import { Struct } from "./struct.ts";
+
+/** A range of guest-physical addresses (bytes) and what it is. */
+export interface E820Range {
+  readonly base: number;
+  readonly length: number;
+  readonly type: keyof typeof E820_TYPE;
+}
+
+/** Less memory than this has no high memory to load anything into. */
+export const MEMORY_MIN = 2 << 20;
+
+/** RAM below and above 4 GB for a memory size in bytes. */
+export function splitMemory(size: number): { low: number; high: number } {
+  const low = Math.min(size, PC.lowRamEnd);
+  return { low, high: size - low };
+}
+
+/**
+ * The memory map of a PC with `size` bytes of RAM: conventional memory to the extended BIOS data
+ * area, the hole for video, firmware tables to 1 MB, RAM from there, and the APICs' and ROM's
+ * place below 4 GB. RAM beyond 3 GB lies above 4 GB.
+ *
+ * @throws {BuilderError} For less than 2 MB, or a size that is no multiple of 4 KB.
+ */
+export function e820(size: number): E820Range[] {
+  if (!Number.isSafeInteger(size) || size < MEMORY_MIN || size % 4096 !== 0) {
+    throw new BuilderError({
+      file: "memory",
+      field: "size",
+      given: `${size} bytes`,
+      expected: `a multiple of 4 KB, at least ${sizeText(MEMORY_MIN)}`,
+    });
+  }
+  const { low, high } = splitMemory(size);
+  const map: E820Range[] = [
+    { base: 0, length: PC.ebda, type: "ram" },
+    { base: PC.ebda, length: PC.conventionalEnd - PC.ebda, type: "reserved" },
+    { base: PC.bios, length: PC.highMemory - PC.bios, type: "reserved" },
+    { base: PC.highMemory, length: low - PC.highMemory, type: "ram" },
+    { base: PC.ioApic, length: 0x1000, type: "reserved" },
+    { base: PC.localApic, length: 0x1000, type: "reserved" },
+    { base: PC.romAlias, length: 0x10000, type: "reserved" },
+  ];
+  if (high > 0) map.push({ base: PC.fourGigabytes, length: high, type: "ram" });
+  return map;
+}
+
+/** The map as the BIOS call returns it: 20 bytes an entry. */
+export function encodeE820(map: readonly E820Range[]): Uint8Array {
+  const bytes = new Uint8Array(map.length * E820_ENTRY_SIZE);
+  map.forEach(({ base, length, type }, i) => {
+    new Struct(E820_ENTRY, bytes, i * E820_ENTRY_SIZE)
+      .setAll({ base, length, type: E820_TYPE[type] });
+  });
+  return bytes;
+}
