@@ -1,0 +1,316 @@
+/**
+ * What semantics functions are written in. One `Meaning` stands for one instruction form: operand
+ * widths and places are known, registers and immediates come from the predecoded record.
+ *
+ * Probe, compute, commit: an instruction may fault only before its first change of state. The
+ * builder keeps count and refuses a faulting operation after a commit, unless the semantics says
+ * `mayFaultLate` (REP iterations, PUSHA and the like order their own commits).
+ */
+import { CPU, gpr, PREFIX, REC, V } from "../../state.ts";
+import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
+import { type Expr, i32, i64, load, type Operand } from "../../wasm/expr.ts";
+import type { Func, Local } from "../../wasm/module.ts";
+import { CF, FLAG_KIND, type FlagKind } from "../flags.ts";
+
+/**
+ * Where an operand is: "r" a general register (part), "b" memory at base + displacement, "x" with
+ * an index too (both flat), "M" any memory, "i" an immediate, "1" the constant one, "n" a numbered
+ * register (segment, control, debug, x87, MMX, XMM) whose number or address is in the record,
+ * "j" a branch target, "-" implied.
+ */
+export type OperandForm = "r" | "b" | "x" | "M" | "i" | "1" | "n" | "j" | "-";
+
+/** One form of an instruction: what a handler is generated for. */
+export interface Form {
+  readonly key: string;
+  readonly cc: number;
+  /** Bits of the effective operand size. */
+  readonly operandSize: 16 | 32 | 64;
+  readonly operands: readonly OperandForm[];
+  /** Bits of each operand. */
+  readonly sizes: readonly number[];
+  /** What produced the flags, where predecoding knows it. */
+  readonly producer?: FlagKind;
+}
+
+export function formName(x: Form): string {
+  return `${x.key}.${x.cc}.${x.operandSize}.${x.operands.join("")}.${x.sizes.join("_")}.${
+    x.producer ?? 0
+  }`;
+}
+
+/** What a handler tells the loop (cold handlers return it). */
+export const NEXT = { next: 0, abort: 1, branch: 2, serialize: 3 } as const;
+
+export abstract class Meaning {
+  #committed = false;
+  mayFaultLate = false;
+
+  constructor(
+    readonly f: Func,
+    readonly form: Form,
+    /** The predecoded record. */
+    readonly rec: Expr,
+  ) {}
+
+  /** Bits of operand 0. */
+  get size(): number {
+    return this.form.sizes[0];
+  }
+  /** The type operand `i` travels in. */
+  type(i = 0): "i32" | "i64" {
+    return this.form.sizes[i] === 64 ? "i64" : "i32";
+  }
+  isMemory(i: number): boolean {
+    return "bxM".includes(this.form.operands[i]);
+  }
+  constant(value: number, i = 0): Expr {
+    return this.type(i) === "i64" ? i64(value) : i32(value);
+  }
+
+  /** Leaves the instruction: V.abort says why, nothing was changed. */
+  abstract abort(): void;
+  /** Ends the instruction; execution goes on at `ip` (an EIP/RIP of this mode) in the same mode. */
+  abstract branch(ip: Expr): void;
+  /** Ends a direct branch whose target is operand 0. */
+  abstract branchDirect(): void;
+  /** Ends the instruction; state the loop depends on has changed, RIP is set. */
+  abstract serialize(): void;
+  /** Linear address of memory operand `i`, checked for `bytes` and a read (0) or write (1). */
+  protected abstract linear(i: number, bytes: number, write: number): Local;
+  abstract loadLinear(bits: number, linear: Expr, forWrite?: boolean): Local;
+  abstract storeLinear(bits: number, linear: Expr, value: Expr): void;
+  /** Address type of linear addresses in this context. */
+  abstract readonly address: "i32" | "i64";
+
+  abortIfSet(): void {
+    this.f.if(cell(V.abort), () => this.abort());
+  }
+
+  /** Notes that state changes from here on. */
+  commit(): void {
+    this.#committed = true;
+  }
+  /** Notes that what follows may fault. */
+  probe(what: string): void {
+    if (this.#committed && !this.mayFaultLate) {
+      throw new Error(`${formName(this.form)}: ${what} may fault after state was changed`);
+    }
+  }
+
+  // --- the record ---
+
+  /** A 16-bit field of the record. */
+  field(offset: number): Expr {
+    return load("i32", 16, "u", this.rec, offset);
+  }
+  get prefixes(): Expr {
+    return this.field(REC.prefixes);
+  }
+  get hasRep(): Expr {
+    return this.prefixes.and(PREFIX.rep | PREFIX.repne);
+  }
+  immediate(i: number): Expr {
+    const value = load("i32", 32, "u", this.rec, REC.immediate);
+    if (this.form.sizes[i] < 64) return value;
+    return value.zext().or(load("i64", 32, "u", this.rec, REC.link).shl(32));
+  }
+  /** EIP or RIP of this instruction and of the one behind it, as i64. */
+  get ip(): Expr {
+    return cell64(V.ipBase).add(this.field(REC.offset).zext());
+  }
+  get nextIp(): Expr {
+    return this.ip.add(load("i64", 8, "u", this.rec, REC.length));
+  }
+
+  // --- operands ---
+
+  /** Where a register operand's address stands in the record. */
+  #slot(i: number): number {
+    const earlier = this.form.operands.slice(0, i).filter((o) => o === "r" || o === "n").length;
+    return earlier === 0 ? REC.a : REC.b;
+  }
+  /** Address in memory 0 of register operand `i`, or the number of an "n" operand. */
+  place(i: number): Expr {
+    return this.field(this.#slot(i));
+  }
+
+  #linears: (Local | undefined)[] = [];
+
+  #read(i: number, sign: "s" | "u", forWrite: boolean): Local {
+    const bits = this.form.sizes[i], form = this.form.operands[i];
+    const type = this.type(i);
+    if (form === "r") return this.f.let(load(type, bits, sign, this.place(i)));
+    if (form === "i") {
+      const value = this.immediate(i);
+      return this.f.let(sign === "s" ? value.signed(bits) : value.unsigned(bits));
+    }
+    if (form === "1") return this.f.let(this.constant(1, i));
+    if (!this.isMemory(i)) throw new Error(`${formName(this.form)}: operand ${i} cannot be read`);
+    this.probe("a read");
+    const linear = this.linear(i, bits / 8, forWrite ? 1 : 0);
+    this.#linears[i] = linear;
+    const value = this.loadLinear(bits, linear, forWrite);
+    if (bits >= 32) return value;
+    return this.f.let(sign === "s" ? value.signed(bits) : value.unsigned(bits));
+  }
+
+  /** Operand `i`, sign-extended to its type. */
+  read(i: number): Local {
+    return this.#read(i, "s", false);
+  }
+  /** Operand `i`, zero-extended to its type. */
+  readU(i: number): Local {
+    return this.#read(i, "u", false);
+  }
+  /** Operand `i` for an instruction that writes it too: a later `write(i)` does not fault. */
+  update(i: number): Local {
+    return this.#read(i, "s", true);
+  }
+  updateU(i: number): Local {
+    return this.#read(i, "u", true);
+  }
+
+  /** Writes operand `i`. A 32-bit register write clears the upper half. */
+  write(i: number, value: Expr): void {
+    const bits = this.form.sizes[i];
+    if (this.form.operands[i] === "r") {
+      this.commit();
+      return this.storeRegister(this.place(i), bits, value);
+    }
+    if (!this.isMemory(i)) throw new Error(`${formName(this.form)}: operand ${i} cannot be written`);
+    const known = this.#linears[i];
+    if (!known) this.probe("a write");
+    this.writeBack(i, bits, known ?? this.linear(i, bits / 8, 1), value, known !== undefined);
+    this.commit();
+  }
+
+  /** Stores to memory operand `i`; `probed` if `update` has shown that it cannot fault. */
+  protected writeBack(_i: number, bits: number, linear: Expr, value: Expr, _probed: boolean): void {
+    this.storeLinear(bits, linear, value);
+  }
+
+  storeRegister(place: Expr, bits: number, value: Expr): void {
+    if (bits === 32) this.f.store(64, place, value.zext());
+    else this.f.store(bits, place, value);
+  }
+
+  /** The effective address of memory operand `i`, without its segment, as the operand's type. */
+  abstract offset(i: number): Expr;
+  /** Linear address of memory operand `i` after checks for `bytes`; for operands no `read` knows. */
+  addressOf(i: number, bytes: number, write: boolean): Local {
+    this.probe("an address");
+    return this.linear(i, bytes, write ? 1 : 0);
+  }
+
+  // --- registers by name ---
+
+  /** The low `bits` of general register `n` (0 rax ... 7 rdi), sign-extended. */
+  gpr(n: number, bits: number): Expr {
+    return load(bits === 64 ? "i64" : "i32", bits, "s", i32(0), gpr(n));
+  }
+  gprU(n: number, bits: number): Expr {
+    return load(bits === 64 ? "i64" : "i32", bits, "u", i32(0), gpr(n));
+  }
+  setGpr(n: number, bits: number, value: Expr): void {
+    this.commit();
+    if (bits === 32) this.f.store(64, i32(0), value.zext(), gpr(n));
+    else this.f.store(bits, i32(0), value, gpr(n));
+  }
+
+  // --- the stack ---
+
+  /** Pushes `value` of `bits`; RSP changes only if the store succeeded. */
+  push(bits: number, value: Expr): void {
+    this.probe("a push");
+    this.f.call(`push${bits}`, value);
+    this.abortIfSet();
+    this.commit();
+  }
+  /** The value at the top of the stack plus `skip` bytes, zero-extended. */
+  stackRead(bits: number, skip = 0): Local {
+    this.probe("a pop");
+    const value = this.f.call(`stackLoad${bits}`, i32(skip));
+    this.abortIfSet();
+    return value;
+  }
+  /** Adds `bytes` to the stack pointer, in the width of the stack segment. */
+  dropStack(bytes: Operand): void {
+    this.commit();
+    this.f.call("addToStack", typeof bytes === "number" ? i32(bytes) : bytes);
+  }
+
+  // --- flags ---
+
+  #setFlags(kind: FlagKind, x: Expr, y: Expr): void {
+    this.commit();
+    setCell(this.f, CPU.flagOp, (kind << 8) | this.form.sizes[0]);
+    setCell64(this.f, CPU.flagX, x.sext());
+    setCell64(this.f, CPU.flagY, y.sext());
+  }
+  /** `result` = `a` + something, both sign-extended. */
+  flagsAdd(a: Expr, result: Expr): void {
+    this.#setFlags(FLAG_KIND.add, a, result);
+  }
+  /** Flags of `a` - `b`, both sign-extended. */
+  flagsSub(a: Expr, b: Expr): void {
+    this.#setFlags(FLAG_KIND.sub, a, b);
+  }
+  /** SF, ZF, PF of a sign-extended result; CF, AF, OF given as in EFLAGS (i32). */
+  flagsResult(result: Expr, carryAdjustOverflow: Expr = i32(0)): void {
+    this.commit();
+    setCell(this.f, CPU.flagOp, (FLAG_KIND.result << 8) | this.form.sizes[0]);
+    setCell64(this.f, CPU.flagX, carryAdjustOverflow.zext());
+    setCell64(this.f, CPU.flagY, result.sext());
+  }
+  /** The six arithmetic flags as in EFLAGS. */
+  arithmeticFlags(): Local {
+    return this.f.call("arithmeticFlags");
+  }
+  /** Replaces arithmetic flags in `mask` by those of `value`. */
+  setArithmeticFlags(mask: number, value: Expr): void {
+    this.commit();
+    const flags = this.f.call("arithmeticFlags");
+    const rest = cell(CPU.rflags).and(~0x8d5);
+    this.f.store(32, i32(0), rest.or(flags.and(~mask)).or(value.and(mask)), CPU.rflags);
+    setCell(this.f, CPU.flagOp, 0);
+  }
+  /** CF as 0 or 1. */
+  carry(): Local {
+    return this.f.call("cond1");
+  }
+  /** Condition `cc` (0 to 15) as 0 or not 0. */
+  abstract condition(cc: number): Expr;
+
+  // --- faults ---
+
+  /** Raises an exception and leaves the instruction. */
+  fault(vector: number, errorCode: Operand | undefined, check: number, a?: Expr, b?: Expr): void {
+    this.probe("a fault");
+    noteFault(this.f, vector, errorCode, check, a, b);
+    this.abort();
+  }
+  faultIf(
+    condition: Expr,
+    vector: number,
+    errorCode: Operand | undefined,
+    check: number,
+    a?: Expr,
+    b?: Expr,
+  ): void {
+    this.probe("a fault");
+    this.f.if(condition, () => this.fault(vector, errorCode, check, a, b));
+  }
+  /** Calls a function that may set V.abort; leaves the instruction if it did. */
+  callChecked(name: string, ...args: Operand[]): Local {
+    this.probe(name);
+    const result = this.f.call(name, ...args);
+    this.abortIfSet();
+    return result;
+  }
+}
+
+export { CF };
+
+/** The meaning of an instruction: writes its steps into `m`. */
+export type Semantics = (m: Meaning) => void;

@@ -1,0 +1,245 @@
+/**
+ * Page walks: 2-level with PSE, PAE and 4-level (SDM 3 chapter 4), nested through EPT in VMX
+ * non-root operation (SDM 3 28.3). Written in the builder, run in Wasm.
+ */
+import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB_LIST, V } from "../state.ts";
+import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../system.ts";
+import { check } from "../checks.ts";
+import { type Expr, i32, i64, load } from "../wasm/expr.ts";
+import type { Func, Local, Module } from "../wasm/module.ts";
+
+const P = 1, W = 2, U = 4, A = 0x20, D = 0x40, PS = 0x80;
+const ADDRESS = 0x000f_ffff_ffff_f000n;
+
+const CHECK = {
+  present: check("page.present", "page {a}: entry {b} is not present", "SDM 3 4.7"),
+  reserved: check("page.reserved", "page {a}: entry {b} has a reserved bit set", "SDM 3 4.7"),
+  user: check("page.user", "page {a}: a user access to a supervisor page", "SDM 3 4.6.1"),
+  write: check("page.write", "page {a}: a write to a read-only page", "SDM 3 4.6.1"),
+  fetch: check("page.fetch", "page {a}: an instruction fetch from an execute-disable page", "SDM 3 4.6.1"),
+  smep: check("page.smep", "page {a}: a supervisor fetch from a user page, CR4.SMEP is set", "SDM 3 4.6.1"),
+  smap: check("page.smap", "page {a}: a supervisor access to a user page, CR4.SMAP is set and AC clear", "SDM 3 4.6.1"),
+};
+
+/** Address of the flags of the frame that holds physical address `pa` (an i32). */
+export const frameEntry = (pa: Expr): Expr => pa.shrU(12).mul(FRAME.size);
+
+/** Declares `tableLoad32/64(pa) -> i64` and `tableStore32/64(pa, value)`: paging entries, by hardware. */
+function buildTableAccess(m: Module): void {
+  for (const bits of [32, 64] as const) {
+    m.func(`tableLoad${bits}`, ["i64"], ["i64"], (f, pa) => {
+      f.if(pa.geU(cell64(V.ramSize)), () => f.return(i64(-1)));
+      const entry = f.let(frameEntry(pa.wrap()));
+      const flags = f.let(load("i32", 32, "u", entry, FRAME.flags, MEMORY.frames));
+      f.if(flags.and(FRAME_FLAG.mmio), () => f.return(i64(-1)));
+      f.if(flags.and(FRAME_FLAG.table).eqz(), () => {
+        f.store(32, entry, flags.or(FRAME_FLAG.table), FRAME.flags, MEMORY.frames);
+        f.store(32, cell(V.tables).shl(2), entry, TLB_LIST.tables);
+        setCell(f, V.tables, cell(V.tables).add(1));
+        f.if(flags.and(FRAME_FLAG.inWriteTlb), () => f.call("dropWrites"));
+      });
+      f.result(load("i64", bits, "u", pa.wrap(), 0, MEMORY.ram));
+    });
+    // Accessed and dirty bits set by the walk itself: nothing derived from the entry goes stale.
+    m.func(`tableStore${bits}`, ["i64", "i64"], [], (f, pa, value) => {
+      f.if(pa.geU(cell64(V.ramSize)), () => f.return());
+      const entry = f.let(frameEntry(pa.wrap()));
+      const flags = f.let(load("i32", 32, "u", entry, FRAME.flags, MEMORY.frames));
+      f.if(flags.and(FRAME_FLAG.rom | FRAME_FLAG.mmio), () => f.return());
+      f.store(32, entry, flags.or(FRAME_FLAG.dirty), FRAME.flags, MEMORY.frames);
+      f.store(bits, pa.wrap(), value, 0, MEMORY.ram);
+    });
+  }
+}
+
+/** One record of a probing walk, for the shell: level, table address, entry. */
+export const WALK_STEP = { size: 24, level: 0, address: 8, entry: 16 } as const;
+export const WALK_STEPS = 0x1c00;
+
+function recordStep(f: Func, acc: Local, level: Expr, address: Expr, entry: Expr): void {
+  f.if(acc.and(ACCESS.probe), () => {
+    const to = f.let(cell(V.walkCount).mul(WALK_STEP.size).add(WALK_STEPS));
+    f.if(cell(V.walkCount).ltU(20), () => {
+      f.store(32, to, level, WALK_STEP.level);
+      f.store(64, to, address, WALK_STEP.address);
+      f.store(64, to, entry, WALK_STEP.entry);
+      setCell(f, V.walkCount, cell(V.walkCount).add(1));
+    });
+  });
+}
+
+/** Raises #PF for `linear`; bits of the error code that the walk decides come in `present`. */
+function pageFault(f: Func, linear: Expr, acc: Expr, bits: Expr | number, id: number, entry: Expr) {
+  const fetch = cell64(CPU.cr4).shrU(20).and(1).or(
+    cell64(CPU.efer).shrU(11).and(cell64(CPU.cr4).shrU(5)).and(1),
+  ).wrap();
+  const code = acc.and(W | U).or(acc.and(ACCESS.fetch).when(fetch, 0)).or(
+    typeof bits === "number" ? i32(bits) : bits,
+  );
+  noteFault(f, 14, code, id, linear, entry);
+  setCell64(f, V.faultAddress, linear);
+}
+
+/**
+ * `walk(linear, access) -> physical`: the translation with its accessed and dirty bits set.
+ * On failure V.abort is set.
+ */
+export function buildWalk(m: Module): void {
+  buildTableAccess(m);
+  m.func("walk", ["i64", "i32"], ["i64"], (f, linear, acc) => {
+    f.if(cell(V.paging).eqz(), () => {
+      f.return(f.call("nested", linear, acc, i64(-1)));
+    });
+    const cr4 = f.let(cell64(CPU.cr4).wrap());
+    const efer = f.let(cell64(CPU.efer).wrap());
+    const long = f.let(efer.shrU(10).and(1));
+    const pae = f.let(cr4.shrU(5).and(1));
+    const nxe = f.let(efer.shrU(11).and(pae));
+    const level = f.local("i32"), shift = f.local("i32"), table = f.local("i64");
+    const entry = f.local("i64"), where = f.local("i64"), steps = f.local("i32");
+    const rights = f.let(i32(W | U));
+    const noExecute = f.let(i32(0));
+    f.set(steps, 0);
+    f.set(table, cell64(CPU.cr3).and(ADDRESS));
+    f.set(level, i32(4).when(long, i32(2)));
+    f.set(shift, i32(39).when(long, i32(22).sub(pae)));
+    f.if(pae.and(long.eqz()), () => {
+      f.set(where, linear.shrU(30).and(3).shl(3));
+      f.set(entry, load("i64", 64, "u", where.wrap(), CPU.pdpte0));
+      recordStep(f, acc, i32(3), where, entry);
+      f.if(entry.and(P).eqz(), () => {
+        pageFault(f, linear, acc, 0, CHECK.present, entry);
+        f.return(i64(0));
+      });
+      f.set(table, entry.and(ADDRESS));
+    });
+    const big = f.local("i32");
+    f.block((found) => {
+      f.loop((next) => {
+        f.if(pae, () => {
+          f.set(where, table.add(linear.shrU(shift.zext()).and(0x1ff).shl(3)));
+        }, () => {
+          f.set(where, table.add(linear.shrU(shift.zext()).and(0x3ff).shl(2)));
+        });
+        const machine = f.call("nested", where, acc.and(ACCESS.probe).or(ACCESS.table), linear);
+        f.if(cell(V.abort), () => f.return(i64(0)));
+        f.if(pae, () => f.set(entry, f.call("tableLoad64", machine)), () => {
+          f.set(entry, f.call("tableLoad32", machine));
+        });
+        recordStep(f, acc, level, where, entry);
+        f.if(entry.and(P).eqz(), () => {
+          pageFault(f, linear, acc, 0, CHECK.present, entry);
+          f.return(i64(0));
+        });
+        // A large page: PS at level 2 where allowed, at level 3 in 4-level paging.
+        f.set(
+          big,
+          entry.shrU(7).wrap().and(1).and(
+            level.eq(2).and(pae.or(cr4.shrU(4).and(1))).or(level.eq(3)),
+          ),
+        );
+        f.if(f.call("reservedBits", entry, level, big, pae, nxe), () => {
+          pageFault(f, linear, acc, P | 8, CHECK.reserved, entry);
+          f.return(i64(0));
+        });
+        const slot = f.let(steps.shl(4));
+        f.store(64, slot, machine, V.walkEntries);
+        f.store(64, slot, entry, V.walkEntries + 8);
+        f.set(steps, steps.add(1));
+        f.set(rights, rights.and(entry.wrap()));
+        f.set(noExecute, noExecute.or(entry.shrU(63).wrap()));
+        f.brIf(found, big.or(level.eq(1)));
+        f.set(table, entry.and(ADDRESS).and(i64(-1).when(pae, i64(0xffff_f000n))));
+        f.set(level, level.sub(1));
+        f.set(shift, shift.sub(i32(9).when(pae, i32(10))));
+        f.br(next);
+      });
+    });
+    checkRights(f, linear, acc, rights, noExecute.and(nxe), cr4, entry);
+    setAccessed(f, acc, steps, pae);
+    const mask = f.let(i64(1).shl(shift.zext()).sub(1));
+    const frame = f.let(entry.and(ADDRESS).and(mask.not()));
+    // PSE-36: bits 13 to 16 of a 4-MByte entry are address bits 32 to 35 (SDM 3 4.3).
+    f.if(pae.eqz(), () => {
+      f.set(frame, entry.and(0xffff_f000n).and(mask.not()));
+      f.if(big, () => f.set(frame, frame.or(entry.shrU(13).and(0xff).shl(32))));
+    });
+    f.result(f.call("nested", frame.or(linear.and(mask)), acc, linear));
+  });
+  buildReserved(m);
+}
+
+/** `reservedBits(entry, level, big, pae, nxe) -> 0 | 1` (SDM 3 tables 4-4 to 4-20). */
+function buildReserved(m: Module): void {
+  m.func("reservedBits", ["i64", "i32", "i32", "i32", "i32"], ["i32"], (f, e, level, big, pae, nxe) => {
+    f.if(pae.eqz(), () => {
+      // A 4-MByte page: bit 21, and address bits above MAXPHYADDR in 13 to 20.
+      f.return(
+        big.and(e.and(0x20_0000).nez().or(e.shrU(13).and(0xff).shl(32).and(cell64(V.reservedHigh)).nez())),
+      );
+    });
+    const reserved = f.let(cell64(V.reservedHigh));
+    // Without long mode bits 52 to 62 are reserved too.
+    f.if(cell64(CPU.efer).and(0x400).eqz(), () => {
+      f.set(reserved, reserved.or(0x7ff0_0000_0000_0000n));
+    });
+    f.if(nxe.eqz(), () => f.set(reserved, reserved.or(i64(1n << 63n))));
+    f.if(big, () => {
+      f.set(reserved, reserved.or(i64(0x1f_e000).when(level.eq(2), i64(0x3fff_e000))));
+    }, () => {
+      f.if(level.eq(4), () => f.set(reserved, reserved.or(PS)));
+    });
+    f.result(e.and(reserved).nez());
+  });
+}
+
+function checkRights(
+  f: Func,
+  linear: Local,
+  acc: Local,
+  rights: Local,
+  noExecute: Expr,
+  cr4: Local,
+  entry: Local,
+): void {
+  const fail = (condition: Expr, id: number) =>
+    f.if(condition, () => {
+      pageFault(f, linear, acc, P, id, entry);
+      f.return(i64(0));
+    });
+  f.if(acc.and(ACCESS.probe).eqz(), () => {
+    f.if(acc.and(ACCESS.user), () => {
+      fail(rights.and(U).eqz(), CHECK.user);
+      fail(acc.and(rights.not()).and(W), CHECK.write);
+    }, () => {
+      f.if(rights.and(U), () => {
+        fail(acc.shrU(4).and(cr4.shrU(20)).and(1), CHECK.smep);
+        fail(acc.and(ACCESS.smap).nez().and(acc.and(ACCESS.fetch).eqz()), CHECK.smap);
+      });
+      fail(acc.and(rights.not()).and(W).and(cell64(CPU.cr0).shrU(15).wrap()), CHECK.write);
+    });
+    fail(acc.and(ACCESS.fetch).nez().and(noExecute), CHECK.fetch);
+  });
+}
+
+/** Sets the accessed bits of the entries used, and the dirty bit of the last for a write. */
+function setAccessed(f: Func, acc: Local, steps: Local, pae: Local): void {
+  f.if(acc.and(ACCESS.probe).eqz(), () => {
+    const i = f.let(i32(0));
+    const old = f.local("i64"), now = f.local("i64"), slot = f.local("i32");
+    f.loop((next) => {
+      f.set(slot, i.shl(4));
+      f.set(old, load("i64", 64, "u", slot, V.walkEntries + 8));
+      f.set(i, i.add(1));
+      f.set(now, old.or(A));
+      f.if(i.eq(steps).and(acc.and(W)), () => f.set(now, now.or(D)));
+      f.if(now.ne(old), () => {
+        const where = f.let(load("i64", 64, "u", slot, V.walkEntries));
+        f.if(pae, () => f.call("tableStore64", where, now), () => {
+          f.call("tableStore32", where, now);
+        });
+      });
+      f.brIf(next, i.ltU(steps));
+    });
+  });
+}
