@@ -1,0 +1,78 @@
+/**
+ * Ctrl-C. A Worker owns SIGINT and sets a word of shared memory, because the main thread may be deep
+ * in guest code or in a loop typed at the prompt; both poll the word.
+ *
+ * @module
+ */
+
+/** Thrown out of prompt code by ctrl-C. */
+export class Interrupted extends Error {
+  constructor() {
+    super("interrupted");
+    this.name = "Interrupted";
+  }
+}
+
+/** The word, who sets it, and who is told. */
+export class Interrupt {
+  /** Not 0 after ctrl-C, until {@linkcode Interrupt.clear}. The run loop polls it. */
+  readonly word: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(4));
+  readonly #listeners = new Set<() => void>();
+  readonly #onSignal = () => this.raise();
+  #worker?: Worker;
+
+  /** Takes SIGINT over, until {@linkcode Interrupt.stop}. */
+  start(): void {
+    if (this.#worker) return;
+    Deno.addSignalListener("SIGINT", this.#onSignal);
+    this.#worker = new Worker(new URL("./interrupt_worker.ts", import.meta.url), {
+      type: "module",
+      name: "interrupt",
+    });
+    this.#worker.postMessage(this.word);
+  }
+
+  /** Gives SIGINT back. */
+  stop(): void {
+    if (!this.#worker) return;
+    Deno.removeSignalListener("SIGINT", this.#onSignal);
+    this.#worker.terminate();
+    this.#worker = undefined;
+  }
+
+  /** As if ctrl-C had been pressed. */
+  raise(): void {
+    Atomics.store(this.word, 0, 1);
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  /** Whether ctrl-C was pressed since the last {@linkcode Interrupt.clear}. */
+  get raised(): boolean {
+    return Atomics.load(this.word, 0) !== 0;
+  }
+
+  /** Forgets a ctrl-C. */
+  clear(): void {
+    Atomics.store(this.word, 0, 0);
+  }
+
+  /** Throws {@linkcode Interrupted} when ctrl-C was pressed. */
+  check(): void {
+    if (Atomics.load(this.word, 0) !== 0) throw new Interrupted();
+  }
+
+  /** Calls `listener` at each ctrl-C that reaches the main thread; returns how to end that. */
+  listen(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** `promise`, or a rejection with {@linkcode Interrupted} at ctrl-C. */
+  race<T>(promise: Promise<T>): Promise<T> {
+    let end = () => {};
+    const interrupted = new Promise<never>((_, reject) => {
+      end = this.listen(() => reject(new Interrupted()));
+    });
+    return Promise.race([promise, interrupted]).finally(end);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * How values and errors look at the prompt.
+ *
+ * @module
+ */
+import { Interrupted } from "./interrupt.ts";
+
+/** Options of {@linkcode show}. */
+export interface ShowOptions {
+  /** Whether escape sequences for colours are written. */
+  colors?: boolean;
+  /** Columns to fill. */
+  width?: number;
+}
+
+/**
+ * A value as the prompt prints it. A bigint comes out in hexadecimal, as it is an address or a
+ * register nearly always, and still is the literal that gives it back.
+ *
+ * @example
+ * ```ts
+ * if (show(4096n) !== "0x1000n") throw new Error("unexpected");
+ * ```
+ */
+export function show(value: unknown, { colors = false, width = 100 }: ShowOptions = {}): string {
+  if (typeof value === "bigint") {
+    const hex = `${value < 0n ? "-" : ""}0x${(value < 0n ? -value : value).toString(16)}n`;
+    return colors ? `\x1b[33m${hex}\x1b[39m` : hex;
+  }
+  return Deno.inspect(value, { colors, depth: 5, breakLength: width, strAbbreviateSize: 10_000 });
+}
+
+const ROOT = new URL("../../", import.meta.url).href;
+const OWN = ["src/", "repl/", "compat/", "mod.ts"].map((path) => ROOT + path);
+
+/**
+ * An error as the prompt prints it: what it says, and where in the user's code it came from; frames
+ * of the shell and of xvm itself only with `frames: "all"`.
+ */
+export function showError(
+  error: unknown,
+  { colors = false, frames = "own" }: ShowOptions & { frames?: "own" | "all" } = {},
+): string {
+  const red = (text: string) => colors ? `\x1b[31m${text}\x1b[39m` : text;
+  if (error instanceof Interrupted) return red("Interrupted");
+  if (!isError(error)) return `${red("Uncaught")} ${show(error, { colors })}`;
+  const lines = [`${red("Uncaught")} ${headline(error)}`];
+  lines.push(...stackLines(error, frames));
+  for (let cause = error.cause, depth = 0; cause !== undefined && depth < 5; depth++) {
+    lines.push(`Caused by: ${isError(cause) ? headline(cause) : show(cause, { colors })}`);
+    cause = isError(cause) ? cause.cause : undefined;
+  }
+  if (error instanceof AggregateError) {
+    for (const inner of error.errors) lines.push(`  - ${isError(inner) ? headline(inner) : inner}`);
+  }
+  return lines.join("\n");
+}
+
+function isError(value: unknown): value is Error {
+  return value instanceof Error ||
+    (typeof value === "object" && value !== null && "stack" in value && "message" in value);
+}
+
+function headline(error: Error): string {
+  return error.message ? `${error.name}: ${error.message}` : error.name;
+}
+
+function stackLines(error: Error, frames: "own" | "all"): string[] {
+  const all = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
+  if (frames === "all") return all;
+  // The prompt's own frame ends what the user wrote; what called it is the shell.
+  const shell = all.findIndex((line) => /\(ext:deno_node\/inspector/.test(line));
+  const shown: string[] = [];
+  for (const line of shell < 0 ? all : all.slice(0, shell)) {
+    const at = line.match(/^\s+at (?:(.*) \()?(\S+?)\)?$/);
+    if (!at) continue;
+    const [, name, place] = at;
+    if (place.startsWith("<anonymous>:")) {
+      if (name) shown.push(`    at ${name} (prompt:${place.split(":")[1]})`);
+    } else if (place.startsWith("file:") && !OWN.some((it) => place.startsWith(it))) {
+      shown.push(`    at ${name ? `${name} (${place})` : place}`);
+    }
+  }
+  return shown;
+}
