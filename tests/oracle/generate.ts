@@ -7,7 +7,7 @@
  * SYSENTER, INT 0x80, ICEBP, CPUID, RDTSC, RDPMC, XGETBV, SGDT, SIDT, SLDT, STR, SMSW, far
  * transfers between 32- and 64-bit code, and (by default) what came after the P6 and MMX.
  */
-import { CS, DS, ES, FS, FX, GS, LDT, SELECTORS, SS, WINDOWS } from "./state.ts";
+import { DS, ES, FS, FX, GS, LDT, SELECTORS, SS, WINDOWS } from "./state.ts";
 import { type Case, codeBase, type CpuState, emptyState, type Mode, type Patch } from "./state.ts";
 import { doubleBits, floatBits, integer, Random, x87Value } from "./values.ts";
 import { type Kind, KINDS, type Rule } from "./opcodes.ts";
@@ -20,12 +20,23 @@ export interface Options {
   kinds?: readonly Kind[];
 }
 
+/** The kinds of a P6 with MMX, integer code the more often. */
+const DEFAULT_KINDS: readonly Kind[] = [
+  "integer",
+  "integer",
+  "integer",
+  "system",
+  "x87",
+  "x87",
+  "mmx",
+];
+
 const CODE = WINDOWS[0], DATA = WINDOWS[1], STACK = WINDOWS[3], LOW = WINDOWS[4];
 
 /** The case of a number: the same options and index give the same case. */
 export function generate({ seed, mode, kinds }: Options, index: number): Case {
   const random = new Random(seed, index);
-  const kind = random.pick(kinds ?? ["integer", "integer", "x87", "mmx"]);
+  const kind = random.pick(kinds ?? DEFAULT_KINDS);
   const test = new Builder(random, mode, kind).build();
   test.id = `${seed}:${index}`;
   return test;
@@ -208,6 +219,9 @@ class Builder {
   target(low = false): number {
     const { random } = this, w = low ? LOW : DATA, r = random.below(100);
     const edge = () => random.below(33) - 16;
+    if (this.kind === "sse" && random.chance(0.6)) {
+      return w.address + random.below(w.size / 16) * 16;
+    }
     if (r < 80) {
       return w.address + 0x20 + random.below(0xfc0 / 4) * 4 +
         (random.chance(0.3) ? random.below(4) : 0);

@@ -15,7 +15,6 @@ import {
   ES,
   FS,
   FX,
-  GROUND_SIZE,
   GS,
   LDT,
   type Result,

@@ -155,7 +155,7 @@ const INTEGER: Rule[] = [
   { opcode: 0x1ac, span: 2, modrm: "any" },
   { opcode: 0x1af, modrm: "any" },
   { opcode: 0x1b0, span: 2, modrm: "any", lock: true, compare: true },
-  { opcode: 0x1b2, modes: LEGACY, modrm: "mem", bare: true },
+  { opcode: 0x1b2, modes: LEGACY, modrm: "mem", loadSegment: "far" },
   { opcode: 0x1b3, modrm: "any", bits: true, lock: true },
   { opcode: 0x1b4, span: 2, modes: LEGACY, modrm: "mem", loadSegment: "far" },
   { opcode: 0x1b6, span: 2, modrm: "any" },

@@ -3,8 +3,8 @@
  * They name nothing of the product: the machine is plugged in by `subject.ts`.
  *
  * One case is one instruction (or `steps` of them) in user mode, CPL 3, on this fixed ground:
- * CR0 = PE, MP, ET, NE, WP, AM, PG; CR4 = OSFXSR, OSXMMEXCPT, TSD clear; IOPL 0; no I/O bitmap;
- * flat segments, and the windows of {@linkcode WINDOWS} as the only memory below 4 GB.
+ * CR0 = PE, MP, ET, NE, WP, AM, PG; CR4 = PAE, OSFXSR, OSXMMEXCPT, TSD clear; EFER.NXE; IOPL 0; no
+ * I/O bitmap; IDT gates of DPL 3 for #BP and #OF only; flat segments, and the windows of {@linkcode WINDOWS} as the only memory below 4 GB.
  * Every case starts from the same memory (the background) and its own patches, so it can be
  * repeated alone.
  */

@@ -1,0 +1,203 @@
+/**
+ * THE closed list of differences between a subject and the host's CPU that are allowed. Nothing else
+ * is: a difference that fits no entry fails. Each entry names its source in the manual, applies to
+ * named instructions only, forgives named parts of the result only, and counts its hits (cases in
+ * which it was needed).
+ */
+import { type Case, FX } from "./state.ts";
+import { type Instruction, isX87 } from "./instruction.ts";
+
+/** Status flags in RFLAGS. */
+export const CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800;
+
+/** One allowed difference. */
+export interface Allowance {
+  id: string;
+  /** Volume and section. */
+  source: string;
+  hits: number;
+  /** Flags of RFLAGS that are undefined after this case. */
+  flags?: (i: Instruction, test: Case) => number;
+  /** Bits of the x87 status word that are undefined. */
+  status?: (i: Instruction, test: Case) => number;
+  /** Units in the last place by which x87 registers may differ. */
+  ulp?: (i: Instruction) => number;
+  /** Relative difference of packed singles in XMM registers, and the registers' elements. */
+  relative?: (i: Instruction) => number;
+  /** Byte range of the FXSAVE image that may differ. */
+  image?: (i: Instruction, test: Case) => [from: number, to: number] | undefined;
+  /** Any other part of the result, by name ("memory", "rax", "error code"). */
+  other?: (i: Instruction, test: Case, field: string) => boolean;
+}
+
+/** The list, with hit counters at zero. */
+export function allowances(): Allowance[] {
+  return LIST.map((a) => ({ ...a, hits: 0 }));
+}
+
+type Entry = Omit<Allowance, "hits">;
+
+const FLAG_RULES: Entry[] = [
+  flags("AND, OR, XOR, TEST: AF", "SDM vol 2, AND, OR, XOR, TEST: Flags Affected", (i) => {
+    const row = i.opcode & ~7;
+    const plain = [0x08, 0x20, 0x30].includes(row) && (i.opcode & 7) < 6;
+    const group1 = i.opcode >= 0x80 && i.opcode <= 0x83 && [1, 4, 6].includes(i.reg);
+    const test = [0x84, 0x85, 0xa8, 0xa9].includes(i.opcode) ||
+      (i.opcode & ~1) === 0xf6 && i.reg < 2;
+    return plain || group1 || test ? AF : 0;
+  }),
+  flags(
+    "SHL, SHR, SAR: AF, OF and CF by count",
+    "SDM vol 2, SAL/SAR/SHL/SHR: Flags Affected",
+    shift,
+  ),
+  flags("ROL, ROR, RCL, RCR: OF for counts other than 1", "SDM vol 2, RCL/RCR/ROL/ROR", (i, t) => {
+    if (!isShift(i) || i.reg > 3) return 0;
+    return shiftCount(i, t) === 1 ? 0 : OF;
+  }),
+  flags(
+    "SHLD, SHRD: AF; OF for counts above 1; all above the size",
+    "SDM vol 2, SHLD, SHRD",
+    (i, t) => {
+      if (![0x1a4, 0x1a5, 0x1ac, 0x1ad].includes(i.opcode)) return 0;
+      const count = doubleShiftCount(i, t);
+      if (count === 0) return 0;
+      if (count > i.size) return CF | PF | AF | ZF | SF | OF;
+      return count > 1 ? AF | OF : AF;
+    },
+  ),
+  flags("MUL, IMUL: SF, ZF, AF, PF", "SDM vol 2, MUL, IMUL: Flags Affected", (i) => {
+    const one = (i.opcode & ~1) === 0xf6 && (i.reg === 4 || i.reg === 5);
+    return one || [0x69, 0x6b, 0x1af].includes(i.opcode) ? SF | ZF | AF | PF : 0;
+  }),
+  flags("DIV, IDIV: all status flags", "SDM vol 2, DIV, IDIV: Flags Affected", (i) => {
+    return (i.opcode & ~1) === 0xf6 && i.reg >= 6 ? CF | PF | AF | ZF | SF | OF : 0;
+  }),
+  flags("AAA, AAS: OF, SF, ZF, PF", "SDM vol 2, AAA, AAS", one([0x37, 0x3f], OF | SF | ZF | PF)),
+  flags("AAM, AAD: OF, AF, CF", "SDM vol 2, AAM, AAD", one([0xd4, 0xd5], OF | AF | CF)),
+  flags("DAA, DAS: OF", "SDM vol 2, DAA, DAS", one([0x27, 0x2f], OF)),
+  flags("BSF, BSR: all but ZF", "SDM vol 2, BSF, BSR", one([0x1bc, 0x1bd], CF | PF | AF | SF | OF)),
+  flags("BT, BTS, BTR, BTC: OF, SF, AF, PF", "SDM vol 2, BT", (i) => {
+    const bits = [0x1a3, 0x1ab, 0x1b3, 0x1bb].includes(i.opcode) || i.opcode === 0x1ba;
+    return bits ? OF | SF | AF | PF : 0;
+  }),
+];
+
+const X87_RULES: Entry[] = [
+  {
+    id: "x87 C0, C2, C3 where undefined",
+    source: "SDM vol 1, 8.1.3.3 and table 8-1; vol 2, each instruction: FPU Flags Affected",
+    status: undefinedConditions,
+  },
+  {
+    id: "x87 transcendentals within 1 ulp",
+    source: "SDM vol 1, 8.3.10 (transcendental instruction accuracy)",
+    ulp: (i) => isTranscendental(i) ? 1 : 0,
+    // C1 tells the rounding direction of the value, so it goes with it.
+    status: (i) => isTranscendental(i) ? 0x200 : 0,
+  },
+  {
+    id: "x87 FOP: kept on this host unless an unmasked exception comes",
+    source: "SDM vol 1, 8.1.9.1 (fopcode compatibility mode)",
+    image: (i) => isX87(i) ? [FX.fop, FX.fop + 2] : undefined,
+  },
+  {
+    id: "x87 FDP: on this host updated by unmasked exceptions only",
+    source: "SDM vol 1, 8.1.8; CPUID.7.0:EBX[6] (FDP_EXCPTN_ONLY)",
+    image: (i) => isX87(i) ? [FX.fdp, FX.fdp + 8] : undefined,
+  },
+];
+
+const SSE_RULES: Entry[] = [
+  {
+    id: "RCPPS, RCPSS, RSQRTPS, RSQRTSS: relative error at most 1.5 * 2^-12 each",
+    source: "SDM vol 2, RCPPS, RSQRTPS",
+    relative: (i) => i.opcode === 0x152 || i.opcode === 0x153 ? 3 / 4096 : 0,
+  },
+];
+
+const LIST: readonly Entry[] = [...FLAG_RULES, ...X87_RULES, ...SSE_RULES, {
+  id: "SHLD, SHRD: destination when the count is above the operand size",
+  source: "SDM vol 2, SHLD, SHRD: the destination operand is undefined",
+  other: (i, t, field) =>
+    [0x1a4, 0x1a5, 0x1ac, 0x1ad].includes(i.opcode) && doubleShiftCount(i, t) > i.size &&
+    (i.mod === 3 ? field === registerName(i.rm | ((i.rex & 1) << 3)) : field === "memory"),
+}];
+
+function flags(id: string, source: string, rule: (i: Instruction, t: Case) => number): Entry {
+  return { id, source, flags: rule };
+}
+
+function one(opcodes: number[], mask: number): (i: Instruction) => number {
+  return (i) => opcodes.includes(i.opcode) ? mask : 0;
+}
+
+function isShift(i: Instruction): boolean {
+  return [0xc0, 0xc1, 0xd0, 0xd1, 0xd2, 0xd3].includes(i.opcode);
+}
+
+/** The count of a shift as the processor masks it. */
+function shiftCount(i: Instruction, t: Case): number {
+  const mask = i.size === 64 && !i.byte ? 63 : 31;
+  if (i.opcode < 0xd0) return i.next & mask;
+  return i.opcode < 0xd2 ? 1 : Number(t.state.gpr[1] & 0xffn) & mask;
+}
+
+function doubleShiftCount(i: Instruction, t: Case): number {
+  const count = i.opcode & 1 ? Number(t.state.gpr[1] & 0xffn) : i.next;
+  return count & (i.size === 64 ? 63 : 31);
+}
+
+function shift(i: Instruction, t: Case): number {
+  if (!isShift(i) || i.reg < 4) return 0;
+  const count = shiftCount(i, t), size = i.byte ? 8 : i.size;
+  if (count === 0) return 0;
+  const carry = i.reg !== 7 && count >= size ? CF : 0;
+  return (count === 1 ? AF : AF | OF) | carry;
+}
+
+function isTranscendental(i: Instruction): boolean {
+  // F2XM1, FYL2X, FPTAN, FPATAN; FYL2XP1; FSINCOS; FSIN, FCOS.
+  return i.opcode === 0xd9 && [0xf0, 0xf1, 0xf2, 0xf3, 0xf9, 0xfb, 0xfe, 0xff].includes(i.modrm);
+}
+
+/** C0 (bit 8), C2 (10), C3 (14) as far as an instruction leaves them undefined. */
+function undefinedConditions(i: Instruction): number {
+  if (!isX87(i)) return 0;
+  const all = 0x4500;
+  const compares = i.opcode === 0xd8 && (i.reg === 2 || i.reg === 3) ||
+    i.opcode === 0xdc && (i.reg === 2 || i.reg === 3) ||
+    (i.opcode === 0xda || i.opcode === 0xde) && (i.reg === 2 || i.reg === 3) ||
+    i.opcode === 0xdd && i.mod === 3 && i.reg >= 4;
+  if (compares) return 0;
+  if (i.opcode === 0xd9) {
+    if (i.modrm === 0xe4 || i.modrm === 0xe5) return 0; // FTST, FXAM
+    if (i.modrm === 0xf8 || i.modrm === 0xf5) return 0; // FPREM, FPREM1
+    if ([0xf2, 0xfb, 0xfe, 0xff].includes(i.modrm)) return 0x4100; // C2 is defined
+    if (i.mod !== 3 && i.reg === 4) return 0; // FLDENV
+  }
+  if (i.opcode === 0xdd && i.mod !== 3 && i.reg === 4) return 0; // FRSTOR
+  if (i.opcode === 0xdb && i.modrm === 0xe3) return 0; // FNINIT
+  if (i.opcode === 0xdd && i.mod !== 3 && i.reg === 6) return 0; // FNSAVE
+  return all;
+}
+
+/** The name under which the comparer reports a general register. */
+function registerName(n: number): string {
+  return `gpr${n}`;
+}
+
+/** Counts a hit and returns true, for the first entry that forgives by `test`. */
+export function forgiven(list: Allowance[], test: (a: Allowance) => boolean): boolean {
+  const entry = list.find(test);
+  if (entry) entry.hits++;
+  return entry !== undefined;
+}
+
+/** A table of hits. */
+export function hitReport(list: readonly Allowance[]): string {
+  const rows = list.filter((a) => a.hits).map((a) =>
+    `${String(a.hits).padStart(9)}  ${a.id} [${a.source}]`
+  );
+  return rows.length ? rows.join("\n") : "     none";
+}
