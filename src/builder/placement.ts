@@ -1,5 +1,5 @@
 import { PC } from "../abi/boot/e820.ts";
-import { type E820Range } from "./e820.ts";
+import type { E820Range } from "./e820.ts";
 import { BuilderError, hex, sizeText } from "./errors.ts";
 
 /** A guest's memory as the builder sees it: guest-physical addresses and sizes in bytes. */
@@ -115,12 +115,17 @@ export class Placement {
   #clear(from: number, to: number): void {
     for (let at = from; at < to;) {
       const length = Math.min(to - at, ZEROES.length);
-      if (this.memory.read(at, length).some((b) => b !== 0)) {
+      if (!clear(this.memory.read(at, length))) {
         this.memory.write(at, ZEROES.subarray(0, length));
       }
       at += length;
     }
   }
+}
+
+function clear(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== 0) return false;
+  return true;
 }
 
 /** Below this are the interrupt vectors, the BIOS data area and what boot code likes to use. */

@@ -1,0 +1,234 @@
+import {
+  ELF32,
+  ELF64,
+  ELF_CLASS_32,
+  ELF_CLASS_64,
+  ELF_IDENT,
+  ELF_LITTLE_ENDIAN,
+  ELF_MAGIC,
+  EM_386,
+  EM_X86_64,
+  ET_DYN,
+  ET_EXEC,
+  PT_LOAD,
+  PT_NOTE,
+  SHT_NOBITS,
+  SHT_NOTE,
+} from "../abi/boot/elf.ts";
+import { hex } from "./errors.ts";
+import { failer } from "./load.ts";
+import type { Placement } from "./placement.ts";
+import { Struct } from "./struct.ts";
+
+/** A program header. Addresses are bigints, offsets and sizes in the file are numbers. */
+export interface ElfSegment {
+  readonly type: number;
+  readonly flags: number;
+  readonly offset: number;
+  readonly vaddr: bigint;
+  readonly paddr: bigint;
+  readonly filesz: number;
+  readonly memsz: number;
+  readonly align: number;
+}
+
+/** A section header, its name resolved. */
+export interface ElfSection {
+  readonly name: string;
+  readonly type: number;
+  readonly addr: bigint;
+  readonly offset: number;
+  readonly size: number;
+  readonly link: number;
+}
+
+/** A note: owner, number, contents. */
+export interface ElfNote {
+  readonly name: string;
+  readonly type: number;
+  readonly desc: Uint8Array;
+}
+
+/** An ELF file for x86, its headers checked to lie within the file. */
+export interface ElfFile {
+  readonly file: string;
+  readonly bytes: Uint8Array;
+  readonly bits: 32 | 64;
+  readonly entry: bigint;
+  readonly segments: readonly ElfSegment[];
+  readonly sections: readonly ElfSection[];
+}
+
+export function isElf(bytes: Uint8Array): boolean {
+  return bytes.length >= 4 && new Struct({ magic: [0, 4] }, bytes).get("magic") === ELF_MAGIC;
+}
+
+/**
+ * Reads the headers of an ELF executable for i386 or x86-64.
+ *
+ * Source: System V ABI, chapters 4 (object files) and 5 (program loading).
+ *
+ * @throws {BuilderError} Naming the field that is wrong.
+ */
+export function readElf(bytes: Uint8Array, file: string): ElfFile {
+  const fail = failer(file);
+  if (bytes.length < ELF32.headerSize) throw fail("size", `${bytes.length} bytes`, "an ELF file");
+  const ident = new Struct(ELF_IDENT, bytes);
+  if (ident.get("magic") !== ELF_MAGIC) throw fail("ELF magic", ident.get("magic"), hex(ELF_MAGIC));
+  const elfClass = ident.get("class");
+  if (elfClass !== ELF_CLASS_32 && elfClass !== ELF_CLASS_64) {
+    throw fail("ELF class", elfClass, "1 (32-bit) or 2 (64-bit)");
+  }
+  if (ident.get("data") !== ELF_LITTLE_ENDIAN) {
+    throw fail("ELF data encoding", ident.get("data"), "1 (little-endian)");
+  }
+  const layout = elfClass === ELF_CLASS_32 ? ELF32 : ELF64;
+  if (bytes.length < layout.headerSize) {
+    throw fail("size", `${bytes.length} bytes`, "an ELF header");
+  }
+  const header = new Struct(layout.header, bytes);
+  const machine = header.get("machine");
+  if (machine !== EM_386 && machine !== EM_X86_64) {
+    throw fail("ELF machine", machine, "3 (i386) or 62 (x86-64)");
+  }
+  const type = header.get("type");
+  if (type !== ET_EXEC && type !== ET_DYN) throw fail("ELF type", type, "2 (EXEC) or 3 (DYN)");
+  return {
+    file,
+    bytes,
+    bits: elfClass === ELF_CLASS_32 ? 32 : 64,
+    entry: header.big("entry"),
+    segments: readSegments(bytes, header, layout, fail),
+    sections: readSections(bytes, header, layout),
+  };
+}
+
+type Layout = typeof ELF32 | typeof ELF64;
+type Fail = ReturnType<typeof failer>;
+
+function readSegments(
+  bytes: Uint8Array,
+  header: Struct<Layout["header"]>,
+  layout: Layout,
+  fail: Fail,
+): ElfSegment[] {
+  const count = header.get("phnum"), at = header.get("phoff");
+  if (count > 0 && header.get("phentsize") !== layout.programSize) {
+    throw fail("ELF phentsize", header.get("phentsize"), `${layout.programSize}`);
+  }
+  if (at + count * layout.programSize > bytes.length) {
+    throw fail("ELF program headers", `${count} at ${hex(at)}`, `within ${bytes.length} bytes`);
+  }
+  return Array.from({ length: count }, (_, i) => {
+    const p = new Struct(layout.program, bytes, at + i * layout.programSize);
+    const segment = {
+      type: p.get("type"),
+      flags: p.get("flags"),
+      offset: p.get("offset"),
+      vaddr: p.big("vaddr"),
+      paddr: p.big("paddr"),
+      filesz: p.get("filesz"),
+      memsz: p.get("memsz"),
+      align: p.get("align"),
+    };
+    if (segment.type === PT_LOAD || segment.type === PT_NOTE) checkSegment(segment, i, bytes, fail);
+    return segment;
+  });
+}
+
+function checkSegment(s: ElfSegment, i: number, bytes: Uint8Array, fail: Fail): void {
+  if (s.offset + s.filesz > bytes.length) {
+    throw fail(
+      `ELF segment ${i}`,
+      `${hex(s.filesz)} bytes at offset ${hex(s.offset)} (file cut off?)`,
+      `within the file's ${hex(bytes.length)} bytes`,
+    );
+  }
+  if (s.type === PT_LOAD && s.memsz < s.filesz) {
+    throw fail(`ELF segment ${i} memsz`, s.memsz, `at least filesz ${hex(s.filesz)}`);
+  }
+}
+
+/** Sections are optional: stripped or odd section headers read as none, and never fail a boot. */
+function readSections(
+  bytes: Uint8Array,
+  header: Struct<Layout["header"]>,
+  layout: Layout,
+): ElfSection[] {
+  const count = header.get("shnum"), at = header.get("shoff");
+  if (count === 0 || header.get("shentsize") !== layout.sectionSize) return [];
+  if (at + count * layout.sectionSize > bytes.length) return [];
+  const raw = Array.from({ length: count }, (_, i) => {
+    const s = new Struct(layout.section, bytes, at + i * layout.sectionSize);
+    return {
+      nameAt: s.get("name"),
+      type: s.get("type"),
+      addr: s.big("addr"),
+      offset: s.get("offset"),
+      size: s.get("size"),
+      link: s.get("link"),
+    };
+  });
+  const names = raw[header.get("shstrndx")];
+  return raw.map(({ nameAt, ...s }) => ({
+    ...s,
+    name: names ? stringAt(bytes, names.offset + nameAt, names.offset + names.size) : "",
+    size: s.type === SHT_NOBITS || s.offset + s.size <= bytes.length ? s.size : 0,
+  }));
+}
+
+/** The zero-terminated text at `at`, cut at `limit` or the end of the bytes. */
+export function stringAt(bytes: Uint8Array, at: number, limit: number = bytes.length): string {
+  const end = bytes.indexOf(0, at);
+  const stop = Math.min(end < 0 ? limit : end, limit, bytes.length);
+  return stop <= at ? "" : new TextDecoder("latin1").decode(bytes.subarray(at, stop));
+}
+
+/** All notes, from PT_NOTE segments, or from note sections when there are no such segments. */
+export function elfNotes(elf: ElfFile): ElfNote[] {
+  const segments = elf.segments.filter((s) => s.type === PT_NOTE)
+    .map((s) => ({ offset: s.offset, size: s.filesz }));
+  const sections = elf.sections.filter((s) => s.type === SHT_NOTE);
+  const notes: ElfNote[] = [];
+  for (const { offset, size } of segments.length > 0 ? segments : sections) {
+    notes.push(...notesIn(elf.bytes.subarray(offset, offset + size)));
+  }
+  return notes;
+}
+
+function notesIn(bytes: Uint8Array): ElfNote[] {
+  const notes: ElfNote[] = [];
+  for (let at = 0; at + 12 <= bytes.length;) {
+    const head = new Struct({ namesz: [0, 4], descsz: [4, 4], type: [8, 4] }, bytes, at);
+    const nameSize = head.get("namesz"), descSize = head.get("descsz");
+    const descAt = at + 12 + Math.ceil(nameSize / 4) * 4;
+    if (descAt + descSize > bytes.length) break;
+    notes.push({
+      name: stringAt(bytes, at + 12, at + 12 + nameSize),
+      type: head.get("type"),
+      desc: bytes.subarray(descAt, descAt + descSize),
+    });
+    at = descAt + Math.ceil(descSize / 4) * 4;
+  }
+  return notes;
+}
+
+/** Places the loadable segments of an ELF file at their physical addresses. */
+export function placeElf(elf: ElfFile, place: Placement): void {
+  const loads = elf.segments.filter((s) => s.type === PT_LOAD && s.memsz > 0);
+  const fail = failer(elf.file);
+  if (loads.length === 0) throw fail("ELF segments", "none to load", "a PT_LOAD segment");
+  const end = loads.reduce((top, s) => Math.max(top, Number(s.paddr) + s.memsz), 0);
+  if (!Number.isSafeInteger(end)) throw fail("ELF segment's end", end, "below 2^53");
+  loads.forEach((s, i) => {
+    const bytes = elf.bytes.subarray(s.offset, s.offset + s.filesz);
+    place.put(`${elf.file} segment ${i}`, Number(s.paddr), bytes, s.memsz);
+  });
+}
+
+/** Whether a physical address lies in a loaded segment's bytes. */
+export function inSegments(elf: ElfFile, address: bigint): boolean {
+  return elf.segments.some((s) =>
+    s.type === PT_LOAD && address >= s.paddr && address < s.paddr + BigInt(s.memsz)
+  );
+}

@@ -1,0 +1,173 @@
+import { E820_TYPE, PC } from "../abi/boot/e820.ts";
+import {
+  MULTIBOOT_ADDRESSES,
+  MULTIBOOT_HEADER,
+  MULTIBOOT_HEADER_MAGIC,
+  MULTIBOOT_INFO,
+  MULTIBOOT_INFO_FLAG,
+  MULTIBOOT_INFO_SIZE,
+  MULTIBOOT_KNOWN_FLAGS,
+  MULTIBOOT_LOADER_MAGIC,
+  MULTIBOOT_MMAP_ENTRY,
+  MULTIBOOT_MMAP_ENTRY_SIZE,
+  MULTIBOOT_MODULE,
+  MULTIBOOT_MODULE_SIZE,
+  MULTIBOOT_SEARCH,
+} from "../abi/boot/multiboot.ts";
+import { e820, type E820Range, splitMemory } from "./e820.ts";
+import { isElf, placeElf, readElf } from "./elf.ts";
+import { bootGdt, protected32 } from "./entry.ts";
+import { hex } from "./errors.ts";
+import {
+  checkCmdline,
+  cString,
+  failer,
+  type LoadedGuest,
+  type LoadOptions,
+  type NamedBytes,
+} from "./load.ts";
+import { Placement } from "./placement.ts";
+import { Struct } from "./struct.ts";
+
+/** A multiboot header and where in the file it stands. */
+export interface MultibootHeader {
+  readonly at: number;
+  readonly flags: number;
+}
+
+/** Finds a multiboot 1 header: magic, flags and checksum that add up to 0, in the first 8 KB. */
+export function findMultiboot(image: Uint8Array): MultibootHeader | undefined {
+  const layout = { magic: [0, 4], flags: [4, 4], checksum: [8, 4] } as const;
+  for (let at = 0; at + 12 <= Math.min(image.length, MULTIBOOT_SEARCH); at += 4) {
+    const h = new Struct(layout, image, at);
+    if (h.get("magic") !== MULTIBOOT_HEADER_MAGIC) continue;
+    const sum = (h.get("magic") + h.get("flags") + h.get("checksum")) % 2 ** 32;
+    if (sum === 0) return { at, flags: h.get("flags") };
+  }
+}
+
+/**
+ * Loads an image by Multiboot 1: the ELF segments, or the range its address fields name; EAX holds
+ * the loader's magic, EBX points at the information (memory sizes and map, command line, modules).
+ * The ramdisk becomes module 0. The first word of the command line is the image's name, as other
+ * loaders do it.
+ *
+ * @throws {BuilderError} On a bad header, unknown required flags, a 64-bit ELF, too little memory.
+ */
+export function loadMultiboot(options: LoadOptions): LoadedGuest {
+  const { memory, kernel } = options;
+  const fail = failer(kernel.file);
+  const header = findMultiboot(kernel.bytes);
+  if (!header) {
+    throw fail("multiboot header", "absent", `${hex(MULTIBOOT_HEADER_MAGIC)} in the first 8 KB`);
+  }
+  if (header.flags & 0xffff & ~MULTIBOOT_KNOWN_FLAGS) {
+    throw fail("multiboot flags", header.flags, "no required feature beyond bits 0 to 2");
+  }
+  const map = options.e820 ?? e820(memory.size);
+  const place = new Placement(memory, map, kernel.file);
+  const rip = header.flags & MULTIBOOT_ADDRESSES
+    ? placeByAddresses(kernel, header, place)
+    : placeByElf(kernel, place);
+  const info = makeInfo(options, map, place);
+  const low = { below: PC.ebda, align: 16 };
+  const gdt = place.place("GDT", bootGdt("32"), low);
+  return {
+    format: "multiboot",
+    entry: protected32({
+      rip,
+      regs: { rax: BigInt(MULTIBOOT_LOADER_MAGIC), rbx: BigInt(info) },
+      gdtr: { base: BigInt(gdt), limit: 31 },
+    }),
+    e820: map,
+    regions: place.regions,
+  };
+}
+
+function placeByElf(kernel: NamedBytes, place: Placement): bigint {
+  const fail = failer(kernel.file);
+  if (!isElf(kernel.bytes)) {
+    throw fail("multiboot flags", "without addresses in a file that is no ELF", "bit 16 set");
+  }
+  const elf = readElf(kernel.bytes, kernel.file);
+  if (elf.bits !== 32) throw fail("ELF class", "64-bit", "32-bit for multiboot 1");
+  placeElf(elf, place);
+  return elf.entry;
+}
+
+/** Multiboot Specification 3.1.3: the header's address fields. */
+function placeByAddresses(kernel: NamedBytes, header: MultibootHeader, place: Placement): bigint {
+  const fail = failer(kernel.file);
+  if (header.at + 32 > kernel.bytes.length) throw fail("multiboot header", "cut off", "32 bytes");
+  const h = new Struct(MULTIBOOT_HEADER, kernel.bytes, header.at);
+  const load = h.get("load_addr");
+  const offset = header.at - (h.get("header_addr") - load);
+  if (offset < 0 || load > h.get("header_addr")) {
+    throw fail(
+      "header_addr",
+      h.get("header_addr"),
+      `load_addr ${hex(load)} plus at most ${header.at}`,
+    );
+  }
+  const loadEnd = h.get("load_end_addr") || load + kernel.bytes.length - offset;
+  const size = loadEnd - load;
+  if (size <= 0 || offset + size > kernel.bytes.length) {
+    throw fail(
+      "load_end_addr",
+      loadEnd,
+      `within the file (up to ${hex(load + kernel.bytes.length - offset)})`,
+    );
+  }
+  const end = h.get("bss_end_addr") || loadEnd;
+  if (end < loadEnd) throw fail("bss_end_addr", end, `at least load_end_addr ${hex(loadEnd)}`);
+  place.put("kernel", load, kernel.bytes.subarray(offset, offset + size), end - load);
+  return BigInt(h.get("entry_addr"));
+}
+
+function makeInfo(options: LoadOptions, map: readonly E820Range[], place: Placement): number {
+  const { kernel, ramdisk } = options;
+  const low = { below: PC.ebda, align: 16 };
+  const text = `${kernel.file} ${options.cmdline ?? ""}`.trimEnd();
+  const cmdline = place.place("command line", checkCmdline(text, 0xffff, kernel.file).slice(), low);
+  const mmap = memoryMap(map);
+  const modules = ramdisk && placeModule(ramdisk, place);
+  const flag = MULTIBOOT_INFO_FLAG;
+  const bytes = new Uint8Array(MULTIBOOT_INFO_SIZE);
+  new Struct(MULTIBOOT_INFO, bytes).setAll({
+    flags: flag.memory | flag.cmdline | flag.modules | flag.mmap | flag.loaderName,
+    mem_lower: PC.ebda / 1024 | 0,
+    mem_upper: (splitMemory(options.memory.size).low - PC.highMemory) / 1024,
+    cmdline,
+    mods_count: modules === undefined ? 0 : 1,
+    mods_addr: modules ?? 0,
+    mmap_length: mmap.length,
+    mmap_addr: place.place("memory map", mmap, low),
+    boot_loader_name: place.place("loader name", cString("xvm"), low),
+  });
+  return place.place("multiboot information", bytes, low);
+}
+
+function placeModule(module: NamedBytes, place: Placement): number {
+  const start = place.place("module", module.bytes, { from: PC.highMemory, align: 4096 });
+  const low = { below: PC.ebda, align: 16 };
+  const bytes = new Uint8Array(MULTIBOOT_MODULE_SIZE);
+  new Struct(MULTIBOOT_MODULE, bytes).setAll({
+    mod_start: start,
+    mod_end: start + module.bytes.length,
+    string: place.place("module name", cString(module.file), low),
+  });
+  return place.place("module list", bytes, low);
+}
+
+function memoryMap(map: readonly E820Range[]): Uint8Array {
+  const bytes = new Uint8Array(map.length * MULTIBOOT_MMAP_ENTRY_SIZE);
+  map.forEach(({ base, length, type }, i) => {
+    new Struct(MULTIBOOT_MMAP_ENTRY, bytes, i * MULTIBOOT_MMAP_ENTRY_SIZE).setAll({
+      size: MULTIBOOT_MMAP_ENTRY_SIZE - 4,
+      base,
+      length,
+      type: E820_TYPE[type],
+    });
+  });
+  return bytes;
+}

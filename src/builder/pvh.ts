@@ -1,0 +1,98 @@
+import { PC } from "../abi/boot/e820.ts";
+import {
+  HVM_MEMMAP_ENTRY,
+  HVM_MEMMAP_ENTRY_SIZE,
+  HVM_MODULE,
+  HVM_MODULE_SIZE,
+  HVM_START_INFO,
+  HVM_START_INFO_SIZE,
+  HVM_START_MAGIC,
+} from "../abi/boot/hvm_start_info.ts";
+import { E820_TYPE } from "../abi/boot/e820.ts";
+import { XEN_ELFNOTE } from "../abi/boot/elf.ts";
+import { e820, type E820Range } from "./e820.ts";
+import { type ElfFile, elfNotes, inSegments, placeElf, readElf } from "./elf.ts";
+import { bootGdt, protected32 } from "./entry.ts";
+import { checkCmdline, failer, type LoadedGuest, type LoadOptions } from "./load.ts";
+import { Placement } from "./placement.ts";
+import { placeRamdisk } from "./ramdisk.ts";
+import { Struct } from "./struct.ts";
+import { LINUX_CMDLINE_MAX } from "./vmlinux.ts";
+
+/**
+ * The physical entry point of a PVH kernel: Xen's note 18 (XEN_ELFNOTE_PHYS32_ENTRY).
+ *
+ * @returns The address, or undefined when the kernel has no such note.
+ */
+export function pvhEntry(elf: ElfFile): bigint | undefined {
+  const note = elfNotes(elf).find((n) =>
+    n.name === "Xen" && n.type === XEN_ELFNOTE.PHYS32_ENTRY && n.desc.length >= 4
+  );
+  if (!note) return undefined;
+  const wide = note.desc.length >= 8;
+  return new Struct({ entry: [0, wide ? 8 : 4] }, note.desc).big("entry");
+}
+
+/**
+ * Loads an ELF kernel by its PVH note: segments at their physical addresses, hvm_start_info with
+ * memory map, command line and the ramdisk as module 0; EBX points at it. 32-bit protected mode,
+ * paging off.
+ *
+ * @throws {BuilderError} Without the note, on a bad image or ramdisk, or too little memory.
+ */
+export function loadPvh(options: LoadOptions): LoadedGuest {
+  const { memory, kernel, ramdisk } = options;
+  const elf = readElf(kernel.bytes, kernel.file);
+  const fail = failer(kernel.file);
+  const entry = pvhEntry(elf);
+  if (entry === undefined) throw fail("PVH note (Xen, 18)", "absent", "an entry address");
+  if (entry >= BigInt(PC.fourGigabytes) || !inSegments(elf, entry)) {
+    throw fail("PVH entry", entry, "an address below 4 GB in a loaded segment");
+  }
+  const cmdline = checkCmdline(options.cmdline ?? "", LINUX_CMDLINE_MAX, kernel.file);
+  const map = options.e820 ?? e820(memory.size);
+  const place = new Placement(memory, map, kernel.file);
+  placeElf(elf, place);
+  const module = placeRamdisk(place, ramdisk);
+  const low = { below: PC.ebda, align: 4096 };
+  const info = new Uint8Array(HVM_START_INFO_SIZE);
+  new Struct(HVM_START_INFO, info).setAll({
+    magic: HVM_START_MAGIC,
+    version: 1,
+    nr_modules: module ? 1 : 0,
+    modlist_paddr: module ? place.place("module list", moduleList([module]), low) : 0,
+    cmdline_paddr: place.place("command line", cmdline, low),
+    rsdp_paddr: options.rsdp ?? 0,
+    memmap_paddr: place.place("memory map", memoryMap(map), low),
+    memmap_entries: map.length,
+  });
+  const ebx = place.place("hvm_start_info", info, low);
+  const gdt = place.place("GDT", bootGdt("32"), low);
+  return {
+    format: "pvh",
+    entry: protected32({
+      rip: entry,
+      regs: { rbx: BigInt(ebx) },
+      gdtr: { base: BigInt(gdt), limit: 31 },
+    }),
+    e820: map,
+    regions: place.regions,
+  };
+}
+
+function moduleList(modules: readonly { at: number; size: number }[]): Uint8Array {
+  const bytes = new Uint8Array(modules.length * HVM_MODULE_SIZE);
+  modules.forEach(({ at, size }, i) => {
+    new Struct(HVM_MODULE, bytes, i * HVM_MODULE_SIZE).setAll({ paddr: at, size });
+  });
+  return bytes;
+}
+
+function memoryMap(map: readonly E820Range[]): Uint8Array {
+  const bytes = new Uint8Array(map.length * HVM_MEMMAP_ENTRY_SIZE);
+  map.forEach(({ base, length, type }, i) => {
+    new Struct(HVM_MEMMAP_ENTRY, bytes, i * HVM_MEMMAP_ENTRY_SIZE)
+      .setAll({ addr: base, size: length, type: E820_TYPE[type] });
+  });
+  return bytes;
+}
