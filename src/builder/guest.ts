@@ -1,0 +1,80 @@
+import { type AcpiOptions, makeAcpi, writeAcpi } from "./acpi.ts";
+import { isBzImage, loadBzImage } from "./bzimage.ts";
+import { isElf, readElf } from "./elf.ts";
+import { BuilderError } from "./errors.ts";
+import { loadRom } from "./flat.ts";
+import type { LoadedGuest, LoadOptions, NamedBytes } from "./load.ts";
+import { findMultiboot, loadMultiboot } from "./multiboot.ts";
+import { extractPayload } from "./payload.ts";
+import { loadPvh, pvhEntry } from "./pvh.ts";
+import { loadVmlinux } from "./vmlinux.ts";
+
+/** How a kernel is to be entered: by its format, or by a protocol asked for. */
+export type BootProtocol = "auto" | LoadedGuest["format"];
+
+/** What {@link loadGuest} takes. */
+export interface GuestOptions extends Omit<LoadOptions, "rsdp"> {
+  /** `auto` by default: what the file is decides. */
+  readonly protocol?: Exclude<BootProtocol, "flat">;
+  /** ACPI tables for the guest; absent, or false: none. */
+  readonly acpi?: AcpiOptions | false;
+}
+
+/**
+ * Loads a guest from whatever its kernel file is, with ACPI tables if they are asked for.
+ *
+ * `auto` takes a bzImage by the 32-bit boot protocol; an ELF file by its multiboot header, else
+ * its PVH note, else directly; a 64 KB or 128 KB file with a jump at its reset vector as a ROM.
+ * `pvh` and `vmlinux` take a bzImage too: its payload is decompressed first.
+ *
+ * @throws {BuilderError} Naming file, field, what was given and what was expected.
+ */
+export async function loadGuest(options: GuestOptions): Promise<LoadedGuest> {
+  const { acpi, protocol = "auto", ...rest } = options;
+  const kernel = await unpacked(rest.kernel, protocol);
+  const tables = acpi ? makeAcpi(acpi) : undefined;
+  const load = LOADERS[protocol === "auto" ? detect(kernel) : protocol];
+  const loaded = load({ ...rest, kernel, rsdp: tables?.rsdp });
+  if (!tables || loaded.format === "rom") return loaded;
+  return { ...loaded, regions: [...loaded.regions, ...writeAcpi(rest.memory, tables)] };
+}
+
+const LOADERS: Record<Exclude<LoadedGuest["format"], "flat">, (o: LoadOptions) => LoadedGuest> = {
+  bzImage: loadBzImage,
+  vmlinux: loadVmlinux,
+  pvh: loadPvh,
+  multiboot: loadMultiboot,
+  rom: loadRom,
+};
+
+async function unpacked(kernel: NamedBytes, protocol: BootProtocol): Promise<NamedBytes> {
+  if (protocol !== "pvh" && protocol !== "vmlinux") return kernel;
+  if (!isBzImage(kernel.bytes)) return kernel;
+  return { file: kernel.file, bytes: await extractPayload(kernel.bytes, kernel.file) };
+}
+
+/**
+ * What a kernel file is.
+ *
+ * @throws {BuilderError} When it is nothing a loader knows.
+ */
+export function detect(kernel: NamedBytes): Exclude<LoadedGuest["format"], "flat"> {
+  const { bytes, file } = kernel;
+  if (isBzImage(bytes)) return "bzImage";
+  if (findMultiboot(bytes)) return "multiboot";
+  if (isElf(bytes)) return pvhEntry(readElf(bytes, file)) === undefined ? "vmlinux" : "pvh";
+  if (isRom(bytes)) return "rom";
+  const first = Array.from(bytes.subarray(0, 4), (b) => b.toString(16).padStart(2, "0"));
+  throw new BuilderError({
+    file,
+    field: "kernel",
+    given: bytes.length === 0 ? "empty" : `a file that begins with ${first.join(" ")}`,
+    expected: "a bzImage, an ELF kernel, a multiboot image, or a ROM of 64 or 128 KB",
+  });
+}
+
+/** A ROM has a jump at its reset vector, 16 bytes before its end. */
+function isRom(bytes: Uint8Array): boolean {
+  if (bytes.length !== 0x10000 && bytes.length !== 0x20000) return false;
+  return [0xea, 0xe9, 0xeb].includes(bytes[bytes.length - 16]);
+}
