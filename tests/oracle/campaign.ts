@@ -1,6 +1,6 @@
 /** Runs many cases through oracle and subject, and sorts what differs. */
 import type { Case, Mode, Result, Subject } from "./state.ts";
-import { BATCH, Oracle } from "./host.ts";
+import { BATCH, type Oracle } from "./host.ts";
 import { type Allowance, allowances } from "./exceptions.ts";
 import { compare, type Difference } from "./compare.ts";
 import { generate } from "./generate.ts";

@@ -1,5 +1,5 @@
 /** Cases as text, one JSON object a line, so that a difference can be kept and run again. */
-import { type Case, type Mode, type Patch } from "./state.ts";
+import type { Case, Mode, Patch } from "./state.ts";
 
 interface CaseRecord {
   id?: string;

@@ -24,7 +24,7 @@ const MACHINES: Record<Mode, string[]> = {
 };
 
 /** Bytes of an image at most: 16-bit branch targets must not wrap. */
-const IMAGE: Record<Mode, number> = { 16: 0xf000, 32: 0x80000, 64: 0x80000 };
+const IMAGE: Record<Mode, number> = { 16: 0xf000, 32: 0xf000, 64: 0x80000 };
 
 /** Why objdump cannot be used, or undefined. */
 export function unavailable(): string | undefined {
@@ -126,13 +126,14 @@ export function disassembleOne(bytes: Uint8Array, mode: Mode): string {
  * Brings both sides to one form. The closed list of what is not compared:
  * 1. the number of spaces, and spaces at the end;
  * 2. objdump's comment with the address that a RIP-relative operand means ("# 0x1234");
- * 3. objdump's name for the section at a branch target ("<.data+0x12>").
+ * 3. objdump's name for the section at a branch target ("<.data+0x12>");
+ * 4. its remarks "(8087 only)" and "(287 only)".
  */
 export function normalize(text: string): string {
   const comment = text.indexOf("#"), name = text.indexOf("<");
   if (comment >= 0) text = text.slice(0, comment);
   if (name >= 0) text = text.slice(0, name);
-  return text.replace(/\s+/g, " ").trimEnd();
+  return text.replace(/\((8087|287) only\)/, "").replace(/\s+/g, " ").trimEnd();
 }
 
 /** A difference in length or text. */
@@ -203,7 +204,7 @@ class Comparison {
       this.#packed.push({ bytes, at, text });
       this.#end += length;
     }
-    return this.#end > this.#limit - 64 || this.#alone.length > 1000;
+    return this.#end > this.#limit - 64 || this.#alone.length > 30_000;
   }
 
   /** Starts objdump on what has gathered; one runs while the next gathers. */
@@ -235,8 +236,9 @@ class Comparison {
         (line.text === text || normalize(line.text) === normalize(text));
       if (!same) alone.push(packed[n].bytes);
     }
-    for (let from = 0; from < alone.length; from += 1000) {
-      await this.#judgeAlone(alone.slice(from, from + 1000));
+    const step = this.mode === 64 ? 30_000 : 0xf000 / SLOT;
+    for (let from = 0; from < alone.length; from += step) {
+      await this.#judgeAlone(alone.slice(from, from + step));
     }
   }
 
