@@ -1,0 +1,101 @@
+/**
+ * All commands, and which inputs call one.
+ *
+ * @module
+ */
+import { attach } from "./attach.ts";
+import { backtrace } from "./backtrace.ts";
+import { break_ } from "./break.ts";
+import { breakpoints } from "./breakpoints.ts";
+import type { Call, Command } from "./command.ts";
+import { continue_ } from "./continue.ts";
+import { delete_ } from "./delete.ts";
+import { disassemble } from "./disassemble.ts";
+import { domain } from "./domain.ts";
+import { examine } from "./examine.ts";
+import { exit } from "./exit.ts";
+import { exitStep } from "./exit_step.ts";
+import { exits } from "./exits.ts";
+import { helpCommand } from "./help.ts";
+import { load } from "./load.ts";
+import { out } from "./out.ts";
+import { over } from "./over.ts";
+import { pageTables } from "./page_tables.ts";
+import { parseCall } from "./parse.ts";
+import { raw } from "./raw.ts";
+import { registers } from "./registers.ts";
+import { reverseContinue, reverseStep } from "./reverse.ts";
+import { save } from "./save.ts";
+import { step } from "./step.ts";
+import { trace } from "./trace.ts";
+import { until } from "./until.ts";
+import { watch } from "./watch.ts";
+import { why } from "./why.ts";
+
+/** Every command, in the order of `.help`. */
+export const COMMANDS: readonly Command[] = [
+  step,
+  over,
+  out,
+  exitStep,
+  continue_,
+  until,
+  break_,
+  breakpoints,
+  delete_,
+  watch,
+  trace,
+  registers,
+  examine,
+  disassemble,
+  backtrace,
+  pageTables,
+  why,
+  exits,
+  raw,
+  domain,
+  reverseStep,
+  reverseContinue,
+  helpCommand(() => COMMANDS),
+  load,
+  save,
+  attach,
+  exit,
+];
+
+const BY_NAME = new Map(
+  COMMANDS.flatMap((it) => [it.name, ...it.aliases ?? []].map((name) => [name, it] as const)),
+);
+
+/** Words that call commands, those with a dot too. */
+export const COMMAND_NAMES: readonly string[] = [...BY_NAME.keys()];
+
+/** What telling a command from code needs of the language. */
+export interface Language {
+  /** Whether the text parses. */
+  isValid(text: string): boolean;
+  /** Whether prompt code finds something under the name. */
+  isDefined(name: string): boolean | Promise<boolean>;
+}
+
+/** A command with how it is called. */
+export interface Invocation {
+  command: Command;
+  call: Call;
+}
+
+/**
+ * The command that `line` calls, or null when it is code. A command never hides what a user named: a
+ * line that is valid code, and whose first word is defined or being assigned, is code.
+ */
+export async function commandOf(line: string, language: Language): Promise<Invocation | null> {
+  const call = parseCall(line);
+  const command = call && BY_NAME.get(call.name);
+  if (!call || !command) return null;
+  if (call.name.startsWith(".")) return { command, call };
+  if (language.isValid(line)) {
+    if (/^(=(?!=)|[-+*/%&|^<>?]{1,3}=|=>)/.test(call.rest)) return null;
+    if (await language.isDefined(call.name)) return null;
+  }
+  return { command, call };
+}

@@ -1,0 +1,19 @@
+import { CommandError } from "../context.ts";
+import type { Command } from "./command.ts";
+
+export const save: Command = {
+  name: ".save",
+  usage: ".save FILE",
+  summary: "Write this session's inputs to a file",
+  help: `One input after another, as typed; .load runs them again. Commands become comments.`,
+  async run({ rest }, context) {
+    if (!rest) throw new CommandError(".save: a file is missing");
+    const inputs = context.inputs.filter((it) => it.trim() && !it.trim().startsWith("."));
+    try {
+      await Deno.writeTextFile(rest, inputs.map((it) => `${it}\n`).join(""));
+    } catch (error) {
+      throw new CommandError(`.save: cannot write ${rest}: ${(error as Error).message}`);
+    }
+    context.print(`${inputs.length} inputs written to ${rest}\n`);
+  },
+};

@@ -1,0 +1,141 @@
+/**
+ * What the shell's commands need of a hypervisor, and of the session they run in. The objects of
+ * mod.ts fit these interfaces; commands know nothing else of them.
+ *
+ * @module
+ */
+
+/** An address as the API takes it: a bigint, a safe integer or a symbol's name. */
+export type Address = bigint | number | string;
+
+/** Bytes at addresses: linear through a vCPU, guest-physical through a domain. */
+export interface MemoryView {
+  read(address: Address, length: number): Uint8Array;
+  write(address: Address, bytes: Uint8Array): void;
+}
+
+/** One instruction as the disassembler gives it. */
+export interface Line {
+  address: bigint;
+  bytes: Uint8Array;
+  /** Intel syntax, symbols in operands. */
+  text: string;
+}
+
+/** Why a vCPU stopped. */
+export interface StopView {
+  kind: string;
+  vcpu: VcpuView;
+}
+
+/** Registers by name; they can be set while the vCPU is paused. */
+export type RegistersView = Record<string, bigint>;
+
+/** A vCPU as commands use it. */
+export interface VcpuView {
+  id: number;
+  regs: RegistersView;
+  memory: MemoryView;
+  pageTables: { walk(address: Address): unknown; map(): unknown };
+  /** The vendor's own record: VMCS or VMCB, every field by its name. */
+  raw: unknown;
+  /** Width of the code it runs. */
+  bits: 16 | 32 | 64;
+  disassemble(address?: Address, count?: number): Line[];
+  step(count?: number): Promise<StopView>;
+  stepOver(): Promise<StopView>;
+  stepOut(): Promise<StopView>;
+  why(): unknown;
+}
+
+/** A breakpoint that stays. */
+export interface BreakpointView {
+  id: number;
+  kind: string;
+  filter: Record<string, unknown>;
+  hits: number;
+  delete(): void;
+}
+
+/** Names of addresses, from System.map or ELF. */
+export interface SymbolsView {
+  lookup(name: string): bigint | undefined;
+  at(address: bigint): { name: string; offset: bigint } | undefined;
+  /** Names that begin so, for completion. */
+  startingWith?(text: string, limit: number): string[];
+}
+
+/** A filter as an object, and a predicate. */
+export type Filter = Record<string, unknown>;
+
+/** A domain as commands use it. */
+export interface DomainView {
+  id: number;
+  name: string;
+  /** "running", "paused", or how it ended. */
+  state: string;
+  vcpus: readonly VcpuView[];
+  memory: MemoryView;
+  symbols: SymbolsView;
+  breakpoints: Iterable<BreakpointView>;
+  exits: unknown;
+  console: { write(text: string): void; onOutput(listener: (text: string) => void): () => void };
+  break(
+    kind: string,
+    filter: Filter,
+    action?: (stop: StopView) => unknown,
+  ): BreakpointView;
+  until(
+    kind: string,
+    filter: Filter,
+    predicate?: (stop: StopView) => boolean,
+  ): Promise<StopView>;
+  trace(kind: string, filter: Filter, action: (event: unknown) => void): BreakpointView;
+  /** Runs until something stops it: a breakpoint, its own end, ctrl-C. */
+  continue(): Promise<StopView | null>;
+  pause(): Promise<void> | void;
+  unpause(): Promise<void> | void;
+  destroy(): Promise<void> | void;
+}
+
+/** The host as commands use it. */
+export interface HypervisorView {
+  domains: Iterable<DomainView>;
+}
+
+/** A command was used wrongly, or cannot be done now: printed without a stack. */
+export class CommandError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "CommandError";
+  }
+}
+
+/** The session a command runs in. */
+export interface Context {
+  readonly colors: boolean;
+  readonly columns: number;
+  /** What commands remember between runs, by their own keys: where `x` goes on, say. */
+  readonly memory: Map<string, unknown>;
+  /** The host, or null before one was started. */
+  hypervisor(): HypervisorView | null;
+  /** The domain commands act on; throws {@linkcode CommandError} when there is none. */
+  domain(): DomainView;
+  /** The vCPU commands act on. */
+  vcpu(): VcpuView;
+  /** Makes a domain, and one of its vCPUs, the current one. */
+  select(domain: DomainView, vcpu?: number): void;
+  /** The value of an expression of the prompt's language; throws what it throws. */
+  evaluate(expression: string): Promise<unknown>;
+  print(text: string): void;
+  /** A value as the prompt shows it. */
+  show(value: unknown): string;
+  /** Inputs of this session, oldest first. */
+  readonly inputs: readonly string[];
+  /** Runs a script's text as if it had been typed. */
+  runScript(text: string): Promise<void>;
+  /** Gives the terminal to the domain's console until ctrl-]. */
+  attach(domain: DomainView): Promise<void>;
+  /** Ends the session. */
+  exit(code?: number): void;
+}
