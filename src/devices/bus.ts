@@ -65,19 +65,19 @@ export class Bus {
 
   read(port: number, size: Size): number {
     const device = this.owners[port];
-    if (device && size <= device.width) return device.read(port, size);
+    if (device?.read && size <= device.width) return device.read(port, size);
     let value = 0;
     for (let i = size - 1; i >= 0; i--) {
-      value = value * 256 + (this.owners[port + i]?.read(port + i, 1) ?? 0xff);
+      value = value * 256 + (this.owners[port + i]?.read?.(port + i, 1) ?? 0xff);
     }
     return value;
   }
 
   write(port: number, size: Size, value: number): void {
     const device = this.owners[port];
-    if (device && size <= device.width) return device.write(port, size, value >>> 0);
+    if (device?.write && size <= device.width) return device.write(port, size, value >>> 0);
     for (let i = 0; i < size; i++) {
-      this.owners[port + i]?.write(port + i, 1, value >>> (8 * i) & 0xff);
+      this.owners[port + i]?.write?.(port + i, 1, value >>> (8 * i) & 0xff);
     }
   }
 

@@ -47,10 +47,10 @@ export interface Device<S extends object = object> extends Stateful {
   /** Widest access the device takes; a wider one is split into bytes (see `Bus`). */
   readonly width: Size;
   state: S;
-  /** Reads `size` bytes at `port`; the result is unsigned. */
-  read(port: number, size: Size): number;
+  /** Reads `size` bytes at `port`, if the device has ports; the result is unsigned. */
+  read?(port: number, size: Size): number;
   /** Writes the low `size` bytes of `value` at `port`. */
-  write(port: number, size: Size, value: number): void;
+  write?(port: number, size: Size, value: number): void;
   mmioRead?(address: number, size: Size): number;
   mmioWrite?(address: number, size: Size, value: number): void;
   /** Guest ns of the next moment at which `run` has something to do; Infinity if none. */

@@ -1,6 +1,5 @@
 // What the devices' tests share: a world that records, a seeded generator, the save/load property.
 
-import { assertEquals } from "@std/assert";
 import { type Device, type DeviceContext, load, save, type Size } from "./device.ts";
 
 /** A world under the test's control. */
@@ -67,8 +66,8 @@ export function activity(
     else if (device.ports.length && (kind < 5 || !device.mmio.length)) {
       const [first, last] = random.pick(device.ports);
       const port = first + random.next(last - first + 1);
-      if (random.next(2)) seen.push(device.read(port, size));
-      else device.write(port, size, value);
+      if (random.next(2)) seen.push(device.read!(port, size));
+      else device.write!(port, size, value);
     } else if (device.mmio.length) {
       const range = random.pick(device.mmio);
       const address = range.base + random.next(Math.min(range.size, 0x400)) * 4 % range.size;
@@ -98,11 +97,20 @@ export function checkSaveLoad<D extends Device>(
     other.time = one.time;
     const second = make(other);
     load(second, block);
-    assertEquals(save(second), block, `${first.name}, seed ${seed}: saved again`);
+    const where = `${first.name}, seed ${seed}`;
+    same(save(second), block, `${where}: saved again`);
     one.edges.length = 0;
     const a = activity(first, one, new Random(seed), 300, poke(first));
     const b = activity(second, other, new Random(seed), 300, poke(second));
-    assertEquals(b, a, `${first.name}, seed ${seed}: the continuation`);
-    assertEquals(save(second), save(first), `${first.name}, seed ${seed}: at the end`);
+    same(b, a, `${where}: what was read after loading`);
+    same(save(second), save(first), `${where}: at the end`);
+  }
+}
+
+/** @throws {Error} naming the first place at which the two differ. */
+function same(found: ArrayLike<number>, expected: ArrayLike<number>, what: string): void {
+  for (let i = 0; i < Math.max(found.length, expected.length); i++) {
+    if (found[i] === expected[i]) continue;
+    throw new Error(`${what}: item ${i} is ${found[i]}, expected ${expected[i]}`);
   }
 }

@@ -1,0 +1,222 @@
+// The 82093AA I/O APIC: 24 pins, a redirection table, and the map from vectors back to IRQs.
+// Source: Intel 82093AA data sheet (290566).
+
+import { ApicBus, deliveryMode } from "./messages.ts";
+
+/** State of {@linkcode IoApic}. */
+export interface IoApicState {
+  /** IOREGSEL. */
+  select: number;
+  /** IOAPICID, bits 27 to 24. */
+  id: number;
+  /** Redirection entries, low and high words in turn. */
+  table: number[];
+  /** Levels of the pins; pin n is bit n. */
+  lines: number;
+  /** IRQ by vector, -1 where none; follows from the table. */
+  vectorIrq: number[];
+}
+
+/** How an I/O APIC is wired. */
+export interface IoApicOptions {
+  readonly base?: number;
+  readonly id?: number;
+  readonly bus?: ApicBus;
+  /** ISA IRQs that are wired to another pin, as a PC's IRQ 0 to pin 2. Default `{ 0: 2 }`. */
+  readonly overrides?: Readonly<Record<number, number>>;
+}
+
+export const ioApicPins = 24;
+/** Version 11h, 24 entries. */
+const version = 0x00170011;
+/** Bits of an entry's low word. */
+const MASKED = 0x10000, LEVEL = 0x8000, REMOTE_IRR = 0x4000, LOGICAL = 0x800;
+const READ_ONLY = 0x5000;
+
+function tableAfterReset(): number[] {
+  return Array.from({ length: ioApicPins * 2 }, (_, i) => i % 2 === 0 ? MASKED : 0);
+}
+
+/**
+ * An I/O APIC at FEC00000h.
+ *
+ * A pin's `level` means asserted, whatever polarity its entry names. Edges on a masked pin are
+ * lost, as the data sheet has it.
+ */
+export class IoApic {
+  readonly name = "ioapic";
+  readonly version = 1;
+  readonly width = 4;
+  readonly ports: readonly (readonly [number, number])[] = [];
+  readonly mmio: readonly { readonly base: number; readonly size: number }[];
+  readonly bus: ApicBus;
+  readonly overrides: Readonly<Record<number, number>>;
+  state: IoApicState;
+
+  constructor(readonly options: IoApicOptions = {}) {
+    this.mmio = [{ base: options.base ?? 0xfec00000, size: 0x1000 }];
+    this.overrides = options.overrides ?? { 0: 2 };
+    this.bus = options.bus ?? new ApicBus();
+    this.bus.ios.push(this);
+    this.state = {
+      select: 0,
+      id: (options.id ?? 0) << 24,
+      table: tableAfterReset(),
+      lines: 0,
+      vectorIrq: new Array(256).fill(-1),
+    };
+  }
+
+  /**
+   * The IRQ that a vector stands for, -1 if none: the redirection table read backwards. Masked
+   * entries count, unless an unmasked one has the same vector.
+   */
+  get vector_irq(): readonly number[] {
+    return this.state.vectorIrq;
+  }
+
+  /** The pin an ISA IRQ is wired to. */
+  pinOf(irq: number): number {
+    return this.overrides[irq] ?? irq;
+  }
+
+  irqOf(pin: number): number {
+    for (const [irq, other] of Object.entries(this.overrides)) {
+      if (other === pin) return Number(irq);
+    }
+    return pin;
+  }
+
+  /** Drives the pin of ISA IRQ `irq`, 0 to 15; IRQ 2 is the 8259s' cascade and has none. */
+  setIrq(irq: number, level: boolean): void {
+    if (irq !== 2) this.setLine(this.pinOf(irq), level);
+  }
+
+  /** Drives pin 0 to 23: `true` is asserted. */
+  setLine(pin: number, level: boolean): void {
+    if (!Number.isInteger(pin) || pin < 0 || pin >= ioApicPins) {
+      throw new RangeError(`pin ${pin} does not exist, expected 0 to ${ioApicPins - 1}`);
+    }
+    const bit = 1 << pin;
+    const rising = level && !(this.state.lines & bit);
+    this.state.lines = level ? this.state.lines | bit : this.state.lines & ~bit;
+    this.drive(pin, rising);
+  }
+
+  drive(pin: number, rising: boolean): void {
+    const low = this.state.table[pin * 2];
+    if (low & MASKED) return;
+    if (!(low & LEVEL)) {
+      if (rising) this.deliver(pin);
+    } else if (this.state.lines >> pin & 1 && !(low & REMOTE_IRR)) {
+      if (this.deliver(pin)) this.state.table[pin * 2] |= REMOTE_IRR;
+    }
+  }
+
+  /** Sends pin's interrupt to the local APICs; true if one took it. */
+  deliver(pin: number): boolean {
+    const [low, high] = this.state.table.slice(pin * 2, pin * 2 + 2);
+    return this.bus.deliver({
+      vector: low & 0xff,
+      mode: low >> 8 & 7,
+      level: (low & LEVEL) !== 0,
+      destination: high >>> 24,
+      logical: (low & LOGICAL) !== 0,
+    });
+  }
+
+  /** A local APIC's EOI of `vector`: level-triggered pins still asserted are sent again. */
+  endOfInterrupt(vector: number): void {
+    for (let pin = 0; pin < ioApicPins; pin++) {
+      const low = this.state.table[pin * 2];
+      if ((low & 0xff) !== vector || !(low & REMOTE_IRR)) continue;
+      this.state.table[pin * 2] = low & ~REMOTE_IRR;
+      this.drive(pin, false);
+    }
+  }
+
+  readRegister(index: number): number {
+    if (index === 0 || index === 2) return this.state.id; // IOAPICID, IOAPICARB
+    if (index === 1) return version;
+    return this.state.table[index - 0x10] ?? 0;
+  }
+
+  writeRegister(index: number, value: number): void {
+    if (index === 0) this.state.id = value & 0x0f000000;
+    const entry = index - 0x10;
+    if (entry < 0 || entry >= ioApicPins * 2) return;
+    if (entry & 1) {
+      this.state.table[entry] = (value & 0xff000000) >>> 0;
+      return;
+    }
+    let low = value & 0x1afff | this.state.table[entry] & READ_ONLY;
+    if (!(low & LEVEL)) low &= ~REMOTE_IRR;
+    this.state.table[entry] = low;
+    this.state.vectorIrq = this.reverseMap();
+    this.drive(entry >> 1, false);
+  }
+
+  reverseMap(): number[] {
+    const map: number[] = new Array(256).fill(-1);
+    for (const masked of [true, false]) {
+      for (let pin = 0; pin < ioApicPins; pin++) {
+        const low = this.state.table[pin * 2];
+        const vectored = (low >> 8 & 7) <= deliveryMode.lowest && (low & 0xff) >= 16;
+        if (vectored && ((low & MASKED) !== 0) === masked) map[low & 0xff] = this.irqOf(pin);
+      }
+    }
+    return map;
+  }
+
+  mmioRead(address: number, _size: 1 | 2 | 4): number {
+    const offset = address & 0xff;
+    if (offset === 0) return this.state.select;
+    return offset === 0x10 ? this.readRegister(this.state.select) : 0;
+  }
+
+  mmioWrite(address: number, _size: 1 | 2 | 4, value: number): void {
+    const offset = address & 0xff;
+    if (offset === 0) this.state.select = value & 0xff;
+    else if (offset === 0x10) this.writeRegister(this.state.select, value >>> 0);
+  }
+
+  deadline(): number {
+    return Infinity;
+  }
+
+  run(_now: number): void {}
+
+  reset(): void {
+    const { lines } = this.state;
+    this.state = {
+      select: 0,
+      id: (this.options.id ?? 0) << 24,
+      table: tableAfterReset(),
+      lines,
+      vectorIrq: new Array(256).fill(-1),
+    };
+  }
+
+  show(): string {
+    const rows = ["pin  IRQ  line  vector  mode     trigger  destination"];
+    const modes = ["fixed", "lowest", "SMI", "?", "NMI", "INIT", "?", "ExtINT"];
+    for (let pin = 0; pin < ioApicPins; pin++) {
+      const [low, high] = this.state.table.slice(pin * 2, pin * 2 + 2);
+      const destination = `${low & LOGICAL ? "logical" : "physical"} ${high >>> 24}`;
+      rows.push([
+        String(pin).padEnd(3),
+        String(this.irqOf(pin)).padEnd(3),
+        String(this.state.lines >> pin & 1).padEnd(4),
+        ("0x" + (low & 0xff).toString(16).padStart(2, "0")).padEnd(6),
+        modes[low >> 8 & 7].padEnd(7),
+        (low & LEVEL ? "level" : "edge").padEnd(7),
+        destination + (low & MASKED ? ", masked" : low & REMOTE_IRR ? ", in service" : ""),
+      ].join("  "));
+    }
+    return `ioapic: id ${this.state.id >>> 24}\n${rows.join("\n")}`;
+  }
+
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.show();
+  }
+}
