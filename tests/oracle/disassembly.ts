@@ -88,7 +88,7 @@ export interface Allowed {
 /** What binutils 2.40 knows and our processors (to SSE2, VMX and SVM) do not have. */
 const BEYOND = new Set(
   ("femms getsec montmul xsha1 xsha256 xstore-rng xcrypt-ecb xcrypt-cbc xcrypt-ctr xcrypt-cfb " +
-    "xcrypt-ofb movntss movntsd extrq insertq xabort xbegin xend xtest enclu encls enclv monitorx " +
+    "xcrypt-ofb movntss movntsd extrq insertq frstpm xabort xbegin xbeginw xbegind xend xtest enclu encls enclv monitorx " +
     "mwaitx clzero rdpru mcommit invlpgb tlbsync rmpadjust rmpupdate pvalidate psmash pconfig " +
     "wrmsrns serialize xsusldtrk xresldtrk rdpkru wrpkru clui stui testui uiret senduipi tpause " +
     "umonitor umwait ptwrite rdpid clwb clflushopt incsspd incsspq rdsspd rdsspq saveprevssp " +
@@ -166,6 +166,33 @@ export function allowedDifferences(): Allowed[] {
       const kept = EXTENDS[later];
       return (kept === "" || mnemonic(actual.text) === kept) && expected?.length === actual.length;
     }),
+    rule(
+      "LOCK MOV CR0 is MOV CR8 on AMD processors only",
+      ({ bytes, expected, actual }) =>
+        hasPrefix(bytes, 0xf0) && /,cr8|mov cr8/.test(normalize(expected?.text ?? "")) &&
+        /cr0/.test(actual.text),
+    ),
+    rule(
+      "objdump takes the register of 66 F3 0F D6 for XMM",
+      ({ bytes, expected, actual }) =>
+        hasPrefix(bytes, 0x66) && mnemonic(actual.text) === "movq2dq" &&
+        mnemonic(expected?.text ?? "") === "movq2dq",
+    ),
+    rule(
+      "objdump knows SWAPGS outside 64-bit mode, where it is #UD",
+      ({ mode, expected, actual }) =>
+        mode !== 64 && bad(actual.text) && mnemonic(expected?.text ?? "") === "swapgs",
+    ),
+    rule(
+      "F2, F3 or 66 before VMMCALL: VMGEXIT of later processors, or refused",
+      ({ actual }) => mnemonic(actual.text) === "vmmcall",
+    ),
+    rule(
+      "objdump prints no size for INVPCID's, INVEPT's and INVVPID's operand",
+      (m) =>
+        /^inv(pcid|ept|vpid)$/.test(mnemonic(m.actual.text)) &&
+        normalize(m.actual.text).replace("XMMWORD PTR ", "") === normalize(m.expected?.text ?? ""),
+    ),
     rule(
       "objdump prints a prefix with which the processor refuses the instruction (#UD)",
       ({ bytes, expected, actual }) =>

@@ -78,7 +78,7 @@ export const FD = { commands: 200, reports: 201, arena: 202 } as const;
 export const LISTING = `
 ; _start: the table of system calls follows the code; a result in -4095..-1 of a required one ends the process with its number
 _start:
-  488d1d19020000        lea rbx,[rip+0x219]
+  488d1d29020000        lea rbx,[rip+0x229]
 setup:
   488b03                mov rax,QWORD PTR [rbx]
   4885c0                test rax,rax
@@ -136,7 +136,7 @@ patch:
   4883c607              add rsi,0x7
   4883e6f8              and rsi,0xfffffffffffffff8
   ebe6                  jmp a2 <patch>
-; arm: loads segments and lets RT_SIGRETURN load everything else, TF set
+; arm: loads segments, NT and ID (RT_SIGRETURN leaves these two), lets RT_SIGRETURN load the rest
 arm:
   498b8660010000        mov rax,QWORD PTR [r14+0x160]
   49894718              mov QWORD PTR [r15+0x18],rax
@@ -148,6 +148,10 @@ arm:
   418eae48010000        mov gs,WORD PTR [r14+0x148]
   f3480faed0            wrfsbase rax
   f3480faedb            wrgsbase rbx
+  418b86b0000000        mov eax,DWORD PTR [r14+0xb0]
+  2500402000            and eax,0x204000
+  50                    push rax
+  9d                    popf
   4c89f4                mov rsp,r14
   b80f000000            mov eax,0xf
   0f05                  syscall
@@ -155,9 +159,9 @@ arm:
 handler:
   49bf0000001000600000  movabs r15,0x600010000000
   49ff4f18              dec QWORD PTR [r15+0x18]
-  741d                  je 132 <record>
+  741d                  je 140 <record>
   83bac800000001        cmp DWORD PTR [rdx+0xc8],0x1
-  7514                  jne 132 <record>
+  7514                  jne 140 <record>
   818ab000000000010000  or DWORD PTR [rdx+0xb0],0x100
   4889d4                mov rsp,rdx
   b80f000000            mov eax,0xf
@@ -197,10 +201,10 @@ scan:
   488b040e              mov rax,QWORD PTR [rsi+rcx*1]
   488b140f              mov rdx,QWORD PTR [rdi+rcx*1]
   4839d0                cmp rax,rdx
-  741a                  je 1f4 <same>
+  741a                  je 202 <same>
   4889140e              mov QWORD PTR [rsi+rcx*1],rdx
   81fbb0000000          cmp ebx,0xb0
-  730c                  jae 1f2 <full>
+  730c                  jae 200 <full>
   49894d00              mov QWORD PTR [r13+0x0],rcx
   49894508              mov QWORD PTR [r13+0x8],rax
   4983c510              add r13,0x10
@@ -209,13 +213,13 @@ full:
 same:
   4883c108              add rcx,0x8
   81f900600000          cmp ecx,0x6000
-  75cd                  jne 1cd <scan>
+  75cd                  jne 1db <scan>
   49899e50010000        mov QWORD PTR [r14+0x150],rbx
   49810700080000        add QWORD PTR [r15],0x800
   4981470800100000      add QWORD PTR [r15+0x8],0x1000
   49ff4f10              dec QWORD PTR [r15+0x10]
-  e968feffff            jmp 87 <next>
-  90                    nop
+  e95afeffff            jmp 87 <next>
+  0f1f00                nop DWORD PTR [rax]
 `;
 
 /** Offset of the signal handler in the code, from its label in the listing. */
@@ -239,7 +243,7 @@ export interface SystemCall {
 }
 
 /** Offset of the table of system calls: where the LEA at `_start` points. */
-const TABLE = 0x220;
+const TABLE = 0x230;
 
 /**
  * The ELF file: one segment, readable, writable and executable, that holds code, the table of
