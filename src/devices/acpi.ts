@@ -2,6 +2,7 @@
 // ports CF9h and 92h.
 // Source: ACPI 6.4, 4.8; the reset control register CF9h: Intel ICH data sheets; port 92h: PS/2.
 
+import { ACPI_PORT, ACPI_S5_TYPE, ACPI_SCI } from "../abi/boot/acpi.ts";
 import {
   type DeviceContext,
   DeviceModel,
@@ -16,7 +17,7 @@ import {
 export const pmTimerFrequency = 3579545;
 
 /** SLP_TYP values that the \_S3, \_S4 and \_S5 objects must name. */
-export const sleepType = { s5: 0, s3: 1, s4: 2 } as const;
+export const sleepType = { s5: ACPI_S5_TYPE, s3: 1, s4: 2 } as const;
 
 /** Bits of PM1 status and enable. */
 export const pm1 = {
@@ -93,13 +94,13 @@ export class Acpi extends DeviceModel<AcpiState> {
 
   constructor(readonly context: DeviceContext, readonly options: AcpiOptions = {}) {
     super(stateAfterReset(0));
-    this.base = options.base ?? 0x600;
+    this.base = options.base ?? ACPI_PORT.pm1aEvent;
     this.ports = [
       [this.base, this.base + 5],
       [this.base + 8, this.base + 11],
       [smiCommand.port, smiCommand.port + 1],
       [0x92, 0x92],
-      [0xcf9, 0xcf9],
+      [ACPI_PORT.reset, ACPI_PORT.reset],
     ];
     this.state.carry = this.halfPeriod(context.now());
   }
@@ -231,7 +232,7 @@ export class Acpi extends DeviceModel<AcpiState> {
     const level = (s.control & 1) !== 0 && (s.status & s.enable & 0x0721) !== 0;
     if (level !== s.sci) {
       s.sci = level;
-      this.context.irq(this.options.irq ?? 9, level);
+      this.context.irq(this.options.irq ?? ACPI_SCI, level);
     }
     this.context.reschedule();
   }

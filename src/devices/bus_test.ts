@@ -1,0 +1,102 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { Acpi } from "./acpi.ts";
+import { Bus } from "./bus.ts";
+import { DebugPorts } from "./debug.ts";
+import { decodePlain, encodePlain, RecordError, save } from "./device.ts";
+import { FwCfg } from "./fw_cfg.ts";
+import { I8042 } from "./i8042.ts";
+import { PciConfig } from "./pci.ts";
+import { Pic } from "./pic.ts";
+import { Pit } from "./pit.ts";
+import { Rtc } from "./rtc.ts";
+import { activity, Random, TestContext } from "./testing.ts";
+import { serialPorts, Uart } from "./uart.ts";
+import { Vga } from "./vga.ts";
+
+/** A whole PC's devices. */
+function pc(context = new TestContext()): Bus {
+  const bus = new Bus();
+  bus.attach(new Pic());
+  bus.attach(new Pit(context));
+  bus.attach(new Rtc(context, { unixTime: 1e9, memory: 64 << 20 }));
+  for (const port of Object.values(serialPorts)) bus.attach(new Uart(context, port));
+  bus.attach(new I8042(context));
+  bus.attach(new Vga(context));
+  bus.attach(new DebugPorts());
+  bus.attach(new FwCfg({ memory: 64 << 20 }));
+  bus.attach(new Acpi(context));
+  bus.attach(new PciConfig());
+  return bus;
+}
+
+Deno.test("Bus lists all devices with their ports", () => {
+  assertEquals(
+    pc().show(),
+    `\
+device  version  ports                            memory
+pic     1        20-21 a0-a1 4d0-4d1
+pit     1        40-43 61
+rtc     1        70-71
+com1    1        3f8-3ff
+com2    1        2f8-2ff
+com3    1        3e8-3ef
+com4    1        2e8-2ef
+i8042   1        60 64
+vga     1        3b4-3b5 3ba 3c0-3cf 3d4-3d5 3da  a0000-bffff
+debug   1        80 f4 190 e9
+fw_cfg  1        510-511
+acpi    1        600-605 608-60b b2-b3 92 cf9
+pci     1        cf8 cfc-cff`,
+  );
+});
+
+Deno.test("Bus splits what is too wide, and answers all ones where nobody is", () => {
+  const bus = pc();
+  assertEquals([bus.read(0x1234, 1), bus.read(0x1234, 2), bus.read(0x1234, 4)], [
+    0xff,
+    0xffff,
+    0xffffffff,
+  ]);
+  bus.write(0x3d4, 2, 0x340f); // index and data in one access
+  assertEquals(bus.read(0x3d4, 2), 0x340f);
+  bus.write(0xcf8, 4, 0x80001234);
+  assertEquals(bus.read(0xcf8, 4), 0x80001234);
+  assertEquals(bus.read(0xcf9, 1), 0, "CF9h alone is the reset register");
+  bus.mmioWrite(0xb8000, 4, 0x07420741);
+  assertEquals(bus.mmioRead(0xb8002, 2), 0x0742);
+  assertEquals((bus.get("vga") as Vga).text(), "AB");
+  assertEquals(bus.mmioRead(0xd0000, 4), 0xffffffff);
+});
+
+Deno.test("Bus refuses conflicts and names what it has", () => {
+  const bus = pc();
+  const context = new TestContext();
+  assertThrows(() => bus.attach(new Pic()), RangeError, "a device named pic is already attached");
+  assertThrows(
+    () => bus.attach(new Uart(context, { port: 0x3f8, irq: 4, name: "other" })),
+    RangeError,
+    "port 0x3f8 of other is already taken by com1",
+  );
+  assertThrows(() => bus.get("ide"), RangeError, "no device is named ide; there are pic, pit");
+});
+
+Deno.test("Bus saves and loads all devices byte-equal, and prints every one", () => {
+  const context = new TestContext();
+  const one = pc(context);
+  const random = new Random(99);
+  for (const device of one.devices) activity(device, context, random, 200);
+  const saved = one.save();
+  const later = new TestContext();
+  later.time = context.time;
+  const two = pc(later);
+  two.load(saved);
+  assertEquals(two.save(), saved);
+  for (const device of two.devices) {
+    assert(device.show().startsWith(device.name), device.name);
+    assertEquals(Deno.inspect(device), device.show());
+  }
+  const blocks = decodePlain(saved) as Record<string, Uint8Array>;
+  const { pit: _, ...rest } = blocks;
+  assertThrows(() => two.load(encodePlain(rest)), RecordError, "no block for pit");
+  assertEquals(save(two.get("pit")), save(one.get("pit")));
+});
