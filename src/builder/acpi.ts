@@ -189,8 +189,9 @@ function makeFadt(facs: number, dsdt: number): Uint8Array {
     p_lvl3_lat: 0xffff,
     century: 0x32,
     iapc_boot_arch: IAPC_LEGACY_DEVICES | IAPC_8042,
-    flags: flags.WBINVD | flags.PROC_C1 | flags.PWR_BUTTON | flags.SLP_BUTTON | flags.FIX_RTC |
-      flags.TMR_VAL_EXT | flags.RESET_REG_SUP,
+    // Power and sleep button are fixed hardware: their "control method" flags stay clear.
+    flags: flags.WBINVD | flags.PROC_C1 | flags.FIX_RTC | flags.TMR_VAL_EXT |
+      flags.RESET_REG_SUP,
     reset_value: ACPI_RESET_VALUE,
     x_firmware_ctrl: 0, // one of the two: the 32-bit field is it
     x_dsdt: dsdt,

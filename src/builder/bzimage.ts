@@ -69,8 +69,8 @@ export function readBzImageHeader(image: Uint8Array, file: string): BzImageHeade
     throw fail("loadflags", h.get("loadflags"), "LOADED_HIGH (bit 0): a bzImage, not a zImage");
   }
   const headerEnd = 0x202 + (h.get("jump") >> 8);
-  if (headerEnd < 0x23c || headerEnd > 0x400) {
-    throw fail("jump (length of the setup header)", headerEnd, "an end from 0x23c to 0x400");
+  if (headerEnd < 0x23c || headerEnd > 0x290) {
+    throw fail("jump (length of the setup header)", headerEnd, "an end from 0x23c to 0x290");
   }
   const setupSize = ((h.get("setup_sects") || 4) + 1) * 512;
   const kernelSize = h.get("syssize") * 16;

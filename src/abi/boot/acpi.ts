@@ -21,7 +21,7 @@ export const ACPI_RESET_VALUE = 0x06;
 /** The SCI: ISA interrupt 9, level-triggered. */
 export const ACPI_SCI = 9;
 /** SLP_TYP of S5, soft off. */
-export const ACPI_S5_TYPE = 5;
+export const ACPI_S5_TYPE = 0;
 /** Fields of the PM1 control word. */
 export const PM1_SCI_EN = 1 << 0, PM1_SLP_TYP_SHIFT = 10, PM1_SLP_EN = 1 << 13;
 
