@@ -3,7 +3,7 @@
  * table.
  * @module
  */
-import { gpr16, gpr32, gpr64, gpr8, gpr8rex, segments } from "../../abi/x86/registers.ts";
+import { DS, gpr16, gpr32, gpr64, gpr8, gpr8rex, segments } from "../../abi/x86/registers.ts";
 import { BASE_RIP, decode, DecodeStatus, Instruction } from "./decode.ts";
 import type { Encoding } from "./encodings.ts";
 import type { OperandSpec, SizeCode } from "./operands.ts";
@@ -87,7 +87,10 @@ function format(
     comment: "",
   };
   const name = mnemonic(c);
-  const operands = e.operands.map((o) => operand(c, o)).join(",");
+  const shown = name === e.mnemonic || !comparison.has(e.mnemonic)
+    ? e.operands
+    : e.operands.slice(0, 2);
+  const operands = shown.map((o) => operand(c, o)).join(",");
   const before = unusedPrefixes(c, prefixes);
   const line = operands === "" ? name : `${name.padEnd(6)} ${operands}`;
   return before + line + c.comment;
@@ -118,8 +121,16 @@ const bySize: Record<string, [string, string, string]> = {
 /** Near branches: in 64-bit mode 66 does nothing to them. */
 const nearBranch = new Set(["call", "jmp", "ret"]);
 
+const comparison = new Set(["cmpps", "cmppd", "cmpss", "cmpsd"]);
+const predicates = ["eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord"];
+
 function mnemonic(c: Context): string {
   const { x, mode } = c, e = x.encoding, key = e.key;
+  if (comparison.has(key) && x.immediate >= 0 && x.immediate < 8) {
+    return "cmp" + predicates[x.immediate] + key.slice(3);
+  }
+  if (e.operands.some((o) => o.kind === "O") && x.addressSize === 64) return "movabs";
+  if (e.operands[1]?.text === "Iv" && x.operandSize === 64) return "movabs";
   const sized = bySize[key];
   if (sized) {
     sizeMatters(c);
@@ -184,7 +195,7 @@ const pointerByOperand: Partial<Record<SizeCode, [string, string, string]>> = {
   p: ["DWORD", "FWORD", "FWORD"],
   a: ["DWORD", "QWORD", "QWORD"],
 };
-const bare = new Set(["bndldx"]);
+const bare = new Set(["lddqu", "invpcid"]);
 const octoword = new Set(["cmpxchg16b", "invept", "invvpid"]);
 
 function pointer(c: Context, size: SizeCode): string {
@@ -198,8 +209,10 @@ function pointer(c: Context, size: SizeCode): string {
     return "";
   }
   if (size === "y") {
-    if (c.x.operandSize === 64) c.rexUsed |= c.x.rex & 8;
-  } else sizeMatters(c);
+    if (c.x.operandSize === 64 && !e.attributes.f64) c.rexUsed |= c.x.rex & 8;
+  } else if (size === "z") c.usedOperandPrefix = true;
+  else if (size === "p" && e.key.endsWith(".far")) c.usedOperandPrefix = true;
+  else sizeMatters(c);
   return row[c.x.operandSize === 16 ? 0 : c.x.operandSize === 32 ? 1 : 2] + " PTR ";
 }
 
@@ -207,7 +220,7 @@ function gprName(c: Context, number: number, size: SizeCode): string {
   const { x } = c;
   switch (size) {
     case "b":
-      if (x.rex !== 0) c.rexUsed |= 0x40;
+      if (x.rex !== 0 && number >= 4) c.rexUsed |= 0x40;
       return x.rex !== 0 ? gpr8rex[number] : gpr8[number & 7];
     case "w":
       return gpr16[number];
@@ -285,12 +298,12 @@ function operand(c: Context, o: OperandSpec): string {
     case "I":
       return immediate(c, o);
     case "J":
-      return target(c);
+      return target(c, o);
     case "A":
       sizeMatters(c);
       return `${hex(x.immediate2)}:${hex(x.immediate >>> 0)}`;
     case "O":
-      return absolute(c, o);
+      return absolute(c);
     case "X":
     case "Y":
     case "B":
@@ -329,27 +342,34 @@ export function branchTarget(x: Instruction, mode: number, address: bigint): big
   const next = address + BigInt(x.length), to = next + BigInt(x.immediate);
   if (mode === 64) return BigInt.asUintN(64, to);
   if (x.operandSize === 32) return BigInt.asUintN(32, to);
-  return BigInt.asUintN(32, next) & ~0xffffn | to & 0xffffn;
+  // A flat 16-bit image may lie above 64 KB: there the target stays in its 64 KB.
+  return (mode === 16 ? BigInt.asUintN(32, next) & ~0xffffn : 0n) | to & 0xffffn;
 }
 
-function target(c: Context): string {
+function target(c: Context, o: OperandSpec): string {
+  if (o.size === "z") sizeMatters(c);
   const to = branchTarget(c.x, c.mode, c.address), name = c.symbols?.(to);
   return name === undefined ? hex(to) : `${hex(to)} <${name}>`;
 }
 
 function segmentPrefix(c: Context, otherwise: string): string {
-  c.usedSegment = true;
   const s = c.x.segmentOverride;
+  if (s === DS && isNotrack(c.x)) return otherwise;
+  c.usedSegment = true;
   return s >= 0 ? segments[s] + ":" : otherwise;
 }
 
-function absolute(c: Context, o: OperandSpec): string {
+/** With an indirect near branch, a DS override is CET's NOTRACK. */
+function isNotrack(x: Instruction): boolean {
+  const e = x.encoding;
+  return (e.key === "call" || e.key === "jmp") && e.operands[0].kind === "E";
+}
+
+function absolute(c: Context): string {
   const { x } = c;
-  c.usedAddressPrefix = true;
   const at = x.addressSize === 64
     ? wide(x.displacement, x.displacementHigh)
     : BigInt(x.displacement >>> 0);
-  void o;
   return segmentPrefix(c, "ds:") + hex(at) + named(c, at);
 }
 
@@ -403,9 +423,10 @@ function memory32(c: Context): string {
   if (x.base === BASE_RIP) return ripRelative(c);
   const needIndex = c.sib >= 0 && x.base < 0 && x.index < 0 &&
     (mode === 64 ? x.addressSize === 32 : mode === 32);
+  // With neither base nor index nothing shows the address size in 16-bit mode.
+  if (mode === 16 && x.base < 0 && x.index < 0) c.usedAddressPrefix = false;
   const bracket = x.base >= 0 || needIndex || (c.sib >= 0 && (x.index >= 0 || x.scale !== 0));
   if (!bracket) {
-    if (mode === 16) c.usedAddressPrefix = false;
     return segmentPrefix(c, "ds:") + hex(absoluteAddress) + named(c, absoluteAddress);
   }
   let inner: string = x.base >= 0 ? names[x.base] : "";
@@ -458,6 +479,8 @@ function unusedPrefixes(c: Context, prefixes: number[]): string {
       ),
     );
   }
+  const defaultsToDs = e.operands.some((o) => o.kind === "X" || o.kind === "B");
+  if (mode === 64 && defaultsToDs) hidden.add(last((b) => (b & 0xe7) === 0x26));
   const mandatory = e.prefix === "f2" || e.prefix === "f3";
   if (mandatory) hidden.add(last((b) => b === 0xf2 || b === 0xf3));
   if (x.rex !== 0 && prefixes.length > 0) {
@@ -487,6 +510,7 @@ function prefixName(b: number, mode: 16 | 32 | 64, e: Encoding): string {
   if (b === 0x64) return "fs";
   if (b === 0x65) return "gs";
   if ((b & 0xf0) === 0x40) return rexName(b);
+  if (b === 0x3e && isNotrack(scratch)) return "notrack";
   return segments[b >> 3 & 3];
 }
 

@@ -173,10 +173,10 @@ movntpd  66 0f 2b  Mx,Vx  sse2
 movntq  np 0f e7  Mq,Pq  sse
 movntdq  66 0f e7  Mx,Vx  sse2
 movntdqa  66 0f 38 2a  Vx,Mx  sse41
-movmskps  np 0f 50  Gd,Ux  sse
-movmskpd  66 0f 50  Gd,Ux  sse2
-pmovmskb  np 0f d7  Gd,Nq  sse
-pmovmskb  66 0f d7  Gd,Ux  sse2
+movmskps  np 0f 50  Gy,Ux  sse
+movmskpd  66 0f 50  Gy,Ux  sse2
+pmovmskb  np 0f d7  Gy,Nq  sse
+pmovmskb  66 0f d7  Gy,Ux  sse2
 maskmovq  np 0f f7  Pq,Nq  sse
 maskmovdqu  66 0f f7  Vx,Ux  sse2
 movq2dq  f3 0f d6  Vx,Nq  sse2

@@ -31,12 +31,12 @@ lidt  0f 01 /3  Ms  f64 cpl0 exit:descriptor-table
 smsw  0f 01 /4  Rv/Mw  exit:cr
 lmsw  0f 01 /6  Ew  cpl0 exit:cr
 invlpg  0f 01 /7  Mb  cpl0 exit:invlpg
-vmcall  np 0f 01 c1  -  vmx exit:hypercall
-vmlaunch  np 0f 01 c2  -  vmx exit:vmx
-vmresume  np 0f 01 c3  -  vmx exit:vmx
-vmxoff  np 0f 01 c4  -  vmx exit:vmx
-monitor  np 0f 01 c8  -  monitor cpl0 exit:monitor
-mwait  np 0f 01 c9  -  monitor cpl0 exit:mwait
+vmcall  0f 01 c1  -  vmx exit:hypercall
+vmlaunch  0f 01 c2  -  vmx exit:vmx
+vmresume  0f 01 c3  -  vmx exit:vmx
+vmxoff  0f 01 c4  -  vmx exit:vmx
+monitor  0f 01 c8  -  monitor cpl0 exit:monitor
+mwait  0f 01 c9  -  monitor cpl0 exit:mwait
 clac  np 0f 01 ca  -  smap cpl0
 stac  np 0f 01 cb  -  smap cpl0
 xgetbv  np 0f 01 d0  -  xsave
