@@ -201,6 +201,8 @@ export const V = {
   /** Length of the running instruction, its EIP. */
   length: 0x1078,
   ip: 0x1080,
+  /** The record of an instruction that is being intercepted. */
+  record: 0x10f8,
   /** Walk record: number of steps, then entries (see walk.ts). */
   walkRecord: 0x1088,
   walkCount: 0x108c,
@@ -233,10 +235,17 @@ export const V = {
   vectoringLength: 0x10f0,
   /** Access class of implicit supervisor accesses (descriptor tables, task states): ACCESS.smap or 0. */
   accessSystem: 0x10f4,
+  /** Base and limit of the code segment as fetches use them (0 and all ones in 64-bit mode), i64. */
+  codeBase: 0x1100,
+  codeLimit: 0x1108,
+  /** Linear address of an execution breakpoint that is being passed, i64. */
+  passing: 0x1110,
+  /** Not zero while the running instruction is traced (TF); delivering an event clears it. */
+  stepping: 0x1118,
   /** Entries of a running walk: address and value of each, to set their accessed bits at the end. */
   walkEntries: 0x1e00,
   /** Scratch for semantics. */
-  scratch: 0x1100,
+  scratch: 0x1180,
   /** More scratch for semantics that store structures (FXSAVE images, task states). */
   buffer: 0x1200,
 } as const;
@@ -329,8 +338,8 @@ export const PREFIX = {
   lock: 64,
   memory: 128,
   rex: 256,
-  /** Stack operations: bit set if an access through SS is 32-bit wide. */
-  code16: 512,
+  /** The displacement is 64 bits wide: its upper half is in REC.immediate. */
+  wideOffset: 512,
 } as const;
 
 /** Pages (64 KiB) of memory 0. */

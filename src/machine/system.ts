@@ -25,6 +25,8 @@ export const HOST_FUNCTIONS = {
   predecode: [2, 1],
   /** Resolves a direct jump: (record, EIP low, high) -> record, 0 if the fetch was given up. */
   link: [3, 1],
+  /** Checks the second page of a crossing instruction: (record) -> where to go on, 0 for a fault. */
+  crossing: [1, 1],
   /** CPUID with leaf in EAX, sub-leaf in ECX: writes the four registers. */
   cpuid: [0, 0],
   /** An MSR without a home in the state: (number, write) -> 0, or 1 for #GP; value in V.value. */
@@ -32,7 +34,10 @@ export const HOST_FUNCTIONS = {
   /** Anything a semantics function hands to TypeScript: (service number, argument) -> number. */
   service: [2, 1],
 } as const satisfies Record<string, readonly [number, number]>;
-export type HostFunctions = Record<keyof typeof HOST_FUNCTIONS, (...args: number[]) => number | void>;
+export type HostFunctions = Record<
+  keyof typeof HOST_FUNCTIONS,
+  (...args: number[]) => number | void
+>;
 
 /** A module with the machine's memories, table and host functions imported. */
 export function machineModule(): Module {

@@ -72,6 +72,13 @@ function buildFlush(m: Module): void {
     });
     setCell(f, V.tables, 0);
   });
+  m.func("noteFill", ["i32"], [], (f, entry) => {
+    const n = f.let(cell(V.fills));
+    f.if(n.ltU(TLB_LIST.maxFills), () => {
+      f.store(32, n.shl(2), entry, TLB_LIST.fills);
+      setCell(f, V.fills, n.add(1));
+    });
+  });
   // A frame has become one whose writes must be seen: no write entry may reach it any more.
   m.func("dropWrites", [], [], (f) => {
     for (let c = 0; c < TLB.classes; c++) {
@@ -85,13 +92,6 @@ function buildFlush(m: Module): void {
         f.store(64, index, i64(-1), TLB.start + c * TLB.classSize + table);
       }
     }
-  });
-  m.func("noteFill", ["i32"], [], (f, entry) => {
-    const n = f.let(cell(V.fills));
-    f.if(n.ltU(TLB_LIST.maxFills), () => {
-      f.store(32, n.shl(2), entry, TLB_LIST.fills);
-      setCell(f, V.fills, n.add(1));
-    });
   });
 }
 
@@ -116,7 +116,13 @@ function buildTranslate(m: Module): void {
     const addend = f.let(pa.wrap().sub(linear.wrap()));
     f.if(acc.and(ACCESS.write), () => {
       f.if(flags.and(SLOW_WRITE).eqz(), () => {
-        f.store(32, frame, flags.or(FRAME_FLAG.dirty | FRAME_FLAG.inWriteTlb), FRAME.flags, MEMORY.frames);
+        f.store(
+          32,
+          frame,
+          flags.or(FRAME_FLAG.dirty | FRAME_FLAG.inWriteTlb),
+          FRAME.flags,
+          MEMORY.frames,
+        );
         fill(f, slot, TLB.write, page, addend);
       });
     }, () => {
@@ -136,6 +142,16 @@ function fill(f: Func, slot: Local, table: number, page: Local, addend: Local): 
 const typeOf = (bits: number) => bits === 64 ? "i64" : "i32";
 
 function buildPhysical(m: Module): void {
+  // Tells the host when one of the 64-byte granules that the store touches holds predecoded code.
+  m.func("storeToCode", ["i64", "i32"], [], (f, pa, bytes) => {
+    const first = f.let(pa.shrU(6).and(63));
+    const last = f.let(pa.add(bytes.zext()).sub(1).shrU(6).and(63));
+    const mask = f.let(i64(1).shl(first).or(i64(1).shl(last)));
+    const code = load("i64", 64, "u", frameEntry(pa.wrap()), FRAME.code, MEMORY.frames);
+    f.if(code.and(mask).nez(), () => {
+      f.call("codeWrite", pa.shrU(12).wrap(), mask.wrap(), mask.shrU(32).wrap());
+    });
+  });
   for (const bits of WIDTHS) {
     const type = typeOf(bits);
     m.func(`physicalLoad${bits}`, ["i64"], [type], (f, pa) => {
@@ -174,16 +190,6 @@ function buildPhysical(m: Module): void {
       f.store(bits, pa.wrap(), value, 0, MEMORY.ram);
     });
   }
-  // Tells the host when one of the 64-byte granules that the store touches holds predecoded code.
-  m.func("storeToCode", ["i64", "i32"], [], (f, pa, bytes) => {
-    const first = f.let(pa.shrU(6).and(63));
-    const last = f.let(pa.add(bytes.zext()).sub(1).shrU(6).and(63));
-    const mask = f.let(i64(1).shl(first).or(i64(1).shl(last)));
-    const code = load("i64", 64, "u", frameEntry(pa.wrap()), FRAME.code, MEMORY.frames);
-    f.if(code.and(mask).nez(), () => {
-      f.call("codeWrite", pa.shrU(12).wrap(), mask.wrap(), mask.shrU(32).wrap());
-    });
-  });
 }
 
 /** A store to a paging structure drops what was derived from a present entry it changes. */
@@ -191,9 +197,11 @@ function storeToTable(f: Func, pa: Local, bits: number, value: Local): void {
   const at = f.let(pa.wrap().and(-8));
   const old = f.let(load("i64", 64, "u", at, 0, MEMORY.ram));
   const type = typeOf(bits);
-  const changed = f.let(load(type, bits, "u", pa.wrap(), 0, MEMORY.ram).ne(
-    bits < 32 ? value.unsigned(bits) : value,
-  ));
+  const changed = f.let(
+    load(type, bits, "u", pa.wrap(), 0, MEMORY.ram).ne(
+      bits < 32 ? value.unsigned(bits) : value,
+    ),
+  );
   f.if(changed.and(old.and(0x1_0000_0001n).nez()), () => {
     f.call("flushTlb");
   });
@@ -209,6 +217,7 @@ export function buildAccess(m: Module): void {
   buildPhysical(m);
   for (const bits of WIDTHS) {
     const type = typeOf(bits), bytes = bits / 8;
+    buildSlow(m, bits);
     const probe = (f: Func, table: number, linear: Local, acc: Local, hit: (at: Expr) => void) => {
       const slot = f.let(classOf(acc).add(tlbIndex(linear)));
       f.if(load("i64", 64, "u", slot, table).eq(linear.add(bytes - 1).and(-4096n)), () => {
@@ -230,8 +239,22 @@ export function buildAccess(m: Module): void {
       });
       f.call(`storeSlow${bits}`, linear, acc, value);
     });
-    buildSlow(m, bits);
   }
+  // For predecoding: where code lies, -1 if that is no memory. A fault sets V.abort.
+  m.func("translateFetch", ["i32", "i32"], ["i32"], (f, low, high) => {
+    const linear = f.let(low.zext().or(high.zext().shl(32)));
+    const pa = f.call("translate", linear, cell(V.access).or(ACCESS.fetch));
+    f.if(cell(V.abort).or(pa.geU(cell64(V.ramSize))), () => f.return(i32(-1)));
+    const flags = load("i32", 32, "u", frameEntry(pa.wrap()), FRAME.flags, MEMORY.frames);
+    f.if(flags.and(FRAME_FLAG.mmio), () => f.return(i32(-1)));
+    f.result(pa.wrap());
+  });
+  m.func("fetchByte", ["i32", "i32"], ["i32"], (f, low, high) => {
+    const linear = f.let(low.zext().or(high.zext().shl(32)));
+    const pa = f.call("translate", linear, cell(V.access).or(ACCESS.fetch));
+    f.if(cell(V.abort), () => f.return(i32(0xff)));
+    f.result(f.call("physicalLoad8", pa));
+  });
   // An access that must be allowed before anything is changed: nothing is read or written.
   m.func("probeAccess", ["i64", "i32", "i32"], [], (f, linear, acc, bytes) => {
     f.call("translate", linear, acc);

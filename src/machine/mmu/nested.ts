@@ -10,8 +10,16 @@ const ADDRESS = 0x000f_ffff_ffff_f000n;
 const EPT_VIOLATION = 48, EPT_MISCONFIGURATION = 49;
 
 const CHECK = {
-  violation: check("ept.violation", "guest-physical {a}: EPT entry {b} does not allow the access", "SDM 3 28.3.3.2"),
-  misconfiguration: check("ept.misconfiguration", "guest-physical {a}: EPT entry {b} has a setting that is not allowed", "SDM 3 28.3.3.1"),
+  violation: check(
+    "ept.violation",
+    "guest-physical {a}: EPT entry {b} does not allow the access",
+    "SDM 3 28.3.3.2",
+  ),
+  misconfiguration: check(
+    "ept.misconfiguration",
+    "guest-physical {a}: EPT entry {b} has a setting that is not allowed",
+    "SDM 3 28.3.3.1",
+  ),
 };
 
 function nestedExit(f: Func, reason: number, id: number, physical: Local, entry: Local) {
@@ -101,7 +109,7 @@ export function buildNested(m: Module): void {
     const low = f.let(entry.wrap());
     // Writable but not readable.
     f.if(low.and(3).eq(2), () => f.return(i32(1)));
-    f.if(entry.and(cell64(V.reservedHigh)), () => f.return(i32(1)));
+    f.if(entry.and(cell64(V.reservedHigh)).nez(), () => f.return(i32(1)));
     const leaf = f.let(big.or(level.eq(1)));
     f.if(leaf, () => {
       const type = f.let(low.shrU(3).and(7));

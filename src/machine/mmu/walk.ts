@@ -16,9 +16,21 @@ const CHECK = {
   reserved: check("page.reserved", "page {a}: entry {b} has a reserved bit set", "SDM 3 4.7"),
   user: check("page.user", "page {a}: a user access to a supervisor page", "SDM 3 4.6.1"),
   write: check("page.write", "page {a}: a write to a read-only page", "SDM 3 4.6.1"),
-  fetch: check("page.fetch", "page {a}: an instruction fetch from an execute-disable page", "SDM 3 4.6.1"),
-  smep: check("page.smep", "page {a}: a supervisor fetch from a user page, CR4.SMEP is set", "SDM 3 4.6.1"),
-  smap: check("page.smap", "page {a}: a supervisor access to a user page, CR4.SMAP is set and AC clear", "SDM 3 4.6.1"),
+  fetch: check(
+    "page.fetch",
+    "page {a}: an instruction fetch from an execute-disable page",
+    "SDM 3 4.6.1",
+  ),
+  smep: check(
+    "page.smep",
+    "page {a}: a supervisor fetch from a user page, CR4.SMEP is set",
+    "SDM 3 4.6.1",
+  ),
+  smap: check(
+    "page.smap",
+    "page {a}: a supervisor access to a user page, CR4.SMAP is set and AC clear",
+    "SDM 3 4.6.1",
+  ),
 };
 
 /** Address of the flags of the frame that holds physical address `pa` (an i32). */
@@ -171,26 +183,35 @@ export function buildWalk(m: Module): void {
 
 /** `reservedBits(entry, level, big, pae, nxe) -> 0 | 1` (SDM 3 tables 4-4 to 4-20). */
 function buildReserved(m: Module): void {
-  m.func("reservedBits", ["i64", "i32", "i32", "i32", "i32"], ["i32"], (f, e, level, big, pae, nxe) => {
-    f.if(pae.eqz(), () => {
-      // A 4-MByte page: bit 21, and address bits above MAXPHYADDR in 13 to 20.
-      f.return(
-        big.and(e.and(0x20_0000).nez().or(e.shrU(13).and(0xff).shl(32).and(cell64(V.reservedHigh)).nez())),
-      );
-    });
-    const reserved = f.let(cell64(V.reservedHigh));
-    // Without long mode bits 52 to 62 are reserved too.
-    f.if(cell64(CPU.efer).and(0x400).eqz(), () => {
-      f.set(reserved, reserved.or(0x7ff0_0000_0000_0000n));
-    });
-    f.if(nxe.eqz(), () => f.set(reserved, reserved.or(i64(1n << 63n))));
-    f.if(big, () => {
-      f.set(reserved, reserved.or(i64(0x1f_e000).when(level.eq(2), i64(0x3fff_e000))));
-    }, () => {
-      f.if(level.eq(4), () => f.set(reserved, reserved.or(PS)));
-    });
-    f.result(e.and(reserved).nez());
-  });
+  m.func(
+    "reservedBits",
+    ["i64", "i32", "i32", "i32", "i32"],
+    ["i32"],
+    (f, e, level, big, pae, nxe) => {
+      f.if(pae.eqz(), () => {
+        // A 4-MByte page: bit 21, and address bits above MAXPHYADDR in 13 to 20.
+        f.return(
+          big.and(
+            e.and(0x20_0000).nez().or(
+              e.shrU(13).and(0xff).shl(32).and(cell64(V.reservedHigh)).nez(),
+            ),
+          ),
+        );
+      });
+      const reserved = f.let(cell64(V.reservedHigh));
+      // Without long mode bits 52 to 62 are reserved too.
+      f.if(cell64(CPU.efer).and(0x400).eqz(), () => {
+        f.set(reserved, reserved.or(0x7ff0_0000_0000_0000n));
+      });
+      f.if(nxe.eqz(), () => f.set(reserved, reserved.or(i64(1n << 63n))));
+      f.if(big, () => {
+        f.set(reserved, reserved.or(i64(0x1f_e000).when(level.eq(2), i64(0x3fff_e000))));
+      }, () => {
+        f.if(level.eq(4), () => f.set(reserved, reserved.or(PS)));
+      });
+      f.result(e.and(reserved).nez());
+    },
+  );
 }
 
 function checkRights(

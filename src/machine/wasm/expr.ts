@@ -219,7 +219,7 @@ export class Expr {
   }
   /** `this` if `condition` (an i32) is not zero, else `other`; both are evaluated. */
   when(condition: Expr, other: Operand): Expr {
-    return new Expr(this.type, [0x1b], [this, toExpr(this.type, other), condition]);
+    return new Expr(this.type, [0x1b], [this, toExpr(this.type, other), toExpr("i32", condition)]);
   }
 }
 

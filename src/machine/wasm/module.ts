@@ -101,9 +101,25 @@ export class Module {
     build: (f: Func, ...params: Local[]) => void,
     exported = true,
   ): Callable {
-    const f = this.declare(name, params, results, exported);
+    const declared = this.#byName.get(name);
+    const f = declared instanceof Func && !declared.isBuilt
+      ? declared
+      : this.declare(name, params, results, exported);
+    if (f.params.join() !== params.join() || f.results.join() !== results.join()) {
+      throw new TypeError(`${name}: declared as (${f.params}) -> (${f.results})`);
+    }
     f.build(build);
     return f;
+  }
+
+  /** Declares a function that `func` defines further on, unless it is known already. */
+  declareLater(name: string, params: readonly ValType[], results: readonly ValType[]): void {
+    if (!this.#byName.has(name)) this.declare(name, params, results);
+  }
+
+  /** Names of all functions, imported ones first. */
+  names(): string[] {
+    return [...this.#byName.keys()];
   }
 
   /** A function whose body comes later, so that others can call it. */
@@ -113,6 +129,7 @@ export class Module {
     results: readonly ValType[],
     exported = true,
   ): Func {
+    if (this.#byName.has(name)) throw new Error(`function ${name} is declared twice`);
     const f = new Func(this, name, this.#functionImports + this.#functions.length, params, results);
     this.#functions.push(f);
     this.#byName.set(name, f);
@@ -237,6 +254,10 @@ export class Func implements Callable {
     return out;
   }
 
+  get isBuilt(): boolean {
+    return this.#built;
+  }
+
   /** How many locals the function has, parameters apart. */
   get localCount(): number {
     return this.#localTypes.length;
@@ -308,7 +329,7 @@ export class Func implements Callable {
   }
 
   if(condition: Expr, then: () => void, otherwise?: () => void): void {
-    condition.emit(this.#code);
+    toExpr("i32", condition).emit(this.#code);
     this.#code.raw([0x04, 0x40]);
     this.#depth++;
     then();
@@ -354,7 +375,7 @@ export class Func implements Callable {
   }
 
   brIf(label: Label, condition: Expr): void {
-    condition.emit(this.#code);
+    toExpr("i32", condition).emit(this.#code);
     this.#code.u8(0x0d);
     this.#code.u32(this.#depth - label.depth);
   }

@@ -10,7 +10,9 @@ import { CPU, gpr, PREFIX, REC, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32, i64, load, type Operand } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/module.ts";
+import type { InterceptKind } from "../encodings.ts";
 import { CF, FLAG_KIND, type FlagKind } from "../flags.ts";
+import { INTERCEPT } from "../intercepts.ts";
 
 /**
  * Where an operand is: "r" a general register (part), "b" memory at base + displacement, "x" with
@@ -74,6 +76,10 @@ export abstract class Meaning {
   abstract branch(ip: Expr): void;
   /** Ends a direct branch whose target is operand 0. */
   abstract branchDirect(): void;
+  /** #GP(0) unless `ip` lies in the code segment. */
+  abstract checkIp(ip: Expr): void;
+  /** The same for the target of a direct branch. */
+  abstract checkTarget(): void;
   /** Ends the instruction; state the loop depends on has changed, RIP is set. */
   abstract serialize(): void;
   /** Linear address of memory operand `i`, checked for `bytes` and a read (0) or write (1). */
@@ -128,7 +134,7 @@ export abstract class Meaning {
   /** Where a register operand's address stands in the record. */
   #slot(i: number): number {
     const earlier = this.form.operands.slice(0, i).filter((o) => o === "r" || o === "n").length;
-    return earlier === 0 ? REC.a : REC.b;
+    return [REC.a, REC.b, REC.base][earlier];
   }
   /** Address in memory 0 of register operand `i`, or the number of an "n" operand. */
   place(i: number): Expr {
@@ -178,7 +184,9 @@ export abstract class Meaning {
       this.commit();
       return this.storeRegister(this.place(i), bits, value);
     }
-    if (!this.isMemory(i)) throw new Error(`${formName(this.form)}: operand ${i} cannot be written`);
+    if (!this.isMemory(i)) {
+      throw new Error(`${formName(this.form)}: operand ${i} cannot be written`);
+    }
     const known = this.#linears[i];
     if (!known) this.probe("a write");
     this.writeBack(i, bits, known ?? this.linear(i, bits / 8, 1), value, known !== undefined);
@@ -263,6 +271,11 @@ export abstract class Meaning {
     setCell64(this.f, CPU.flagX, carryAdjustOverflow.zext());
     setCell64(this.f, CPU.flagY, result.sext());
   }
+  /** The same for a result of eight bits, whatever the operand size. */
+  flagsResult8(result: Expr, carryAdjustOverflow: Expr = i32(0)): void {
+    this.flagsResult(result, carryAdjustOverflow);
+    setCell(this.f, CPU.flagOp, (FLAG_KIND.result << 8) | 8);
+  }
   /** The six arithmetic flags as in EFLAGS. */
   arithmeticFlags(): Local {
     return this.f.call("arithmeticFlags");
@@ -282,7 +295,18 @@ export abstract class Meaning {
   /** Condition `cc` (0 to 15) as 0 or not 0. */
   abstract condition(cc: number): Expr;
 
-  // --- faults ---
+  // --- intercepts and faults ---
+
+  /** In a guest: a VM exit if the control structure asks for one. Tested at run time, not baked in. */
+  intercept(kind: InterceptKind, qualification: Expr = i64(0)): void {
+    this.probe("an intercept");
+    this.f.if(cell(V.nonRoot), () => {
+      setCell(this.f, V.length, load("i32", 8, "u", this.rec, REC.length));
+      setCell(this.f, V.record, this.rec);
+      this.f.call("intercept", i32(INTERCEPT[kind]), qualification);
+      this.abortIfSet();
+    });
+  }
 
   /** Raises an exception and leaves the instruction. */
   fault(vector: number, errorCode: Operand | undefined, check: number, a?: Expr, b?: Expr): void {

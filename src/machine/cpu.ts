@@ -1,0 +1,459 @@
+/** One processor: its memory 0, its Wasm instances, and how to run it. */
+import type { Machine } from "./machine.ts";
+import {
+  ABORT,
+  ARCHITECTURAL_END,
+  ARCHITECTURAL_START,
+  CPU,
+  CPU_MEMORY_PAGES,
+  EMULATED,
+  SEGMENT,
+  segment,
+  TLB,
+  V,
+} from "./state.ts";
+import type { HostFunctions } from "./system.ts";
+import { type Form, formName } from "./isa/semantics/meaning.ts";
+import { groupOf } from "./isa/semantics/index.ts";
+import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
+import { MODE, Predecoder } from "./interpreter/predecode.ts";
+import { STOPPED } from "./interpreter/hot.ts";
+
+export type CpuModel = "intel" | "amd";
+
+type WasmFunction = (...args: (number | bigint)[]) => number;
+/** Functions of module S, by name. */
+export type SystemFunctions = Readonly<Record<string, WasmFunction>>;
+
+/** Why {@linkcode Cpu.run} returned. */
+export type RunStop =
+  /** The budget is used up. */
+  | "budget"
+  /** HLT with nothing to deliver. */
+  | "halt"
+  /** Shutdown after a triple fault. */
+  | "shutdown"
+  /** A VM exit: the control structure says the rest. */
+  | "exit"
+  | "breakpoint"
+  /** A watched address was reached; the instruction has not been executed. */
+  | "watch"
+  /** The hypervisor's log has no answer yet. */
+  | "unanswered"
+  /** Somebody asked for it through {@linkcode Cpu.stop}. */
+  | "stopped";
+
+const TF = 0x100, IF = 0x200, VM = 0x2_0000, RF = 0x1_0000;
+const SLICE = 1_000_000;
+
+/** Hooks of the virtualization extensions and of debuggers; absent ones cost nothing. */
+export interface CpuHooks {
+  cpuid?(): void;
+  msr?(number: number, write: boolean): boolean;
+  service?(number: number, argument: number): number;
+  /** Decides about an access while watches are armed; gives an ABORT value. */
+  watch?(
+    linear: number,
+    linearHigh: number,
+    physical: number,
+    bytes: number,
+    access: number,
+  ): number;
+  watchesPage?(linear: number, linearHigh: number, frame: number): boolean;
+  hasBreakpoint?(low: number, high: number): boolean;
+  /** An access of an emulated instruction to an address the nested paging does not map. */
+  emulatedRead?(address: number, bytes: number): number;
+  emulatedWrite?(address: number, bytes: number, value: number): void;
+  /** Before anything is delivered in non-root operation; "exit" if that became a VM exit. */
+  boundary?(): RunStop | undefined;
+}
+
+export class Cpu {
+  readonly memory: WebAssembly.Memory;
+  readonly u8: Uint8Array;
+  readonly u16: Uint16Array;
+  readonly i32: Int32Array;
+  readonly i64: BigInt64Array;
+  readonly u64: BigUint64Array;
+  readonly system: SystemFunctions;
+  readonly predecoder: Predecoder;
+  readonly hooks: CpuHooks = {};
+  /** Instructions retired since the machine was made. */
+  count = 0;
+  #stop = false;
+  readonly #table: WebAssembly.Table;
+  #tableNext = 1;
+  readonly #cold = new Map<string, number>();
+  readonly #groups = new Map<string, WebAssembly.Exports>();
+  readonly #interpreters: (WasmFunction | undefined)[] = [undefined, undefined];
+  readonly #imports: WebAssembly.Imports;
+  #slice = 0;
+
+  constructor(readonly machine: Machine, readonly model: CpuModel) {
+    this.memory = new WebAssembly.Memory({ initial: CPU_MEMORY_PAGES, maximum: CPU_MEMORY_PAGES });
+    const buffer = this.memory.buffer as ArrayBuffer;
+    this.u8 = new Uint8Array(buffer);
+    this.u16 = new Uint16Array(buffer);
+    this.i32 = new Int32Array(buffer);
+    this.i64 = new BigInt64Array(buffer);
+    this.u64 = new BigUint64Array(buffer);
+    this.#table = new WebAssembly.Table({ element: "anyfunc", initial: 16384 });
+    this.#imports = {
+      machine: {
+        cpu: this.memory,
+        ram: machine.memory,
+        frames: machine.frames,
+        cold: this.#table,
+      },
+      host: this.#hostFunctions(),
+    };
+    const instance = new WebAssembly.Instance(systemModule(), this.#imports);
+    this.system = instance.exports as unknown as SystemFunctions;
+    this.#imports.system = instance.exports as WebAssembly.ModuleImports;
+    const s = this.system;
+    this.predecoder = new Predecoder(buffer, machine.ram, machine.frames.buffer as ArrayBuffer, {
+      translateFetch: (low, high) => s.translateFetch(low, high),
+      fetchDevice: (low, high) => s.fetchByte(low, high),
+      dropWrites: () => s.dropWrites(),
+      flushCodeTlb: () => this.#flushCodeTlb(),
+      cold: (form) => this.coldFunction(form),
+      coldSpecial: (name) => this.coldFunction(SPECIAL[name]),
+      hasBreakpoint: (low, high) => this.hooks.hasBreakpoint?.(low, high) ?? false,
+      get anyBreakpoint() {
+        return true;
+      },
+    });
+    this.u8.fill(0xff, TLB.start, TLB.start + TLB.classes * TLB.classSize);
+    this.u64[V.ramSize >> 3] = BigInt(machine.ram.length);
+    this.u64[V.reservedHigh >> 3] = 0x000f_ffff_ffff_f000n & ~((1n << 36n) - 1n);
+    this.i64[V.passing >> 3] = -1n;
+    this.reset();
+  }
+
+  /** State after power-up or RESET (SDM 3 table 10-1). */
+  reset(): void {
+    this.u8.fill(0, ARCHITECTURAL_START, ARCHITECTURAL_END);
+    this.set("rip", 0xfff0n);
+    this.set("rflags", 2n);
+    this.set("rdx", 0x600n);
+    this.set("cr0", 0x6000_0010n);
+    this.i32[CPU.a20Mask >> 2] = -1;
+    for (let n = 0; n < 8; n++) {
+      this.setSegment(n, {
+        selector: 0,
+        base: 0n,
+        limit: 0xffff,
+        attributes: n < 6 ? 0x93 : n === 6 ? 0x82 : 0x8b,
+      });
+    }
+    this.setSegment(1, { selector: 0xf000, base: 0xffff_0000n, limit: 0xffff, attributes: 0x93 });
+    this.set("gdtr.limit", 0xffffn);
+    this.set("idtr.limit", 0xffffn);
+    this.set("dr6", 0xffff_0ff0n);
+    this.set("dr7", 0x400n);
+    this.set("xcr0", 1n);
+    this.set("pat", 0x0007_0406_0007_0406n);
+    this.set("apicBase", 0xfee0_0900n);
+    this.set("miscEnable", 1n);
+    this.set("vmcsPointer", -1n);
+    this.set("vmxonPointer", -1n);
+    this.i32[CPU.gif >> 2] = 1;
+    this.i32[CPU.fcw >> 2] = 0x40;
+    this.i32[CPU.ftw >> 2] = 0x5555;
+    this.i32[CPU.mxcsr >> 2] = 0x1f80;
+    this.flushTlb();
+    this.system.refresh();
+  }
+
+  /** A 64-bit field of the architectural state, by its name in state.ts. */
+  get(name: string): bigint {
+    return this.u64[at(name) >> 3];
+  }
+  set(name: string, value: bigint): void {
+    this.i64[at(name) >> 3] = BigInt.asIntN(64, value);
+  }
+  getSegment(n: number): { selector: number; base: bigint; limit: number; attributes: number } {
+    const place = segment(n);
+    return {
+      selector: this.i32[(place + SEGMENT.selector) >> 2],
+      base: this.u64[place >> 3],
+      limit: this.i32[(place + SEGMENT.limit) >> 2] >>> 0,
+      attributes: this.i32[(place + SEGMENT.attributes) >> 2],
+    };
+  }
+  setSegment(
+    n: number,
+    s: { selector: number; base: bigint; limit: number; attributes: number },
+  ): void {
+    const place = segment(n);
+    this.i32[(place + SEGMENT.selector) >> 2] = s.selector;
+    this.u64[place >> 3] = s.base;
+    this.i32[(place + SEGMENT.limit) >> 2] = s.limit;
+    this.i32[(place + SEGMENT.attributes) >> 2] = s.attributes;
+  }
+
+  flushTlb(): void {
+    this.i32[V.fills >> 2] = 1 << 20;
+    this.system.flushTlb();
+  }
+
+  /** Makes {@linkcode Cpu.run} return "stopped" at the next slice boundary. */
+  stop(): void {
+    this.#stop = true;
+  }
+
+  /** Instructions retired, exact even inside a device access. */
+  get now(): number {
+    return this.count + this.#slice - (this.#slice ? this.i32[V.left >> 2] : 0);
+  }
+
+  #flushCodeTlb(): void {
+    for (let c = 0; c < TLB.classes; c++) {
+      const start = TLB.start + c * TLB.classSize + TLB.code;
+      this.u8.fill(0xff, start, start + TLB.entries * TLB.entrySize);
+    }
+  }
+
+  /** Table index of the cold function of a form; its group is compiled if need be. */
+  coldFunction(form: Form): number {
+    const name = formName(form);
+    let index = this.#cold.get(name);
+    if (index === undefined) {
+      const group = groupOf(form.key) ?? "special";
+      const key = groupOf(form.key) ? name : formName(SPECIAL.unsupported);
+      const f = this.#group(group)[key] as WasmFunction | undefined;
+      if (!f) throw new Error(`no handler for the form ${name} in group ${group}`);
+      index = this.#tableNext++;
+      this.#table.set(index, f);
+      this.#cold.set(name, index);
+    }
+    return index;
+  }
+
+  #group(name: string): WebAssembly.Exports {
+    let exports = this.#groups.get(name);
+    if (!exports) {
+      exports = new WebAssembly.Instance(groupModule(name), this.#imports).exports;
+      this.#groups.set(name, exports);
+    }
+    return exports;
+  }
+
+  #interpreter(flat: boolean): WasmFunction {
+    return this.#interpreters[+flat] ??= new WebAssembly.Instance(interpreter(flat), this.#imports)
+      .exports.interpret as unknown as WasmFunction;
+  }
+
+  #hostFunctions(): HostFunctions {
+    const { machine } = this;
+    const emulated = Number(EMULATED >> 32n);
+    const address = (low: number, high: number) => (high >>> 0) * 2 ** 32 + (low >>> 0);
+    return {
+      mmioRead: (low, high, bytes) => {
+        if (high & emulated) {
+          return this.hooks.emulatedRead?.(address(low, high & ~emulated), bytes) ?? 0;
+        }
+        return machine.bus.mmioRead(address(low, high), bytes) | 0;
+      },
+      mmioWrite: (low, high, bytes, value) => {
+        const unsigned = bytes === 4 ? value >>> 0 : value & (2 ** (8 * bytes) - 1);
+        if (high & emulated) {
+          this.hooks.emulatedWrite?.(address(low, high & ~emulated), bytes, unsigned);
+        } else machine.bus.mmioWrite(address(low, high), bytes, unsigned);
+      },
+      ioRead: (port, bytes) => machine.bus.ioRead(port & 0xffff, bytes) | 0,
+      ioWrite: (port, bytes, value) =>
+        machine.bus.ioWrite(
+          port & 0xffff,
+          bytes,
+          bytes === 4 ? value >>> 0 : value & (2 ** (8 * bytes) - 1),
+        ),
+      codeWrite: (frame) => {
+        for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame >>> 0);
+      },
+      watch: (low, high, physical, bytes, access) =>
+        this.hooks.watch?.(low, high, physical, bytes, access) ?? 0,
+      watchesPage: (low, high, frame) => this.hooks.watchesPage?.(low, high, frame) ? 1 : 0,
+      predecode: (low, high) => this.predecoder.predecode(low, high),
+      link: (record, low, high) => this.predecoder.link(record, low, high),
+      crossing: (record) => this.predecoder.crossing(record),
+      cpuid: () => {
+        if (!this.hooks.cpuid) throw new Error("the processor has no CPUID table");
+        this.hooks.cpuid();
+      },
+      msr: (number, write) => this.hooks.msr?.(number >>> 0, write !== 0) ? 0 : 1,
+      service: (number, argument) => this.hooks.service?.(number, argument) ?? 0,
+    };
+  }
+
+  /** The code mode the state asks for. */
+  #mode() {
+    const { i32 } = this;
+    const attributes = (n: number) => i32[(segment(n) + SEGMENT.attributes) >> 2];
+    const cs = attributes(1);
+    if (i32[CPU.efer >> 2] & 0x400 && cs & 0x2000) return MODE.code64;
+    if (!(cs & 0x4000)) return MODE.code16;
+    if (!(i32[CPU.cr0 >> 2] & 1) || i32[CPU.rflags >> 2] & VM) return MODE.code32;
+    // Flat: base 0, limit 4 GiB, present and expand-up, data writable, a 32-bit stack.
+    for (const n of [0, 1, 2, 3]) {
+      const place = segment(n) >> 2;
+      if (i32[place] | i32[place + 1] || i32[place + 2] !== -1) return MODE.code32;
+      const a = attributes(n);
+      if (a & 0x1_0000 || (n === 1 ? (a & 10) !== 10 : (a & 14) !== 2)) return MODE.code32;
+    }
+    return attributes(2) & 0x4000 ? MODE.flat32 : MODE.code32;
+  }
+
+  /**
+   * Runs at most `budget` instructions and says why it stopped. `count` grows by exactly the number
+   * retired.
+   */
+  run(budget: number): RunStop {
+    const { i32 } = this;
+    let left = budget;
+    this.#stop = false;
+    while (left > 0) {
+      if (this.#stop) return "stopped";
+      this.system.refresh();
+      const event = this.#boundary();
+      if (event === "delivered") continue;
+      if (event) return event;
+      const flags = i32[CPU.rflags >> 2];
+      const shadow = i32[CPU.interruptibility >> 2] & 3;
+      const single = shadow !== 0 || (flags & (TF | RF)) !== 0;
+      const slice = single ? 1 : Math.min(left, SLICE);
+      this.predecoder.mode = this.#mode();
+      this.#begin(slice);
+      i32[V.stepping >> 2] = flags & TF;
+      const code = this.#interpreter(this.predecoder.mode === MODE.flat32)(slice);
+      let rest = i32[V.left >> 2];
+      if (code === STOPPED.abort) rest++;
+      const done = slice - rest;
+      left -= done;
+      this.count += done;
+      this.#slice = 0;
+      if (done > 0) this.#afterInstructions(shadow, flags);
+      if (code === STOPPED.breakpoint) return "breakpoint";
+      if (code === STOPPED.abort) {
+        const stop = this.#aborted();
+        if (stop) return stop;
+      }
+    }
+    return "budget";
+  }
+
+  #begin(slice: number): void {
+    const { i32 } = this;
+    this.#slice = slice;
+    i32[V.slice >> 2] = slice;
+    i32[V.left >> 2] = slice;
+    i32[V.countBase >> 2] = this.count | 0;
+    i32[(V.countBase >> 2) + 1] = Math.floor(this.count / 2 ** 32);
+  }
+
+  /** What holds for one instruction only ends with it; a traced one leaves its trap. */
+  #afterInstructions(shadow: number, flags: number): void {
+    const { i32 } = this;
+    if (shadow && (i32[CPU.interruptibility >> 2] & 3) === shadow && !this.#shadowRenewed) {
+      i32[CPU.interruptibility >> 2] &= ~3;
+    }
+    if (flags & RF) i32[CPU.rflags >> 2] &= ~RF;
+    if (i32[V.stepping >> 2]) i32[CPU.pendingDebug >> 2] |= 0x4000;
+  }
+
+  /** The instruction set the same shadow again (MOV SS after MOV SS): only the first one counts. */
+  readonly #shadowRenewed = false;
+
+  /** Delivers what is due at an instruction boundary. */
+  #boundary(): "delivered" | RunStop | undefined {
+    const { i32 } = this;
+    if (this.hooks.boundary) {
+      const stop = this.hooks.boundary();
+      if (stop) return stop;
+    }
+    const activity = i32[CPU.activity >> 2];
+    if (activity === 2) return "shutdown";
+    const shadow = i32[CPU.interruptibility >> 2];
+    if (i32[CPU.pendingDebug >> 2] && !(shadow & 2)) {
+      this.#deliver(1, 3);
+      return "delivered";
+    }
+    if (i32[CPU.pendingNmi >> 2] && !(shadow & 10)) {
+      i32[CPU.pendingNmi >> 2] = 0;
+      this.#deliver(2, 2);
+      return "delivered";
+    }
+    if (i32[CPU.rflags >> 2] & IF && !(shadow & 3) && this.machine.bus.interruptPending()) {
+      const vector = this.machine.bus.acknowledge();
+      if (vector >= 0) {
+        this.#deliver(vector, 0);
+        return "delivered";
+      }
+    }
+    return activity ? "halt" : undefined;
+  }
+
+  #deliver(vector: number, type: number): void {
+    const { i32 } = this;
+    i32[CPU.activity >> 2] = 0;
+    i32[V.abort >> 2] = ABORT.none;
+    i32[V.vector >> 2] = vector;
+    i32[V.eventType >> 2] = type;
+    i32[V.hasError >> 2] = 0;
+    this.system.deliver();
+  }
+
+  #aborted(): RunStop | undefined {
+    const { i32 } = this;
+    const why = i32[V.abort >> 2];
+    i32[V.abort >> 2] = ABORT.none;
+    switch (why) {
+      case ABORT.fault:
+        this.lastFault = {
+          vector: i32[V.vector >> 2],
+          errorCode: i32[V.hasError >> 2] ? i32[V.errorCode >> 2] : undefined,
+          check: i32[V.check >> 2],
+          a: this.u64[V.checkA >> 3],
+          b: this.u64[V.checkB >> 3],
+          rip: this.u64[CPU.rip >> 3],
+          count: this.count,
+        };
+        this.system.deliver();
+        if (i32[V.abort >> 2] === ABORT.exit) return this.#aborted();
+        return;
+      case ABORT.exit:
+        return "exit";
+      case ABORT.watch:
+        return "watch";
+      case ABORT.unanswered:
+        return "unanswered";
+      default:
+        throw new Error(`the interpreter gave up without a reason (${why})`);
+    }
+  }
+
+  /** The last exception raised, for `why()`. */
+  lastFault?: {
+    vector: number;
+    errorCode?: number;
+    check: number;
+    a: bigint;
+    b: bigint;
+    rip: bigint;
+    count: number;
+  };
+}
+
+/** Forms of what does not decode. */
+const special = (key: string): Form => ({ key, cc: -1, operandSize: 32, operands: [], sizes: [] });
+const SPECIAL = {
+  undefined: special("decode.undefined"),
+  tooLong: special("decode.tooLong"),
+  unsupported: special("decode.unsupported"),
+};
+
+function at(name: string): number {
+  const offset = CPU[name];
+  if (offset === undefined) throw new Error(`no state field named ${name}`);
+  return offset;
+}

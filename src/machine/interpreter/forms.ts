@@ -1,0 +1,67 @@
+/** From a decoded instruction to its form, and the forms an encoding can have. */
+import type { Encoding } from "../isa/encodings.ts";
+import type { Instruction } from "../isa/decode.ts";
+import { type OperandSpec, sizeBytes } from "../isa/operands.ts";
+import { type Form, type OperandForm } from "../isa/semantics/meaning.ts";
+
+/** Form letter of an operand, given whether ModRM names memory. */
+function operandForm(spec: OperandSpec, memory: boolean): OperandForm {
+  switch (spec.kind) {
+    case "E":
+      return memory ? "M" : "r";
+    case "G":
+    case "Z":
+    case "gpr":
+    case "R":
+      return "r";
+    case "I":
+      return "i";
+    case "one":
+      return "1";
+    case "J":
+      return "j";
+    case "M":
+    case "O":
+      return "M";
+    case "Q":
+    case "W":
+      return memory ? "M" : "n";
+    case "A":
+    case "B":
+    case "X":
+    case "Y":
+      return "-";
+    default:
+      return "n";
+  }
+}
+
+function operandBits(spec: OperandSpec, memory: boolean, operandSize: number, mode: number) {
+  const code = memory && operandForm(spec, memory) === "M" ? spec.memorySize : spec.size;
+  // A far pointer, a structure or an address has no width a handler could read at once.
+  return 8 * sizeBytes(code, operandSize, mode);
+}
+
+const cache = new Map<number, Form>();
+
+/** The cold form of an encoding; the same object every time. */
+export function coldForm(e: Encoding, memory: boolean, operandSize: number, mode: number): Form {
+  const id = ((e.id * 2 + (memory ? 1 : 0)) * 4 + (operandSize >> 5)) * 2 + (mode === 64 ? 1 : 0);
+  let form = cache.get(id);
+  if (!form) {
+    form = {
+      key: e.key,
+      cc: e.cc,
+      operandSize: operandSize as 16 | 32 | 64,
+      operands: e.operands.map((o) => operandForm(o, memory)),
+      sizes: e.operands.map((o) => operandBits(o, memory, operandSize, mode)),
+    };
+    cache.set(id, form);
+  }
+  return form;
+}
+
+/** The cold form of a decoded instruction. */
+export function formOf(x: Instruction, mode: number): Form {
+  return coldForm(x.encoding, x.memory, x.operandSize, mode);
+}

@@ -1,0 +1,17 @@
+/** Parts of module S that come from other folders, in the order they need each other. */
+import type { Module } from "../wasm/module.ts";
+import { check } from "../checks.ts";
+import { cell64, noteFault } from "../system.ts";
+import { V } from "../state.ts";
+
+const FETCH_LIMIT = check(
+  "fetch.limit",
+  "instruction at {a} runs past the code segment's limit {b}",
+  "SDM 3 5.3",
+);
+
+export function buildSystemParts(m: Module): void {
+  m.func("fetchLimit", ["i64"], [], (f, ip) => {
+    noteFault(f, 13, 0, FETCH_LIMIT, ip, cell64(V.codeLimit));
+  });
+}

@@ -1,0 +1,509 @@
+/**
+ * Predecoding: from code bytes to records. Records lie in runs, one per instruction, in an arena in
+ * memory 0; per code frame and mode, an index of 4096 words finds the record of an offset. Records
+ * depend on the frame and the mode alone, not on where the page is mapped.
+ */
+import { decode, DecodeStatus, Instruction, isHighByte } from "../isa/decode.ts";
+import { FLAG_KIND, type FlagKind } from "../isa/flags.ts";
+import { type Form, formName } from "../isa/semantics/meaning.ts";
+import { condition } from "../isa/flags.ts";
+import { i64 } from "../wasm/expr.ts";
+import {
+  CPU,
+  FRAME,
+  FRAME_FLAG,
+  gpr,
+  PREFIX,
+  REC,
+  RECORD_SIZE,
+  RECORDS_SIZE,
+  RECORDS_START,
+  segment,
+  TLB,
+  TLB_LIST,
+  V,
+} from "../state.ts";
+import { formOf } from "./forms.ts";
+import { hotForms, PSEUDO } from "./hot.ts";
+
+/** Code modes that need records of their own. */
+export const MODE = { code16: 0, code32: 1, flat32: 2, code64: 3 } as const;
+export type Mode = (typeof MODE)[keyof typeof MODE];
+
+const MAX_RUN = 48;
+
+/** What predecoding needs of its processor. */
+export interface PredecodeHost {
+  /** Physical address of code at a linear address, -1 if it is no memory; sets V.abort on a fault. */
+  translateFetch(low: number, high: number): number;
+  /** Bytes of code that is not in memory (a device, a hole). */
+  fetchDevice(low: number, high: number): number;
+  dropWrites(): void;
+  flushCodeTlb(): void;
+  /** Table index of the cold function of a form. */
+  cold(form: Form): number;
+  coldSpecial(name: "undefined" | "tooLong"): number;
+  /** Is there an execution breakpoint at this linear address? */
+  hasBreakpoint(low: number, high: number): boolean;
+  readonly anyBreakpoint: boolean;
+}
+
+/** Which lazy flags an instruction of this key leaves, where hot conditions can use it. */
+const PRODUCER: Record<string, FlagKind> = {
+  add: FLAG_KIND.add,
+  xadd: FLAG_KIND.add,
+  sub: FLAG_KIND.sub,
+  cmp: FLAG_KIND.sub,
+  neg: FLAG_KIND.sub,
+  and: FLAG_KIND.result,
+  or: FLAG_KIND.result,
+  xor: FLAG_KIND.result,
+  test: FLAG_KIND.result,
+  inc: FLAG_KIND.result,
+  dec: FLAG_KIND.result,
+  adc: FLAG_KIND.result,
+  sbb: FLAG_KIND.result,
+};
+/** Nothing follows these in the same run. */
+const ENDS_RUN = new Set([
+  "jmp",
+  "jmp.far",
+  "ret",
+  "ret.far",
+  "iret",
+  "hlt",
+  "ud2",
+  "int3",
+  "sysexit",
+  "sysret",
+  "vmlaunch",
+  "vmresume",
+]);
+
+/** Handler numbers of hot forms by form object; 0 for forms that have none. */
+let hot: ReturnType<typeof hotForms> | undefined;
+const hotByForm = new Map<Form, Map<string, number>>();
+
+function hotHandler(form: Form, letter: string, producer: FlagKind): number {
+  const id = letter + producer;
+  let byLetter = hotByForm.get(form);
+  if (!byLetter) hotByForm.set(form, byLetter = new Map());
+  let handler = byLetter.get(id);
+  if (handler === undefined) {
+    hot ??= hotForms();
+    const operands = form.operands.map((o) => o === "M" ? letter as "b" | "x" : o);
+    const known = producer && form.key === "jcc" && condition(producer, form.cc, i64(0), i64(0))
+      ? producer
+      : 0;
+    // A width of operands that the hot forms do not distinguish is folded to 32.
+    handler = 0;
+    for (const operandSize of [form.operandSize, 32] as const) {
+      if (operandSize !== form.operandSize && form.sizes.some((s) => s !== 8)) break;
+      const exact = { ...form, operands, operandSize };
+      const name = form.key === "jcc" ? formName({ ...exact, producer: known }) : formName(exact);
+      handler = hot.get(name)?.handler ?? 0;
+      if (handler) break;
+    }
+    byLetter.set(id, handler);
+  }
+  return handler;
+}
+
+export class Predecoder {
+  readonly #u8: Uint8Array;
+  readonly #u16: Uint16Array;
+  readonly #i32: Int32Array;
+  readonly #frames: Int32Array;
+  /** Per mode, the index of each frame (an address in memory 0), 0 for none. */
+  readonly #index: Int32Array[];
+  /** Records of each frame with code, and the slots elsewhere that lead to crossing instructions. */
+  readonly #runs = new Map<number, number[]>();
+  readonly #crossings = new Map<number, { record: number; slot: number }[]>();
+  readonly #indices = new Map<number, number[]>();
+  #next = RECORDS_START;
+  #x = new Instruction();
+  readonly #window = new Uint8Array(32);
+  mode: Mode = MODE.code16;
+  /** Number of instructions predecoded, and of frames whose code was dropped by a store. */
+  readonly counters = { instructions: 0, invalidations: 0, flushes: 0 };
+
+  constructor(
+    cpu: ArrayBuffer,
+    readonly ram: Uint8Array,
+    frames: ArrayBuffer,
+    private readonly host: PredecodeHost,
+  ) {
+    this.#u8 = new Uint8Array(cpu);
+    this.#u16 = new Uint16Array(cpu);
+    this.#i32 = new Int32Array(cpu);
+    this.#frames = new Int32Array(frames);
+    const count = frames.byteLength / FRAME.size;
+    this.#index = [0, 1, 2, 3].map(() => new Int32Array(count));
+  }
+
+  /** Forgets everything: the arena is full, or memory was replaced. */
+  reset(): void {
+    for (const frame of this.#runs.keys()) this.#clearMarks(frame);
+    for (const index of this.#index) index.fill(0);
+    this.#runs.clear();
+    this.#crossings.clear();
+    this.#indices.clear();
+    this.#next = RECORDS_START;
+    this.host.flushCodeTlb();
+    this.counters.flushes++;
+  }
+
+  #clearMarks(frame: number): void {
+    const at = frame * (FRAME.size / 4);
+    this.#frames[at] &= ~FRAME_FLAG.code;
+    this.#frames[at + 2] = 0;
+    this.#frames[at + 3] = 0;
+  }
+
+  /** A store reached predecoded bytes of `frame`: nothing of it stands any more. */
+  invalidate(frame: number): void {
+    const i32 = this.#i32;
+    for (const record of this.#runs.get(frame) ?? []) this.#u16[record >> 1] = PSEUDO.refetch;
+    for (const { record, slot } of this.#crossings.get(frame) ?? []) {
+      this.#u16[record >> 1] = PSEUDO.refetch;
+      i32[slot >> 2] = 0;
+    }
+    for (const index of this.#indices.get(frame) ?? []) {
+      i32.fill(0, index >> 2, (index >> 2) + 4096);
+    }
+    this.#runs.delete(frame);
+    this.#crossings.delete(frame);
+    this.#clearMarks(frame);
+    this.counters.invalidations++;
+  }
+
+  /** Record of the instruction at EIP/RIP, 0 if it cannot be fetched (V.abort says why). */
+  predecode(low: number, high: number): number {
+    const i32 = this.#i32;
+    if (this.#next > RECORDS_START + RECORDS_SIZE - (64 << 10)) this.reset();
+    if (this.mode === MODE.code64) {
+      // Fetch limits are those of canonical addresses, checked by the branch.
+    } else if (low >>> 0 > i32[V.codeLimit >> 2] >>> 0) {
+      return this.#single(low, high, "limit");
+    }
+    const baseLow = i32[V.codeBase >> 2];
+    const linearLow = this.mode === MODE.code64 ? low : (low + baseLow) | 0;
+    const linearHigh = this.mode === MODE.code64 ? high : 0;
+    const physical = this.host.translateFetch(linearLow, linearHigh);
+    if (i32[V.abort >> 2]) return 0;
+    const inPage = linearLow & 4095;
+    i32[V.ipBase >> 2] = low - inPage;
+    i32[(V.ipBase >> 2) + 1] = this.mode === MODE.code64 ? high - (low >>> 0 < inPage ? 1 : 0) : 0;
+    if (physical === -1) return this.#uncached(linearLow, linearHigh, inPage);
+    const frame = physical >>> 12;
+    const index = this.#index[this.mode][frame] || this.#newIndex(frame);
+    this.#fillCodeTlb(linearLow, linearHigh, index);
+    return i32[(index >> 2) + inPage] || this.#run(frame, index, inPage, linearLow, linearHigh);
+  }
+
+  /** A direct jump within a page: gives its record a link to the target's, if that has one. */
+  link(record: number, low: number, high: number): number {
+    const resets = this.counters.flushes;
+    const target = this.predecode(low, high);
+    if (!target) {
+      // The loop resolves again and reports the fault with the right instruction pointer.
+      this.#i32[V.abort >> 2] = 0;
+      return 0;
+    }
+    if (resets === this.counters.flushes && this.#u16[record >> 1] !== PSEUDO.refetch) {
+      this.#i32[(record + REC.link) >> 2] = target;
+    }
+    return target;
+  }
+
+  #newIndex(frame: number): number {
+    const index = this.#next;
+    this.#next += 4096 * 4;
+    this.#i32.fill(0, index >> 2, this.#next >> 2);
+    this.#index[this.mode][frame] = index;
+    const list = this.#indices.get(frame);
+    if (list) list.push(index);
+    else this.#indices.set(frame, [index]);
+    return index;
+  }
+
+  #fillCodeTlb(low: number, high: number, index: number): void {
+    const i32 = this.#i32;
+    const entry = i32[V.tlb >> 2] + TLB.code + ((low >>> 8) & ((TLB.entries - 1) * 16));
+    i32[entry >> 2] = low & ~4095;
+    i32[(entry >> 2) + 1] = high;
+    i32[(entry >> 2) + 2] = index;
+    const fills = i32[V.fills >> 2];
+    if (fills < TLB_LIST.maxFills) {
+      i32[(TLB_LIST.fills >> 2) + fills] = entry;
+      i32[V.fills >> 2] = fills + 1;
+    }
+  }
+
+  /** Notes that bytes [from, to) of a frame are predecoded, so that stores to them are seen. */
+  #mark(frame: number, from: number, to: number): void {
+    const at = frame * (FRAME.size / 4);
+    const frames = this.#frames;
+    for (let granule = from >> 6; granule <= (to - 1) >> 6; granule++) {
+      frames[at + 2 + (granule >> 5)] |= 1 << (granule & 31);
+    }
+    if (!(frames[at] & FRAME_FLAG.code)) {
+      if (frames[at] & FRAME_FLAG.inWriteTlb) {
+        this.host.dropWrites();
+        frames[at] &= ~FRAME_FLAG.inWriteTlb;
+      }
+      frames[at] |= FRAME_FLAG.code;
+    }
+  }
+
+  get #bits(): 16 | 32 | 64 {
+    return this.mode === MODE.code16 ? 16 : this.mode === MODE.code64 ? 64 : 32;
+  }
+
+  #allocate(frame: number): number {
+    const record = this.#next;
+    this.#next += RECORD_SIZE;
+    let list = this.#runs.get(frame);
+    if (!list) this.#runs.set(frame, list = []);
+    list.push(record);
+    this.#i32.fill(0, record >> 2, (record + RECORD_SIZE) >> 2);
+    return record;
+  }
+
+  #pseudo(frame: number, handler: number, offset: number, link = 0): number {
+    const record = this.#allocate(frame);
+    this.#u16[record >> 1] = handler;
+    this.#u16[(record + REC.offset) >> 1] = offset;
+    this.#i32[(record + REC.link) >> 2] = link;
+    return record;
+  }
+
+  /** Predecodes from `start` on; gives the first record. */
+  #run(frame: number, index: number, start: number, low: number, high: number): number {
+    const i32 = this.#i32, x = this.#x;
+    const page = frame << 12 >>> 0;
+    const limit = page + 4096;
+    let offset = start, first = 0, producer: FlagKind = 0;
+    for (let n = 0;; n++) {
+      if (offset === 4096) {
+        const end = this.#pseudo(frame, PSEUDO.pageEnd, 4096);
+        return first || end;
+      }
+      const slot = (index >> 2) + offset;
+      if (n > 0 && (i32[slot] || n >= MAX_RUN)) {
+        // Join what is there, or stop and look up again when execution gets here.
+        if (i32[slot]) this.#pseudo(frame, PSEUDO.goto, offset, i32[slot]);
+        else this.#pseudo(frame, PSEUDO.refetch, offset);
+        return first;
+      }
+      let breakpoint = 0;
+      if (this.host.anyBreakpoint && this.host.hasBreakpoint((low & ~4095) + offset | 0, high)) {
+        breakpoint = this.#pseudo(frame, PSEUDO.breakpoint, offset);
+      }
+      const status = decode(this.ram, page + offset, limit, this.#bits, x);
+      if (status === DecodeStatus.NeedMoreBytes) {
+        // Reading ahead must not touch the next page: only when execution gets here.
+        if (n > 0) this.#pseudo(frame, PSEUDO.refetch, offset);
+        return first || this.#crossing(frame, offset, slot, low, high, breakpoint);
+      }
+      const record = this.#record(frame, offset, status, producer);
+      const entry = breakpoint || record;
+      first ||= entry;
+      const specialized = producer !== 0 && x.encoding.key === "jcc" && status === DecodeStatus.Ok;
+      // A condition bound to the producer before it must not be entered from elsewhere.
+      if (!specialized || offset === start) i32[slot] = entry;
+      this.#mark(frame, offset, Math.min(offset + x.length, 4096));
+      offset += x.length;
+      if (status !== DecodeStatus.Ok || ENDS_RUN.has(x.encoding.key)) return first;
+      const made = PRODUCER[x.encoding.key];
+      if (made) producer = made;
+      else if (x.encoding.attributes.written !== "") producer = 0;
+    }
+  }
+
+  /** Writes the record of the instruction just decoded. */
+  #record(frame: number, offset: number, status: number, producer: FlagKind): number {
+    const record = this.#allocate(frame);
+    this.counters.instructions++;
+    this.#fill(record, offset, status, producer);
+    return record;
+  }
+
+  #fill(record: number, offset: number, status: number, producer: FlagKind): void {
+    const u16 = this.#u16, x = this.#x;
+    u16[(record + REC.offset) >> 1] = offset;
+    this.#u8[record + REC.length] = x.length;
+    if (status !== DecodeStatus.Ok) {
+      u16[record >> 1] = PSEUDO.cold;
+      u16[(record + REC.cold) >> 1] = this.host.coldSpecial(
+        status === DecodeStatus.TooLong ? "tooLong" : "undefined",
+      );
+      return;
+    }
+    const form = formOf(x, this.#bits);
+    this.#operands(record, form, offset);
+    let handler = 0;
+    if (this.mode === MODE.flat32 && !x.lock) {
+      // ES, CS, SS and DS are flat; FS and GS are not known to be.
+      const simple = !x.memory || (x.segment < 4 && x.addressSize === 32);
+      if (simple) handler = hotHandler(form, x.index >= 0 ? "x" : "b", producer);
+    }
+    u16[record >> 1] = handler || PSEUDO.cold;
+    if (!handler) u16[(record + REC.cold) >> 1] = this.host.cold(form);
+  }
+
+  #operands(record: number, form: Form, offset: number): void {
+    const u16 = this.#u16, i32 = this.#i32, x = this.#x;
+    let prefixes = (x.lock ? PREFIX.lock : 0) | (x.memory ? PREFIX.memory : 0) |
+      (x.rep === 0xf3 ? PREFIX.rep : x.rep === 0xf2 ? PREFIX.repne : 0) |
+      (x.operandSize === 16 ? PREFIX.operand16 : x.operandSize === 64 ? PREFIX.operand64 : 0) |
+      (x.addressSize === 16 ? PREFIX.address16 : x.addressSize === 64 ? PREFIX.address64 : 0) |
+      (x.rex ? PREFIX.rex : 0);
+    u16[(record + REC.segment) >> 1] = segment(x.segment);
+    u16[(record + REC.base) >> 1] = x.base === 16 ? V.ipBase : x.base < 0 ? V.zero : gpr(x.base);
+    u16[(record + REC.index) >> 1] = x.index < 0 ? V.zero : gpr(x.index);
+    this.#u8[record + REC.scale] = x.scale;
+    i32[(record + REC.displacement) >> 2] = x.base === 16
+      ? x.displacement + offset + x.length
+      : x.displacement;
+    i32[(record + REC.immediate) >> 2] = x.immediate;
+    i32[(record + REC.link) >> 2] = x.immediate2 || x.immediateHigh;
+    if (x.displacementHigh !== x.displacement >> 31 && x.addressSize === 64) {
+      prefixes |= PREFIX.wideOffset;
+      i32[(record + REC.immediate) >> 2] = x.displacementHigh;
+    }
+    let slot = 0;
+    form.operands.forEach((letter, i) => {
+      if (letter === "j") {
+        const target = offset + x.length + x.immediate;
+        i32[(record + REC.immediate) >> 2] = target;
+        i32[(record + REC.link) >> 2] = 0;
+        this.#u8[record + REC.scale] = target >= 0 && target < 4096 ? 1 : 0;
+      }
+      if (letter !== "r" && letter !== "n") return;
+      const field = [REC.a, REC.b, REC.base][slot++];
+      u16[(record + field) >> 1] = this.#place(i, form.sizes[i]);
+    });
+    u16[(record + REC.prefixes) >> 1] = prefixes;
+  }
+
+  /** Address of a register operand in memory 0, or its number where semantics want that. */
+  #place(i: number, bits: number): number {
+    const x = this.#x, spec = x.encoding.operands[i];
+    const general = (n: number) => bits === 8 && isHighByte(x, n) ? gpr(n - 4) + 1 : gpr(n);
+    switch (spec.kind) {
+      case "E":
+      case "R":
+        return general(x.rm);
+      case "G":
+        return general(x.reg);
+      case "Z":
+        return general(x.opreg);
+      case "gpr":
+        return gpr(spec.register);
+      case "S":
+        return segment(x.reg & 7);
+      case "seg":
+        return segment(spec.register);
+      case "C":
+      case "D":
+        return x.reg;
+      case "sti":
+      case "Q":
+      case "N":
+        return x.rm & 7;
+      case "P":
+        return x.reg & 7;
+      case "V":
+        return CPU.xmm0 + 16 * x.reg;
+      case "W":
+      case "U":
+        return CPU.xmm0 + 16 * x.rm;
+      case "xmm":
+        return CPU.xmm0;
+      default:
+        return 0;
+    }
+  }
+
+  /** An instruction that reaches into the next page. */
+  #crossing(
+    frame: number,
+    offset: number,
+    slot: number,
+    low: number,
+    high: number,
+    before: number,
+  ) {
+    const x = this.#x, window = this.#window;
+    const here = 4096 - offset;
+    const pageLow = ((low & ~4095) + 4096) | 0;
+    const pageHigh = pageLow === 0 && this.mode === MODE.code64 ? high + 1 : high;
+    const second = this.host.translateFetch(pageLow, pageHigh);
+    const i32 = this.#i32;
+    if (i32[V.abort >> 2]) return 0;
+    window.fill(0);
+    window.set(this.ram.subarray((frame << 12 >>> 0) + offset, (frame << 12 >>> 0) + 4096));
+    if (second >= 0) window.set(this.ram.subarray(second, second + 15), here);
+    else window.fill(0xff, here, here + 15);
+    const status = decode(window, 0, here + 15, this.#bits, x);
+    const guard = this.#pseudo(frame, PSEUDO.crossing, offset, second >= 0 ? second >>> 12 : -2);
+    this.#record(frame, offset, status, 0);
+    this.#pseudo(frame, PSEUDO.pageEnd, offset + x.length);
+    const entry = before || guard;
+    i32[slot] = entry;
+    this.#mark(frame, offset, 4096);
+    if (second >= 0) {
+      const other = second >>> 12;
+      this.#mark(other, 0, Math.max(1, x.length - here));
+      if (!this.#runs.has(other)) this.#runs.set(other, []);
+      const list = this.#crossings.get(other);
+      const crossing = { record: guard, slot: slot << 2 };
+      if (list) list.push(crossing);
+      else this.#crossings.set(other, [crossing]);
+    }
+    return entry;
+  }
+
+  /** Executed before a crossing instruction: is its second page still the same? */
+  crossing(record: number): number {
+    const i32 = this.#i32;
+    const offset = this.#u16[(record + REC.offset) >> 1];
+    const ipLow = (i32[V.ipBase >> 2] + offset) | 0;
+    const linear = this.mode === MODE.code64 ? ipLow : (ipLow + i32[V.codeBase >> 2]) | 0;
+    const high = this.mode === MODE.code64 ? i32[(V.ipBase >> 2) + 1] : 0;
+    const pageLow = ((linear & ~4095) + 4096) | 0;
+    const second = this.host.translateFetch(pageLow, pageLow === 0 ? high + 1 : high);
+    if (i32[V.abort >> 2]) return 0;
+    const expected = i32[(record + REC.link) >> 2];
+    if (second >= 0 && second >>> 12 === expected) return record;
+    // Another page stands there now: decode anew, outside the index if the first page stays.
+    const first = this.host.translateFetch(linear, high);
+    if (i32[V.abort >> 2]) return 0;
+    if (first === -1) return this.#uncached(linear, high, linear & 4095);
+    const frame = first >>> 12;
+    const index = this.#index[this.mode][frame] || this.#newIndex(frame);
+    return this.#crossing(frame, offset, (index >> 2) + offset, linear, high, 0);
+  }
+
+  /** Code outside memory, or past a limit: one record, decoded each time. */
+  #uncached(low: number, high: number, offset: number): number {
+    const window = this.#window;
+    for (let i = 0; i < 15; i++) window[i] = this.host.fetchDevice((low + i) | 0, high);
+    const status = decode(window, 0, 15, this.#bits, this.#x);
+    const record = this.#allocate(-1);
+    this.#fill(record, offset, status, 0);
+    this.#pseudo(-1, PSEUDO.refetch, offset + this.#x.length);
+    return record;
+  }
+
+  #single(low: number, high: number, _why: "limit"): number {
+    const i32 = this.#i32;
+    i32[V.ipBase >> 2] = low & ~4095;
+    i32[(V.ipBase >> 2) + 1] = high;
+    // A record whose length runs past the limit: the loop raises the fault.
+    const record = this.#pseudo(-1, PSEUDO.refetch, low & 4095);
+    this.#u8[record + REC.length] = 1;
+    return record;
+  }
+}

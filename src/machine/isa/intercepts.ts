@@ -1,0 +1,38 @@
+import type { InterceptKind } from "./encodings.ts";
+
+/** Numbers of the intercept kinds, as the Wasm functions pass them. */
+export const INTERCEPT = Object.fromEntries(
+  ([
+    "",
+    "cr",
+    "dr",
+    "io",
+    "msr",
+    "cpuid",
+    "hlt",
+    "invlpg",
+    "rdtsc",
+    "rdpmc",
+    "pause",
+    "mwait",
+    "monitor",
+    "descriptor-table",
+    "wbinvd",
+    "invd",
+    "xsetbv",
+    "rsm",
+    "vmx",
+    "svm",
+    "hypercall",
+    "task-switch",
+    "iret",
+    "pushf",
+    "popf",
+    "int",
+    "icebp",
+    "rdrand",
+    "rdseed",
+    "invpcid",
+    "xsaves",
+  ] as const satisfies readonly InterceptKind[]).map((kind, number) => [kind, number]),
+) as Record<InterceptKind, number>;

@@ -1,0 +1,132 @@
+/** Addition, logic, comparison, increments (SDM 2). */
+import { i32 } from "../../wasm/expr.ts";
+import type { Expr } from "../../wasm/expr.ts";
+import { AF, CF, OF } from "../flags.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+
+/** OF (bit 11) from a value whose bit `width` - 1 is the overflow. */
+export function overflowAt(value: Expr, width: number): Expr {
+  return width === 64
+    ? value.shrU(63).shl(11).wrap()
+    : (width < 12 ? value.shl(12 - width) : value.shrU(width - 12)).and(OF);
+}
+
+const binary = (compute: (a: Expr, b: Expr) => Expr): Semantics => (m) => {
+  const b = m.read(1), a = m.update(0);
+  const r = m.f.let(compute(a, b).signed(m.size));
+  m.write(0, r);
+  m.flagsResult(r);
+};
+
+/** ADC and SBB: the carry-in makes flags that neither kind of lazy flags can hold. */
+function withCarry(subtract: boolean): Semantics {
+  return (m) => {
+    const b = m.read(1), a = m.update(0);
+    const carry = m.carry();
+    const c = m.type() === "i64" ? carry.zext() : carry;
+    const r = m.f.let((subtract ? a.sub(b).sub(c) : a.add(b).add(c)).signed(m.size));
+    const carryOut = subtract ? a.ltU(b).or(a.eq(b).and(carry)) : r.ltU(a).or(r.eq(a).and(carry));
+    const overflow = subtract ? a.xor(b).and(a.xor(r)) : a.xor(r).and(b.xor(r));
+    const flags = m.f.let(
+      carryOut.or(a.xor(b).xor(r).wrap().and(AF)).or(overflowAt(overflow, m.size)),
+    );
+    m.write(0, r);
+    m.flagsResult(r, flags);
+  };
+}
+
+function step(by: 1 | -1): Semantics {
+  return (m) => {
+    const a = m.update(0);
+    const carry = m.carry();
+    const r = m.f.let(a.add(by).signed(m.size));
+    // Overflow: the result is the smallest (INC) or the largest (DEC) number.
+    const overflow = by === 1 ? r.and(a.not()) : a.and(r.not());
+    const flags = m.f.let(
+      carry.or(a.xor(r).wrap().and(AF)).or(overflowAt(overflow, m.size)),
+    );
+    m.write(0, r);
+    m.flagsResult(r, flags);
+  };
+}
+
+function exchangeAdd(m: Meaning): void {
+  const a = m.update(0), b = m.read(1);
+  const r = m.f.let(a.add(b).signed(m.size));
+  if (m.isMemory(0)) {
+    m.write(0, r);
+    m.write(1, a);
+  } else {
+    // With the same register twice the sum stays.
+    m.write(1, a);
+    m.write(0, r);
+  }
+  m.flagsAdd(a, r);
+}
+
+function compareExchange(m: Meaning): void {
+  const destination = m.update(0), source = m.read(1);
+  const accumulator = m.f.let(m.gpr(0, m.size));
+  const equal = m.f.let(accumulator.eq(destination));
+  // The destination is written either way (SDM 2 CMPXCHG).
+  m.write(0, source.when(equal, destination));
+  m.f.if(equal.eqz(), () => m.setGpr(0, m.size, destination));
+  m.flagsSub(accumulator, destination);
+}
+
+export const aluSemantics: Record<string, Semantics> = {
+  add: (m) => {
+    const b = m.read(1), a = m.update(0);
+    const r = m.f.let(a.add(b).signed(m.size));
+    m.write(0, r);
+    m.flagsAdd(a, r);
+  },
+  sub: (m) => {
+    const b = m.read(1), a = m.update(0);
+    m.write(0, a.sub(b));
+    m.flagsSub(a, b);
+  },
+  cmp: (m) => {
+    const b = m.read(1), a = m.read(0);
+    m.flagsSub(a, b);
+  },
+  and: binary((a, b) => a.and(b)),
+  or: binary((a, b) => a.or(b)),
+  xor: binary((a, b) => a.xor(b)),
+  test: (m) => {
+    const b = m.read(1), a = m.read(0);
+    m.flagsResult(m.f.let(a.and(b)));
+  },
+  adc: withCarry(false),
+  sbb: withCarry(true),
+  inc: step(1),
+  dec: step(-1),
+  not: (m) => m.write(0, m.update(0).not()),
+  neg: (m) => {
+    const a = m.update(0);
+    m.write(0, a.neg());
+    m.flagsSub(m.constant(0), a);
+  },
+  xadd: exchangeAdd,
+  cmpxchg: compareExchange,
+  cmc: (m) => m.setArithmeticFlags(CF, m.carry().xor(1)),
+  clc: (m) => m.setArithmeticFlags(CF, i32(0)),
+  stc: (m) => m.setArithmeticFlags(CF, i32(1)),
+};
+
+/** CMPXCHG8B and CMPXCHG16B. */
+export const compareExchangePair: Record<string, Semantics> = {
+  cmpxchg8b: (m) => {
+    const place = m.addressOf(0, 8, true);
+    const old = m.loadLinear(64, place, true);
+    const expected = m.gprU(2, 32).zext().shl(32).or(m.gprU(0, 32).zext());
+    const equal = m.f.let(old.eq(expected));
+    const wanted = m.gprU(1, 32).zext().shl(32).or(m.gprU(3, 32).zext());
+    m.storeLinear(64, place, m.f.let(wanted.when(equal, old)));
+    m.f.if(equal.eqz(), () => {
+      m.setGpr(0, 32, old.wrap());
+      m.setGpr(2, 32, old.shrU(32).wrap());
+    });
+    m.setArithmeticFlags(0x40, equal.shl(6));
+  },
+};

@@ -1,0 +1,228 @@
+/** Moves, exchanges, the stack (SDM 2). */
+import { CPU, gpr, PREFIX, REC, V } from "../../state.ts";
+import { cell, cell64 } from "../../system.ts";
+import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+
+const RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
+
+/** Value of operand `from` in the width of operand `to`. */
+function widen(m: Meaning, value: Expr, sign: boolean): Expr {
+  if (m.size !== 64 || value.type === "i64") return value;
+  return sign ? value.sext() : value.zext();
+}
+
+function exchange(m: Meaning): void {
+  const a = m.update(0), b = m.read(1);
+  if (m.isMemory(0)) {
+    m.write(0, b);
+    m.write(1, a);
+    return;
+  }
+  m.write(0, b);
+  m.write(1, a);
+}
+
+/** The type and width of stack operations: the operand size. */
+const stackBits = (m: Meaning) => m.form.operandSize;
+
+function pushAll(m: Meaning): void {
+  const bits = stackBits(m);
+  m.mayFaultLate = true;
+  const pushed = [RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI];
+  // RSP goes back if a later store faults: nothing but the stack below it has changed.
+  const stack = m.f.let(cell64(CPU.rsp));
+  for (const n of pushed) {
+    const value = n === RSP ? stack : load("i64", 64, "u", i32(0), gpr(n));
+    m.f.call(`push${bits}`, value.wrap());
+    m.f.if(cell(V.abort), () => {
+      m.f.store(64, i32(0), stack, CPU.rsp);
+      m.abort();
+    });
+  }
+}
+
+function popAll(m: Meaning): void {
+  const bits = stackBits(m), bytes = bits / 8;
+  const order = [RDI, RSI, RBP, RSP, RBX, RDX, RCX, RAX];
+  const values = order.map((n, i) => n === RSP ? undefined : m.stackRead(bits, i * bytes));
+  order.forEach((n, i) => {
+    const value = values[i];
+    if (value) m.setGpr(n, bits, value);
+  });
+  m.dropStack(8 * bytes);
+}
+
+function enter(m: Meaning): void {
+  const bits = stackBits(m), bytes = bits / 8;
+  const f = m.f;
+  m.mayFaultLate = true;
+  const saved = f.let(cell64(CPU.rsp));
+  const leaveIfAborted = () =>
+    f.if(cell(V.abort), () => {
+      f.store(64, i32(0), saved, CPU.rsp);
+      m.abort();
+    });
+  const size = f.let(m.immediate(0).and(0xffff));
+  const level = f.let(m.field(REC.link).and(31));
+  const narrow = (value: Expr) => bits === 64 ? value : value.wrap();
+  f.call(`push${bits}`, narrow(cell64(CPU.rbp)));
+  leaveIfAborted();
+  const frame = f.let(cell64(CPU.rsp));
+  const base = f.let(cell64(CPU.rbp));
+  f.if(level.nez(), () => {
+    const i = f.let(i32(1));
+    f.while(() => i.ltU(level), () => {
+      f.set(base, base.sub(bytes));
+      const wide = m.f.let(stackWide());
+      const linear = f.call(
+        "segmentLinear",
+        i32(CPU["ss.base"]),
+        base.and(i64(-1).when(wide.eq(2), i64(0xffff_ffffn).when(wide, i64(0xffff)))),
+        i32(bytes),
+        i32(0),
+      );
+      leaveIfAborted();
+      const value = f.call(`ld${bits}`, linear, cell(V.access));
+      leaveIfAborted();
+      f.call(`push${bits}`, value);
+      leaveIfAborted();
+      f.set(i, i.add(1));
+    });
+    f.call(`push${bits}`, narrow(frame));
+    leaveIfAborted();
+  });
+  f.call("addToStack", size.neg());
+  // The new top must be writable (SDM 2 ENTER).
+  const wide = m.f.let(stackWide());
+  const top = cell64(CPU.rsp).and(
+    i64(-1).when(wide.eq(2), i64(0xffff_ffffn).when(wide, i64(0xffff))),
+  );
+  const linear = f.call("segmentLinear", i32(CPU["ss.base"]), top, i32(1), i32(1));
+  leaveIfAborted();
+  f.call("probeAccess", linear, cell(V.access).or(2), i32(1));
+  leaveIfAborted();
+  m.setGpr(RBP, bits, narrow(frame));
+}
+
+/** 2 in 64-bit mode, 1 for a 32-bit stack, 0 for a 16-bit one. */
+function stackWide(): Expr {
+  const long = cell64(CPU.efer).shrU(10).wrap().and(cell(CPU["cs.attributes"]).shrU(13)).and(1);
+  return long.shl(1).or(cell(CPU["ss.attributes"]).shrU(14).and(1).and(long.xor(1)));
+}
+
+function leave(m: Meaning): void {
+  const bits = stackBits(m), bytes = bits / 8;
+  const f = m.f;
+  const wide = f.let(stackWide());
+  const mask = f.let(i64(-1).when(wide.eq(2), i64(0xffff_ffffn).when(wide, i64(0xffff))));
+  const base = f.let(cell64(CPU.rbp).and(mask));
+  const linear = m.callChecked("segmentLinear", i32(CPU["ss.base"]), base, i32(bytes), i32(0));
+  const value = m.callChecked(`ld${bits}`, linear, cell(V.access));
+  const stack = base.add(bytes).and(mask);
+  f.if(wide.eqz(), () => f.store(16, i32(0), stack, CPU.rsp), () => {
+    f.store(64, i32(0), stack, CPU.rsp);
+  });
+  m.setGpr(RBP, bits, value);
+}
+
+export const dataSemantics: Record<string, Semantics> = {
+  mov: (m) => m.write(0, m.read(1)),
+  movnti: (m) => m.write(0, m.read(1)),
+  movzx: (m) => m.write(0, widen(m, m.readU(1), false)),
+  movsx: (m) => m.write(0, widen(m, m.read(1), true)),
+  movsxd: (m) => m.write(0, widen(m, m.read(1), true)),
+  movbe: (m) => m.write(0, swapBytes(m.readU(1), m.size)),
+  lea: (m) => m.write(0, m.offset(1)),
+  xchg: exchange,
+  xlat: (m) => {
+    const prefixes = m.f.let(m.prefixes);
+    const offset = m.f.let(m.gpr(RBX, 64).add(m.gprU(RAX, 8).zext()));
+    m.f.if(prefixes.and(PREFIX.address64).eqz(), () => {
+      m.f.set(
+        offset,
+        offset.and(i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn))),
+      );
+    });
+    const linear = m.callChecked("segmentLinear", m.field(REC.segment), offset, i32(1), i32(0));
+    m.setGpr(RAX, 8, m.callChecked("ld8", linear, cell(V.access)));
+  },
+  bswap: (m) => {
+    // With a 16-bit operand the result is undefined; processors give zero.
+    m.write(0, m.size === 16 ? i32(0) : swapBytes(m.read(0), m.size));
+  },
+  cmovcc: (m) => {
+    // The source is read even if the condition is false.
+    const value = m.read(1), old = m.read(0);
+    m.write(0, value.when(m.f.let(m.condition(m.form.cc)), old));
+  },
+  setcc: (m) => m.write(0, m.f.let(m.condition(m.form.cc)).nez()),
+  push: (m) => {
+    const bits = stackBits(m);
+    const value = m.read(0);
+    m.push(bits, value.type === "i32" && bits === 64 ? value.sext() : value);
+  },
+  pop: (m) => {
+    const bits = stackBits(m);
+    const value = m.stackRead(bits);
+    if (!m.isMemory(0)) {
+      m.dropStack(bits / 8);
+      m.write(0, value);
+      return;
+    }
+    // The address is computed with the stack pointer already moved (SDM 2 POP).
+    m.mayFaultLate = true;
+    const saved = m.f.let(cell64(CPU.rsp));
+    m.dropStack(bits / 8);
+    const linear = m.f.call("effective", m.rec, i32(bits / 8), i32(1));
+    const undo = () =>
+      m.f.if(cell(V.abort), () => {
+        m.f.store(64, i32(0), saved, CPU.rsp);
+        m.abort();
+      });
+    undo();
+    m.f.call(`st${bits}`, linear, cell(V.access), value);
+    undo();
+  },
+  pusha: pushAll,
+  popa: popAll,
+  enter,
+  leave,
+  cbw: (m) => {
+    const bits = m.form.operandSize;
+    m.setGpr(RAX, bits, bits === 64 ? m.gpr(RAX, 32).sext() : m.gpr(RAX, bits / 2));
+  },
+  cwd: (m) => {
+    const bits = m.form.operandSize;
+    m.setGpr(RDX, bits, m.gpr(RAX, bits).shrS(bits === 64 ? 63 : 31));
+  },
+  lahf: (m) => setAh(m, m.arithmeticFlags().and(0xd5).or(2)),
+  sahf: (m) => m.setArithmeticFlags(0xd5, m.f.let(load("i32", 8, "u", i32(0), CPU.rax + 1))),
+  salc: (m) => m.setGpr(RAX, 8, m.carry().neg()),
+  cld: (m) => setDirection(m, 0),
+  std: (m) => setDirection(m, 0x400),
+  nop: () => {},
+};
+for (
+  const hint of ["prefetchnta", "prefetcht0", "prefetcht1", "prefetcht2", "prefetch", "prefetchw"]
+) {
+  dataSemantics[hint] = () => {};
+}
+
+function setAh(m: Meaning, value: Expr): void {
+  m.commit();
+  m.f.store(8, i32(0), value, CPU.rax + 1);
+}
+
+function setDirection(m: Meaning, bit: number): void {
+  m.commit();
+  m.f.store(32, i32(0), cell(CPU.rflags).and(~0x400).or(bit), CPU.rflags);
+}
+
+function swapBytes(value: Expr, bits: number): Expr {
+  if (bits === 16) return value.shl(8).or(value.shrU(8).and(0xff));
+  if (bits === 32) return value.rotl(8).and(0x00ff00ff).or(value.rotr(8).and(0xff00ff00 | 0));
+  const pairs = value.and(0x00ff00ff00ff00ffn).shl(8).or(value.shrU(8).and(0x00ff00ff00ff00ffn));
+  const words = pairs.and(0x0000ffff0000ffffn).shl(16).or(pairs.shrU(16).and(0x0000ffff0000ffffn));
+  return words.rotl(32);
+}

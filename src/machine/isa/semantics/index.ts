@@ -1,0 +1,41 @@
+/** Groups of semantics: each becomes one Wasm module of cold handlers at its first use. */
+import type { Module } from "../../wasm/module.ts";
+import { aluSemantics, compareExchangePair } from "./alu.ts";
+import { bitSemantics } from "./bits.ts";
+import { branchSemantics } from "./branch.ts";
+import { dataSemantics } from "./data.ts";
+import type { Semantics } from "./meaning.ts";
+import { multiplySemantics } from "./multiply.ts";
+import { shiftSemantics } from "./shift.ts";
+import { specialSemantics } from "./special.ts";
+import { stringSemantics } from "./string.ts";
+
+export interface Group {
+  readonly semantics: Readonly<Record<string, Semantics>>;
+  /** Functions of the group's own, built before its handlers. */
+  readonly functions?: (m: Module) => void;
+}
+
+export const integerGroup: Group = {
+  semantics: {
+    ...aluSemantics,
+    ...compareExchangePair,
+    ...bitSemantics,
+    ...branchSemantics,
+    ...dataSemantics,
+    ...multiplySemantics,
+    ...shiftSemantics,
+    ...stringSemantics,
+  },
+};
+
+/** All groups, by name. */
+export const groups: Record<string, Group> = {
+  integer: integerGroup,
+  special: { semantics: specialSemantics },
+};
+
+/** Name of the group that holds a key; undefined if nothing gives it a meaning yet. */
+export function groupOf(key: string): string | undefined {
+  for (const name in groups) if (key in groups[name].semantics) return name;
+}

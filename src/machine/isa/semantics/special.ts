@@ -1,0 +1,23 @@
+/** What happens to bytes that are no instruction here. */
+import { check } from "../../checks.ts";
+import type { Semantics } from "./meaning.ts";
+
+const CHECK = {
+  undefined: check(
+    "decode.undefined",
+    "these bytes are no instruction in this mode",
+    "SDM 2 appendix A",
+  ),
+  tooLong: check("decode.too-long", "the instruction is longer than 15 bytes", "SDM 3 6.15, #GP"),
+  unsupported: check(
+    "decode.unsupported",
+    "xvm decodes this instruction but does not execute it yet",
+    "xvm",
+  ),
+};
+
+export const specialSemantics: Record<string, Semantics> = {
+  "decode.undefined": (m) => m.fault(6, undefined, CHECK.undefined),
+  "decode.tooLong": (m) => m.fault(13, 0, CHECK.tooLong),
+  "decode.unsupported": (m) => m.fault(6, undefined, CHECK.unsupported),
+};

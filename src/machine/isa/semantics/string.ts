@@ -1,0 +1,152 @@
+/**
+ * String instructions (SDM 2, MOVS and its kin). A repeated one does as many iterations as the
+ * budget allows, each counted as one instruction; before every iteration all state is as if it had
+ * been interrupted there, so faults and stops in the middle are exact.
+ */
+import { CPU, PREFIX, segment, V } from "../../state.ts";
+import { cell, cell64, setCell } from "../../system.ts";
+import { type Expr, i32, i64 } from "../../wasm/expr.ts";
+import type { Label, Local } from "../../wasm/module.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+
+const RAX = 0, RCX = 1, RSI = 6, RDI = 7;
+const ES = segment(0);
+
+interface Iteration {
+  /** Bytes of one element. */
+  readonly bytes: number;
+  /** Mask of rCX, rSI and rDI. */
+  readonly mask: Local;
+  /** Plus or minus `bytes`. */
+  readonly step: Local;
+}
+
+/** Register `n` under the address mask. */
+const pointer = (x: Iteration, n: number): Expr => cell64(CPU.rax + 8 * n).and(x.mask);
+
+function setPointer(m: Meaning, x: Iteration, n: number, value: Expr): void {
+  const at = CPU.rax + 8 * n;
+  m.f.if(x.mask.eq(0xffff), () => m.f.store(16, i32(0), value, at), () => {
+    m.f.store(64, i32(0), value.and(x.mask), at);
+  });
+}
+
+const advance = (m: Meaning, x: Iteration, n: number) =>
+  setPointer(m, x, n, pointer(x, n).add(x.step));
+
+/** Runs `body` once, or under a repeat prefix until rCX is zero, ZF ends it or the budget is used. */
+export function repeat(
+  m: Meaning,
+  bits: number,
+  body: (x: Iteration) => void,
+  untilZero?: "compare",
+): void {
+  const f = m.f;
+  m.mayFaultLate = true;
+  const prefixes = f.let(m.prefixes);
+  const mask = f.let(
+    i64(-1).when(
+      prefixes.and(PREFIX.address64),
+      i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn)),
+    ),
+  );
+  const down = cell(CPU.rflags).and(0x400);
+  const step = f.let(i64(-bits / 8).when(down, i64(bits / 8)));
+  const x = { bytes: bits / 8, mask, step };
+  const repeated = f.let(prefixes.and(PREFIX.rep | PREFIX.repne));
+  f.block((done) => {
+    f.if(repeated.eqz(), () => {
+      f.scope(() => body(x));
+      f.br(done);
+    });
+    f.brIf(done, pointer(x, RCX).eqz());
+    f.loop((again) => {
+      f.scope(() => body(x));
+      setPointer(m, x, RCX, pointer(x, RCX).sub(1));
+      f.brIf(done, pointer(x, RCX).eqz());
+      if (untilZero) endOnFlag(m, prefixes, done);
+      // The last iteration is counted by the loop outside; the others here.
+      f.if(cell(V.left).eqz(), () => {
+        f.store(64, i32(0), m.ip, CPU.rip);
+        m.serialize();
+      });
+      setCell(f, V.left, cell(V.left).sub(1));
+      f.br(again);
+    });
+  });
+}
+
+function endOnFlag(m: Meaning, prefixes: Local, done: Label): void {
+  const zero = m.f.call("cond2");
+  m.f.brIf(done, zero.eq(prefixes.and(PREFIX.repne).nez()));
+}
+
+/** Linear address of [segment:rSI] or [ES:rDI]. */
+export function stringAddress(m: Meaning, x: Iteration, n: number, write: boolean): Local {
+  const place = n === RDI ? i32(ES) : m.field(28);
+  return m.callChecked("segmentLinear", place, pointer(x, n), i32(x.bytes), i32(write ? 1 : 0));
+}
+
+function loadString(m: Meaning, x: Iteration, n: number): Local {
+  const value = m.callChecked(`ld${x.bytes * 8}`, stringAddress(m, x, n, false), cell(V.access));
+  return x.bytes >= 4 ? value : m.f.let(value.signed(x.bytes * 8));
+}
+
+function storeString(m: Meaning, x: Iteration, value: Expr): void {
+  m.callChecked(`st${x.bytes * 8}`, stringAddress(m, x, RDI, true), cell(V.access), value);
+}
+
+export { advance as advanceString, loadString, pointer as stringPointer, storeString };
+export type { Iteration };
+
+export const stringSemantics: Record<string, Semantics> = {
+  movs: (m) => {
+    const bits = m.form.sizes[0];
+    repeat(m, bits, (x) => {
+      const f = m.f;
+      const n = f.call("moveRun", m.rec, i32(x.bytes), x.mask, x.step);
+      f.if(n.eqz(), () => {
+        m.abortIfSet();
+        storeString(m, x, loadString(m, x, RSI));
+        advance(m, x, RSI);
+        advance(m, x, RDI);
+      });
+    });
+  },
+  stos: (m) => {
+    const bits = m.form.sizes[0];
+    repeat(m, bits, (x) => {
+      const f = m.f;
+      const n = f.call("fillRun", m.rec, i32(x.bytes), x.mask, x.step);
+      f.if(n.eqz(), () => {
+        m.abortIfSet();
+        storeString(m, x, m.gpr(RAX, bits));
+        advance(m, x, RDI);
+      });
+    });
+  },
+  lods: (m) => {
+    const bits = m.form.sizes[0];
+    repeat(m, bits, (x) => {
+      m.setGpr(RAX, bits, loadString(m, x, RSI));
+      advance(m, x, RSI);
+    });
+  },
+  cmps: (m) => {
+    repeat(m, m.form.sizes[0], (x) => {
+      const a = loadString(m, x, RSI), b = loadString(m, x, RDI);
+      advance(m, x, RSI);
+      advance(m, x, RDI);
+      m.flagsSub(a, b);
+    }, "compare");
+  },
+  scas: (m) => {
+    const bits = m.form.sizes[0];
+    repeat(m, bits, (x) => {
+      const b = loadString(m, x, RDI);
+      const a = m.f.let(m.gpr(RAX, bits));
+      advance(m, x, RDI);
+      m.flagsSub(a, b);
+    }, "compare");
+  },
+};

@@ -1,0 +1,97 @@
+/**
+ * The simulated computer: machine memory, its frame table, the processor, and the buses to devices.
+ * It knows no hypervisor.
+ */
+import { Cpu, type CpuModel } from "./cpu.ts";
+import { FRAME, FRAME_FLAG } from "./state.ts";
+
+/** What answers on the buses of the computer. All numbers are unsigned. */
+export interface Bus {
+  /** Reads `bytes` (1, 2 or 4) from an I/O port; no device: all ones. */
+  ioRead(port: number, bytes: number): number;
+  ioWrite(port: number, bytes: number, value: number): void;
+  /** Reads `bytes` (1, 2 or 4) at a physical address that is not memory. */
+  mmioRead(address: number, bytes: number): number;
+  mmioWrite(address: number, bytes: number, value: number): void;
+  /** An interrupt controller asks for service. */
+  interruptPending(): boolean;
+  /** The vector of that interrupt, acknowledged; -1 if it went away. */
+  acknowledge(): number;
+}
+
+const NO_DEVICES: Bus = {
+  ioRead: (_, bytes) => 2 ** (8 * bytes) - 1,
+  ioWrite: () => {},
+  mmioRead: (_, bytes) => 2 ** (8 * bytes) - 1,
+  mmioWrite: () => {},
+  interruptPending: () => false,
+  acknowledge: () => -1,
+};
+
+export interface MachineOptions {
+  /** Bytes of machine memory; a multiple of 4 KiB, at most 3 GiB. */
+  readonly memory: number;
+  readonly cpu?: CpuModel;
+}
+
+export class Machine {
+  readonly memory: WebAssembly.Memory;
+  readonly frames: WebAssembly.Memory;
+  /** Machine memory. Read as you like; write through {@linkcode Machine.write}. */
+  readonly ram: Uint8Array;
+  readonly frameTable: Int32Array;
+  readonly cpus: readonly Cpu[];
+  bus: Bus = NO_DEVICES;
+
+  constructor(options: MachineOptions) {
+    const { memory } = options;
+    if (!Number.isInteger(memory) || memory < 4096 || memory % 4096 || memory > 3 * 2 ** 30) {
+      throw new RangeError(
+        `memory: a multiple of 4 KiB up to 3 GiB was expected, ${memory} bytes were given`,
+      );
+    }
+    const pages = Math.ceil(memory / 65536);
+    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    this.ram = new Uint8Array(this.memory.buffer, 0, memory);
+    const framePages = Math.ceil(pages * 16 * FRAME.size / 65536);
+    this.frames = new WebAssembly.Memory({ initial: framePages, maximum: framePages });
+    this.frameTable = new Int32Array(this.frames.buffer);
+    this.cpus = [new Cpu(this, options.cpu ?? "intel")];
+  }
+
+  get cpu(): Cpu {
+    return this.cpus[0];
+  }
+
+  /** Marks frames: ROM (writes are ignored) or a hole where devices answer. */
+  setFrames(from: number, to: number, flag: "rom" | "mmio"): void {
+    for (let frame = from >>> 12; frame < to >>> 12; frame++) {
+      this.frameTable[frame * (FRAME.size / 4)] |= FRAME_FLAG[flag];
+    }
+    for (const cpu of this.cpus) cpu.flushTlb();
+  }
+
+  /** The one door for writes to machine memory from outside the processors. */
+  write(address: number, bytes: Uint8Array): void {
+    if (address < 0 || address + bytes.length > this.ram.length) {
+      throw new RangeError(
+        `write of ${bytes.length} bytes at 0x${address.toString(16)}: machine memory ends at 0x${
+          this.ram.length.toString(16)
+        }`,
+      );
+    }
+    if (bytes.length === 0) return;
+    let flush = false;
+    for (let frame = address >>> 12; frame <= (address + bytes.length - 1) >>> 12; frame++) {
+      const at = frame * (FRAME.size / 4);
+      const flags = this.frameTable[at];
+      if (flags & FRAME_FLAG.code) {
+        for (const cpu of this.cpus) cpu.predecoder.invalidate(frame);
+      }
+      if (flags & FRAME_FLAG.table) flush = true;
+      this.frameTable[at] |= FRAME_FLAG.dirty;
+    }
+    this.ram.set(bytes, address);
+    if (flush) { for (const cpu of this.cpus) cpu.flushTlb(); }
+  }
+}
