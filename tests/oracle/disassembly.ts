@@ -167,16 +167,17 @@ export function allowedDifferences(): Allowed[] {
       return (kept === "" || mnemonic(actual.text) === kept) && expected?.length === actual.length;
     }),
     rule(
-      "LOCK MOV CR0 is MOV CR8 on AMD processors only",
+      "LOCK MOV CRn is MOV CR(n+8) on AMD processors only",
       ({ bytes, expected, actual }) =>
-        hasPrefix(bytes, 0xf0) && /,cr8|mov cr8/.test(normalize(expected?.text ?? "")) &&
-        /cr0/.test(actual.text),
+        hasPrefix(bytes, 0xf0) &&
+        /,cr(8|9|1\d)|mov cr(8|9|1\d)/.test(normalize(expected?.text ?? "")) &&
+        /cr[0-7]/.test(actual.text),
     ),
     rule(
-      "objdump takes the register of 66 F3 0F D6 for XMM",
+      "objdump takes the MMX register of 66 F2/F3 0F D6 for XMM",
       ({ bytes, expected, actual }) =>
-        hasPrefix(bytes, 0x66) && mnemonic(actual.text) === "movq2dq" &&
-        mnemonic(expected?.text ?? "") === "movq2dq",
+        hasPrefix(bytes, 0x66) && /^mov(q2dq|dq2q)$/.test(mnemonic(actual.text)) &&
+        mnemonic(expected?.text ?? "") === mnemonic(actual.text),
     ),
     rule(
       "objdump knows SWAPGS outside 64-bit mode, where it is #UD",
