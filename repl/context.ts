@@ -59,10 +59,8 @@ export interface BreakpointView {
 
 /** Names of addresses, from System.map or ELF. */
 export interface SymbolsView {
-  lookup(name: string): bigint | undefined;
-  at(address: bigint): { name: string; offset: bigint } | undefined;
-  /** Names that begin so, for completion. */
-  startingWith?(text: string, limit: number): string[];
+  address(name: string): bigint | undefined;
+  nearest(address: bigint): { name: string; offset: bigint } | undefined;
 }
 
 /** A filter as an object, and a predicate. */
@@ -76,7 +74,8 @@ export interface DomainView {
   state: string;
   vcpus: readonly VcpuView[];
   memory: MemoryView;
-  symbols: SymbolsView;
+  /** Undefined where no symbols were given. */
+  symbols: SymbolsView | undefined;
   breakpoints: Iterable<BreakpointView>;
   exits: unknown;
   console: { write(text: string): void; onOutput(listener: (text: string) => void): () => void };
@@ -91,7 +90,7 @@ export interface DomainView {
     predicate?: (stop: StopView) => boolean,
   ): Promise<StopView>;
   trace(kind: string, filter: Filter, action: (event: unknown) => void): BreakpointView;
-  /** Runs until something stops it: a breakpoint, its own end, ctrl-C. */
+  /** Runs until something stops it: a breakpoint, its own end, ctrl-C (then null). */
   continue(): Promise<StopView | null>;
   pause(): Promise<void> | void;
   unpause(): Promise<void> | void;

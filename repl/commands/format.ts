@@ -12,7 +12,7 @@ export function hex(value: bigint, bits: number): string {
 
 /** `<start_kernel+0x10>`, or nothing where no symbol is known. */
 export function symbolAt(address: bigint, context: Context): string {
-  const found = context.domain().symbols.at(address);
+  const found = context.domain().symbols?.nearest(address);
   if (!found) return "";
   return `<${found.name}${found.offset ? `+0x${found.offset.toString(16)}` : ""}>`;
 }

@@ -62,7 +62,7 @@ export async function address(text: string, context: Context): Promise<bigint> {
   if (typeof value === "bigint") return value;
   if (typeof value === "number" && Number.isSafeInteger(value)) return BigInt(value);
   if (typeof value === "string") {
-    const found = context.domain().symbols.lookup(value);
+    const found = context.domain().symbols?.address(value);
     if (found !== undefined) return found;
     throw new CommandError(`no symbol is named ${JSON.stringify(value)}`);
   }
@@ -86,7 +86,7 @@ function simpleAddress(text: string, context: Context): bigint | null {
   const name = text.replace(/^\$/, "");
   const register = context.vcpu().regs[name.toLowerCase()];
   if (typeof register === "bigint") return register;
-  return context.domain().symbols.lookup(text) ?? null;
+  return context.domain().symbols?.address(text) ?? null;
 }
 
 function number(text: string): bigint {
@@ -127,6 +127,6 @@ async function value(text: string, context: Context): Promise<unknown> {
     const big = number(text);
     return big <= BigInt(Number.MAX_SAFE_INTEGER) && !/n$/i.test(text) ? Number(big) : big;
   }
-  if (/^[A-Za-z_]\w*$/.test(text)) return context.domain().symbols.lookup(text) ?? text;
+  if (/^[A-Za-z_]\w*$/.test(text)) return context.domain().symbols?.address(text) ?? text;
   return await context.evaluate(text);
 }

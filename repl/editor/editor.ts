@@ -87,6 +87,11 @@ export class Editor {
     this.#ahead = [];
   }
 
+  /** Ends the input being written, as ctrl-D on an empty line would. */
+  cancel(): void {
+    if (this.active) this.#finish({ kind: "end" });
+  }
+
   /** Prints above the prompt, or plainly when there is none. */
   print(text: string): void {
     this.display.print(text);

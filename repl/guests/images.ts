@@ -1,3 +1,5 @@
+import { readElf } from "../../src/builder/elf.ts";
+import { readKallsyms, writeSystemMap } from "../../src/builder/kallsyms.ts";
 import { extractPayload } from "../../src/builder/payload.ts";
 import { Apt, GuestsError, type Report } from "./apt.ts";
 import { makeInitramfs } from "./initramfs.ts";
@@ -17,7 +19,7 @@ const kernel = (name: string, pkg: string, about: string): GuestRecipe => ({
   name,
   about,
   package: pkg,
-  products: [`vmlinuz-${name}`, `vmlinux-${name}`],
+  products: [`vmlinuz-${name}`, `vmlinux-${name}`, `System.map-${name}`],
   kind: "kernel",
 });
 
@@ -116,8 +118,9 @@ export async function fetchGuests(
   const manifest = await readManifest(folder);
   const due = [];
   for (const recipe of chosen(names)) {
-    if (!options.force && await whole(folder, recipe, manifest)) report(`${recipe.name}: in place`);
-    else due.push(recipe);
+    const there = options.force ? [] : await present(folder, recipe, manifest);
+    if (there.length < recipe.products.length) due.push(recipe);
+    else report(`${recipe.name}: in place`);
   }
   if (due.length === 0) return manifest;
   const apt = new Apt(`${folder}/.apt`, report);
@@ -175,9 +178,22 @@ async function kernelFiles(
 ): Promise<Files> {
   const image = await apt.extract(deb, (path) => path.startsWith("boot/vmlinuz-"));
   if (!image) throw new GuestsError(`${deb}: holds no boot/vmlinuz-*`);
-  const [bzImage, vmlinux] = recipe.products;
+  const [bzImage, vmlinux, systemMap] = recipe.products;
   report(`  extracting ${vmlinux}`);
-  return [[bzImage, image.bytes], [vmlinux, await extractPayload(image.bytes, bzImage)]];
+  const elf = await extractPayload(image.bytes, bzImage);
+  const map = symbols(elf, vmlinux);
+  if (!map) report(`  ${vmlinux} carries no symbols that can be read: no ${systemMap}`);
+  return [[bzImage, image.bytes], [vmlinux, elf], [systemMap, map ?? new Uint8Array()]];
+}
+
+/**
+ * A System.map from the kernel's own symbol table: the package's System.map is a stub that names
+ * the debugging package, of several hundred megabytes.
+ */
+function symbols(vmlinux: Uint8Array, file: string): Uint8Array | undefined {
+  const elf = readElf(vmlinux, file);
+  const found = readKallsyms(elf);
+  return found && new TextEncoder().encode(writeSystemMap(found, elf.bits));
 }
 
 async function initramfsFiles(deb: string, recipe: GuestRecipe, apt: Apt): Promise<Files> {
@@ -194,14 +210,20 @@ async function store(path: string, bytes: Uint8Array): Promise<string> {
   return await sha256(bytes);
 }
 
-async function whole(folder: string, recipe: GuestRecipe, manifest: Manifest): Promise<boolean> {
+/** The products of a recipe that are there with the hash the manifest has. */
+async function present(
+  folder: string,
+  recipe: GuestRecipe,
+  manifest: Manifest,
+): Promise<string[]> {
+  const found: string[] = [];
   for (const name of recipe.products) {
     const entry = manifest[name];
     const path = `${folder}/${name}`;
-    if (!entry || await fileSize(path) !== entry.size) return false;
-    if (await sha256(await Deno.readFile(path)) !== entry.sha256) return false;
+    if (!entry || await fileSize(path) !== entry.size) continue;
+    if (await sha256(await Deno.readFile(path)) === entry.sha256) found.push(name);
   }
-  return true;
+  return found;
 }
 
 async function sha256(bytes: Uint8Array): Promise<string> {

@@ -1,0 +1,50 @@
+/**
+ * Where the shell meets mod.ts: the few calls that start a host and make a domain.
+ *
+ * @module
+ */
+import type { DomainView, HypervisorView } from "./context.ts";
+
+/** A domain as `xvm boot` needs it. */
+export interface BootDomain extends DomainView {
+  /** Resolves when the guest powered off, crashed or was destroyed; `ok` for a power-off. */
+  ended: Promise<{ reason: string; ok: boolean }>;
+  /** Instructions retired, and exits by kind. */
+  statistics(): { instructions: number | bigint; exits: Record<string, number> };
+}
+
+/** What a domain is made from. */
+export interface DomainOptions {
+  name: string;
+  type: "bare" | "hvm" | "pvh" | "pv";
+  paging: "hap" | "shadow";
+  kernel: string;
+  ramdisk?: string;
+  cmdline?: string;
+  memory: number;
+  vcpus: number;
+  symbols?: string;
+}
+
+/** A host as `xvm boot` needs it. */
+export interface BootHost extends HypervisorView {
+  createDomain(options: DomainOptions): Promise<BootDomain>;
+  /** Of all state, in hexadecimal. */
+  stateHash(): string;
+  close(): Promise<void>;
+}
+
+/** Everything that mod.ts exports, by name. */
+export async function publicApi(): Promise<Record<string, unknown>> {
+  return { ...await import("xvm") };
+}
+
+/** Starts a host. */
+export async function openHost(
+  options: { cpu: "intel" | "amd"; memory: number },
+): Promise<BootHost> {
+  const { Hypervisor } = await publicApi() as {
+    Hypervisor: { start(options: { cpu: string; memory: number }): Promise<BootHost> };
+  };
+  return await Hypervisor.start(options);
+}

@@ -1,0 +1,179 @@
+/**
+ * `xvm boot` and `xvm create`: a domain whose console is the terminal.
+ *
+ * @module
+ */
+import process from "node:process";
+import type { BootDomain, BootHost } from "./api.ts";
+import { openHost } from "./api.ts";
+import { Terminal } from "./editor/terminal.ts";
+import { Shell } from "./interactive.ts";
+import { prelude } from "./prelude.ts";
+
+/** What to boot, and when it is done. */
+export interface BootOptions {
+  name?: string;
+  type: "bare" | "hvm" | "pvh" | "pv";
+  cpu: "intel" | "amd";
+  paging: "hap" | "shadow";
+  kernel: string;
+  ramdisk?: string;
+  cmdline?: string;
+  /** Bytes of the domain. */
+  memory: number;
+  vcpus: number;
+  /** A file of symbols: System.map or an ELF. */
+  symbols?: string;
+  /** Exit 0 when the console shows this. */
+  until?: string;
+  /** Seconds of the host's clock. */
+  timeout?: number;
+  /** Whether a line of JSON with what it took goes to standard error. */
+  stats?: boolean;
+}
+
+/** How a boot ended. */
+interface End {
+  /** The exit status. */
+  code: number;
+  /** What to say on standard error, if anything. */
+  message?: string;
+}
+
+/** Boots a domain; resolves to the exit status: 0 as wished, 1 when the guest stopped or time was up. */
+export async function boot(options: BootOptions): Promise<number> {
+  const started = performance.now();
+  const host = await openHost({ cpu: options.cpu, memory: hostMemory(options.memory) });
+  let end: End;
+  try {
+    const domain = await host.createDomain(domainOf(options));
+    const done = watch(domain, options);
+    end = Terminal.available
+      ? await atTerminal(host, domain, done, options)
+      : await plainly(domain, done);
+    if (end.message) console.error(`xvm boot: ${end.message}`);
+    if (options.stats) console.error(JSON.stringify(statistics(host, domain, started)));
+  } finally {
+    await host.close();
+  }
+  return end.code;
+}
+
+/** The host's own share beside the domain's memory. */
+const hostMemory = (domain: number) => domain + Math.max(64 * 2 ** 20, domain / 4);
+
+function domainOf(options: BootOptions) {
+  const { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols } = options;
+  return { name: name ?? "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols };
+}
+
+/** Resolves when the text appeared, the guest ended, or time was up. */
+function watch(domain: BootDomain, { until, timeout }: BootOptions): Promise<End> {
+  const ways: Promise<End>[] = [
+    domain.ended.then(({ reason, ok }) => ({
+      code: until === undefined && ok ? 0 : 1,
+      message: until === undefined && ok
+        ? undefined
+        : `the guest stopped: ${reason}${
+          until === undefined ? "" : `, before the console showed ${JSON.stringify(until)}`
+        }`,
+    })),
+  ];
+  if (until !== undefined) ways.push(shows(domain, until).then(() => ({ code: 0 })));
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  if (timeout !== undefined) {
+    ways.push(
+      new Promise((resolve) => {
+        const message = `${timeout} seconds passed` +
+          (until === undefined ? "" : `, and the console did not show ${JSON.stringify(until)}`);
+        timer = setTimeout(() => resolve({ code: 1, message }), timeout * 1000);
+      }),
+    );
+  }
+  return Promise.race(ways).finally(() => clearTimeout(timer));
+}
+
+/** Resolves when the console's text, since now, contains `text`. */
+function shows(domain: BootDomain, text: string): Promise<void> {
+  return new Promise((resolve) => {
+    let tail = "";
+    const stop = domain.console.onOutput((output) => {
+      tail += output;
+      if (!tail.includes(text)) {
+        tail = tail.slice(-text.length);
+        return;
+      }
+      stop();
+      resolve();
+    });
+  });
+}
+
+/** No terminal: the console goes to standard output, standard input to the console. */
+async function plainly(domain: BootDomain, done: Promise<End>): Promise<End> {
+  const encoder = new TextEncoder();
+  const write = (text: string) => {
+    const bytes = encoder.encode(text);
+    for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+  };
+  const stop = domain.console.onOutput(write);
+  void typeFrom(domain);
+  await domain.unpause();
+  const end = await done;
+  await domain.pause();
+  stop();
+  return end;
+}
+
+async function typeFrom(domain: BootDomain): Promise<void> {
+  const decoder = new TextDecoder();
+  const buffer = new Uint8Array(4096);
+  for (;;) {
+    const length = await Deno.stdin.read(buffer).catch(() => null);
+    if (length === null) return;
+    domain.console.write(decoder.decode(buffer.subarray(0, length), { stream: true }));
+  }
+}
+
+/** The console on the terminal; ctrl-] opens the shell over the running guest. */
+async function atTerminal(
+  host: BootHost,
+  domain: BootDomain,
+  done: Promise<End>,
+  { until, timeout }: BootOptions,
+): Promise<End> {
+  const shell = new Shell();
+  let end: End | undefined;
+  done.then((it) => {
+    end = it;
+    // Without a wish for its end, a guest that stopped is there to be looked at.
+    if (until !== undefined || timeout !== undefined || it.code === 0) shell.finish(it.code);
+    else {
+      shell.detach();
+      shell.print(`${it.message}\nthe domain is still there to look at; ctrl-D leaves\n`);
+    }
+  });
+  const code = await shell.run(async (session) => {
+    session.use(host);
+    await prelude(session);
+    await shell.attach(domain);
+  });
+  await domain.pause();
+  return end ?? { code };
+}
+
+function statistics(host: BootHost, domain: BootDomain, started: number) {
+  const seconds = (performance.now() - started) / 1000;
+  const { user, system } = process.cpuUsage();
+  const cpu = (user + system) / 1e6;
+  const { instructions, exits } = domain.statistics();
+  const round = (value: number) => Math.round(value * 1000) / 1000;
+  return {
+    instructions: Number(instructions),
+    seconds: round(seconds),
+    cpu_seconds: round(cpu),
+    mips: round(Number(instructions) / 1e6 / seconds),
+    exits,
+    state_hash: host.stateHash(),
+  };
+}

@@ -1,0 +1,70 @@
+/**
+ * What Tab finds: commands, live shapes, and types where only they can know.
+ *
+ * @module
+ */
+import { COMMAND_NAMES } from "../commands/registry.ts";
+import { EXIT_KINDS } from "../commands/kinds.ts";
+import type { Completion } from "../editor/editor.ts";
+import type { Session } from "../session.ts";
+import { accessAt, inString, shapesAt } from "./shapes.ts";
+import { TypeCompleter } from "./types.ts";
+
+const types = new TypeCompleter();
+
+/** The completions at `cursor`. */
+export async function complete(
+  session: Session,
+  text: string,
+  cursor: number,
+): Promise<Completion> {
+  const before = text.slice(0, cursor);
+  const word = before.match(/^\s*(\.?\w*)$/)?.[1];
+  if (word?.startsWith(".")) {
+    return { from: cursor - word.length, items: COMMAND_NAMES.filter((it) => it.startsWith(word)) };
+  }
+  const kind = before.match(/^\s*(?:b|until|trace)\s+([\w-]*)$/)?.[1];
+  if (kind !== undefined) {
+    const items = EXIT_KINDS.filter((it) => it.startsWith(kind));
+    if (items.length > 0) return { from: cursor - kind.length, items };
+  }
+  const help = before.match(/^\s*\.help\s+(\S*)$/)?.[1];
+  if (help !== undefined) {
+    return { from: cursor - help.length, items: COMMAND_NAMES.filter((it) => it.startsWith(help)) };
+  }
+  const file = before.match(/^\s*\.(?:load|save)\s+(\S*)$/)?.[1];
+  if (file !== undefined) return { from: cursor - file.length, items: await paths(file) };
+  if (inString(before)) return await byTypes(session, text, cursor);
+
+  const access = accessAt(text, cursor);
+  if (!access) return { from: cursor, items: [] };
+  const names = await shapesAt(access, session.evaluator);
+  if (names === null || names.length === 0) return await byTypes(session, text, cursor);
+  const commands = word ? COMMAND_NAMES.filter((it) => it.startsWith(word)) : [];
+  return { from: access.from, items: [...new Set([...commands, ...names])].sort() };
+}
+
+/** Starts what types need, so that the first Tab that needs it does not wait. */
+export function warmUp(): void {
+  types.start();
+}
+
+async function byTypes(session: Session, text: string, cursor: number): Promise<Completion> {
+  // The line being completed is not among the inputs yet.
+  const earlier = session.inputs.filter((it) => !/^\s*\./.test(it));
+  return await types.complete(earlier, text, cursor);
+}
+
+async function paths(start: string): Promise<string[]> {
+  const folder = start.slice(0, start.lastIndexOf("/") + 1);
+  const found: string[] = [];
+  try {
+    for await (const { name, isDirectory } of Deno.readDir(folder || ".")) {
+      const path = `${folder}${name}${isDirectory ? "/" : ""}`;
+      if (path.startsWith(start)) found.push(path);
+    }
+  } catch {
+    return [];
+  }
+  return found.sort();
+}

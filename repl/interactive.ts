@@ -1,0 +1,177 @@
+/**
+ * The shell at a terminal.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { Editor } from "./editor/editor.ts";
+import { History } from "./editor/history.ts";
+import { Terminal, wantsColors } from "./editor/terminal.ts";
+import type { Completion } from "./editor/editor.ts";
+import type { DomainView } from "./context.ts";
+import { Session } from "./session.ts";
+
+/** What an interactive session is told. */
+export interface InteractiveOptions {
+  /** Called with the session before the first prompt. */
+  prepare?: (session: Session, shell: Shell) => Promise<void>;
+  complete?: (session: Session, text: string, cursor: number) => Promise<Completion>;
+}
+
+/** The folder for what is kept between sessions. */
+export function cacheFolder(): string {
+  const { XVM_CACHE, XDG_CACHE_HOME, HOME } = Deno.env.toObject();
+  return XVM_CACHE || join(XDG_CACHE_HOME || join(HOME || "/tmp", ".cache"), "xvm");
+}
+
+const DETACH = 0x1d; // ctrl-]
+
+/** A session at a terminal: prompt, output above it, and the guest's console on it. */
+export class Shell {
+  readonly session: Session;
+  readonly terminal: Terminal = new Terminal();
+  readonly editor: Editor;
+  #again?: string;
+  #attached?: DomainView;
+  #release?: () => void;
+  readonly #listening = new Map<DomainView, () => void>();
+
+  constructor(options: InteractiveOptions = {}) {
+    const colors = wantsColors();
+    this.session = new Session({
+      colors,
+      columns: () => this.terminal.columns(),
+      print: (text) => this.print(text),
+      attach: (domain) => this.attach(domain),
+    });
+    const bold = (text: string) => colors ? `\x1b[1m${text}\x1b[22m` : text;
+    const { complete } = options;
+    this.editor = new Editor({
+      screen: this.terminal,
+      history: new History(join(cacheFolder(), "history")),
+      prompt: () => bold(`${this.#current()?.name ?? "xvm"}> `),
+      continuation: "  ",
+      isWhole: (text) => this.session.isWhole(text).catch(() => true),
+      complete: complete && ((text, cursor) => complete(this.session, text, cursor)),
+    });
+  }
+
+  #current(): DomainView | null {
+    try {
+      return this.session.domain();
+    } catch {
+      return null;
+    }
+  }
+
+  /** Prints above the prompt. */
+  print(text: string): void {
+    this.editor.print(text);
+  }
+
+  /** Shows a domain's console: above the prompt, or raw while attached. */
+  listen(domain: DomainView): void {
+    if (this.#listening.has(domain)) return;
+    const stop = domain.console.onOutput((text) => {
+      if (this.#attached === domain) this.terminal.write(text);
+      else this.print(text);
+    });
+    this.#listening.set(domain, stop);
+  }
+
+  #listenAll(): void {
+    for (const domain of this.session.hypervisor()?.domains ?? []) this.listen(domain);
+  }
+
+  /** Gives the terminal to a domain's console until ctrl-]. */
+  async attach(domain: DomainView): Promise<void> {
+    this.listen(domain);
+    this.editor.display.freshLine();
+    this.print(`attached to ${domain.name}; ctrl-] comes back\n`);
+    this.editor.display.forget();
+    this.#attached = domain;
+    const decoder = new TextDecoder();
+    await new Promise<void>((resolve) => {
+      const release = this.terminal.grab((bytes) => {
+        const end = bytes.indexOf(DETACH);
+        const typed = end < 0 ? bytes : bytes.subarray(0, end);
+        if (typed.length) domain.console.write(decoder.decode(typed, { stream: true }));
+        if (end >= 0) this.detach();
+      });
+      this.#release = () => {
+        release();
+        resolve();
+      };
+      void domain.unpause();
+    });
+    this.#attached = undefined;
+    this.terminal.write("\r\n");
+  }
+
+  /** Takes the terminal back from the console, as ctrl-] does. */
+  detach(): void {
+    this.#release?.();
+    this.#release = undefined;
+  }
+
+  /** Ends the session from outside, at the prompt or at the console. */
+  finish(code: number): void {
+    this.session.exit(code);
+    this.detach();
+    this.editor.cancel();
+  }
+
+  /** Reads and runs inputs until the session ends; resolves to the exit status. */
+  async run(prepare?: InteractiveOptions["prepare"]): Promise<number> {
+    const { session, editor, terminal } = this;
+    const { interrupt } = session.evaluator;
+    interrupt.start();
+    const unlisten = interrupt.listen(() => {
+      if (!editor.active) return;
+      interrupt.clear();
+      editor.press("ctrl-c");
+    });
+    terminal.resized = () => {
+      terminal.renew();
+      editor.refresh();
+    };
+    terminal.start((bytes) => editor.feed(bytes), () => editor.press("ctrl-d"));
+    const restore = this.#takeConsole();
+    try {
+      await prepare?.(session, this);
+      while (session.exitCode === null) await this.#turn();
+    } finally {
+      restore();
+      unlisten();
+      terminal.stop();
+      interrupt.stop();
+    }
+    return session.exitCode ?? 0;
+  }
+
+  async #turn(): Promise<void> {
+    const { session, editor } = this;
+    this.#listenAll();
+    const input = await editor.read();
+    if (input.kind === "end") return session.exit(session.exitCode ?? 0);
+    if (input.kind === "cancelled") {
+      session.pauseRunning();
+      return;
+    }
+    const text = input.text.trim() ? input.text : this.#again ?? "";
+    if (!text) return;
+    this.#again = (await session.enter(text)).again;
+    await session.refresh();
+  }
+
+  /** `console.log` of prompt code and callbacks goes above the prompt. */
+  #takeConsole(): () => void {
+    const saved = { ...console };
+    const print = (...values: unknown[]) =>
+      this.print(
+        `${values.map((it) => typeof it === "string" ? it : this.session.show(it)).join(" ")}\n`,
+      );
+    for (const name of ["log", "info", "debug", "warn", "error"] as const) console[name] = print;
+    return () => Object.assign(console, saved);
+  }
+}

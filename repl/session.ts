@@ -1,0 +1,251 @@
+/**
+ * A session: inputs in, printed results out; commands and TypeScript over the same objects.
+ *
+ * @module
+ */
+import type { Call } from "./commands/command.ts";
+import { COMMAND_NAMES, commandOf, type Invocation } from "./commands/registry.ts";
+import {
+  CommandError,
+  type Context,
+  type DomainView,
+  type HypervisorView,
+  type VcpuView,
+} from "./context.ts";
+import { Evaluator } from "./evaluator/evaluator.ts";
+import { Interrupted } from "./evaluator/interrupt.ts";
+import { show, showError } from "./evaluator/show.ts";
+import { isValid, prepare } from "./evaluator/source.ts";
+
+/** What a session is told. */
+export interface SessionOptions {
+  /** Where results go. */
+  print: (text: string) => void;
+  /** Where errors go; as results if not given. */
+  printError?: (text: string) => void;
+  colors?: boolean;
+  columns?: () => number;
+  evaluator?: Evaluator;
+  /** Gives the terminal to a domain's console until ctrl-]. */
+  attach?: (domain: DomainView) => Promise<void>;
+}
+
+/** What came of an input: whether it went well. `again` is what Enter then stands for. */
+export interface Result {
+  ok: boolean;
+  again?: string;
+}
+
+/** A session of the shell, whatever its input and output are. */
+export class Session implements Context {
+  readonly evaluator: Evaluator;
+  readonly inputs: string[] = [];
+  readonly memory: Map<string, unknown> = new Map();
+  /** The exit status, once the session is to end. */
+  exitCode: number | null = null;
+  readonly #options: SessionOptions;
+  #host: HypervisorView | null = null;
+  #domain: DomainView | null = null;
+  #vcpu = 0;
+  /** What `dom` and `hv` were at the prompt when last looked at. */
+  #seen: { hv?: unknown; dom?: unknown } = {};
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.evaluator = options.evaluator ?? new Evaluator();
+    // deno-lint-ignore no-this-alias
+    const session = this;
+    this.evaluator.define({
+      get hv() {
+        return session.#host ?? undefined;
+      },
+      get dom() {
+        return session.#chosen() ?? undefined;
+      },
+      get vcpu() {
+        return session.#chosen()?.vcpus[session.#vcpu];
+      },
+    });
+  }
+
+  get colors(): boolean {
+    return this.#options.colors ?? false;
+  }
+
+  get columns(): number {
+    return this.#options.columns?.() ?? 100;
+  }
+
+  /** Makes a host the session's: `hv` at the prompt. */
+  use(host: HypervisorView): void {
+    this.#host = host;
+  }
+
+  /** Whether Enter takes this input: a command, or code that is whole, or wrong. */
+  async isWhole(text: string): Promise<boolean> {
+    if (prepare(text).kind !== "incomplete") return true;
+    return await this.#command(text) !== null;
+  }
+
+  /** Runs one input and prints what comes of it. */
+  async enter(input: string): Promise<Result> {
+    this.inputs.push(input);
+    try {
+      const invocation = await this.#command(input);
+      return invocation ? await this.#call(invocation) : { ok: await this.#evaluate(input) };
+    } catch (error) {
+      return this.#failed(error);
+    }
+  }
+
+  #command(input: string): Promise<Invocation | null> {
+    const unknown = input.match(/^\s*(\.[a-z]\w*)(?:\s|$)/);
+    if (unknown && !COMMAND_NAMES.includes(unknown[1])) {
+      const dots = COMMAND_NAMES.filter((it) => it.startsWith(".")).join(" ");
+      throw new CommandError(`there is no command ${unknown[1]}; there are: ${dots}`);
+    }
+    return commandOf(input, { isValid, isDefined: (name) => this.evaluator.isDefined(name) });
+  }
+
+  async #call({ command, call }: { command: Invocation["command"]; call: Call }): Promise<Result> {
+    await this.refresh();
+    const { interrupt } = this.evaluator;
+    interrupt.clear();
+    try {
+      await interrupt.race(Promise.resolve(command.run(call, this)));
+    } finally {
+      interrupt.clear();
+    }
+    // Enter repeats the bare word: counts and addresses were meant once.
+    return { ok: true, again: command.repeat?.replace(/^\w+/, call.name) };
+  }
+
+  async #evaluate(input: string): Promise<boolean> {
+    const outcome = await this.evaluator.evaluate(input);
+    if (outcome.kind === "incomplete") {
+      throw new CommandError("the input ends in the middle of an expression");
+    }
+    if (outcome.kind === "error") return this.#failed(outcome.error).ok;
+    if (outcome.value !== undefined) this.print(`${this.show(outcome.value)}\n`);
+    return true;
+  }
+
+  #failed(error: unknown): Result {
+    if (error instanceof Interrupted) this.#pauseAll();
+    const red = (text: string) => this.colors ? `\x1b[31m${text}\x1b[39m` : text;
+    const text = error instanceof CommandError
+      ? red(error.message)
+      : showError(error, { colors: this.colors, frames: frames() });
+    (this.#options.printError ?? this.#options.print)(`${text}\n`);
+    return { ok: false };
+  }
+
+  /** Pauses the domains that run; says which. */
+  #pauseAll(): void {
+    for (const domain of this.#host?.domains ?? []) {
+      if (domain.state === "running") void domain.pause();
+    }
+  }
+
+  /** Pauses what runs, as ctrl-C at an empty prompt does; false when nothing did. */
+  pauseRunning(): boolean {
+    const running = [...this.#host?.domains ?? []].filter((it) => it.state === "running");
+    for (const domain of running) {
+      void domain.pause();
+      this.print(`domain ${domain.id} (${domain.name}) is paused; c continues\n`);
+    }
+    return running.length > 0;
+  }
+
+  /** Looks at what `hv` and `dom` mean at the prompt now: the user may have named others so. */
+  async refresh(): Promise<void> {
+    const hv = (await this.evaluator.peek("hv"))?.value;
+    if (hv !== this.#seen.hv && isHost(hv)) this.#host = hv;
+    const dom = (await this.evaluator.peek("dom"))?.value;
+    if (dom !== this.#seen.dom && isDomain(dom)) [this.#domain, this.#vcpu] = [dom, 0];
+    this.#seen = { hv, dom };
+  }
+
+  #chosen(): DomainView | null {
+    const domains = [...this.#host?.domains ?? []];
+    if (this.#domain && (domains.includes(this.#domain) || domains.length === 0)) {
+      return this.#domain;
+    }
+    return domains.at(-1) ?? null;
+  }
+
+  hypervisor(): HypervisorView | null {
+    return this.#host;
+  }
+
+  domain(): DomainView {
+    const domain = this.#chosen();
+    if (domain) return domain;
+    throw new CommandError(
+      "there is no domain; make one: dom = await hv.createDomain({ … }), or start with xvm boot",
+    );
+  }
+
+  vcpu(): VcpuView {
+    const domain = this.domain();
+    return domain.vcpus[this.#vcpu] ?? domain.vcpus[0];
+  }
+
+  select(domain: DomainView, vcpu = 0): void {
+    [this.#domain, this.#vcpu] = [domain, vcpu];
+  }
+
+  async evaluate(expression: string): Promise<unknown> {
+    const outcome = await this.evaluator.evaluate(`(${expression}\n)`);
+    if (outcome.kind === "error") throw outcome.error;
+    if (outcome.kind === "incomplete") throw new SyntaxError(`unfinished: ${expression}`);
+    return outcome.value;
+  }
+
+  print(text: string): void {
+    this.#options.print(text);
+  }
+
+  show(value: unknown): string {
+    return show(value, { colors: this.colors, width: this.columns });
+  }
+
+  async runScript(text: string): Promise<void> {
+    const inputs = prepare(text).kind === "ready" ? [text] : await this.#split(text);
+    for (const input of inputs) {
+      if (!(await this.enter(input)).ok) return;
+    }
+  }
+
+  /** The lines of `text` put together to whole inputs. */
+  async #split(text: string): Promise<string[]> {
+    const inputs: string[] = [];
+    let open = "";
+    for (const line of text.split("\n")) {
+      open += open ? `\n${line}` : line;
+      if (!await this.isWhole(open)) continue;
+      if (open.trim()) inputs.push(open);
+      open = "";
+    }
+    return open.trim() ? [...inputs, open] : inputs;
+  }
+
+  attach(domain: DomainView): Promise<void> {
+    if (this.#options.attach) return this.#options.attach(domain);
+    throw new CommandError(".attach: needs a terminal");
+  }
+
+  exit(code = 0): void {
+    this.exitCode = code;
+  }
+}
+
+const frames = () => Deno.env.get("XVM_STACK") ? "all" : "own";
+
+function isHost(value: unknown): value is HypervisorView {
+  return typeof value === "object" && value !== null && "domains" in value;
+}
+
+function isDomain(value: unknown): value is DomainView {
+  return typeof value === "object" && value !== null && "vcpus" in value && "until" in value;
+}

@@ -1,0 +1,196 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { runBatch } from "./batch.ts";
+import { COMMANDS } from "./commands/registry.ts";
+import { wordsOf } from "./commands/parse.ts";
+import { Session } from "./session.ts";
+import { FakeHost } from "./testing.ts";
+
+async function withSession(fn: (it: Tested) => Promise<void>) {
+  const host = new FakeHost();
+  let printed = "";
+  const session = new Session({ print: (text) => void (printed += text) });
+  session.use(host);
+  const enter = async (input: string) => {
+    printed = "";
+    const { ok } = await session.enter(input);
+    return (ok ? "" : "! ") + printed.trimEnd();
+  };
+  try {
+    await fn({ session, host, enter });
+  } finally {
+    session.evaluator.close();
+  }
+}
+
+interface Tested {
+  session: Session;
+  host: FakeHost;
+  enter: (input: string) => Promise<string>;
+}
+
+Deno.test("s steps, shows where, and is what Enter repeats", () =>
+  withSession(async ({ session, enter }) => {
+    const here = await enter("s 3");
+    assertEquals(here, "=> 0xc0100003 <start_kernel+0x3>:  90                       nop");
+    assertEquals((await session.enter("si 2")).again, "si");
+    assertEquals((await session.enter("r")).again, undefined);
+    assertEquals(await enter("s x"), `! s: expected a whole number above 0, got "x"`);
+  }));
+
+Deno.test("a command never hides what the user named", () =>
+  withSession(async ({ enter }) => {
+    assertEquals(await enter("x = 5"), "5");
+    assertEquals(await enter("x"), "5");
+    assertEquals(await enter("x/2"), "2.5");
+    assertStringIncludes(await enter("x/2xw 0x100"), "0x00000100:  0x03020100  0x07060504");
+    assertEquals(await enter("const sout = 1; sout"), "1");
+    assertStringIncludes(await enter("k => 1"), "Function");
+    await enter("delete globalThis.x");
+  }));
+
+Deno.test("b takes addresses, symbols and kinds with filters", () =>
+  withSession(async ({ host, enter }) => {
+    const { log } = host.domains[1];
+    await enter("b start_kernel+0x10");
+    await enter("b cr cr=3 write !read");
+    await enter("b cpuid {leaf: 1}");
+    await enter("b 0x10 if stop.regs.rax === 1n");
+    assertEquals(log, [
+      "break execute { address: 3222274064n }",
+      "break cr { cr: 3, write: true, read: false }",
+      "break cpuid { leaf: 1 }",
+      "break execute { address: 16n } if",
+    ]);
+    assertEquals((await enter("bl")).split("\n").length, 5);
+    assertEquals(await enter("bd 2"), "deleted 1");
+    assertEquals(await enter("bd 2"), "! bd: there is no breakpoint 2; there are: 1, 3, 4");
+    assertStringIncludes(await enter("b 0x10 write"), "! b: 0x10 is taken for an address");
+    assertStringIncludes(await enter("b nosuch"), "! nosuch is no number, register or symbol");
+    assertEquals(
+      await enter("watch jiffies 4"),
+      "watchpoint 4: { address: 3224371200n, length: 4, read: false, write: true }",
+    );
+  }));
+
+Deno.test("until and trace take the same filters", () =>
+  withSession(async ({ host, enter }) => {
+    await enter("until io port=0x3f8 write");
+    await enter("until start_kernel");
+    assertEquals(host.domains[1].log, [
+      "until io { port: 1016, write: true }",
+      "until execute { address: 3222274048n }",
+    ]);
+    assertStringIncludes(await enter("trace msr"), `{ kind: "msr" }`);
+    assertStringIncludes(await enter("trace sneeze"), "! trace: sneeze is no kind of exit");
+  }));
+
+Deno.test("x shows memory in gdb's formats, and goes on where it stopped", () =>
+  withSession(async ({ host, enter }) => {
+    assertEquals(
+      await enter("x/2xg 0x1000"),
+      "0x00001000:  0x0706050403020100  0x0f0e0d0c0b0a0908",
+    );
+    assertEquals(await enter("x"), "0x00001010:  0x1716151413121110  0x1f1e1d1c1b1a1918");
+    assertEquals(await enter("x/4db rsp-1"), "0x00001fff:    -1     0     1     2");
+    assertStringIncludes(await enter("x/4xb 0x41"), "0x41  0x42  0x43  0x44  ABCD");
+    host.domains[1].memory.write(0n, new TextEncoder().encode("hi\0"));
+    assertEquals(await enter("xp/s 0"), `0x00000000:  "hi"`);
+    assertStringIncludes(await enter("x/2i start_kernel"), "<start_kernel+0x1>");
+    assertStringIncludes(await enter("x/3q 0"), `! x/3q: "q" is neither a format`);
+    assertEquals(await enter("x/xw f000:0010"), "0x000f0010:  0x13121110");
+  }));
+
+Deno.test("r shows and sets registers", () =>
+  withSession(async ({ host, enter }) => {
+    assertEquals(await enter("r cr3 $rax"), "cr3 = 0x00005000\nrax = 0x00000001");
+    assertEquals(await enter("r rax = cr3 + 0x10"), "rax = 0x00005010");
+    assertEquals(host.domains[1].vcpus[0].regs.rax, 0x5010n);
+    assertEquals(await enter("r nosuch"), "! r: there is no register nosuch");
+  }));
+
+Deno.test("pt, why, exits, vmcs, bt and u show what the API gives", () =>
+  withSession(async ({ host, enter }) => {
+    assertEquals(await enter("pt cr3"), "{ walked: 20480n }");
+    assertEquals(await enter("pt"), `{ mapped: "all" }`);
+    assertStringIncludes(await enter("why"), "#GP(0x10)");
+    assertEquals(await enter("exits"), "{ cr: 3, io: 5 }");
+    assertEquals(await enter("vmcs qualif"), "exitQualification: 0x3n");
+    assertStringIncludes(await enter("vmcs zzz"), "! vmcs: no field's name contains zzz");
+    const { regs, memory } = host.domains[1].vcpus[0];
+    regs.rbp = 0x3000n;
+    memory.write(0x3000, new Uint8Array([0, 0x31, 0, 0, 0x50, 0, 0x10, 0xc0]));
+    memory.write(0x3100, new Uint8Array(8));
+    assertEquals(
+      await enter("bt"),
+      "#0  0xc0100000 <start_kernel>\n#1  0xc0100050 <start_kernel+0x50>",
+    );
+    assertEquals((await enter("u start_kernel 2")).split("\n").length, 2);
+    assertStringIncludes(await enter("u +"), "0xc0100002");
+    assertStringIncludes(await enter("rs"), "! rs: going backwards is not available yet");
+  }));
+
+Deno.test("dom chooses the domain of commands, of dom and of vcpu", () =>
+  withSession(async ({ host, session, enter }) => {
+    assertEquals(await enter("dom.name"), `"second"`);
+    assertEquals(await enter("dom 1"), "domain 1 (first), vCPU 0, paused");
+    assertEquals(await enter("dom.name"), `"first"`);
+    assert(session.vcpu() === host.domains[0].vcpus[0]);
+    assertStringIncludes(await enter("dom 7"), "there are: 1 (first), 2 (second)");
+    await enter("const dom = hv.domains[1]");
+    await enter("s");
+    assert(session.domain() === host.domains[1], "the user's dom is the commands' dom");
+  }));
+
+Deno.test("ctrl-C leaves c, and pauses the domain", () =>
+  withSession(async ({ host, session, enter }) => {
+    setTimeout(() => session.evaluator.interrupt.raise(), 5);
+    assertEquals(await enter("c"), "! Interrupted");
+    assertEquals(host.domains[1].state, "paused");
+  }));
+
+Deno.test("every command has help, and .help names all", () =>
+  withSession(async ({ enter }) => {
+    const overview = await enter(".help");
+    for (const { name, usage, summary, help } of COMMANDS) {
+      assertStringIncludes(overview, summary);
+      assertStringIncludes(await enter(`.help ${name}`), usage.split("\n")[0]);
+      assert(help.length > 20, name);
+    }
+    assertEquals(
+      await enter(".nothing"),
+      "! there is no command .nothing; there are: .help .load .save .attach .exit .quit",
+    );
+  }));
+
+Deno.test(".save writes inputs, .load runs them", () =>
+  withSession(async ({ enter }) => {
+    const file = `${await Deno.makeTempDir()}/session.ts`;
+    await enter("const t_saved: number = 7;");
+    await enter("r rax = 9");
+    assertStringIncludes(await enter(`.save ${file}`), "2 inputs");
+    await Deno.writeTextFile(file, "t_saved + 1\n", { append: true });
+    assertStringIncludes(await enter(`.load ${file}`), "rax = 0x00000009\n8");
+    assertStringIncludes(await enter(".load /no/such"), "! .load: cannot read /no/such");
+  }));
+
+Deno.test("runBatch() prints results, and ends with 1 at what throws", () =>
+  withSession(async ({ session }) => {
+    async function* lines(...them: string[]) {
+      yield* them;
+    }
+    assertEquals(await runBatch(session, lines("function t_f() {", "return 1 }", "t_f()")), 0);
+    assertEquals(session.inputs.length, 2);
+    assertEquals(await runBatch(session, lines("nosuch()", "t_never = 1")), 1);
+    assert(!await session.evaluator.isDefined("t_never"));
+    assertEquals(await runBatch(session, lines("(1 +")), 1);
+    assertEquals(await runBatch(session, lines(".exit 3")), 3);
+  }));
+
+Deno.test("wordsOf() keeps brackets and quotes together", () => {
+  assertEquals(wordsOf(`io {port: 1, x: [1, 2]} "a b" c`), [
+    "io",
+    "{port: 1, x: [1, 2]}",
+    `"a b"`,
+    "c",
+  ]);
+});

@@ -1,0 +1,57 @@
+/**
+ * `xvm` and `xvm repl`: which session, with what in it.
+ *
+ * @module
+ */
+import { linesOf, runBatch } from "./batch.ts";
+import { prelude } from "./prelude.ts";
+import { Session } from "./session.ts";
+import { Terminal } from "./editor/terminal.ts";
+
+/** What the shell is opened with. */
+export interface ShellOptions {
+  /** Code to evaluate instead of a prompt. */
+  code?: string;
+  /** Scripts to load first. */
+  files: string[];
+}
+
+/** Opens the shell; resolves to the exit status. */
+export async function shell(options: ShellOptions): Promise<number> {
+  if (options.code === undefined && Terminal.available) return await atPrompt(options);
+  return await withoutPrompt(options);
+}
+
+async function withoutPrompt({ code, files }: ShellOptions): Promise<number> {
+  const encoder = new TextEncoder();
+  const write = (text: string) => {
+    const bytes = encoder.encode(text);
+    for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+  };
+  const session = new Session({
+    print: write,
+    printError: (text) => console.error(text.trimEnd()),
+  });
+  session.evaluator.interrupt.start();
+  await prelude(session);
+  for (const file of files) {
+    if (!(await session.enter(`.load ${file}`)).ok) return 1;
+  }
+  const lines = code === undefined ? linesOf(Deno.stdin.readable) : toAsync(code.split("\n"));
+  return await runBatch(session, lines);
+}
+
+async function* toAsync(lines: string[]): AsyncGenerator<string> {
+  yield* lines;
+}
+
+async function atPrompt({ files }: ShellOptions): Promise<number> {
+  const { Shell } = await import("./interactive.ts");
+  const { complete } = await import("./completion/complete.ts");
+  const shell = new Shell({ complete });
+  return await shell.run(async (session) => {
+    await prelude(session);
+    for (const file of files) await session.enter(`.load ${file}`);
+    shell.print("xvm: .help for commands, Tab completes, ctrl-D leaves\n");
+  });
+}
