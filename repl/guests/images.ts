@@ -12,6 +12,8 @@ export interface GuestRecipe {
   readonly package: string;
   /** File names made, in the cache folder. */
   readonly products: readonly string[];
+  /** A file made as well when the kernel carries its symbols. */
+  readonly systemMap?: string;
   readonly kind: "kernel" | "initramfs";
 }
 
@@ -19,7 +21,8 @@ const kernel = (name: string, pkg: string, about: string): GuestRecipe => ({
   name,
   about,
   package: pkg,
-  products: [`vmlinuz-${name}`, `vmlinux-${name}`, `System.map-${name}`],
+  products: [`vmlinuz-${name}`, `vmlinux-${name}`],
+  systemMap: `System.map-${name}`,
   kind: "kernel",
 });
 
@@ -139,7 +142,7 @@ export async function fetchGuests(
 function chosen(names: readonly string[]): GuestRecipe[] {
   if (names.includes("all")) return [...RECIPES];
   return names.map((name) => {
-    const found = RECIPES.find((r) => r.name === name || r.products.includes(name));
+    const found = RECIPES.find((r) => [r.name, ...r.products, r.systemMap].includes(name));
     if (found) return found;
     const known = RECIPES.map((r) => r.name).join(", ");
     throw new GuestsError(`no guest is named "${name}"; expected ${known} or all`);
@@ -178,12 +181,14 @@ async function kernelFiles(
 ): Promise<Files> {
   const image = await apt.extract(deb, (path) => path.startsWith("boot/vmlinuz-"));
   if (!image) throw new GuestsError(`${deb}: holds no boot/vmlinuz-*`);
-  const [bzImage, vmlinux, systemMap] = recipe.products;
+  const [bzImage, vmlinux] = recipe.products;
   report(`  extracting ${vmlinux}`);
   const elf = await extractPayload(image.bytes, bzImage);
+  const files: Files = [[bzImage, image.bytes], [vmlinux, elf]];
   const map = symbols(elf, vmlinux);
-  if (!map) report(`  ${vmlinux} carries no symbols that can be read: no ${systemMap}`);
-  return [[bzImage, image.bytes], [vmlinux, elf], [systemMap, map ?? new Uint8Array()]];
+  if (map) files.push([recipe.systemMap!, map]);
+  else report(`  ${vmlinux} carries no symbols that can be read: no ${recipe.systemMap}`);
+  return files;
 }
 
 /**
