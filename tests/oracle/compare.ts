@@ -15,7 +15,7 @@ import {
   type Word,
 } from "./state.ts";
 import { type Allowance, forgiven } from "./exceptions.ts";
-import { identify, type Instruction } from "./instruction.ts";
+import { identify, type Instruction, operandAddress } from "./instruction.ts";
 import { hex } from "./host.ts";
 
 /** One part of the result that differs. */
@@ -194,10 +194,39 @@ class Check {
     const [x, y] = [new Map(e.map((w) => [w.address, w])), new Map(a.map((w) => [w.address, w]))];
     const addresses = [...new Set([...x.keys(), ...y.keys()])].sort((p, q) => p - q);
     const differing = addresses.filter((at) => wordText(x.get(at)) !== wordText(y.get(at)));
+    if (this.freeBytes(differing, x, y)) return;
     const text = (m: Map<number, Word>) =>
       differing.map((at) => `[0x${at.toString(16)}]=${wordText(m.get(at))}`).join(" ");
     this.add("memory", "", text(x), text(y));
   }
+
+  /** True if an allowance covers every byte of memory that differs. */
+  freeBytes(addresses: number[], x: Map<number, Word>, y: Map<number, Word>): boolean {
+    const start = operandAddress(this.instruction, this.test);
+    if (start === undefined) return false;
+    return forgiven(this.allowed, (rule) => {
+      const ranges = rule.memory?.(this.instruction);
+      if (!ranges) return false;
+      return differingBytes(addresses, x, y).every((byte) =>
+        ranges.some(([from, to]) => byte >= start + from && byte < start + to)
+      );
+    });
+  }
+}
+
+/** Bytes in which words differ, as linear addresses. A word that one side lacks differs whole. */
+function differingBytes(
+  addresses: number[],
+  x: Map<number, Word>,
+  y: Map<number, Word>,
+): number[] {
+  return addresses.flatMap((address) => {
+    const a = x.get(address), b = y.get(address);
+    const bits = [(a?.low ?? 0) ^ (b?.low ?? ~0), (a?.high ?? 0) ^ (b?.high ?? ~0)];
+    const bytes = [0, 1, 2, 3, 4, 5, 6, 7];
+    return bytes.filter((n) => !a || !b || (bits[n >> 2] >>> ((n & 3) * 8)) & 0xff)
+      .map((n) => address + n);
+  });
 }
 
 const FIELD_NAMES: Record<string, string> = Object.fromEntries(

@@ -26,6 +26,8 @@ export interface Allowance {
   relative?: (i: Instruction) => number;
   /** Byte range of the FXSAVE image that may differ. */
   image?: (i: Instruction, test: Case) => [from: number, to: number] | undefined;
+  /** Bytes of memory that may differ, relative to the memory operand: [from, to) pairs. */
+  memory?: (i: Instruction) => readonly [from: number, to: number][] | undefined;
   /** Any other part of the result, by name ("memory", "rax", "error code"). */
   other?: (i: Instruction, test: Case, field: string) => boolean;
 }
@@ -107,6 +109,28 @@ const X87_RULES: Entry[] = [
     image: (i) => isX87(i) ? [FX.fdp, FX.fdp + 8] : undefined,
   },
 ];
+
+/** An environment of FNSTENV and FNSAVE: FIP stays, FCS, FOP, FDP and FDS are free. */
+const ENVIRONMENT: Record<number, readonly [number, number][]> = {
+  16: [[8, 10], [10, 14]],
+  32: [[16, 26]],
+};
+
+X87_RULES.push({
+  id: "x87 FCS, FDS (this host stores 0), FDP and FOP in FNSTENV's and FNSAVE's image",
+  source: "SDM vol 1, 8.1.8 and 8.1.9; CPUID.7.0:EBX[13] (FCS and FDS deprecated), EBX[6]",
+  memory: (i) => {
+    const stores = (i.opcode === 0xd9 || i.opcode === 0xdd) && i.reg === 6 && i.mod !== 3;
+    return stores ? ENVIRONMENT[i.size === 16 ? 16 : 32] : undefined;
+  },
+}, {
+  id: "FXSAVE's FOP, FCS, FDP, FDS and MXCSR_MASK",
+  source: "SDM vol 1, 10.5.1 and 11.6.6; as above",
+  memory: (i) =>
+    i.opcode === 0x1ae && i.reg === 0 && i.mod !== 3
+      ? [[6, 8], [12, 14], [16, 22], [28, 32]]
+      : undefined,
+});
 
 const SSE_RULES: Entry[] = [
   {

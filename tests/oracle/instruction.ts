@@ -2,7 +2,7 @@
  * The least that the oracle must know of an instruction: prefixes, opcode, ModRM. It has nothing in
  * common with the product's decoder, and knows no lengths.
  */
-import type { Case, Mode } from "./state.ts";
+import { type Case, type CpuState, DS, ES, FS, GS, LDT, type Mode, SS } from "./state.ts";
 
 /** What the bytes begin with. */
 export interface Instruction {
@@ -22,6 +22,8 @@ export interface Instruction {
   size: 16 | 32 | 64;
   /** The low bit of the opcode is clear: the byte form, where an opcode has one. */
   byte: boolean;
+  /** Index of ModRM in the bytes. */
+  at: number;
   /** The byte after ModRM in register forms (an immediate, if the instruction has one). */
   next: number;
 }
@@ -49,6 +51,7 @@ export function identify({ bytes, mode }: Pick<Case, "bytes" | "mode">): Instruc
     rm: modrm & 7,
     size: rex & 8 ? 64 : wide ? 32 : 16,
     byte: (opcode & 1) === 0,
+    at,
     next: bytes[immediateAt(bytes, at, modrm, mode, prefixes.has(0x67))] ?? 0x90,
   };
 }
@@ -73,4 +76,49 @@ function immediateAt(
 /** True for the x87 instructions, D8 to DF. */
 export function isX87(i: Instruction): boolean {
   return i.opcode >= 0xd8 && i.opcode <= 0xdf;
+}
+
+const OVERRIDES: Record<number, number> = { 0x26: ES, 0x36: SS, 0x3e: DS, 0x64: FS, 0x65: GS };
+
+/**
+ * The linear address of the memory operand that ModRM names, in 32 bits; undefined for register
+ * forms and for what an allowance does not need (64-bit mode, CS override).
+ */
+export function operandAddress(i: Instruction, { bytes, state }: Case): number | undefined {
+  if (i.mod === 3 || i.mode === 64 || i.prefixes.has(0x2e)) return undefined;
+  const narrow = (i.mode === 16) !== i.prefixes.has(0x67);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const at = immediateAt(bytes, i.at, i.modrm, i.mode, i.prefixes.has(0x67));
+  if (at > bytes.length) return undefined;
+  const { offset, stack } = narrow ? offset16(i, view, at, state) : offset32(i, view, at, state);
+  const override = [...i.prefixes].reverse().find((p) => p in OVERRIDES);
+  const selector =
+    state.selectors[override === undefined ? (stack ? SS : DS) : OVERRIDES[override]];
+  return ((LDT.find((s) => s.selector === selector)?.base ?? 0) + offset) >>> 0;
+}
+
+interface Offset {
+  offset: number;
+  /** The default segment is SS. */
+  stack: boolean;
+}
+
+function offset16(i: Instruction, view: DataView, end: number, { gpr }: CpuState): Offset {
+  const pairs = [[3, 6], [3, 7], [5, 6], [5, 7], [6], [7], [5], [3]];
+  const direct = i.mod === 0 && i.rm === 6;
+  let offset = i.mod === 1 ? view.getInt8(end - 1) : 0;
+  if (i.mod === 2 || direct) offset = view.getInt16(end - 2, true);
+  for (const n of direct ? [] : pairs[i.rm]) offset += Number(gpr[n] & 0xffffn);
+  return { offset: offset & 0xffff, stack: !direct && pairs[i.rm][0] === 5 };
+}
+
+function offset32(i: Instruction, view: DataView, end: number, { gpr }: CpuState): Offset {
+  const sib = i.rm === 4 ? view.getUint8(i.at + 1) : -1;
+  const base = sib < 0 ? i.rm : sib & 7, index = sib < 0 ? 4 : (sib >> 3) & 7;
+  const direct = i.mod === 0 && base === 5;
+  let offset = i.mod === 1 ? view.getInt8(end - 1) : 0;
+  if (i.mod === 2 || direct) offset = view.getInt32(end - 4, true);
+  if (!direct) offset += Number(gpr[base] & 0xffff_ffffn);
+  if (index !== 4) offset += Number(gpr[index] & 0xffff_ffffn) * (1 << (sib >> 6));
+  return { offset: offset >>> 0, stack: !direct && (base === 4 || base === 5) };
 }

@@ -239,6 +239,19 @@ Deno.test("allowances forgive undefined flags only, and count", () => {
   assertEquals(compare(add, result(0x246), result(0x256), allowed).length, 1);
 });
 
+Deno.test("FNSTENV's FCS and FDS may differ, FIP may not", () => {
+  const test = make([0xd9, 0x30], { gpr: { 0: 0x1000_0100n } }); // FNSTENV [EAX]
+  const result = (address: number, low: number, high: number): Result => ({
+    state: emptyState(32),
+    memory: [{ address, low, high }],
+  });
+  const check = (at: number, low: number, high: number) =>
+    compare(test, result(at, 0, 0), result(at, low, high), allowances()).length;
+  assertEquals(check(DATA + 0x110, 0x1b, 0), 0); // FCS at 16
+  assertEquals(check(DATA + 0x108, 0, 1), 1); // FIP at 12
+  assertEquals(check(DATA + 0x118, 0x10000, 0), 1); // behind FDS
+});
+
 Deno.test("a case survives its text form", () => {
   for (let index = 0; index < 50; index++) {
     const test = generate({ seed: 3, mode: 64, kinds: ["integer", "sse"] }, index);

@@ -93,9 +93,8 @@ const SPECIAL: readonly [exponent: number, significand: bigint][] = [
   [0x43fe, 0xffff_ffff_ffff_fc00n], // about the greatest double
 ];
 
-/** An 80-bit value, 10 bytes; `near` draws exponents close to it. */
-export function x87Value(random: Random, near?: number): Uint8Array {
-  const bytes = new Uint8Array(10), view = new DataView(bytes.buffer);
+/** Writes an 80-bit value, 10 bytes; `near` draws exponents close to it. */
+export function putX87(random: Random, view: DataView, at: number, near?: number): void {
   let exponent: number, significand: bigint;
   const r = random.below(10);
   if (near !== undefined && r < 7) {
@@ -106,9 +105,8 @@ export function x87Value(random: Random, near?: number): Uint8Array {
     exponent = r < 7 ? 0x3fff + random.below(140) - 70 : random.below(0x7fff);
     significand = fraction(random);
   }
-  view.setBigUint64(0, significand, true);
-  view.setUint16(8, exponent | (random.chance(0.5) ? 0x8000 : 0), true);
-  return bytes;
+  view.setBigUint64(at, significand, true);
+  view.setUint16(at + 8, exponent | (random.chance(0.5) ? 0x8000 : 0), true);
 }
 
 /** A normal significand: random, short, or with long runs of equal bits (rounding cases). */
@@ -143,4 +141,18 @@ function exponentAndFraction(random: Random, ebits: bigint, fbits: bigint): bigi
   const fractions = [0n, 1n, mask, (mask >> 1n) + 1n, mask >> 1n];
   const f = random.chance(0.4) ? random.pick(fractions) : random.u64() & mask;
   return (e << fbits) | f;
+}
+
+/** Writes packed integers or floats of interest; `size` is 8 or 16 bytes. */
+export function putVector(random: Random, view: DataView, start: number, size: number): void {
+  const form = random.below(4);
+  for (let at = start; at < start + size; at += 8) {
+    if (form === 0) view.setBigUint64(at, integer(random), true);
+    else if (form === 1) {
+      for (let i = 0; i < 8; i += 2) {
+        view.setUint16(at + i, Number(integer(random) & 0xffffn), true);
+      }
+    } else if (form === 2) view.setBigUint64(at, doubleBits(random), true);
+    else for (let i = 0; i < 8; i += 4) view.setUint32(at + i, floatBits(random), true);
+  }
 }
