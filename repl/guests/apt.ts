@@ -16,6 +16,7 @@ export class Apt {
   readonly folder: string;
   #report: Report;
   #updated = false;
+  #offline = false;
 
   constructor(folder: string, report: Report) {
     this.folder = folder;
@@ -73,6 +74,7 @@ export class Apt {
     this.#report("reading package lists");
     const { code, output } = await this.#run("apt-get", ["-q", "update"]);
     explain(output);
+    this.#offline = OFFLINE.test(output);
     if (code !== 0) this.#report("  some package lists could not be read; going on without them");
     this.#updated = true;
   }
@@ -82,8 +84,10 @@ export class Apt {
     const { code, output } = await this.#run("apt-cache", ["depends", name]);
     if (code !== 0) {
       throw new GuestsError(
-        `package ${name} is not in the package lists of this host: its sources must offer ` +
-          `Debian (bookworm or near) for ${name.split(":")[1]}, and be reachable now`,
+        `package ${name} is not in the package lists of this host: ` +
+          (this.#offline
+            ? "the package sources cannot be reached; this machine seems to be offline"
+            : `its sources must offer Debian (bookworm or near) for ${name.split(":")[1]}`),
       );
     }
     const [bare, architecture] = name.split(":");
@@ -138,6 +142,8 @@ export class Apt {
   }
 }
 
+const OFFLINE = /Could not resolve|Temporary failure|Could not connect|Network is unreachable/;
+
 async function works(tool: string, args: string[]): Promise<boolean> {
   try {
     const { success } = await new Deno.Command(tool, { args, stdout: "null", stderr: "null" })
@@ -162,8 +168,7 @@ function explain(output: string): void {
 function lastError(output: string): string {
   const errors = output.split("\n").filter((line) => /^(E|Err)[: ]/.test(line));
   const line = errors.at(-1) ?? "no message";
-  const offline = /Could not resolve|Temporary failure|Could not connect|Network is unreachable/;
   // A line may quote the address of a mirror, with credentials in it.
   const text = line.replace(/\b\w+:\/\/\S+/g, "(the mirror)");
-  return offline.test(output) ? `${text} (this machine seems to be offline)` : text;
+  return OFFLINE.test(output) ? `${text} (this machine seems to be offline)` : text;
 }

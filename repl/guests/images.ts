@@ -129,7 +129,8 @@ export async function fetchGuests(
   const apt = new Apt(`${folder}/.apt`, report);
   try {
     await apt.open();
-    await requireSpace(folder, due.length * 150e6);
+    const kernels = due.filter((recipe) => recipe.kind === "kernel").length;
+    await requireSpace(folder, 100e6 + kernels * 100e6);
     await apt.update();
     for (const recipe of due) await make(folder, recipe, apt, manifest, report);
     await Deno.remove(`${apt.folder}/debs`, { recursive: true });

@@ -9,8 +9,9 @@ import { type NamedAddress, SymbolTable } from "./symbols.ts";
  * The tables have no header, so they are found by their contents: the token table holds the
  * one-character tokens "0" to "9" in a row, its index follows and must agree with it, the markers
  * before it must agree with the names. Order in memory since Linux 4.6, each aligned to a word:
- * offsets, relative base, count, names, markers, [sequence], tokens, token index; since 6.4
- * offsets and relative base follow the token index.
+ * offsets, relative base, count, names, markers, tokens, token index. Debian's 6.1.176 has a
+ * sequence of 3 bytes a symbol behind the markers; later kernels have offsets and relative base
+ * behind the token index.
  *
  * Source: what scripts/kallsyms.c of the kernel's build writes, seen in Debian's 6.1 images.
  */
@@ -76,22 +77,22 @@ function findTokens({ bytes, view, word }: Tables) {
   const haystack = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const digits = Buffer.from(Array.from({ length: 10 }, (_, i) => [0x30 + i, 0]).flat());
   for (let hit = haystack.indexOf(digits); hit >= 0; hit = haystack.indexOf(digits, hit + 1)) {
-    let start = hit; // of token "0", number 0x30: walk back over 0x30 strings
-    for (let n = 0; n < 0x30 && start > 0; n++) start = haystack.lastIndexOf(0, start - 2) + 1;
-    const texts: string[] = [], offsets: number[] = [];
-    let at = start;
-    for (let n = 0; n < 256; n++) {
-      const end = haystack.indexOf(0, at);
-      if (end < 0 || end - at > 200) break;
-      offsets.push(at - start);
-      texts.push(haystack.toString("latin1", at, end));
-      at = end + 1;
-    }
-    const index = align(at, word);
-    if (texts.length < 256 || index + 512 > bytes.length) continue;
-    if (offsets.every((offset, n) => view.getUint16(index + 2 * n, true) === offset)) {
-      return { start, end: index + 512, texts };
-    }
+    let first = hit; // of token "0", number 0x30: walk back over 0x2f strings to token 1
+    for (let n = 1; n < 0x30 && first > 1; n++) first = haystack.lastIndexOf(0, first - 2) + 1;
+    let end = hit;
+    for (let n = 0x30; n < 256 && end > 0; n++) end = haystack.indexOf(0, end) + 1;
+    const index = align(end, word);
+    if (end === 0 || index + 512 > bytes.length) continue;
+    // What lies before token 0 need not be a NUL: the index says how long the token is.
+    const start = first - view.getUint16(index + 2, true);
+    const texts = start < 0 ? [] : haystack.toString("latin1", start, end).split("\0").slice(0, -1);
+    let offset = 0;
+    const agrees = texts.length === 256 && texts.every((text, n) => {
+      const right = view.getUint16(index + 2 * n, true) === offset;
+      offset += text.length + 1;
+      return right;
+    });
+    if (agrees) return { start, end: index + 512, texts };
   }
 }
 
