@@ -40,6 +40,8 @@ export type RunStop =
   | "watch"
   /** The hypervisor's log has no answer yet. */
   | "unanswered"
+  /** An exception that {@linkcode CpuHooks.fault} kept from being delivered. */
+  | "fault"
   /** Somebody asked for it through {@linkcode Cpu.stop}. */
   | "stopped";
 
@@ -66,6 +68,8 @@ export interface CpuHooks {
   emulatedWrite?(address: number, bytes: number, value: number): void;
   /** Before anything is delivered in non-root operation; "exit" if that became a VM exit. */
   boundary?(): RunStop | undefined;
+  /** An exception was raised (`lastFault`): true stops the run before it is delivered. */
+  fault?(): boolean;
 }
 
 export class Cpu {
@@ -78,8 +82,12 @@ export class Cpu {
   readonly system: SystemFunctions;
   readonly predecoder: Predecoder;
   readonly hooks: CpuHooks = {};
+  /** Use the hot handlers where code is flat; off, all code takes the general way (for tests). */
+  hot = true;
   /** Instructions retired since the machine was made. */
   count = 0;
+  /** Nanoseconds skipped while idle: time is `count` plus this (one instruction takes 1 ns). */
+  idle = 0;
   #stop = false;
   readonly #table: WebAssembly.Table;
   #tableNext = 1;
@@ -202,9 +210,15 @@ export class Cpu {
     this.#stop = true;
   }
 
-  /** Instructions retired, exact even inside a device access. */
+  /** Machine time in nanoseconds, exact even inside a device access. */
   get now(): number {
-    return this.count + this.#slice - (this.#slice ? this.i32[V.left >> 2] : 0);
+    return this.idle + this.count + (this.#slice ? this.#slice - this.i32[V.left >> 2] : 0);
+  }
+
+  /** Lets time pass without instructions, as in HLT; devices that are due are run. */
+  skipTo(time: number): void {
+    if (time > this.now) this.idle += time - this.now;
+    this.machine.bus.run(this.now);
   }
 
   #flushCodeTlb(): void {
@@ -293,7 +307,7 @@ export class Cpu {
     const cs = attributes(1);
     if (i32[CPU.efer >> 2] & 0x400 && cs & 0x2000) return MODE.code64;
     if (!(cs & 0x4000)) return MODE.code16;
-    if (!(i32[CPU.cr0 >> 2] & 1) || i32[CPU.rflags >> 2] & VM) return MODE.code32;
+    if (!this.hot || !(i32[CPU.cr0 >> 2] & 1) || i32[CPU.rflags >> 2] & VM) return MODE.code32;
     // Flat: base 0, limit 4 GiB, present and expand-up, data writable, a 32-bit stack.
     for (const n of [0, 1, 2, 3]) {
       const place = segment(n) >> 2;
@@ -314,6 +328,15 @@ export class Cpu {
     this.#stop = false;
     while (left > 0) {
       if (this.#stop) return "stopped";
+      const { bus } = this.machine;
+      let due = bus.deadline() - this.count - this.idle;
+      if (due <= 0) {
+        bus.run(this.now);
+        due = bus.deadline() - this.count - this.idle;
+        if (due <= 0) {
+          throw new Error(`a device is due at ${bus.deadline()} ns, and still after it ran`);
+        }
+      }
       this.system.refresh();
       const event = this.#boundary();
       if (event === "delivered") continue;
@@ -321,7 +344,7 @@ export class Cpu {
       const flags = i32[CPU.rflags >> 2];
       const shadow = i32[CPU.interruptibility >> 2] & 3;
       const single = shadow !== 0 || (flags & (TF | RF)) !== 0;
-      const slice = single ? 1 : Math.min(left, SLICE);
+      const slice = single ? 1 : Math.min(left, SLICE, due);
       this.predecoder.mode = this.#mode();
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
@@ -347,8 +370,10 @@ export class Cpu {
     this.#slice = slice;
     i32[V.slice >> 2] = slice;
     i32[V.left >> 2] = slice;
-    i32[V.countBase >> 2] = this.count | 0;
-    i32[(V.countBase >> 2) + 1] = Math.floor(this.count / 2 ** 32);
+    const time = this.count + this.idle;
+    i32[V.countBase >> 2] = time | 0;
+    i32[(V.countBase >> 2) + 1] = Math.floor(time / 2 ** 32);
+    i32[V.interruptPending >> 2] = this.machine.bus.interruptPending() ? 1 : 0;
   }
 
   /** What holds for one instruction only ends with it; a traced one leaves its trap. */
@@ -418,6 +443,7 @@ export class Cpu {
           rip: this.u64[CPU.rip >> 3],
           count: this.count,
         };
+        if (this.hooks.fault?.()) return "fault";
         this.system.deliver();
         if (i32[V.abort >> 2] === ABORT.exit) return this.#aborted();
         return;

@@ -17,6 +17,9 @@ export interface Bus {
   interruptPending(): boolean;
   /** The vector of that interrupt, acknowledged; -1 if it went away. */
   acknowledge(): number;
+  /** Machine time (ns) at which `run` has something to do; Infinity: never. */
+  deadline(): number;
+  run(now: number): void;
 }
 
 const NO_DEVICES: Bus = {
@@ -26,6 +29,8 @@ const NO_DEVICES: Bus = {
   mmioWrite: () => {},
   interruptPending: () => false,
   acknowledge: () => -1,
+  deadline: () => Infinity,
+  run: () => {},
 };
 
 export interface MachineOptions {

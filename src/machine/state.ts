@@ -242,6 +242,8 @@ export const V = {
   passing: 0x1110,
   /** Not zero while the running instruction is traced (TF); delivering an event clears it. */
   stepping: 0x1118,
+  /** Not zero if something waits for IF: who sets IF then ends the slice (serialize). */
+  interruptPending: 0x111c,
   /** Entries of a running walk: address and value of each, to set their accessed bits at the end. */
   walkEntries: 0x1e00,
   /** Scratch for semantics. */

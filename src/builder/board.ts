@@ -1,0 +1,170 @@
+/**
+ * The motherboard of a guest: devices wired to each other, to the interrupt controllers and to the
+ * domain. Here `devices` and `xen` meet, and nowhere else.
+ */
+import { Acpi } from "../devices/acpi.ts";
+import { Bus } from "../devices/bus.ts";
+import { DebugPorts } from "../devices/debug.ts";
+import type { DeviceContext, Size } from "../devices/device.ts";
+import { FwCfg } from "../devices/fw_cfg.ts";
+import { I8042 } from "../devices/i8042.ts";
+import { PciConfig } from "../devices/pci.ts";
+import { Pic } from "../devices/pic.ts";
+import { Pit } from "../devices/pit.ts";
+import { Rtc } from "../devices/rtc.ts";
+import { serialPorts, Uart } from "../devices/uart.ts";
+import { Vga } from "../devices/vga.ts";
+import { IoApic } from "../machine/apic/io.ts";
+import { LocalApic } from "../machine/apic/local.ts";
+import { ApicBus } from "../machine/apic/messages.ts";
+import type { Platform, PlatformEvents } from "../xen/platform.ts";
+
+export interface BoardOptions {
+  /** Seconds since 1970 at guest time 0. */
+  readonly unixTime: number;
+  /** Bytes of guest memory, for CMOS and fw_cfg. */
+  readonly memory: number;
+  readonly vcpus: number;
+  /** I/O ports whose bytes are console text: E9h, and 12h for test suites of Xen. */
+  readonly consolePorts?: readonly number[];
+}
+
+export class Board implements Platform {
+  readonly bus = new Bus();
+  readonly pic: Pic;
+  readonly pit: Pit;
+  readonly rtc: Rtc;
+  readonly com1: Uart;
+  readonly keyboard: I8042;
+  readonly vga: Vga;
+  readonly debug: DebugPorts;
+  readonly acpi: Acpi;
+  readonly localApic: LocalApic;
+  readonly ioApic: IoApic;
+  #deadline: number | undefined;
+
+  constructor(readonly events: PlatformEvents, options: BoardOptions) {
+    const reschedule = () => {
+      this.#deadline = undefined;
+      events.changed();
+    };
+    const apicBus = new ApicBus();
+    this.localApic = new LocalApic({
+      now: events.now,
+      reschedule,
+      changed: events.changed,
+      signal: (kind) => {
+        if (kind === "nmi") events.nmi();
+      },
+      timeOfTsc: (tsc) => Number(tsc),
+    }, { id: 0, bus: apicBus });
+    this.ioApic = new IoApic({ id: 1, bus: apicBus });
+    this.pic = new Pic({ intr: (level) => this.localApic.setLint(0, level) });
+    const context: DeviceContext = {
+      now: events.now,
+      reschedule,
+      irq: (line, level) => {
+        this.pic.setLine(line, level);
+        this.ioApic.setIrq(line, level);
+        events.changed();
+      },
+    };
+    const output = (byte: number) => events.output(Uint8Array.of(byte));
+    const reset = (cause: string) => events.end("reset", cause);
+    this.pit = new Pit(context);
+    this.rtc = new Rtc(context, {
+      unixTime: options.unixTime,
+      memory: options.memory,
+      cpus: options.vcpus,
+    });
+    this.com1 = new Uart(context, { ...serialPorts.com1, output });
+    this.keyboard = new I8042(context, { reset, a20: events.a20 });
+    this.vga = new Vga(context);
+    this.debug = new DebugPorts({
+      output,
+      consolePorts: options.consolePorts,
+      exit: (status) => events.end("exit", `status ${status}`),
+      post: events.post,
+    });
+    this.acpi = new Acpi(context, {
+      powerOff: () => events.end("poweroff", "ACPI S5"),
+      reset,
+      a20: events.a20,
+    });
+    for (
+      const device of [
+        this.pic,
+        this.pit,
+        this.rtc,
+        this.com1,
+        this.keyboard,
+        this.vga,
+        this.debug,
+        new FwCfg({ memory: options.memory, cpus: options.vcpus }),
+        this.acpi,
+        new PciConfig(),
+        this.ioApic,
+        this.localApic,
+      ]
+    ) this.bus.attach(device as Parameters<Bus["attach"]>[0]);
+    this.localApic.virtualWire();
+  }
+
+  ioRead(port: number, bytes: number): number {
+    return this.bus.read(port, bytes as Size);
+  }
+  ioWrite(port: number, bytes: number, value: number): void {
+    this.bus.write(port, bytes as Size, value);
+  }
+  mmioRead(address: number, bytes: number): number {
+    return this.bus.mmioRead(address, bytes as Size);
+  }
+  mmioWrite(address: number, bytes: number, value: number): void {
+    this.bus.mmioWrite(address, bytes as Size, value);
+  }
+
+  /** The 8259 reaches the processor through LINT0, or straight when the local APIC is off. */
+  get #fromPic(): boolean {
+    return this.pic.intr && (!this.localApic.enabled || this.localApic.extInt);
+  }
+  interruptPending(): boolean {
+    return this.#fromPic || (this.localApic.enabled && this.localApic.highestPending() >= 0);
+  }
+  acknowledge(): number {
+    if (this.localApic.enabled && this.localApic.highestPending() >= 0) {
+      return this.localApic.acknowledge();
+    }
+    if (!this.#fromPic) return -1;
+    this.localApic.acknowledgeExtInt();
+    return this.pic.acknowledge();
+  }
+
+  deadline(): number {
+    return this.#deadline ??= this.bus.deadline();
+  }
+  run(now: number): void {
+    this.bus.run(now);
+    this.#deadline = undefined;
+  }
+  readMsr(number: number): bigint | undefined {
+    return this.localApic.readMsr(number);
+  }
+  writeMsr(number: number, value: bigint): boolean {
+    return this.localApic.writeMsr(number, value);
+  }
+  input(bytes: Uint8Array): void {
+    this.com1.receive(bytes);
+  }
+  reset(): void {
+    this.bus.reset();
+    this.localApic.virtualWire();
+    this.#deadline = undefined;
+  }
+  save(): Uint8Array {
+    return this.bus.save();
+  }
+  load(block: Uint8Array): void {
+    this.bus.load(block);
+    this.#deadline = undefined;
+  }
+}

@@ -1,0 +1,59 @@
+/** A guest on the processor itself: no hypervisor under it, the platform on the machine's buses. */
+import type { Machine } from "../machine/machine.ts";
+import { V } from "../machine/state.ts";
+import type { Domain, Engine, SliceEnd } from "./domain.ts";
+
+/** What a debugger may want of a bare machine's stops; absent: they end the run. */
+export interface BareHooks {
+  /** A breakpoint or watch was reached: something to stop with, or undefined to run on. */
+  reached?(kind: "breakpoint" | "watch"): unknown;
+}
+
+/** Where an MSR's value is handed over (index of 64-bit words). */
+const MSR_VALUE = V.value >> 3;
+
+export class BareEngine implements Engine {
+  readonly hooks: BareHooks = {};
+
+  constructor(readonly machine: Machine, readonly domain: Domain) {
+    const { platform } = domain;
+    machine.bus = platform;
+    machine.cpu.hooks.msr = (number, write) => {
+      const { u64 } = machine.cpu;
+      if (write) return platform.writeMsr(number, u64[MSR_VALUE]);
+      const value = platform.readMsr(number);
+      if (value !== undefined) u64[MSR_VALUE] = value;
+      return value !== undefined;
+    };
+  }
+
+  run(budget: number): SliceEnd {
+    const { cpu } = this.machine;
+    const stop = cpu.run(budget);
+    switch (stop) {
+      case "budget":
+      case "stopped":
+        return { kind: "budget" };
+      case "halt":
+        return { kind: "blocked" };
+      case "shutdown":
+        return { kind: "end", reason: "crash", detail: "triple fault" };
+      case "breakpoint":
+      case "watch": {
+        const reached = this.hooks.reached?.(stop);
+        return reached === undefined ? { kind: "budget" } : { kind: "stop", stop: reached };
+      }
+      default:
+        throw new Error(`a bare machine stopped with "${stop}"`);
+    }
+  }
+
+  runnable(): boolean {
+    return this.domain.platform.interruptPending();
+  }
+  load(): void {}
+  unload(): void {
+    throw new Error("a bare machine has no hypervisor to take its processor away");
+  }
+  destroy(): void {}
+}

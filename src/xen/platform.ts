@@ -1,0 +1,43 @@
+/**
+ * A guest's virtual motherboard as the hypervisor sees it: what answers accesses, who interrupts,
+ * and when something is due. `builder/board.ts` fills it with devices.
+ */
+export interface Platform {
+  /** `bytes` is 1, 2 or 4; values are unsigned. */
+  ioRead(port: number, bytes: number): number;
+  ioWrite(port: number, bytes: number, value: number): void;
+  mmioRead(address: number, bytes: number): number;
+  mmioWrite(address: number, bytes: number, value: number): void;
+  /** The interrupt controllers ask processor 0 for service. */
+  interruptPending(): boolean;
+  /** The vector (0 to 255) to deliver, acknowledged; -1 if there is none after all. */
+  acknowledge(): number;
+  /** Guest time (ns) at which `run` has something to do; Infinity: never. */
+  deadline(): number;
+  run(now: number): void;
+  /** An MSR of the local APIC; undefined for #GP(0). */
+  readMsr(number: number): bigint | undefined;
+  /** False for #GP(0). */
+  writeMsr(number: number, value: bigint): boolean;
+  /** Text from outside for the console. */
+  input(bytes: Uint8Array): void;
+  reset(): void;
+  /** All device state as one block; `load` refuses what is not its own. */
+  save(): Uint8Array;
+  load(block: Uint8Array): void;
+}
+
+/** What a platform tells its domain. */
+export interface PlatformEvents {
+  /** Guest time in nanoseconds. */
+  now(): number;
+  /** The earliest deadline or the interrupt request may have changed. */
+  changed(): void;
+  /** Bytes the guest wrote to its console. */
+  output(bytes: Uint8Array): void;
+  /** The guest ends itself: power-off, reset, or a status written to the debug-exit port. */
+  end(reason: "poweroff" | "reset" | "exit", detail: string): void;
+  post(code: number): void;
+  a20(enabled: boolean): void;
+  nmi(): void;
+}
