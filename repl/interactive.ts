@@ -9,7 +9,8 @@ import { History } from "./editor/history.ts";
 import { Terminal, wantsColors } from "./editor/terminal.ts";
 import type { Completion } from "./editor/editor.ts";
 import type { DomainView } from "./context.ts";
-import { Session } from "./session.ts";
+import { showError } from "./evaluator/show.ts";
+import { Session, watchStrays } from "./session.ts";
 
 /** What an interactive session is told. */
 export interface InteractiveOptions {
@@ -126,11 +127,11 @@ export class Shell {
     const { session, editor, terminal } = this;
     const { interrupt } = session.evaluator;
     interrupt.start();
-    const unlisten = interrupt.listen(() => {
-      if (!editor.active) return;
-      interrupt.clear();
-      editor.press("ctrl-c");
-    });
+    interrupt.claim = () => {
+      if (editor.active) editor.press("ctrl-c");
+      return editor.active;
+    };
+    const unwatch = watchStrays((error) => this.print(`${showError(error, session)}\n`));
     terminal.resized = () => {
       terminal.renew();
       editor.refresh();
@@ -142,7 +143,7 @@ export class Shell {
       while (session.exitCode === null) await this.#turn();
     } finally {
       restore();
-      unlisten();
+      unwatch();
       terminal.stop();
       interrupt.stop();
     }

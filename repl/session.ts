@@ -240,6 +240,24 @@ export class Session implements Context {
   }
 }
 
+/** Hands errors that nobody catches (in callbacks, in promises let go) to `report`; returns how to stop. */
+export function watchStrays(report: (error: unknown) => void): () => void {
+  const onRejection = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    report(event.reason);
+  };
+  const onError = (event: ErrorEvent) => {
+    event.preventDefault();
+    report(event.error);
+  };
+  addEventListener("unhandledrejection", onRejection);
+  addEventListener("error", onError);
+  return () => {
+    removeEventListener("unhandledrejection", onRejection);
+    removeEventListener("error", onError);
+  };
+}
+
 const frames = () => Deno.env.get("XVM_STACK") ? "all" : "own";
 
 function isHost(value: unknown): value is HypervisorView {

@@ -5,7 +5,8 @@
  */
 import { linesOf, runBatch } from "./batch.ts";
 import { prelude } from "./prelude.ts";
-import { Session } from "./session.ts";
+import { showError } from "./evaluator/show.ts";
+import { Session, watchStrays } from "./session.ts";
 import { Terminal } from "./editor/terminal.ts";
 
 /** What the shell is opened with. */
@@ -37,8 +38,15 @@ async function withoutPrompt({ code, files }: ShellOptions): Promise<number> {
   for (const file of files) {
     if (!(await session.enter(`.load ${file}`)).ok) return 1;
   }
+  let strays = 0;
+  const unwatch = watchStrays((error) => {
+    strays++;
+    console.error(showError(error));
+  });
   const lines = code === undefined ? linesOf(Deno.stdin.readable) : toAsync(code.split("\n"));
-  return await runBatch(session, lines);
+  const status = await runBatch(session, lines);
+  unwatch();
+  return status || (strays > 0 ? 1 : 0);
 }
 
 async function* toAsync(lines: string[]): AsyncGenerator<string> {

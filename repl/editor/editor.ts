@@ -142,7 +142,8 @@ export class Editor {
 
   async #press(key: Key): Promise<void> {
     if (this.#search && this.#searchKey(key)) return;
-    if (key.name === "text" || key.name === "paste") this.#buffer.insert(key.text!);
+    if (key.name === "text") this.#insert(key.text!);
+    else if (key.name === "paste") this.#buffer.insert(key.text!);
     else if (key.name === "enter") await this.#enter();
     else if (key.name === "tab") await this.#tab();
     else ACTIONS[key.name]?.(this.#buffer, this.#moves);
@@ -170,6 +171,13 @@ export class Editor {
     },
     search: () => void (this.#search = { text: "", at: -1, before: this.#buffer.text }),
   };
+
+  /** A closing bracket that begins its line goes back one step. */
+  #insert(text: string): void {
+    const line = this.#buffer.text.slice(0, this.#buffer.cursor).match(/\n {2,}$/);
+    if (line && /^[)\]}]/.test(text)) this.#buffer.backspace(), this.#buffer.backspace();
+    this.#buffer.insert(text);
+  }
 
   async #enter(): Promise<void> {
     const { text } = this.#buffer;

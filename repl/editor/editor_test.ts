@@ -63,6 +63,10 @@ Deno.test("Editor goes on to another line until the input is whole", async () =>
   assertEquals(await input, text("if (a) {\n  b}"));
 });
 
+Deno.test("Editor takes a closing bracket back by a step", async () => {
+  assertEquals(await entered("if (a) {\rb\x1b\r}\r"), text("if (a) {\n  b\n}"));
+});
+
 Deno.test("Editor recalls and searches history", async () => {
   const history = () => {
     const it = new History();

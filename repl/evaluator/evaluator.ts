@@ -45,6 +45,8 @@ export class Evaluator {
       value: Object.freeze({
         check: () => interrupt.check(),
         import: (specifier: unknown) => import(resolveSpecifier(String(specifier))),
+        await: (value: unknown) => interrupt.hold(value),
+        iterate: (source: AsyncIterable<unknown> | Iterable<unknown>) => iterate(source, interrupt),
         take: (value: unknown) => this.#taken = value,
       }),
     });
@@ -152,6 +154,29 @@ export class Evaluator {
         else done(reply as T);
       });
     });
+  }
+}
+
+/** The items of `source`; ctrl-C ends the wait for the next. */
+async function* iterate(
+  source: AsyncIterable<unknown> | Iterable<unknown>,
+  interrupt: Interrupt,
+): AsyncGenerator<unknown> {
+  const iterator = Symbol.asyncIterator in source
+    ? source[Symbol.asyncIterator]()
+    : source[Symbol.iterator]();
+  let ended = false;
+  try {
+    for (;;) {
+      const item = await interrupt.hold(iterator.next());
+      if (item.done) {
+        ended = true;
+        return item.value;
+      }
+      yield item.value;
+    }
+  } finally {
+    if (!ended) await iterator.return?.();
   }
 }
 

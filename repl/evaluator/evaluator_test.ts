@@ -108,3 +108,41 @@ Deno.test("showError() prints causes and all frames when told", () => {
   assertStringIncludes(showError(error), "Uncaught Error: outer\nCaused by: TypeError: inner");
   assertStringIncludes(showError(error, { frames: "all" }), "evaluator_test.ts");
 });
+
+Deno.test("ctrl-C leaves for await, and closes its source", () =>
+  withEvaluator(async (it) => {
+    const source = {
+      closed: false,
+      [Symbol.asyncIterator]: () => ({
+        next: () => new Promise(() => {}),
+        return: () => Promise.resolve({ done: source.closed = true, value: undefined }),
+      }),
+    };
+    it.define({ t_source: source });
+    setTimeout(() => it.interrupt.raise(), 1);
+    const outcome = await it.evaluate("for await (const x of t_source) x");
+    assert(outcome.kind === "error" && outcome.error instanceof Interrupted);
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    assert(source.closed);
+    assertEquals(
+      value(await it.evaluate("let t_s = 0; for await (const x of [1, 2]) t_s += x; t_s")),
+      3,
+    );
+  }));
+
+Deno.test("an await that can never end survives garbage collection", async () => {
+  const code = `
+    import { Evaluator } from ${JSON.stringify(import.meta.resolve("./evaluator.ts"))};
+    const it = new Evaluator();
+    setTimeout(() => it.interrupt.raise(), 1);
+    await it.evaluate("await new Promise(() => {})");
+    for (let i = 0; i < 5; i++) { gc(); await new Promise((done) => setTimeout(done, 1)); }
+    console.log("alive");
+    Deno.exit(0);
+  `;
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--v8-flags=--expose-gc", code],
+    cwd: new URL("../../", import.meta.url),
+  }).output();
+  assertEquals(new TextDecoder().decode(stdout), "alive\n");
+});

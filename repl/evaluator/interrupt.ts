@@ -40,8 +40,12 @@ export class Interrupt {
     this.#worker = undefined;
   }
 
+  /** Set while somebody else wants ctrl-C: the line editor. Nothing is interrupted when it says true. */
+  claim: () => boolean = () => false;
+
   /** As if ctrl-C had been pressed. */
   raise(): void {
+    if (this.claim()) return this.clear();
     Atomics.store(this.word, 0, 1);
     for (const listener of [...this.#listeners]) listener();
   }
@@ -65,6 +69,19 @@ export class Interrupt {
   listen(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  /**
+   * What `await` in prompt code waits for: the value, or ctrl-C. It is held here until it settles:
+   * the engine reports a collected promise from within garbage collection, and Deno aborts on that.
+   */
+  hold<T>(value: T | PromiseLike<T>): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const interrupted = () => reject(new Interrupted());
+    const end = this.listen(interrupted);
+    promise.then(end, end);
+    Promise.resolve(value).then(resolve, reject);
+    return promise;
   }
 
   /** `promise`, or a rejection with {@linkcode Interrupted} at ctrl-C. */

@@ -1,6 +1,6 @@
 /**
  * From what was typed to what the engine can run: types stripped, static imports made dynamic, checks
- * for ctrl-C put into loops and functions.
+ * for ctrl-C put into loops, functions and awaits.
  *
  * @module
  */
@@ -164,6 +164,14 @@ function rewrite({ js, program }: Parsed): string {
         close(node.end, ")");
       }
     }
+    if (node.type === "AwaitExpression") {
+      insert(node.start + "await".length, ` ${HOOKS}.await(`);
+      close(node.end, ")");
+    }
+    if (node.type === "ForOfStatement" && node.await) {
+      insert(node.right.start, `${HOOKS}.iterate(`);
+      close(node.right.end, ")");
+    }
     if (node.type === "ImportExpression") {
       edits.push({ start: node.start, end: node.start + "import".length, text: `${HOOKS}.import` });
     }
@@ -199,7 +207,7 @@ function* children(node: AnyNode): Generator<AnyNode> {
 }
 
 function dynamicImport(node: AnyNode): string {
-  const load = `await ${HOOKS}.import(${node.source.raw})`;
+  const load = `await ${HOOKS}.await(${HOOKS}.import(${node.source.raw}))`;
   const names: string[] = [];
   let whole = "";
   for (const it of node.specifiers as AnyNode[]) {

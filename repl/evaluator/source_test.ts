@@ -42,10 +42,10 @@ Deno.test("prepare() tells what is unfinished from what is wrong", () => {
 Deno.test("prepare() makes imports dynamic", () => {
   assertEquals(
     js(`import d, { A as b, q } from "m"; import type { x } from "n"`).trim(),
-    `const { default: d, A: b, q } = await __xvm__.import("m");`,
+    `const { default: d, A: b, q } = await __xvm__.await(__xvm__.import("m"));`,
   );
-  assertEquals(js(`import * as m from "m"`), `const m = await __xvm__.import("m");`);
-  assertEquals(js(`import "m"`), `await __xvm__.import("m");`);
+  assertEquals(js(`import * as m from "m"`), `const m = await __xvm__.await(__xvm__.import("m"));`);
+  assertEquals(js(`import "m"`), `await __xvm__.await(__xvm__.import("m"));`);
   assertEquals(js(`import("m")`), `__xvm__.import("m")`);
   assertEquals(js(`export const a = 1`), `const a = 1`);
 });
@@ -56,6 +56,14 @@ Deno.test("prepare() puts interrupt checks into loops and functions", () => {
   assertEquals(js("for(;;) a = () => b"), `for(;;) {${c};a = () =>(${c}, b)}`);
   assertEquals(js("x => y => ({a: y})"), `x =>(${c}, y =>(${c}, ({a: y})))`);
   assertEquals(js(`function f() { "use strict"; 1 }`), `function f() { "use strict";${c}; 1 }`);
+});
+
+Deno.test("prepare() lets ctrl-C reach every await", () => {
+  assertEquals(js("await (a, b) + 1"), "await __xvm__.await( (a, b)) + 1");
+  assertEquals(
+    js("for await (const x of y) z"),
+    "for await (const x of __xvm__.iterate(y)) {__xvm__.check();z}",
+  );
 });
 
 Deno.test("prepare() takes braces for an object where they can be one", () => {

@@ -1,0 +1,113 @@
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { main } from "./main.ts";
+
+/** Runs the command line in this process; what it prints by `console` is caught. */
+async function run(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const saved = { log: console.log, error: console.error };
+  let out = "", err = "";
+  console.log = (text = "") => void (out += `${text}\n`);
+  console.error = (text = "") => void (err += `${text}\n`);
+  try {
+    return { code: await main(args), out, err };
+  } finally {
+    Object.assign(console, saved);
+  }
+}
+
+/** Runs it as a process of its own. */
+async function xvm(
+  args: string[],
+  input = "",
+): Promise<{ code: number; out: string; err: string }> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "-A", new URL("./main.ts", import.meta.url).pathname, ...args],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+    env: { NO_COLOR: "1" },
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(input)).catch(() => {});
+  await writer.close().catch(() => {});
+  const { code, stdout, stderr } = await child.output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, out: text(stdout), err: text(stderr) };
+}
+
+Deno.test("wrong arguments give one message and exit status 2", async () => {
+  const kernel = import.meta.filename!;
+  const wrong: [string[], string][] = [
+    [["bot"], "bot"],
+    [["--nothing"], "--nothing"],
+    [["boot"], "--kernel"],
+    [["boot", "--kernel", "/no/such"], "/no/such: no such file"],
+    [["boot", "--kernel", "/tmp"], "/tmp: is no file"],
+    [["boot", "--kernel", kernel, "--cpu", "arm"], "intel, amd"],
+    [
+      ["boot", "--kernel", kernel, "--memory", "much"],
+      `expected a size such as 256M or 1G, got "much"`,
+    ],
+    [["boot", "--kernel", kernel, "--memory", "1K"], "expected 1M to 64G, got 1024 bytes"],
+    [["boot", "--kernel", kernel, "--vcpus", "0"], "vcpus: expected 1 to 64, got 0"],
+    [["boot", "--kernel", kernel, "--vcpus", "x"], `"integer"`],
+    [["boot", "--kernel", kernel, "--timeout", "-1"], "--timeout"],
+    [["boot", "--kernel"], "--kernel"],
+    [["run"], "file"],
+    [["run", "/no/such.ts"], "no such file"],
+    [["create", "/no/such.cfg"], "no such file"],
+    [["repl", "/no/such.ts"], "no such file"],
+  ];
+  for (const [args, part] of wrong) {
+    const { code, err } = await run(...args);
+    assertEquals(code, 2, args.join(" "));
+    assertStringIncludes(err, part);
+    assertMatch(err, /^xvm.*\nxvm.* --help tells more\n$/);
+  }
+});
+
+Deno.test("xvm create refuses a file without a kernel, or that cannot be read", async () => {
+  const file = `${await Deno.makeTempDir()}/a.cfg`;
+  await Deno.writeTextFile(file, `name = "a"`);
+  assertStringIncludes((await run("create", file)).err, "names no kernel");
+  await Deno.writeTextFile(file, `name = `);
+  const { code, err } = await run("create", file);
+  assertEquals(code, 2);
+  assertStringIncludes(err, "expected a value, got the end");
+});
+
+Deno.test("xvm --version and --help exit with 0", async () => {
+  const [version, help] = await Promise.all([xvm(["--version"]), xvm(["boot", "--help"])]);
+  assertEquals([version.code, help.code], [0, 0]);
+  assertMatch(version.out, /^\d+\.\d+\.\d+\n$/);
+  for (const option of ["--kernel", "--until", "--paging", '(default: "256M")']) {
+    assertStringIncludes(help.out, option);
+  }
+});
+
+Deno.test("xvm run gives arguments to the script and its exit status to the caller", async () => {
+  const file = `${await Deno.makeTempDir()}/script.ts`;
+  await Deno.writeTextFile(
+    file,
+    `import { assert } from "@std/assert";
+     assert(import.meta.main);
+     console.log(Deno.args.join("|"));
+     Deno.exit(7);`,
+  );
+  const { code, out } = await xvm(["run", file, "a", "--b", "-c"]);
+  assertEquals([code, out], [7, "a|--b|-c\n"]);
+});
+
+Deno.test("xvm repl evaluates -c and a pipe, and exits with 1 when something throws", async () => {
+  const [good, bad, pipe, broken] = await Promise.all([
+    xvm(["repl", "-c", "const a: bigint = 1n << 40n; a"]),
+    xvm(["repl", "-c", "nosuch"]),
+    xvm([], "function f(x: number) {\n  return x + 1\n}\nf(1)\nawait Promise.resolve('two')\n"),
+    xvm(["repl"], "f(\n"),
+  ]);
+  assertEquals([good.code, good.out], [0, "0x10000000000n\n"], good.err);
+  assertEquals([bad.code, bad.out], [1, ""]);
+  assertEquals(bad.err, "Uncaught ReferenceError: nosuch is not defined\n");
+  assertEquals([pipe.code, pipe.out], [0, `2\n"two"\n`], pipe.err);
+  assertEquals(broken.code, 1);
+  assertStringIncludes(broken.err, "ends in the middle");
+});
