@@ -39,7 +39,7 @@ export async function complete(
   const access = accessAt(text, cursor);
   if (!access) return { from: cursor, items: [] };
   const names = await shapesAt(access, session.evaluator);
-  if (names === null || names.length === 0) return await byTypes(session, text, cursor);
+  if (names === null) return await byTypes(session, text, cursor);
   const commands = word ? COMMAND_NAMES.filter((it) => it.startsWith(word)) : [];
   return { from: access.from, items: [...new Set([...commands, ...names])].sort() };
 }
