@@ -2,7 +2,7 @@
 import type { Encoding } from "../isa/encodings.ts";
 import type { Instruction } from "../isa/decode.ts";
 import { type OperandSpec, sizeBytes } from "../isa/operands.ts";
-import { type Form, type OperandForm } from "../isa/semantics/meaning.ts";
+import type { Form, OperandForm } from "../isa/semantics/meaning.ts";
 
 /** Form letter of an operand, given whether ModRM names memory. */
 function operandForm(spec: OperandSpec, memory: boolean): OperandForm {
@@ -36,7 +36,18 @@ function operandForm(spec: OperandSpec, memory: boolean): OperandForm {
   }
 }
 
-function operandBits(spec: OperandSpec, memory: boolean, operandSize: number, mode: number) {
+function operandBits(
+  e: Encoding,
+  spec: OperandSpec,
+  memory: boolean,
+  operandSize: number,
+  mode: number,
+): number {
+  // The decoder has extended these; they take the width of what they are combined with.
+  if (spec.kind === "I" && spec.signed) {
+    const first = e.operands[0];
+    return first === spec ? operandSize : operandBits(e, first, memory, operandSize, mode);
+  }
   const code = memory && operandForm(spec, memory) === "M" ? spec.memorySize : spec.size;
   // A far pointer, a structure or an address has no width a handler could read at once.
   return 8 * sizeBytes(code, operandSize, mode);
@@ -54,7 +65,7 @@ export function coldForm(e: Encoding, memory: boolean, operandSize: number, mode
       cc: e.cc,
       operandSize: operandSize as 16 | 32 | 64,
       operands: e.operands.map((o) => operandForm(o, memory)),
-      sizes: e.operands.map((o) => operandBits(o, memory, operandSize, mode)),
+      sizes: e.operands.map((o) => operandBits(e, o, memory, operandSize, mode)),
     };
     cache.set(id, form);
   }

@@ -89,10 +89,9 @@ function coldForms(group: string): Iterable<Form> {
   const forms = new Map<string, Form>();
   for (const e of encodings) {
     if (groupOf(e.key) !== group) continue;
-    for (const size of [16, 32, 64]) {
-      for (
-        const mode of e.attributes.o64 || size === 64 ? [64] : e.attributes.i64 ? [32] : [32, 64]
-      ) {
+    for (const mode of [32, 64]) {
+      if (mode === 64 ? e.attributes.i64 : e.attributes.o64) continue;
+      for (const size of mode === 64 ? [16, 32, 64] : [16, 32]) {
         for (const memory of [false, true]) {
           const form = coldForm(e, memory, size, mode);
           if (memory && !form.operands.includes("M")) continue;
