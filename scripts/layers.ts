@@ -49,7 +49,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/builder",
   ],
   "mod.ts": ["src"],
-  "repl": ["mod.ts", "src"],
+  "repl": ["mod.ts", "src", "deno.json"],
   "scripts": ["mod.ts", "src", "repl"],
   "tests": ["mod.ts", "src", "repl", "scripts"],
   "compat": [],

@@ -1,5 +1,5 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
-import { checkFile, withoutComments } from "./layers.ts";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { checkFile, checkTree, withoutComments } from "./layers.ts";
 
 const messages = (file: string, text: string) => checkFile(file, text).map((v) => v.message);
 
@@ -58,4 +58,10 @@ Deno.test("withoutComments() knows strings, templates and regular expressions", 
   assertEquals(withoutComments(`a("//x"); // y`), `a("//x");     `);
   assertEquals(withoutComments("a(`/* x */`)/* y\n*/b"), "a(`/* x */`)    \n  b");
   assertEquals(withoutComments(`x = /["/]/; // y`), `x = /["/]/;     `);
+});
+
+Deno.test("this repository keeps its layers", async () => {
+  const { files, violations } = await checkTree(new URL("../", import.meta.url));
+  assertEquals(violations, []);
+  assert(files > 100, `only ${files} files were looked at`);
 });
