@@ -100,6 +100,16 @@ Deno.test("x shows memory in gdb's formats, and goes on where it stopped", () =>
     assertEquals(await enter("x/xw f000:0010"), "0x000f0010:  0x13121110");
   }));
 
+Deno.test("e writes memory, find finds it", () =>
+  withSession(async ({ host, enter }) => {
+    assertEquals(await enter("e/w 0x5000 0x464c457f -1"), "8 bytes written at 0x00005000");
+    assertEquals(await enter('find 0x4f00 0x200 "\\u007fELF"'), "0x00005000");
+    assertEquals(await enter("find/w 0x4000 0x100 7"), "not found");
+    assertEquals(await enter("e 0 256"), "! 256 does not fit in 1 byte");
+    await enter(`ep 0x10 "A" 0x42`);
+    assertEquals(host.domains[1].memory.read(0x10, 2), new Uint8Array([0x41, 0x42]));
+  }));
+
 Deno.test("r shows and sets registers", () =>
   withSession(async ({ host, enter }) => {
     assertEquals(await enter("r cr3 $rax"), "cr3 = 0x00005000\nrax = 0x00000001");

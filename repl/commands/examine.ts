@@ -1,9 +1,9 @@
 import { CommandError, type Context, type MemoryView } from "../context.ts";
 import type { Call, Command } from "./command.ts";
+import { SIZES } from "./edit.ts";
 import { codeLine, hex, symbolAt } from "./format.ts";
 import { address } from "./parse.ts";
 
-const SIZES: Record<string, number> = { b: 1, h: 2, w: 4, g: 8 };
 const FORMATS = "xduotcsia";
 
 interface Format {

@@ -13,9 +13,11 @@ import { delete_ } from "./delete.ts";
 import { disassemble } from "./disassemble.ts";
 import { domain } from "./domain.ts";
 import { examine } from "./examine.ts";
+import { edit } from "./edit.ts";
 import { exit } from "./exit.ts";
 import { exitStep } from "./exit_step.ts";
 import { exits } from "./exits.ts";
+import { find } from "./find.ts";
 import { helpCommand } from "./help.ts";
 import { load } from "./load.ts";
 import { out } from "./out.ts";
@@ -47,6 +49,8 @@ export const COMMANDS: readonly Command[] = [
   trace,
   registers,
   examine,
+  edit,
+  find,
   disassemble,
   backtrace,
   pageTables,
