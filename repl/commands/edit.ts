@@ -1,7 +1,7 @@
 import { CommandError, type Context } from "../context.ts";
 import type { Command } from "./command.ts";
 import { hex } from "./format.ts";
-import { address, wordsOf } from "./parse.ts";
+import { address } from "./parse.ts";
 
 /** Sizes by gdb's letters. */
 export const SIZES: Record<string, number> = { b: 1, h: 2, w: 4, g: 8 };
