@@ -1,0 +1,274 @@
+/**
+ * VM exit (SDM 3 chapter 27): `vmexit()` makes the exit that V.abort = ABORT.exit announces; CPU.rip
+ * is that of the instruction or event boundary. Afterwards the processor is in VMX root operation
+ * with the host state loaded; who asks learns the rest by VMREAD.
+ */
+import { ENTRY_FAILURE, EXIT_CONTROL, EXIT_REASON, PIN } from "../../abi/x86/vmx.ts";
+import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { type Expr, i32, i64, load, load128 } from "../wasm/expr.ts";
+import type { Func, Local, Module } from "../wasm/module.ts";
+import { BLOCK, HEAD, Region, VMXC } from "./layout.ts";
+import { markDirty, MODE } from "./operations.ts";
+
+const LMA_LME = 0x500n;
+
+/** Copies `size` bytes (a multiple of 16) by v128 moves. */
+export function copyBlock(
+  f: Func,
+  to: { base: Expr; offset: number; memory: number },
+  from: { base: Expr; offset: number; memory: number },
+  size: number,
+): void {
+  for (let i = 0; i < size; i += 16) {
+    const value = load128(from.base, from.offset + i, from.memory);
+    f.store128(to.base, value, to.offset + i, to.memory);
+  }
+}
+
+/** Reasons after which RFLAGS.RF stays as it is: events and boundaries, not instructions. */
+const KEEPS_RF = [
+  EXIT_REASON.exception,
+  EXIT_REASON.externalInterrupt,
+  EXIT_REASON.tripleFault,
+  EXIT_REASON.interruptWindow,
+  EXIT_REASON.nmiWindow,
+  EXIT_REASON.monitorTrapFlag,
+  EXIT_REASON.tprBelowThreshold,
+  EXIT_REASON.preemptionTimer,
+];
+
+function savedFlags(f: Func, reason: Local): Local {
+  const flags = f.let(cell64(CPU.rflags));
+  const keeps = KEEPS_RF.map((n) => reason.eq(n)).reduce((a, b) => a.or(b));
+  const nested = reason.eq(EXIT_REASON.eptViolation).or(reason.eq(EXIT_REASON.eptMisconfiguration));
+  f.if(nested, () => {
+    f.if(cell(V.vectoring).eqz(), () => f.set(flags, flags.or(0x1_0000)));
+  }, () => {
+    f.if(keeps.eqz(), () => f.set(flags, flags.and(~0x1_0000n)));
+  });
+  return flags;
+}
+
+/** VM-exit information fields (27.2). */
+function saveInformation(f: Func, vmcs: Region, reason: Local): void {
+  vmcs.set("exitReason", reason);
+  vmcs.set("exitQualification", cell64(V.exitQualification));
+  vmcs.set("guestLinearAddress", cell64(V.exitGuestLinear));
+  vmcs.set("guestPhysicalAddress", cell64(V.exitGuestPhysical));
+  vmcs.set("exitInterruptionInformation", cell(VMXC.event));
+  vmcs.set("exitInterruptionErrorCode", cell(VMXC.eventCode));
+  vmcs.set("exitInstructionInformation", cell(V.exitInstructionInfo));
+  const vectoring = f.let(cell(V.vectoring)), length = f.let(cell(V.exitInstructionLength));
+  f.if(vectoring, () => {
+    vmcs.set("idtVectoringErrorCode", cell(V.vectoringError));
+    f.if(vectoring.shrU(8).and(7).geU(4), () => f.set(length, cell(V.vectoringLength)));
+    setCell(f, V.vectoring, 0);
+  });
+  vmcs.set("idtVectoringInformation", vectoring);
+  vmcs.set("exitInstructionLength", length);
+  const injection = vmcs.low("entryInterruptionInformation");
+  vmcs.set("entryInterruptionInformation", injection.and(0x7fff_ffff));
+  for (const at of [VMXC.event, VMXC.eventCode, V.exitInstructionInfo, V.exitInstructionLength]) {
+    setCell(f, at, 0);
+  }
+  for (const at of [V.exitQualification, V.exitGuestLinear, V.exitGuestPhysical]) {
+    setCell64(f, at, 0);
+  }
+}
+
+const ownBlock = { base: i32(0), offset: BLOCK.cpu, memory: MEMORY.cpu };
+export const regionBlock = (vmcs: Region) => ({
+  base: vmcs.base,
+  offset: BLOCK.start,
+  memory: MEMORY.ram,
+});
+
+/** 27.3: the guest-state area. */
+function saveGuest(f: Func, vmcs: Region, reason: Local, controls: Local): void {
+  f.if(cell(CPU.flagOp), () => f.call("materialize"));
+  vmcs.set("guestRflags", savedFlags(f, reason));
+  copyBlock(f, regionBlock(vmcs), ownBlock, BLOCK.size);
+  for (const [field, own] of GUEST_REGISTERS) vmcs.set(field, cell64(CPU[own]));
+  vmcs.set("guestSysenterCs", cell(CPU.sysenterCs));
+  vmcs.set("guestActivity", cell(CPU.activity));
+  vmcs.set("guestInterruptibility", cell(CPU.interruptibility).and(0xf));
+  const pending = f.let(cell64(CPU.pendingDebug).and(0x400f));
+  f.if(pending.nez(), () => {
+    f.set(pending, pending.or(pending.and(15).nez().zext().shl(12)));
+    setCell64(f, CPU.pendingDebug, 0);
+  });
+  vmcs.set("guestPendingDebug", pending);
+  f.if(controls.and(EXIT_CONTROL.saveDebug), () => {
+    vmcs.set("guestDr7", cell64(CPU.dr7));
+    vmcs.set("guestDebugctl", cell64(CPU.debugctl));
+  });
+  f.if(controls.and(EXIT_CONTROL.savePat), () => vmcs.set("guestPat", cell64(CPU.pat)));
+  f.if(controls.and(EXIT_CONTROL.saveEfer), () => vmcs.set("guestEfer", cell64(CPU.efer)));
+  f.if(controls.and(EXIT_CONTROL.savePreemptionTimer), () => {
+    vmcs.set("preemptionTimer", f.call("vmxTimerValue"));
+  });
+  // The mode the guest is in: LMA, as the IA-32e mode guest control of the next entry.
+  const entry = vmcs.low("entryControls");
+  const long = cell64(CPU.efer).shrU(10).wrap().and(1).shl(9);
+  vmcs.set("entryControls", entry.and(~0x200).or(long));
+}
+
+/** Natural-width guest fields and where the processor keeps them. */
+export const GUEST_REGISTERS = [
+  ["guestRip", "rip"],
+  ["guestRsp", "rsp"],
+  ["guestCr0", "cr0"],
+  ["guestCr3", "cr3"],
+  ["guestCr4", "cr4"],
+  ["guestSysenterEsp", "sysenterEsp"],
+  ["guestSysenterEip", "sysenterEip"],
+] as const;
+
+/** Bits of CR0 that a transition leaves alone: NW and CD; ET is always 1. */
+export const CR0_KEPT = 0x6000_0000n;
+
+/** 27.5.1: control registers and MSRs of the host. */
+function loadHostRegisters(f: Func, vmcs: Region, controls: Local): void {
+  const cr0 = vmcs.get("hostCr0").and(~CR0_KEPT).or(cell64(CPU.cr0).and(CR0_KEPT)).or(0x10);
+  setCell64(f, CPU.cr0, cr0);
+  setCell64(f, CPU.cr3, vmcs.get("hostCr3"));
+  const cr4 = f.let(vmcs.get("hostCr4"));
+  const wide = f.let(controls.and(EXIT_CONTROL.hostAddressSpace));
+  f.if(wide, () => f.set(cr4, cr4.or(0x20)));
+  setCell64(f, CPU.cr4, cr4);
+  setCell64(f, CPU.dr7, 0x400);
+  setCell64(f, CPU.debugctl, 0);
+  setCell64(f, CPU.sysenterCs, vmcs.low("hostSysenterCs").zext());
+  setCell64(f, CPU.sysenterEsp, vmcs.get("hostSysenterEsp"));
+  setCell64(f, CPU.sysenterEip, vmcs.get("hostSysenterEip"));
+  const efer = cell64(CPU.efer).and(~LMA_LME).or(i64(LMA_LME).when(wide, i64(0)));
+  setCell64(f, CPU.efer, efer);
+  f.if(controls.and(EXIT_CONTROL.loadEfer), () => setCell64(f, CPU.efer, vmcs.get("hostEfer")));
+  f.if(controls.and(EXIT_CONTROL.loadPat), () => setCell64(f, CPU.pat, vmcs.get("hostPat")));
+  setCell64(f, CPU.rip, vmcs.get("hostRip"));
+  setCell64(f, CPU.rsp, vmcs.get("hostRsp"));
+  setCell(f, CPU.flagOp, 0);
+  setCell64(f, CPU.rflags, 2);
+  setCell64(f, CPU.tscOffset, 0);
+}
+
+/** Access rights of the host's segments (27.5.2). */
+const RIGHTS = {
+  code32: 0xc09b,
+  code64: 0xa09b,
+  data: 0xc093,
+  unusable: 0x1_0000,
+  task: 0x8b,
+} as const;
+
+/** `vmxHostBlock()`: the host's segments and tables from their fields, in the layout of BLOCK. */
+function buildHostBlock(m: Module): void {
+  m.func("vmxHostBlock", [], [], (f) => {
+    const vmcs = Region.current(f);
+    const wide = f.let(vmcs.low("exitControls").and(EXIT_CONTROL.hostAddressSpace));
+    const put = (n: number, selector: Expr, base: Expr, limit: number, rights: Expr) => {
+      const at = VMXC.hostBlock + n * SEGMENT_SIZE;
+      setCell64(f, at + SEGMENT.base, base);
+      setCell(f, at + SEGMENT.limit, limit);
+      setCell(f, at + SEGMENT.attributes, rights);
+      setCell(f, at + SEGMENT.selector, selector);
+    };
+    ["Es", "Cs", "Ss", "Ds", "Fs", "Gs"].forEach((s, n) => {
+      const selector = f.let(vmcs.low(`host${s}Selector`));
+      const based = s === "Fs" || s === "Gs";
+      const base = based ? vmcs.get(`host${s}Base`) : i64(0);
+      const rights = s === "Cs"
+        ? i32(RIGHTS.code64).when(wide, i32(RIGHTS.code32))
+        : i32(RIGHTS.data).when(selector, i32(RIGHTS.unusable));
+      // A null SS stays usable for a 64-bit host in what counts here: DPL 0.
+      put(n, selector, base, -1, rights);
+    });
+    put(6, i32(0), i64(0), 0, i32(RIGHTS.unusable));
+    put(7, vmcs.low("hostTrSelector"), vmcs.get("hostTrBase"), 0x67, i32(RIGHTS.task));
+    const table = (offset: number, field: string) => {
+      setCell64(f, VMXC.hostBlock + offset - BLOCK.cpu, vmcs.get(field));
+      setCell64(f, VMXC.hostBlock + offset + 8 - BLOCK.cpu, 0xffff);
+    };
+    table(CPU["gdtr.base"], "hostGdtrBase");
+    table(CPU["idtr.base"], "hostIdtrBase");
+  });
+}
+
+/** PAE host: the page-directory pointers come from memory (27.5.4); a bad one is a VMX abort. */
+function loadHostPdptes(f: Func, vmcs: Region): void {
+  const pae = cell64(CPU.cr4).wrap().and(0x20).nez();
+  const legacy = cell64(CPU.efer).and(0x400).eqz();
+  f.if(cell(VMXC.hostedRoot).eqz().and(pae).and(legacy), () => {
+    const at = f.let(cell64(CPU.cr3).wrap().and(~31));
+    f.if(at.ltU(cell64(V.ramSize).wrap()), () => {
+      f.if(f.call("vmxCheckPdptes", at), () => vmcs.setHead(HEAD.abort, 2));
+      for (let n = 0; n < 4; n++) {
+        setCell64(f, CPU[`pdpte${n}`], load("i64", 64, "u", at, 8 * n, MEMORY.ram));
+      }
+    });
+  });
+}
+
+/** `vmxLoadHost()`: host state; ends VMX non-root operation. */
+function buildLoadHost(m: Module): void {
+  m.func("vmxLoadHost", [], [], (f) => {
+    const vmcs = Region.current(f);
+    const controls = f.let(vmcs.low("exitControls"));
+    setCell(f, V.nonRoot, 0);
+    setCell64(f, V.eptp, 0);
+    setCell(f, CPU.vmxMode, MODE.root);
+    loadHostRegisters(f, vmcs, controls);
+    const template = { base: i32(0), offset: VMXC.hostBlock, memory: MEMORY.cpu };
+    copyBlock(f, ownBlock, template, BLOCK.sizeOfSegments);
+    loadHostPdptes(f, vmcs);
+    setCell(f, CPU.activity, 0);
+    f.call("vmxContextAfterExit");
+    const count = vmcs.low("exitMsrLoadCount");
+    f.if(count, () => {
+      const bad = f.call("vmxLoadMsrs", vmcs.get("exitMsrLoadAddress"), count);
+      f.if(bad, () => vmcs.setHead(HEAD.abort, 4));
+    });
+    setCell(f, V.abort, 0);
+    setCell(f, VMXC.trapDue, 0);
+    setCell(f, VMXC.injecting, 0);
+    markDirty(f, vmcs.base);
+    setCell(f, VMXC.exits, cell(VMXC.exits).add(1));
+  });
+}
+
+function buildVmexit(m: Module): void {
+  m.func("vmexit", [], [], (f) => {
+    const vmcs = Region.current(f);
+    const reason = f.let(cell(V.exitReason)), controls = f.let(vmcs.low("exitControls"));
+    const event = f.let(cell(VMXC.event));
+    f.call("vmxContextNote");
+    saveGuest(f, vmcs, reason, controls);
+    saveInformation(f, vmcs, reason);
+    const stores = vmcs.low("exitMsrStoreCount");
+    f.if(stores, () => {
+      const bad = f.call("vmxStoreMsrs", vmcs.get("exitMsrStoreAddress"), stores);
+      f.if(bad, () => vmcs.setHead(HEAD.abort, 1));
+    });
+    // NMI blocking is the guest's own with virtual NMIs; an NMI that left blocks the next.
+    const isNmi = event.and(0x8000_0700 | 0).eq(0x8000_0200 | 0);
+    const virtual = vmcs.low("pinBasedControls").and(PIN.virtualNmis);
+    const blocking = cell(CPU.interruptibility).and(i32(0).when(virtual, i32(8)));
+    setCell(f, CPU.interruptibility, blocking.or(isNmi.shl(3)));
+    f.call("vmxLoadHost");
+  });
+  // vmxEntryFailure(reason, qualification): nothing of the guest is saved (26.8).
+  m.func("vmxEntryFailure", ["i32", "i64"], [], (f, reason, qualification) => {
+    const vmcs = Region.current(f);
+    setCell(f, VMXC.contextValid, 0);
+    vmcs.set("exitReason", reason.or(ENTRY_FAILURE | 0));
+    vmcs.set("exitQualification", qualification);
+    f.call("vmxLoadHost");
+  });
+}
+
+export function buildExit(m: Module): void {
+  buildHostBlock(m);
+  buildLoadHost(m);
+  buildVmexit(m);
+}

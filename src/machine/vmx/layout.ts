@@ -1,0 +1,217 @@
+/**
+ * Where a VMCS keeps its fields: a 4-KByte region of machine memory, a fixed offset for each field
+ * (SDM 3 24.2 leaves the format to the processor). Nothing of a VMCS lives anywhere else, so saving
+ * memory saves it.
+ *
+ * The guest's segments, descriptor tables and PDPTEs lie as they do in the processor's own state, so
+ * that entry and exit move them as one block.
+ */
+import { vmcsFields } from "../../abi/x86/vmcs.ts";
+import { at, SEGMENT, SEGMENT_SIZE, SEGMENTS, VMX_AREA } from "../state.ts";
+import { cell, MEMORY, setCell } from "../system.ts";
+import { type Expr, load, type Operand, toExpr } from "../wasm/expr.ts";
+import type { Func, Module } from "../wasm/module.ts";
+
+/** The VMCS revision identifier (31 bits), in IA32_VMX_BASIC and at the start of each region. */
+export const VMCS_REVISION = 0x006d_7678;
+export const VMCS_SIZE = 4096;
+
+/** Head of a region: revision identifier, VMX-abort indicator, launch state (0 clear, 1 launched). */
+export const HEAD = { revision: 0, abort: 4, launched: 8 } as const;
+
+/** The block of guest state that mirrors the processor's, from es.base through pdpte3. */
+export const BLOCK = {
+  start: 0xa00,
+  cpu: at("es.base"),
+  size: at("pdpte3") + 8 - at("es.base"),
+  /** Without the PDPTEs. */
+  sizeOfSegments: at("pdpte0") - at("es.base"),
+} as const;
+
+const capital = (name: string) => name[0].toUpperCase() + name.slice(1);
+
+function blockFields(): Map<string, number> {
+  const out = new Map<string, number>();
+  const place = (cpu: number) => BLOCK.start + cpu - BLOCK.cpu;
+  SEGMENTS.forEach((name, n) => {
+    const start = place(at("es.base") + n * SEGMENT_SIZE), guest = `guest${capital(name)}`;
+    out.set(`${guest}Base`, start + SEGMENT.base);
+    out.set(`${guest}Limit`, start + SEGMENT.limit);
+    out.set(`${guest}AccessRights`, start + SEGMENT.attributes);
+    out.set(`${guest}Selector`, start + SEGMENT.selector);
+  });
+  for (const name of ["gdtr", "idtr"]) {
+    for (const part of ["base", "limit"]) {
+      out.set(`guest${capital(name)}${capital(part)}`, place(at(`${name}.${part}`)));
+    }
+  }
+  for (let n = 0; n < 4; n++) out.set(`guestPdpte${n}`, place(at(`pdpte${n}`)));
+  return out;
+}
+
+const offsets = blockFields();
+let next = 0x40;
+for (const field of vmcsFields) {
+  if (offsets.has(field.name)) continue;
+  offsets.set(field.name, next);
+  next += 8;
+}
+if (next > BLOCK.start) throw new Error("VMCS fields run into the block of guest state");
+
+/** Offset of a field in its region. */
+export function fieldOffset(name: string): number {
+  const offset = offsets.get(name);
+  if (offset === undefined) throw new Error(`no VMCS field named ${name}`);
+  return offset;
+}
+
+/** What a change of a field makes doubtful: groups of entry checks to be done again. */
+export const GROUP = { controls: 1, host: 2, guest: 4, light: 8 } as const;
+const ALL = GROUP.controls | GROUP.host | GROUP.guest | GROUP.light;
+
+/** Fields whose change asks for other checks than the kind of field says. */
+const GROUPS: Record<string, number> = {
+  pinBasedControls: GROUP.controls | GROUP.guest,
+  processorBasedControls: GROUP.controls | GROUP.guest,
+  secondaryControls: GROUP.controls | GROUP.guest,
+  entryControls: ALL,
+  exitControls: GROUP.controls | GROUP.host,
+  // Checked at every entry that uses them, or by nothing.
+  entryInterruptionInformation: 0,
+  entryExceptionErrorCode: 0,
+  entryInstructionLength: 0,
+  tprThreshold: 0,
+  tscOffset: 0,
+  exceptionBitmap: 0,
+  pageFaultErrorCodeMask: 0,
+  pageFaultErrorCodeMatch: 0,
+  cr0Mask: 0,
+  cr4Mask: 0,
+  cr0ReadShadow: 0,
+  cr4ReadShadow: 0,
+  cr3Target0: 0,
+  cr3Target1: 0,
+  cr3Target2: 0,
+  cr3Target3: 0,
+  preemptionTimer: 0,
+  executiveVmcsPointer: 0,
+  guestRip: GROUP.light,
+  guestRflags: GROUP.light,
+  guestInterruptibility: GROUP.light,
+  guestActivity: GROUP.light,
+  guestPendingDebug: GROUP.light,
+  guestRsp: 0,
+  guestSysenterCs: 0,
+  guestSmbase: 0,
+};
+const GROUP_OF_KIND = {
+  control: GROUP.controls,
+  "exit-information": 0,
+  guest: GROUP.guest | GROUP.light,
+  host: GROUP.host,
+};
+
+/** Cells of memory 0 that VMX keeps besides the processor's state; all can be made anew. */
+export const VMXC = {
+  /** First byte of the current VMCS in machine memory; meaningful while there is a current VMCS. */
+  base: VMX_AREA,
+  /** The field table below is there. */
+  ready: VMX_AREA + 0x04,
+  /** Value of VMREAD and VMWRITE: low and high halves. */
+  value: VMX_AREA + 0x08,
+  valueHigh: VMX_AREA + 0x0c,
+  /** Groups of checks that the current VMCS has passed and that no write has made doubtful since. */
+  passed: VMX_AREA + 0x10,
+  /** Not zero: VMX root operation is played by TypeScript, no code runs in it. */
+  hostedRoot: VMX_AREA + 0x14,
+  /** A monitor-trap-flag exit is due. */
+  trapDue: VMX_AREA + 0x18,
+  /** Instructions until the preemption timer fires, while it is active (i64). */
+  timer: VMX_AREA + 0x20,
+  /** What the TLBs hold translations of: valid, EPTP, CR3, mode bits, PDPTEs. */
+  contextValid: VMX_AREA + 0x28,
+  contextEptp: VMX_AREA + 0x30,
+  contextCr3: VMX_AREA + 0x38,
+  contextMode: VMX_AREA + 0x40,
+  contextPdptes: VMX_AREA + 0x48,
+  /** Interruption information of the exit in the making, 0 if it has none, and its error code. */
+  event: VMX_AREA + 0x68,
+  eventCode: VMX_AREA + 0x6c,
+  /** Number of entries and of exits, for statistics. */
+  entries: VMX_AREA + 0x70,
+  exits: VMX_AREA + 0x74,
+  /** The next event delivered is the one that VM entry injects. */
+  injecting: VMX_AREA + 0x78,
+  /** The field table. */
+  fields: VMX_AREA + 0x400,
+  /** The host's segments as a VM exit loads them, in the layout of BLOCK. */
+  hostBlock: VMX_AREA + 0xc00,
+} as const;
+
+const WIDTH_CODE = { "16": 0, "64": 1, "32": 2, natural: 3 } as const;
+/** Entry of the field table: offset, width code << 12, read-only << 14, groups << 16, 1 << 31. */
+export const FIELD_ENTRY = { present: 1 << 31, readOnly: 1 << 14, groups: 16, width: 12 } as const;
+
+/** Place in the field table of an encoding: width, kind, and the low five bits of the index. */
+export const fieldSlot = (encoding: number): number =>
+  (encoding >>> 13 & 3) << 7 | (encoding >>> 10 & 3) << 5 | encoding >>> 1 & 31;
+
+/** The field table, 512 entries; an index above 31 has no field. */
+export function fieldTable(): Map<number, number> {
+  const table = new Map<number, number>();
+  for (const field of vmcsFields) {
+    if ((field.encoding >>> 1 & 0x1ff) > 31) throw new Error(`${field.name}: index above 31`);
+    table.set(
+      fieldSlot(field.encoding),
+      fieldOffset(field.name) | WIDTH_CODE[field.width] << FIELD_ENTRY.width |
+        (field.readOnly ? FIELD_ENTRY.readOnly : 0) |
+        (GROUPS[field.name] ?? GROUP_OF_KIND[field.kind]) << FIELD_ENTRY.groups |
+        FIELD_ENTRY.present,
+    );
+  }
+  return table;
+}
+
+/** `vmxTables()`: writes the field table unless it is there. */
+export function buildTables(m: Module): void {
+  m.func("vmxTables", [], [], (f) => {
+    f.if(cell(VMXC.ready), () => f.return());
+    for (const [slot, entry] of fieldTable()) setCell(f, VMXC.fields + 4 * slot, entry);
+    setCell(f, VMXC.ready, 1);
+  });
+}
+
+const bitsOf = new Map(vmcsFields.map((f) => [f.name, f.bits]));
+
+/** Fields of the VMCS at `base` (an i32), by name, for functions under construction. */
+export class Region {
+  constructor(readonly f: Func, readonly base: Expr) {}
+
+  /** The current VMCS; its base is read now. */
+  static current(f: Func): Region {
+    return new Region(f, f.let(cell(VMXC.base)));
+  }
+  /** A field in its own width: i32 for 16 and 32 bits, i64 for 64. */
+  get(name: string): Expr {
+    const bits = bitsOf.get(name);
+    return bits === 64 ? this.wide(name) : this.low(name);
+  }
+  /** The low half of a field (all of a narrow one). */
+  low(name: string): Expr {
+    return load("i32", 32, "u", this.base, fieldOffset(name), MEMORY.ram);
+  }
+  wide(name: string): Expr {
+    return load("i64", 64, "u", this.base, fieldOffset(name), MEMORY.ram);
+  }
+  set(name: string, value: Operand): void {
+    const bits = bitsOf.get(name) === 64 ? 64 : 32;
+    const type = bits === 64 ? "i64" : "i32";
+    this.f.store(bits, this.base, toExpr(type, value), fieldOffset(name), MEMORY.ram);
+  }
+  head(offset: number): Expr {
+    return load("i32", 32, "u", this.base, offset, MEMORY.ram);
+  }
+  setHead(offset: number, value: Operand): void {
+    this.f.store(32, this.base, toExpr("i32", value), offset, MEMORY.ram);
+  }
+}
