@@ -1,8 +1,8 @@
 /** Loads of data and stack segment registers, LDTR and TR (SDM 3 5.6, 5.7; SDM 2 MOV, LLDT, LTR). */
-import { CPU, SEGMENT, V } from "../state.ts";
+import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, setCell } from "../system.ts";
 import { check } from "../checks.ts";
-import { type Expr, i32, i64 } from "../wasm/expr.ts";
+import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { is64 } from "./linear.ts";
 import {
@@ -15,7 +15,6 @@ import {
   ext,
   failIf,
   failWith,
-  isCode,
   isNull,
   isWritable,
   LDTR,
@@ -35,7 +34,6 @@ import {
   virtual8086,
   wrapSystem,
 } from "./descriptor.ts";
-import { SEGMENT_SIZE } from "../state.ts";
 
 const CHECK = {
   nullStack: check("ss.null", "a null selector {a} cannot be loaded into SS", "SDM 3 5.7"),
@@ -174,7 +172,6 @@ function buildLoadSegment(m: Module): void {
   });
 }
 
-import { load } from "../wasm/expr.ts";
 const loadPlace64 = (place: Local, at: number): Expr => load("i64", 64, "u", place, at);
 
 /** Base of a system descriptor, with its upper half in IA-32e mode. */
@@ -222,6 +219,16 @@ function buildSystemLoads(m: Module): void {
     f.call("st8", at, cell(V.accessSystem), attributes.or(2));
     leaveIfAborted(f);
     setSegment(f, TR, selector, base, limitOf(raw), attributes.or(2));
+  });
+}
+
+/** `pushSelector(selector)`: a 32-bit push that writes the low word only (SDM 2 PUSH). */
+function buildPushSelector(m: Module): void {
+  m.func("pushSelector", ["i32"], [], (f, selector) => {
+    const stack = f.let(load("i64", 64, "u", i32(0), CPU.rsp));
+    f.call("addToStack", i32(-2));
+    f.call("push16", selector);
+    f.if(cell(V.abort), () => f.store(64, i32(0), stack, CPU.rsp));
   });
 }
 
@@ -274,6 +281,5 @@ export function buildSegmentLoads(m: Module): void {
   buildLoadSegment(m);
   buildSystemLoads(m);
   buildInnerStack(m);
+  buildPushSelector(m);
 }
-
-export { isCode };

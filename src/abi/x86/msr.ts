@@ -1,0 +1,52 @@
+/**
+ * Numbers of the model-specific registers (SDM vol. 4, chapter 2; APM vol. 2, appendix A).
+ * @module
+ */
+
+/** MSR numbers by name. */
+export const MSR = {
+  TSC: 0x10,
+  PLATFORM_ID: 0x17,
+  APIC_BASE: 0x1b,
+  EBL_CR_POWERON: 0x2a,
+  FEATURE_CONTROL: 0x3a,
+  TSC_ADJUST: 0x3b,
+  BIOS_UPDT_TRIG: 0x79,
+  BIOS_SIGN_ID: 0x8b,
+  PLATFORM_INFO: 0xce,
+  MTRRCAP: 0xfe,
+  SYSENTER_CS: 0x174,
+  SYSENTER_ESP: 0x175,
+  SYSENTER_EIP: 0x176,
+  MCG_CAP: 0x179,
+  MCG_STATUS: 0x17a,
+  MISC_ENABLE: 0x1a0,
+  DEBUGCTL: 0x1d9,
+  /** The first of eight base and mask pairs. */
+  MTRR_PHYSBASE0: 0x200,
+  MTRR_FIX64K: 0x250,
+  MTRR_FIX16K_80000: 0x258,
+  MTRR_FIX16K_A0000: 0x259,
+  /** The first of eight. */
+  MTRR_FIX4K_C0000: 0x268,
+  PAT: 0x277,
+  MTRR_DEF_TYPE: 0x2ff,
+  VMX_BASIC: 0x480,
+  X2APIC: 0x800,
+  EFER: 0xc000_0080,
+  STAR: 0xc000_0081,
+  LSTAR: 0xc000_0082,
+  CSTAR: 0xc000_0083,
+  SFMASK: 0xc000_0084,
+  FS_BASE: 0xc000_0100,
+  GS_BASE: 0xc000_0101,
+  KERNEL_GS_BASE: 0xc000_0102,
+  TSC_AUX: 0xc000_0103,
+  HWCR: 0xc001_0015,
+  NB_CFG: 0xc001_001f,
+  VM_CR: 0xc001_0114,
+  VM_HSAVE_PA: 0xc001_0117,
+} as const;
+
+/** Memory types of PAT and MTRRs (SDM vol. 3, table 12-8). */
+export const MEMORY_TYPE = { UC: 0, WC: 1, WT: 4, WP: 5, WB: 6, UC_MINUS: 7 } as const;

@@ -1,0 +1,266 @@
+/** Control and debug registers, and the flags that decide about interrupts (SDM 2, SDM 3 20.3). */
+import { CPU, gpr, V } from "../../state.ts";
+import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { check } from "../../checks.ts";
+import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import type { Local } from "../../wasm/module.ts";
+import { CR4 } from "../../../abi/x86/cr.ts";
+import { FLAG, iopl, protectedMode, setFlags, virtual8086 } from "../../segmentation/descriptor.ts";
+import { FLAGS_ALWAYS } from "../../segmentation/iret.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+import { eventsWait, finish, finishIf, requirePrivilege, undefinedIf } from "./system_helpers.ts";
+
+const CHECK = {
+  iopl: check("iopl", "CPL {a} is above IOPL {b}", "SDM 2 CLI, STI"),
+  v86: check(
+    "v86.iopl",
+    "virtual-8086 mode: the instruction needs IOPL 3, it is {a}",
+    "SDM 3 20.2.7",
+  ),
+  vip: check(
+    "vme.vip",
+    "the new flags {a} enable virtual interrupts while VIP is set",
+    "SDM 3 20.3.3",
+  ),
+  tf: check("vme.tf", "the new flags {a} set TF with CR4.VME and IOPL below 3", "SDM 2 IRET, POPF"),
+  detect: check("dr7.gd", "an access to a debug register while DR7.GD is set", "SDM 3 17.2.4"),
+  high: check("dr.high", "MOV to DR{a}: {b} sets bits above 31", "SDM 2 MOV DR"),
+};
+
+/** Number of the general register of operand `i`. */
+const registerOf = (m: Meaning, i: number): Expr => m.place(i).sub(gpr(0)).shrU(3).and(15);
+const wide = (m: Meaning, value: Expr, i: number) => m.type(i) === "i64" ? value : value.wrap();
+
+/** What a guest sees of CR0 and CR4: its host may show something else. */
+function shown(m: Meaning, n: Expr, value: Local): void {
+  if (!m.f.module.has("crShadow")) return;
+  m.f.if(cell(V.nonRoot), () => m.f.set(value, m.f.call("crShadow", n, value)));
+}
+/** What a guest may write of CR0 and CR4: the host's bits stay. */
+function allowed(m: Meaning, n: Expr, old: Expr, value: Local): void {
+  if (!m.f.module.has("crMasked")) return;
+  m.f.if(cell(V.nonRoot), () => m.f.set(value, m.f.call("crMasked", n, old, value)));
+}
+
+const REGISTERS = [0, 2, 3, 4, 8] as const;
+
+function checkNumber(m: Meaning, n: Local): void {
+  const known = REGISTERS.reduce<number>((set, r) => set | 1 << r, 0);
+  undefinedIf(m, i32(known).shrU(n).and(1).eqz());
+}
+
+function readControl(m: Meaning): void {
+  const n = m.f.let(m.place(1));
+  checkNumber(m, n);
+  requirePrivilege(m);
+  m.intercept("cr", n.or(0x10).or(registerOf(m, 0).shl(8)).zext());
+  const value = m.f.local("i64");
+  for (const r of REGISTERS) m.f.if(n.eq(r), () => m.f.set(value, cell64(CPU[`cr${r}`])));
+  shown(m, n, value);
+  m.write(0, wide(m, value, 0));
+}
+
+function writeControl(m: Meaning): void {
+  const f = m.f, n = f.let(m.place(0));
+  checkNumber(m, n);
+  requirePrivilege(m);
+  m.intercept("cr", n.or(registerOf(m, 1).shl(8)).zext());
+  const value = f.let(m.readU(1).zext());
+  f.if(n.eqz(), () => allowed(m, n, cell64(CPU.cr0), value));
+  f.if(n.eq(4), () => allowed(m, n, cell64(CPU.cr4), value));
+  f.if(n.eq(2), () => setCell64(f, CPU.cr2, value));
+  for (const r of [0, 3, 4, 8]) f.if(n.eq(r), () => f.call(`writeCr${r}`, value));
+  m.abortIfSet();
+  finish(m);
+}
+
+/** DR4 and DR5 are DR6 and DR7 unless CR4.DE says that they do not exist (SDM 3 17.2.2). */
+function debugNumber(m: Meaning, i: number): Local {
+  const n = m.f.let(m.place(i));
+  const alias = n.and(0xe).eq(4);
+  requirePrivilege(m);
+  undefinedIf(m, n.gtU(7).or(alias.and(cell(CPU.cr4).and(CR4.DE).nez())));
+  return n;
+}
+function generalDetect(m: Meaning): void {
+  m.f.if(cell64(CPU.dr7).and(0x2000n).nez(), () => {
+    setCell64(m.f, CPU.pendingDebug, cell64(CPU.pendingDebug).or(0x2000));
+    m.fault(1, undefined, CHECK.detect);
+  });
+}
+const DEBUG = [0, 1, 2, 3, 6, 7] as const;
+
+function readDebug(m: Meaning): void {
+  const n = debugNumber(m, 1);
+  m.intercept("dr", n.or(0x10).or(registerOf(m, 0).shl(8)).zext());
+  generalDetect(m);
+  const value = m.f.local("i64");
+  m.f.set(n, n.or(n.shrU(1).and(2)));
+  for (const r of DEBUG) m.f.if(n.eq(r), () => m.f.set(value, cell64(CPU[`dr${r}`])));
+  m.write(0, wide(m, value, 0));
+}
+
+function writeDebug(m: Meaning): void {
+  const f = m.f, n = debugNumber(m, 0);
+  m.intercept("dr", n.or(registerOf(m, 1).shl(8)).zext());
+  generalDetect(m);
+  const value = f.let(m.readU(1).zext());
+  f.set(n, n.or(n.shrU(1).and(2)));
+  const high = n.gtU(3).and(value.shrU(32).nez());
+  m.faultIf(high, 13, 0, CHECK.high, n, value);
+  f.if(n.eq(6), () => f.set(value, value.and(0xe00f).or(0xffff_0ff0n)));
+  f.if(n.eq(7), () => f.set(value, value.and(0xffff_23ffn).or(0x400)));
+  for (const r of DEBUG) f.if(n.eq(r), () => setCell64(f, CPU[`dr${r}`], value));
+  finish(m);
+}
+
+function storeStatusWord(m: Meaning): void {
+  const hidden = cell(CPU.cr4).and(CR4.UMIP).nez().and(cell(V.cpl).nez());
+  m.faultIf(hidden, 13, 0, UMIP, cell(V.cpl));
+  const value = m.f.let(cell64(CPU.cr0));
+  shown(m, i32(0), value);
+  m.write(0, wide(m, value, 0));
+}
+const UMIP = check("umip", "CR4.UMIP is set and CPL is {a}", "SDM 3 2.5");
+
+function loadStatusWord(m: Meaning): void {
+  requirePrivilege(m);
+  const f = m.f, source = f.let(m.readU(0).and(0xffff));
+  const memory = m.isMemory(0) ? 0x40 : 0;
+  m.intercept("cr", source.shl(16).or(0x30 | memory).zext());
+  // PE can be set, not cleared.
+  const old = f.let(cell64(CPU.cr0));
+  const value = f.let(old.and(~0xen).or(source.and(0xf).zext()));
+  allowed(m, i32(0), old, value);
+  m.callChecked("writeCr0", value);
+  finish(m);
+}
+
+function clearTaskSwitched(m: Meaning): void {
+  requirePrivilege(m);
+  m.intercept("cr", i64(0x20));
+  const value = m.f.let(cell64(CPU.cr0).and(~8n));
+  allowed(m, i32(0), cell64(CPU.cr0), value);
+  m.commit();
+  setCell64(m.f, CPU.cr0, value);
+  finish(m);
+}
+
+// --- CLI, STI ---
+
+/** Which flag the instruction may change: runs `real` for IF, `virtual` for VIF, or faults. */
+function interruptFlag(m: Meaning, real: () => void, virtual: () => void): void {
+  const f = m.f, vm = f.let(protectedMode().and(virtual8086()));
+  const level = f.let(iopl()), cpl = f.let(cell(V.cpl));
+  f.if(protectedMode().eqz().or(cpl.leU(level)), real, () => {
+    const vme = cell(CPU.cr4).and(CR4.VME).nez(), pvi = cell(CPU.cr4).and(CR4.PVI).nez();
+    const isVirtual = vme.when(vm, pvi.and(cpl.eq(3)));
+    f.if(isVirtual, virtual, () => m.fault(13, 0, CHECK.iopl, cpl, level));
+  });
+}
+
+const flagStore = (m: Meaning, set: number, clear: number): void =>
+  m.f.store(32, i32(0), cell(CPU.rflags).and(~clear).or(set), CPU.rflags);
+
+function clearInterrupts(m: Meaning): void {
+  interruptFlag(m, () => flagStore(m, 0, FLAG.if), () => flagStore(m, 0, FLAG.vif));
+  m.commit();
+}
+
+function setInterrupts(m: Meaning): void {
+  const f = m.f;
+  interruptFlag(m, () => {
+    f.if(cell(CPU.rflags).and(FLAG.if).eqz(), () => {
+      flagStore(m, FLAG.if, 0);
+      // The shadow lasts one instruction; nobody can tell unless something waits or the budget ends.
+      f.if(eventsWait().or(cell(V.left).eqz()), () => {
+        setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(1));
+        f.store(64, i32(0), m.nextIp, CPU.rip);
+        m.serialize();
+      });
+    });
+  }, () => {
+    const pending = cell(CPU.rflags).and(FLAG.vip);
+    f.if(pending, () => m.fault(13, 0, CHECK.vip, cell(CPU.rflags)));
+    flagStore(m, FLAG.vif, 0);
+  });
+  m.commit();
+}
+
+// --- PUSHF, POPF ---
+
+/** 1 in virtual-8086 mode with IOPL below 3: PUSHF and POPF fault, or VME helps. */
+function restricted(): Expr {
+  return protectedMode().and(virtual8086()).and(iopl().ltU(3));
+}
+
+function pushFlags(m: Meaning): void {
+  const f = m.f, bits = m.form.operandSize;
+  const low = f.let(restricted());
+  const vme = bits === 16 ? cell(CPU.cr4).and(CR4.VME).eqz() : i32(1);
+  m.faultIf(low.and(vme), 13, 0, CHECK.v86, iopl());
+  m.intercept("pushf");
+  f.call("materialize");
+  const image = f.let(cell(CPU.rflags).and(0xfc_ffff));
+  if (bits === 16) {
+    const virtual = image.and(~FLAG.if).or(image.shrU(10).and(FLAG.if)).or(FLAG.iopl);
+    f.if(low, () => f.set(image, virtual));
+  }
+  m.push(bits, bits === 64 ? image.zext() : image);
+}
+
+function popFlags(m: Meaning): void {
+  const f = m.f, bits = m.form.operandSize;
+  const low = f.let(restricted());
+  const vme = bits === 16 ? cell(CPU.cr4).and(CR4.VME).eqz() : i32(1);
+  m.faultIf(low.and(vme), 13, 0, CHECK.v86, iopl());
+  m.intercept("popf");
+  const value = f.let(m.stackRead(bits).wrap());
+  const always = bits === 16 ? FLAGS_ALWAYS : FLAGS_ALWAYS | FLAG.ac | FLAG.id | FLAG.rf;
+  const mask = f.let(i32(always));
+  f.if(low, () => {
+    const pending = value.and(FLAG.if).nez().and(cell(CPU.rflags).and(FLAG.vip).nez());
+    m.faultIf(pending, 13, 0, CHECK.vip, value);
+    m.faultIf(value.and(FLAG.tf).nez(), 13, 0, CHECK.tf, value);
+    f.set(mask, mask.or(FLAG.vif));
+    f.set(value, value.and(~FLAG.vif).or(value.and(FLAG.if).shl(10)));
+  }, () => {
+    f.if(cell(V.cpl).leU(iopl()), () => f.set(mask, mask.or(FLAG.if)));
+    f.if(cell(V.cpl).eqz(), () => f.set(mask, mask.or(FLAG.iopl)));
+  });
+  f.call("materialize");
+  const old = f.let(cell(CPU.rflags));
+  m.dropStack(bits / 8);
+  // RF is cleared whatever was popped.
+  setFlags(f, mask, value.and(~FLAG.rf));
+  const now = f.let(cell(CPU.rflags));
+  const enabled = now.and(old.not()).and(FLAG.if).nez().and(eventsWait().nez());
+  const changed = old.xor(now).and(FLAG.tf | FLAG.ac | FLAG.rf).nez();
+  finishIf(m, f.let(enabled.or(changed).or(now.and(FLAG.tf).nez())));
+}
+
+export const controlSemantics: Record<string, Semantics> = {
+  "mov.cr": (m) => m.form.operands[0] === "n" ? writeControl(m) : readControl(m),
+  "mov.dr": (m) => m.form.operands[0] === "n" ? writeDebug(m) : readDebug(m),
+  smsw: storeStatusWord,
+  lmsw: loadStatusWord,
+  clts: clearTaskSwitched,
+  cli: clearInterrupts,
+  sti: setInterrupts,
+  pushf: pushFlags,
+  popf: popFlags,
+  clac: (m) => {
+    undefinedIf(m, cell(V.cpl).nez());
+    m.commit();
+    flagStore(m, 0, FLAG.ac);
+    finish(m);
+  },
+  stac: (m) => {
+    undefinedIf(m, cell(V.cpl).nez());
+    m.commit();
+    flagStore(m, FLAG.ac, 0);
+    finish(m);
+  },
+};
+
+export { load };

@@ -1,0 +1,10 @@
+/** CPUID (SDM 2): the registers come from the host's table (cpuid.ts of the machine). */
+import type { Semantics } from "./meaning.ts";
+
+export const cpuidSemantics: Record<string, Semantics> = {
+  cpuid: (m) => {
+    m.intercept("cpuid");
+    m.f.call("cpuid");
+    m.commit();
+  },
+};

@@ -1,0 +1,84 @@
+/** Far JMP, CALL and RET, INT and IRET (SDM 2). The work is done by functions of module S. */
+import { CPU, REC } from "../../state.ts";
+import { cell } from "../../system.ts";
+import { check } from "../../checks.ts";
+import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import { CR4 } from "../../../abi/x86/cr.ts";
+import { iopl, protectedMode, virtual8086 } from "../../segmentation/descriptor.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+import { finishTransfer, raiseEvent } from "./system_helpers.ts";
+
+const CHECK = {
+  iopl: check(
+    "v86.iopl",
+    "virtual-8086 mode: the instruction needs IOPL 3, it is {a}",
+    "SDM 3 20.2.7",
+  ),
+};
+
+/** The far pointer of the instruction: offset and selector. */
+function pointer(m: Meaning): { ip: Expr; selector: Expr } {
+  const bits = m.form.operandSize, f = m.f;
+  if (m.form.operands[0] === "M") {
+    const linear = m.addressOf(0, bits / 8 + 2, false);
+    const ip = m.loadLinear(bits, linear).zext();
+    return { ip, selector: m.loadLinear(16, linear.add(bits / 8)) };
+  }
+  const immediate = load("i64", 32, "u", m.rec, REC.immediate);
+  const ip = f.let(immediate.and(bits === 16 ? 0xffff : 0xffff_ffffn));
+  return { ip, selector: f.let(m.field(REC.link)) };
+}
+
+const transfer = (isCall: 0 | 1): Semantics => (m) => {
+  const { ip, selector } = pointer(m);
+  m.f.call(
+    "farTransfer",
+    selector,
+    ip,
+    i32(isCall),
+    i32(m.form.operandSize),
+    m.f.let(m.nextIp),
+  );
+  finishTransfer(m);
+};
+
+function interrupt(m: Meaning): void {
+  const f = m.f;
+  m.intercept("int");
+  const vector = f.let(m.immediate(0).and(0xff));
+  f.if(protectedMode().and(virtual8086()), () => {
+    f.if(cell(CPU.cr4).and(CR4.VME), () => {
+      const redirected = f.call("virtualInterrupt", vector, f.let(m.nextIp));
+      m.abortIfSet();
+      f.if(redirected, () => m.serialize());
+    });
+    m.faultIf(iopl().ltU(3), 13, 0, CHECK.iopl, iopl());
+  });
+  raiseEvent(m, vector, 4);
+}
+
+export const farSemantics: Record<string, Semantics> = {
+  "jmp.far": transfer(0),
+  "call.far": transfer(1),
+  "ret.far": (m) => {
+    const extra = m.form.operands[0] === "i" ? m.f.let(m.immediate(0).and(0xffff)) : i32(0);
+    m.callChecked("farReturn", i32(m.form.operandSize), extra);
+    m.serialize();
+  },
+  iret: (m) => {
+    m.intercept("iret");
+    m.f.call("interruptReturn", i32(m.form.operandSize), m.f.let(m.nextIp));
+    finishTransfer(m);
+  },
+  int: interrupt,
+  int3: (m) => raiseEvent(m, i32(3), 6),
+  int1: (m) => {
+    m.intercept("icebp");
+    raiseEvent(m, i32(1), 5);
+  },
+  into: (m) => {
+    m.f.if(m.f.call("cond0"), () => raiseEvent(m, i32(4), 6));
+  },
+};
+
+export { i64 };

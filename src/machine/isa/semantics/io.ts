@@ -1,0 +1,158 @@
+/** IN, OUT, INS, OUTS: privilege, permission bitmap, devices (SDM 1 18.5; SDM 2). */
+import { CPU, PREFIX, SEGMENT, V } from "../../state.ts";
+import { cell } from "../../system.ts";
+import { check } from "../../checks.ts";
+import { type Expr, i32, i64 } from "../../wasm/expr.ts";
+import type { Local, Module } from "../../wasm/module.ts";
+import {
+  attributesAt,
+  baseAt,
+  callChecked,
+  ES,
+  failIf,
+  iopl,
+  limitAt,
+  protectedMode,
+  TR,
+  virtual8086,
+  wrapSystem,
+} from "../../segmentation/descriptor.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+import { finish } from "./system_helpers.ts";
+
+const RAX = 0, RCX = 1, RDX = 2, RSI = 6, RDI = 7;
+
+const CHECK = {
+  noMap: check(
+    "io.map",
+    "port {a}: CPL above IOPL and the TSS (limit {b}) has no permission bits for it",
+    "SDM 1 18.5.2",
+  ),
+  denied: check(
+    "io.denied",
+    "port {a}: CPL above IOPL and the TSS's permission bits {b} forbid it",
+    "SDM 1 18.5.2",
+  ),
+};
+
+/** `ioPermission(port, bytes)`: #GP(0) if the running code may not use these ports. */
+export function buildIoPermission(m: Module): void {
+  m.func("ioPermission", ["i32", "i32"], [], (f, port, bytes) => {
+    f.if(protectedMode().eqz(), () => f.return());
+    f.if(virtual8086().eqz().and(cell(V.cpl).leU(iopl())), () => f.return());
+    const limit = f.let(limitAt(TR));
+    // Only 32-bit task states have a map.
+    const short = limit.ltU(0x67).or(attributesAt(TR).and(8).eqz());
+    failIf(f, short, 13, 0, CHECK.noMap, port, limit);
+    const base = baseAt(TR);
+    const map = callChecked(f, "ld16", wrapSystem(base.add(0x66)), cell(V.accessSystem));
+    const at = f.let(map.add(port.shrU(3)));
+    failIf(f, at.add(1).gtU(limit), 13, 0, CHECK.noMap, port, limit);
+    const bits = callChecked(f, "ld16", wrapSystem(base.add(at.zext())), cell(V.accessSystem));
+    const mask = i32(1).shl(bytes).sub(1).shl(port.and(7));
+    failIf(f, bits.and(mask).nez(), 13, 0, CHECK.denied, port, bits);
+  });
+}
+
+/** Bits of the exit qualification (SDM 3 table 28-5). */
+const QUALIFICATION = { in: 8, string: 0x10, rep: 0x20, immediate: 0x40 };
+
+function checkPort(m: Meaning, port: Local, bytes: number, kind: Expr): void {
+  m.callChecked("ioPermission", port, i32(bytes));
+  m.intercept("io", port.shl(16).or(bytes - 1).or(kind).zext());
+}
+
+/** The port operand: DX or an immediate. */
+function portOf(m: Meaning, i: number): { port: Local; kind: number } {
+  if (m.form.operands[i] === "i") {
+    return { port: m.f.let(m.immediate(i).and(0xff)), kind: QUALIFICATION.immediate };
+  }
+  return { port: m.f.let(m.gprU(RDX, 16)), kind: 0 };
+}
+
+function input(m: Meaning): void {
+  const bits = m.form.sizes[0];
+  const { port, kind } = portOf(m, 1);
+  checkPort(m, port, bits / 8, i32(kind | QUALIFICATION.in));
+  const value = m.callChecked("ioRead", port, i32(bits / 8));
+  m.setGpr(RAX, bits, value);
+  finish(m);
+}
+
+function output(m: Meaning): void {
+  const bits = m.form.sizes[1];
+  const { port, kind } = portOf(m, 0);
+  checkPort(m, port, bits / 8, i32(kind));
+  m.callChecked("ioWrite", port, i32(bits / 8), m.gprU(RAX, bits));
+  finish(m);
+}
+
+/** One iteration of INS or OUTS; under REP the instruction is run again for the next. */
+function string(isInput: boolean): Semantics {
+  return (m) => {
+    const f = m.f, bits = m.form.sizes[isInput ? 0 : 1], bytes = bits / 8;
+    m.mayFaultLate = true;
+    const prefixes = f.let(m.prefixes);
+    const mask = f.let(
+      i64(-1).when(
+        prefixes.and(PREFIX.address64),
+        i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn)),
+      ),
+    );
+    const register = (n: number): Expr => cell64At(CPU.rax + 8 * n).and(mask);
+    const set = (n: number, value: Expr) => {
+      const at = CPU.rax + 8 * n;
+      f.if(mask.eq(0xffff), () => f.store(16, i32(0), value, at), () => {
+        f.store(64, i32(0), value.and(mask), at);
+      });
+    };
+    const repeated = f.let(prefixes.and(PREFIX.rep | PREFIX.repne).nez());
+    f.block((none) => {
+      f.brIf(none, repeated.and(register(RCX).eqz()));
+      const port = f.let(m.gprU(RDX, 16));
+      const kind = i32(QUALIFICATION.string | (isInput ? QUALIFICATION.in : 0)).or(
+        repeated.shl(5),
+      );
+      checkPort(m, port, bytes, kind);
+      const pointer = isInput ? RDI : RSI;
+      const place = isInput ? i32(ES) : m.field(28);
+      const linear = m.callChecked(
+        "segmentLinear",
+        place,
+        register(pointer),
+        i32(bytes),
+        i32(isInput ? 1 : 0),
+      );
+      if (isInput) {
+        // The device is asked only once the store is sure to succeed.
+        m.callChecked("probeAccess", linear, cell(V.access).or(2), i32(bytes));
+        const value = m.callChecked("ioRead", port, i32(bytes));
+        m.callChecked(`st${bits}`, linear, cell(V.access), value);
+      } else {
+        const value = m.callChecked(`ld${bits}`, linear, cell(V.access));
+        m.callChecked("ioWrite", port, i32(bytes), value);
+      }
+      const step = i64(-bytes).when(cell(CPU.rflags).and(0x400), i64(bytes));
+      set(pointer, f.let(register(pointer).add(step)));
+      f.if(repeated, () => {
+        set(RCX, f.let(register(RCX).sub(1)));
+        f.if(register(RCX).nez(), () => {
+          f.store(64, i32(0), m.ip, CPU.rip);
+          m.serialize();
+        });
+      });
+      finish(m);
+    });
+  };
+}
+
+import { cell64 as cell64At } from "../../system.ts";
+
+export const ioSemantics: Record<string, Semantics> = {
+  in: input,
+  out: output,
+  ins: string(true),
+  outs: string(false),
+};
+
+export { SEGMENT };

@@ -1,0 +1,74 @@
+/** RDMSR and WRMSR, the counters, CPUID, XCR0 (SDM 2). */
+import { CPU, V } from "../../state.ts";
+import { cell, cell64, setCell64 } from "../../system.ts";
+import { check } from "../../checks.ts";
+import { type Expr, i64 } from "../../wasm/expr.ts";
+import { CR4 } from "../../../abi/x86/cr.ts";
+import { timeStamp } from "./control_state.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+import { finish, requirePrivilege, undefinedIf } from "./system_helpers.ts";
+
+const RAX = 0, RCX = 1, RDX = 2;
+
+const CHECK = {
+  tsd: check("cr4.tsd", "RDTSC with CR4.TSD set and CPL {a}", "SDM 2 RDTSC"),
+  pce: check("cr4.pce", "RDPMC with CR4.PCE clear and CPL {a}", "SDM 2 RDPMC"),
+  counter: check("rdpmc.counter", "there is no performance counter {a}", "SDM 2 RDPMC"),
+  xcr: check("xcr.number", "there is no extended control register {a}", "SDM 2 XGETBV"),
+  xcr0: check("xcr0.value", "XCR0 cannot be {a}", "SDM 2 XSETBV"),
+};
+
+function setPair(m: Meaning, value: Expr): void {
+  const v = m.f.let(value);
+  m.setGpr(RAX, 32, v.wrap());
+  m.setGpr(RDX, 32, v.shrU(32).wrap());
+}
+const pair = (m: Meaning): Expr => m.gprU(RDX, 32).zext().shl(32).or(m.gprU(RAX, 32).zext());
+
+function readCounter(m: Meaning, withAux: 0 | 1): void {
+  const off = cell(CPU.cr4).and(CR4.TSD).nez().and(cell(V.cpl).nez());
+  m.faultIf(off, 13, 0, CHECK.tsd, cell(V.cpl));
+  m.intercept("rdtsc", i64(withAux));
+  if (withAux) m.setGpr(RCX, 32, cell64(CPU.tscAux).wrap());
+  setPair(m, timeStamp());
+}
+
+export const msrSemantics: Record<string, Semantics> = {
+  rdmsr: (m) => {
+    requirePrivilege(m);
+    m.intercept("msr", i64(0));
+    setPair(m, m.callChecked("readMsr", m.gprU(RCX, 32)));
+  },
+  wrmsr: (m) => {
+    requirePrivilege(m);
+    m.intercept("msr", i64(1));
+    m.callChecked("writeMsr", m.gprU(RCX, 32), pair(m));
+    finish(m);
+  },
+  rdtsc: (m) => readCounter(m, 0),
+  rdtscp: (m) => readCounter(m, 1),
+  rdpmc: (m) => {
+    const off = cell(CPU.cr4).and(CR4.PCE).eqz().and(cell(V.cpl).nez());
+    m.faultIf(off, 13, 0, CHECK.pce, cell(V.cpl));
+    m.intercept("rdpmc");
+    m.fault(13, 0, CHECK.counter, m.gprU(RCX, 32));
+  },
+  xgetbv: (m) => {
+    undefinedIf(m, cell(CPU.cr4).and(CR4.OSXSAVE).eqz());
+    const n = m.f.let(m.gprU(RCX, 32));
+    m.faultIf(n.nez(), 13, 0, CHECK.xcr, n);
+    setPair(m, cell64(CPU.xcr0));
+  },
+  xsetbv: (m) => {
+    undefinedIf(m, cell(CPU.cr4).and(CR4.OSXSAVE).eqz());
+    requirePrivilege(m);
+    m.intercept("xsetbv");
+    const n = m.f.let(m.gprU(RCX, 32)), value = m.f.let(pair(m));
+    m.faultIf(n.nez(), 13, 0, CHECK.xcr, n);
+    // x87 always, SSE if wanted, nothing more.
+    m.faultIf(value.and(~2n).ne(1), 13, 0, CHECK.xcr0, value);
+    m.commit();
+    setCell64(m.f, CPU.xcr0, value);
+    finish(m);
+  },
+};

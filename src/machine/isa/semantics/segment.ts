@@ -1,0 +1,109 @@
+/** Loads and stores of segment registers; what selectors allow (SDM 2 MOV, POP, LDS, LAR, VERR). */
+import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
+import { cell, setCell } from "../../system.ts";
+import { type Expr, i32, load } from "../../wasm/expr.ts";
+import { ES, SS } from "../../segmentation/descriptor.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+import { finishIf, requireProtected, undefinedIf } from "./system_helpers.ts";
+
+const ZF = 0x40;
+const indexOf = (place: Expr): Expr => place.sub(ES).divU(SEGMENT_SIZE);
+
+/** Loads the segment register at `place`; gives whether its cached descriptor changed. */
+function loadRegister(m: Meaning, place: Expr, selector: Expr): Expr {
+  return m.callChecked("reloadSegment", indexOf(place), selector);
+}
+/** After a load of SS the next instruction is not interrupted. */
+function shadow(m: Meaning): void {
+  setCell(m.f, CPU.interruptibility, cell(CPU.interruptibility).or(2));
+}
+function finishLoad(m: Meaning, place: Expr, changed: Expr): void {
+  m.commit();
+  m.f.if(place.eq(SS), () => shadow(m));
+  finishIf(m, changed.or(place.eq(SS)));
+}
+
+const selectorOf = (place: Expr): Expr => load("i32", 16, "u", place, SEGMENT.selector);
+
+const loadFar = (index: number): Semantics => (m) => {
+  const bits = m.form.operandSize, f = m.f;
+  const linear = m.addressOf(1, bits / 8 + 2, false);
+  const offset = m.loadLinear(bits, linear);
+  const selector = m.loadLinear(16, linear.add(bits / 8));
+  const changed = f.let(loadRegister(m, i32(ES + index * SEGMENT_SIZE), selector));
+  m.storeRegister(m.place(0), bits, offset);
+  m.commit();
+  if (index === 2) shadow(m);
+  finishIf(m, index === 2 ? i32(1) : changed);
+};
+
+function setZero(m: Meaning, zero: Expr): void {
+  m.setArithmeticFlags(ZF, m.f.let(zero.nez()).shl(6));
+}
+
+const look = (name: string): Semantics => (m) => {
+  requireProtected(m);
+  const selector = m.f.let(m.readU(1).wrap().and(0xffff));
+  const found = m.callChecked(name, selector);
+  setZero(m, found);
+  m.f.if(found, () => {
+    const value = cell(V.value);
+    m.write(0, m.type() === "i64" ? value.zext() : value);
+  });
+};
+
+const verify = (write: number): Semantics => (m) => {
+  requireProtected(m);
+  const selector = m.f.let(m.readU(0).and(0xffff));
+  setZero(m, m.callChecked("verifySegment", selector, i32(write)));
+};
+
+export const segmentSemantics: Record<string, Semantics> = {
+  "mov.sreg": (m) => {
+    if (m.form.operands[0] === "n") {
+      const place = m.f.let(m.place(0));
+      undefinedIf(m, place.eq(CPU["cs.base"]));
+      const selector = m.f.let(m.readU(1).and(0xffff));
+      const changed = m.f.let(loadRegister(m, place, selector));
+      return finishLoad(m, place, changed);
+    }
+    const selector = selectorOf(m.place(1));
+    m.write(0, m.type() === "i64" ? selector.zext() : selector);
+  },
+  "push.sreg": (m) => {
+    const bits = m.form.operandSize, place = m.f.let(m.place(0));
+    const selector = m.f.let(selectorOf(place));
+    // A 32-bit push writes the low word only (SDM 2 PUSH); what the rest keeps is the stack's.
+    if (bits === 32) {
+      m.f.call("pushSelector", selector);
+      m.abortIfSet();
+      m.commit();
+      return;
+    }
+    m.push(bits, bits === 64 ? selector.zext() : selector);
+  },
+  "pop.sreg": (m) => {
+    const bits = m.form.operandSize, place = m.f.let(m.place(0));
+    const selector = m.stackRead(16);
+    const changed = m.f.let(loadRegister(m, place, selector));
+    // A changed SS must not decide how wide the stack pointer is.
+    m.dropStack(bits / 8);
+    finishLoad(m, place, changed);
+  },
+  les: loadFar(0),
+  lds: loadFar(3),
+  lss: loadFar(2),
+  lfs: loadFar(4),
+  lgs: loadFar(5),
+  lar: look("descriptorRights"),
+  lsl: look("descriptorLimit"),
+  verr: verify(0),
+  verw: verify(1),
+  arpl: (m) => {
+    requireProtected(m);
+    const to = m.update(0), from = m.read(1);
+    const low = m.f.let(to.and(3).ltU(from.and(3)));
+    m.f.if(low, () => m.write(0, to.and(~3).or(from.and(3))));
+    setZero(m, low);
+  },
+};

@@ -1,0 +1,188 @@
+/** Descriptor-table registers, machine status word, TLB and cache control, waiting (SDM 2, SDM 3 2.8). */
+import { CPU, SEGMENT, V } from "../../state.ts";
+import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { check } from "../../checks.ts";
+import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import { CR4 } from "../../../abi/x86/cr.ts";
+import { is64, isCanonical } from "../../segmentation/linear.ts";
+import { LDTR, longMode, TR } from "../../segmentation/descriptor.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+import { finish, requirePrivilege, requireProtected, undefinedIf } from "./system_helpers.ts";
+
+const RAX = 0, RCX = 1;
+
+const CHECK = {
+  umip: check("umip", "CR4.UMIP is set and CPL is {a}", "SDM 3 2.5"),
+  base: check("table.base", "the table base {a} is not canonical", "SDM 2 LGDT"),
+  monitor: check(
+    "monitor.extensions",
+    "MONITOR or MWAIT with unsupported bits in ECX: {a}",
+    "SDM 2 MONITOR",
+  ),
+  invpcid: check(
+    "invpcid.type",
+    "INVPCID: type {a} or descriptor {b} is not allowed",
+    "SDM 2 INVPCID",
+  ),
+};
+
+/** Numbers of the instructions in the qualification of a "descriptor-table" intercept. */
+const TABLE = { sgdt: 0, sidt: 1, lgdt: 2, lidt: 3, sldt: 4, str: 5, lldt: 6, ltr: 7 } as const;
+
+/** SGDT, SIDT, SLDT, STR and SMSW tell an application nothing under UMIP. */
+function checkUmip(m: Meaning): void {
+  const hidden = cell(CPU.cr4).and(CR4.UMIP).nez().and(cell(V.cpl).nez());
+  m.faultIf(hidden, 13, 0, CHECK.umip, cell(V.cpl));
+}
+
+const storeTable = (register: "gdtr" | "idtr"): Semantics => (m) => {
+  checkUmip(m);
+  m.intercept("descriptor-table", i64(register === "gdtr" ? TABLE.sgdt : TABLE.sidt));
+  const long = m.form.sizes[0] === 80;
+  const linear = m.addressOf(0, long ? 10 : 6, true);
+  m.mayFaultLate = true;
+  m.callChecked("probeAccess", linear, cell(V.access).or(2), i32(long ? 10 : 6));
+  const base = cell64(CPU[`${register}.base`]);
+  m.storeLinear(16, linear, cell(CPU[`${register}.limit`]));
+  m.storeLinear(long ? 64 : 32, linear.add(2), long ? base : base.wrap());
+};
+
+const loadTable = (register: "gdtr" | "idtr"): Semantics => (m) => {
+  requirePrivilege(m);
+  m.intercept("descriptor-table", i64(register === "gdtr" ? TABLE.lgdt : TABLE.lidt));
+  const long = m.form.sizes[0] === 80;
+  const linear = m.addressOf(0, long ? 10 : 6, false);
+  const limit = m.loadLinear(16, linear);
+  const base = m.f.let(m.loadLinear(long ? 64 : 32, linear.add(2)).zext());
+  if (long) m.faultIf(isCanonical(base).eqz(), 13, 0, CHECK.base, base);
+  // A 16-bit operand size takes 24 bits of base (SDM 2 LGDT).
+  const value = m.form.operandSize === 16 && !long ? base.and(0xff_ffff) : base;
+  m.commit();
+  setCell64(m.f, CPU[`${register}.base`], value);
+  setCell64(m.f, CPU[`${register}.limit`], limit.zext());
+};
+
+const storeSelector = (place: number, number: number): Semantics => (m) => {
+  requireProtected(m);
+  checkUmip(m);
+  m.intercept("descriptor-table", i64(number));
+  const selector = load("i32", 16, "u", i32(0), place + SEGMENT.selector);
+  m.write(0, m.type() === "i64" ? selector.zext() : selector);
+};
+
+const loadSelector = (name: string, number: number): Semantics => (m) => {
+  requireProtected(m);
+  requirePrivilege(m);
+  m.intercept("descriptor-table", i64(number));
+  const selector = m.f.let(m.readU(0).and(0xffff));
+  if (name === "loadLdt") m.callChecked(name, selector, i32(13));
+  else m.callChecked(name, selector);
+};
+
+/** INVLPG, INVPCID, INVD, WBINVD. */
+const flushing: Record<string, Semantics> = {
+  invlpg: (m) => {
+    requirePrivilege(m);
+    const offset = m.f.call("offsetOf", m.rec);
+    const base = load("i64", 64, "u", m.field(28));
+    const linear = m.f.let(offset.add(base));
+    m.f.if(longMode().eqz(), () => m.f.set(linear, linear.and(0xffff_ffffn)));
+    m.intercept("invlpg", linear);
+    m.f.if(isCanonical(linear), () => m.f.call("invalidatePage", linear));
+    finish(m);
+  },
+  invpcid: (m) => {
+    requirePrivilege(m);
+    m.intercept("invpcid");
+    const linear = m.addressOf(1, 16, false);
+    const descriptor = m.loadLinear(64, linear), address = m.loadLinear(64, linear.add(8));
+    const type = m.f.let(m.readU(0).zext());
+    const pcid = cell(CPU.cr4).and(CR4.PCIDE).eqz().and(descriptor.nez()).and(type.ltU(2));
+    const bad = type.gtU(3).or(descriptor.gtU(0xfff)).or(pcid).or(
+      type.eqz().and(isCanonical(address).eqz()),
+    );
+    m.faultIf(bad, 13, 0, CHECK.invpcid, type, descriptor);
+    m.f.call("flushTlb");
+    finish(m);
+  },
+  invd: (m) => {
+    requirePrivilege(m);
+    m.intercept("invd");
+  },
+  wbinvd: (m) => {
+    requirePrivilege(m);
+    m.intercept("wbinvd");
+  },
+  clflush: (m) => {
+    const linear = m.addressOf(0, 1, false);
+    m.callChecked("probeAccess", linear, cell(V.access), i32(1));
+  },
+};
+
+/** Sleeps until an event. */
+function sleep(m: Meaning): void {
+  m.commit();
+  setCell(m.f, CPU.activity, 1);
+  finish(m);
+}
+
+const waiting: Record<string, Semantics> = {
+  hlt: (m) => {
+    requirePrivilege(m);
+    m.intercept("hlt");
+    sleep(m);
+  },
+  monitor: (m) => {
+    undefinedIf(m, cell(V.cpl).nez());
+    m.intercept("monitor");
+    const extensions = m.f.let(m.gprU(RCX, 32));
+    m.faultIf(extensions.nez(), 13, 0, CHECK.monitor, extensions);
+    const prefixes = m.f.let(m.prefixes);
+    const mask = i64(-1).when(
+      prefixes.and(8),
+      i64(0xffff).when(prefixes.and(4), i64(0xffff_ffffn)),
+    );
+    const offset = m.f.let(m.gprU(RAX, 64).and(mask));
+    const linear = m.callChecked("segmentLinear", m.field(28), offset, i32(1), i32(0));
+    m.callChecked("probeAccess", linear, cell(V.access), i32(1));
+  },
+  mwait: (m) => {
+    undefinedIf(m, cell(V.cpl).nez());
+    m.intercept("mwait");
+    const extensions = m.f.let(m.gprU(RCX, 32));
+    m.faultIf(extensions.gtU(1), 13, 0, CHECK.monitor, extensions);
+    // It may end at any time; with interrupts off nothing here would wake it, so it ends at once.
+    m.f.if(cell(CPU.rflags).and(0x200), () => sleep(m));
+  },
+  pause: (m) => m.intercept("pause"),
+};
+
+const nothing: Semantics = () => {};
+const undefinedInstruction: Semantics = (m) => undefinedIf(m, i32(1));
+
+export const tableSemantics: Record<string, Semantics> = {
+  sgdt: storeTable("gdtr"),
+  sidt: storeTable("idtr"),
+  lgdt: loadTable("gdtr"),
+  lidt: loadTable("idtr"),
+  sldt: storeSelector(LDTR, TABLE.sldt),
+  str: storeSelector(TR, TABLE.str),
+  lldt: loadSelector("loadLdt", TABLE.lldt),
+  ltr: loadSelector("loadTask", TABLE.ltr),
+  ...flushing,
+  ...waiting,
+  lfence: nothing,
+  mfence: nothing,
+  sfence: nothing,
+  ud0: undefinedInstruction,
+  ud1: undefinedInstruction,
+  ud2: undefinedInstruction,
+  // Not in system-management mode, ever.
+  rsm: (m) => {
+    m.intercept("rsm");
+    undefinedIf(m, i32(1));
+  },
+};
+
+export type { Expr };
+export { is64 };

@@ -1,0 +1,147 @@
+/** SYSENTER, SYSEXIT, SYSCALL, SYSRET, SWAPGS (SDM 2, SDM 3 5.8.7, 5.8.8; APM 2 6.1). */
+import { CPU, V } from "../../state.ts";
+import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { check } from "../../checks.ts";
+import { type Expr, i32, i64 } from "../../wasm/expr.ts";
+import { EFER } from "../../../abi/x86/cr.ts";
+import { is64, isCanonical } from "../../segmentation/linear.ts";
+import {
+  CS,
+  FLAG,
+  LINK,
+  longMode,
+  protectedMode,
+  setSegment,
+  SS,
+} from "../../segmentation/descriptor.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+import { requirePrivilege, undefinedIf } from "./system_helpers.ts";
+
+const RCX = 1, RDX = 2, R11 = 11;
+
+const CHECK = {
+  real: check("sysenter.mode", "SYSENTER or SYSEXIT in real mode", "SDM 2 SYSENTER"),
+  selector: check("sysenter.cs", "IA32_SYSENTER_CS {a} is null", "SDM 2 SYSENTER"),
+  canonical: check(
+    "sysexit.canonical",
+    "the address to return to, {a}, is not canonical",
+    "SDM 2 SYSEXIT",
+  ),
+};
+
+/** Attributes of the flat segments these instructions load. */
+const ATTRIBUTES = { code32: 0xc09b, code64: 0xa09b, data: 0xc093 } as const;
+
+function setFlat(m: Meaning, place: number, selector: Expr, attributes: Expr): void {
+  setSegment(m.f, i32(place), m.f.let(selector), i64(0), i32(-1), attributes);
+}
+function setCodeAndStack(
+  m: Meaning,
+  code: Expr,
+  stack: Expr,
+  level: 0 | 3,
+  long: Expr,
+): void {
+  const dpl = level << 5;
+  const attributes = i32(ATTRIBUTES.code64 | dpl).when(long, i32(ATTRIBUTES.code32 | dpl));
+  setFlat(m, CS, code, m.f.let(attributes));
+  setFlat(m, SS, stack, i32(ATTRIBUTES.data | dpl));
+}
+
+function sysenter(m: Meaning): void {
+  m.faultIf(protectedMode().eqz(), 13, 0, CHECK.real);
+  const f = m.f, selector = f.let(cell(CPU.sysenterCs).and(0xfffc));
+  m.faultIf(selector.eqz(), 13, 0, CHECK.selector, selector);
+  const long = f.let(longMode());
+  m.commit();
+  const mask = f.let(i64(-1).when(long, i64(0xffff_ffffn)));
+  setCodeAndStack(m, selector, selector.add(8), 0, long);
+  setCell64(f, CPU.rsp, cell64(CPU.sysenterEsp).and(mask));
+  setCell64(f, CPU.rip, cell64(CPU.sysenterEip).and(mask));
+  setCell(f, CPU.rflags, cell(CPU.rflags).and(~(FLAG.vm | FLAG.if | FLAG.rf)));
+  m.serialize();
+}
+
+function sysexit(m: Meaning): void {
+  m.faultIf(protectedMode().eqz(), 13, 0, CHECK.real);
+  requirePrivilege(m);
+  const f = m.f, selector = f.let(cell(CPU.sysenterCs).and(0xfffc));
+  m.faultIf(selector.eqz(), 13, 0, CHECK.selector, selector);
+  const long = m.form.operandSize === 64;
+  const ip = f.let(m.gpr(RDX, 64)), stack = f.let(m.gpr(RCX, 64));
+  if (long) {
+    m.faultIf(isCanonical(ip).eqz(), 13, 0, CHECK.canonical, ip);
+    m.faultIf(isCanonical(stack).eqz(), 13, 0, CHECK.canonical, stack);
+  }
+  m.commit();
+  const code = selector.add(long ? 32 : 16).or(3);
+  setCodeAndStack(m, code, selector.add(long ? 40 : 24).or(3), 3, i32(long ? 1 : 0));
+  const mask = long ? -1n : 0xffff_ffffn;
+  setCell64(f, CPU.rsp, stack.and(mask));
+  setCell64(f, CPU.rip, ip.and(mask));
+  m.serialize();
+}
+
+/** SYSCALL of a 32-bit kernel exists on AMD's processors only (APM 3 SYSCALL). */
+const legacyAllowed = (): Expr => cell(LINK.legacySyscall);
+
+function syscall(m: Meaning): void {
+  const f = m.f;
+  undefinedIf(m, cell(CPU.efer).and(EFER.SCE).eqz().or(protectedMode().eqz()));
+  undefinedIf(m, is64().eqz().and(legacyAllowed().eqz()));
+  const star = f.let(cell64(CPU.star));
+  const code = f.let(star.shrU(32).wrap().and(0xfffc));
+  f.call("materialize");
+  m.commit();
+  const next = f.let(m.nextIp);
+  f.if(longMode(), () => {
+    const wide = is64();
+    setCell64(f, CPU.rip, cell64(CPU.lstar).when(wide, cell64(CPU.cstar)));
+    m.setGpr(RCX, 64, next);
+    m.setGpr(R11, 64, cell(CPU.rflags).and(~FLAG.rf).zext());
+    setCell(f, CPU.rflags, cell(CPU.rflags).and(cell(CPU.sfmask).or(FLAG.rf).not()).or(2));
+    setCodeAndStack(m, code, code.add(8), 0, i32(1));
+  }, () => {
+    m.setGpr(RCX, 32, next.wrap());
+    setCell64(f, CPU.rip, star.and(0xffff_ffffn));
+    setCell(f, CPU.rflags, cell(CPU.rflags).and(~(FLAG.vm | FLAG.if | FLAG.rf)));
+    setCodeAndStack(m, code, code.add(8), 0, i32(0));
+  });
+  m.serialize();
+}
+
+function sysret(m: Meaning): void {
+  const f = m.f;
+  undefinedIf(m, cell(CPU.efer).and(EFER.SCE).eqz().or(protectedMode().eqz()));
+  undefinedIf(m, is64().eqz().and(legacyAllowed().eqz()));
+  requirePrivilege(m);
+  const long = m.form.operandSize === 64;
+  const ip = f.let(m.gprU(RCX, 64));
+  if (long) m.faultIf(isCanonical(ip).eqz(), 13, 0, CHECK.canonical, ip);
+  f.call("materialize");
+  m.commit();
+  const base = f.let(cell64(CPU.star).shrU(48).wrap().and(0xffff));
+  setCell64(f, CPU.rip, long ? ip : ip.and(0xffff_ffffn));
+  f.if(longMode(), () => {
+    setCell(f, CPU.rflags, m.gprU(R11, 64).wrap().and(0x3c_7fd7).or(2));
+  }, () => setCell(f, CPU.rflags, cell(CPU.rflags).or(FLAG.if)));
+  const code = base.add(long ? 16 : 0).or(3);
+  setCodeAndStack(m, code, base.add(8).or(3), 3, i32(long ? 1 : 0));
+  m.serialize();
+}
+
+export const callSemantics: Record<string, Semantics> = {
+  sysenter,
+  sysexit,
+  syscall,
+  sysret,
+  swapgs: (m) => {
+    requirePrivilege(m);
+    const old = m.f.let(cell64(CPU["gs.base"]));
+    m.commit();
+    setCell64(m.f, CPU["gs.base"], cell64(CPU.kernelGsBase));
+    setCell64(m.f, CPU.kernelGsBase, old);
+  },
+};
+
+export { V };
