@@ -7,6 +7,7 @@ import { Board } from "./board.ts";
 import type { InitialState } from "./entry.ts";
 import { type GuestOptions, loadGuest } from "./guest.ts";
 import type { LoadedGuest, NamedBytes } from "./load.ts";
+import { RomWindow } from "./rom_window.ts";
 
 export interface DomainConfig {
   readonly name: string;
@@ -110,12 +111,11 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   const loaded = await load(domain, config);
   // The legacy hole belongs to the graphics adapter.
   machine.setFrames(0xa0000, 0xc0000, "mmio");
-  for (const alias of loaded.aliases ?? []) {
-    throw new Error(
-      `a ROM mapped at 0x${alias.start.toString(16)} on a bare machine is not supported yet`,
-    );
-  }
   const board = makeBoard(host, domain, config);
+  for (const alias of loaded.aliases ?? []) {
+    machine.setFrames(alias.target, alias.target + alias.end - alias.start, "rom");
+    board.bus.attach(new RomWindow(domain.memory, alias));
+  }
   domain.platform = board;
   domain.engine = new BareEngine(machine, domain);
   setInitialState(machine.cpu, loaded.entry);
