@@ -1,0 +1,192 @@
+/**
+ * FSTENV, FLDENV, FSAVE, FRSTOR and the tag word they store (SDM 1 8.1.10, figures 8-9 to 8-12).
+ *
+ * The image is put together in a buffer of memory 0 in its 32-bit layout of seven words and copied
+ * to or from guest memory as 16- or 32-bit fields.
+ */
+import { CPU, V } from "../../state.ts";
+import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { type Expr, i32 } from "../../wasm/expr.ts";
+import type { Func, Local, Module } from "../../wasm/module.ts";
+import { signExponent, significand, slot } from "./x87_state.ts";
+
+/** Fields of an environment image, by position. */
+const FIELD = { control: 0, status: 1, tags: 2, ip: 3, cs: 4, dp: 5, ds: 6 } as const;
+
+/** Bits of FCW that exist; bit 6 reads as one. */
+export const FCW_BITS = 0x1f3f, FCW_ONES = 0x40;
+
+/** 1 if the image has the real-address format: real or virtual-8086 mode. */
+const realFormat = (): Expr => cell(CPU.cr0).and(1).eqz().or(cell(CPU.rflags).shrU(17).and(1));
+
+/** Bytes of an environment of the given width (16 or 32). */
+const wide = (bits: Local): Expr => bits.eq(32);
+
+function buildTags(m: Module): void {
+  // `x87TagWord()`: two bits a register, from what the registers hold (SDM 1 8.1.7).
+  m.func("x87TagWord", [], ["i32"], (f) => {
+    const word = f.let(i32(0)), n = f.let(i32(8));
+    f.loop((again) => {
+      f.set(n, n.sub(1));
+      const place = f.let(n.shl(4).add(CPU.fpr0));
+      const e = signExponent(place).and(0x7fff), sig = significand(place);
+      const special = e.eq(0x7fff).or(sig.geS(0)).or(e.eqz());
+      const zero = e.eqz().and(sig.eqz());
+      const tag = i32(3).when(
+        cell(CPU.ftw).shrU(n.shl(1)).and(3).eq(3),
+        i32(1).when(zero, special.shl(1)),
+      );
+      f.set(word, word.shl(2).or(tag));
+      f.brIf(again, n);
+    });
+    f.result(word);
+  }, false);
+  // `x87SetTagWord(word)`: what is not empty is occupied.
+  m.func("x87SetTagWord", ["i32"], [], (f, word) => {
+    const both = f.let(word.and(word.shrU(1)).and(0x5555));
+    setCell(f, CPU.ftw, both.or(both.shl(1)));
+  }, false);
+}
+
+/** Moves field `n` between guest memory and a value: 16 bits, or 32 with what belongs above. */
+function buildFields(m: Module): void {
+  m.func("x87PutField", ["i64", "i32", "i32", "i32"], [], (f, linear, bits, n, value) => {
+    f.if(cell(V.abort), () => f.return());
+    const at = f.call("x87At", linear, n.mul(bits).shrU(3));
+    f.if(
+      wide(bits),
+      () => f.call("st32", at, cell(V.access), value),
+      () => f.call("st16", at, cell(V.access), value),
+    );
+  }, false);
+  m.func("x87GetField", ["i64", "i32", "i32"], ["i32"], (f, linear, bits, n) => {
+    f.if(cell(V.abort), () => f.return(0));
+    const at = f.call("x87At", linear, n.mul(bits).shrU(3));
+    const value = f.local("i32");
+    f.if(
+      wide(bits),
+      () => f.set(value, f.call("ld32", at, cell(V.access))),
+      () => f.set(value, f.call("ld16", at, cell(V.access)).and(0xffff)),
+    );
+    f.result(value);
+  }, false);
+}
+
+/** `x87At(linear, bytes)`: a place behind a linear address; it wraps at 4 GB outside long mode. */
+export function buildAt(m: Module): void {
+  m.func("x87At", ["i64", "i32"], ["i64"], (f, linear, bytes) => {
+    const at = f.let(linear.add(bytes.zext()));
+    f.result(at.when(cell64(CPU.efer).shrU(10).wrap().and(1), at.and(0xffff_ffffn)));
+  }, false);
+}
+
+function buildEnvironment(m: Module): void {
+  // `x87StoreEnvironment(linear, bits)`: the place was probed before.
+  m.func("x87StoreEnvironment", ["i64", "i32"], [], (f, linear, bits) => {
+    const put = (n: number, value: Expr) => f.call("x87PutField", linear, bits, n, value);
+    put(FIELD.control, cell(CPU.fcw).or(0xffff_0000));
+    put(FIELD.status, cell(CPU.fsw).or(0xffff_0000));
+    put(FIELD.tags, f.call("x87TagWord").or(0xffff_0000));
+    const ip = f.let(cell(CPU.fip)), dp = f.let(cell(CPU.fdp)), op = cell(CPU.fop).and(0x7ff);
+    f.if(realFormat(), () => {
+      f.set(ip, ip.add(cell(CPU.fcs).shl(4)));
+      f.set(dp, dp.add(cell(CPU.fds).shl(4)));
+      f.if(wide(bits), () => {
+        put(FIELD.ip, ip.and(0xffff).or(0xffff_0000));
+        put(FIELD.cs, ip.shrU(16).shl(12).or(op));
+        put(FIELD.dp, dp.and(0xffff).or(0xffff_0000));
+        put(FIELD.ds, dp.shrU(16).shl(12));
+      }, () => {
+        put(FIELD.ip, ip);
+        put(FIELD.cs, ip.shrU(16).shl(12).or(op));
+        put(FIELD.dp, dp);
+        put(FIELD.ds, dp.shrU(16).shl(12));
+      });
+    }, () => {
+      put(FIELD.ip, ip);
+      put(FIELD.cs, cell(CPU.fcs).and(0xffff).or(op.shl(16)));
+      put(FIELD.dp, dp);
+      put(FIELD.ds, cell(CPU.fds).or(0xffff_0000));
+    });
+  }, false);
+  // `x87LoadEnvironment(linear, bits)`: nothing changes if a load faults.
+  m.func("x87LoadEnvironment", ["i64", "i32"], [], (f, linear, bits) => {
+    const get = (n: number) => f.call("x87GetField", linear, bits, n);
+    const [control, status, tags, ip, cs, dp, ds] = [0, 1, 2, 3, 4, 5, 6].map(get);
+    f.if(cell(V.abort), () => f.return());
+    setCell(f, CPU.fcw, control.and(FCW_BITS).or(FCW_ONES));
+    setCell(f, CPU.fsw, status.and(0xffff));
+    f.call("x87SetTagWord", tags);
+    const real = f.let(realFormat());
+    f.if(real, () => {
+      setCell(f, CPU.fop, cs.and(0x7ff));
+      setCell64(f, CPU.fip, ip.and(0xffff).or(cs.shrU(12).shl(16)).zext());
+      setCell64(f, CPU.fdp, dp.and(0xffff).or(ds.shrU(12).shl(16)).zext());
+      setCell(f, CPU.fcs, 0);
+      setCell(f, CPU.fds, 0);
+    }, () => {
+      f.if(wide(bits), () => setCell(f, CPU.fop, cs.shrU(16).and(0x7ff)));
+      setCell64(f, CPU.fip, ip.zext());
+      setCell64(f, CPU.fdp, dp.zext());
+      setCell(f, CPU.fcs, cs.and(0xffff));
+      setCell(f, CPU.fds, ds.and(0xffff));
+    });
+    f.call("x87Summary");
+  }, false);
+  m.func("x87Init", [], [], (f) => {
+    setCell(f, CPU.fcw, 0x37f);
+    setCell(f, CPU.fsw, 0);
+    setCell(f, CPU.ftw, 0xffff);
+    for (const name of ["fop", "fcs", "fds"]) setCell(f, CPU[name], 0);
+    setCell64(f, CPU.fip, 0);
+    setCell64(f, CPU.fdp, 0);
+  }, false);
+}
+
+/** FSAVE and FRSTOR: the environment, then ST(0) to ST(7), ten bytes each. */
+function buildState(m: Module): void {
+  const eachRegister = (
+    f: Func,
+    linear: Local,
+    bits: Local,
+    body: (at: Local, place: Local) => void,
+  ) => {
+    const i = f.let(i32(0));
+    f.loop((again) => {
+      const at = f.call("x87At", linear, bits.mul(7).shrU(3).add(i.mul(10)));
+      body(at, f.let(slot(i)));
+      f.set(i, i.add(1));
+      f.brIf(again, i.ltU(8));
+    });
+  };
+  m.func("x87Save", ["i64", "i32"], [], (f, linear, bits) => {
+    f.call("x87StoreEnvironment", linear, bits);
+    f.if(cell(V.abort), () => f.return());
+    eachRegister(f, linear, bits, (at, place) => {
+      f.call("st64", at, cell(V.access), significand(place));
+      f.if(cell(V.abort), () => f.return());
+      f.call("st16", f.call("x87At", at, 8), cell(V.access), signExponent(place));
+      f.if(cell(V.abort), () => f.return());
+    });
+    f.call("x87Init");
+  }, false);
+  m.func("x87Restore", ["i64", "i32"], [], (f, linear, bits) => {
+    // All bytes are read before the environment changes: they lie in one or two pages.
+    const last = f.call("x87At", linear, bits.mul(7).shrU(3).add(79));
+    f.call("ld8", last, cell(V.access));
+    f.if(cell(V.abort), () => f.return());
+    f.call("x87LoadEnvironment", linear, bits);
+    f.if(cell(V.abort), () => f.return());
+    eachRegister(f, linear, bits, (at, place) => {
+      f.store(64, place, f.call("ld64", at, cell(V.access)));
+      f.store(16, place, f.call("ld16", f.call("x87At", at, 8), cell(V.access)), 8);
+    });
+  }, false);
+}
+
+export function buildX87Environment(m: Module): void {
+  buildTags(m);
+  buildFields(m);
+  buildEnvironment(m);
+  buildState(m);
+}
