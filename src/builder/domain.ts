@@ -122,4 +122,3 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   host.domains.push(domain);
   return { domain, board, loaded };
 }
-
