@@ -1,0 +1,252 @@
+/**
+ * The function table through which the hypervisor reaches the virtualization hardware, whoever made
+ * it: in the spirit of Xen's hvm_function_table and of the xvm_ops proposed in 2005. `vmx.ts` (and
+ * one day its neighbour) fill it; nothing else names a vendor.
+ *
+ * A vCPU's state lies in machine memory: in the vendor's control structure and in a save area. The
+ * objects here are handles. Hot operations take and give 32-bit halves; `bigint` is for views.
+ */
+import type { Cpu } from "../machine/cpu.ts";
+import type { Exit, GuestEvent } from "./exit.ts";
+
+/** Whole frames of machine memory (4 KiB), zeroed, for control structures and bitmaps. */
+export interface FrameSource {
+  /** The machine address of a fresh frame. @throws if there is none left */
+  allocate(): number;
+  free(address: number): void;
+}
+
+/** A processor whose virtualization extensions are on. */
+export interface HvmCpu {
+  readonly cpu: Cpu;
+  /** The vCPU whose state is in the processor, if any. */
+  readonly current: HvmVcpu | undefined;
+}
+
+/** A vCPU's hardware state. */
+export interface HvmVcpu {
+  readonly on: HvmCpu;
+  /** Machine address of the control structure. */
+  readonly control: number;
+  /** Machine address of the save area; see {@linkcode AREA}. */
+  readonly area: number;
+  /**
+   * General registers while the guest is not running: low and high halves of RAX, RCX, RDX, RBX,
+   * (RSP, not here: {@linkcode HvmOps.getRegister}), RBP, RSI, RDI, R8 to R15.
+   */
+  readonly gprs: Int32Array;
+}
+
+/** Offsets in a vCPU's save area (one frame). */
+export const AREA = {
+  /** 16 general registers of 8 bytes, encoding order; the place of RSP is unused. */
+  gprs: 0,
+  /** What the vendor's entry and exit do not switch; in the processor while the vCPU is loaded. */
+  switched: 0x100,
+} as const;
+
+/** Segment registers and the two system ones. */
+export type SegmentRegister = "es" | "cs" | "ss" | "ds" | "fs" | "gs" | "ldtr" | "tr";
+export const segmentRegisters: readonly SegmentRegister[] = [
+  "es",
+  "cs",
+  "ss",
+  "ds",
+  "fs",
+  "gs",
+  "ldtr",
+  "tr",
+];
+
+/** A segment register with its hidden part. */
+export interface Segment {
+  readonly selector: number;
+  readonly base: bigint;
+  /** In bytes. */
+  readonly limit: number;
+  /** Type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16. */
+  readonly attributes: number;
+}
+
+export interface DescriptorTable {
+  readonly base: bigint;
+  readonly limit: number;
+}
+
+/** Names of 64-bit registers: the general ones, and rip, rsp, rflags, cr2, dr0 to dr3, dr6, dr7. */
+export type RegisterName =
+  | "rax"
+  | "rcx"
+  | "rdx"
+  | "rbx"
+  | "rsp"
+  | "rbp"
+  | "rsi"
+  | "rdi"
+  | "r8"
+  | "r9"
+  | "r10"
+  | "r11"
+  | "r12"
+  | "r13"
+  | "r14"
+  | "r15"
+  | "rip"
+  | "rflags"
+  | "cr2"
+  | "dr0"
+  | "dr1"
+  | "dr2"
+  | "dr3"
+  | "dr6"
+  | "dr7";
+
+/** cpu_user_regs: what a vCPU's code sees of itself, as one view. */
+export type UserRegisters = Readonly<Record<RegisterName, bigint>>;
+
+/**
+ * Which exits are wanted. What is left out stays as it is. Some exits come whatever one asks (CPUID
+ * on one vendor); they are then handled and not shown.
+ */
+export interface Intercepts {
+  readonly hlt?: boolean;
+  readonly invlpg?: boolean;
+  readonly monitor?: boolean;
+  readonly mwait?: boolean;
+  readonly pause?: boolean;
+  readonly rdpmc?: boolean;
+  readonly rdtsc?: boolean;
+  readonly dr?: boolean;
+  readonly wbinvd?: boolean;
+  readonly descriptorTables?: boolean;
+  readonly rdrand?: boolean;
+  readonly rdseed?: boolean;
+  readonly nmi?: boolean;
+  /** Reads of CR3 and CR8: bits 3 and 8. */
+  readonly crRead?: number;
+  /** Writes of CR3 and CR8: bits 3 and 8. */
+  readonly crWrite?: number;
+  /** Bits of CR0 and CR4 whose change by the guest exits, besides those the hardware reserves. */
+  readonly cr0Bits?: number;
+  readonly cr4Bits?: number;
+  /** Vectors 0 to 31 whose exceptions exit. */
+  readonly exceptions?: number;
+  /** A #PF exits if (error code & mask) = match; only while its bit in `exceptions` is set. */
+  readonly pageFault?: { readonly mask: number; readonly match: number };
+  /** Ports that exit: all, none, or ranges (first, last). */
+  readonly ports?: "all" | "none" | readonly (readonly [number, number])[];
+  /** MSRs that exit on read and on write: all, none, or numbers. */
+  readonly msrReads?: "all" | "none" | readonly number[];
+  readonly msrWrites?: "all" | "none" | readonly number[];
+}
+
+/** What may run and how long in {@linkcode HvmOps.enter}. */
+export interface EnterOptions {
+  /** Most instructions to run. */
+  readonly budget: number;
+  /** Accesses to guest-physical addresses without memory go to the processor's emulation hooks. */
+  readonly emulate?: boolean;
+}
+
+/** One field of a raw control structure, for the shell. */
+export interface RawField {
+  readonly name: string;
+  /** The vendor's encoding or offset. */
+  readonly code: number;
+  readonly bits: number;
+  readonly value: bigint;
+  /** Names of the bits set, for control words. */
+  readonly set?: readonly string[];
+}
+
+/** State of a vCPU between instructions. */
+export type Activity = "active" | "hlt" | "shutdown" | "wait-for-sipi";
+
+/** Shadows: after STI, after MOV SS, and while an NMI is being handled. */
+export interface InterruptShadow {
+  readonly sti: boolean;
+  readonly movSs: boolean;
+  readonly nmi: boolean;
+}
+
+/**
+ * The table. Functions that read or write a vCPU's state make it current on its processor first.
+ *
+ * Registers with bits the hardware keeps for itself (CR0, CR4) read and write as the guest sees them.
+ */
+export interface HvmOps {
+  /** The hardware's name, for display only. */
+  readonly name: string;
+
+  /** Turns the extensions on. @throws if the processor has none or its firmware locked them */
+  enable(cpu: Cpu, frames: FrameSource): HvmCpu;
+  disable(on: HvmCpu, frames: FrameSource): void;
+
+  /** A vCPU in its state after reset, with nested paging, and no exits asked for. */
+  createVcpu(on: HvmCpu, frames: FrameSource): HvmVcpu;
+  destroyVcpu(v: HvmVcpu, frames: FrameSource): void;
+
+  /** Makes the vCPU current: what entry does not switch goes to the processor. */
+  load(v: HvmVcpu): void;
+  /** Takes the current vCPU's state back to memory. */
+  unload(on: HvmCpu): void;
+  /** After state was restored from outside, or frames of a control structure were written. */
+  refresh(on: HvmCpu, current: HvmVcpu | undefined): void;
+
+  /** Runs the guest until it leaves. */
+  enter(v: HvmVcpu, options: EnterOptions): Exit;
+
+  storeRegisters(v: HvmVcpu): UserRegisters;
+  loadRegisters(v: HvmVcpu, registers: Partial<UserRegisters>): void;
+  getRegister(v: HvmVcpu, name: RegisterName): bigint;
+  setRegister(v: HvmVcpu, name: RegisterName, value: bigint): void;
+  getSegment(v: HvmVcpu, name: SegmentRegister): Segment;
+  setSegment(v: HvmVcpu, name: SegmentRegister, value: Segment): void;
+  getDescriptorTable(v: HvmVcpu, name: "gdtr" | "idtr"): DescriptorTable;
+  setDescriptorTable(v: HvmVcpu, name: "gdtr" | "idtr", value: DescriptorTable): void;
+  /** CR0, CR2, CR3, CR4 or CR8 as the guest sees it. */
+  getCr(v: HvmVcpu, n: 0 | 2 | 3 | 4 | 8): bigint;
+  /** Sets it as the guest would see it; modes that follow (long mode) are seen to. */
+  setCr(v: HvmVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigint): void;
+  /** An MSR that belongs to the vCPU's hardware state; undefined for any other. */
+  getMsr(v: HvmVcpu, msr: number): bigint | undefined;
+  /** False if the MSR is not part of the vCPU's hardware state. */
+  setMsr(v: HvmVcpu, msr: number, value: bigint): boolean;
+  getActivity(v: HvmVcpu): Activity;
+  setActivity(v: HvmVcpu, activity: Activity): void;
+  /** Current privilege level. */
+  getCpl(v: HvmVcpu): number;
+
+  /** Moves the instruction pointer past the instruction that left; ends interrupt shadows. */
+  advance(v: HvmVcpu, length: number): void;
+  /** Injects at the next entry. One event at a time: a second replaces the first. */
+  inject(v: HvmVcpu, event: GuestEvent): void;
+  /** The event that waits for the next entry. */
+  pendingEvent(v: HvmVcpu): GuestEvent | undefined;
+  cancelEvent(v: HvmVcpu): void;
+  interruptShadow(v: HvmVcpu): InterruptShadow;
+  setInterruptShadow(v: HvmVcpu, shadow: InterruptShadow): void;
+  /** An external interrupt could be injected now: IF set, no shadow, no event pending. */
+  canInterrupt(v: HvmVcpu): boolean;
+  /** Asks for an exit as soon as an interrupt (an NMI) could be injected. */
+  setInterruptWindow(v: HvmVcpu, on: boolean): void;
+  setNmiWindow(v: HvmVcpu, on: boolean): void;
+  /** Asks for an exit of kind "debug" after one instruction. */
+  setSingleStep(v: HvmVcpu, on: boolean): void;
+  /** Instructions until an exit of kind "preemption-timer" (rounded up), undefined: never. */
+  setPreemptionTimer(v: HvmVcpu, instructions: number | undefined): void;
+
+  setIntercepts(v: HvmVcpu, wanted: Intercepts): void;
+  /** Added to the host's time-stamp counter when the guest reads its own. */
+  setTscOffset(v: HvmVcpu, offset: bigint): void;
+  /** Nested paging with its root at a machine address; undefined: the guest's CR3 is machine's. */
+  setNestedRoot(v: HvmVcpu, root: number | undefined): void;
+  /** Drops what was derived from this vCPU's translations. */
+  flushTranslations(v: HvmVcpu): void;
+
+  /** Every field of the control structure. */
+  dump(v: HvmVcpu): readonly RawField[];
+  /** A raw field by name. @throws {RangeError} if there is no such field */
+  readRaw(v: HvmVcpu, name: string): bigint;
+  writeRaw(v: HvmVcpu, name: string, value: bigint): void;
+}
