@@ -126,8 +126,9 @@ const conditionReads = ["o", "c", "z", "cz", "s", "p", "so", "soz"];
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
-function parseAttributes(text: string, row: string): Attributes & { as: string } {
-  const a: Writable<Attributes> & { as: string } = {
+function parseAttributes(text: string, row: string): { attributes: Attributes; as: string } {
+  let as = "";
+  const a: Writable<Attributes> = {
     lock: false,
     i64: false,
     o64: false,
@@ -144,14 +145,13 @@ function parseAttributes(text: string, row: string): Attributes & { as: string }
     written: "",
     undefined: "",
     feature: "",
-    as: "",
   };
   for (const word of text === "" || text === "-" ? [] : text.split(" ")) {
     const value = word.slice(2);
     if (word.startsWith("w:")) a.written = value;
     else if (word.startsWith("r:")) a.read = value;
     else if (word.startsWith("u:")) a.undefined = value;
-    else if (word.startsWith("as:")) a.as = word.slice(3);
+    else if (word.startsWith("as:")) as = word.slice(3);
     else if (word.startsWith("exit:")) a.exit = word.slice(5) as InterceptKind;
     else if (word === "rep" || word === "repz") a.rep = word;
     else if (word === "mem" || word === "reg") a.form = word;
@@ -174,7 +174,7 @@ function parseAttributes(text: string, row: string): Attributes & { as: string }
       }
     }
   }
-  return a;
+  return { attributes: a, as };
 }
 
 interface Opcode {
@@ -209,13 +209,13 @@ function parseOpcode(text: string, row: string): Opcode {
       bytes.length === 0 && words.length > 1 && (word === "66" || word === "f2" || word === "f3")
     ) o.prefix = word;
     else {
-      const [hex, plus] = word.split("+");
-      if (!/^[0-9a-f]{2}$/.test(hex)) {
+      const byte = parseInt(word, 16), plus = word.slice(2);
+      if (Number.isNaN(byte) || (plus !== "" && plus !== "+r" && plus !== "+cc")) {
         throw new Error(`encoding table: "${word}" is no opcode byte in row "${row}"`);
       }
-      bytes.push(parseInt(hex, 16));
-      if (plus === "r") o.plusR = true;
-      if (plus === "cc") o.plusCc = true;
+      bytes.push(byte);
+      if (plus === "+r") o.plusR = true;
+      if (plus === "+cc") o.plusCc = true;
     }
   }
   let at = 0;
@@ -230,36 +230,125 @@ function parseOpcode(text: string, row: string): Opcode {
 }
 
 const modrmKinds = new Set("E G M R S C D P Q N V W U sti".split(" "));
-const memoryKinds = new Set(["M"]), registerKinds = new Set(["R", "N", "U", "sti"]);
+const registerKinds = new Set(["R", "N", "U", "sti"]);
+
+/** An operand column, parsed once. */
+interface Column {
+  readonly operands: readonly OperandSpec[];
+  readonly hasModrm: boolean;
+  /** ModRM form that the operands demand. */
+  readonly form: "" | "mem" | "reg";
+}
+
+function parseOperands(text: string): Column {
+  const operands = text === "-" ? [] : text.split(",").map(operandSpec);
+  const hasModrm = operands.some((x) => modrmKinds.has(x.kind));
+  const form = operands.some((x) => x.kind === "M")
+    ? "mem"
+    : operands.some((x) => registerKinds.has(x.kind))
+    ? "reg"
+    : "";
+  return { operands, hasModrm, form };
+}
+
+// Most columns recur: rows share the parsed ones.
+const columns = new Map<string, Column>();
+const attributeTexts = new Map<string, ReturnType<typeof parseAttributes>>();
+
+function recall<T>(cache: Map<string, T>, key: string, make: () => T): T {
+  let value = cache.get(key);
+  if (value === undefined) cache.set(key, value = make());
+  return value;
+}
+
+/** Cuts a row at two blanks or more. */
+function cut(row: string): string[] {
+  const out: string[] = [];
+  for (let at = 0; at < row.length;) {
+    let end = row.indexOf("  ", at);
+    if (end < 0) end = row.length;
+    out.push(row.slice(at, end));
+    at = end;
+    while (row[at] === " ") at++;
+  }
+  return out;
+}
 
 function addRow(row: string, out: Encoding[]): void {
-  const [name, opcode, operandText = "-", attributeText = ""] = row.split(/ {2,}/);
+  const [name, opcode, operandText = "-", attributeText = ""] = cut(row);
   const o = parseOpcode(opcode, row);
-  const operands = operandText === "-" ? [] : operandText.split(",").map(operandSpec);
-  const { as, ...attributes } = parseAttributes(attributeText, row) as
-    & Writable<Attributes>
-    & { as: string };
-  if (operands.some((x) => memoryKinds.has(x.kind))) attributes.form = "mem";
-  else if (!attributes.nomod && operands.some((x) => registerKinds.has(x.kind))) {
-    attributes.form = "reg";
+  const column = recall(columns, operandText, () => parseOperands(operandText));
+  const parsed = recall(
+    attributeTexts,
+    `${attributeText}/${column.form}`,
+    () => withForm(parseAttributes(attributeText, row), column.form),
+  );
+  const plain = {
+    ...o,
+    operands: column.operands,
+    hasModrm: column.hasModrm || o.digit >= 0 || o.modrm >= 0,
+  };
+  if (o.plusCc) addConditions(name, opcode, plain, parsed.attributes, out);
+  else {
+    const mnemonic = parsed.as || (name.includes(".") ? name.split(".")[0] : name);
+    const { attributes } = parsed;
+    out.push(encoding(out.length, name, mnemonic, -1, opcode, plain, o.byte, attributes));
   }
-  const { plusCc, ...rest } = o;
-  const hasModrm = o.digit >= 0 || o.modrm >= 0 || operands.some((x) => modrmKinds.has(x.kind));
-  for (let cc = plusCc ? 0 : -1; cc < (plusCc ? 16 : 0); cc++) {
-    const given = cc < 0 ? attributes : { ...attributes };
-    if (cc >= 0 && given.read === "cc") given.read = conditionReads[cc >> 1];
-    out.push({
-      id: out.length,
-      key: cc < 0 ? name : name.replace("{cc}", "cc"),
-      mnemonic: cc < 0 ? as || name.split(".")[0] : name.replace("{cc}", conditions[cc]),
-      cc,
-      opcode: cc < 0 ? opcode : opcode.replace(/..\+cc/, (o.byte + cc).toString(16)),
-      operands,
-      attributes: given,
-      ...rest,
-      byte: cc < 0 ? o.byte : o.byte + cc,
-      hasModrm,
-    });
+}
+
+type Parsed = ReturnType<typeof parseAttributes>;
+
+function withForm(parsed: Parsed, form: "" | "mem" | "reg"): Parsed {
+  const { attributes } = parsed;
+  if (form === "" || (form === "reg" && attributes.nomod)) return parsed;
+  return { ...parsed, attributes: { ...attributes, form } };
+}
+
+type Plain = Opcode & Pick<Encoding, "operands" | "hasModrm">;
+
+function encoding(
+  id: number,
+  key: string,
+  mnemonic: string,
+  cc: number,
+  opcode: string,
+  plain: Plain,
+  byte: number,
+  attributes: Attributes,
+): Encoding {
+  const { operands, prefix, rexw, map, plusR, hasModrm, digit, modrm } = plain;
+  return {
+    id,
+    key,
+    mnemonic,
+    cc,
+    opcode,
+    operands,
+    attributes,
+    prefix,
+    rexw,
+    map,
+    byte,
+    plusR,
+    hasModrm,
+    digit,
+    modrm,
+  };
+}
+
+/** The 16 rows of a conditional instruction. */
+function addConditions(
+  name: string,
+  opcode: string,
+  plain: Plain,
+  common: Attributes,
+  out: Encoding[],
+): void {
+  for (let cc = 0; cc < 16; cc++) {
+    const attributes = common.read === "cc" ? { ...common, read: conditionReads[cc >> 1] } : common;
+    const byte = plain.byte + cc, text = opcode.replace(/..\+cc/, byte.toString(16));
+    const key = name.replace("{cc}", "cc"), mnemonic = name.replace("{cc}", conditions[cc]);
+    out.push(encoding(out.length, key, mnemonic, cc, text, plain, byte, attributes));
   }
 }
 
