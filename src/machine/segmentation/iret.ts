@@ -1,6 +1,6 @@
 /** IRET in every mode (SDM 2 IRET; SDM 3 6.12, 7.4, 20.3), and what INT does in virtual-8086 mode. */
 import { CPU, SEGMENT_SIZE, V } from "../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../system.ts";
+import { cell, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
