@@ -14,6 +14,7 @@ import {
   lo,
   QUIET,
   raise,
+  unmasked,
 } from "./cells.ts";
 import { CLASS, exponentOf, setPacked, signOf } from "./extended.ts";
 import { setWide } from "./wide.ts";
@@ -90,6 +91,11 @@ function buildNarrow(m: Module, single: boolean): void {
     const shift = f.let(sig.clz()), field = f.let(exponentOf(se));
     const e = f.let(field.add(field.eqz()).sub(shift.wrap()));
     f.call("fRound", single ? FORMAT.single : FORMAT.double, s, e, sig.shl(shift), i64(0));
+    // Nothing is stored after an unmasked overflow or underflow, so nothing was rounded.
+    f.if(
+      cell(F.flags).and(unmasked(EXC.overflow | EXC.underflow)),
+      () => setCell(f, F.flags, cell(F.flags).and(~EXC.precision)),
+    );
     f.result(assemble(s, exp().sub(bias).when(hi().ltS(0), i32(0)), hi()));
   }, false);
 }

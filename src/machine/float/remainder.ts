@@ -20,13 +20,13 @@ import {
 } from "./extended.ts";
 
 /**
- * `xRemainder(sa, a, sb, b, nearest)`: condition codes in F.extra. One step takes at most 63 bits
+ * `xRemainder(sa, a, sb, b, nearest)`: condition codes in F.extra, -1 if there is no quotient. One step takes at most 63 bits
  * off the difference of the exponents; then C2 says that the remainder is not complete.
  */
 function buildRemainder(m: Module): void {
   m.func("xRemainder", ["i32", "i64", "i32", "i64", "i32"], [], (f, sa, a, sb, b, nearest) => {
     const ca = f.call("xClass", sa, a), cb = f.call("xClass", sb, b);
-    setCell(f, F.extra, 0);
+    setCell(f, F.extra, -1);
     f.if(ca.or(cb).geU(CLASS.quiet), () => {
       f.call("xNan", sa, a, ca, sb, b, cb);
       f.return();
@@ -37,6 +37,7 @@ function buildRemainder(m: Module): void {
     });
     denormalOperand(f, ca.eq(CLASS.denormal).or(cb.eq(CLASS.denormal)));
     f.if(a.eqz(), () => {
+      setCell(f, F.extra, 0);
       setPacked(f, sa, a);
       f.return();
     });
@@ -156,7 +157,7 @@ function buildRest(m: Module): void {
     const x = unpack(f, sa, a);
     f.call(
       "fRound",
-      cell(F.format),
+      FORMAT.extended,
       signOf(sa),
       x.e.add(n.neg().when(down, n)),
       x.m,

@@ -100,6 +100,13 @@ function overflow(
       setResult(f, sign, e.sub(SCALE), kept);
       f.return();
     });
+    // FSCALE can go beyond what scaling brings back: an infinity, as processors have it.
+    f.if(format.ltU(FORMAT.double), () => {
+      raise(f, EXC.precision);
+      setCell(f, F.up, 1);
+      setResult(f, sign, highest(format).add(1), i64(J));
+      f.return();
+    });
   });
   f.if(unmasked(EXC.overflow).eqz(), () => raise(f, EXC.overflow | EXC.precision));
   const mode = f.let(cell(F.mode));
@@ -130,6 +137,12 @@ function underflow(
     raise(f, inexactTo(EXC.precision).or(EXC.underflow));
     f.if(e.add(SCALE).gtS(0).and(format.ltU(FORMAT.double)), () => {
       setResult(f, sign, e.add(SCALE), kept);
+      f.return();
+    });
+    f.if(format.ltU(FORMAT.double), () => {
+      raise(f, EXC.precision);
+      setCell(f, F.up, 0);
+      setResult(f, sign, lowest(format), i64(0));
       f.return();
     });
   });

@@ -221,7 +221,7 @@ const semantics: Record<string, Semantics> = {
   fbld: loadOf("decimal"),
   fst: store(0),
   fstp: store(1),
-  fstpnce: store(1),
+  fstpnce: plain((m) => void m.f.call("x87StoreAlias", m.place(0))),
   fist: storeMemory("integer", 0),
   fistp: storeMemory("integer", 1),
   fisttp: storeMemory("integer", 1, 1),

@@ -149,8 +149,6 @@ function buildMoves(m: Module): void {
       const a = register(f, i);
       setPacked(f, a.se, a.sig);
     });
-    // An overflow comes before an underflow.
-    f.if(empty(i32(7)).eqz(), () => setCell(f, F.flags, 0));
     f.call("x87Push");
   }, false);
   m.func("x87StoreRegister", ["i32", "i32"], [], (f, i, pops) => {
@@ -159,6 +157,15 @@ function buildMoves(m: Module): void {
       setPacked(f, a.se, a.sig);
     });
     f.call("x87Result", i, pops);
+  }, false);
+  // The alias of FSTP at D9 /3: an empty ST(0) is popped, nothing more.
+  m.func("x87StoreAlias", ["i32"], [], (f, i) => {
+    f.if(empty(i32(0)).eqz(), () => {
+      const a = register(f, i32(0));
+      f.call("x87Store", i, a.se, a.sig);
+    });
+    f.call("x87Pop");
+    f.call("x87Finish", C1, 0);
   }, false);
   m.func("x87Exchange", ["i32"], [], (f, i) => {
     const a = register(f, i32(0)), b = register(f, i);
@@ -254,13 +261,19 @@ function buildUnary(m: Module): void {
     f.call("x87Result", 0, 0);
   }, false);
   m.func("x87Remainder", ["i32"], [], (f, nearest) => {
-    setCell(f, F.extra, 0);
+    setCell(f, F.extra, -1);
     f.if(empty(i32(0)).or(empty(i32(1))), () => f.call("x87Underflow"), () => {
       const a = register(f, i32(0)), b = register(f, i32(1));
       f.call("xRemainder", a.se, a.sig, b.se, b.sig, nearest);
     });
     f.if(stopped().eqz(), () => store(f, i32(0)));
-    f.call("x87Finish", C0 | C1 | C2 | C3, cell(F.extra));
+    // Without a quotient only C2 (and C1) are written.
+    const none = f.let(cell(F.extra).ltS(0));
+    f.call(
+      "x87Finish",
+      i32(C1 | C2).when(none, i32(C0 | C1 | C2 | C3)),
+      i32(0).when(none, cell(F.extra)),
+    );
   }, false);
   m.func("x87Extract", [], [], (f) => {
     f.call("x87PushSecond", 0);
@@ -283,7 +296,7 @@ function buildSecond(m: Module): void {
       const under = f.let(empty(i32(0))), over = f.let(empty(i32(7)).eqz());
       f.if(under.or(over), () => {
         f.call("x87Underflow");
-        setCell(f, F.up, over);
+        setCell(f, F.up, under.eqz());
         setCell(f, F.se2, INDEFINITE.se);
         setCell64(f, F.sig2, INDEFINITE.sig);
       });

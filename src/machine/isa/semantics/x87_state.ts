@@ -134,11 +134,12 @@ function buildStack(m: Module): void {
 function buildPush(m: Module): void {
   // Pushes F.se, F.sig unless an exception forbids it.
   m.func("x87Push", [], [], (f) => {
-    f.if(empty(i32(7)).eqz(), () => {
+    f.if(empty(i32(7)).eqz().and(cell(F.flags).and(EXC.stack).eqz()), () => {
       f.call("x87Underflow");
       setCell(f, F.up, 1);
     });
-    f.if(stopped().eqz(), () => {
+    // Processors load a denormal even if DE is unmasked: the exception stands at the next wait.
+    f.if(stopped().and(~EXC.denormal).eqz(), () => {
       setTop(f, top().sub(1));
       store(f, i32(0));
     });
