@@ -47,6 +47,8 @@ export function buildExceptions(m: Module): void {
  * `buildLinearAddresses` before it. `vectoringExit` and `intercept` are called if they exist by now.
  */
 export function buildSystemFunctions(m: Module): void {
+  // A machine without virtualization extensions intercepts nothing.
+  if (!m.has("intercept")) m.func("intercept", ["i32", "i64"], [], () => {});
   buildSegments(m);
   buildExceptions(m);
   buildMsrs(m);
