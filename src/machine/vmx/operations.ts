@@ -152,6 +152,12 @@ export function markDirty(f: Func, base: Expr): void {
 }
 
 function buildPointers(m: Module): void {
+  // Cells that follow from the current-VMCS pointer; also after state was loaded from outside.
+  m.func("vmxCurrent", [], [], (f) => {
+    f.call("vmxTables");
+    setCell(f, VMXC.base, cell64(CPU.vmcsPointer).wrap());
+    setCell(f, VMXC.passed, 0);
+  });
   m.func("vmclear", ["i32", "i32"], ["i32"], (f, low, high) => {
     const pa = f.let(wide(low, high));
     checkPointer(f, pa, VM_ERROR.vmclearAddress, VM_ERROR.vmclearVmxonPointer);
@@ -169,12 +175,6 @@ function buildPointers(m: Module): void {
     setCell64(f, CPU.vmcsPointer, pa);
     f.call("vmxCurrent");
     f.result(STATUS.succeed);
-  });
-  // Cells that follow from the current-VMCS pointer; also after state was loaded from outside.
-  m.func("vmxCurrent", [], [], (f) => {
-    f.call("vmxTables");
-    setCell(f, VMXC.base, cell64(CPU.vmcsPointer).wrap());
-    setCell(f, VMXC.passed, 0);
   });
   m.func("vmptrst", [], [], (f) => setCell64(f, VMXC.value, cell64(CPU.vmcsPointer)));
 }
