@@ -2,6 +2,8 @@
 import { Domain, type DomainMemory } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
 import { BareEngine } from "../xen/bare.ts";
+import { Cpuid, type CpuidModel } from "../machine/cpuid.ts";
+import { missingFeatures } from "../machine/features.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { Board } from "./board.ts";
 import type { InitialState } from "./entry.ts";
@@ -19,6 +21,11 @@ export interface DomainConfig {
   readonly memory: number;
   readonly vcpus: number;
   readonly paging: "hap" | "shadow";
+  /** Model of the processor the guest sees, and features switched on or off by name. */
+  readonly cpuid?: {
+    readonly model?: CpuidModel;
+    readonly features?: Readonly<Record<string, boolean>>;
+  };
   readonly consolePorts?: readonly number[];
 }
 
@@ -118,6 +125,12 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   }
   domain.platform = board;
   domain.engine = new BareEngine(machine, domain);
+  const cpuid = new Cpuid(config.cpuid?.model ?? host.options.cpu, {
+    ...missingFeatures(),
+    vmx: false,
+    ...config.cpuid?.features,
+  });
+  machine.cpu.hooks.cpuid = cpuid.install(machine.cpu.i32);
   setInitialState(machine.cpu, loaded.entry);
   host.domains.push(domain);
   return { domain, board, loaded };

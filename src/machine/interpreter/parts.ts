@@ -1,6 +1,8 @@
 /** Parts of module S that come from other folders, in the order they need each other. */
 import type { Module } from "../wasm/module.ts";
 import { check } from "../checks.ts";
+import { buildSystemFunctions } from "../segmentation/build.ts";
+import { buildVmxFunctions, buildVmxHooks } from "../vmx/index.ts";
 import { cell64, noteFault } from "../system.ts";
 import { V } from "../state.ts";
 
@@ -11,6 +13,9 @@ const FETCH_LIMIT = check(
 );
 
 export function buildSystemParts(m: Module): void {
+  buildVmxHooks(m);
+  buildSystemFunctions(m);
+  buildVmxFunctions(m);
   m.func("fetchLimit", ["i64"], [], (f, ip) => {
     noteFault(f, 13, 0, FETCH_LIMIT, ip, cell64(V.codeLimit));
   });

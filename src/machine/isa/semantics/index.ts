@@ -8,6 +8,9 @@ import type { Semantics } from "./meaning.ts";
 import { multiplySemantics } from "./multiply.ts";
 import { shiftSemantics } from "./shift.ts";
 import { specialSemantics } from "./special.ts";
+import { systemGroup } from "./system_group.ts";
+import { vmxGroup } from "../../vmx/index.ts";
+import { x87Group } from "./x87.ts";
 import { stringSemantics } from "./string.ts";
 
 export interface Group {
@@ -32,6 +35,9 @@ export const integerGroup: Group = {
 /** All groups, by name. */
 export const groups: Record<string, Group> = {
   integer: integerGroup,
+  system: systemGroup,
+  vmx: vmxGroup,
+  x87: x87Group,
   special: { semantics: specialSemantics },
 };
 

@@ -1,0 +1,69 @@
+/** Machine frames: who owns each, and which are free. Frames are handed out in a seeded order. */
+import type { Machine } from "../machine/machine.ts";
+
+const FREE = 0;
+
+export class Frames {
+  /** Owner of each frame: 0 free, -1 the host, else a domain's id. */
+  readonly owners: Int16Array;
+  readonly #free: Uint32Array;
+  #count = 0;
+
+  /**
+   * @param reserved frames at the bottom that stay the host's
+   * @param random next 32 random bits, from the world
+   */
+  constructor(readonly machine: Machine, reserved: number, random: () => number) {
+    const total = machine.ram.length / 4096;
+    this.owners = new Int16Array(total);
+    this.owners.fill(-1, 0, reserved);
+    this.#free = new Uint32Array(total);
+    for (let frame = reserved; frame < total; frame++) this.#free[this.#count++] = frame;
+    // Fisher-Yates: a guest frame's number says nothing about its machine frame.
+    for (let i = this.#count - 1; i > 0; i--) {
+      const j = random() % (i + 1);
+      const kept = this.#free[i];
+      this.#free[i] = this.#free[j];
+      this.#free[j] = kept;
+    }
+  }
+
+  get free(): number {
+    return this.#count;
+  }
+
+  /** A zeroed frame for `owner`; its number. @throws {RangeError} when memory is used up. */
+  allocate(owner: number): number {
+    if (this.#count === 0) {
+      throw new RangeError(
+        `machine memory is used up: all ${this.owners.length} frames are taken; ` +
+          `start the host with more memory`,
+      );
+    }
+    const frame = this.#free[--this.#count];
+    this.owners[frame] = owner;
+    this.machine.write(frame * 4096, ZEROES);
+    return frame;
+  }
+
+  release(frame: number): void {
+    if (this.owners[frame] === FREE) {
+      throw new Error(`frame 0x${frame.toString(16)} is free already`);
+    }
+    this.owners[frame] = FREE;
+    this.#free[this.#count++] = frame;
+  }
+
+  /** Gives back all frames of an owner; how many they were. */
+  releaseAll(owner: number): number {
+    let released = 0;
+    for (let frame = 0; frame < this.owners.length; frame++) {
+      if (this.owners[frame] !== owner) continue;
+      this.release(frame);
+      released++;
+    }
+    return released;
+  }
+}
+
+const ZEROES = new Uint8Array(4096);

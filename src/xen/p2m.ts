@@ -1,0 +1,102 @@
+/**
+ * Guest frame to machine frame (P2M), kept in the nested page tables the processor walks, in machine
+ * memory. The vendor's entry format comes from the ops.
+ */
+import type { Machine } from "../machine/machine.ts";
+import type { Frames } from "./frames.ts";
+
+/** Format of nested page-table entries, 8 bytes each, four levels of 512. */
+export interface NestedFormat {
+  /** An entry for a table. */
+  table(address: number): bigint;
+  /** An entry for a 4-KByte page. */
+  page(address: number, rights: Rights): bigint;
+  /** Machine address in an entry, undefined if it is not present. */
+  address(entry: bigint): number | undefined;
+}
+
+export interface Rights {
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly execute: boolean;
+}
+
+export const ALL: Rights = { read: true, write: true, execute: true };
+
+export class P2M {
+  /** Machine address of the top table. */
+  readonly root: number;
+  /** Machine frame of each guest frame, -1 where there is no memory: what the tables say, for speed. */
+  #machineFrames: Int32Array;
+
+  constructor(
+    readonly machine: Machine,
+    readonly frames: Frames,
+    readonly owner: number,
+    readonly format: NestedFormat,
+    guestFrames: number,
+  ) {
+    this.root = frames.allocate(owner) * 4096;
+    this.#machineFrames = new Int32Array(guestFrames).fill(-1);
+  }
+
+  get size(): number {
+    return this.#machineFrames.length;
+  }
+
+  #read(address: number): bigint {
+    return new DataView(this.machine.ram.buffer, this.machine.ram.byteOffset).getBigUint64(
+      address,
+      true,
+    );
+  }
+  #write(address: number, entry: bigint): void {
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, entry, true);
+    this.machine.write(address, bytes);
+  }
+
+  /** Place of the last-level entry of a guest frame; tables on the way are made. */
+  #slot(guestFrame: number): number {
+    let table = this.root;
+    for (let level = 3; level > 0; level--) {
+      const slot = table + (Math.floor(guestFrame / 512 ** level) % 512) * 8;
+      let next = this.format.address(this.#read(slot));
+      if (next === undefined) {
+        next = this.frames.allocate(this.owner) * 4096;
+        this.#write(slot, this.format.table(next));
+      }
+      table = next;
+    }
+    return table + (guestFrame % 512) * 8;
+  }
+
+  /** Maps a guest frame to a machine frame. */
+  map(guestFrame: number, machineFrame: number, rights: Rights = ALL): void {
+    this.#write(this.#slot(guestFrame), this.format.page(machineFrame * 4096, rights));
+    if (guestFrame >= this.#machineFrames.length) {
+      const grown = new Int32Array(guestFrame + 1).fill(-1);
+      grown.set(this.#machineFrames);
+      this.#machineFrames = grown;
+    }
+    this.#machineFrames[guestFrame] = machineFrame;
+  }
+
+  unmap(guestFrame: number): void {
+    if (this.machineFrame(guestFrame) < 0) return;
+    this.#write(this.#slot(guestFrame), 0n);
+    this.#machineFrames[guestFrame] = -1;
+  }
+
+  /** Changes what a mapped guest frame allows. */
+  protect(guestFrame: number, rights: Rights): void {
+    const frame = this.machineFrame(guestFrame);
+    if (frame < 0) throw new RangeError(`guest frame 0x${guestFrame.toString(16)} is not mapped`);
+    this.#write(this.#slot(guestFrame), this.format.page(frame * 4096, rights));
+  }
+
+  /** Machine frame of a guest frame, -1 if it has none. */
+  machineFrame(guestFrame: number): number {
+    return this.#machineFrames[guestFrame] ?? -1;
+  }
+}
