@@ -1,6 +1,6 @@
 /** Loads and stores of segment registers; what selectors allow (SDM 2 MOV, POP, LDS, LAR, VERR). */
 import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
-import { cell, setCell } from "../../system.ts";
+import { cell, cell64, setCell } from "../../system.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import { ES, SS } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
@@ -85,9 +85,15 @@ export const segmentSemantics: Record<string, Semantics> = {
   "pop.sreg": (m) => {
     const bits = m.form.operandSize, place = m.f.let(m.place(0));
     const selector = m.stackRead(16);
-    const changed = m.f.let(loadRegister(m, place, selector));
-    // A changed SS must not decide how wide the stack pointer is.
+    // The width of the stack pointer is the old stack segment's.
+    m.mayFaultLate = true;
+    const stack = m.f.let(cell64(CPU.rsp));
     m.dropStack(bits / 8);
+    const changed = m.f.call("reloadSegment", indexOf(place), selector);
+    m.f.if(cell(V.abort), () => {
+      m.f.store(64, i32(0), stack, CPU.rsp);
+      m.abort();
+    });
     finishLoad(m, place, changed);
   },
   les: loadFar(0),
