@@ -259,6 +259,8 @@ export const ACCESS = {
   fetch: 16,
   /** A supervisor access that SMAP keeps from user pages. */
   smap: 0x40,
+  /** A user access while alignment is checked (CR0.AM, RFLAGS.AC). */
+  align: 0x80,
   /** A look by the shell: no accessed or dirty bits, no faults counted, levels recorded. */
   probe: 0x100,
   /** An access of the walk itself to a paging structure. */
@@ -290,15 +292,18 @@ export const TLB = {
   write: 0x4000,
   code: 0x8000,
   classSize: 0xc000,
-  /** user; supervisor; supervisor that may not touch user pages (SMAP, AC = 0). */
-  classes: 3,
+  /**
+   * user; supervisor; supervisor that may not touch user pages (SMAP, AC = 0); user with alignment
+   * checks, whose read and write tables stay empty: each access goes the slow way.
+   */
+  classes: 4,
 } as const;
 
 /** Places of the TLB entries filled, and of the frame-table entries marked, since the last flush. */
 export const TLB_LIST = { fills: 0x3000, maxFills: 480, tables: 0x3800, maxTables: 480 } as const;
 
 /** VMCS cache and other structures of the virtualization extensions. */
-export const VMX_AREA = 0x30000;
+export const VMX_AREA = 0x40000;
 
 /** Where predecoded records begin; everything below 1 MiB is fixed. */
 export const RECORDS_START = 0x100000;

@@ -103,7 +103,10 @@ export class XvmSubject implements Subject {
     const { i32, u64 } = this.machine.cpu;
     const vector = i32[V.vector >> 2];
     const error = i32[V.hasError >> 2] ? i32[V.errorCode >> 2] : 0;
-    return vector === 14 ? { vector, error, address: u64[V.faultAddress >> 3] } : { vector, error };
+    if (vector !== 14) return { vector, error };
+    const address = u64[V.faultAddress >> 3];
+    // Linux reports every user access to its own half as a protection violation.
+    return { vector, error: address >> 47n ? error | 1 : error, address };
   }
 
   #writeTables(): void {
@@ -177,10 +180,8 @@ export class XvmSubject implements Subject {
     cpu.i32[CPU.pendingDebug >> 2] = 0;
     cpu.i32[V.abort >> 2] = 0;
     for (let n = 0; n < 6; n++) this.#loadSegment(n, state.selectors[n]);
-    if (mode === 64) {
-      cpu.u64[CPU["fs.base"] >> 3] = state.fsBase;
-      cpu.u64[CPU["gs.base"] >> 3] = state.gsBase;
-    }
+    cpu.u64[CPU["fs.base"] >> 3] = state.fsBase;
+    cpu.u64[CPU["gs.base"] >> 3] = state.gsBase;
     this.#loadFloat(state.fx);
   }
 

@@ -37,10 +37,12 @@ export class ColdMeaning extends Meaning {
     this.f.store(64, i32(0), ip, CPU.rip);
     this.f.return(i32(NEXT.branch));
   }
+  /** The target of a direct branch; see the predecoder for what REC.immediate is relative to. */
   #target(): Expr {
-    const ip = cell64(V.ipBase).add(load("i64", 32, "s", this.rec, REC.immediate));
-    if (this.form.operandSize === 64) return ip;
-    return ip.and(this.form.operandSize === 16 ? 0xffff : 0xffff_ffffn);
+    const offset = load("i64", 32, "s", this.rec, REC.immediate);
+    if (this.form.operandSize === 64) return this.nextIp.add(offset);
+    const mask = this.form.operandSize === 16 ? 0xffff : 0xffff_ffffn;
+    return cell64(V.ipBase).add(offset).and(mask);
   }
   branchDirect(): void {
     const target = this.f.let(this.#target());
@@ -48,11 +50,16 @@ export class ColdMeaning extends Meaning {
     this.abortIfSet();
     this.branch(target);
   }
-  checkTarget(): void {
-    this.checkIp(this.#target());
+  checkTarget(undo?: () => void): void {
+    this.checkIp(this.#target(), undo);
   }
-  checkIp(ip: Expr): void {
-    this.callChecked("checkIp", ip);
+  checkIp(ip: Expr, undo?: () => void): void {
+    this.probe("a branch");
+    this.f.call("checkIp", ip);
+    this.f.if(cell(V.abort), () => {
+      undo?.();
+      this.abort();
+    });
   }
   serialize(): void {
     this.f.return(i32(NEXT.serialize));

@@ -150,6 +150,10 @@ class HotMeaning extends Meaning {
   }
   checkTarget(): void {}
   checkIp(): void {}
+  /** Outside 64-bit mode the upper halves are zero. */
+  override losesUpper(): boolean {
+    return false;
+  }
   serialize(): void {
     throw new Error(`${formName(this.form)}: a hot handler cannot serialize`);
   }
@@ -299,7 +303,7 @@ function buildLoop(
   f.block((fetchFailed) => {
     f.block((abort) => {
       f.loop((resolve) => {
-        f.scope(() => resolveRecord(f, flat, rec, ip, tlb, fetchFailed));
+        f.scope(() => resolveRecord(f, flat, rec, ip, left, tlb, fetchFailed, storeIp));
         f.loop((next) => {
           const loop = { next, resolve, abort, rec, left, ip, tlb };
           f.set(left, left.sub(1));
@@ -353,6 +357,10 @@ function buildLoop(
           };
           pseudo[PSEUDO.crossing] = () => {
             uncount();
+            f.if(left.eqz(), () => {
+              storeIp(here());
+              stop(STOPPED.budget);
+            });
             const second = f.call("crossing", rec);
             f.if(second.eqz(), () => {
               f.set(ip, here());
@@ -397,8 +405,10 @@ function resolveRecord(
   flat: boolean,
   rec: Local,
   ip: Local,
+  left: Local,
   tlb: Local,
   fetchFailed: Label,
+  storeIp: (ip: Expr) => void,
 ): void {
   const linear = flat ? ip : f.let(ip.add(cell64(V.codeBase)));
   const entry = f.let(tlb.add(tlbIndex(linear)));
@@ -411,6 +421,12 @@ function resolveRecord(
     setCell64(f, V.ipBase, (flat ? ip.sub(inPage) : ip.sub(inPage.zext())).zext());
   });
   f.if(rec.eqz(), () => {
+    // A fetch that faults belongs to the next instruction.
+    f.if(left.eqz(), () => {
+      storeIp(ip);
+      setCell(f, V.left, 0);
+      f.return(i32(STOPPED.budget));
+    });
     f.set(rec, f.call("predecode", ip.wrap(), flat ? i32(0) : ip.shrU(32).wrap()));
     f.brIf(fetchFailed, rec.eqz());
   });

@@ -31,6 +31,7 @@ export const MODE = { code16: 0, code32: 1, flat32: 2, code64: 3 } as const;
 export type Mode = (typeof MODE)[keyof typeof MODE];
 
 const MAX_RUN = 48;
+const CS = 1;
 
 /** What predecoding needs of its processor. */
 export interface PredecodeHost {
@@ -95,10 +96,11 @@ function hotHandler(form: Form, letter: string, producer: FlagKind): number {
     const known = producer && form.key === "jcc" && condition(producer, form.cc, i64(0), i64(0))
       ? producer
       : 0;
-    // A width of operands that the hot forms do not distinguish is folded to 32.
+    // The operand size means nothing to byte operands: the hot forms have 32.
     handler = 0;
+    const bytes = form.sizes.length > 0 && form.sizes.every((s) => s === 8) && operands[0] !== "j";
     for (const operandSize of [form.operandSize, 32] as const) {
-      if (operandSize !== form.operandSize && form.sizes.some((s) => s !== 8)) break;
+      if (operandSize !== form.operandSize && !bytes) break;
       const exact = { ...form, operands, operandSize };
       const name = form.key === "jcc" ? formName({ ...exact, producer: known }) : formName(exact);
       handler = hot.get(name)?.handler ?? 0;
@@ -184,7 +186,7 @@ export class Predecoder {
     if (this.mode === MODE.code64) {
       // Fetch limits are those of canonical addresses, checked by the branch.
     } else if (low >>> 0 > i32[V.codeLimit >> 2] >>> 0) {
-      return this.#single(low, high, "limit");
+      return this.#pastLimit(low);
     }
     const baseLow = i32[V.codeBase >> 2];
     const linearLow = this.mode === MODE.code64 ? low : (low + baseLow) | 0;
@@ -344,8 +346,8 @@ export class Predecoder {
     this.#operands(record, form, offset);
     let handler = 0;
     if (this.mode === MODE.flat32 && !x.lock) {
-      // ES, CS, SS and DS are flat; FS and GS are not known to be.
-      const simple = !x.memory || (x.segment < 4 && x.addressSize === 32);
+      // ES, SS and DS are flat and writable; FS and GS are not known to be.
+      const simple = !x.memory || (x.segment < 4 && x.segment !== CS && x.addressSize === 32);
       if (simple) handler = hotHandler(form, x.index >= 0 ? "x" : "b", producer);
     }
     u16[record >> 1] = handler || PSEUDO.cold;
@@ -375,8 +377,9 @@ export class Predecoder {
     let slot = 0;
     form.operands.forEach((letter, i) => {
       if (letter === "j") {
+        // Relative to the page; in 64-bit code, where that sum may not fit, to the next instruction.
         const target = offset + x.length + x.immediate;
-        i32[(record + REC.immediate) >> 2] = target;
+        i32[(record + REC.immediate) >> 2] = x.operandSize === 64 ? x.immediate : target;
         i32[(record + REC.link) >> 2] = 0;
         this.#u8[record + REC.scale] = target >= 0 && target < 4096 ? 1 : 0;
       }
@@ -439,8 +442,12 @@ export class Predecoder {
     const here = 4096 - offset;
     const pageLow = ((low & ~4095) + 4096) | 0;
     const pageHigh = pageLow === 0 && this.mode === MODE.code64 ? high + 1 : high;
-    const second = this.host.translateFetch(pageLow, pageHigh);
     const i32 = this.#i32;
+    if (this.mode !== MODE.code64) {
+      const ip = (pageLow - i32[V.codeBase >> 2]) >>> 0, limit = i32[V.codeLimit >> 2] >>> 0;
+      if (ip > limit && limit !== 0xffff_ffff) return this.#pastLimit(ip - here);
+    }
+    const second = this.host.translateFetch(pageLow, pageHigh);
     if (i32[V.abort >> 2]) return 0;
     window.fill(0);
     window.set(this.ram.subarray((frame << 12 >>> 0) + offset, (frame << 12 >>> 0) + 4096));
@@ -497,13 +504,14 @@ export class Predecoder {
     return record;
   }
 
-  #single(low: number, high: number, _why: "limit"): number {
+  /** A record whose length runs past the code segment's limit: the loop raises the fault. */
+  #pastLimit(low: number): number {
     const i32 = this.#i32;
-    i32[V.ipBase >> 2] = low & ~4095;
-    i32[(V.ipBase >> 2) + 1] = high;
-    // A record whose length runs past the limit: the loop raises the fault.
-    const record = this.#pseudo(-1, PSEUDO.refetch, low & 4095);
-    this.#u8[record + REC.length] = 1;
+    const inPage = (low + i32[V.codeBase >> 2]) & 4095;
+    i32[V.ipBase >> 2] = low - inPage;
+    i32[(V.ipBase >> 2) + 1] = 0;
+    const record = this.#pseudo(-1, PSEUDO.refetch, inPage);
+    this.#u8[record + REC.length] = 15;
     return record;
   }
 }

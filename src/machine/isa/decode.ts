@@ -323,7 +323,15 @@ export function decode(
       id = blocks[id + state * CLASSES + c];
     }
   }
-  if (id < 0) return undefinedAt(out, at, offset);
+  if (id < 0) {
+    // All bytes of the operand are fetched before the instruction turns out to be none.
+    if (kind >= Slot.ModrmRow && out.modrm < 0xc0) {
+      const narrow = out.addressSize === 16;
+      const after = narrow ? memory16(bytes, at, end, out) : memory32(bytes, at, end, mode, out);
+      if (after < 0) return short(out, end, offset, limit);
+    }
+    return undefinedAt(out, at, offset);
+  }
   const flag = flags[id];
   out.encoding = encodings[id];
   if (mode === 64) {

@@ -6,11 +6,17 @@
  * writes, frames that hold predecoded code, paging structures or ROM miss every time.
  */
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB, TLB_LIST, V } from "../state.ts";
-import { cell, cell64, MEMORY, setCell } from "../system.ts";
+import { check } from "../checks.ts";
+import { cell, cell64, MEMORY, noteFault, setCell } from "../system.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { frameEntry } from "./walk.ts";
 
+const ALIGNMENT = check(
+  "access.alignment",
+  "address {a} of {b} bytes is not aligned",
+  "SDM 3 6.15, #AC",
+);
 const WIDTHS = [8, 16, 32, 64] as const;
 const SLOW_WRITE = FRAME_FLAG.code | FRAME_FLAG.table | FRAME_FLAG.watch | FRAME_FLAG.rom;
 
@@ -22,7 +28,7 @@ export const tlbIndex = (linear: Expr): Expr =>
 
 /** First byte of the class of an access. */
 const classOf = (acc: Expr): Expr =>
-  i32(TLB.start).when(
+  i32(TLB.start).add(acc.and(ACCESS.align).mul(3 * TLB.classSize / ACCESS.align)).when(
     acc.and(ACCESS.user),
     i32(TLB.start + 2 * TLB.classSize).when(
       acc.and(ACCESS.smap),
@@ -111,6 +117,7 @@ function buildTranslate(m: Module): void {
         () => f.return(pa),
       );
     });
+    f.if(acc.and(ACCESS.align), () => f.return(pa));
     const slot = f.let(classOf(acc).add(tlbIndex(linear)));
     const page = f.let(linear.and(-4096n));
     const addend = f.let(pa.wrap().sub(linear.wrap()));
@@ -264,10 +271,10 @@ export function buildAccess(m: Module): void {
   });
 }
 
-/** Linear addresses are 32 bits wide outside 64-bit mode. */
+/** Linear addresses are 32 bits wide outside 64-bit mode (EFER.LMA and CS.L). */
 const wrapLinear = (linear: Expr): Expr =>
   linear.when(
-    cell64(CPU.efer).and(0x400).nez(),
+    cell64(CPU.efer).shrU(10).wrap().and(cell(CPU["cs.attributes"]).shrU(13)).and(1),
     linear.and(0xffff_ffffn),
   );
 
@@ -290,7 +297,15 @@ function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
         result ? f.return(zero()) : f.return();
       });
     });
+  const checkAlignment = (f: Func, linear: Local, acc: Local, result: boolean) => {
+    if (bits === 8) return;
+    f.if(acc.and(ACCESS.align).nez().and(linear.wrap().and(bytes - 1).nez()), () => {
+      noteFault(f, 17, 0, ALIGNMENT, linear, i64(bytes));
+      result ? f.return(zero()) : f.return();
+    });
+  };
   m.func(`loadSlow${bits}`, ["i64", "i32"], [type], (f, linear, acc) => {
+    checkAlignment(f, linear, acc, true);
     const pa = f.call("translate", linear, acc);
     f.if(cell(V.abort), () => f.return(zero()));
     watch(f, linear, acc, pa, true);
@@ -317,6 +332,7 @@ function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
     f.result(f.call(`physicalLoad${bits}`, pa));
   });
   m.func(`storeSlow${bits}`, ["i64", "i32", type], [], (f, linear, acc, value) => {
+    checkAlignment(f, linear, acc, false);
     const pa = f.call("translate", linear, acc.or(ACCESS.write));
     f.if(cell(V.abort), () => f.return());
     watch(f, linear, acc.or(ACCESS.write), pa, false);

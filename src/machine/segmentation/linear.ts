@@ -118,7 +118,11 @@ function buildLinear(m: Module): void {
           () => segmentFault(f, place, CHECK.limit, offset, limit),
         );
       }, () => {
-        f.if(last.gtU(limit), () => segmentFault(f, place, CHECK.limit, offset, limit));
+        // With a limit of 4 GiB nothing is outside: what goes past the end wraps (SDM 3 5.3).
+        f.if(
+          last.gtU(limit).and(limit.ne(0xffff_ffffn)),
+          () => segmentFault(f, place, CHECK.limit, offset, limit),
+        );
       });
       f.result(base.add(offset).and(0xffff_ffffn));
     },
@@ -171,11 +175,13 @@ function buildRefresh(m: Module): void {
     setCell(f, V.cpl, cpl);
     const smap = f.let(i32(ACCESS.smap).when(cr4.and(1 << 21), i32(0)));
     setCell(f, V.accessSystem, smap);
-    const ac = cell(CPU.rflags).and(1 << 18);
-    const access = f.let(i32(ACCESS.user).when(cpl.eq(3), smap.when(ac.eqz(), i32(0))));
+    const ac = f.let(cell(CPU.rflags).shrU(18).and(1));
+    const align = ac.and(cr0.shrU(18)).mul(ACCESS.align).or(ACCESS.user);
+    const access = f.let(align.when(cpl.eq(3), smap.when(ac.eqz(), i32(0))));
     setCell(f, V.access, access);
     setCell(f, V.paging, cr0.shrU(31));
-    const tlb = i32(TLB.start).when(
+    const user = i32(TLB.start + 3 * TLB.classSize).when(access.and(ACCESS.align), TLB.start);
+    const tlb = user.when(
       cpl.eq(3),
       i32(TLB.start + 2 * TLB.classSize).when(access, i32(TLB.start + TLB.classSize)),
     );

@@ -68,9 +68,11 @@ function compareExchange(m: Meaning): void {
   const destination = m.update(0), source = m.read(1);
   const accumulator = m.f.let(m.gpr(0, m.size));
   const equal = m.f.let(accumulator.eq(destination));
-  // The destination is written either way (SDM 2 CMPXCHG).
-  m.write(0, source.when(equal, destination));
-  m.f.if(equal.eqz(), () => m.setGpr(0, m.size, destination));
+  if (m.isMemory(0)) {
+    // Memory is written either way (SDM 2 CMPXCHG).
+    m.write(0, source.when(equal, destination));
+    m.f.if(equal.eqz(), () => m.setGpr(0, m.size, destination));
+  } else m.f.if(equal, () => m.write(0, source), () => m.setGpr(0, m.size, destination));
   m.flagsSub(accumulator, destination);
 }
 

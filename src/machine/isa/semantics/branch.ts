@@ -53,23 +53,27 @@ export const branchSemantics: Record<string, Semantics> = {
   jcc: (m) => m.f.if(m.condition(m.form.cc), () => m.branchDirect()),
   jmp: (m) => {
     if (m.form.operands[0] === "j") return m.branchDirect();
-    const target = m.readU(0);
-    m.branch(cut(m, target.zext()));
+    const target = m.f.let(cut(m, m.readU(0).zext()));
+    m.checkIp(target);
+    m.branch(target);
   },
   jcxz: (m) => m.f.if(countDown(m, 0).eqz(), () => m.branchDirect()),
   loop: loop(),
   loope: loop(1),
   loopne: loop(0),
+  // The return address is stored before the target is checked; then the stack pointer goes back.
   call: (m) => {
     const bits = m.form.operandSize;
+    const undo = () => m.dropStack(bits / 8);
+    m.mayFaultLate = true;
     if (m.form.operands[0] === "j") {
-      m.checkTarget();
       m.push(bits, narrow(m, m.nextIp));
+      m.checkTarget(undo);
       return m.branchDirect();
     }
     const target = m.f.let(cut(m, m.readU(0).zext()));
-    m.checkIp(target);
     m.push(bits, narrow(m, m.nextIp));
+    m.checkIp(target, undo);
     m.branch(target);
   },
   ret: (m) => {

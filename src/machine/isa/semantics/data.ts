@@ -42,13 +42,12 @@ function pushAll(m: Meaning): void {
   }
 }
 
+/** Registers popped before a fault keep their new values; the stack pointer does not move. */
 function popAll(m: Meaning): void {
   const bits = stackBits(m), bytes = bits / 8;
-  const order = [RDI, RSI, RBP, RSP, RBX, RDX, RCX, RAX];
-  const values = order.map((n, i) => n === RSP ? undefined : m.stackRead(bits, i * bytes));
-  order.forEach((n, i) => {
-    const value = values[i];
-    if (value) m.setGpr(n, bits, value);
+  m.mayFaultLate = true;
+  [RDI, RSI, RBP, RSP, RBX, RDX, RCX, RAX].forEach((n, i) => {
+    if (n !== RSP) m.setGpr(n, bits, m.stackRead(bits, i * bytes));
   });
   m.dropStack(8 * bytes);
 }
@@ -98,9 +97,9 @@ function enter(m: Meaning): void {
   const top = cell64(CPU.rsp).and(
     i64(-1).when(wide.eq(2), i64(0xffff_ffffn).when(wide, i64(0xffff))),
   );
-  const linear = f.call("segmentLinear", i32(CPU["ss.base"]), top, i32(1), i32(1));
+  const linear = f.call("segmentLinear", i32(CPU["ss.base"]), top, i32(bytes), i32(1));
   leaveIfAborted();
-  f.call("probeAccess", linear, cell(V.access).or(2), i32(1));
+  f.call(`ldw${bits}`, linear, cell(V.access));
   leaveIfAborted();
   m.setGpr(RBP, bits, narrow(frame));
 }

@@ -76,10 +76,10 @@ export abstract class Meaning {
   abstract branch(ip: Expr): void;
   /** Ends a direct branch whose target is operand 0. */
   abstract branchDirect(): void;
-  /** #GP(0) unless `ip` lies in the code segment. */
-  abstract checkIp(ip: Expr): void;
+  /** #GP(0) unless `ip` lies in the code segment; `undo` takes back what was done before. */
+  abstract checkIp(ip: Expr, undo?: () => void): void;
   /** The same for the target of a direct branch. */
-  abstract checkTarget(): void;
+  abstract checkTarget(undo?: () => void): void;
   /** Ends the instruction; state the loop depends on has changed, RIP is set. */
   abstract serialize(): void;
   /** Linear address of memory operand `i`, checked for `bytes` and a read (0) or write (1). */
@@ -191,6 +191,16 @@ export abstract class Meaning {
     if (!known) this.probe("a write");
     this.writeBack(i, bits, known ?? this.linear(i, bits / 8, 1), value, known !== undefined);
     this.commit();
+  }
+
+  /** Is operand `i` a register whose upper half goes even if an instruction leaves it alone? */
+  losesUpper(i: number): boolean {
+    return this.form.operands[i] === "r" && this.form.sizes[i] === 32;
+  }
+  /** Clears that upper half. */
+  clearUpper(i: number): void {
+    this.commit();
+    this.f.store(32, this.place(i), i32(0), 4);
   }
 
   /** Stores to memory operand `i`; `probed` if `update` has shown that it cannot fault. */

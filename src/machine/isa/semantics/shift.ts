@@ -12,6 +12,9 @@ function count(m: Meaning, operand: number): Local {
 
 const like = (m: Meaning, value: Expr) => m.type() === "i64" ? value.zext() : value;
 
+/** What a count of zero does, if it does anything. */
+const zeroCount = (m: Meaning) => m.losesUpper(0) ? () => m.clearUpper(0) : undefined;
+
 /** For memory operands the access is made even if the count is zero. */
 function shift(
   kind: "shl" | "shr" | "sar",
@@ -42,7 +45,7 @@ function shift(
       }
       m.write(0, r);
       m.flagsResult(r, carry.or(overflow));
-    });
+    }, zeroCount(m));
   };
 }
 
@@ -65,7 +68,7 @@ function rotate(left: boolean): Semantics {
       const second = left ? carry : result.shrU(m.size - 2).wrap().and(1);
       m.write(0, result);
       m.setArithmeticFlags(CF | OF, carry.or(top.xor(second).shl(11)));
-    });
+    }, zeroCount(m));
   };
 }
 
@@ -104,7 +107,7 @@ function rotateCarry(left: boolean): Semantics {
       const flags = f.let(out.or(top.xor(second).shl(11)));
       m.write(0, r);
       m.setArithmeticFlags(CF | OF, flags);
-    });
+    }, zeroCount(m));
   };
 }
 
@@ -140,7 +143,7 @@ function shiftDouble(left: boolean): Semantics {
       const flags = f.let(c.or(overflowAt(changed, m.size)));
       m.write(0, r);
       m.flagsResult(r, flags);
-    });
+    }, zeroCount(m));
   };
 }
 

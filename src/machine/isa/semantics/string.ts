@@ -6,7 +6,7 @@
 import { CPU, PREFIX, segment, V } from "../../state.ts";
 import { cell, cell64, setCell } from "../../system.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
-import type { Label, Local } from "../../wasm/module.ts";
+import type { Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
 const RAX = 0, RCX = 1, RSI = 6, RDI = 7;
@@ -34,12 +34,16 @@ function setPointer(m: Meaning, x: Iteration, n: number, value: Expr): void {
 const advance = (m: Meaning, x: Iteration, n: number) =>
   setPointer(m, x, n, pointer(x, n).add(x.step));
 
-/** Runs `body` once, or under a repeat prefix until rCX is zero, ZF ends it or the budget is used. */
+/**
+ * Runs `body` once, or under a repeat prefix until rCX is zero, ZF ends it or the budget is used.
+ * `compared` holds the two values a comparison leaves: flags are set when the instruction ends, not
+ * by iterations before (SDM 2 REP, the notes on exceptions).
+ */
 export function repeat(
   m: Meaning,
   bits: number,
   body: (x: Iteration) => void,
-  untilZero?: "compare",
+  compared?: readonly [Local, Local],
 ): void {
   const f = m.f;
   m.mayFaultLate = true;
@@ -53,32 +57,34 @@ export function repeat(
   const down = cell(CPU.rflags).and(0x400);
   const step = f.let(i64(-bits / 8).when(down, i64(bits / 8)));
   const x = { bytes: bits / 8, mask, step };
-  const repeated = f.let(prefixes.and(PREFIX.rep | PREFIX.repne));
-  f.block((done) => {
-    f.if(repeated.eqz(), () => {
-      f.scope(() => body(x));
-      f.br(done);
-    });
-    f.brIf(done, pointer(x, RCX).eqz());
-    f.loop((again) => {
-      f.scope(() => body(x));
-      setPointer(m, x, RCX, pointer(x, RCX).sub(1));
-      f.brIf(done, pointer(x, RCX).eqz());
-      if (untilZero) endOnFlag(m, prefixes, done);
-      // The last iteration is counted by the loop outside; the others here.
-      f.if(cell(V.left).eqz(), () => {
-        f.store(64, i32(0), m.ip, CPU.rip);
-        m.serialize();
+  f.block((nothing) => {
+    f.block((done) => {
+      f.if(prefixes.and(PREFIX.rep | PREFIX.repne).eqz(), () => {
+        f.scope(() => body(x));
+        f.br(done);
       });
-      setCell(f, V.left, cell(V.left).sub(1));
-      f.br(again);
+      // With 32-bit addresses the upper half of RCX goes even if no iteration completes.
+      setPointer(m, x, RCX, pointer(x, RCX));
+      f.brIf(nothing, pointer(x, RCX).eqz());
+      f.loop((again) => {
+        f.scope(() => body(x));
+        setPointer(m, x, RCX, pointer(x, RCX).sub(1));
+        f.brIf(done, pointer(x, RCX).eqz());
+        if (compared) {
+          const equal = compared[0].eq(compared[1]);
+          f.brIf(done, equal.eq(prefixes.and(PREFIX.repne).nez()));
+        }
+        // The last iteration is counted by the loop outside; the others here.
+        f.if(cell(V.left).eqz(), () => {
+          f.store(64, i32(0), m.ip, CPU.rip);
+          m.serialize();
+        });
+        setCell(f, V.left, cell(V.left).sub(1));
+        f.br(again);
+      });
     });
+    if (compared) m.flagsSub(...compared);
   });
-}
-
-function endOnFlag(m: Meaning, prefixes: Local, done: Label): void {
-  const zero = m.f.call("cond2");
-  m.f.brIf(done, zero.eq(prefixes.and(PREFIX.repne).nez()));
 }
 
 /** Linear address of [segment:rSI] or [ES:rDI]. */
@@ -133,20 +139,20 @@ export const stringSemantics: Record<string, Semantics> = {
     });
   },
   cmps: (m) => {
-    repeat(m, m.form.sizes[0], (x) => {
-      const a = loadString(m, x, RSI), b = loadString(m, x, RDI);
+    const f = m.f, a = f.local(m.type()), b = f.local(m.type());
+    repeat(m, m.size, (x) => {
+      f.set(b, loadString(m, x, RDI));
+      f.set(a, loadString(m, x, RSI));
       advance(m, x, RSI);
       advance(m, x, RDI);
-      m.flagsSub(a, b);
-    }, "compare");
+    }, [a, b]);
   },
   scas: (m) => {
-    const bits = m.form.sizes[0];
-    repeat(m, bits, (x) => {
-      const b = loadString(m, x, RDI);
-      const a = m.f.let(m.gpr(RAX, bits));
+    const f = m.f, a = f.local(m.type()), b = f.local(m.type());
+    repeat(m, m.size, (x) => {
+      f.set(b, loadString(m, x, RDI));
+      f.set(a, m.gpr(RAX, m.size));
       advance(m, x, RDI);
-      m.flagsSub(a, b);
-    }, "compare");
+    }, [a, b]);
   },
 };
