@@ -107,9 +107,14 @@ export const segmentSemantics: Record<string, Semantics> = {
   verw: verify(1),
   arpl: (m) => {
     requireProtected(m);
-    const to = m.update(0), from = m.read(1);
+    const to = m.read(0), from = m.read(1);
     const low = m.f.let(to.and(3).ltU(from.and(3)));
-    m.f.if(low, () => m.write(0, to.and(~3).or(from.and(3))));
+    // Memory is written, and must be writable, only if RPL changes.
+    m.f.if(low, () => {
+      const value = to.and(~3).or(from.and(3));
+      if (m.isMemory(0)) m.storeLinear(16, m.addressOf(0, 2, true), value);
+      else m.write(0, value);
+    });
     setZero(m, low);
   },
 };
