@@ -57,6 +57,17 @@ function interrupt(m: Meaning): void {
   raiseEvent(m, vector, 4);
 }
 
+const BOUND = check("bound", "index {a} is not between the bounds at {b}", "SDM 2 BOUND");
+
+function checkBounds(m: Meaning): void {
+  const bits = m.form.operandSize, f = m.f;
+  const index = m.read(0);
+  const linear = m.addressOf(1, bits / 4, false);
+  const lower = f.let(m.loadLinear(bits, linear).signed(bits));
+  const upper = f.let(m.loadLinear(bits, linear.add(bits / 8)).signed(bits));
+  m.faultIf(index.ltS(lower).or(index.gtS(upper)), 5, undefined, BOUND, index, linear);
+}
+
 export const farSemantics: Record<string, Semantics> = {
   "jmp.far": transfer(0),
   "call.far": transfer(1),
@@ -71,6 +82,7 @@ export const farSemantics: Record<string, Semantics> = {
     finishTransfer(m);
   },
   int: interrupt,
+  bound: checkBounds,
   int3: (m) => raiseEvent(m, i32(3), 6),
   int1: (m) => {
     m.intercept("icebp");

@@ -5,6 +5,7 @@ import { check } from "../../checks.ts";
 import { type Expr, i64 } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { timeStamp } from "./control_state.ts";
+import { isCanonical } from "../../segmentation/linear.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { finish, requirePrivilege, undefinedIf } from "./system_helpers.ts";
 
@@ -15,6 +16,7 @@ const CHECK = {
   pce: check("cr4.pce", "RDPMC with CR4.PCE clear and CPL {a}", "SDM 2 RDPMC"),
   counter: check("rdpmc.counter", "there is no performance counter {a}", "SDM 2 RDPMC"),
   xcr: check("xcr.number", "there is no extended control register {a}", "SDM 2 XGETBV"),
+  base: check("base.canonical", "segment base {a} is not canonical", "SDM 2 WRFSBASE"),
   xcr0: check("xcr0.value", "XCR0 cannot be {a}", "SDM 2 XSETBV"),
 };
 
@@ -33,6 +35,19 @@ function readCounter(m: Meaning, withAux: 0 | 1): void {
   setPair(m, timeStamp());
 }
 
+/** RDFSBASE and its kin: the base of FS or GS, 64-bit mode only. */
+function base(register: "fs" | "gs", write: boolean): Semantics {
+  return (m) => {
+    undefinedIf(m, cell(CPU.cr4).and(CR4.FSGSBASE).eqz());
+    const place = CPU[`${register}.base`];
+    if (!write) return m.write(0, m.type() === "i64" ? cell64(place) : cell64(place).wrap());
+    const value = m.f.let(m.readU(0).zext());
+    m.faultIf(isCanonical(value).eqz(), 13, 0, CHECK.base, value);
+    m.commit();
+    setCell64(m.f, place, value);
+  };
+}
+
 export const msrSemantics: Record<string, Semantics> = {
   rdmsr: (m) => {
     requirePrivilege(m);
@@ -45,6 +60,10 @@ export const msrSemantics: Record<string, Semantics> = {
     m.callChecked("writeMsr", m.gprU(RCX, 32), pair(m));
     finish(m);
   },
+  rdfsbase: base("fs", false),
+  rdgsbase: base("gs", false),
+  wrfsbase: base("fs", true),
+  wrgsbase: base("gs", true),
   rdtsc: (m) => readCounter(m, 0),
   rdtscp: (m) => readCounter(m, 1),
   rdpmc: (m) => {
