@@ -185,6 +185,8 @@ export interface HvmOps {
   /** A vCPU in its state after reset, with nested paging, and no exits asked for. */
   createVcpu(on: HvmCpu, frames: FrameSource): HvmVcpu;
   destroyVcpu(v: HvmVcpu, frames: FrameSource): void;
+  /** A handle on a vCPU whose state is in memory already (after a restore). */
+  attachVcpu(on: HvmCpu, control: number, area: number): HvmVcpu;
 
   /** Makes the vCPU current: what entry does not switch goes to the processor. */
   load(v: HvmVcpu): void;

@@ -1,26 +1,9 @@
 /** MSR areas of VM entry and exit (SDM 3 26.4, 27.4, 27.6): lists in machine memory. */
 import { check } from "../checks.ts";
-import { CPU, V } from "../state.ts";
-import { cell64, MEMORY, setCell64 } from "../system.ts";
+import { V } from "../state.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
-import { EFER_BITS } from "./capabilities.ts";
-
-/** MSRs whose whole meaning is a field of the processor's state: number, field, bits that exist. */
-const HOMES: readonly (readonly [number, string, bigint])[] = [
-  [0x174, "sysenterCs", 0xffff_ffffn],
-  [0x175, "sysenterEsp", -1n],
-  [0x176, "sysenterEip", -1n],
-  [0x1d9, "debugctl", 3n],
-  [0x277, "pat", 0x0707_0707_0707_0707n],
-  [0xc000_0080, "efer", BigInt(EFER_BITS)],
-  [0xc000_0081, "star", -1n],
-  [0xc000_0082, "lstar", -1n],
-  [0xc000_0083, "cstar", -1n],
-  [0xc000_0084, "sfmask", 0xffff_ffffn],
-  [0xc000_0102, "kernelGsBase", -1n],
-  [0xc000_0103, "tscAux", 0xffff_ffffn],
-];
 
 const CHECK = {
   store: check("vmx.msr.store", "MSR area: MSR {a} cannot be read", "SDM 3 27.4"),
@@ -31,40 +14,24 @@ const CHECK = {
   ),
 };
 
-function whenIndex(f: Func, index: Expr, use: (field: number, bits: bigint) => void): void {
-  for (const [number, field, bits] of HOMES) {
-    f.if(index.eq(number | 0), () => use(CPU[field], bits));
-  }
-}
-
-/**
- * `vmxReadMsr(index) -> 0 or 1 for failure` and `vmxWriteMsr(index)`, value in V.value (as the host
- * function `msr`, which answers for MSRs that have no home in the state).
- */
+/** `vmxReadMsr(index)`, `vmxWriteMsr(index) -> 0, or 1 for failure`; the value is in V.value. */
 function buildMsr(m: Module): void {
+  /** RDMSR and WRMSR raise #GP where an area's entry merely fails. */
+  const failed = (f: Func): void => {
+    const fault = f.let(cell(V.abort).nez());
+    setCell(f, V.abort, 0);
+    f.result(fault);
+  };
   m.func("vmxReadMsr", ["i32"], ["i32"], (f, index) => {
-    whenIndex(f, index, (field) => {
-      setCell64(f, V.value, cell64(field));
-      f.return(i32(0));
-    });
-    f.result(f.call("msr", index, i32(0)));
+    setCell64(f, V.value, f.call("readMsr", index));
+    failed(f);
   });
   m.func("vmxWriteMsr", ["i32"], ["i32"], (f, index) => {
     // FS.base and GS.base come with the segments; the monitor controls of SMM are out of reach.
     const base = index.eq(0xc000_0100 | 0).or(index.eq(0xc000_0101 | 0));
     f.if(base.or(index.eq(0x9b)), () => f.return(i32(1)));
-    whenIndex(f, index, (field, bits) => {
-      const value = cell64(V.value);
-      if (bits !== -1n) f.if(value.and(~bits).nez(), () => f.return(i32(1)));
-      if (field === CPU.efer) {
-        // LME is not to change under paging; LMA is the processor's own.
-        const differs = value.xor(cell64(field)).and(0x100).nez();
-        f.if(differs.and(cell64(CPU.cr0).shrU(31).wrap().and(1)), () => f.return(i32(1)));
-        setCell64(f, field, value.and(~0x400n).or(cell64(field).and(0x400)));
-      } else setCell64(f, field, value);
-      f.return(i32(0));
-    });
-    f.result(f.call("msr", index, i32(1)));
+    f.call("writeMsr", index, cell64(V.value));
+    failed(f);
   });
 }
 

@@ -1,0 +1,303 @@
+/**
+ * The function table over Intel's VMX. The hypervisor is VMX-root software written in TypeScript: it
+ * reaches the processor by VMXON, VMPTRLD, VMREAD, VMWRITE and VM entry only, and keeps the guest's
+ * general registers in a save area, as an assembly stub would.
+ */
+import { vmcsField } from "../abi/x86/vmcs.ts";
+import { ENTRY_CONTROL, SECONDARY } from "../abi/x86/vmx.ts";
+import type { Cpu } from "../machine/cpu.ts";
+import type { Exit, GuestEvent } from "./exit.ts";
+import { wide } from "./exit.ts";
+import type {
+  EnterOptions,
+  FrameSource,
+  HvmCpu,
+  HvmOps,
+  HvmVcpu,
+  Intercepts,
+  RegisterName,
+  SegmentRegister,
+  UserRegisters,
+} from "./ops.ts";
+import { ACTIVITIES, dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
+import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
+import { decodeExit, entryRefused, eventFrom, eventInformation } from "./vmx_exit.ts";
+import { enterGuest } from "./vmx_run.ts";
+import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
+
+const capital = (s: string) => s[0].toUpperCase() + s.slice(1);
+
+/** The vCPU, current on its processor. */
+function at(v: HvmVcpu): VmxVcpu {
+  const own = v as VmxVcpu;
+  if (own.on.current !== own) own.on.load(own);
+  return own;
+}
+
+const GPRS: readonly RegisterName[] = [
+  "rax",
+  "rcx",
+  "rdx",
+  "rbx",
+  "rsp",
+  "rbp",
+  "rsi",
+  "rdi",
+  "r8",
+  "r9",
+  "r10",
+  "r11",
+  "r12",
+  "r13",
+  "r14",
+  "r15",
+];
+/** Registers that lie in the VMCS. */
+const IN_VMCS: Partial<Record<RegisterName, number>> = {
+  rip: F.guestRip,
+  rsp: F.guestRsp,
+  rflags: F.guestRflags,
+  dr7: F.guestDr7,
+};
+/** Registers that stay in the processor while the vCPU is loaded. */
+const IN_CPU: readonly RegisterName[] = ["cr2", "dr0", "dr1", "dr2", "dr3", "dr6"];
+const ALL: readonly RegisterName[] = [...GPRS, "rip", "rflags", ...IN_CPU, "dr7"];
+
+function getRegister(v: VmxVcpu, name: RegisterName): bigint {
+  const field = IN_VMCS[name];
+  if (field !== undefined) return v.on.read64(field);
+  const n = GPRS.indexOf(name);
+  if (n >= 0) return wideBigInt(v.gprs[2 * n], v.gprs[2 * n + 1]);
+  if (IN_CPU.includes(name)) return v.on.cpu.get(name);
+  throw new RangeError(`no register "${name}"; there are: ${ALL.join(" ")}`);
+}
+
+function setRegister(v: VmxVcpu, name: RegisterName, value: bigint): void {
+  const field = IN_VMCS[name], n = GPRS.indexOf(name);
+  if (field !== undefined) v.on.write64(field, value);
+  else if (n >= 0) {
+    const { low, high } = halves(value);
+    v.gprs[2 * n] = low;
+    v.gprs[2 * n + 1] = high;
+  } else if (IN_CPU.includes(name)) v.on.cpu.set(name, value);
+  else throw new RangeError(`no register "${name}"; there are: ${ALL.join(" ")}`);
+}
+
+const wideBigInt = (low: number, high: number) => BigInt(high >>> 0) << 32n | BigInt(low >>> 0);
+const halves = (value: bigint) => {
+  const v = BigInt.asUintN(64, value);
+  return wide(Number(v & 0xffff_ffffn), Number(v >> 32n));
+};
+
+/** STI and MOV SS shadows end with the instruction; a traced one leaves its trap. */
+function advance(v: VmxVcpu, length: number): void {
+  const { on } = v;
+  on.read(F.guestRip);
+  const low = on.low, high = on.high, sum = (low >>> 0) + length;
+  const carry = sum > 0xffff_ffff ? 1 : 0;
+  // Outside 64-bit mode the instruction pointer has 32 bits.
+  on.write(F.guestRip, sum | 0, carry && high === 0 && !is64(v) ? 0 : high + carry);
+  const shadow = on.read(F.guestInterruptibility);
+  if (shadow & 3) on.write(F.guestInterruptibility, shadow & ~3, 0);
+  if (on.read(F.guestRflags) & 0x100) {
+    const pending = on.read(F.guestPendingDebug);
+    on.write(F.guestPendingDebug, pending | 0x4000, 0);
+  }
+}
+
+function is64(v: VmxVcpu): boolean {
+  const { on } = v;
+  return (on.read(F.entryControls) & ENTRY_CONTROL.ia32eGuest) !== 0 &&
+    (on.read(F.guestCsAccessRights) & 0x2000) !== 0;
+}
+
+function inject(v: VmxVcpu, event: GuestEvent): void {
+  const { on } = v;
+  // In real mode exceptions have no error code.
+  const code = event.errorCode !== undefined && on.read(F.guestCr0) & 1
+    ? event.errorCode
+    : undefined;
+  on.write(F.entryInterruptionInformation, eventInformation({ ...event, errorCode: code }), 0);
+  on.write(F.entryExceptionErrorCode, code ?? 0, 0);
+  on.write(F.entryInstructionLength, event.length ?? 0, 0);
+}
+
+function pendingEvent(v: VmxVcpu): GuestEvent | undefined {
+  const { on } = v;
+  const info = on.read(F.entryInterruptionInformation);
+  if (info >= 0) return undefined;
+  const code = on.read(F.entryExceptionErrorCode);
+  return eventFrom(info, code, on.read(F.entryInstructionLength));
+}
+
+function enable(cpu: Cpu, frames: FrameSource): VmxCpu {
+  if (cpu.model !== "intel") {
+    throw new Error(
+      `VMX: the processor has to be of the model "intel", this one is "${cpu.model}"`,
+    );
+  }
+  return VmxCpu.enable(cpu, frames.allocate());
+}
+
+function createVcpu(on: HvmCpu, frames: FrameSource): VmxVcpu {
+  const v = new VmxVcpu(on as VmxCpu, frames.allocate(), frames.allocate());
+  v.on.clear(v);
+  v.on.load(v);
+  v.on.write(F.ioBitmapA, frames.allocate(), 0);
+  v.on.write(F.ioBitmapB, frames.allocate(), 0);
+  v.on.write(F.msrBitmap, frames.allocate(), 0);
+  for (const [field, value] of Object.entries(BASE_CONTROLS)) v.on.write(F[field], value, 0);
+  v.on.writeHostState();
+  resetGuest(v);
+  v.noteControls();
+  return v;
+}
+
+function destroyVcpu(v: VmxVcpu, frames: FrameSource): void {
+  at(v);
+  const { on } = v;
+  const bitmaps = [F.ioBitmapA, F.ioBitmapB, F.msrBitmap].map((f) => on.read(f) >>> 0);
+  on.clear(v);
+  on.current = undefined;
+  for (const frame of [...bitmaps, v.control, v.area]) frames.free(frame);
+}
+
+function enter(v: VmxVcpu, options: EnterOptions): Exit {
+  const outcome = enterGuest(v, options);
+  if (outcome === "exit") return decodeExit(v);
+  if (outcome === "refused") return entryRefused(v);
+  return { kind: "stopped", why: outcome, length: 0 };
+}
+
+/** The table over VMX. */
+export const vmxOps: HvmOps = {
+  name: "VMX",
+  enable,
+  disable(on, frames) {
+    const own = on as VmxCpu;
+    own.disable();
+    frames.free(own.region);
+  },
+  createVcpu,
+  destroyVcpu: (v, frames) => destroyVcpu(v as VmxVcpu, frames),
+  attachVcpu: (on, control, area) => new VmxVcpu(on as VmxCpu, control, area),
+  load: (v) => void at(v),
+  unload: (on) => (on as VmxCpu).unload(),
+  refresh: (on, current) => (on as VmxCpu).refresh(current as VmxVcpu | undefined),
+  enter: (v, options) => enter(at(v), options),
+
+  storeRegisters(v) {
+    const own = at(v);
+    return Object.fromEntries(ALL.map((name) => [name, getRegister(own, name)])) as UserRegisters;
+  },
+  loadRegisters(v, registers) {
+    const own = at(v);
+    for (const name of Object.keys(registers) as RegisterName[]) {
+      setRegister(own, name, registers[name]!);
+    }
+  },
+  getRegister: (v, name) => getRegister(at(v), name),
+  setRegister: (v, name, value) => setRegister(at(v), name, value),
+  getSegment(v, name: SegmentRegister) {
+    const { on } = at(v), s = capital(name);
+    return {
+      selector: on.read(F[`guest${s}Selector`]),
+      base: on.read64(F[`guest${s}Base`]),
+      limit: on.read(F[`guest${s}Limit`]) >>> 0,
+      attributes: on.read(F[`guest${s}AccessRights`]),
+    };
+  },
+  setSegment(v, name, value) {
+    const { on } = at(v), s = capital(name);
+    on.write(F[`guest${s}Selector`], value.selector, 0);
+    on.write64(F[`guest${s}Base`], value.base);
+    on.write(F[`guest${s}Limit`], value.limit, 0);
+    on.write(F[`guest${s}AccessRights`], value.attributes, 0);
+  },
+  getDescriptorTable(v, name) {
+    const { on } = at(v), s = capital(name);
+    return { base: on.read64(F[`guest${s}Base`]), limit: on.read(F[`guest${s}Limit`]) };
+  },
+  setDescriptorTable(v, name, value) {
+    const { on } = at(v), s = capital(name);
+    on.write64(F[`guest${s}Base`], value.base);
+    on.write(F[`guest${s}Limit`], value.limit, 0);
+  },
+  getCr(v, n) {
+    const { on } = at(v);
+    if (n === 3) return on.read64(F.guestCr3);
+    if (n === 2 || n === 8) return on.cpu.get(`cr${n}`);
+    const mask = on.read64(F[`cr${n}Mask`]);
+    return on.read64(F[`guestCr${n}`]) & ~mask | on.read64(F[`cr${n}ReadShadow`]) & mask;
+  },
+  setCr: (v, n, value) => setControlRegister(at(v), n, BigInt.asUintN(64, value)),
+  getMsr(v, msr) {
+    const { on } = at(v), home = MSR_FIELDS[msr >>> 0];
+    if (home === undefined) return undefined;
+    return typeof home === "number" ? on.read64(home) : on.cpu.get(home);
+  },
+  setMsr(v, msr, value) {
+    const { on } = at(v), home = MSR_FIELDS[msr >>> 0];
+    if (home === undefined) return false;
+    if (typeof home === "number") on.write64(home, value);
+    else on.cpu.set(home, value);
+    return true;
+  },
+  getActivity: (v) => ACTIVITIES[at(v).on.read(F.guestActivity)],
+  setActivity(v, activity) {
+    at(v).on.write(F.guestActivity, ACTIVITIES.indexOf(activity), 0);
+  },
+  getCpl: (v) => at(v).on.read(F.guestSsAccessRights) >>> 5 & 3,
+
+  advance: (v, length) => advance(at(v), length),
+  inject: (v, event) => inject(at(v), event),
+  pendingEvent: (v) => pendingEvent(at(v)),
+  cancelEvent: (v) => at(v).on.write(F.entryInterruptionInformation, 0, 0),
+  interruptShadow(v) {
+    const bits = at(v).on.read(F.guestInterruptibility);
+    return { sti: (bits & 1) !== 0, movSs: (bits & 2) !== 0, nmi: (bits & 8) !== 0 };
+  },
+  setInterruptShadow(v, shadow) {
+    const bits = +shadow.sti | +shadow.movSs << 1 | +shadow.nmi << 3;
+    at(v).on.write(F.guestInterruptibility, bits, 0);
+  },
+  canInterrupt(v) {
+    const { on } = at(v);
+    return (on.read(F.guestRflags) & 0x200) !== 0 &&
+      (on.read(F.guestInterruptibility) & 3) === 0 &&
+      on.read(F.entryInterruptionInformation) >= 0;
+  },
+  setInterruptWindow: (v, on) => setControl(at(v), "primary", "interruptWindow", on),
+  setNmiWindow: (v, on) => setControl(at(v), "primary", "nmiWindow", on),
+  setSingleStep: (v, on) => setControl(at(v), "primary", "monitorTrapFlag", on),
+  setPreemptionTimer(v, instructions) {
+    const own = at(v), on = instructions !== undefined;
+    setControl(own, "pin", "preemptionTimer", on);
+    setControl(own, "exit", "savePreemptionTimer", on);
+    if (on) own.on.write(F.preemptionTimer, Math.ceil(instructions / 32) | 0, 0);
+  },
+
+  setIntercepts: (v, wanted: Intercepts) => applyIntercepts(at(v), wanted),
+  setTscOffset(v, offset) {
+    const own = at(v);
+    setControl(own, "primary", "tscOffsetting", offset !== 0n);
+    own.on.write64(F.tscOffset, offset);
+  },
+  setNestedRoot(v, root) {
+    const own = at(v), nested = SECONDARY.ept | SECONDARY.unrestrictedGuest;
+    const controls = own.on.read(F.secondaryControls) & ~nested;
+    own.on.write(F.secondaryControls, root === undefined ? controls : controls | nested, 0);
+    // Write-back, a walk of four levels, no accessed and dirty flags.
+    if (root !== undefined) own.on.write64(F.eptPointer, BigInt(root) | 0x1en);
+    this.flushTranslations(v);
+  },
+  flushTranslations: (v) => at(v).on.flush(),
+
+  dump: (v) => dumpFields(at(v).on),
+  readRaw: (v, name) => at(v).on.read64(vmcsField(name).encoding),
+  writeRaw(v, name, value) {
+    const own = at(v);
+    own.on.write64(vmcsField(name).encoding, value);
+    own.noteControls();
+  },
+};

@@ -1,0 +1,279 @@
+/** From the exit fields of a VMCS to the neutral Exit. */
+import { EVENT, EXIT_REASON, exitReasonNames } from "../abi/x86/vmx.ts";
+import { checkById } from "../machine/checks.ts";
+import {
+  type CrExit,
+  type DescriptorTableExit,
+  type EntryFailureExit,
+  type EventType,
+  type Exit,
+  type GuestEvent,
+  type PlainExit,
+  type TaskSwitchExit,
+  type Wide,
+  wide,
+} from "./exit.ts";
+import { F, type VmxVcpu } from "./vmx_cpu.ts";
+
+const TYPES: readonly (EventType | undefined)[] = [
+  "external-interrupt",
+  undefined,
+  "nmi",
+  "exception",
+  "software-interrupt",
+  "privileged-software-exception",
+  "software-exception",
+  undefined,
+];
+
+/** Interruption information for the VMCS. */
+export function eventInformation(event: GuestEvent): number {
+  const type = TYPES.indexOf(event.type);
+  if (type < 0 || !(event.vector >= 0 && event.vector <= 255)) {
+    throw new RangeError(
+      `an event: a type of ${TYPES.filter((t) => t)} and a vector of 0 to 255 were expected, ` +
+        `${event.type} ${event.vector} was given`,
+    );
+  }
+  const code = event.errorCode === undefined ? 0 : EVENT.errorCode;
+  return EVENT.valid | code | type << EVENT.typeShift | event.vector;
+}
+
+/** An event from interruption or IDT-vectoring information that is valid. */
+export function eventFrom(info: number, code: number, length: number): GuestEvent {
+  const number = info >>> EVENT.typeShift & 7;
+  const type = TYPES[number] ?? "exception";
+  const event = { type, vector: info & EVENT.vector };
+  if (info & EVENT.errorCode) return { ...event, errorCode: code >>> 0 };
+  return number >= 4 ? { ...event, length } : event;
+}
+
+/** Exits whose name is all there is to say. */
+const PLAIN: Readonly<Record<number, PlainExit["kind"]>> = {
+  [EXIT_REASON.interruptWindow]: "interrupt-window",
+  [EXIT_REASON.nmiWindow]: "nmi-window",
+  [EXIT_REASON.hlt]: "hlt",
+  [EXIT_REASON.pause]: "pause",
+  [EXIT_REASON.monitor]: "monitor",
+  [EXIT_REASON.vmcall]: "hypercall",
+  [EXIT_REASON.rdpmc]: "rdpmc",
+  [EXIT_REASON.tripleFault]: "triple-fault",
+  [EXIT_REASON.wbinvd]: "wbinvd",
+  [EXIT_REASON.invd]: "invd",
+  [EXIT_REASON.xsetbv]: "xsetbv",
+  [EXIT_REASON.invpcid]: "invpcid",
+  [EXIT_REASON.rdrand]: "rdrand",
+  [EXIT_REASON.rdseed]: "rdseed",
+  [EXIT_REASON.preemptionTimer]: "preemption-timer",
+  [EXIT_REASON.tprBelowThreshold]: "tpr",
+  [EXIT_REASON.monitorTrapFlag]: "debug",
+};
+
+const INSTRUCTIONS = [
+  EXIT_REASON.vmclear,
+  EXIT_REASON.vmlaunch,
+  EXIT_REASON.vmptrld,
+  EXIT_REASON.vmptrst,
+  EXIT_REASON.vmread,
+  EXIT_REASON.vmresume,
+  EXIT_REASON.vmwrite,
+  EXIT_REASON.vmxoff,
+  EXIT_REASON.vmxon,
+  EXIT_REASON.invept,
+  EXIT_REASON.invvpid,
+] as readonly number[];
+
+type Common = { readonly length: number; readonly vectoring?: GuestEvent };
+const TABLES = ["sgdt", "sidt", "lgdt", "lidt", "sldt", "str", "lldt", "ltr"] as const;
+
+/** Why the guest just left; the event whose delivery was cut short is queued again. */
+export function decodeExit(v: VmxVcpu): Exit {
+  const { on } = v;
+  const reason = on.read(F.exitReason);
+  if (reason < 0) return entryFailed(v, reason & 0xffff);
+  const vectoring = on.read(F.idtVectoringInformation);
+  const length = on.read(F.exitInstructionLength);
+  const common: Common = vectoring < 0
+    ? { length, vectoring: requeue(v, vectoring, reason) }
+    : { length };
+  const kind = PLAIN[reason];
+  if (kind !== undefined) return { kind, ...common };
+  switch (reason) {
+    case EXIT_REASON.cpuid:
+      return {
+        kind: "cpuid",
+        leaf: v.gprs[0] >>> 0,
+        subleaf: v.gprs[2] >>> 0,
+        length,
+        vectoring: common.vectoring,
+      };
+    case EXIT_REASON.io:
+      return io(v, common);
+    case EXIT_REASON.eptViolation:
+    case EXIT_REASON.eptMisconfiguration:
+      return nested(v, reason === EXIT_REASON.eptMisconfiguration, common);
+    case EXIT_REASON.cr:
+      return cr(v, common);
+    case EXIT_REASON.rdmsr:
+    case EXIT_REASON.wrmsr:
+      return {
+        kind: "msr",
+        write: reason === EXIT_REASON.wrmsr,
+        msr: v.gprs[2] >>> 0,
+        value: wide(v.gprs[0], v.gprs[4]),
+        ...common,
+      };
+    case EXIT_REASON.externalInterrupt: {
+      const info = on.read(F.exitInterruptionInformation);
+      return { kind: "external-interrupt", vector: info < 0 ? info & 0xff : -1, ...common };
+    }
+    case EXIT_REASON.exception:
+      return exception(v, common);
+    default:
+      return rare(v, reason, common);
+  }
+}
+
+/** The cut-short event goes in again at the next entry, unless a task switch consumed it. */
+function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
+  const { on } = v;
+  const code = on.read(F.idtVectoringErrorCode), length = on.read(F.exitInstructionLength);
+  if (reason !== EXIT_REASON.taskSwitch) {
+    on.write(F.entryInterruptionInformation, info & ~EVENT.nmiUnblocking, 0);
+    on.write(F.entryExceptionErrorCode, code, 0);
+    on.write(F.entryInstructionLength, length, 0);
+    // An NMI that is to be delivered again does not block itself.
+    if ((info >>> EVENT.typeShift & 7) === 2) {
+      on.write(F.guestInterruptibility, on.read(F.guestInterruptibility) & ~8, 0);
+    }
+  }
+  return eventFrom(info, code, length);
+}
+
+function readWide(v: VmxVcpu, field: number): Wide {
+  v.on.read(field);
+  return wide(v.on.low, v.on.high);
+}
+
+function io(v: VmxVcpu, common: Common): Exit {
+  const q = v.on.read(F.exitQualification);
+  const size = (q & 7) + 1, string = (q & 0x10) !== 0, write = (q & 8) === 0;
+  const rax = v.gprs[0];
+  const value = !write ? 0 : size === 1 ? rax & 0xff : size === 2 ? rax & 0xffff : rax >>> 0;
+  const exit = {
+    kind: "io",
+    write,
+    port: q >>> 16,
+    size,
+    string,
+    rep: (q & 0x20) !== 0,
+    value,
+    ...common,
+  } as const;
+  return string ? { ...exit, address: readWide(v, F.guestLinearAddress) } : exit;
+}
+
+function nested(v: VmxVcpu, misconfigured: boolean, common: Common): Exit {
+  const { on } = v;
+  on.read(F.guestPhysicalAddress);
+  const gpa = (on.high >>> 0) * 2 ** 32 + (on.low >>> 0);
+  const q = misconfigured ? 0 : on.read(F.exitQualification);
+  return {
+    kind: "nested-page-fault",
+    gpa,
+    linear: q & 0x80 ? readWide(v, F.guestLinearAddress) : undefined,
+    read: (q & 1) !== 0,
+    write: (q & 2) !== 0,
+    fetch: (q & 4) !== 0,
+    walk: (q & 0x180) === 0x80,
+    rights: q >>> 3 & 7,
+    misconfigured,
+    ...common,
+  };
+}
+
+const CR_ACCESS = ["mov", "mov", "clts", "lmsw"] as const;
+
+function cr(v: VmxVcpu, common: Common): CrExit {
+  const q = v.on.read(F.exitQualification);
+  const type = q >>> 4 & 3, gpr = q >>> 8 & 15;
+  const write = type !== 1;
+  let value = wide(0, 0);
+  if (type === 0) value = registerOf(v, gpr);
+  else if (type === 3) value = wide(q >>> 16, 0);
+  const number = type >= 2 ? 0 : q & 15;
+  return { kind: "cr", cr: number, write, access: CR_ACCESS[type], gpr, value, ...common };
+}
+
+/** A general register by number; RSP lies in the VMCS. Outside 64-bit mode the low half counts. */
+function registerOf(v: VmxVcpu, n: number): Wide {
+  if (n === 4) return readWide(v, F.guestRsp);
+  return wide(v.gprs[2 * n], v.gprs[2 * n + 1]);
+}
+
+function exception(v: VmxVcpu, common: Common): Exit {
+  const { on } = v;
+  const info = on.read(F.exitInterruptionInformation);
+  if ((info >>> EVENT.typeShift & 7) === 2) return { kind: "nmi", ...common };
+  const event = eventFrom(info, on.read(F.exitInterruptionErrorCode), common.length);
+  return {
+    kind: "exception",
+    event,
+    qualification: readWide(v, F.exitQualification),
+    ...common,
+  };
+}
+
+const SOURCES: readonly TaskSwitchExit["source"][] = ["call", "iret", "jmp", "gate"];
+
+function rare(v: VmxVcpu, reason: number, common: Common): Exit {
+  const { on } = v;
+  const q = on.read(F.exitQualification);
+  switch (reason) {
+    case EXIT_REASON.dr:
+      return { kind: "dr", dr: q & 7, write: (q & 0x10) === 0, gpr: q >>> 8 & 15, ...common };
+    case EXIT_REASON.invlpg:
+      return { kind: "invlpg", linear: wide(on.low, on.high), ...common };
+    case EXIT_REASON.rdtsc:
+    case EXIT_REASON.rdtscp:
+      return { kind: "rdtsc", aux: reason === EXIT_REASON.rdtscp, ...common };
+    case EXIT_REASON.mwait:
+      return { kind: "mwait", armed: (q & 1) !== 0, ...common };
+    case EXIT_REASON.taskSwitch:
+      return { kind: "task-switch", selector: q & 0xffff, source: SOURCES[q >>> 30], ...common };
+    case EXIT_REASON.gdtrIdtr:
+    case EXIT_REASON.ldtrTr: {
+      const number = on.read(F.exitInstructionInformation) >>> 28 & 3;
+      const instruction: DescriptorTableExit["instruction"] =
+        TABLES[number + (reason === EXIT_REASON.ldtrTr ? 4 : 0)];
+      return { kind: "descriptor-table", instruction, ...common };
+    }
+  }
+  if (INSTRUCTIONS.includes(reason)) {
+    const instruction = exitReasonNames[reason];
+    return { kind: "virtualization-instruction", instruction, ...common };
+  }
+  return { kind: "unknown", reason, ...common };
+}
+
+function entryFailed(v: VmxVcpu, reason: number): EntryFailureExit {
+  const what = reason === EXIT_REASON.msrLoading ? "msr-loading" : "guest-state";
+  return failure(v, what, reason);
+}
+
+function failure(v: VmxVcpu, what: EntryFailureExit["what"], code: number): EntryFailureExit {
+  const { id, text } = v.on.lastCheck();
+  return { kind: "entry-failure", what, check: checkById(id).name, text, code, length: 0 };
+}
+
+/** VM entry that failed as an instruction (VMfailValid). */
+export function entryRefused(v: VmxVcpu): EntryFailureExit {
+  const { check } = failure(v, "instruction", 0);
+  const error = v.on.read(F.instructionError);
+  const what = check.startsWith("vmx.host")
+    ? "host-state"
+    : error === 7
+    ? "controls"
+    : "instruction";
+  return failure(v, what, error);
+}

@@ -1,0 +1,89 @@
+/** Running a guest: entry, the processor's run loop, and the way back. */
+import type { RunStop } from "../machine/cpu.ts";
+import { ABORT, CPU, V } from "../machine/state.ts";
+import { HEAD } from "../machine/vmx/layout.ts";
+import type { EnterOptions } from "./ops.ts";
+import type { VmxVcpu } from "./vmx_cpu.ts";
+
+/** How an entry ended: "exit" and "refused" are told by the VMCS, the rest by their name. */
+export type Outcome = "refused" | RunStop;
+
+/** Tells the processor's VMX how many instructions have run since the last report. */
+function report(v: VmxVcpu): void {
+  const { count } = v.on.cpu, ran = count - v.reported;
+  v.reported = count;
+  if (ran > 0) v.on.system.vmxElapsed(ran);
+}
+
+/** What is due in a guest at an instruction boundary, before anything is delivered to it. */
+export function boundary(v: VmxVcpu): RunStop | undefined {
+  const { on } = v, { cpu, system } = on;
+  // A delivery between two boundaries may have become an exit.
+  if (cpu.i32[V.abort >> 2] === ABORT.exit) return "exit";
+  if (v.boundary) {
+    report(v);
+    if (system.vmxBoundary()) return "exit";
+  }
+  if (cpu.i32[CPU.pendingNmi >> 2] && system.nmiExit()) {
+    cpu.i32[CPU.pendingNmi >> 2] = 0;
+    return "exit";
+  }
+  const { bus } = cpu.machine;
+  if (!bus.interruptPending()) return undefined;
+  const mode = system.interruptMode();
+  if (mode === 0) return undefined;
+  const vector = mode === 2 ? bus.acknowledge() : -1;
+  if (mode === 2 && vector < 0) return undefined;
+  system.interruptExit(vector);
+  return "exit";
+}
+
+/** Enters the guest of the current VMCS and runs it until it leaves. */
+export function enterGuest(v: VmxVcpu, options: EnterOptions): Outcome {
+  const { on } = v, { cpu, system } = on, { i32 } = cpu;
+  const launched = new Int32Array(cpu.machine.ram.buffer, v.control + HEAD.launched, 1)[0];
+  const status = system.enterGuest(v.area, launched ? 0 : 1);
+  if (status === 3) {
+    system.storeGprs(v.area);
+    return "exit";
+  }
+  if (status !== 0) return "refused";
+  v.reported = cpu.count;
+  i32[V.emulating >> 2] = options.emulate ? 1 : 0;
+  cpu.hooks.boundary = v.boundaryHook ??= () => boundary(v);
+  const stop = run(v, options.budget);
+  cpu.hooks.boundary = undefined;
+  i32[V.emulating >> 2] = 0;
+  report(v);
+  // Whatever else stopped it, the guest's state goes back to the VMCS, as by a host interrupt.
+  if (stop !== "exit") {
+    if (stop === "budget" && v.boundary && system.vmxBoundary()) {
+      leave(v);
+      return "exit";
+    }
+    system.interruptExit(-1);
+  }
+  leave(v);
+  return stop;
+}
+
+function leave(v: VmxVcpu): void {
+  const { system } = v.on;
+  system.vmexit();
+  system.storeGprs(v.area);
+}
+
+function run(v: VmxVcpu, budget: number): RunStop {
+  const { on } = v, { cpu, system } = on;
+  const end = cpu.count + budget;
+  for (;;) {
+    const left = end - cpu.count;
+    if (left <= 0) return "budget";
+    const slice = Math.min(left, 0x7fff_ffff);
+    const allowed = v.boundary ? system.vmxBudget(slice) : slice;
+    const stop = cpu.run(allowed);
+    if (stop !== "budget") return stop;
+    report(v);
+    if (v.boundary && system.vmxBoundary()) return "exit";
+  }
+}
