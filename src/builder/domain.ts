@@ -2,6 +2,20 @@
 import { Domain, type DomainMemory } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
 import { BareEngine } from "../xen/bare.ts";
+import { hvmOps } from "../hvm/vendors.ts";
+import {
+  type FrameSource,
+  type HvmCpu,
+  type HvmOps,
+  type HvmVcpu,
+  type RegisterName,
+  segmentRegisters,
+} from "../hvm/ops.ts";
+import { MSR } from "../abi/x86/msr.ts";
+import { Frames } from "../xen/frames.ts";
+import { HvmEngine } from "../xen/hvm.ts";
+import { HostInterrupts } from "../xen/irq.ts";
+import { P2M } from "../xen/p2m.ts";
 import { Cpuid, type CpuidModel } from "../machine/cpuid.ts";
 import { missingFeatures } from "../machine/features.ts";
 import type { Cpu } from "../machine/cpu.ts";
@@ -77,11 +91,16 @@ export function setInitialState(cpu: Cpu, entry: InitialState): void {
   cpu.flushTlb();
 }
 
-function makeBoard(host: Host, domain: Domain, config: DomainConfig): Board {
+function makeBoard(
+  host: Host,
+  domain: Domain,
+  config: DomainConfig,
+  changed: () => void = () => {},
+): Board {
   const { cpu } = host.machine;
   return new Board({
     now: () => cpu.now,
-    changed: () => {},
+    changed,
     output: (bytes) => domain.emit(bytes),
     end: (reason, detail) => domain.end(reason, detail),
     post: (code) => domain.posts.push(code),
@@ -108,6 +127,158 @@ function load(domain: Domain, config: DomainConfig): Promise<LoadedGuest> {
   return loadGuest(options);
 }
 
+/** Frames at the bottom of machine memory that are the host's own. */
+const HOST_FRAMES = 256;
+
+/** Switches the host's virtualization hardware on, once. */
+function enableHvm(host: Host): { ops: HvmOps; on: HvmCpu; frames: Frames; irq: HostInterrupts } {
+  const { machine } = host;
+  host.interrupts ??= timerOf(host);
+  host.frames ??= new Frames(machine, HOST_FRAMES, () => host.world.random32());
+  const { frames } = host;
+  if (!host.hvm) {
+    const ops = hvmOps(host.options.cpu);
+    machine.cpu.hooks.cpuid = new Cpuid(host.options.cpu).install(machine.cpu.i32);
+    host.hvm = { ops, on: ops.enable(machine.cpu, frameSource(frames, -1)) };
+  }
+  return { ...host.hvm, frames, irq: host.interrupts };
+}
+
+function timerOf(host: Host): HostInterrupts {
+  const irq = new HostInterrupts(host.machine);
+  irq.handlers.set(0, () => {
+    for (const domain of host.domains) {
+      if (domain.engine instanceof HvmEngine) domain.engine.timer();
+    }
+  });
+  return irq;
+}
+
+function frameSource(frames: Frames, owner: number): FrameSource {
+  return {
+    allocate: () => frames.allocate(owner) * 4096,
+    free: (address) => frames.release(address / 4096),
+  };
+}
+
+/** Guest-physical memory through the domain's P2M. */
+function hvmMemory(host: Host, p2m: P2M, size: number): DomainMemory {
+  const { machine } = host;
+  const each = (
+    gpa: number,
+    length: number,
+    part: (at: number, from: number, n: number) => void,
+  ) => {
+    for (let done = 0; done < length;) {
+      const frame = p2m.machineFrame(Math.floor((gpa + done) / 4096));
+      if (!Number.isInteger(gpa) || frame < 0) {
+        throw new RangeError(
+          `guest-physical address 0x${(gpa + done).toString(16)}: there is no memory; the domain ` +
+            `has 0x${size.toString(16)} bytes`,
+        );
+      }
+      const inPage = (gpa + done) % 4096;
+      const n = Math.min(4096 - inPage, length - done);
+      part(frame * 4096 + inPage, done, n);
+      done += n;
+    }
+  };
+  return {
+    size,
+    read: (gpa, length) => {
+      const bytes = new Uint8Array(length);
+      each(gpa, length, (at, from, n) => bytes.set(machine.ram.subarray(at, at + n), from));
+      return bytes;
+    },
+    write: (gpa, bytes) => {
+      each(gpa, bytes.length, (at, from, n) => machine.write(at, bytes.subarray(from, from + n)));
+    },
+    machineAddress: (gpa) => {
+      const frame = p2m.machineFrame(Math.floor(gpa / 4096));
+      return frame < 0 ? -1 : frame * 4096 + gpa % 4096;
+    },
+  };
+}
+
+/** What the guest's CPUID says: the model asked for, less what the machine cannot do. */
+function guestCpuid(host: Host, config: DomainConfig): Cpuid {
+  return new Cpuid(config.cpuid?.model ?? host.options.cpu, {
+    ...missingFeatures(),
+    vmx: false,
+    ...config.cpuid?.features,
+  });
+}
+
+function setHvmState(ops: HvmOps, vcpu: HvmVcpu, entry: InitialState): void {
+  for (const [name, value] of Object.entries(entry.regs)) {
+    ops.setRegister(vcpu, name as RegisterName, value);
+  }
+  ops.setRegister(vcpu, "rip", entry.rip);
+  ops.setRegister(vcpu, "rflags", entry.rflags);
+  for (const name of segmentRegisters) ops.setSegment(vcpu, name, entry.segments[name]);
+  ops.setDescriptorTable(vcpu, "gdtr", entry.gdtr);
+  ops.setDescriptorTable(vcpu, "idtr", entry.idtr);
+  ops.setMsr(vcpu, MSR.EFER, entry.efer);
+  ops.setCr(vcpu, 4, entry.cr4);
+  ops.setCr(vcpu, 3, entry.cr3);
+  ops.setCr(vcpu, 0, entry.cr0);
+}
+
+/** A guest in a hardware virtual machine, with nested paging. */
+export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltDomain> {
+  if (host.domains.some((d) => d.type === "bare")) {
+    throw new Error("a bare guest has the machine for itself: no hypervisor is on this host");
+  }
+  if (config.paging !== "hap") {
+    throw new Error(`paging "${config.paging}" is not available yet; "hap" is`);
+  }
+  const { ops, on, frames, irq } = enableHvm(host);
+  const pages = config.memory / 4096;
+  if (frames.free < pages + 64) {
+    throw new RangeError(
+      `domain ${config.name} needs ${
+        pages + 64
+      } machine frames, the host has ${frames.free} free; ` +
+        `start the host with more memory`,
+    );
+  }
+  const id = host.newId();
+  const p2m = new P2M(host.machine, frames, id, ops.nestedFormat, pages);
+  try {
+    for (let gfn = 0; gfn < pages; gfn++) {
+      // The legacy hole belongs to the graphics adapter.
+      if (gfn < 0xa0 || gfn >= 0xc0) p2m.map(gfn, frames.allocate(id));
+    }
+    const memory = hvmMemory(host, p2m, config.memory);
+    const domain = new Domain(host, id, config.name, "hvm", memory);
+    const loaded = await load(domain, config);
+    const vcpu = ops.createVcpu(on, frameSource(frames, id));
+    const engine = new HvmEngine(domain, ops, on, vcpu, p2m, irq, guestCpuid(host, config));
+    const board = makeBoard(host, domain, config, () => engine.changed = true);
+    domain.platform = board;
+    domain.engine = engine;
+    host.switchTo(undefined);
+    ops.setNestedRoot(vcpu, p2m.root);
+    setHvmState(ops, vcpu, loaded.entry);
+    ops.setIntercepts(vcpu, {
+      hlt: true,
+      wbinvd: true,
+      monitor: true,
+      mwait: true,
+      rdpmc: true,
+      ports: "all",
+      msrReads: "all",
+      msrWrites: "all",
+    });
+    ops.unload(on);
+    host.domains.push(domain);
+    return { domain, board, loaded };
+  } catch (error) {
+    frames.releaseAll(id);
+    throw error;
+  }
+}
+
 /** A guest on the bare processor. The host must have been made with just its memory. */
 export async function buildBare(host: Host, config: DomainConfig): Promise<BuiltDomain> {
   if (host.domains.length > 0) {
@@ -125,12 +296,7 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   }
   domain.platform = board;
   domain.engine = new BareEngine(machine, domain);
-  const cpuid = new Cpuid(config.cpuid?.model ?? host.options.cpu, {
-    ...missingFeatures(),
-    vmx: false,
-    ...config.cpuid?.features,
-  });
-  machine.cpu.hooks.cpuid = cpuid.install(machine.cpu.i32);
+  machine.cpu.hooks.cpuid = guestCpuid(host, config).install(machine.cpu.i32);
   setInitialState(machine.cpu, loaded.entry);
   host.domains.push(domain);
   return { domain, board, loaded };

@@ -148,6 +148,23 @@ export interface EnterOptions {
   readonly emulate?: boolean;
 }
 
+/** Rights of a nested translation. */
+export interface Rights {
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly execute: boolean;
+}
+
+/** Format of nested page-table entries: 8 bytes each, four levels of 512. */
+export interface NestedFormat {
+  /** An entry for a table at a machine address. */
+  table(address: number): bigint;
+  /** An entry for a 4-KByte page. */
+  page(address: number, rights: Rights): bigint;
+  /** Machine address in an entry, undefined if it is not present. */
+  address(entry: bigint): number | undefined;
+}
+
 /** One field of a raw control structure, for the shell. */
 export interface RawField {
   readonly name: string;
@@ -241,6 +258,8 @@ export interface HvmOps {
   setIntercepts(v: HvmVcpu, wanted: Intercepts): void;
   /** Added to the host's time-stamp counter when the guest reads its own. */
   setTscOffset(v: HvmVcpu, offset: bigint): void;
+  /** Entries of the nested page tables. */
+  readonly nestedFormat: NestedFormat;
   /** Nested paging with its root at a machine address; undefined: the guest's CR3 is machine's. */
   setNestedRoot(v: HvmVcpu, root: number | undefined): void;
   /** Drops what was derived from this vCPU's translations. */

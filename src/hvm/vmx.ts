@@ -15,6 +15,7 @@ import type {
   HvmOps,
   HvmVcpu,
   Intercepts,
+  NestedFormat,
   RegisterName,
   SegmentRegister,
   UserRegisters,
@@ -170,7 +171,16 @@ function enter(v: VmxVcpu, options: EnterOptions): Exit {
 }
 
 /** The table over VMX. */
+/** EPT entries (SDM 3 28.3.2): read 0, write 1, execute 2, memory type write-back in 5:3. */
+const eptFormat: NestedFormat = {
+  table: (address) => BigInt(address) | 7n,
+  page: (address, { read, write, execute }) =>
+    BigInt(address) | 6n << 3n | (read ? 1n : 0n) | (write ? 2n : 0n) | (execute ? 4n : 0n),
+  address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
+};
+
 export const vmxOps: HvmOps = {
+  nestedFormat: eptFormat,
   name: "VMX",
   enable,
   disable(on, frames) {

@@ -64,8 +64,11 @@ export interface CpuHooks {
   watchesPage?(linear: number, linearHigh: number, frame: number): boolean;
   hasBreakpoint?(low: number, high: number): boolean;
   /** An access of an emulated instruction to an address the nested paging does not map. */
-  emulatedRead?(address: number, bytes: number): number;
-  emulatedWrite?(address: number, bytes: number, value: number): void;
+  emulatedRead?(address: number, bytes: number): number | undefined;
+  emulatedWrite?(address: number, bytes: number, value: number): boolean;
+  /** A port access of an emulated instruction. Undefined or false: there is no answer yet. */
+  emulatedIoRead?(port: number, bytes: number): number | undefined;
+  emulatedIoWrite?(port: number, bytes: number, value: number): boolean;
   /** Before anything is delivered in non-root operation; "exit" if that became a VM exit. */
   boundary?(): RunStop | undefined;
   /** An exception was raised (`lastFault`): true stops the run before it is delivered. */
@@ -265,23 +268,31 @@ export class Cpu {
     return {
       mmioRead: (low, high, bytes) => {
         if (high & emulated) {
-          return this.hooks.emulatedRead?.(address(low, high & ~emulated), bytes) ?? 0;
+          return this.#answer(this.hooks.emulatedRead?.(address(low, high & ~emulated), bytes));
         }
         return machine.bus.mmioRead(address(low, high), bytes) | 0;
       },
       mmioWrite: (low, high, bytes, value) => {
         const unsigned = bytes === 4 ? value >>> 0 : value & (2 ** (8 * bytes) - 1);
         if (high & emulated) {
-          this.hooks.emulatedWrite?.(address(low, high & ~emulated), bytes, unsigned);
+          const at = address(low, high & ~emulated);
+          if (!this.hooks.emulatedWrite?.(at, bytes, unsigned)) this.#answer(undefined);
         } else machine.bus.mmioWrite(address(low, high), bytes, unsigned);
       },
-      ioRead: (port, bytes) => machine.bus.ioRead(port & 0xffff, bytes) | 0,
-      ioWrite: (port, bytes, value) =>
-        machine.bus.ioWrite(
-          port & 0xffff,
-          bytes,
-          bytes === 4 ? value >>> 0 : value & (2 ** (8 * bytes) - 1),
-        ),
+      ioRead: (port, bytes) => {
+        if (this.i32[V.emulating >> 2]) {
+          return this.#answer(this.hooks.emulatedIoRead?.(port & 0xffff, bytes));
+        }
+        return machine.bus.ioRead(port & 0xffff, bytes) | 0;
+      },
+      ioWrite: (port, bytes, value) => {
+        const unsigned = bytes === 4 ? value >>> 0 : value & (2 ** (8 * bytes) - 1);
+        if (this.i32[V.emulating >> 2]) {
+          if (!this.hooks.emulatedIoWrite?.(port & 0xffff, bytes, unsigned)) {
+            this.#answer(undefined);
+          }
+        } else machine.bus.ioWrite(port & 0xffff, bytes, unsigned);
+      },
       codeWrite: (frame) => {
         for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame >>> 0);
       },
@@ -298,6 +309,12 @@ export class Cpu {
       msr: (number, write) => this.hooks.msr?.(number >>> 0, write !== 0) ? 0 : 1,
       service: (number, argument) => this.hooks.service?.(number, argument) ?? 0,
     };
+  }
+
+  /** An answer for an emulated access; without one the instruction is given up and run again. */
+  #answer(value: number | undefined): number {
+    if (value === undefined) this.i32[V.abort >> 2] = ABORT.unanswered;
+    return (value ?? 0) | 0;
   }
 
   /** The code mode the state asks for. */

@@ -5,7 +5,10 @@
  */
 import { Machine } from "../machine/machine.ts";
 import type { CpuModel } from "../machine/cpu.ts";
+import type { HvmCpu, HvmOps } from "../hvm/ops.ts";
 import type { Domain } from "./domain.ts";
+import type { Frames } from "./frames.ts";
+import type { HostInterrupts } from "./irq.ts";
 import { World } from "./world.ts";
 
 export interface HostOptions {
@@ -24,6 +27,11 @@ export class Host {
   readonly machine: Machine;
   readonly world: World;
   readonly domains: Domain[] = [];
+  /** The host's interrupt controllers, once a hypervisor is on it. */
+  interrupts: HostInterrupts | undefined;
+  frames: Frames | undefined;
+  /** The virtualization hardware, switched on. */
+  hvm: { readonly ops: HvmOps; readonly on: HvmCpu } | undefined;
   /** Idle guests are paced by the host's clock while somebody may type. */
   interactive = false;
   #driving = false;
@@ -113,6 +121,7 @@ export class Host {
     const next = this.#nextDeadline();
     if (next === Infinity) return false;
     this.machine.cpu.skipTo(next);
+    this.interrupts?.handlePending();
     for (const d of this.domains) if (d.state.kind === "blocked") d.platform.run(next);
     return true;
   }

@@ -3,23 +3,8 @@
  * memory. The vendor's entry format comes from the ops.
  */
 import type { Machine } from "../machine/machine.ts";
+import type { NestedFormat, Rights } from "../hvm/ops.ts";
 import type { Frames } from "./frames.ts";
-
-/** Format of nested page-table entries, 8 bytes each, four levels of 512. */
-export interface NestedFormat {
-  /** An entry for a table. */
-  table(address: number): bigint;
-  /** An entry for a 4-KByte page. */
-  page(address: number, rights: Rights): bigint;
-  /** Machine address in an entry, undefined if it is not present. */
-  address(entry: bigint): number | undefined;
-}
-
-export interface Rights {
-  readonly read: boolean;
-  readonly write: boolean;
-  readonly execute: boolean;
-}
 
 export const ALL: Rights = { read: true, write: true, execute: true };
 

@@ -355,6 +355,8 @@ const handlers: Record<InterceptKind, Handler> = {
 function buildIntercept(m: Module): void {
   const kinds = Object.entries(INTERCEPT).sort((a, b) => a[1] - b[1]);
   m.func("intercept", ["i32", "i64"], [], (f, kind, qualification) => {
+    // The hypervisor has the processor execute this one instruction for the guest.
+    f.if(cell(V.emulating), () => f.return());
     const vmcs = Region.current(f);
     const cases = kinds.map(([name]) => () =>
       handlers[name as InterceptKind](f, vmcs, qualification)

@@ -1,0 +1,202 @@
+/** What the hypervisor does about each kind of exit: one short dispatch, handlers by name. */
+import type { CrExit, Exit, ExitKind, IoExit, MsrExit, NestedPageFaultExit } from "../hvm/exit.ts";
+import { toWide, wideToBigInt } from "../hvm/exit.ts";
+import type { SliceEnd } from "./domain.ts";
+import type { HvmEngine } from "./hvm.ts";
+import { readMsr, writeMsr } from "./msrs.ts";
+
+/** Undefined: the guest goes on. "again": the exit is to be handled once more, later. */
+type Handled = SliceEnd | "again" | undefined;
+type Handler<K extends ExitKind> = (e: HvmEngine, exit: Extract<Exit, { kind: K }>) => Handled;
+
+const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
+const GP = 13, UD = 6;
+const ENOSYS = 38;
+
+/** Low half of a general register, as it was at the exit. */
+function setGpr(e: HvmEngine, n: number, low: number, high = 0): void {
+  const { gprs } = e.vcpu;
+  gprs[2 * n] = low;
+  gprs[2 * n + 1] = high;
+}
+
+function injectFault(e: HvmEngine, vector: number, errorCode?: number): undefined {
+  e.ops.inject(e.vcpu, { type: "exception", vector, errorCode });
+}
+
+/** The instruction is executed by the processor with its intercepts off. */
+function emulate(e: HvmEngine): Handled {
+  const exit = e.ops.enter(e.vcpu, { budget: 1, emulate: true });
+  e.changed = true;
+  if (exit.kind === "stopped") {
+    if (exit.why === "unanswered") return "again";
+    if (exit.why === "budget" || exit.why === "stopped") return undefined;
+    throw new Error(`the emulated instruction stopped: ${exit.why}`);
+  }
+  // Its own exit: an exception that is intercepted, a page that another walk step misses.
+  if (exit.kind === "nested-page-fault") return unmapped(e, exit);
+  return handleExit(e, exit);
+}
+
+function unmapped(_e: HvmEngine, exit: NestedPageFaultExit): SliceEnd {
+  const what = exit.write ? "write" : exit.fetch ? "fetch" : "read";
+  return {
+    kind: "end",
+    reason: "crash",
+    detail: `${what} of guest-physical 0x${exit.gpa.toString(16)}, where there is nothing`,
+  };
+}
+
+function skip(e: HvmEngine, exit: Exit): undefined {
+  e.ops.advance(e.vcpu, exit.length);
+}
+
+function io(e: HvmEngine, exit: IoExit): Handled {
+  if (exit.string) return emulate(e);
+  e.changed = true;
+  if (exit.write) {
+    if (!e.servers.write("pio", exit.port, exit.size, exit.value)) return "again";
+  } else {
+    const value = e.servers.read("pio", exit.port, exit.size);
+    if (value === undefined) return "again";
+    const { gprs } = e.vcpu;
+    if (exit.size === 4) setGpr(e, RAX, value);
+    else {
+      const mask = exit.size === 1 ? 0xff : 0xffff;
+      gprs[0] = (gprs[0] & ~mask) | (value & mask);
+    }
+  }
+  return skip(e, exit);
+}
+
+function msr(e: HvmEngine, exit: MsrExit): Handled {
+  if (exit.write) {
+    if (!writeMsr(e, exit.msr, wideToBigInt(exit.value))) return injectFault(e, GP, 0);
+    e.changed = true;
+  } else {
+    const value = readMsr(e, exit.msr);
+    if (value === undefined) return injectFault(e, GP, 0);
+    const { low, high } = toWide(value);
+    setGpr(e, RAX, low);
+    setGpr(e, RDX, high);
+  }
+  return skip(e, exit);
+}
+
+const CR0_WRITABLE = 0xe005_003fn, CR0_PE = 1n, CR0_NW = 1n << 29n, CR0_CD = 1n << 30n;
+const CR0_PG = 1n << 31n;
+
+/** Writes to CR0 and CR4 that change bits the hypervisor owns; the rest passes through. */
+function cr(e: HvmEngine, exit: CrExit): Handled {
+  if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
+  const value = newCr(e, exit);
+  if (exit.cr === 0) {
+    const bad = value >> 32n !== 0n || (value & CR0_PG && !(value & CR0_PE)) ||
+      (value & CR0_NW && !(value & CR0_CD));
+    if (bad) return injectFault(e, GP, 0);
+    e.ops.setCr(e.vcpu, 0, (value & CR0_WRITABLE) | 0x10n);
+  } else {
+    const valid = BigInt(e.cpuid.cr4Valid >>> 0);
+    if (value & ~valid) return injectFault(e, GP, 0);
+    e.ops.setCr(e.vcpu, 4, value);
+  }
+  e.ops.flushTranslations(e.vcpu);
+  return skip(e, exit);
+}
+
+function newCr(e: HvmEngine, exit: CrExit): bigint {
+  const given = wideToBigInt(exit.value);
+  if (exit.access === "mov") return given;
+  const old = e.ops.getCr(e.vcpu, exit.cr as 0 | 4);
+  if (exit.access === "clts") return old & ~8n;
+  // LMSW sets PE, MP, EM and TS, and cannot clear PE.
+  return (old & ~0xen) | (given & 0xfn);
+}
+
+const handlers: { [K in ExitKind]?: Handler<K> } = {
+  cpuid: (e, exit) => {
+    const r = e.cpuidLeaf(exit.leaf, exit.subleaf);
+    setGpr(e, RAX, r.eax);
+    setGpr(e, RBX, r.ebx);
+    setGpr(e, RCX, r.ecx);
+    setGpr(e, RDX, r.edx);
+    return skip(e, exit);
+  },
+  msr,
+  io,
+  cr,
+  "nested-page-fault": (e, exit) => {
+    if (exit.misconfigured) {
+      return { kind: "end", reason: "crash", detail: "a nested page-table entry is malformed" };
+    }
+    return emulate(e);
+  },
+  dr: emulate,
+  invlpg: emulate,
+  rdtsc: emulate,
+  "descriptor-table": emulate,
+  "task-switch": emulate,
+  rdrand: emulate,
+  rdseed: emulate,
+  invpcid: emulate,
+  pause: skip,
+  wbinvd: skip,
+  invd: skip,
+  monitor: skip,
+  rdpmc: (e) => injectFault(e, GP, 0),
+  xsetbv: (e) => injectFault(e, GP, 0),
+  "virtualization-instruction": (e) => injectFault(e, UD),
+  mwait: skip,
+  hlt: (e, exit) => {
+    skip(e, exit);
+    e.changed = true;
+    return e.domain.platform.interruptPending() || e.ops.pendingEvent(e.vcpu)
+      ? undefined
+      : { kind: "blocked" };
+  },
+  hypercall: (e, exit) => {
+    // No hypercalls are offered yet: what a guest gets that tries one all the same.
+    setGpr(e, RAX, -ENOSYS, -1);
+    return skip(e, exit);
+  },
+  exception: (e, exit) => {
+    if (exit.event.vector === 14) {
+      e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(exit.qualification));
+    }
+    e.ops.inject(e.vcpu, exit.event);
+    return undefined;
+  },
+  nmi: () => undefined,
+  "external-interrupt": (e, exit) => {
+    if (exit.vector >= 0) e.interrupts.handle(exit.vector);
+    else e.interrupts.handlePending();
+    return undefined;
+  },
+  "interrupt-window": (e) => {
+    e.changed = true;
+    return undefined;
+  },
+  "nmi-window": () => undefined,
+  "preemption-timer": () => undefined,
+  tpr: () => undefined,
+  debug: () => undefined,
+  "triple-fault": () => ({ kind: "end", reason: "crash", detail: "triple fault" }),
+  "entry-failure": (_, exit) => ({
+    kind: "end",
+    reason: "crash",
+    detail: `the guest cannot be entered: ${exit.check}: ${exit.text}`,
+  }),
+};
+
+/** Handles an exit. */
+export function handleExit(e: HvmEngine, exit: Exit): Handled {
+  const handler = handlers[exit.kind] as Handler<typeof exit.kind> | undefined;
+  if (!handler) {
+    throw new Error(
+      `an exit of kind ${exit.kind} came that this hypervisor does not ask for: ${
+        JSON.stringify(exit, (_, v) => typeof v === "bigint" ? `0x${v.toString(16)}` : v)
+      }`,
+    );
+  }
+  return handler(e, exit as never);
+}
