@@ -75,11 +75,11 @@ function round(f: Func, sign: Expr, e: Expr, a: Parts, fraction: number): void {
   raise(f, EXC.precision);
 }
 
-/** A result that is its operand but for less than half an ulp. */
+/** A result that is its operand but for less than half an ulp: processors give the operand. */
 function nearly(f: Func, sign: Expr, e: Expr, m: Expr): void {
+  setCell(f, F.mode, 3);
   f.call("fRound", FORMAT.extended, sign, e, m, i64(1));
   f.call("xPack");
-  raise(f, EXC.precision);
   f.return();
 }
 
@@ -386,7 +386,7 @@ function buildSine(m: Module): void {
     });
     const x = unpack(f, sa, a);
     f.if(x.e.ltS(BIAS - 40), () => {
-      f.if(which, () => nearly(f, i32(0), i32(BIAS - 1), i64(-1)));
+      f.if(which, () => nearly(f, i32(0), i32(BIAS), i64(J)));
       nearly(f, signOf(sa), x.e, x.m);
     });
     const q = f.call("tReduce", x.e, x.m);

@@ -147,11 +147,8 @@ function buildPush(m: Module): void {
   }, false);
 }
 
-/**
- * `x87Finish(clear, set)`: merges the exceptions, clears and sets condition codes; C1 says how the
- * result was rounded. `x87Summary()` recomputes ES and B.
- */
-function buildFinish(m: Module): void {
+/** `x87Summary()`: ES and B from the exceptions and their masks. */
+export function buildX87Summary(m: Module): void {
   m.func("x87Summary", [], [], (f) => {
     const pending = fsw().and(cell(CPU.fcw).xor(-1)).and(0x3f);
     setCell(
@@ -160,6 +157,13 @@ function buildFinish(m: Module): void {
       i32(ES | BUSY).when(pending, i32(0)).or(fsw().and(0x7f7f)),
     );
   }, false);
+}
+
+/**
+ * `x87Finish(clear, set)`: merges the exceptions, clears and sets condition codes; C1 says how the
+ * result was rounded.
+ */
+function buildFinish(m: Module): void {
   m.func("x87Finish", ["i32", "i32"], [], (f, clear, set) => {
     const flags = f.let(cell(F.flags));
     const rounded = flags.and(EXC.precision | EXC.stack).nez().and(cell(F.up)).mul(C1);
@@ -205,6 +209,7 @@ function buildOpcode(m: Module): void {
 export function buildX87State(m: Module): void {
   buildOpcode(m);
   buildStack(m);
+  buildX87Summary(m);
   buildFinish(m);
   buildPush(m);
   buildBegin(m);

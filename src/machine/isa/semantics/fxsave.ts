@@ -1,0 +1,211 @@
+/**
+ * FXSAVE, FXRSTOR (SDM 1 10.5, table 10-2), LDMXCSR and STMXCSR. XMM registers and MXCSR take part
+ * only with CR4.OSFXSR; without it their places in the image are left alone.
+ */
+import { check } from "../../checks.ts";
+import { ACCESS, CPU, V } from "../../state.ts";
+import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
+import { type Expr, i32, load } from "../../wasm/expr.ts";
+import type { Func, Module } from "../../wasm/module.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+import { buildAt, FCW_BITS, FCW_ONES } from "./x87_environment.ts";
+import { buildX87Summary, signExponent, significand, slot } from "./x87_state.ts";
+
+const CHECK = {
+  notAvailable: check(
+    "fxsave.nm",
+    "FXSAVE or FXRSTOR with CR0.EM or CR0.TS: CR0 = {a}",
+    "SDM 3 2.5",
+  ),
+  alignment: check("fxsave.alignment", "address {a} is not a multiple of 16", "SDM 2 FXSAVE"),
+  reserved: check(
+    "mxcsr.reserved",
+    "MXCSR = {a} has reserved bits, its mask is {b}",
+    "SDM 1 10.2.3",
+  ),
+  noSse: check(
+    "sse.ud",
+    "an SSE instruction with CR0.EM set or CR4.OSFXSR clear: CR0 = {a}, CR4 = {b}",
+    "SDM 3 13.1",
+  ),
+  switched: check("sse.nm", "an SSE instruction with CR0.TS set: CR0 = {a}", "SDM 3 13.1"),
+};
+
+/** Bits of MXCSR that exist, as FXSAVE reports them (with DAZ). */
+export const MXCSR_MASK = 0xffff;
+/** Bytes of the image. */
+const SIZE = 512;
+/** Places in the image. */
+const AT = { tags: 4, op: 6, ip: 8, dp: 16, mxcsr: 24, registers: 32, xmm: 160 } as const;
+
+const EM = 4, TS = 8, OSFXSR = 0x200;
+const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
+const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
+const osfxsr = (): Expr => cr4().and(OSFXSR);
+
+/** Number of XMM registers the mode can reach: 8, or 16 in 64-bit mode. */
+const xmmCount = (): Expr =>
+  i32(16).when(
+    cell64(CPU.efer).shrU(10).wrap().and(cell(CPU["cs.attributes"]).shrU(13)).and(1),
+    i32(8),
+  );
+
+/** `f` does `body` for i = 0 to count - 1. */
+function each(f: Func, count: Expr, body: (i: Expr) => void): void {
+  const i = f.let(i32(0)), end = f.let(count);
+  f.loop((again) => {
+    body(i);
+    f.set(i, i.add(1));
+    f.brIf(again, i.ltU(end));
+  });
+}
+
+/** `fxPut(linear, offset, value)`, `fxGet(linear, offset)`: eight bytes of the image. */
+function buildPieces(m: Module): void {
+  m.func("fxPut", ["i64", "i32", "i64"], [], (f, linear, offset, value) => {
+    f.if(cell(V.abort), () => f.return());
+    f.call("st64", f.call("x87At", linear, offset), cell(V.access), value);
+  }, false);
+  m.func("fxGet", ["i64", "i32"], ["i64"], (f, linear, offset) => {
+    f.if(cell(V.abort), () => f.return(0));
+    f.result(f.call("ld64", f.call("x87At", linear, offset), cell(V.access)));
+  }, false);
+}
+
+function buildSave(m: Module): void {
+  // `fxSave(linear, wide)`: wide = 64-bit pointers (REX.W). The place was probed.
+  m.func("fxSave", ["i64", "i32"], [], (f, linear, wide) => {
+    const put = (offset: number | Expr, value: Expr) => f.call("fxPut", linear, offset, value);
+    // Abridged tag word: a one for each register that is not empty.
+    const tags = f.let(i32(0));
+    each(f, i32(8), (i) => {
+      const full = cell(CPU.ftw).shrU(i.shl(1)).and(3).ne(3);
+      f.set(tags, tags.or(full.shl(i)));
+    });
+    put(
+      0,
+      cell(CPU.fcw).or(cell(CPU.fsw).shl(16)).zext()
+        .or(tags.zext().shl(32)).or(cell(CPU.fop).and(0x7ff).zext().shl(48)),
+    );
+    const pointer = (value: number, selector: number) =>
+      cell64(value).when(
+        wide,
+        cell64(value).and(0xffff_ffffn).or(cell(selector).zext().shl(32)),
+      );
+    put(AT.ip, pointer(CPU.fip, CPU.fcs));
+    put(AT.dp, pointer(CPU.fdp, CPU.fds));
+    f.if(osfxsr(), () => {
+      put(AT.mxcsr, cell(CPU.mxcsr).zext().or(BigInt(MXCSR_MASK) << 32n));
+    });
+    each(f, i32(8), (i) => {
+      const place = f.let(slot(i)), offset = i.shl(4).add(AT.registers);
+      put(offset, significand(place));
+      put(offset.add(8), signExponent(place).zext());
+    });
+    f.if(osfxsr(), () => {
+      each(f, xmmCount().shl(1), (i) => {
+        put(i.shl(3).add(AT.xmm), load("i64", 64, "u", i.shl(3), CPU.xmm0));
+      });
+    });
+  }, false);
+}
+
+function buildRestore(m: Module): void {
+  // `fxRestore(linear, wide)`: nothing changes if it faults; all bytes were read through once.
+  m.func("fxRestore", ["i64", "i32"], [], (f, linear, wide) => {
+    const get = (offset: number | Expr) => f.call("fxGet", linear, offset);
+    get(SIZE - 8);
+    const head = get(0), ip = get(AT.ip), dp = get(AT.dp), mxcsr = f.let(get(AT.mxcsr).wrap());
+    f.if(cell(V.abort), () => f.return());
+    f.if(osfxsr(), () => {
+      f.if(mxcsr.and(~MXCSR_MASK), () => {
+        noteFault(f, 13, 0, CHECK.reserved, mxcsr, i32(MXCSR_MASK));
+        f.return();
+      });
+      setCell(f, CPU.mxcsr, mxcsr);
+    });
+    setCell(f, CPU.fcw, head.wrap().and(FCW_BITS).or(FCW_ONES));
+    setCell(f, CPU.fsw, head.wrap().shrU(16));
+    setCell(f, CPU.fop, head.shrU(48).wrap().and(0x7ff));
+    const tags = f.let(head.shrU(32).wrap()), ftw = f.let(i32(0));
+    each(f, i32(8), (i) => {
+      f.set(ftw, ftw.or(i32(3).shl(i.shl(1)).when(tags.shrU(i).and(1).eqz(), i32(0))));
+    });
+    setCell(f, CPU.ftw, ftw);
+    for (const [value, at, selector] of [[ip, CPU.fip, CPU.fcs], [dp, CPU.fdp, CPU.fds]] as const) {
+      setCell64(f, at, value.when(wide, value.and(0xffff_ffffn)));
+      setCell(f, selector, i32(0).when(wide, value.shrU(32).wrap().and(0xffff)));
+    }
+    f.call("x87Summary");
+    each(f, i32(8), (i) => {
+      const place = f.let(slot(i)), offset = i.shl(4).add(AT.registers);
+      f.store(64, place, get(offset));
+      f.store(16, place, get(offset.add(8)), 8);
+    });
+    f.if(osfxsr(), () => {
+      each(f, xmmCount().shl(1), (i) => {
+        f.store(64, i.shl(3), get(i.shl(3).add(AT.xmm)), CPU.xmm0);
+      });
+    });
+  }, false);
+}
+
+/** #NM, then the address with #GP(0) unless it is a multiple of 16. */
+function image(m: Meaning, write: boolean): Expr {
+  m.faultIf(cr0().and(EM | TS), 7, undefined, CHECK.notAvailable, cr0());
+  const linear = m.addressOf(0, SIZE, write);
+  m.faultIf(linear.and(15).nez(), 13, 0, CHECK.alignment, linear);
+  return linear;
+}
+const isWide = (m: Meaning): number => m.form.operandSize === 64 ? 1 : 0;
+
+/** #UD and #NM of instructions that use MXCSR or XMM registers. */
+function sseAvailable(m: Meaning): void {
+  m.faultIf(
+    cr0().and(EM).or(osfxsr().eqz()),
+    6,
+    undefined,
+    CHECK.noSse,
+    cr0(),
+    cr4(),
+  );
+  m.faultIf(cr0().and(TS), 7, undefined, CHECK.switched, cr0());
+}
+
+const semantics: Record<string, Semantics> = {
+  fxsave: (m) => {
+    const linear = image(m, true);
+    m.callChecked("probeAccess", linear, cell(V.access).or(ACCESS.write), SIZE);
+    m.mayFaultLate = true;
+    m.callChecked("fxSave", linear, isWide(m));
+    m.commit();
+  },
+  fxrstor: (m) => {
+    const linear = image(m, false);
+    m.callChecked("fxRestore", linear, isWide(m));
+    m.commit();
+  },
+  ldmxcsr: (m) => {
+    sseAvailable(m);
+    const value = m.readU(0);
+    m.faultIf(value.and(~MXCSR_MASK), 13, 0, CHECK.reserved, value, i32(MXCSR_MASK));
+    m.commit();
+    setCell(m.f, CPU.mxcsr, value);
+  },
+  stmxcsr: (m) => {
+    sseAvailable(m);
+    m.write(0, cell(CPU.mxcsr));
+  },
+};
+
+/** FXSAVE and its kin: meanings by key, and the functions they call. */
+export const fxsaveGroup = {
+  semantics,
+  functions(m: Module): void {
+    buildAt(m);
+    buildX87Summary(m);
+    buildPieces(m);
+    buildSave(m);
+    buildRestore(m);
+  },
+};
