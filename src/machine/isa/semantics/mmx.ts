@@ -1,0 +1,253 @@
+/**
+ * Meanings of the MMX instructions, with the XMM forms of those that have them under the same key
+ * (SDM 1 9, 11; SDM 2). Every MMX instruction but EMMS makes all x87 registers valid and TOP zero;
+ * a write to an MMX register sets the exponent and sign of the x87 register to ones.
+ */
+import { check } from "../../checks.ts";
+import { ACCESS, CPU, PREFIX, REC, V } from "../../state.ts";
+import { cell, noteFault, setCell } from "../../system.ts";
+import { type Expr, i32, i64, load, load128 } from "../../wasm/expr.ts";
+import type { Func, Local, Module } from "../../wasm/module.ts";
+import type { Meaning, Semantics } from "./meaning.ts";
+import {
+  align,
+  type Packed,
+  packed,
+  shift,
+  shifts,
+  shuffleWords,
+  type Width,
+} from "./mmx_packed.ts";
+import { byteMask, join, lane64, splat64 } from "./mmx_vector.ts";
+import { CHECK as X87_CHECK, FERR_SERVICE } from "./x87_state.ts";
+
+const CHECK = {
+  emulated: check("mmx.ud", "an MMX instruction with CR0.EM set: CR0 = {a}", "SDM 3 12.1"),
+  switched: check("mmx.nm", "an MMX or SSE instruction with CR0.TS set: CR0 = {a}", "SDM 3 12.1"),
+  noSse: check(
+    "sse.ud",
+    "an SSE instruction with CR0.EM set or CR4.OSFXSR clear: CR0 = {a}, CR4 = {b}",
+    "SDM 3 13.1",
+  ),
+  alignment: check("sse.alignment", "address {a} is not a multiple of 16", "SDM 2 2.4"),
+};
+
+const EM = 4, TS = 8, NE = 0x20, OSFXSR = 0x200;
+const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
+const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
+
+/** `mmxBegin()`: #UD, #NM, #MF. `sseBegin()`: #UD, #NM. `mmxEnter()`: tags and TOP. */
+function functions(m: Module): void {
+  const available = (f: Func, bad: Expr, id: number) => {
+    f.if(bad, () => {
+      noteFault(f, 6, undefined, id, cr0(), cr4());
+      f.return();
+    });
+    f.if(cr0().and(TS), () => {
+      noteFault(f, 7, undefined, CHECK.switched, cr0());
+      f.return();
+    });
+  };
+  m.func("mmxBegin", [], [], (f) => {
+    available(f, cr0().and(EM), CHECK.emulated);
+    f.if(cell(CPU.fsw).and(0x80).eqz(), () => f.return());
+    f.if(cr0().and(NE), () => {
+      noteFault(f, 16, undefined, X87_CHECK.pending, cell(CPU.fsw), cell(CPU.fcw));
+      f.return();
+    });
+    f.call("service", FERR_SERVICE, cell(CPU.fsw));
+  }, false);
+  m.func("sseBegin", [], [], (f) => {
+    available(f, cr0().and(EM).or(cr4().and(OSFXSR).eqz()), CHECK.noSse);
+  }, false);
+  m.func("mmxEnter", [], [], (f) => {
+    setCell(f, CPU.ftw, 0);
+    setCell(f, CPU.fsw, cell(CPU.fsw).and(~0x3800));
+  }, false);
+}
+
+const isMmx = (m: Meaning, i: number) => m.form.operands[i] === "n" && m.form.sizes[i] === 64;
+const isXmm = (m: Meaning, i: number) => m.form.operands[i] === "n" && m.form.sizes[i] === 128;
+
+/** Checks that come before everything else, by the registers the form names. */
+function begin(m: Meaning): void {
+  const kinds = m.form.operands.map((_, i) => i);
+  if (kinds.some((i) => isXmm(m, i))) m.callChecked("sseBegin");
+  if (kinds.some((i) => isMmx(m, i))) m.callChecked("mmxBegin");
+}
+/** From here on state changes. */
+function enter(m: Meaning): void {
+  m.commit();
+  if (m.form.operands.some((_, i) => isMmx(m, i))) m.f.call("mmxEnter");
+}
+
+/** Address of MMX register operand `i` in memory 0. */
+const mmx = (m: Meaning, i: number): Expr => m.place(i).shl(4).add(CPU.fpr0);
+
+/** Memory operand `i` of 128 bits, aligned: its linear address. */
+function aligned(m: Meaning, i: number, write: boolean): Local {
+  const linear = m.addressOf(i, 16, write);
+  const wide = linear.type === "i64" ? linear : linear.zext();
+  m.faultIf(wide.and(15).nez(), 13, 0, CHECK.alignment, wide);
+  return linear;
+}
+
+/** Low 64 bits of operand `i` (32-bit operands with zeros above). */
+function read64(m: Meaning, i: number): Local {
+  const form = m.form.operands[i];
+  if (form !== "n") return m.f.let(m.readU(i).zext());
+  return m.f.let(load("i64", 64, "u", isMmx(m, i) ? mmx(m, i) : m.place(i)));
+}
+
+/** Operand `i` as a vector. */
+function readVector(m: Meaning, i: number): Local {
+  if (isXmm(m, i)) return m.f.let(load128(m.place(i)));
+  if (isMmx(m, i) || m.form.sizes[i] <= 64) return m.f.let(splat64(read64(m, i)));
+  const linear = aligned(m, i, false);
+  const low = m.loadLinear(64, linear), high = m.loadLinear(64, linear.add(8));
+  return m.f.let(join(low, high));
+}
+
+function writeMmx(m: Meaning, i: number, value: Expr): void {
+  const place = m.f.let(mmx(m, i));
+  m.f.store(64, place, value);
+  m.f.store(16, place, i32(0xffff), 8);
+}
+/** Writes a vector to register operand `i`. */
+function writeVector(m: Meaning, i: number, value: Expr): void {
+  if (isMmx(m, i)) writeMmx(m, i, lane64(value, 0));
+  else m.f.store128(m.place(i), value);
+}
+const widthOf = (m: Meaning): Width => isXmm(m, 0) ? 128 : 64;
+
+const operation = (work: Packed): Semantics => (m) => {
+  begin(m);
+  const b = readVector(m, 1), a = readVector(m, 0);
+  enter(m);
+  writeVector(m, 0, work(a, b, widthOf(m), m.f));
+};
+
+const shiftOf = (name: string): Semantics => (m) => {
+  begin(m);
+  const count = m.f.local("i64");
+  if (m.form.operands[1] === "i") m.f.set(count, m.readU(1).zext());
+  else m.f.set(count, lane64(readVector(m, 1), 0));
+  const value = readVector(m, 0);
+  enter(m);
+  writeVector(m, 0, shift(name, value, count));
+};
+
+/** Writes operand 0, a general register or memory, in its width. */
+function writeGeneral(m: Meaning, value: Expr): void {
+  m.write(0, m.form.sizes[0] === 64 ? value.zext() : value.wrap());
+}
+
+/** MOVD, MOVQ, MOVQ2DQ, MOVDQ2Q: 32 or 64 bits; an XMM destination gets zeros above. */
+const move: Semantics = (m) => {
+  begin(m);
+  const value = read64(m, 1);
+  if (m.form.operands[0] !== "n") {
+    writeGeneral(m, value);
+    enter(m);
+    return;
+  }
+  enter(m);
+  if (isMmx(m, 0)) writeMmx(m, 0, value);
+  else m.f.store128(m.place(0), join(value, i64(0)));
+};
+
+const moveMask: Semantics = (m) => {
+  begin(m);
+  const mask = m.f.let(byteMask(readVector(m, 1)));
+  enter(m);
+  writeGeneral(m, isMmx(m, 1) ? mask.and(0xff) : mask);
+};
+
+const insertWord: Semantics = (m) => {
+  begin(m);
+  const word = m.readU(1), n = m.readU(2);
+  enter(m);
+  const mask = isMmx(m, 0) ? 3 : 7;
+  const place = m.f.let((isMmx(m, 0) ? mmx(m, 0) : m.place(0)).add(n.and(mask).shl(1)));
+  m.f.store(16, place, word);
+  if (isMmx(m, 0)) m.f.store(16, mmx(m, 0), i32(0xffff), 8);
+};
+
+const extractWord: Semantics = (m) => {
+  begin(m);
+  const n = m.readU(2), mask = isMmx(m, 1) ? 3 : 7;
+  const place = isMmx(m, 1) ? mmx(m, 1) : m.place(1);
+  const word = m.f.let(load("i32", 16, "u", place.add(n.and(mask).shl(1))));
+  writeGeneral(m, word);
+  enter(m);
+};
+
+/** MASKMOVQ, MASKMOVDQU: bytes of operand 0 whose sign in operand 1 is set, to DS:rDI. */
+const maskedMove: Semantics = (m) => {
+  begin(m);
+  const count = isXmm(m, 0) ? 16 : 8;
+  const rdi = m.f.let(m.gpr(7, 64)), prefixes = m.f.let(m.prefixes);
+  const offset = m.f.let(
+    rdi.when(
+      prefixes.and(PREFIX.address64),
+      rdi.and(0xffff).when(prefixes.and(PREFIX.address16), rdi.and(0xffff_ffffn)),
+    ),
+  );
+  const linear = m.callChecked("segmentLinear", m.field(REC.segment), offset, count, 1);
+  const mask = m.f.let(byteMask(readVector(m, 1)));
+  m.f.if(mask.and((1 << count) - 1), () => {
+    m.callChecked("probeAccess", linear, cell(V.access).or(ACCESS.write), count);
+  });
+  m.mayFaultLate = true;
+  const place = m.f.let(isXmm(m, 0) ? m.place(0) : mmx(m, 0)), i = m.f.let(i32(0));
+  m.f.loop((again) => {
+    m.f.if(mask.shrU(i).and(1), () => {
+      m.f.call(
+        "st8",
+        linear.add(i.zext()),
+        cell(V.access),
+        load("i32", 8, "u", place.add(i)),
+      );
+      m.abortIfSet();
+    });
+    m.f.set(i, i.add(1));
+    m.f.brIf(again, i.ltU(count));
+  });
+  enter(m);
+};
+
+const semantics: Record<string, Semantics> = {
+  emms: (m) => {
+    m.callChecked("mmxBegin");
+    m.commit();
+    m.f.call("mmxEnter");
+    setCell(m.f, CPU.ftw, 0xffff);
+  },
+  movd: move,
+  movq: move,
+  movq2dq: move,
+  movdq2q: move,
+  movntq: move,
+  pmovmskb: moveMask,
+  maskmovq: maskedMove,
+  maskmovdqu: maskedMove,
+  pinsrw: insertWord,
+  pextrw: extractWord,
+  pshufw: (m) => {
+    begin(m);
+    const value = read64(m, 1), order = m.readU(2);
+    enter(m);
+    writeMmx(m, 0, shuffleWords(value, order));
+  },
+  palignr: (m) => {
+    begin(m);
+    const b = readVector(m, 1), a = readVector(m, 0), count = m.readU(2);
+    enter(m);
+    writeVector(m, 0, align(a, b, count, widthOf(m)));
+  },
+};
+for (const name in packed) semantics[name] = operation(packed[name]);
+for (const name in shifts) semantics[name] = shiftOf(name);
+
+/** MMX and packed integers of SSE2 and SSSE3 under the same keys; and the functions they call. */
+export const mmxGroup = { semantics, functions };
