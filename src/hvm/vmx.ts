@@ -4,7 +4,7 @@
  * general registers in a save area, as an assembly stub would.
  */
 import { vmcsField } from "../abi/x86/vmcs.ts";
-import { ENTRY_CONTROL, SECONDARY } from "../abi/x86/vmx.ts";
+import { SECONDARY } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
 import { wide } from "./exit.ts";
@@ -89,28 +89,6 @@ const halves = (value: bigint) => {
   const v = BigInt.asUintN(64, value);
   return wide(Number(v & 0xffff_ffffn), Number(v >> 32n));
 };
-
-/** STI and MOV SS shadows end with the instruction; a traced one leaves its trap. */
-function advance(v: VmxVcpu, length: number): void {
-  const { on } = v;
-  on.read(F.guestRip);
-  const low = on.low, high = on.high, sum = (low >>> 0) + length;
-  const carry = sum > 0xffff_ffff ? 1 : 0;
-  // Outside 64-bit mode the instruction pointer has 32 bits.
-  on.write(F.guestRip, sum | 0, carry && high === 0 && !is64(v) ? 0 : high + carry);
-  const shadow = on.read(F.guestInterruptibility);
-  if (shadow & 3) on.write(F.guestInterruptibility, shadow & ~3, 0);
-  if (on.read(F.guestRflags) & 0x100) {
-    const pending = on.read(F.guestPendingDebug);
-    on.write(F.guestPendingDebug, pending | 0x4000, 0);
-  }
-}
-
-function is64(v: VmxVcpu): boolean {
-  const { on } = v;
-  return (on.read(F.entryControls) & ENTRY_CONTROL.ia32eGuest) !== 0 &&
-    (on.read(F.guestCsAccessRights) & 0x2000) !== 0;
-}
 
 function inject(v: VmxVcpu, event: GuestEvent): void {
   const { on } = v;
@@ -259,7 +237,7 @@ export const vmxOps: HvmOps = {
   },
   getCpl: (v) => at(v).on.read(F.guestSsAccessRights) >>> 5 & 3,
 
-  advance: (v, length) => advance(at(v), length),
+  advance: (v, length) => at(v).on.advance(length),
   inject: (v, event) => inject(at(v), event),
   pendingEvent: (v) => pendingEvent(at(v)),
   cancelEvent: (v) => at(v).on.write(F.entryInterruptionInformation, 0, 0),

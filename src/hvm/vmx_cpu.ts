@@ -55,6 +55,8 @@ const HOST = {
 
 export class VmxVcpu implements HvmVcpu {
   readonly gprs: Int32Array;
+  /** The launch state in the VMCS region: 0 clear. */
+  readonly launchState: Int32Array;
   /** Controls that ask for a look at instruction boundaries. */
   boundary = 0;
   /** Processor's instruction count up to which VMX has been told of them. */
@@ -62,7 +64,9 @@ export class VmxVcpu implements HvmVcpu {
   boundaryHook: (() => RunStop | undefined) | undefined;
 
   constructor(readonly on: VmxCpu, readonly control: number, readonly area: number) {
-    this.gprs = new Int32Array(on.cpu.machine.ram.buffer, area + AREA.gprs, 32);
+    const { buffer } = on.cpu.machine.ram;
+    this.gprs = new Int32Array(buffer, area + AREA.gprs, 32);
+    this.launchState = new Int32Array(buffer, control + HEAD.launched, 1);
   }
 
   /** Remembers what the run loop asks of the controls; the vCPU is current. */
@@ -173,8 +177,18 @@ export class VmxCpu implements HvmCpu {
     current.noteControls();
   }
 
+  /** Past an instruction of `length` bytes. */
+  advance(length: number): void {
+    this.system.advanceGuest(length);
+  }
+
   flush(): void {
     this.system.flushTlb();
+  }
+
+  /** A word of STUB, read at the last exit. */
+  exit(word: number): number {
+    return this.#i32[(VMXC.stub + word) >> 2];
   }
 
   // --- fields of the current VMCS ---

@@ -13,6 +13,7 @@ import {
   type Wide,
   wide,
 } from "./exit.ts";
+import { STUB } from "../machine/vmx/layout.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
 
 const TYPES: readonly (EventType | undefined)[] = [
@@ -89,10 +90,10 @@ const TABLES = ["sgdt", "sidt", "lgdt", "lidt", "sldt", "str", "lldt", "ltr"] as
 /** Why the guest just left; the event whose delivery was cut short is queued again. */
 export function decodeExit(v: VmxVcpu): Exit {
   const { on } = v;
-  const reason = on.read(F.exitReason);
+  const reason = on.exit(STUB.reason);
   if (reason < 0) return entryFailed(v, reason & 0xffff);
-  const vectoring = on.read(F.idtVectoringInformation);
-  const length = on.read(F.exitInstructionLength);
+  const vectoring = on.exit(STUB.vectoring);
+  const length = on.exit(STUB.length);
   const common: Common = vectoring < 0
     ? { length, vectoring: requeue(v, vectoring, reason) }
     : { length };
@@ -124,7 +125,7 @@ export function decodeExit(v: VmxVcpu): Exit {
         ...common,
       };
     case EXIT_REASON.externalInterrupt: {
-      const info = on.read(F.exitInterruptionInformation);
+      const info = on.exit(STUB.interruption);
       return { kind: "external-interrupt", vector: info < 0 ? info & 0xff : -1, ...common };
     }
     case EXIT_REASON.exception:
@@ -137,7 +138,7 @@ export function decodeExit(v: VmxVcpu): Exit {
 /** The cut-short event goes in again at the next entry, unless a task switch consumed it. */
 function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
   const { on } = v;
-  const code = on.read(F.idtVectoringErrorCode), length = on.read(F.exitInstructionLength);
+  const code = on.read(F.idtVectoringErrorCode), length = on.exit(STUB.length);
   if (reason !== EXIT_REASON.taskSwitch) {
     on.write(F.entryInterruptionInformation, info & ~EVENT.nmiUnblocking, 0);
     on.write(F.entryExceptionErrorCode, code, 0);
@@ -155,8 +156,11 @@ function readWide(v: VmxVcpu, field: number): Wide {
   return wide(v.on.low, v.on.high);
 }
 
+const qualification = (v: VmxVcpu): Wide =>
+  wide(v.on.exit(STUB.qualification), v.on.exit(STUB.qualification + 4));
+
 function io(v: VmxVcpu, common: Common): Exit {
-  const q = v.on.read(F.exitQualification);
+  const q = v.on.exit(STUB.qualification);
   const size = (q & 7) + 1, string = (q & 0x10) !== 0, write = (q & 8) === 0;
   const rax = v.gprs[0];
   const value = !write ? 0 : size === 1 ? rax & 0xff : size === 2 ? rax & 0xffff : rax >>> 0;
@@ -177,7 +181,7 @@ function nested(v: VmxVcpu, misconfigured: boolean, common: Common): Exit {
   const { on } = v;
   on.read(F.guestPhysicalAddress);
   const gpa = (on.high >>> 0) * 2 ** 32 + (on.low >>> 0);
-  const q = misconfigured ? 0 : on.read(F.exitQualification);
+  const q = misconfigured ? 0 : on.exit(STUB.qualification);
   return {
     kind: "nested-page-fault",
     gpa,
@@ -195,7 +199,7 @@ function nested(v: VmxVcpu, misconfigured: boolean, common: Common): Exit {
 const CR_ACCESS = ["mov", "mov", "clts", "lmsw"] as const;
 
 function cr(v: VmxVcpu, common: Common): CrExit {
-  const q = v.on.read(F.exitQualification);
+  const q = v.on.exit(STUB.qualification);
   const type = q >>> 4 & 3, gpr = q >>> 8 & 15;
   const write = type !== 1;
   let value = wide(0, 0);
@@ -213,13 +217,13 @@ function registerOf(v: VmxVcpu, n: number): Wide {
 
 function exception(v: VmxVcpu, common: Common): Exit {
   const { on } = v;
-  const info = on.read(F.exitInterruptionInformation);
+  const info = on.exit(STUB.interruption);
   if ((info >>> EVENT.typeShift & 7) === 2) return { kind: "nmi", ...common };
   const event = eventFrom(info, on.read(F.exitInterruptionErrorCode), common.length);
   return {
     kind: "exception",
     event,
-    qualification: readWide(v, F.exitQualification),
+    qualification: qualification(v),
     ...common,
   };
 }
@@ -228,12 +232,12 @@ const SOURCES: readonly TaskSwitchExit["source"][] = ["call", "iret", "jmp", "ga
 
 function rare(v: VmxVcpu, reason: number, common: Common): Exit {
   const { on } = v;
-  const q = on.read(F.exitQualification);
+  const q = on.exit(STUB.qualification);
   switch (reason) {
     case EXIT_REASON.dr:
       return { kind: "dr", dr: q & 7, write: (q & 0x10) === 0, gpr: q >>> 8 & 15, ...common };
     case EXIT_REASON.invlpg:
-      return { kind: "invlpg", linear: wide(on.low, on.high), ...common };
+      return { kind: "invlpg", linear: qualification(v), ...common };
     case EXIT_REASON.rdtsc:
     case EXIT_REASON.rdtscp:
       return { kind: "rdtsc", aux: reason === EXIT_REASON.rdtscp, ...common };

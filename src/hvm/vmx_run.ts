@@ -1,7 +1,6 @@
 /** Running a guest: entry, the processor's run loop, and the way back. */
 import type { RunStop } from "../machine/cpu.ts";
 import { ABORT, CPU, V } from "../machine/state.ts";
-import { HEAD } from "../machine/vmx/layout.ts";
 import type { EnterOptions } from "./ops.ts";
 import type { VmxVcpu } from "./vmx_cpu.ts";
 
@@ -41,12 +40,8 @@ export function boundary(v: VmxVcpu): RunStop | undefined {
 /** Enters the guest of the current VMCS and runs it until it leaves. */
 export function enterGuest(v: VmxVcpu, options: EnterOptions): Outcome {
   const { on } = v, { cpu, system } = on, { i32 } = cpu;
-  const launched = new Int32Array(cpu.machine.ram.buffer, v.control + HEAD.launched, 1)[0];
-  const status = system.enterGuest(v.area, launched ? 0 : 1);
-  if (status === 3) {
-    system.storeGprs(v.area);
-    return "exit";
-  }
+  const status = system.enterGuest(v.area, v.launchState[0] ? 0 : 1);
+  if (status === 3) return "exit";
   if (status !== 0) return "refused";
   v.reported = cpu.count;
   i32[V.emulating >> 2] = options.emulate ? 1 : 0;
@@ -58,19 +53,13 @@ export function enterGuest(v: VmxVcpu, options: EnterOptions): Outcome {
   // Whatever else stopped it, the guest's state goes back to the VMCS, as by a host interrupt.
   if (stop !== "exit") {
     if (stop === "budget" && v.boundary && system.vmxBoundary()) {
-      leave(v);
+      system.leaveGuest(v.area);
       return "exit";
     }
     system.interruptExit(-1);
   }
-  leave(v);
+  system.leaveGuest(v.area);
   return stop;
-}
-
-function leave(v: VmxVcpu): void {
-  const { system } = v.on;
-  system.vmexit();
-  system.storeGprs(v.area);
 }
 
 function run(v: VmxVcpu, budget: number): RunStop {

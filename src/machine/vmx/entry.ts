@@ -11,7 +11,7 @@ import {
   SECONDARY,
   VM_ERROR,
 } from "../../abi/x86/vmx.ts";
-import { ABORT, CPU, gpr, V } from "../state.ts";
+import { ABORT, CPU, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -163,7 +163,6 @@ function buildInject(m: Module): void {
 }
 
 function buildVmentry(m: Module): void {
-  buildInject(m);
   m.func("vmentry", ["i32"], ["i32"], (f, launch) => {
     f.if(cell64(CPU.vmcsPointer).eq(-1), () => fail(f, VM_ERROR.vmresumeNotLaunched));
     const vmcs = Region.current(f);
@@ -205,24 +204,7 @@ function buildVmentry(m: Module): void {
   });
 }
 
-/** What an assembly stub does around VMLAUNCH and VM exits: general registers to and from memory. */
-function buildStub(m: Module): void {
-  const own = { base: i32(0), offset: gpr(0), memory: MEMORY.cpu };
-  m.func("loadGprs", ["i32"], [], (f, area) => {
-    copyBlock(f, own, { base: area, offset: 0, memory: MEMORY.ram }, 128);
-  });
-  m.func("storeGprs", ["i32"], [], (f, area) => {
-    copyBlock(f, { base: area, offset: 0, memory: MEMORY.ram }, own, 128);
-    markDirty(f, area);
-  });
-  // The stub as one call: registers, then VMLAUNCH or VMRESUME; RSP is the VMCS's own.
-  m.func("enterGuest", ["i32", "i32"], ["i32"], (f, area, launch) => {
-    f.call("loadGprs", area);
-    f.result(f.call("vmentry", launch));
-  });
-}
-
 export function buildEntry(m: Module): void {
+  buildInject(m);
   buildVmentry(m);
-  buildStub(m);
 }

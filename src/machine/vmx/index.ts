@@ -9,6 +9,7 @@ import { buildExit } from "./exit.ts";
 import { buildTables } from "./layout.ts";
 import { buildMsrAreas } from "./msr_areas.ts";
 import { buildOperations } from "./operations.ts";
+import { buildStub } from "./stub.ts";
 import { buildTimer } from "./timer.ts";
 
 export { buildVmxHooks } from "./intercept.ts";
@@ -30,4 +31,5 @@ export function buildVmxFunctions(m: Module): void {
   buildContext(m);
   buildExit(m);
   buildEntry(m);
+  buildStub(m);
 }

@@ -142,10 +142,22 @@ export const VMXC = {
   exits: VMX_AREA + 0x74,
   /** The next event delivered is the one that VM entry injects. */
   injecting: VMX_AREA + 0x78,
+  /** What `leaveGuest` has read for the root: see STUB. */
+  stub: VMX_AREA + 0x80,
   /** The field table. */
   fields: VMX_AREA + 0x400,
   /** The host's segments as a VM exit loads them, in the layout of BLOCK. */
   hostBlock: VMX_AREA + 0xc00,
+} as const;
+
+/** Exit fields that the root's stub reads at once: 32-bit words from VMXC.stub. */
+export const STUB = {
+  reason: 0,
+  length: 4,
+  vectoring: 8,
+  interruption: 12,
+  /** Low and high halves. */
+  qualification: 16,
 } as const;
 
 const WIDTH_CODE = { "16": 0, "64": 1, "32": 2, natural: 3 } as const;

@@ -42,7 +42,10 @@ export const PLACE = { vmxon: 0x1000, vmcs: 0x2000, other: 0x3000, page: 0x4000,
 
 /** A processor in VMX root operation with a VMCS for a guest in flat 32-bit protected mode. */
 export class Bench {
-  readonly memory = new WebAssembly.Memory({ initial: CPU_MEMORY_PAGES });
+  readonly memory = new WebAssembly.Memory({
+    initial: CPU_MEMORY_PAGES,
+    maximum: CPU_MEMORY_PAGES,
+  });
   readonly ram = new WebAssembly.Memory({ initial: 16 });
   readonly frames = new WebAssembly.Memory({ initial: 1 });
   readonly i32 = new Int32Array(this.memory.buffer);
