@@ -259,13 +259,20 @@ export class Cpuid {
     set64(MODEL_CELL.cr4Valid, BigInt(this.cr4Valid >>> 0));
     set64(MODEL_CELL.eferValid, BigInt(this.eferValid >>> 0));
     cells[MODEL_CELL.legacySyscall >> 2] = this.legacySyscall ? 1 : 0;
+    // Results by what they depend on: software asks for the same few leaves again and again.
+    const known = new Map<string, CpuidResult>();
     return () => {
-      const r = this.read(cells[CPU.rax >> 2], cells[CPU.rcx >> 2], {
-        osxsave: (cells[CPU.cr4 >> 2] & CR4.OSXSAVE) !== 0,
-        apicEnabled: (cells[CPU.apicBase >> 2] & 0x800) !== 0,
-        apicId: 0,
-        xcr0: cells[CPU.xcr0 >> 2],
-      });
+      const leaf = cells[CPU.rax >> 2], subleaf = cells[CPU.rcx >> 2];
+      const osxsave = (cells[CPU.cr4 >> 2] & CR4.OSXSAVE) !== 0;
+      const apicEnabled = (cells[CPU.apicBase >> 2] & 0x800) !== 0;
+      const key = `${leaf},${subleaf},${osxsave},${apicEnabled}`;
+      let r = known.get(key);
+      if (!r) {
+        // Software can ask for any number of leaves that do not exist.
+        if (known.size > 256) known.clear();
+        const state = { osxsave, apicEnabled, apicId: 0, xcr0: cells[CPU.xcr0 >> 2] };
+        known.set(key, r = this.read(leaf, subleaf, state));
+      }
       const set = (at: number, value: number) => {
         cells[at >> 2] = value;
         cells[(at >> 2) + 1] = 0;
