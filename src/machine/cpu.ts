@@ -362,7 +362,7 @@ export class Cpu {
       const shadow = i32[CPU.interruptibility >> 2] & 3;
       const single = shadow !== 0 || (flags & (TF | RF)) !== 0;
       const slice = single ? 1 : Math.min(left, SLICE, due);
-      this.predecoder.mode = this.#mode();
+      this.predecoder.mode = i32[V.codeMode >> 2] = this.#mode();
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
       const code = this.#interpreter(this.predecoder.mode === MODE.flat32)(slice);

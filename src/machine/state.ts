@@ -244,6 +244,8 @@ export const V = {
   stepping: 0x1118,
   /** Not zero if something waits for IF: who sets IF then ends the slice (serialize). */
   interruptPending: 0x111c,
+  /** The code mode (predecode.ts) of what runs, i64: the low bits of tags in the code TLB. */
+  codeMode: 0x1120,
   /** Entries of a running walk: address and value of each, to set their accessed bits at the end. */
   walkEntries: 0x1e00,
   /** Scratch for semantics. */

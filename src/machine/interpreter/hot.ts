@@ -12,6 +12,7 @@ import { encodings } from "../isa/encodings.ts";
 import { type Form, formName, Meaning, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
 import { coldForm } from "./forms.ts";
+import { MODE } from "./predecode.ts";
 
 /** Handlers that are not instructions. They do not count. */
 export const PSEUDO = {
@@ -415,7 +416,8 @@ function resolveRecord(
   const inPage = f.let(linear.wrap().and(4095));
   const tag = flat ? load("i32", 32, "u", entry, TLB.code) : load("i64", 64, "u", entry, TLB.code);
   f.set(rec, 0);
-  f.if(tag.eq(linear.and(flat ? -4096 : -4096n)), () => {
+  const page = linear.and(flat ? -4096 : -4096n);
+  f.if(tag.eq(page.or(flat ? MODE.flat32 : cell64(V.codeMode))), () => {
     const index = load("i32", 32, "u", entry, TLB.code + 8);
     f.set(rec, load("i32", 32, "u", index.add(inPage.shl(2))));
     setCell64(f, V.ipBase, (flat ? ip.sub(inPage) : ip.sub(inPage.zext())).zext());

@@ -232,7 +232,8 @@ export class Predecoder {
   #fillCodeTlb(low: number, high: number, index: number): void {
     const i32 = this.#i32;
     const entry = i32[V.tlb >> 2] + TLB.code + ((low >>> 8) & ((TLB.entries - 1) * 16));
-    i32[entry >> 2] = low & ~4095;
+    // The same page may hold code of several modes.
+    i32[entry >> 2] = low & ~4095 | this.mode;
     i32[(entry >> 2) + 1] = high;
     i32[(entry >> 2) + 2] = index;
     const fills = i32[V.fills >> 2];
