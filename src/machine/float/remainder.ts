@@ -1,7 +1,7 @@
 /** FPREM, FPREM1, FRNDINT, FSCALE and FXTRACT (SDM 2, under their names). */
 import { cell, setCell, setCell64 } from "../system.ts";
 import { i32, i64 } from "../wasm/expr.ts";
-import type { Module } from "../wasm/module.ts";
+import type { Func, Local, Module } from "../wasm/module.ts";
 import { EXC, EXPONENT_BIAS, F, FORMAT, lo, raise } from "./cells.ts";
 import {
   C0,
@@ -18,6 +18,11 @@ import {
   signOf,
   unpack,
 } from "./extended.ts";
+
+/** The operand as the result; a pseudo-denormal becomes the normal number it stands for. */
+function setOperand(f: Func, sa: Local, a: Local): void {
+  setPacked(f, sa.add(exponentOf(sa).eqz().and(a.ltS(0))), a);
+}
 
 /**
  * `xRemainder(sa, a, sb, b, nearest)`: condition codes in F.extra, -1 if there is no quotient. One step takes at most 63 bits
@@ -36,14 +41,13 @@ function buildRemainder(m: Module): void {
       f.return();
     });
     denormalOperand(f, ca.eq(CLASS.denormal).or(cb.eq(CLASS.denormal)));
-    f.if(a.eqz(), () => {
+    f.if(a.eqz().or(cb.eq(CLASS.infinity)), () => {
       setCell(f, F.extra, 0);
-      setPacked(f, sa, a);
+      setOperand(f, sa, a);
       f.return();
     });
     const s = f.let(signOf(sa));
     const x = unpack(f, sa, a), y = unpack(f, sb, b);
-    f.if(cb.eq(CLASS.infinity), () => f.set(y.e, i32(0x10000)));
     const d = f.let(x.e.sub(y.e));
     const q = f.let(i64(0));
     f.if(d.geS(64), () => {
@@ -144,8 +148,8 @@ function buildRest(m: Module): void {
       f.return();
     });
     denormalOperand(f, ca.eq(CLASS.denormal).or(cb.eq(CLASS.denormal)));
-    f.if(a.eqz().or(ca.eq(CLASS.infinity)), () => {
-      setPacked(f, sa, a);
+    f.if(a.eqz().or(b.eqz()).or(ca.eq(CLASS.infinity)), () => {
+      setOperand(f, sa, a);
       f.return();
     });
     const eb = f.let(exponentOf(sb)), n = f.let(i32(0));
