@@ -1,0 +1,121 @@
+/** A guest of a few instructions, for the tests of this folder. */
+import { assemble } from "../machine/isa/encode.ts";
+import { Machine } from "../machine/machine.ts";
+import type { Exit } from "./exit.ts";
+import type { HvmCpu, HvmVcpu, Intercepts } from "./ops.ts";
+import { vmxOps as ops } from "./vmx.ts";
+
+/** Where the guest's 2 MiB lie in machine memory, and what is in them. */
+export const GUEST = {
+  machine: 4 << 20,
+  gdt: 0x1000,
+  idt: 0x2000,
+  stack: 0x7000,
+  code: 0x8000,
+  tss: 0x3000,
+};
+
+/** One machine with a vCPU in flat 32-bit protected mode; guest memory is one 2-MiB nested page. */
+export class Guest {
+  readonly machine = new Machine({ memory: 8 << 20, cpu: "intel" });
+  readonly on: HvmCpu;
+  v!: HvmVcpu;
+  root = 0;
+  #next = 1 << 20;
+  readonly #free: number[] = [];
+  readonly frames = {
+    allocate: () => {
+      const frame = this.#free.pop() ?? (this.#next += 4096) - 4096;
+      this.machine.write(frame, new Uint8Array(4096));
+      return frame;
+    },
+    free: (frame: number) => void this.#free.push(frame),
+  };
+
+  constructor() {
+    const { cpu } = this.machine;
+    cpu.hooks.msr = () => false;
+    this.on = ops.enable(cpu, this.frames);
+    this.reset();
+  }
+
+  /** A fresh vCPU and empty memory. */
+  reset(): void {
+    if (this.v) ops.destroyVcpu(this.v, this.frames);
+    this.v = ops.createVcpu(this.on, this.frames);
+    this.machine.write(GUEST.machine, new Uint8Array(2 << 20));
+    this.root = this.#nestedTables();
+    ops.setNestedRoot(this.v, this.root);
+    // GDT: null, code, data, TSS, LDT.
+    const gdt = [0n, 0x00cf_9b00_0000_ffffn, 0x00cf_9300_0000_ffffn, tss(9), tss(2)];
+    gdt.forEach((d, n) => this.write64(GUEST.gdt + 8 * n, d));
+    const { v } = this;
+    const data = { selector: 16, base: 0n, limit: 0xffff_ffff, attributes: 0xc093 };
+    for (const s of ["ss", "ds", "es", "fs", "gs"] as const) ops.setSegment(v, s, data);
+    ops.setSegment(v, "cs", { ...data, selector: 8, attributes: 0xc09b });
+    ops.setSegment(v, "tr", {
+      selector: 24,
+      base: BigInt(GUEST.tss),
+      limit: 0x67,
+      attributes: 0x8b,
+    });
+    ops.setDescriptorTable(v, "gdtr", { base: BigInt(GUEST.gdt), limit: 8 * gdt.length - 1 });
+    ops.setDescriptorTable(v, "idtr", { base: BigInt(GUEST.idt), limit: 0x7ff });
+    ops.setCr(v, 0, 0x31n);
+    ops.setRegister(v, "rsp", BigInt(GUEST.stack));
+  }
+
+  #nestedTables(): number {
+    const l4 = this.frames.allocate(), l3 = this.frames.allocate(), l2 = this.frames.allocate();
+    this.machineWrite64(l4, BigInt(l3) | 7n);
+    this.machineWrite64(l3, BigInt(l2) | 7n);
+    this.machineWrite64(l2, BigInt(GUEST.machine) | 0xb7n);
+    this.l2 = l2;
+    return l4;
+  }
+  /** The nested page directory. */
+  l2 = 0;
+
+  machineWrite64(address: number, value: bigint): void {
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, value, true);
+    this.machine.write(address, bytes);
+  }
+  write(gpa: number, bytes: Uint8Array): void {
+    this.machine.write(GUEST.machine + gpa, bytes);
+  }
+  write64(gpa: number, value: bigint): void {
+    this.machineWrite64(GUEST.machine + gpa, value);
+  }
+  read32(gpa: number): number {
+    return new DataView(this.machine.ram.buffer).getUint32(GUEST.machine + gpa, true);
+  }
+
+  /** An interrupt gate of the guest. */
+  gate(vector: number, handler: number): void {
+    const low = BigInt(handler & 0xffff) | 8n << 16n | 0x8e00n << 32n;
+    this.write64(GUEST.idt + 8 * vector, low | BigInt(handler >>> 16) << 48n);
+  }
+
+  /** Puts code at GUEST.code and the instruction pointer on it. */
+  load(source: string, mode: 16 | 32 | 64 = 32): Map<string, bigint> {
+    const { bytes, symbols } = assemble(`org ${GUEST.code}\nbits ${mode}\n${source}`, { mode });
+    this.write(GUEST.code, bytes);
+    ops.setRegister(this.v, "rip", BigInt(GUEST.code));
+    return symbols as Map<string, bigint>;
+  }
+
+  /** Runs from where it stands; at most `budget` instructions. */
+  run(budget = 1000): Exit {
+    return ops.enter(this.v, { budget });
+  }
+
+  want(intercepts: Intercepts): void {
+    ops.setIntercepts(this.v, intercepts);
+  }
+}
+
+/** A system descriptor of that type at GUEST.tss. */
+function tss(type: number): bigint {
+  return BigInt(GUEST.tss & 0xffff) << 16n | BigInt(0x80 | type) << 40n | 0x67n;
+}
