@@ -47,9 +47,9 @@ const ARCHITECTURAL = [
   ["rip", 8],
   // Flags apart from the arithmetic ones while those are lazy; see flags.ts.
   ["rflags", 8],
-  // The last arithmetic result: kind and width, and two values.
+  // The last arithmetic result: kind and width, CF while that is not 0, and two values.
   ["flagOp", 4],
-  ["flagPad", 4],
+  ["flagCarry", 4],
   ["flagX", 8],
   ["flagY", 8],
   ["cr0", 8],

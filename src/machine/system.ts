@@ -42,7 +42,7 @@ export type HostFunctions = Record<
 /** A module with the machine's memories, table and host functions imported. */
 export function machineModule(): Module {
   const m = new Module();
-  m.importMemory("machine", "cpu", CPU_MEMORY_PAGES);
+  m.importMemory("machine", "cpu", CPU_MEMORY_PAGES, true);
   m.importMemory("machine", "ram", 1);
   m.importMemory("machine", "frames", 1);
   m.importTable("machine", "cold", 1);

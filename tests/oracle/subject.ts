@@ -106,7 +106,7 @@ export class XvmSubject implements Subject {
     if (vector !== 14) return { vector, error };
     const address = u64[V.faultAddress >> 3];
     // Linux reports every user access to its own half as a protection violation.
-    return { vector, error: address >> 47n ? error | 1 : error, address };
+    return { vector, error: address >= 0x7fff_ffff_f000n ? error | 1 : error, address };
   }
 
   #writeTables(): void {

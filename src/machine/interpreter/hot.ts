@@ -5,9 +5,9 @@
  */
 import { CPU, REC, RECORD_SIZE, TLB, V } from "../state.ts";
 import { cell, cell64, machineModule, MEMORY, setCell, setCell64 } from "../system.ts";
-import { type Expr, i32, i64, load } from "../wasm/expr.ts";
+import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Label, Local, Module } from "../wasm/module.ts";
-import { condition, FLAG_KIND } from "../isa/flags.ts";
+import { condition, conditionKind, FLAG_KIND } from "../isa/flags.ts";
 import { encodings } from "../isa/encodings.ts";
 import { type Form, formName, Meaning, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
@@ -78,6 +78,9 @@ const HOT: Record<string, boolean> = {
   xchg: false,
 };
 
+/** Those that test a condition: one handler for each kind of flags. */
+export const CONDITIONAL: ReadonlySet<string> = new Set(["jcc", "setcc", "cmovcc"]);
+
 /** All forms with a handler in the hot function, by name, with their handler numbers. */
 export function hotForms(): Map<string, { form: Form; handler: number }> {
   const forms = new Map<string, { form: Form; handler: number }>();
@@ -95,10 +98,9 @@ export function hotForms(): Map<string, { form: Form; handler: number }> {
         if (memory && memories[0] === "-") continue;
         for (const letter of memories) {
           const operands = form.operands.map((o) => o === "M" ? letter : o);
-          if (e.key === "jcc") {
+          if (CONDITIONAL.has(e.key)) {
             for (const producer of Object.values(FLAG_KIND)) {
-              if (producer && !condition(producer, e.cc, i64(0), i64(0))) continue;
-              add({ ...form, operands, producer });
+              add({ ...form, operands, producer: conditionKind(producer, e.cc) });
             }
           } else add({ ...form, operands });
         }
@@ -256,11 +258,8 @@ class HotMeaning extends Meaning {
   }
 
   condition(cc: number): Expr {
-    const known = this.form.producer;
-    if (known) {
-      const value = condition(known, cc, cell64(CPU.flagX), cell64(CPU.flagY));
-      if (value) return value;
-    }
+    const known = this.form.producer && condition(this.form.producer, cc);
+    if (known) return known;
     const value = this.f.call(`cond${cc >> 1}`);
     return cc & 1 ? value.eqz() : value;
   }

@@ -4,10 +4,8 @@
  * depend on the frame and the mode alone, not on where the page is mapped.
  */
 import { decode, DecodeStatus, Instruction, isHighByte } from "../isa/decode.ts";
-import { FLAG_KIND, type FlagKind } from "../isa/flags.ts";
+import { conditionKind, FLAG_KIND, type FlagKind } from "../isa/flags.ts";
 import { type Form, formName } from "../isa/semantics/meaning.ts";
-import { condition } from "../isa/flags.ts";
-import { i64 } from "../wasm/expr.ts";
 import {
   CPU,
   FRAME,
@@ -24,7 +22,7 @@ import {
   V,
 } from "../state.ts";
 import { formOf } from "./forms.ts";
-import { hotForms, PSEUDO } from "./hot.ts";
+import { CONDITIONAL, hotForms, PSEUDO } from "./hot.ts";
 
 /** Code modes that need records of their own. */
 export const MODE = { code16: 0, code32: 1, flat32: 2, code64: 3 } as const;
@@ -49,21 +47,28 @@ export interface PredecodeHost {
   readonly anyBreakpoint: boolean;
 }
 
-/** Which lazy flags an instruction of this key leaves, where hot conditions can use it. */
+/** Which lazy flags an instruction of this key leaves, whatever its operands. */
 const PRODUCER: Record<string, FlagKind> = {
   add: FLAG_KIND.add,
   xadd: FLAG_KIND.add,
   sub: FLAG_KIND.sub,
   cmp: FLAG_KIND.sub,
+  cmpxchg: FLAG_KIND.sub,
   neg: FLAG_KIND.sub,
-  and: FLAG_KIND.result,
-  or: FLAG_KIND.result,
-  xor: FLAG_KIND.result,
-  test: FLAG_KIND.result,
-  inc: FLAG_KIND.result,
-  dec: FLAG_KIND.result,
+  and: FLAG_KIND.logic,
+  or: FLAG_KIND.logic,
+  xor: FLAG_KIND.logic,
+  test: FLAG_KIND.logic,
+  bsf: FLAG_KIND.logic,
+  bsr: FLAG_KIND.logic,
+  inc: FLAG_KIND.increment,
+  dec: FLAG_KIND.decrement,
   adc: FLAG_KIND.result,
   sbb: FLAG_KIND.result,
+  mul: FLAG_KIND.result,
+  imul: FLAG_KIND.result,
+  imul2: FLAG_KIND.result,
+  imul3: FLAG_KIND.result,
 };
 /** Nothing follows these in the same run. */
 const ENDS_RUN = new Set([
@@ -93,17 +98,14 @@ function hotHandler(form: Form, letter: string, producer: FlagKind): number {
   if (handler === undefined) {
     hot ??= hotForms();
     const operands = form.operands.map((o) => o === "M" ? letter as "b" | "x" : o);
-    const known = producer && form.key === "jcc" && condition(producer, form.cc, i64(0), i64(0))
-      ? producer
-      : 0;
+    const known = CONDITIONAL.has(form.key) ? conditionKind(producer, form.cc) : undefined;
     // The operand size means nothing to byte operands: the hot forms have 32.
     handler = 0;
     const bytes = form.sizes.length > 0 && form.sizes.every((s) => s === 8) && operands[0] !== "j";
     for (const operandSize of [form.operandSize, 32] as const) {
       if (operandSize !== form.operandSize && !bytes) break;
       const exact = { ...form, operands, operandSize };
-      const name = form.key === "jcc" ? formName({ ...exact, producer: known }) : formName(exact);
-      handler = hot.get(name)?.handler ?? 0;
+      handler = hot.get(formName({ ...exact, producer: known }))?.handler ?? 0;
       if (handler) break;
     }
     byLetter.set(id, handler);
@@ -312,7 +314,8 @@ export class Predecoder {
       const record = this.#record(frame, offset, status, producer);
       const entry = breakpoint || record;
       first ||= entry;
-      const specialized = producer !== 0 && x.encoding.key === "jcc" && status === DecodeStatus.Ok;
+      const specialized = producer !== 0 && CONDITIONAL.has(x.encoding.key) &&
+        status === DecodeStatus.Ok;
       // A condition bound to the producer before it must not be entered from elsewhere.
       if (!specialized || offset === start) i32[slot] = entry;
       this.#mark(frame, offset, Math.min(offset + x.length, 4096));

@@ -1,12 +1,12 @@
 /**
- * Lazy arithmetic flags. The last producer leaves its kind and two values; a reader works out the
- * flags it needs. Values are sign-extended to 64 bits, so that most conditions do not depend on the
- * operand width.
+ * Lazy arithmetic flags. The last producer leaves its kind and up to two values; a reader works out
+ * the flags it needs. Values are sign-extended to 64 bits, so that most conditions do not depend on
+ * the operand width. CF has a cell of its own while flags are lazy, because INC and DEC leave it.
  */
 import { CPU } from "../state.ts";
 import { cell, cell64, setCell } from "../system.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
-import type { Module } from "../wasm/module.ts";
+import type { Func, Local, Module } from "../wasm/module.ts";
 
 /** Kinds of flagOp, in bits 8 and up; the operand width in bits is below. */
 export const FLAG_KIND = {
@@ -16,8 +16,13 @@ export const FLAG_KIND = {
   add: 1,
   /** X = first operand, Y = second. */
   sub: 2,
-  /** X = CF, AF and OF as in EFLAGS, Y = result (SF, ZF, PF). */
+  /** X = AF and OF as in EFLAGS, Y = result (SF, ZF, PF). */
   result: 3,
+  /** Y = result; AF and OF are clear. */
+  logic: 4,
+  /** Y = result of INC, of DEC. */
+  increment: 5,
+  decrement: 6,
 } as const;
 export type FlagKind = (typeof FLAG_KIND)[keyof typeof FLAG_KIND];
 
@@ -32,42 +37,52 @@ export const parity = (value: Expr): Expr => value.wrap().and(0xff).popcnt().and
 const signAt = (value: Expr, width: Expr): Expr =>
   value.shl(i64(64).sub(width.zext())).shrU(63).wrap();
 
-/** The conditions that need no width, per kind; undefined where the width matters. */
-export function condition(kind: FlagKind, cc: number, x: Expr, y: Expr): Expr | undefined {
-  const positive = positiveCondition(kind, cc >> 1, x, y);
+/** Conditions that need no width, per kind; undefined where the width matters. */
+export function condition(kind: FlagKind, cc: number): Expr | undefined {
+  const positive = positiveCondition(kind, cc >> 1);
   return positive && (cc & 1 ? positive.eqz() : positive);
 }
 
-function positiveCondition(kind: FlagKind, pair: number, x: Expr, y: Expr): Expr | undefined {
+/**
+ * The kind to generate code for where flags of `kind` are tested for condition `cc`: kinds that give
+ * the same expression have the same; 0 if there is none.
+ */
+export function conditionKind(kind: FlagKind, cc: number): FlagKind {
+  const pair = cc >> 1;
+  if (kind === FLAG_KIND.explicit || !positiveCondition(kind, pair)) return FLAG_KIND.explicit;
+  if (pair === CARRY) return FLAG_KIND.add;
+  const own = kind === FLAG_KIND.sub || (pair === CARRY_ZERO ? kind === FLAG_KIND.logic : pair > 5);
+  return own || pair === 0 ? kind : FLAG_KIND.add;
+}
+
+const CARRY = 1, CARRY_ZERO = 3;
+
+function positiveCondition(kind: FlagKind, pair: number): Expr | undefined {
+  const x = cell64(CPU.flagX), y = cell64(CPU.flagY);
+  if (pair === CARRY) return cell(CPU.flagCarry);
   if (kind === FLAG_KIND.sub) {
-    if (pair === 1) return x.ltU(y);
-    if (pair === 2) return x.eq(y);
-    if (pair === 3) return x.leU(y);
-    if (pair === 5) return parity(x.sub(y));
-    if (pair === 6) return x.ltS(y);
-    if (pair === 7) return x.leS(y);
-    return undefined;
+    return [
+      undefined,
+      undefined,
+      x.eq(y),
+      x.leU(y),
+      undefined,
+      parity(x.sub(y)),
+      x.ltS(y),
+      x.leS(y),
+    ][
+      pair
+    ];
   }
-  if (kind === FLAG_KIND.add) {
-    if (pair === 1) return y.ltU(x);
-    if (pair === 2) return y.eqz();
-    if (pair === 3) return y.ltU(x).or(y.eqz());
-    if (pair === 4) return y.ltS(0);
-    if (pair === 5) return parity(y);
-    return undefined;
-  }
-  if (kind === FLAG_KIND.result) {
-    const overflow = x.shrU(11).and(1).wrap();
-    if (pair === 0) return overflow;
-    if (pair === 1) return x.and(1).wrap();
-    if (pair === 2) return y.eqz();
-    if (pair === 3) return x.and(1).wrap().or(y.eqz());
-    if (pair === 4) return y.ltS(0);
-    if (pair === 5) return parity(y);
-    if (pair === 6) return y.ltS(0).xor(overflow);
-    return y.ltS(0).xor(overflow).or(y.eqz());
-  }
-  return undefined;
+  if (pair === 2) return y.eqz();
+  if (pair === 4) return y.ltS(0);
+  if (pair === 5) return parity(y);
+  if (kind === FLAG_KIND.logic) return [i32(0), undefined, , y.eqz(), , , y.ltS(0), y.leS(0)][pair];
+  if (pair === CARRY_ZERO) return cell(CPU.flagCarry).or(y.eqz());
+  if (kind !== FLAG_KIND.result) return undefined;
+  const overflow = cell(CPU.flagX).shrU(11).and(1);
+  const less = y.ltS(0).xor(overflow);
+  return pair === 0 ? overflow : pair === 6 ? less : less.or(y.eqz());
 }
 
 /** A condition from explicit flags (an i32 of EFLAGS). */
@@ -86,38 +101,54 @@ function explicitCondition(pair: number, flags: Expr): Expr {
   ][pair];
 }
 
-/** Functions `arithmeticFlags() -> i32`, `materialize()` and `cond0..cond7() -> 0 | 1`. */
-export function buildFlags(m: Module): void {
+/** CF as 0 or 1, whatever the kind. */
+export const carryFlag = (): Expr =>
+  cell(CPU.flagCarry).when(cell(CPU.flagOp), cell(CPU.rflags).and(CF));
+
+/** AF and OF of an increment or decrement with result `r`. */
+function stepFlags(f: Func, r: Local, width: Local, increment: boolean): Expr {
+  const top = f.let(i64(1).shl(width.sub(1).zext()));
+  // r is the least number after an increment that overflows, one less after a decrement.
+  const overflow = r.xor(increment ? top : top.sub(1)).shl(i64(64).sub(width.zext())).eqz();
+  return overflow.shl(11).or(r.wrap().and(15).eq(increment ? 0 : 15).shl(4));
+}
+
+function buildArithmeticFlags(m: Module): void {
   m.func("arithmeticFlags", [], ["i32"], (f) => {
     const op = f.let(cell(CPU.flagOp));
-    f.if(op.eqz(), () => f.return(cell64(CPU.rflags).wrap().and(ARITHMETIC)));
+    f.if(op.eqz(), () => f.return(cell(CPU.rflags).and(ARITHMETIC)));
     const kind = f.let(op.shrU(8)), width = f.let(op.and(0xff));
     const x = f.let(cell64(CPU.flagX)), y = f.let(cell64(CPU.flagY));
-    const flags = f.local("i32"), r = f.local("i64"), b = f.local("i64"), carry = f.local("i32");
-    f.if(kind.eq(FLAG_KIND.result), () => {
-      f.set(flags, x.wrap().and(CF | AF | OF));
-      f.set(r, y);
-    }, () => {
-      f.if(kind.eq(FLAG_KIND.sub), () => {
-        f.set(r, x.sub(y));
-        f.set(b, y);
-        f.set(carry, x.ltU(y));
-        f.set(flags, signAt(x.xor(b).and(x.xor(r)), width).shl(11));
-      }, () => {
-        f.set(r, y);
-        f.set(b, y.sub(x));
-        f.set(carry, y.ltU(x));
-        f.set(flags, signAt(x.xor(r).and(b.xor(r)), width).shl(11));
-      });
-      f.set(flags, flags.or(carry).or(x.xor(b).xor(r).wrap().and(AF)));
+    const flags = f.let(i32(0)), r = f.let(y);
+    const sum = (b: Expr) => f.set(flags, x.xor(b).xor(r).wrap().and(AF));
+    f.if(kind.eq(FLAG_KIND.result), () => f.set(flags, x.wrap().and(AF | OF)));
+    f.if(kind.eq(FLAG_KIND.sub), () => {
+      f.set(r, x.sub(y));
+      sum(y);
+      f.set(flags, flags.or(signAt(x.xor(y).and(x.xor(r)), width).shl(11)));
     });
+    f.if(kind.eq(FLAG_KIND.add), () => {
+      const b = f.let(y.sub(x));
+      sum(b);
+      f.set(flags, flags.or(signAt(x.xor(r).and(b.xor(r)), width).shl(11)));
+    });
+    f.if(kind.eq(FLAG_KIND.increment), () => f.set(flags, stepFlags(f, r, width, true)));
+    f.if(kind.eq(FLAG_KIND.decrement), () => f.set(flags, stepFlags(f, r, width, false)));
     f.set(r, r.shl(i64(64).sub(width.zext())));
     f.result(
-      flags.or(r.eqz().shl(6)).or(r.shrU(63).wrap().shl(7)).or(
+      flags.or(cell(CPU.flagCarry)).or(r.eqz().shl(6)).or(r.shrU(63).wrap().shl(7)).or(
         parity(r.shrU(i64(64).sub(width.zext()))).shl(2),
       ),
     );
   });
+}
+
+/**
+ * Functions `arithmeticFlags() -> i32`, `materialize()`, `cond0..cond7() -> 0 | 1`, and
+ * `setCarryOverflow(CF | OF)`, which leaves the other flags.
+ */
+export function buildFlags(m: Module): void {
+  buildArithmeticFlags(m);
   m.func("materialize", [], [], (f) => {
     f.if(cell(CPU.flagOp), () => {
       const flags = f.call("arithmeticFlags");
@@ -125,14 +156,27 @@ export function buildFlags(m: Module): void {
       setCell(f, CPU.flagOp, 0);
     });
   });
+  m.func("setCarryOverflow", ["i32"], [], (f, flags) => {
+    const kind = f.let(cell(CPU.flagOp).shrU(8));
+    f.if(kind.eq(FLAG_KIND.result).or(kind.eq(FLAG_KIND.logic)), () => {
+      const adjust = cell(CPU.flagX).and(AF).when(kind.eq(FLAG_KIND.result), i32(0));
+      f.store(64, i32(0), adjust.or(flags.and(OF)).zext(), CPU.flagX);
+      setCell(f, CPU.flagCarry, flags.and(CF));
+      setCell(f, CPU.flagOp, cell(CPU.flagOp).and(0xff).or(FLAG_KIND.result << 8));
+      f.return();
+    });
+    f.call("materialize");
+    setCell(f, CPU.rflags, cell(CPU.rflags).and(~(CF | OF)).or(flags));
+  });
   for (let pair = 0; pair < 8; pair++) {
     m.func(`cond${pair}`, [], ["i32"], (f) => {
       const op = f.let(cell(CPU.flagOp));
       f.if(op.eqz(), () => f.return(explicitCondition(pair, cell(CPU.rflags))));
-      const x = f.let(cell64(CPU.flagX)), y = f.let(cell64(CPU.flagY));
-      for (const kind of [FLAG_KIND.sub, FLAG_KIND.add, FLAG_KIND.result] as const) {
-        const value = positiveCondition(kind, pair, x, y);
-        if (value) f.if(op.shrU(8).eq(kind), () => f.return(value));
+      if (pair === CARRY) return f.result(cell(CPU.flagCarry));
+      const kind = f.let(op.shrU(8));
+      for (const known of Object.values(FLAG_KIND)) {
+        const value = known && positiveCondition(known, pair);
+        if (value) f.if(kind.eq(known), () => f.return(value));
       }
       f.result(explicitCondition(pair, f.call("arithmeticFlags")));
     });

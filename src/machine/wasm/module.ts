@@ -50,11 +50,15 @@ export class Module {
     return found >= 0 ? found : this.#types.push(key) - 1;
   }
 
-  /** Imports a memory of at least `pages` (of 64 KiB); gives its index. */
-  importMemory(module: string, name: string, pages: number): number {
+  /**
+   * Imports a memory of at least `pages` (of 64 KiB), or of exactly that many; gives its index.
+   * V8 keeps base and size of a fixed one out of the way of register allocation.
+   */
+  importMemory(module: string, name: string, pages: number, fixed = false): number {
     const body = new Bytes();
-    body.u8(0);
+    body.u8(fixed ? 1 : 0);
     body.u32(pages);
+    if (fixed) body.u32(pages);
     this.#imports.push({ module, name, kind: 2, body });
     return this.#imports.filter((i) => i.kind === 2).length - 1;
   }

@@ -1,7 +1,7 @@
 /** Addition, logic, comparison, increments (SDM 2). */
 import { i32 } from "../../wasm/expr.ts";
 import type { Expr } from "../../wasm/expr.ts";
-import { AF, CF, OF } from "../flags.ts";
+import { AF, OF } from "../flags.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
 /** OF (bit 11) from a value whose bit `width` - 1 is the overflow. */
@@ -15,7 +15,7 @@ const binary = (compute: (a: Expr, b: Expr) => Expr): Semantics => (m) => {
   const b = m.read(1), a = m.update(0);
   const r = m.f.let(compute(a, b).signed(m.size));
   m.write(0, r);
-  m.flagsResult(r);
+  m.flagsLogic(r);
 };
 
 /** ADC and SBB: the carry-in makes flags that neither kind of lazy flags can hold. */
@@ -27,26 +27,19 @@ function withCarry(subtract: boolean): Semantics {
     const r = m.f.let((subtract ? a.sub(b).sub(c) : a.add(b).add(c)).signed(m.size));
     const carryOut = subtract ? a.ltU(b).or(a.eq(b).and(carry)) : r.ltU(a).or(r.eq(a).and(carry));
     const overflow = subtract ? a.xor(b).and(a.xor(r)) : a.xor(r).and(b.xor(r));
-    const flags = m.f.let(
-      carryOut.or(a.xor(b).xor(r).wrap().and(AF)).or(overflowAt(overflow, m.size)),
-    );
+    const adjust = a.xor(b).xor(r).wrap().and(AF);
+    const flags = m.f.let(adjust.or(overflowAt(overflow, m.size)));
+    const out = m.f.let(carryOut);
     m.write(0, r);
-    m.flagsResult(r, flags);
+    m.flagsResult(r, out, flags);
   };
 }
 
 function step(by: 1 | -1): Semantics {
   return (m) => {
-    const a = m.update(0);
-    const carry = m.carry();
-    const r = m.f.let(a.add(by).signed(m.size));
-    // Overflow: the result is the smallest (INC) or the largest (DEC) number.
-    const overflow = by === 1 ? r.and(a.not()) : a.and(r.not());
-    const flags = m.f.let(
-      carry.or(a.xor(r).wrap().and(AF)).or(overflowAt(overflow, m.size)),
-    );
+    const r = m.f.let(m.update(0).add(by).signed(m.size));
     m.write(0, r);
-    m.flagsResult(r, flags);
+    m.flagsStep(by, r);
   };
 }
 
@@ -97,7 +90,7 @@ export const aluSemantics: Record<string, Semantics> = {
   xor: binary((a, b) => a.xor(b)),
   test: (m) => {
     const b = m.read(1), a = m.read(0);
-    m.flagsResult(m.f.let(a.and(b)));
+    m.flagsLogic(m.f.let(a.and(b)));
   },
   adc: withCarry(false),
   sbb: withCarry(true),
@@ -111,9 +104,9 @@ export const aluSemantics: Record<string, Semantics> = {
   },
   xadd: exchangeAdd,
   cmpxchg: compareExchange,
-  cmc: (m) => m.setArithmeticFlags(CF, m.carry().xor(1)),
-  clc: (m) => m.setArithmeticFlags(CF, i32(0)),
-  stc: (m) => m.setArithmeticFlags(CF, i32(1)),
+  cmc: (m) => m.setCarry(m.carry().xor(1)),
+  clc: (m) => m.setCarry(i32(0)),
+  stc: (m) => m.setCarry(i32(1)),
 };
 
 /** CMPXCHG8B and CMPXCHG16B. */

@@ -1,7 +1,6 @@
 /** Bit tests and scans (SDM 2). */
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
-import { CF, ZF } from "../flags.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
 type Change = (value: Expr, bit: Expr) => Expr;
@@ -29,7 +28,7 @@ function bitTest(change?: Change): Semantics {
       if (place) m.storeLinear(bits, place, result);
       else m.write(0, result);
     }
-    m.setArithmeticFlags(CF, carry);
+    m.setCarry(carry);
   };
 }
 
@@ -44,17 +43,23 @@ function bitStringAddress(m: Meaning, number: Expr, write: boolean): Local {
   return m.callChecked("segmentLinear", m.field(28), offset, i32(bytes), i32(write ? 1 : 0));
 }
 
-/** BSF and BSR leave the destination alone for a zero source (SDM: undefined; all processors do). */
+/**
+ * BSF and BSR leave the destination alone for a zero source. The manual defines ZF only; Intel's
+ * processors clear the others and give PF by the result.
+ */
 function scan(reverse: boolean): Semantics {
   return (m) => {
     const f = m.f;
     const value = m.readU(1);
     const top = m.type() === "i64" ? 63 : 31;
-    const zero = f.let(value.eqz());
-    f.if(zero.eqz(), () => {
-      m.write(0, reverse ? m.constant(top).sub(value.clz()) : value.ctz());
+    const flags = f.let(m.constant(0));
+    f.if(value.eqz().eqz(), () => {
+      const index = f.let(reverse ? m.constant(top).sub(value.clz()) : value.ctz());
+      m.write(0, index);
+      // Not zero, with the parity of the index.
+      f.set(flags, index.or(0x100));
     });
-    m.setArithmeticFlags(ZF, zero.shl(6));
+    m.flagsLogic(flags);
   };
 }
 
@@ -67,9 +72,8 @@ export const bitSemantics: Record<string, Semantics> = {
   bsr: scan(true),
   popcnt: (m) => {
     const value = m.readU(1);
-    const zero = m.f.let(value.eqz());
     m.write(0, value.popcnt());
-    m.setArithmeticFlags(0x8d5, zero.shl(6));
+    m.setArithmeticFlags(0x8d5, value.eqz().shl(6));
   },
   crc32: (m) => {
     const f = m.f, bits = m.form.sizes[1];

@@ -11,7 +11,7 @@ import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32, i64, load, type Operand } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/module.ts";
 import type { InterceptKind } from "../encodings.ts";
-import { CF, FLAG_KIND, type FlagKind } from "../flags.ts";
+import { carryFlag, CF, FLAG_KIND, type FlagKind } from "../flags.ts";
 import { INTERCEPT } from "../intercepts.ts";
 
 /**
@@ -260,31 +260,43 @@ export abstract class Meaning {
 
   // --- flags ---
 
-  #setFlags(kind: FlagKind, x: Expr, y: Expr): void {
+  /** Notes kind and values of lazy flags; `bits` is the width of the result. */
+  #setFlags(
+    kind: FlagKind,
+    carry: Expr | undefined,
+    x: Expr | undefined,
+    y: Expr,
+    bits = this.size,
+  ) {
     this.commit();
-    setCell(this.f, CPU.flagOp, (kind << 8) | this.form.sizes[0]);
-    setCell64(this.f, CPU.flagX, x.sext());
+    if (carry) setCell(this.f, CPU.flagCarry, carry);
+    setCell(this.f, CPU.flagOp, (kind << 8) | bits);
+    if (x) setCell64(this.f, CPU.flagX, x.sext());
     setCell64(this.f, CPU.flagY, y.sext());
   }
   /** `result` = `a` + something, both sign-extended. */
-  flagsAdd(a: Expr, result: Expr): void {
-    this.#setFlags(FLAG_KIND.add, a, result);
+  flagsAdd(a: Expr, result: Expr, bits = this.size): void {
+    this.#setFlags(FLAG_KIND.add, result.ltU(a), a, result, bits);
   }
   /** Flags of `a` - `b`, both sign-extended. */
   flagsSub(a: Expr, b: Expr): void {
-    this.#setFlags(FLAG_KIND.sub, a, b);
+    this.#setFlags(FLAG_KIND.sub, a.ltU(b), a, b);
   }
-  /** SF, ZF, PF of a sign-extended result; CF, AF, OF given as in EFLAGS (i32). */
-  flagsResult(result: Expr, carryAdjustOverflow: Expr = i32(0)): void {
-    this.commit();
-    setCell(this.f, CPU.flagOp, (FLAG_KIND.result << 8) | this.form.sizes[0]);
-    setCell64(this.f, CPU.flagX, carryAdjustOverflow.zext());
-    setCell64(this.f, CPU.flagY, result.sext());
+  /** SF, ZF, PF of a sign-extended result; CF, AF and OF are clear. */
+  flagsLogic(result: Expr, bits = this.size): void {
+    this.#setFlags(FLAG_KIND.logic, i32(0), undefined, result, bits);
   }
-  /** The same for a result of eight bits, whatever the operand size. */
-  flagsResult8(result: Expr, carryAdjustOverflow: Expr = i32(0)): void {
-    this.flagsResult(result, carryAdjustOverflow);
-    setCell(this.f, CPU.flagOp, (FLAG_KIND.result << 8) | 8);
+  /** SF, ZF, PF of a sign-extended result; CF is 0 or 1; AF and OF as in EFLAGS (i32). */
+  flagsResult(result: Expr, carry: Expr, adjustOverflow: Expr, bits = this.size): void {
+    this.#setFlags(FLAG_KIND.result, carry, adjustOverflow.zext(), result, bits);
+  }
+  /** Flags of INC (1) or DEC (-1) with its sign-extended result: all but CF. */
+  flagsStep(by: 1 | -1, result: Expr): void {
+    this.f.if(cell(CPU.flagOp).eqz(), () => {
+      setCell(this.f, CPU.flagCarry, cell(CPU.rflags).and(CF));
+    });
+    const kind = by === 1 ? FLAG_KIND.increment : FLAG_KIND.decrement;
+    this.#setFlags(kind, undefined, undefined, result);
   }
   /** The six arithmetic flags as in EFLAGS. */
   arithmeticFlags(): Local {
@@ -300,7 +312,16 @@ export abstract class Meaning {
   }
   /** CF as 0 or 1. */
   carry(): Local {
-    return this.f.call("cond1");
+    return this.f.let(carryFlag());
+  }
+  /** Sets CF to 0 or 1 and leaves the other flags. */
+  setCarry(value: Expr): void {
+    this.commit();
+    this.f.if(
+      cell(CPU.flagOp),
+      () => setCell(this.f, CPU.flagCarry, value),
+      () => setCell(this.f, CPU.rflags, cell(CPU.rflags).and(~CF).or(value)),
+    );
   }
   /** Condition `cc` (0 to 15) as 0 or not 0. */
   abstract condition(cc: number): Expr;

@@ -4,7 +4,7 @@ import { V } from "../../state.ts";
 import { cell } from "../../system.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";
-import { AF, CF, OF } from "../flags.ts";
+import { AF, CF } from "../flags.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
 const RAX = 0, RDX = 2;
@@ -49,7 +49,8 @@ export function buildWideArithmetic(m: Module): void {
 
 /** Flags of a multiplication: CF and OF if the upper half says more than the lower. */
 function productFlags(m: Meaning, low: Expr, overflow: Expr): void {
-  m.flagsResult(low, m.f.let(overflow.nez().mul(CF | OF)));
+  const carry = m.f.let(overflow.nez());
+  m.flagsResult(low, carry, carry.shl(11));
 }
 
 function wideMultiply(signed: boolean): Semantics {
@@ -189,7 +190,7 @@ function adjust(subtract: boolean): Semantics {
     });
     m.setGpr(RAX, 8, al);
     // OF is undefined: processors clear it.
-    m.flagsResult8(f.let(al.signed(8)), f.let(carry.or(half)));
+    m.flagsResult(f.let(al.signed(8)), carry, half, 8);
   };
 }
 
@@ -223,13 +224,15 @@ export const multiplySemantics: Record<string, Semantics> = {
     const al = m.f.let(m.gprU(RAX, 8));
     const low = m.f.let(al.remU(base));
     m.setGpr(RAX, 16, al.divU(base).shl(8).or(low));
-    m.flagsResult8(m.f.let(low.signed(8)));
+    m.flagsLogic(m.f.let(low.signed(8)), 8);
   },
   aad: (m) => {
     const base = m.readU(0);
     const ax = m.f.let(m.gprU(RAX, 16));
-    const al = m.f.let(ax.and(0xff).add(ax.shrU(8).mul(base)).and(0xff));
-    m.setGpr(RAX, 16, al);
-    m.flagsResult8(m.f.let(al.signed(8)));
+    const al = m.f.let(ax.signed(8));
+    const sum = m.f.let(al.add(ax.shrU(8).mul(base)).signed(8));
+    m.setGpr(RAX, 16, sum.and(0xff));
+    // CF, AF and OF are undefined: processors give those of the addition.
+    m.flagsAdd(al, sum, 8);
   },
 };

@@ -1,7 +1,6 @@
 /** Shifts and rotates (SDM 2). A count of zero changes nothing, flags included. */
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
-import { CF, OF } from "../flags.ts";
 import { overflowAt } from "./alu.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
@@ -35,18 +34,26 @@ function shift(
           r = f.let(wide.wrap().signed(m.size));
           carry = wide.shrU(m.size).wrap().and(1);
         }
-        const c = f.let(carry);
-        carry = c;
-        overflow = overflowAt(r, m.size).xor(c.shl(11));
+        // As for a count of one, whatever the count (undefined then).
+        overflow = overflowAt(a.xor(a.shl(1)), m.size);
       } else {
         r = f.let((kind === "sar" ? a.shrS(by) : a.shrU(by)).signed(m.size));
         carry = (kind === "sar" ? a.shrS(by.sub(1)) : a.shrU(by.sub(1))).wrap().and(1);
         overflow = kind === "sar" ? i32(0) : overflowAt(a, m.size);
       }
       m.write(0, r);
-      m.flagsResult(r, carry.or(overflow));
+      m.flagsResult(r, carry, overflow);
     }, zeroCount(m));
   };
+}
+
+/** CF, and for a count of one OF; processors leave it alone for others (undefined). */
+function setRotated(m: Meaning, n: Expr, carry: Expr, overflow: Expr): void {
+  m.f.if(
+    n.eq(1),
+    () => m.f.call("setCarryOverflow", carry.or(overflow.shl(11))),
+    () => m.setCarry(carry),
+  );
 }
 
 function rotate(left: boolean): Semantics {
@@ -67,7 +74,7 @@ function rotate(left: boolean): Semantics {
       const carry = f.let(left ? result.wrap().and(1) : top);
       const second = left ? carry : result.shrU(m.size - 2).wrap().and(1);
       m.write(0, result);
-      m.setArithmeticFlags(CF | OF, carry.or(top.xor(second).shl(11)));
+      setRotated(m, n, carry, top.xor(second));
     }, zeroCount(m));
   };
 }
@@ -104,9 +111,9 @@ function rotateCarry(left: boolean): Semantics {
       }
       const top = r.shrU(m.size - 1).wrap().and(1);
       const second = left ? out : r.shrU(m.size - 2).wrap().and(1);
-      const flags = f.let(out.or(top.xor(second).shl(11)));
+      const overflow = f.let(top.xor(second));
       m.write(0, r);
-      m.setArithmeticFlags(CF | OF, flags);
+      setRotated(m, masked, out, overflow);
     }, zeroCount(m));
   };
 }
@@ -139,10 +146,9 @@ function shiftDouble(left: boolean): Semantics {
       }
       const r = f.let(result.signed(m.size));
       const c = f.let(carry);
-      const changed = r.xor(a);
-      const flags = f.let(c.or(overflowAt(changed, m.size)));
+      const overflow = f.let(overflowAt(r.xor(a), m.size));
       m.write(0, r);
-      m.flagsResult(r, flags);
+      m.flagsResult(r, c, overflow);
     }, zeroCount(m));
   };
 }
