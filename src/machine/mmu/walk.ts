@@ -253,7 +253,7 @@ function setAccessed(f: Func, acc: Local, steps: Local, pae: Local): void {
       f.set(old, load("i64", 64, "u", slot, V.walkEntries + 8));
       f.set(i, i.add(1));
       f.set(now, old.or(A));
-      f.if(i.eq(steps).and(acc.and(W)), () => f.set(now, now.or(D)));
+      f.if(i.eq(steps).and(acc.and(W).nez()), () => f.set(now, now.or(D)));
       f.if(now.ne(old), () => {
         const where = f.let(load("i64", 64, "u", slot, V.walkEntries));
         f.if(pae, () => f.call("tableStore64", where, now), () => {
