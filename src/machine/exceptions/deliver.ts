@@ -180,7 +180,11 @@ export function buildDeliver(m: Module): void {
       f.call("deliverOnce");
       f.call("refresh");
       f.if(cell(V.abort).ne(ABORT.fault), () => {
-        f.if(cell(V.abort).eqz(), () => setCell(f, V.vectoring, 0));
+        f.if(cell(V.abort).eqz(), () => {
+          setCell(f, V.vectoring, 0);
+          // An instruction that ends in a handler (INT n) leaves no single-step trap.
+          setCell(f, V.stepping, 0);
+        });
         f.return();
       });
       f.if(f.call("combineFaults"), () => {

@@ -29,7 +29,6 @@ import {
   selectorAt,
   selectorError,
   setFromRaw,
-  setNull,
   setReal,
   setSegment,
   SS,
@@ -335,7 +334,11 @@ function dropInnerSegments(f: Func, level: Local): void {
     const attributes = f.let(attributesAt(place));
     const conforming = attributes.and(0x1c).eq(0x1c);
     const usable = attributes.and(ATTRIBUTE.unusable).eqz();
-    f.if(usable.and(conforming.eqz()).and(dplOf(attributes).ltU(level)), () => setNull(f, place));
+    f.if(usable.and(conforming.eqz()).and(dplOf(attributes).ltU(level)), () => {
+      // The base stays: in 64-bit mode FS and GS go on using it.
+      f.store(32, i32(place), i32(0), SEGMENT.selector);
+      f.store(32, i32(place), attributes.or(ATTRIBUTE.unusable), SEGMENT.attributes);
+    });
   }
 }
 

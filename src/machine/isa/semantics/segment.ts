@@ -13,8 +13,9 @@ const indexOf = (place: Expr): Expr => place.sub(ES).divU(SEGMENT_SIZE);
 function loadRegister(m: Meaning, place: Expr, selector: Expr): Expr {
   return m.callChecked("reloadSegment", indexOf(place), selector);
 }
-/** After a load of SS the next instruction is not interrupted. */
+/** After a load of SS the next instruction is not interrupted, and no single-step trap is left. */
 function shadow(m: Meaning): void {
+  setCell(m.f, V.stepping, 0);
   setCell(m.f, CPU.interruptibility, cell(CPU.interruptibility).or(2));
 }
 function finishLoad(m: Meaning, place: Expr, changed: Expr): void {
