@@ -175,7 +175,9 @@ export class Memory {
 
   [INSPECT](): string {
     const { kind, size } = this.#source;
-    return `${kind} memory${size === undefined ? "" : `, ${sizeText(size)}`}: read(address, length),` +
+    return `${kind} memory${
+      size === undefined ? "" : `, ${sizeText(size)}`
+    }: read(address, length),` +
       ` write(address, bytes), u8 u16 u32 u64 text(address), search(pattern), dump(address)`;
   }
 }

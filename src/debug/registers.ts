@@ -145,7 +145,10 @@ class RegisterViews {
       cr0: bitsText(CR0, bits("cr0")),
       cr4: bitsText(CR4, bits("cr4")),
       efer: bitsText(EFER, bits("efer")),
-      dr6: bitsText({ B0: 1, B1: 2, B2: 4, B3: 8, BD: DR6.BD, BS: DR6.BS, BT: DR6.BT }, bits("dr6")),
+      dr6: bitsText(
+        { B0: 1, B1: 2, B2: 4, B3: 8, BD: DR6.BD, BS: DR6.BS, BT: DR6.BT },
+        bits("dr6"),
+      ),
     };
   }
 
@@ -331,8 +334,7 @@ export function registersText(file: RegisterFile, options?: InspectOptions): str
   const digits = wide ? 16 : 8;
   const value = (name: string) => hex(file.get(name) ?? 0n, digits);
   const label = (name: string) => bold(name.padEnd(6), options);
-  const named = (name: string) =>
-    `${label(wide ? name : name.replace(/^r/, "e"))} ${value(name)}`;
+  const named = (name: string) => `${label(wide ? name : name.replace(/^r/, "e"))} ${value(name)}`;
   const rows: string[] = [];
   const order = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"];
   if (wide) order.push(...gpr64.slice(8));
@@ -345,7 +347,9 @@ export function registersText(file: RegisterFile, options?: InspectOptions): str
   rows.push(crs);
   const long = wide || (file.get("efer") ?? 0n) !== 0n;
   rows.push(
-    `       cr0 ${bitsText(CR0, file.get("cr0") ?? 0n)}; cr4 ${bitsText(CR4, file.get("cr4") ?? 0n)}` +
+    `       cr0 ${bitsText(CR0, file.get("cr0") ?? 0n)}; cr4 ${
+      bitsText(CR4, file.get("cr4") ?? 0n)
+    }` +
       (long ? `; efer ${bitsText(EFER, file.get("efer") ?? 0n)}` : ""),
   );
   for (const name of segmentRegisters) {

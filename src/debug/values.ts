@@ -125,8 +125,13 @@ export function tableText(
   head: readonly string[],
   rows: readonly (readonly (string | number | bigint)[])[],
 ): string {
-  const numeric = head.map((_, i) => rows.length > 0 && rows.every((r) => typeof r[i] !== "string"));
-  const cells = [head, ...rows.map((row) => row.map((c) => typeof c === "string" ? c : grouped(c)))];
+  const numeric = head.map((_, i) =>
+    rows.length > 0 && rows.every((r) => typeof r[i] !== "string")
+  );
+  const cells = [
+    head,
+    ...rows.map((row) => row.map((c) => typeof c === "string" ? c : grouped(c))),
+  ];
   const widths = head.map((_, i) => Math.max(...cells.map((row) => row[i]?.length ?? 0)));
   return cells.map((row) =>
     row.map((cell, i) => numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))

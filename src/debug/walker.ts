@@ -34,7 +34,11 @@ export interface RawWalk {
   /** Machine address, undefined where the walk ended early. */
   readonly machine?: number;
   /** Why it ended early. */
-  readonly failure?: { readonly kind: "fault" | "exit"; readonly check: string; readonly text: string };
+  readonly failure?: {
+    readonly kind: "fault" | "exit";
+    readonly check: string;
+    readonly text: string;
+  };
 }
 
 /** How addresses of a vCPU are translated. */

@@ -10,13 +10,15 @@
  * - accesses to watched memory: watched pages stay out of the TLBs, and `cpu.hooks.watch` gives up
  *   the instruction before it commits; it is then run again by itself, and reported after;
  * - the end of a number of instructions (single-step);
- * - exits of a hardware virtual machine: its engine shows each to `hooks.exit` before it handles it.
+ * - exits of a hardware virtual machine: its engine shows each before it handles it.
  */
 import type { Exit, GuestEvent } from "../hvm/exit.ts";
-import type { HvmOps, HvmVcpu, Intercepts } from "../hvm/ops.ts";
+import type { Intercepts, RegisterName } from "../hvm/ops.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { ABORT, ACCESS, CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
+import { BareEngine } from "./bare.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
+import { HvmEngine, type Observed } from "./hvm.ts";
 
 /** Memory whose accesses are to be seen. */
 export interface Watch {
@@ -57,7 +59,7 @@ export type MonitorEvent =
 export type Verdict =
   /** Handled as if nobody had looked. */
   | { readonly kind: "continue" }
-  /** The domain stops; the exit waits, and is handled when it goes on. */
+  /** The domain stops; the exit waits, and is handled when the domain goes on. */
   | { readonly kind: "stop"; readonly stop: unknown }
   /** The instruction is passed over without effect. */
   | { readonly kind: "skip" }
@@ -73,44 +75,27 @@ export interface Observer {
   linearIp(): bigint;
   /** What to stop the domain with; undefined to go on. */
   event(event: MonitorEvent): unknown;
-  exit?(exit: Exit): Verdict | undefined;
+  exit(exit: Exit): Verdict | undefined;
   /** The exit it stopped at is about to be handled: what was decided while it stood. */
-  resume?(exit: Exit): Verdict | undefined;
+  resume(exit: Exit): Verdict | undefined;
 }
 
-/** What an engine offers to be observed. */
-export interface ObservableEngine extends Engine {
-  readonly hooks: {
-    reached?(kind: "breakpoint" | "watch"): unknown;
-    exit?(exit: Exit): Verdict | undefined;
-    resume?(exit: Exit): Verdict | undefined;
-  };
-  /** Sets what is intercepted for observers, besides what the hypervisor needs. */
-  observe?(wanted: Intercepts | undefined): void;
-}
-
-/**
- * What an engine does with a verdict: true if the exit is dealt with, false if the hypervisor is to
- * handle it as always. "stop" is the engine's own affair.
- */
-export function carryOut(ops: HvmOps, v: HvmVcpu, exit: Exit, verdict: Verdict): boolean {
-  switch (verdict.kind) {
-    case "skip":
-      ops.advance(v, exit.length);
-      return true;
-    case "inject":
-      ops.inject(v, verdict.event);
-      return true;
-    case "reply":
-      for (const [name, value] of Object.entries(verdict.registers)) {
-        ops.setRegister(v, name as "rax", value);
-      }
-      ops.advance(v, exit.length);
-      return true;
-    default:
-      return false;
-  }
-}
+/** Intercepts that nobody but an observer asks for, as they are when none does. */
+const UNOBSERVED: Intercepts = {
+  invlpg: false,
+  pause: false,
+  rdtsc: false,
+  dr: false,
+  descriptorTables: false,
+  rdrand: false,
+  rdseed: false,
+  crRead: 0,
+  crWrite: 0,
+  cr0Bits: 0,
+  cr4Bits: 0,
+  exceptions: 0,
+  pageFault: { mask: 0, match: 0 },
+};
 
 /** Stands for "a breakpoint or watch was reached" on its way through an engine. */
 const REACHED = { breakpoint: { reached: "breakpoint" }, watch: { reached: "watch" } } as const;
@@ -120,7 +105,7 @@ const isReached = (stop: unknown): stop is { reached: "breakpoint" | "watch" } =
 
 /** Observation of one domain. */
 export class Monitor implements Engine {
-  readonly engine: ObservableEngine;
+  readonly engine: BareEngine | HvmEngine;
   readonly #cpu: Cpu;
   #addresses: ReadonlySet<bigint> = new Set();
   /** Offsets in their page of the addresses: records do not know where their page is mapped. */
@@ -137,16 +122,22 @@ export class Monitor implements Engine {
   #rerun = false;
   #hits: WatchHit[] = [];
   /** Where the one instruction began that is being run by itself. */
-  #single: { rip: bigint | undefined; count: number } | undefined;
+  #single: { readonly rip: bigint; readonly count: number } | undefined;
   /** An event was delivered instead of it. */
   #delivered = false;
+  /** The exit the domain stands at. */
+  #stoppedAt: Exit | undefined;
   /** Puts the processor's hooks back, while this domain is on it. */
   #leave: (() => void) | undefined;
   /** Puts the engine back, while anything is armed. */
   #disarm: (() => void) | undefined;
 
   constructor(readonly domain: Domain, readonly observer: Observer) {
-    this.engine = domain.engine as ObservableEngine;
+    const { engine } = domain;
+    if (!(engine instanceof BareEngine || engine instanceof HvmEngine)) {
+      throw new Error(`domain ${domain.name} is observed already`);
+    }
+    this.engine = engine;
     this.#cpu = domain.cpu;
   }
 
@@ -188,12 +179,16 @@ export class Monitor implements Engine {
 
   /** Exits that the observer wants to see; undefined: none. */
   setExits(wanted: Intercepts | undefined): void {
-    if (wanted && !this.engine.observe) {
+    const { engine, domain } = this;
+    if (!(engine instanceof HvmEngine)) {
+      if (wanted === undefined) return;
       throw new Error("this domain runs on the bare processor: there are no exits to observe");
     }
+    if (wanted === undefined && !this.#wantsExits) return;
     this.#wantsExits = wanted !== undefined;
     this.#arm();
-    this.engine.observe?.(wanted);
+    if (domain.state.kind === "destroyed") return;
+    engine.ops.setIntercepts(engine.vcpu, { ...UNOBSERVED, ...wanted });
   }
 
   /**
@@ -241,17 +236,62 @@ export class Monitor implements Engine {
   /** Takes the engine's place. */
   #engage(): () => void {
     const { domain, engine } = this;
-    const before = { ...engine.hooks };
-    engine.hooks.reached = (kind) => REACHED[kind];
-    engine.hooks.exit = (exit) => this.observer.exit?.(exit);
-    engine.hooks.resume = (exit) => this.observer.resume?.(exit);
+    if (engine instanceof HvmEngine) engine.observer = { exit: (exit) => this.#exit(exit) };
+    else engine.hooks.reached = (kind) => REACHED[kind];
     domain.engine = this;
     return () => {
-      for (const name of ["reached", "exit", "resume"] as const) {
-        put(engine.hooks, name, before[name]);
-      }
+      if (engine instanceof HvmEngine) engine.observer = undefined;
+      else delete engine.hooks.reached;
       if (domain.engine === this) domain.engine = engine;
     };
+  }
+
+  #exit(exit: Exit): Observed {
+    if (exit.kind === "stopped") {
+      // Not the guest's doing, and not counted as an exit of its.
+      const { exits } = this.domain;
+      if (--exits.stopped === 0) delete exits.stopped;
+      return { stop: REACHED[exit.why as "breakpoint" | "watch"] };
+    }
+    if (!this.#wantsExits) return undefined;
+    const verdict = this.observer.exit(exit);
+    if (verdict?.kind === "stop") {
+      this.#stoppedAt = exit;
+      return { stop: verdict.stop };
+    }
+    return verdict && this.#carryOut(exit, verdict) ? "answered" : undefined;
+  }
+
+  /** True if the exit is dealt with; false if the hypervisor is to handle it as always. */
+  #carryOut(exit: Exit, verdict: Verdict): boolean {
+    const { ops, vcpu } = this.engine as HvmEngine;
+    switch (verdict.kind) {
+      case "skip":
+        ops.advance(vcpu, exit.length);
+        return true;
+      case "inject":
+        ops.inject(vcpu, verdict.event);
+        return true;
+      case "reply":
+        for (const [name, value] of Object.entries(verdict.registers)) {
+          ops.setRegister(vcpu, name as RegisterName, value);
+        }
+        ops.advance(vcpu, exit.length);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** Before the domain goes on from an exit it stopped at. */
+  #resume(): void {
+    const { engine } = this;
+    if (!(engine instanceof HvmEngine) || !engine.pending) return;
+    if (engine.pending !== this.#stoppedAt) return;
+    const exit = engine.pending;
+    this.#stoppedAt = undefined;
+    const verdict = this.observer.resume(exit);
+    if (verdict && this.#carryOut(exit, verdict)) engine.pending = undefined;
   }
 
   /** Sets the processor's hooks. */
@@ -263,9 +303,19 @@ export class Monitor implements Engine {
     hooks.watch = (low, high, physical, bytes, access) =>
       this.#watch(low, high, physical, bytes, access);
     hooks.fault = () => this.#fault(before.fault);
-    hooks.boundary = () => this.#boundary(before.boundary);
+    // An engine sets this one anew at each entry of its guest.
+    let next = before.boundary;
+    const boundary = () => this.#boundary(next);
+    Object.defineProperty(hooks, "boundary", {
+      configurable: true,
+      enumerable: true,
+      get: () => boundary,
+      set: (hook) => next = hook,
+    });
     return () => {
-      for (const name of ["hasBreakpoint", "watchesPage", "watch", "fault", "boundary"] as const) {
+      delete hooks.boundary;
+      hooks.boundary = next;
+      for (const name of ["hasBreakpoint", "watchesPage", "watch", "fault"] as const) {
         put(hooks, name, before[name]);
       }
       this.#cpu.i64[V.passing >> 3] = -1n;
@@ -295,10 +345,11 @@ export class Monitor implements Engine {
   run(budget: number): SliceEnd {
     const cpu = this.#cpu, { domain } = this;
     const end = cpu.count + budget;
+    this.#resume();
     while (cpu.count < end) {
       const single = this.#rerun || this.#left === 1 || this.#stepEnds !== undefined;
       const before = cpu.count;
-      this.#single = single ? { rip: undefined, count: before } : undefined;
+      this.#single = single ? { rip: this.observer.ip(), count: before } : undefined;
       const result = this.engine.run(single ? 1 : Math.min(end - before, this.#left));
       this.#single = undefined;
       const done = cpu.count - before;
@@ -315,6 +366,8 @@ export class Monitor implements Engine {
   #after(result: SliceEnd, done: number): SliceEnd | undefined {
     if (result.kind === "stop" && isReached(result.stop)) {
       const reached = result.stop.reached;
+      // Such a stop is no exit that would have to be handled.
+      if (this.engine instanceof HvmEngine) this.engine.pending = undefined;
       if (reached === "breakpoint") {
         const stop = this.#breakpoint();
         return stop === undefined ? undefined : { kind: "stop", stop };
@@ -372,9 +425,7 @@ export class Monitor implements Engine {
     // Zero until the interpreter runs again: accesses in between are the processor's own.
     cpu.i32[V.slice >> 2] = 0;
     if (single && single.count === cpu.count) {
-      const rip = cpu.u64[CPU.rip >> 3];
-      single.rip ??= rip;
-      if (rip !== single.rip) {
+      if (cpu.u64[CPU.rip >> 3] !== single.rip) {
         this.#delivered = true;
         return "stopped";
       }

@@ -1,0 +1,106 @@
+/**
+ * A breakpoint: a filter that stays, what is done when it matches, and how often it did.
+ *
+ * @module
+ */
+import { type Filter, type Kind, matches } from "./kinds.ts";
+import { Response, Stop } from "./stop.ts";
+import { hex, INSPECT } from "./values.ts";
+
+/** What breakpoints are told beside their filter. */
+export interface BreakOptions<S = Stop> {
+  /** Asked where the filter matches; false: not this one. It is synchronous. */
+  readonly predicate?: (stop: S) => boolean;
+  /** Only from the so-manieth match on; 1 if not given. */
+  readonly hits?: number;
+  /** Gone after it acted once. */
+  readonly once?: boolean;
+  /**
+   * Called at each match. What it returns decides: nothing stops the domain; an answer of the stop
+   * (`stop.skip()`), "continue", "skip" or "deny" lets it go on. If it returns a promise the domain
+   * stands still until that is settled.
+   */
+  readonly action?: (stop: S) => unknown;
+}
+
+/** What a match leads to. */
+export type Decision =
+  | { readonly kind: "none" }
+  | { readonly kind: "respond"; readonly response: Response }
+  | { readonly kind: "wait"; readonly promise: Promise<Response | undefined> };
+
+const NONE: Decision = { kind: "none" };
+const STOP: Decision = { kind: "respond", response: { kind: "stop" } };
+
+/** A breakpoint, a watchpoint or a trace of a domain. */
+export class Breakpoint {
+  /** Matches so far. */
+  hits = 0;
+  #enabled = true;
+  #deleted = false;
+
+  constructor(
+    readonly id: number,
+    readonly kind: Kind,
+    readonly filter: Filter,
+    private readonly options: BreakOptions,
+    /** Made for one call of a verb, and not listed. */
+    readonly temporary: boolean,
+    /** Never stops, and its events are copies. */
+    readonly traces: boolean,
+    private readonly changed: (breakpoint: Breakpoint) => void,
+  ) {}
+
+  /** Set to false, it is kept but does nothing. */
+  get enabled(): boolean {
+    return this.#enabled && !this.#deleted;
+  }
+  set enabled(on: boolean) {
+    this.#enabled = on;
+    this.changed(this);
+  }
+  get deleted(): boolean {
+    return this.#deleted;
+  }
+  /** Removes it. */
+  delete(): void {
+    if (this.#deleted) return;
+    this.#deleted = true;
+    this.changed(this);
+  }
+
+  /** @ignore Whether an event is one of its own, its predicate asked. Counts. */
+  takes(stop: Stop, fields: Readonly<Record<string, unknown>>): boolean {
+    if (!this.enabled || !matches(this.filter, fields)) return false;
+    if (this.options.predicate && !this.options.predicate(stop)) return false;
+    this.hits++;
+    return this.hits >= (this.options.hits ?? 1);
+  }
+
+  /** @ignore What it wants done. */
+  act(stop: Stop): Decision {
+    if (this.options.once) this.delete();
+    const { action } = this.options;
+    if (!action) return this.traces ? NONE : STOP;
+    const value = action(stop);
+    if (value instanceof Promise) {
+      if (this.traces) return NONE;
+      return { kind: "wait", promise: value.then((v) => Stop.response(v, stop)) };
+    }
+    if (this.traces) return NONE;
+    return { kind: "respond", response: Stop.response(value, stop) ?? { kind: "stop" } };
+  }
+
+  [INSPECT](): string {
+    const filter = Object.entries(this.filter).map(([k, v]) =>
+      `${k} ${typeof v === "bigint" ? hex(v) : Array.isArray(v) ? v.map((x) => hex(x)).join("-") : v}`
+    );
+    const state = this.#deleted ? "deleted" : this.#enabled ? "" : "off";
+    return [
+      `${this.traces ? "trace" : "breakpoint"} ${this.id}: ${this.kind}`,
+      ...filter,
+      `${this.hits} hits`,
+      state,
+    ].filter((s) => s).join(", ");
+  }
+}
