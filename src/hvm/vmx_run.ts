@@ -40,11 +40,13 @@ export function boundary(v: VmxVcpu): RunStop | undefined {
 /** Enters the guest of the current VMCS and runs it until it leaves. */
 export function enterGuest(v: VmxVcpu, options: EnterOptions): Outcome {
   const { on } = v, { cpu, system } = on, { i32 } = cpu;
-  const status = system.enterGuest(v.area, v.launchState[0] ? 0 : 1);
-  if (status === 3) return "exit";
-  if (status !== 0) return "refused";
-  v.reported = cpu.count;
   i32[V.emulating >> 2] = options.emulate ? 1 : 0;
+  const status = system.enterGuest(v.area, v.launchState[0] ? 0 : 1);
+  if (status !== 0) {
+    i32[V.emulating >> 2] = 0;
+    return status === 3 ? "exit" : "refused";
+  }
+  v.reported = cpu.count;
   cpu.hooks.boundary = v.boundaryHook ??= () => boundary(v);
   const stop = run(v, options.budget);
   cpu.hooks.boundary = undefined;

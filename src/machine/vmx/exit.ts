@@ -242,6 +242,7 @@ function buildVmexit(m: Module): void {
     const vmcs = Region.current(f);
     const reason = f.let(cell(V.exitReason)), controls = f.let(vmcs.low("exitControls"));
     const event = f.let(cell(VMXC.event));
+    setCell(f, V.abort, 0);
     f.call("vmxContextNote");
     saveGuest(f, vmcs, reason, controls);
     saveInformation(f, vmcs, reason);
