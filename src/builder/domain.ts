@@ -22,7 +22,7 @@ import type { Cpu } from "../machine/cpu.ts";
 import { Board } from "./board.ts";
 import type { InitialState } from "./entry.ts";
 import { type GuestOptions, loadGuest } from "./guest.ts";
-import type { LoadedGuest, NamedBytes } from "./load.ts";
+import type { Alias, LoadedGuest, NamedBytes } from "./load.ts";
 import { RomWindow } from "./rom_window.ts";
 
 export interface DomainConfig {
@@ -101,6 +101,7 @@ function makeBoard(
   return new Board({
     now: () => cpu.now,
     changed,
+    stall: (nanoseconds) => cpu.idle += nanoseconds,
     output: (bytes) => domain.emit(bytes),
     end: (reason, detail) => domain.end(reason, detail),
     post: (code) => domain.posts.push(code),
@@ -129,6 +130,8 @@ function load(domain: Domain, config: DomainConfig): Promise<LoadedGuest> {
 
 /** Frames at the bottom of machine memory that are the host's own. */
 const HOST_FRAMES = 256;
+
+const READ_EXECUTE = { read: true, write: false, execute: true } as const;
 
 /** Switches the host's virtualization hardware on, once. */
 function enableHvm(host: Host): { ops: HvmOps; on: HvmCpu; frames: Frames; irq: HostInterrupts } {
@@ -224,6 +227,14 @@ function setHvmState(ops: HvmOps, vcpu: HvmVcpu, entry: InitialState): void {
   ops.setCr(vcpu, 0, entry.cr0);
 }
 
+/** A ROM's frames, at their place and at that of the alias: writes to either vanish. */
+function mapRom(p2m: P2M, { start, end, target }: Alias): void {
+  for (let at = 0; at < end - start; at += 4096) {
+    const frame = p2m.machineFrame((target + at) / 4096);
+    for (const base of [start, target]) p2m.map((base + at) / 4096, frame, READ_EXECUTE);
+  }
+}
+
 /** A guest in a hardware virtual machine, with nested paging. */
 export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltDomain> {
   if (host.domains.some((d) => d.type === "bare")) {
@@ -252,6 +263,7 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
     const memory = hvmMemory(host, p2m, config.memory);
     const domain = new Domain(host, id, config.name, "hvm", memory);
     const loaded = await load(domain, config);
+    for (const alias of loaded.aliases ?? []) mapRom(p2m, alias);
     const vcpu = ops.createVcpu(on, frameSource(frames, id));
     const engine = new HvmEngine(domain, ops, on, vcpu, p2m, irq, guestCpuid(host, config));
     const board = makeBoard(host, domain, config, () => engine.changed = true);

@@ -100,7 +100,7 @@ export function buildNested(m: Module): void {
         f.br(next);
       });
     });
-    f.if(wanted.and(rights.not()).and(acc.and(ACCESS.probe).eqz()), () => violation());
+    f.if(wanted.and(rights.not()).nez().and(acc.and(ACCESS.probe).eqz()), () => violation());
     setAccessed(f, acc, flags, where, entry, i32(0x300).when(wanted.and(2), i32(0x100)));
     const mask = f.let(i64(1).shl(shift).sub(1));
     f.result(entry.and(ADDRESS).and(mask.not()).or(physical.and(mask)));
