@@ -51,7 +51,7 @@ export function enterGuest(v: VmxVcpu, options: EnterOptions): Outcome {
   const stop = run(v, options.budget);
   cpu.hooks.boundary = undefined;
   i32[V.emulating >> 2] = 0;
-  report(v);
+  if (v.boundary) report(v);
   // Whatever else stopped it, the guest's state goes back to the VMCS, as by a host interrupt.
   if (stop !== "exit") {
     if (stop === "budget" && v.boundary && system.vmxBoundary()) {
@@ -74,7 +74,8 @@ function run(v: VmxVcpu, budget: number): RunStop {
     const allowed = v.boundary ? system.vmxBudget(slice) : slice;
     const stop = cpu.run(allowed);
     if (stop !== "budget") return stop;
+    if (!v.boundary) continue;
     report(v);
-    if (v.boundary && system.vmxBoundary()) return "exit";
+    if (system.vmxBoundary()) return "exit";
   }
 }

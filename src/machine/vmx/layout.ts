@@ -7,7 +7,7 @@
  * that entry and exit move them as one block.
  */
 import { vmcsFields } from "../../abi/x86/vmcs.ts";
-import { at, SEGMENT, SEGMENT_SIZE, SEGMENTS, VMX_AREA } from "../state.ts";
+import { at, SEGMENT, SEGMENT_SIZE, SEGMENTS, TLB, VMX_AREA } from "../state.ts";
 import { cell, MEMORY, setCell } from "../system.ts";
 import { type Expr, load, type Operand, toExpr } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
@@ -159,6 +159,15 @@ export const STUB = {
   /** Low and high halves. */
   qualification: 16,
 } as const;
+
+const tlbEnd = TLB.start + TLB.classes * TLB.classSize;
+if (tlbEnd > VMX_AREA) {
+  throw new Error(
+    `state.ts: the TLBs end at 0x${tlbEnd.toString(16)}, behind VMX_AREA 0x${
+      VMX_AREA.toString(16)
+    }`,
+  );
+}
 
 const WIDTH_CODE = { "16": 0, "64": 1, "32": 2, natural: 3 } as const;
 /** Entry of the field table: offset, width code << 12, read-only << 14, groups << 16, 1 << 31. */

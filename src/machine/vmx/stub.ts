@@ -8,6 +8,7 @@ import { gpr } from "../state.ts";
 import { cell, MEMORY, setCell, setCell64 } from "../system.ts";
 import { i32 } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
+import { isCanonical } from "../segmentation/linear.ts";
 import { copyBlock } from "./exit.ts";
 import { GROUP, Region, STUB, VMXC } from "./layout.ts";
 import { markDirty } from "./operations.ts";
@@ -58,7 +59,10 @@ function buildAdvance(m: Module): void {
     // Outside 64-bit mode the instruction pointer has 32 bits.
     f.if(long.and(1).eqz(), () => f.set(now, now.and(0xffff_ffffn)));
     vmcs.set("guestRip", now);
-    setCell(f, VMXC.passed, cell(VMXC.passed).and(~GROUP.light));
+    // What entry checks of RIP, shadows and pending traps holds still, but for the edge of the space.
+    f.if(isCanonical(now).eqz(), () => {
+      setCell(f, VMXC.passed, cell(VMXC.passed).and(~GROUP.light));
+    });
     // STI and MOV SS shadows end with the instruction; a traced one leaves its trap.
     const blocked = f.let(vmcs.low("guestInterruptibility"));
     f.if(blocked.and(3), () => vmcs.set("guestInterruptibility", blocked.and(~3)));
