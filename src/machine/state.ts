@@ -293,7 +293,9 @@ export const TLB = {
   read: 0,
   write: 0x4000,
   code: 0x8000,
-  classSize: 0xc000,
+  /** Translations of stores that must be looked at: to code, paging structures, ROM. */
+  slow: 0xc000,
+  classSize: 0x10000,
   /**
    * user; supervisor; supervisor that may not touch user pages (SMAP, AC = 0); user with alignment
    * checks, whose read and write tables stay empty: each access goes the slow way.
@@ -305,31 +307,38 @@ export const TLB = {
 export const TLB_LIST = { fills: 0x3000, maxFills: 480, tables: 0x3800, maxTables: 480 } as const;
 
 /** VMCS cache and other structures of the virtualization extensions. */
-export const VMX_AREA = 0x40000;
+export const VMX_AREA = 0x50000;
 
 /** Where predecoded records begin; everything below 1 MiB is fixed. */
 export const RECORDS_START = 0x100000;
 export const RECORDS_SIZE = 48 << 20;
 export const RECORD_SIZE = 32;
 
-/** Fields of a predecoded record, byte offsets. */
+/**
+ * Fields of a predecoded record, byte offsets. The hot handlers read the first two words of 8 bytes
+ * at once: each access to memory has its price (see interpreter/hot.ts).
+ */
 export const REC = {
   handler: 0,
-  length: 2,
-  scale: 3,
-  /** Offset of the instruction in its page. */
-  offset: 4,
-  /** Bit field: see predecode. */
-  prefixes: 6,
   /** Addresses of register operands in memory 0. */
-  a: 8,
-  b: 10,
-  base: 12,
-  index: 14,
-  displacement: 16,
-  immediate: 20,
-  /** Direct jump target (a record), or high half of an immediate, or function of a cold handler. */
-  link: 24,
+  a: 2,
+  b: 4,
+  base: 6,
+  /** In place of `b` and `base` where they are not needed: a copy of the immediate (32 bits). */
+  copy: 4,
+  /** In direct branches: the record of the target if it is known. */
+  target: 4,
+  index: 8,
+  scale: 10,
+  length: 11,
+  displacement: 12,
+  immediate: 16,
+  /** High half of an immediate, second immediate, or link of a pseudo record. */
+  link: 20,
+  /** Offset of the instruction in its page. */
+  offset: 24,
+  /** Bit field: see predecode. */
+  prefixes: 26,
   /** Address of the segment register of the memory operand. */
   segment: 28,
   /** Function index of a cold handler. */
@@ -355,7 +364,7 @@ export const PREFIX = {
 export const CPU_MEMORY_PAGES = (RECORDS_START + RECORDS_SIZE) >> 16;
 
 /** Frame table, memory 2: 16 bytes a machine frame. */
-export const FRAME = { size: 16, flags: 0, version: 4, code: 8 } as const;
+export const FRAME = { size: 16, flags: 0, stores: 4, code: 8 } as const;
 export const FRAME_FLAG = {
   /** Predecoded instructions lie in it. */
   code: 1,

@@ -76,3 +76,10 @@ export function coldForm(e: Encoding, memory: boolean, operandSize: number, mode
 export function formOf(x: Instruction, mode: number): Form {
   return coldForm(x.encoding, x.memory, x.operandSize, mode);
 }
+
+/** Does REC.copy hold the immediate of a form? It does where no second register or memory is. */
+export function hasCopy(form: Form): boolean {
+  const registers = form.operands.filter((o) => o === "r" || o === "n").length;
+  return form.operands.includes("i") && registers < 2 &&
+    !form.operands.some((o) => "bxM".includes(o));
+}

@@ -11,7 +11,7 @@ import { condition, conditionKind, FLAG_KIND } from "../isa/flags.ts";
 import { encodings } from "../isa/encodings.ts";
 import { type Form, formName, Meaning, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
-import { coldForm } from "./forms.ts";
+import { coldForm, hasCopy } from "./forms.ts";
 import { MODE } from "./predecode.ts";
 
 /** Handlers that are not instructions. They do not count. */
@@ -115,6 +115,8 @@ interface Loop {
   readonly resolve: Label;
   readonly abort: Label;
   readonly rec: Local;
+  /** The first eight bytes of the record. */
+  readonly word: Local;
   readonly left: Local;
   readonly ip: Local;
   readonly tlb: Local;
@@ -139,7 +141,7 @@ class HotMeaning extends Meaning {
   }
   branchDirect(): void {
     const { f, loop } = this;
-    const target = f.let(load("i32", 32, "u", loop.rec, REC.link));
+    const target = f.let(loop.word.shrU(32).wrap());
     f.if(target, () => {
       f.set(loop.rec, target);
       f.br(loop.next);
@@ -167,14 +169,25 @@ class HotMeaning extends Meaning {
     return cell(V.ipBase).add(this.field(REC.offset)).add(load("i32", 8, "u", this.rec, REC.length))
       .zext();
   }
+  override field(offset: number): Expr {
+    const { word } = this.loop;
+    if (offset === REC.a) return word.wrap().shrU(16);
+    if (offset === REC.b) return word.shrU(32).wrap().and(0xffff);
+    if (offset === REC.base) return word.shrU(48).wrap();
+    return super.field(offset);
+  }
+  override immediate(i: number): Expr {
+    return hasCopy(this.form) ? this.loop.word.shrU(32).wrap() : super.immediate(i);
+  }
   offset(i: number): Expr {
-    const base = load("i32", 32, "u", this.field(REC.base)).add(
-      load("i32", 32, "u", this.rec, REC.displacement),
-    );
-    if (this.form.operands[i] === "b") return base;
-    return base.add(
-      load("i32", 32, "u", this.field(REC.index)).shl(load("i32", 8, "u", this.rec, REC.scale)),
-    );
+    const base = load("i32", 32, "u", this.field(REC.base));
+    if (this.form.operands[i] === "b") {
+      return base.add(load("i32", 32, "u", this.rec, REC.displacement));
+    }
+    // Index, scale and displacement in one.
+    const word = this.f.let(load("i64", 64, "u", this.rec, REC.index));
+    const index = load("i32", 32, "u", word.wrap().and(0xffff));
+    return base.add(word.shrU(32).wrap()).add(index.shl(word.wrap().shrU(16)));
   }
   protected linear(i: number): Local {
     return this.f.let(this.offset(i));
@@ -183,10 +196,11 @@ class HotMeaning extends Meaning {
   /** Tests the TLB: `hit` gets the machine address, otherwise `miss` runs. */
   #probe(table: number, bits: number, linear: Expr, hit: (at: Expr) => void, miss: () => void) {
     const { f, loop } = this;
-    const entry = f.let(loop.tlb.add(tlbIndex(linear)));
+    // What to add to the address, and the low half of the page in one.
+    const entry = f.let(load("i64", 64, "u", loop.tlb.add(tlbIndex(linear)), table + 8));
     f.if(
-      load("i32", 32, "u", entry, table).eq(linear.add(bits / 8 - 1).and(-4096)),
-      () => hit(linear.add(load("i32", 32, "u", entry, table + 8))),
+      entry.shrU(32).wrap().eq(linear.add(bits / 8 - 1).and(-4096)),
+      () => hit(linear.add(entry.wrap())),
       miss,
     );
   }
@@ -286,7 +300,10 @@ function buildLoop(
   flat: boolean,
   semantics: Record<string, Semantics>,
 ): void {
-  const rec = f.local("i32"), tlb = f.local("i32"), ip = f.local(flat ? "i32" : "i64");
+  const word = f.local("i64"),
+    rec = f.local("i32"),
+    tlb = f.local("i32"),
+    ip = f.local(flat ? "i32" : "i64");
   const here = () => {
     const base = flat ? cell(V.ipBase) : cell64(V.ipBase);
     const offset = load(flat ? "i32" : "i64", 16, "u", rec, REC.offset);
@@ -305,7 +322,7 @@ function buildLoop(
       f.loop((resolve) => {
         f.scope(() => resolveRecord(f, flat, rec, ip, left, tlb, fetchFailed, storeIp));
         f.loop((next) => {
-          const loop = { next, resolve, abort, rec, left, ip, tlb };
+          const loop = { next, resolve, abort, rec, word, left, ip, tlb };
           f.set(left, left.sub(1));
           f.if(left.ltS(0), () => {
             storeIp(here());
@@ -384,7 +401,8 @@ function buildLoop(
               handlers[handler] = () => semantics[form.key](new HotMeaning(f, form, loop));
             }
           }
-          f.switch(load("i32", 16, "u", rec, REC.handler), handlers, () => f.unreachable());
+          f.set(word, load("i64", 64, "u", rec, REC.handler));
+          f.switch(word.wrap().and(0xffff), handlers, () => f.unreachable());
           f.set(rec, rec.add(RECORD_SIZE));
           f.br(next);
         });

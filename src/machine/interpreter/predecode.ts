@@ -21,7 +21,7 @@ import {
   TLB_LIST,
   V,
 } from "../state.ts";
-import { formOf } from "./forms.ts";
+import { formOf, hasCopy } from "./forms.ts";
 import { CONDITIONAL, hotForms, PSEUDO } from "./hot.ts";
 
 /** Code modes that need records of their own. */
@@ -197,7 +197,8 @@ export class Predecoder {
     if (i32[V.abort >> 2]) return 0;
     const inPage = linearLow & 4095;
     i32[V.ipBase >> 2] = low - inPage;
-    i32[(V.ipBase >> 2) + 1] = this.mode === MODE.code64 ? high - (low >>> 0 < inPage ? 1 : 0) : 0;
+    // Below zero where the segment begins inside the page.
+    i32[(V.ipBase >> 2) + 1] = (this.mode === MODE.code64 ? high : 0) - +(low >>> 0 < inPage);
     if (physical === -1) return this.#uncached(linearLow, linearHigh, inPage);
     const frame = physical >>> 12;
     const index = this.#index[this.mode][frame] || this.#newIndex(frame);
@@ -215,7 +216,7 @@ export class Predecoder {
       return 0;
     }
     if (resets === this.counters.flushes && this.#u16[record >> 1] !== PSEUDO.refetch) {
-      this.#i32[(record + REC.link) >> 2] = target;
+      this.#i32[(record + REC.target) >> 2] = target;
     }
     return target;
   }
@@ -384,7 +385,7 @@ export class Predecoder {
         // Relative to the page; in 64-bit code, where that sum may not fit, to the next instruction.
         const target = offset + x.length + x.immediate;
         i32[(record + REC.immediate) >> 2] = x.operandSize === 64 ? x.immediate : target;
-        i32[(record + REC.link) >> 2] = 0;
+        i32[(record + REC.target) >> 2] = 0;
         this.#u8[record + REC.scale] = target >= 0 && target < 4096 ? 1 : 0;
       }
       if (letter !== "r" && letter !== "n") return;
@@ -392,6 +393,7 @@ export class Predecoder {
       u16[(record + field) >> 1] = this.#place(i, form.sizes[i]);
     });
     u16[(record + REC.prefixes) >> 1] = prefixes;
+    if (hasCopy(form)) i32[(record + REC.copy) >> 2] = x.immediate;
   }
 
   /** Address of a register operand in memory 0, or its number where semantics want that. */

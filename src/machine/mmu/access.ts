@@ -1,8 +1,8 @@
 /**
  * Memory accesses of the processor: TLBs, and what happens behind a miss.
  *
- * A TLB entry is a linear page (i64, -1 when empty) and what to add to a linear address to get its
- * place in machine memory. Only plain memory gets in: pages of devices, pages with watches and, for
+ * A TLB entry is a linear page (i64, -1 when empty), what to add to a linear address to get its
+ * place in machine memory (i32), and the page again if it lies below 4 GiB (i32, else -1). Only plain memory gets in: pages of devices, pages with watches and, for
  * writes, frames that hold predecoded code, paging structures or ROM miss every time.
  */
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB, TLB_LIST, V } from "../state.ts";
@@ -19,6 +19,9 @@ const ALIGNMENT = check(
 );
 const WIDTHS = [8, 16, 32, 64] as const;
 const SLOW_WRITE = FRAME_FLAG.code | FRAME_FLAG.table | FRAME_FLAG.watch | FRAME_FLAG.rom;
+
+/** Stores beside predecoded code after which it is dropped; a power of two. */
+const STORES_TO_FORGET = 4096;
 
 /** Offset of a linear address's entry in a table of the TLB. */
 export const tlbIndex = (linear: Expr): Expr =>
@@ -66,6 +69,7 @@ function buildFlush(m: Module): void {
         const table = entry.sub(TLB.start).remU(TLB.classSize).and(0xc000);
         f.if(table.eq(TLB.write).and(load("i64", 64, "u", entry).ne(-1)), () => clearMark(entry));
         f.store(64, entry, i64(-1));
+        f.store(64, entry, i64(-1), 8);
       });
     });
     setCell(f, V.fills, 0);
@@ -96,6 +100,7 @@ function buildFlush(m: Module): void {
     for (let c = 0; c < TLB.classes; c++) {
       for (const table of [TLB.read, TLB.write, TLB.code]) {
         f.store(64, index, i64(-1), TLB.start + c * TLB.classSize + table);
+        f.store(64, index, i64(-1), TLB.start + c * TLB.classSize + table + 8);
       }
     }
   });
@@ -105,6 +110,13 @@ function buildFlush(m: Module): void {
 function buildTranslate(m: Module): void {
   m.func("translate", ["i64", "i32"], ["i64"], (f, linear, acc) => {
     f.if(cell(V.tables).gtU(TLB_LIST.maxTables - 32), () => f.call("flushTlb"));
+    const slot = f.let(classOf(acc).add(tlbIndex(linear)));
+    const page = f.let(linear.and(-4096n));
+    f.if(acc.and(ACCESS.write).nez().and(load("i64", 64, "u", slot, TLB.slow).eq(page)), () => {
+      const at = f.let(linear.wrap().add(load("i32", 32, "u", slot, TLB.slow + 8)));
+      const still = load("i32", 32, "u", frameEntry(at), FRAME.flags, MEMORY.frames);
+      f.if(still.and(SLOW_WRITE).nez().and(cell(V.watching).eqz()), () => f.return(at.zext()));
+    });
     const pa = f.call("walk", linear, acc);
     f.if(cell(V.abort), () => f.return(pa));
     f.if(pa.geU(cell64(V.ramSize)), () => f.return(pa));
@@ -118,8 +130,6 @@ function buildTranslate(m: Module): void {
       );
     });
     f.if(acc.and(ACCESS.align), () => f.return(pa));
-    const slot = f.let(classOf(acc).add(tlbIndex(linear)));
-    const page = f.let(linear.and(-4096n));
     const addend = f.let(pa.wrap().sub(linear.wrap()));
     f.if(acc.and(ACCESS.write), () => {
       f.if(flags.and(SLOW_WRITE).eqz(), () => {
@@ -131,7 +141,7 @@ function buildTranslate(m: Module): void {
           MEMORY.frames,
         );
         fill(f, slot, TLB.write, page, addend);
-      });
+      }, () => fill(f, slot, TLB.slow, page, addend));
     }, () => {
       f.if(acc.and(ACCESS.fetch).eqz(), () => fill(f, slot, TLB.read, page, addend));
     });
@@ -142,6 +152,8 @@ function buildTranslate(m: Module): void {
 function fill(f: Func, slot: Local, table: number, page: Local, addend: Local): void {
   f.store(64, slot, page, table);
   f.store(32, slot, addend, table + 8);
+  // For the flat handlers; what lies above 4 GiB is not theirs.
+  f.store(32, slot, page.wrap().when(page.shrU(32).eqz(), i32(-1)), table + 12);
   f.call("noteFill", slot.add(table));
 }
 
@@ -155,7 +167,11 @@ function buildPhysical(m: Module): void {
     const last = f.let(pa.add(bytes.zext()).sub(1).shrU(6).and(63));
     const mask = f.let(i64(1).shl(first).or(i64(1).shl(last)));
     const code = load("i64", 64, "u", frameEntry(pa.wrap()), FRAME.code, MEMORY.frames);
-    f.if(code.and(mask).nez(), () => {
+    // Code that data has come to lie beside: after many stores it is not worth keeping.
+    const entry = f.let(frameEntry(pa.wrap()));
+    const stores = f.let(load("i32", 32, "u", entry, FRAME.stores, MEMORY.frames).add(1));
+    f.store(32, entry, stores, FRAME.stores, MEMORY.frames);
+    f.if(code.and(mask).nez().or(stores.and(STORES_TO_FORGET - 1).eqz()), () => {
       f.call("codeWrite", pa.shrU(12).wrap(), mask.wrap(), mask.shrU(32).wrap());
     });
   });
