@@ -515,7 +515,7 @@ export class Predecoder {
     const i32 = this.#i32;
     const inPage = (low + i32[V.codeBase >> 2]) & 4095;
     i32[V.ipBase >> 2] = low - inPage;
-    i32[(V.ipBase >> 2) + 1] = 0;
+    i32[(V.ipBase >> 2) + 1] = -(low >>> 0 < inPage);
     const record = this.#pseudo(-1, PSEUDO.refetch, inPage);
     this.#u8[record + REC.length] = 15;
     return record;
