@@ -29,6 +29,12 @@ export interface BoardOptions {
   readonly consolePorts?: readonly number[];
 }
 
+/**
+ * Nanoseconds of a port access: an ISA bus cycle. Guests count loops of port reads against timers;
+ * with accesses that take no time they would make millions of them.
+ */
+const PORT_TIME = 1000;
+
 export class Board implements Platform {
   readonly bus = new Bus();
   readonly pic: Pic;
@@ -111,9 +117,11 @@ export class Board implements Platform {
   }
 
   ioRead(port: number, bytes: number): number {
+    this.events.stall(PORT_TIME);
     return this.bus.read(port, bytes as Size);
   }
   ioWrite(port: number, bytes: number, value: number): void {
+    this.events.stall(PORT_TIME);
     this.bus.write(port, bytes as Size, value);
   }
   mmioRead(address: number, bytes: number): number {

@@ -33,6 +33,8 @@ export interface PlatformEvents {
   now(): number;
   /** The earliest deadline or the interrupt request may have changed. */
   changed(): void;
+  /** The processor waits: time passes (ns) without instructions. */
+  stall(nanoseconds: number): void;
   /** Bytes the guest wrote to its console. */
   output(bytes: Uint8Array): void;
   /** The guest ends itself: power-off, reset, or a status written to the debug-exit port. */

@@ -207,6 +207,8 @@ function buildPhysical(m: Module): void {
       f.if(flags.and(FRAME_FLAG.rom), () => f.return());
       f.if(flags.and(FRAME_FLAG.code), () => {
         f.call("storeToCode", pa, i32(bits / 8));
+        // The frame may hold no code any more.
+        f.set(flags, load("i32", 32, "u", frame, FRAME.flags, MEMORY.frames));
       });
       f.store(32, frame, flags.or(FRAME_FLAG.dirty), FRAME.flags, MEMORY.frames);
       f.if(flags.and(FRAME_FLAG.table), () => storeToTable(f, pa, bits, value));

@@ -204,6 +204,19 @@ export class Module {
         b.raw(body.view());
       }
     });
+    // Function names, for profiles and stack traces.
+    section(0, (b) => {
+      b.text("name");
+      const names = new Bytes();
+      names.u32(this.#functions.length);
+      for (const f of this.#functions) {
+        names.u32(f.index);
+        names.text(f.name);
+      }
+      b.u8(1);
+      b.u32(names.length);
+      b.raw(names.view());
+    });
     return out.view();
   }
 }
