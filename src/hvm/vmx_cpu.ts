@@ -71,7 +71,8 @@ export class VmxVcpu implements HvmVcpu {
 
   /** Remembers what the run loop asks of the controls; the vCPU is current. */
   noteControls(): void {
-    const windows = PRIMARY.interruptWindow | PRIMARY.nmiWindow | PRIMARY.monitorTrapFlag;
+    const windows = PRIMARY.interruptWindow | PRIMARY.nmiWindow | PRIMARY.monitorTrapFlag |
+      PRIMARY.tprShadow;
     this.boundary = this.on.read(F.processorBasedControls) & windows |
       this.on.read(F.pinBasedControls) & PIN.preemptionTimer;
   }

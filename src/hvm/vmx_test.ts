@@ -352,6 +352,30 @@ Deno.test("every kind of exit that VMX has is raised by a case or a test below",
   assertEquals(exitKinds.filter((k) => !seen.has(k)), []);
 });
 
+Deno.test("a TPR shadow answers for CR8, and leaves below its threshold", () => {
+  g.reset();
+  // CR8 can be named in 64-bit mode alone: long mode by hand, on one 1-GByte page.
+  g.write64(0x4000, 0x5003n);
+  g.write64(0x5000, 0x83n);
+  ops.setMsr(g.v, 0xc000_0080, 0x100n);
+  ops.setCr(g.v, 4, 0x20n);
+  ops.setCr(g.v, 3, 0x4000n);
+  ops.setCr(g.v, 0, 0x8000_0031n);
+  ops.setSegment(g.v, "cs", { ...ops.getSegment(g.v, "cs"), attributes: 0xa09b });
+  const page = g.frames.allocate();
+  const primary = ops.readRaw(g.v, "processorBasedControls");
+  ops.writeRaw(g.v, "virtualApicAddress", BigInt(page));
+  ops.writeRaw(g.v, "processorBasedControls", primary | 1n << 21n);
+  const code = "mov eax, 5\nmov cr8, rax\nmov rbx, cr8\nmov eax, 2\nmov cr8, rax\nhere: nop";
+  const symbols = g.load(code, 64);
+  assertEquals(g.run(3).kind, "stopped");
+  assertEquals([g.machine.ram[page + 0x80], ops.getRegister(g.v, "rbx")], [0x50, 5n]);
+  ops.writeRaw(g.v, "tprThreshold", 3n);
+  assertEquals(g.run().kind, "tpr");
+  assertEquals(g.machine.ram[page + 0x80], 0x20);
+  assertEquals(ops.getRegister(g.v, "rip"), symbols.get("here"));
+});
+
 Deno.test("intercepts not asked for do not leave", () => {
   g.reset();
   const { cpu } = g.machine;

@@ -230,8 +230,7 @@ function buildLoadHost(m: Module): void {
       f.if(bad, () => vmcs.setHead(HEAD.abort, 4));
     });
     setCell(f, V.abort, 0);
-    setCell(f, VMXC.trapDue, 0);
-    setCell(f, VMXC.injecting, 0);
+    for (const at of [VMXC.trapDue, VMXC.tprDue, VMXC.injecting]) setCell(f, at, 0);
     markDirty(f, vmcs.base);
     setCell(f, VMXC.exits, cell(VMXC.exits).add(1));
   });

@@ -146,6 +146,20 @@ function always(reason: number) {
 }
 const never = () => {};
 
+const virtualTpr = (vmcs: Region): Expr => vmcs.low("virtualApicAddress").add(0x80);
+
+/** MOV to CR8 under a TPR shadow writes the virtual TPR (29.3); below the threshold the guest leaves. */
+function shadowTpr(f: Func, vmcs: Region, qualification: Local): void {
+  f.if(primary(vmcs).and(PRIMARY.tprShadow).eqz(), () => f.return());
+  f.if(vmcs.get("virtualApicAddress").geU(cell64(V.ramSize)), () => f.return());
+  const value = sourceOf(f, qualification);
+  // The instruction itself refuses what is above 15.
+  f.if(value.gtU(15), () => f.return());
+  const page = f.let(virtualTpr(vmcs));
+  f.call("physicalStore8", page.zext(), value.wrap().shl(4));
+  setCell(f, VMXC.tprDue, value.wrap().ltU(vmcs.low("tprThreshold").and(15)));
+}
+
 /** The value a MOV to a control register brings. */
 function sourceOf(f: Func, qualification: Local): Local {
   const place = qualification.shrU(8).wrap().and(15).shl(3);
@@ -179,7 +193,13 @@ function controlRegister(f: Func, vmcs: Region, qualification: Local): void {
     () => {
       f.if(n.eqz(), () => movToMasked(f, vmcs, 0, qualification));
       f.if(n.eq(4), () => movToMasked(f, vmcs, 4, qualification));
-      f.if(n.eq(8), () => exit(PRIMARY.cr8Load));
+      f.if(n.eq(8), () => {
+        f.if(primary(vmcs).and(PRIMARY.cr8Load), () => {
+          leave(f, EXIT_REASON.cr, qualification);
+          f.return();
+        });
+        shadowTpr(f, vmcs, qualification);
+      });
       f.if(n.eq(3), () => cr3Load(f, vmcs, qualification));
     },
     () => {
@@ -377,6 +397,12 @@ function buildMasks(m: Module): void {
     f.if(cell(V.nonRoot), () => {
       masked(f, n, (mask, shadow) => {
         f.set(value, value.and(mask.not()).or(shadow.and(mask)));
+      });
+      const vmcs = Region.current(f);
+      f.if(n.eq(8).and(primary(vmcs).and(PRIMARY.tprShadow).nez()), () => {
+        f.if(vmcs.get("virtualApicAddress").ltU(cell64(V.ramSize)), () => {
+          f.set(value, load("i64", 8, "u", virtualTpr(vmcs), 0, MEMORY.ram).shrU(4));
+        });
       });
     });
     f.result(value);

@@ -142,6 +142,8 @@ export const VMXC = {
   exits: VMX_AREA + 0x74,
   /** The next event delivered is the one that VM entry injects. */
   injecting: VMX_AREA + 0x78,
+  /** The virtual TPR fell below the threshold. */
+  tprDue: VMX_AREA + 0x7c,
   /** What `leaveGuest` has read for the root: see STUB. */
   stub: VMX_AREA + 0x80,
   /** The field table. */

@@ -56,6 +56,10 @@ export function buildTimer(m: Module): void {
       f.call("vmxLeave", i32(reason), i64(0));
       f.return(i32(1));
     };
+    f.if(cell(VMXC.tprDue), () => {
+      setCell(f, VMXC.tprDue, 0);
+      exit(EXIT_REASON.tprBelowThreshold);
+    });
     f.if(cell(VMXC.trapDue), () => exit(EXIT_REASON.monitorTrapFlag));
     f.if(pin.and(PIN.preemptionTimer), () => {
       f.if(cell64(VMXC.timer).eqz(), () => exit(EXIT_REASON.preemptionTimer));
