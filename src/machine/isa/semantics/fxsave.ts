@@ -8,7 +8,7 @@ import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { buildAt, FCW_BITS, FCW_ONES } from "./x87_environment.ts";
+import { buildAt, FCW_BITS, FCW_ONES, partAccess } from "./x87_environment.ts";
 import { buildX87Summary, signExponent, significand, slot } from "./x87_state.ts";
 
 const CHECK = {
@@ -64,11 +64,11 @@ function each(f: Func, count: Expr, body: (i: Expr) => void): void {
 function buildPieces(m: Module): void {
   m.func("fxPut", ["i64", "i32", "i64"], [], (f, linear, offset, value) => {
     f.if(cell(V.abort), () => f.return());
-    f.call("st64", f.call("x87At", linear, offset), cell(V.access), value);
+    f.call("st64", f.call("x87At", linear, offset), partAccess(), value);
   }, false);
   m.func("fxGet", ["i64", "i32"], ["i64"], (f, linear, offset) => {
     f.if(cell(V.abort), () => f.return(0));
-    f.result(f.call("ld64", f.call("x87At", linear, offset), cell(V.access)));
+    f.result(f.call("ld64", f.call("x87At", linear, offset), partAccess()));
   }, false);
 }
 
@@ -111,12 +111,10 @@ function buildSave(m: Module): void {
 }
 
 function buildRestore(m: Module): void {
-  // `fxRestore(linear, wide)`: nothing changes if it faults; all bytes were read through once.
+  // `fxRestore(linear, wide)`: nothing changes if it faults. The place was probed.
   m.func("fxRestore", ["i64", "i32"], [], (f, linear, wide) => {
     const get = (offset: number | Expr) => f.call("fxGet", linear, offset);
-    get(SIZE - 8);
     const head = get(0), ip = get(AT.ip), dp = get(AT.dp), mxcsr = f.let(get(AT.mxcsr).wrap());
-    f.if(cell(V.abort), () => f.return());
     f.if(osfxsr(), () => {
       f.if(mxcsr.and(~MXCSR_MASK), () => {
         noteFault(f, 13, 0, CHECK.reserved, mxcsr, i32(MXCSR_MASK));
@@ -133,7 +131,9 @@ function buildRestore(m: Module): void {
     });
     setCell(f, CPU.ftw, ftw);
     for (const [value, at, selector] of [[ip, CPU.fip, CPU.fcs], [dp, CPU.fdp, CPU.fds]] as const) {
-      setCell64(f, at, value.when(wide, value.and(0xffff_ffffn)));
+      // Processors keep FIP canonical.
+      const whole = at === CPU.fip ? value.shl(16).shrS(16) : value;
+      setCell64(f, at, whole.when(wide, value.and(0xffff_ffffn)));
       setCell(f, selector, i32(0).when(wide, value.shrU(32).wrap().and(0xffff)));
     }
     f.call("x87Summary");
@@ -150,11 +150,23 @@ function buildRestore(m: Module): void {
   }, false);
 }
 
-/** #NM, then the address with #GP(0) unless it is a multiple of 16. */
+/**
+ * #NM, then the address: not a multiple of 16 is #AC where that is checked and it is no
+ * multiple of 4 either (so on Intel's), else #GP(0); then the
+ * page of the last byte and that of the first, in the order of processors.
+ */
 function image(m: Meaning, write: boolean): Expr {
   m.faultIf(cr0().and(EM | TS), 7, undefined, CHECK.notAvailable, cr0());
-  const linear = m.addressOf(0, SIZE, write);
-  m.faultIf(linear.and(15).nez(), 13, 0, CHECK.alignment, linear);
+  const linear = m.addressOf(0, 1, false);
+  m.f.if(linear.and(15).nez(), () => {
+    const unaligned = cell(V.access).and(ACCESS.align).nez().and(linear.and(3).nez());
+    m.faultIf(unaligned, 17, 0, CHECK.alignment, linear);
+    m.fault(13, 0, CHECK.alignment, linear);
+  });
+  m.addressOf(0, SIZE, write);
+  const access = m.f.let(partAccess().or(write ? ACCESS.write : 0));
+  m.callChecked("translate", m.f.call("x87At", linear, SIZE - 1), access);
+  m.callChecked("translate", linear, access);
   return linear;
 }
 const isWide = (m: Meaning): number => m.form.operandSize === 64 ? 1 : 0;
@@ -175,7 +187,6 @@ function sseAvailable(m: Meaning): void {
 const semantics: Record<string, Semantics> = {
   fxsave: (m) => {
     const linear = image(m, true);
-    m.callChecked("probeAccess", linear, cell(V.access).or(ACCESS.write), SIZE);
     m.mayFaultLate = true;
     m.callChecked("fxSave", linear, isWide(m));
     m.commit();

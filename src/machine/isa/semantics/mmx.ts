@@ -60,9 +60,12 @@ function functions(m: Module): void {
   m.func("sseBegin", [], [], (f) => {
     available(f, cr0().and(EM).or(cr4().and(OSFXSR).eqz()), CHECK.noSse);
   }, false);
+  m.func("mmxTop", [], [], (f) => {
+    setCell(f, CPU.fsw, cell(CPU.fsw).and(~0x3800));
+  }, false);
   m.func("mmxEnter", [], [], (f) => {
     setCell(f, CPU.ftw, 0);
-    setCell(f, CPU.fsw, cell(CPU.fsw).and(~0x3800));
+    f.call("mmxTop");
   }, false);
 }
 
@@ -147,6 +150,11 @@ const move: Semantics = (m) => {
   begin(m);
   const value = read64(m, 1);
   if (m.form.operands[0] !== "n") {
+    // Processors reset TOP, though not the tags, even if the store then faults.
+    if (isMmx(m, 1) && m.isMemory(0)) {
+      m.f.call("mmxTop");
+      m.mayFaultLate = true;
+    }
     writeGeneral(m, value);
     enter(m);
     return;

@@ -5,12 +5,12 @@
 import { buildFloat } from "../../float/index.ts";
 import { F } from "../../float/cells.ts";
 import { C1, OP } from "../../float/extended.ts";
-import { ACCESS, CPU, V } from "../../state.ts";
+import { ACCESS, CPU } from "../../state.ts";
 import { cell, setCell } from "../../system.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
-import type { Module } from "../../wasm/module.ts";
+import type { Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { buildAt, buildX87Environment, FCW_BITS, FCW_ONES } from "./x87_environment.ts";
+import { buildAt, buildX87Environment, FCW_BITS, FCW_ONES, partAccess } from "./x87_environment.ts";
 import { buildX87Operations, MEMORY, notStored } from "./x87_operations.ts";
 import { buildX87State, setTop, tagEmpty, top } from "./x87_state.ts";
 import { buildX87Transcendental } from "./x87_transcendental.ts";
@@ -47,6 +47,19 @@ function memoryKind(m: Meaning, number: Number): number {
   return kind;
 }
 
+/**
+ * Address of a structure of `bytes` whose elements have `element` bytes. Processors look at the
+ * first element, then at the last byte; alignment is that of an element.
+ */
+function structure(m: Meaning, write: boolean, bytes: number, element: number): Local {
+  const access = partAccess().or(write ? ACCESS.write : 0);
+  const linear = m.addressOf(0, element, write);
+  m.callChecked("x87Probe", linear, access, element);
+  m.addressOf(0, bytes, write);
+  m.callChecked("translate", m.f.call("x87At", linear, bytes - 1), access);
+  return linear;
+}
+
 /** Reads and widens the memory operand. */
 function readMemory(m: Meaning, number: Number): void {
   const kind = memoryKind(m, number);
@@ -65,18 +78,17 @@ function storeMemory(number: Number, pops: number, truncate = 0): Semantics {
   return (m) => {
     begin(m);
     const bits = m.form.sizes[0], kind = memoryKind(m, number);
-    const linear = m.addressOf(0, bits / 8, true);
-    if (bits === 80) {
-      m.callChecked("probeAccess", linear, cell(V.access).or(ACCESS.write), 10);
-      m.mayFaultLate = true;
-    }
     const value = m.f.call("x87ToMemory", kind, truncate);
+    // With an unmasked exception memory is not even looked at.
     m.f.if(notStored().eqz(), () => {
       if (bits === 80) {
-        const high = m.f.call("x87At", linear, 8);
-        m.storeLinear(16, high, cell(F.extra));
+        const linear = structure(m, true, 10, 8);
+        m.mayFaultLate = true;
         m.storeLinear(64, linear, value);
-      } else m.storeLinear(bits, linear, bits === 64 ? value : value.wrap());
+        m.storeLinear(16, m.f.call("x87At", linear, 8), cell(F.extra));
+      } else {
+        m.storeLinear(bits, m.addressOf(0, bits / 8, true), bits === 64 ? value : value.wrap());
+      }
     });
     enter(m);
     m.f.call("x87Stored", pops);
@@ -170,8 +182,7 @@ const environmentBytes = (m: Meaning, registers: boolean): number =>
 function storeEnvironment(registers: boolean): Semantics {
   return noWait((m) => {
     const bytes = environmentBytes(m, registers);
-    const linear = m.addressOf(0, bytes, true);
-    m.callChecked("probeAccess", linear, cell(V.access).or(ACCESS.write), bytes);
+    const linear = structure(m, true, bytes, fieldBits(m) / 8);
     m.mayFaultLate = true;
     m.callChecked(registers ? "x87Save" : "x87StoreEnvironment", linear, fieldBits(m));
     m.commit();
@@ -184,7 +195,8 @@ function storeEnvironment(registers: boolean): Semantics {
 function loadEnvironment(registers: boolean): Semantics {
   return (m) => {
     begin(m);
-    const linear = m.addressOf(0, environmentBytes(m, registers), false);
+    const bytes = environmentBytes(m, registers);
+    const linear = structure(m, false, bytes, fieldBits(m) / 8);
     m.callChecked(registers ? "x87Restore" : "x87LoadEnvironment", linear, fieldBits(m));
     m.commit();
   };

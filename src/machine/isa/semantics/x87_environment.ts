@@ -4,11 +4,18 @@
  * The image is put together in a buffer of memory 0 in its 32-bit layout of seven words and copied
  * to or from guest memory as 16- or 32-bit fields.
  */
-import { CPU, V } from "../../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { check } from "../../checks.ts";
+import { ACCESS, CPU, V } from "../../state.ts";
+import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import { signExponent, significand, slot } from "./x87_state.ts";
+
+const ALIGNMENT = check(
+  "x87.alignment",
+  "address {a} of a structure is not a multiple of {b}",
+  "SDM 3 6.15, #AC",
+);
 
 /** Fields of an environment image, by position. */
 const FIELD = { control: 0, status: 1, tags: 2, ip: 3, cs: 4, dp: 5, ds: 6 } as const;
@@ -55,8 +62,8 @@ function buildFields(m: Module): void {
     const at = f.call("x87At", linear, n.mul(bits).shrU(3));
     f.if(
       wide(bits),
-      () => f.call("st32", at, cell(V.access), value),
-      () => f.call("st16", at, cell(V.access), value),
+      () => f.call("st32", at, partAccess(), value),
+      () => f.call("st16", at, partAccess(), value),
     );
   }, false);
   m.func("x87GetField", ["i64", "i32", "i32"], ["i32"], (f, linear, bits, n) => {
@@ -65,23 +72,43 @@ function buildFields(m: Module): void {
     const value = f.local("i32");
     f.if(
       wide(bits),
-      () => f.set(value, f.call("ld32", at, cell(V.access))),
-      () => f.set(value, f.call("ld16", at, cell(V.access)).and(0xffff)),
+      () => f.set(value, f.call("ld32", at, partAccess())),
+      () => f.set(value, f.call("ld16", at, partAccess()).and(0xffff)),
     );
     f.result(value);
   }, false);
 }
 
-/** `x87At(linear, bytes)`: a place behind a linear address; it wraps at 4 GB outside long mode. */
+/** Access class of the parts of a structure, whose alignment is checked as a whole. */
+export const partAccess = (): Expr => cell(V.access).and(~ACCESS.align);
+
+/**
+ * `x87At(linear, bytes)`: a place behind a linear address; it wraps at 4 GB outside long mode.
+ * `x87Probe(linear, access, bytes)`: can the first element of a structure be reached, `bytes` of
+ * alignment and width?
+ */
 export function buildAt(m: Module): void {
   m.func("x87At", ["i64", "i32"], ["i64"], (f, linear, bytes) => {
     const at = f.let(linear.add(bytes.zext()));
     f.result(at.when(cell64(CPU.efer).shrU(10).wrap().and(1), at.and(0xffff_ffffn)));
   }, false);
+  m.func("x87Probe", ["i64", "i32", "i32"], [], (f, linear, acc, bytes) => {
+    f.if(
+      cell(V.access).and(ACCESS.align).nez().and(linear.wrap().and(bytes.sub(1)).nez()),
+      () => {
+        noteFault(f, 17, 0, ALIGNMENT, linear, bytes);
+        f.return();
+      },
+    );
+    f.call("translate", linear, acc);
+    f.if(cell(V.abort), () => f.return());
+    const end = f.let(f.call("x87At", linear, bytes.sub(1)).and(-4096n));
+    f.if(end.ne(linear.and(-4096n)), () => f.call("translate", end, acc));
+  }, false);
 }
 
 function buildEnvironment(m: Module): void {
-  // `x87StoreEnvironment(linear, bits)`: the place was probed before.
+  // `x87StoreEnvironment(linear, bits)`, `x87LoadEnvironment(linear, bits)`: the place was probed.
   m.func("x87StoreEnvironment", ["i64", "i32"], [], (f, linear, bits) => {
     const put = (n: number, value: Expr) => f.call("x87PutField", linear, bits, n, value);
     put(FIELD.control, cell(CPU.fcw).or(0xffff_0000));
@@ -109,7 +136,6 @@ function buildEnvironment(m: Module): void {
       put(FIELD.ds, cell(CPU.fds).or(0xffff_0000));
     });
   }, false);
-  // `x87LoadEnvironment(linear, bits)`: nothing changes if a load faults.
   m.func("x87LoadEnvironment", ["i64", "i32"], [], (f, linear, bits) => {
     const get = (n: number) => f.call("x87GetField", linear, bits, n);
     const [control, status, tags, ip, cs, dp, ds] = [0, 1, 2, 3, 4, 5, 6].map(get);
@@ -163,23 +189,19 @@ function buildState(m: Module): void {
     f.call("x87StoreEnvironment", linear, bits);
     f.if(cell(V.abort), () => f.return());
     eachRegister(f, linear, bits, (at, place) => {
-      f.call("st64", at, cell(V.access), significand(place));
+      f.call("st64", at, partAccess(), significand(place));
       f.if(cell(V.abort), () => f.return());
-      f.call("st16", f.call("x87At", at, 8), cell(V.access), signExponent(place));
+      f.call("st16", f.call("x87At", at, 8), partAccess(), signExponent(place));
       f.if(cell(V.abort), () => f.return());
     });
     f.call("x87Init");
   }, false);
   m.func("x87Restore", ["i64", "i32"], [], (f, linear, bits) => {
-    // All bytes are read before the environment changes: they lie in one or two pages.
-    const last = f.call("x87At", linear, bits.mul(7).shrU(3).add(79));
-    f.call("ld8", last, cell(V.access));
-    f.if(cell(V.abort), () => f.return());
     f.call("x87LoadEnvironment", linear, bits);
     f.if(cell(V.abort), () => f.return());
     eachRegister(f, linear, bits, (at, place) => {
-      f.store(64, place, f.call("ld64", at, cell(V.access)));
-      f.store(16, place, f.call("ld16", f.call("x87At", at, 8), cell(V.access)), 8);
+      f.store(64, place, f.call("ld64", at, partAccess()));
+      f.store(16, place, f.call("ld16", f.call("x87At", at, 8), partAccess()), 8);
     });
   }, false);
 }
