@@ -18,9 +18,9 @@
  * touched DR6 and DR7 then, nor #PF CR2.
  */
 import { ABORT, CPU, V } from "../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, noteFault, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
-import { type Expr, i32, i64 } from "../wasm/expr.ts";
+import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import {
   FLAG,
@@ -131,7 +131,6 @@ function buildDeliverReal(m: Module): void {
   });
 }
 
-import { noteFault } from "../system.ts";
 const fault13 = (f: Func, code: Expr, id: number, a: Expr, b: Expr) =>
   noteFault(f, 13, code, id, a, b);
 
@@ -198,5 +197,3 @@ export function buildDeliver(m: Module): void {
     });
   });
 }
-
-export { i64 };

@@ -1,5 +1,5 @@
 /** Interrupt, trap and task gates: protected mode (SDM 3 6.12, 20.3) and IA-32e mode (6.14). */
-import { ABORT, ACCESS, CPU, SEGMENT, V } from "../state.ts";
+import { ABORT, ACCESS, CPU, V } from "../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
@@ -7,7 +7,6 @@ import type { Func, Local, Module } from "../wasm/module.ts";
 import { isCanonical } from "../segmentation/linear.ts";
 import {
   ATTRIBUTE,
-  attributesAt,
   attributesOf,
   baseAt,
   callChecked,
@@ -324,5 +323,3 @@ export function buildGates(m: Module): void {
   buildDeliverProtected(m);
   buildDeliverLong(m);
 }
-
-export { attributesAt, SEGMENT };

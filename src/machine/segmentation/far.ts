@@ -1,7 +1,7 @@
 /** Far jumps, calls and returns in protected and IA-32e mode (SDM 3 5.8; SDM 2 JMP, CALL, RET). */
-import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
+import { CPU, SEGMENT, V } from "../state.ts";
 import { ABORT } from "../state.ts";
-import { cell, cell64, noteFault, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -436,5 +436,3 @@ export function buildFar(m: Module): void {
   buildReturnFar(m);
   buildFarReturn(m);
 }
-
-export { noteFault, SEGMENT, SEGMENT_SIZE };

@@ -1,5 +1,5 @@
 /** IRET in every mode (SDM 2 IRET; SDM 3 6.12, 7.4, 20.3), and what INT does in virtual-8086 mode. */
-import { CPU, SEGMENT_SIZE, V } from "../state.ts";
+import { CPU, V } from "../state.ts";
 import { cell, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
@@ -240,5 +240,3 @@ export function buildVirtualInterrupt(m: Module): void {
     f.result(i32(1));
   });
 }
-
-export { SEGMENT_SIZE };

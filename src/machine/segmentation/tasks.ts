@@ -3,7 +3,7 @@ import { ACCESS, CPU, gpr, SEGMENT, V } from "../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
 import { INTERCEPT } from "../isa/intercepts.ts";
-import { type Expr, i32, i64, load } from "../wasm/expr.ts";
+import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import {
   ATTRIBUTE,
@@ -269,5 +269,3 @@ export function buildTasks(m: Module): void {
     },
   );
 }
-
-export { i64 };

@@ -2,7 +2,7 @@
 import { CPU, gpr, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
-import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { FLAG, iopl, protectedMode, setFlags, virtual8086 } from "../../segmentation/descriptor.ts";
@@ -262,5 +262,3 @@ export const controlSemantics: Record<string, Semantics> = {
     finish(m);
   },
 };
-
-export { load };

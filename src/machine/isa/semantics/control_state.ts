@@ -3,7 +3,7 @@ import { CPU, V } from "../../state.ts";
 import { cell, cell64, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
-import type { Func, Module } from "../../wasm/module.ts";
+import type { Module } from "../../wasm/module.ts";
 import {
   attributesAt,
   callChecked,
@@ -12,7 +12,6 @@ import {
   leaveIfAborted,
   LINK,
   longMode,
-  virtual8086,
 } from "../../segmentation/descriptor.ts";
 import { is64 } from "../../segmentation/linear.ts";
 import { CR0, CR4, EFER } from "../../../abi/x86/cr.ts";
@@ -212,6 +211,3 @@ export function timeStamp(): Expr {
   const retired = load("i64", 32, "u", i32(0), V.slice).sub(load("i64", 32, "u", i32(0), V.left));
   return cell64(V.countBase).add(retired).add(cell64(CPU.tscOffset)).add(cell64(CPU.tscAdjust));
 }
-
-export type { Func };
-export { virtual8086 };

@@ -2,7 +2,7 @@
 import { CPU, REC } from "../../state.ts";
 import { cell } from "../../system.ts";
 import { check } from "../../checks.ts";
-import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import { type Expr, i32, load } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { iopl, protectedMode, virtual8086 } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
@@ -92,5 +92,3 @@ export const farSemantics: Record<string, Semantics> = {
     m.f.if(m.f.call("cond0"), () => raiseEvent(m, i32(4), 6));
   },
 };
-
-export { i64 };

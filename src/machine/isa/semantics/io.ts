@@ -1,6 +1,6 @@
 /** IN, OUT, INS, OUTS: privilege, permission bitmap, devices (SDM 1 18.5; SDM 2). */
-import { CPU, PREFIX, SEGMENT, V } from "../../state.ts";
-import { cell } from "../../system.ts";
+import { CPU, PREFIX, V } from "../../state.ts";
+import { cell, cell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local, Module } from "../../wasm/module.ts";
@@ -99,7 +99,7 @@ function string(isInput: boolean): Semantics {
         i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn)),
       ),
     );
-    const register = (n: number): Expr => cell64At(CPU.rax + 8 * n).and(mask);
+    const register = (n: number): Expr => cell64(CPU.rax + 8 * n).and(mask);
     const set = (n: number, value: Expr) => {
       const at = CPU.rax + 8 * n;
       f.if(mask.eq(0xffff), () => f.store(16, i32(0), value, at), () => {
@@ -146,13 +146,9 @@ function string(isInput: boolean): Semantics {
   };
 }
 
-import { cell64 as cell64At } from "../../system.ts";
-
 export const ioSemantics: Record<string, Semantics> = {
   in: input,
   out: output,
   ins: string(true),
   outs: string(false),
 };
-
-export { SEGMENT };

@@ -1,6 +1,6 @@
 /** `readMsr(number) -> i64` and `writeMsr(number, value)`, from the table of msrs.ts. */
 import { V } from "../../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { cell64, setCell64 } from "../../system.ts";
 import { CPU } from "../../state.ts";
 import { check } from "../../checks.ts";
 import { type MsrRow, msrTable } from "../../msrs.ts";
@@ -96,5 +96,3 @@ export function buildMsrs(m: Module): void {
     failIf(f, unknown, 13, 0, CHECK.unknown, number, value);
   });
 }
-
-export { cell, setCell };

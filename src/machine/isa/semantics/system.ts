@@ -2,9 +2,9 @@
 import { CPU, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
-import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import { i32, i64, load } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
-import { is64, isCanonical } from "../../segmentation/linear.ts";
+import { isCanonical } from "../../segmentation/linear.ts";
 import { LDTR, longMode, TR } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { finish, requirePrivilege, requireProtected, undefinedIf } from "./system_helpers.ts";
@@ -183,6 +183,3 @@ export const tableSemantics: Record<string, Semantics> = {
     undefinedIf(m, i32(1));
   },
 };
-
-export type { Expr };
-export { is64 };

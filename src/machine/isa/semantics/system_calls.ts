@@ -1,5 +1,5 @@
 /** SYSENTER, SYSEXIT, SYSCALL, SYSRET, SWAPGS (SDM 2, SDM 3 5.8.7, 5.8.8; APM 2 6.1). */
-import { CPU, V } from "../../state.ts";
+import { CPU } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
@@ -143,5 +143,3 @@ export const callSemantics: Record<string, Semantics> = {
     setCell64(m.f, CPU.kernelGsBase, old);
   },
 };
-
-export { V };

@@ -4,7 +4,7 @@ import { cell, setCell } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { FLAG, LINK, protectedMode, virtual8086 } from "../../segmentation/descriptor.ts";
+import { LINK, protectedMode, virtual8086 } from "../../segmentation/descriptor.ts";
 
 const CHECK = {
   cpl: check("privilege.cpl", "the instruction needs CPL 0, CPL is {a}", "SDM 3 5.9"),
@@ -78,5 +78,3 @@ export function raiseEvent(m: Meaning, vector: Expr, type: 4 | 5 | 6): void {
 /** IF may have become 1: the loop must look if something waits for it. */
 export const eventsWait = (): Expr =>
   cell(V.interruptPending).or(cell(V.nonRoot)).or(cell(CPU.pendingNmi)).or(cell(V.stepping));
-
-export { FLAG };
