@@ -17,7 +17,7 @@ import { HvmEngine } from "../xen/hvm.ts";
 import { HostInterrupts } from "../xen/irq.ts";
 import { P2M } from "../xen/p2m.ts";
 import { Cpuid, type CpuidModel } from "../machine/cpuid.ts";
-import { missingFeatures } from "../machine/features.ts";
+import { missingFeatures, NO_VIRTUALIZATION } from "../machine/features.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { Board } from "./board.ts";
 import type { InitialState } from "./entry.ts";
@@ -207,7 +207,7 @@ function hvmMemory(host: Host, p2m: P2M, size: number): DomainMemory {
 function guestCpuid(host: Host, config: DomainConfig): Cpuid {
   return new Cpuid(config.cpuid?.model ?? host.options.cpu, {
     ...missingFeatures(),
-    vmx: false,
+    ...NO_VIRTUALIZATION,
     ...config.cpuid?.features,
   });
 }

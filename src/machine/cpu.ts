@@ -4,6 +4,7 @@ import {
   ABORT,
   ARCHITECTURAL_END,
   ARCHITECTURAL_START,
+  CODE_MODE,
   CPU,
   CPU_MEMORY_PAGES,
   EMULATED,
@@ -16,7 +17,7 @@ import type { HostFunctions } from "./system.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
-import { MODE, Predecoder } from "./interpreter/predecode.ts";
+import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { STOPPED } from "./interpreter/hot.ts";
 
 export type CpuModel = "intel" | "amd";
@@ -45,7 +46,7 @@ export type RunStop =
   /** Somebody asked for it through {@linkcode Cpu.stop}. */
   | "stopped";
 
-const TF = 0x100, IF = 0x200, VM = 0x2_0000, RF = 0x1_0000;
+const TF = 0x100, IF = 0x200, RF = 0x1_0000;
 const SLICE = 1_000_000;
 
 /** Hooks of the virtualization extensions and of debuggers; absent ones cost nothing. */
@@ -317,24 +318,6 @@ export class Cpu {
     return (value ?? 0) | 0;
   }
 
-  /** The code mode the state asks for. */
-  #mode() {
-    const { i32 } = this;
-    const attributes = (n: number) => i32[(segment(n) + SEGMENT.attributes) >> 2];
-    const cs = attributes(1);
-    if (i32[CPU.efer >> 2] & 0x400 && cs & 0x2000) return MODE.code64;
-    if (!(cs & 0x4000)) return MODE.code16;
-    if (!this.hot || !(i32[CPU.cr0 >> 2] & 1) || i32[CPU.rflags >> 2] & VM) return MODE.code32;
-    // Flat: base 0, limit 4 GiB, present and expand-up, data writable, a 32-bit stack.
-    for (const n of [0, 1, 2, 3]) {
-      const place = segment(n) >> 2;
-      if (i32[place] | i32[place + 1] || i32[place + 2] !== -1) return MODE.code32;
-      const a = attributes(n);
-      if (a & 0x1_0000 || (n === 1 ? (a & 10) !== 10 : (a & 14) !== 2)) return MODE.code32;
-    }
-    return attributes(2) & 0x4000 ? MODE.flat32 : MODE.code32;
-  }
-
   /**
    * Runs at most `budget` instructions and says why it stopped. `count` grows by exactly the number
    * retired.
@@ -362,10 +345,13 @@ export class Cpu {
       const shadow = i32[CPU.interruptibility >> 2] & 3;
       const single = shadow !== 0 || (flags & (TF | RF)) !== 0;
       const slice = single ? 1 : Math.min(left, SLICE, due);
-      this.predecoder.mode = i32[V.codeMode >> 2] = this.#mode();
+      if (!this.hot && i32[V.codeMode >> 2] === CODE_MODE.flat32) {
+        i32[V.codeMode >> 2] = CODE_MODE.code32;
+      }
+      const mode = this.predecoder.mode = i32[V.codeMode >> 2] as Mode;
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
-      const code = this.#interpreter(this.predecoder.mode === MODE.flat32)(slice);
+      const code = this.#interpreter(mode === CODE_MODE.flat32)(slice);
       let rest = i32[V.left >> 2];
       if (code === STOPPED.abort) rest++;
       const done = slice - rest;

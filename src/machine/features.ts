@@ -15,6 +15,9 @@ const NEEDS: Record<string, string> = {
   sse4_2: "sse4_1",
 };
 
+/** Guests are not offered the virtualization extensions: nesting is not there yet. */
+export const NO_VIRTUALIZATION = { vmx: false, svm: false } as const;
+
 /** Features to switch off, for `new Cpuid(model, ...)`: the machine does not execute them yet. */
 export function missingFeatures(): Record<string, boolean> {
   const missing: Record<string, boolean> = {};

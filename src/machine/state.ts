@@ -157,8 +157,9 @@ export const CPU = Object.fromEntries(offsets) as Record<string, number>;
 
 /** Byte offset of general register `n` (0 to 15, encoding order). */
 export const gpr = (n: number): number => ARCHITECTURAL_START + 8 * n;
+const FIRST_SEGMENT = at("es.base");
 /** Byte offset of segment register `n` (0 to 5: ES CS SS DS FS GS, 6 LDTR, 7 TR). */
-export const segment = (n: number): number => at("es.base") + SEGMENT_SIZE * n;
+export const segment = (n: number): number => FIRST_SEGMENT + SEGMENT_SIZE * n;
 
 /** Volatile cells: valid within a run, never saved. */
 export const V = {
@@ -268,6 +269,9 @@ export const ACCESS = {
   /** An access of the walk itself to a paging structure. */
   table: 0x1000,
 } as const;
+
+/** Kinds of code that need records of their own: values of V.codeMode. */
+export const CODE_MODE = { code16: 0, code32: 1, flat32: 2, code64: 3 } as const;
 
 /** Values of V.abort. */
 export const ABORT = {

@@ -7,6 +7,7 @@ import { decode, DecodeStatus, Instruction, isHighByte } from "../isa/decode.ts"
 import { conditionKind, FLAG_KIND, type FlagKind } from "../isa/flags.ts";
 import { type Form, formName } from "../isa/semantics/meaning.ts";
 import {
+  CODE_MODE,
   CPU,
   FRAME,
   FRAME_FLAG,
@@ -25,7 +26,7 @@ import { formOf, hasCopy } from "./forms.ts";
 import { CONDITIONAL, hotForms, PSEUDO } from "./hot.ts";
 
 /** Code modes that need records of their own. */
-export const MODE = { code16: 0, code32: 1, flat32: 2, code64: 3 } as const;
+export const MODE = CODE_MODE;
 export type Mode = (typeof MODE)[keyof typeof MODE];
 
 const MAX_RUN = 48;

@@ -100,7 +100,7 @@ export function buildWalk(m: Module): void {
   buildTableAccess(m);
   m.func("walk", ["i64", "i32"], ["i64"], (f, linear, acc) => {
     f.if(cell(V.paging).eqz(), () => {
-      f.return(f.call("nested", linear, acc, i64(-1)));
+      f.return(f.call("nested", linear, acc, linear));
     });
     const cr4 = f.let(cell64(CPU.cr4).wrap());
     const efer = f.let(cell64(CPU.efer).wrap());

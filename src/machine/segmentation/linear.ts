@@ -3,7 +3,7 @@
  * what the processor derives from its state. These serve every mode; the interpreter's hot handlers
  * have their own short cut where all segments are flat.
  */
-import { ACCESS, CPU, PREFIX, REC, SEGMENT, segment, TLB, V } from "../state.ts";
+import { ACCESS, CODE_MODE, CPU, PREFIX, REC, SEGMENT, segment, TLB, V } from "../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
@@ -193,7 +193,34 @@ function buildRefresh(m: Module): void {
       setCell64(f, V.codeBase, cell64(CPU["cs.base"]).and(0xffff_ffffn));
       setCell64(f, V.codeLimit, cell(CPU["cs.limit"]).zext());
     });
+    const width = cell(CPU["cs.attributes"]).shrU(14).and(1);
+    const mode32 = i32(CODE_MODE.flat32).when(isFlat(), i32(CODE_MODE.code32));
+    setCell(
+      f,
+      V.codeMode,
+      i32(CODE_MODE.code64).when(is64(), mode32.when(width, i32(CODE_MODE.code16))),
+    );
   });
+}
+
+/**
+ * 1 in protected mode with ES, CS, SS and DS flat: base 0, limit 4 GiB, present, data writable and
+ * expand-up, code readable, a 32-bit stack.
+ */
+function isFlat(): Expr {
+  const places = [0, 1, 2, 3].map(segment);
+  const base = (place: number) => cell64(place + SEGMENT.base);
+  const limit = (place: number) => cell(place + SEGMENT.limit);
+  const bases = places.map(base).reduce((a, b) => a.or(b));
+  const limits = places.map(limit).reduce((a, b) => a.and(b));
+  const wrong = places.map((place, n) => {
+    const attributes = cell(place + SEGMENT.attributes);
+    const mask = 0x1_0000 | (n === 1 ? 10 : 14) | (n === 2 ? 0x4000 : 0);
+    const wanted = (n === 1 ? 10 : 2) | (n === 2 ? 0x4000 : 0);
+    return attributes.and(mask).xor(wanted);
+  }).reduce((a, b) => a.or(b));
+  const virtual8086 = cell(CPU.rflags).and(0x2_0000);
+  return bases.eqz().and(limits.eq(-1)).and(wrong.or(virtual8086).eqz()).and(cell(CPU.cr0));
 }
 
 export function buildLinearAddresses(m: Module): void {
