@@ -93,7 +93,9 @@ export class Breakpoint {
 
   [INSPECT](): string {
     const filter = Object.entries(this.filter).map(([k, v]) =>
-      `${k} ${typeof v === "bigint" ? hex(v) : Array.isArray(v) ? v.map((x) => hex(x)).join("-") : v}`
+      `${k} ${
+        typeof v === "bigint" ? hex(v) : Array.isArray(v) ? v.map((x) => hex(x)).join("-") : v
+      }`
     );
     const state = this.#deleted ? "deleted" : this.#enabled ? "" : "off";
     return [

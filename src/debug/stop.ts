@@ -10,15 +10,7 @@ import type { Kind } from "./kinds.ts";
 import type { Registers } from "./registers.ts";
 import { registersOf } from "./registers.ts";
 import type { Vcpu } from "./vcpu.ts";
-import {
-  bold,
-  grouped,
-  hex,
-  INSPECT,
-  type InspectOptions,
-  shown,
-  timeText,
-} from "./values.ts";
+import { bold, grouped, hex, INSPECT, type InspectOptions, shown, timeText } from "./values.ts";
 
 /** What becomes of an event. Made by a stop's methods, and returned from actions. */
 export type Response =
@@ -149,9 +141,7 @@ export class Stop {
         } was given`,
       );
     }
-    const event: GuestEvent = number === 2
-      ? { type: "nmi", vector: 2 }
-      : number < 32
+    const event: GuestEvent = number === 2 ? { type: "nmi", vector: 2 } : number < 32
       ? {
         type: "exception",
         vector: number,
@@ -300,7 +290,8 @@ function describe(kind: string, f: Readonly<Record<string, unknown>>, vcpu: Vcpu
       return `msr ${direction} ${f.name}${f.write ? ` <- ${hex(f.value as bigint)}` : ""}`;
     case "io":
       return `io ${direction} port ${hex(f.port as number)}, ${f.size} bytes` +
-        (f.write && !f.string ? ` <- ${hex(f.value as number)}` : "") + (f.string ? ", string" : "");
+        (f.write && !f.string ? ` <- ${hex(f.value as number)}` : "") +
+        (f.string ? ", string" : "");
     case "mmio":
       return `mmio ${direction} ${hex(f.address as bigint)}`;
     case "cpuid":

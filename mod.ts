@@ -1,0 +1,48 @@
+/**
+ * xvm: a scriptable hypervisor on a simulated computer. Real x86 guests run on it, and everything in
+ * it is a typed object: domains, virtual processors, registers, page tables, VM exits.
+ *
+ * ```ts
+ * import { Hypervisor } from "xvm";
+ *
+ * await using hv = await Hypervisor.demo();
+ * const [dom] = hv.domains;
+ * const stop = await dom.until("execute", { address: "timer" });
+ * console.log(stop.vcpu.disassemble());
+ * ```
+ *
+ * @module
+ */
+export {
+  type DomainOptions,
+  HostCpu,
+  Hypervisor,
+  type StartOptions,
+} from "./src/debug/hypervisor.ts";
+export {
+  type DeviceHandlers,
+  type DeviceRange,
+  type Ending,
+  GuestDomain as Domain,
+  type Statistics,
+  type StopOf,
+} from "./src/debug/domain.ts";
+export { Backtrace, type Frame, type Line, Listing, Vcpu } from "./src/debug/vcpu.ts";
+export { GuestStopped, type Position, type Response, Stop } from "./src/debug/stop.ts";
+export { type BreakOptions, Breakpoint } from "./src/debug/breakpoint.ts";
+export { type Fields, type Filters, type Kind, kinds } from "./src/debug/kinds.ts";
+export { Console } from "./src/debug/console.ts";
+export { Dump, Memory, type SearchOptions } from "./src/debug/memory.ts";
+export {
+  type MapRange,
+  PageMap,
+  PageTables,
+  PageWalk,
+  type PagingMode,
+  type Rights,
+  type WalkLevel,
+} from "./src/debug/page_tables.ts";
+export type { Registers } from "./src/debug/registers.ts";
+export type { MsrName, TableRegister } from "./src/debug/register_file.ts";
+export { Why } from "./src/debug/why.ts";
+export type { Address } from "./src/debug/values.ts";

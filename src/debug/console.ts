@@ -1,0 +1,85 @@
+/**
+ * A domain's console: what the guest wrote, and what is typed to it.
+ *
+ * @module
+ */
+import type { Domain as Inner } from "../xen/domain.ts";
+import { INSPECT, shown } from "./values.ts";
+
+/** The text console of a domain: its first serial port, and the debug port E9h. */
+export class Console {
+  readonly #domain: Inner;
+  readonly #decoders = new Set<(bytes: Uint8Array) => void>();
+
+  constructor(domain: Inner) {
+    this.#domain = domain;
+    domain.onOutput.add((bytes) => {
+      for (const listener of [...this.#decoders]) listener(bytes);
+    });
+  }
+
+  /** Types text, or raw bytes, to the guest. */
+  write(text: string | Uint8Array): void {
+    if (typeof text !== "string" && !(text instanceof Uint8Array)) {
+      throw new TypeError(`console.write: text or bytes were expected, ${shown(text)} was given`);
+    }
+    this.#domain.input(typeof text === "string" ? new TextEncoder().encode(text) : text);
+  }
+
+  /** Calls `listener` with each piece of output from now on; the result ends that. */
+  onOutput(listener: (text: string) => void): () => void {
+    const decoder = new TextDecoder();
+    const own = (bytes: Uint8Array) => {
+      const text = decoder.decode(bytes, { stream: true });
+      if (text) listener(text);
+    };
+    this.#decoders.add(own);
+    return () => void this.#decoders.delete(own);
+  }
+
+  /** All output so far. */
+  get text(): string {
+    const parts = this.#domain.output;
+    const bytes = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      bytes.set(part, at);
+      at += part.length;
+    }
+    return new TextDecoder().decode(bytes);
+  }
+
+  /**
+   * Resolves when the console's text, since the domain was made, contains `wanted`. It does not
+   * start the domain.
+   */
+  shows(wanted: string): Promise<void> {
+    if (this.text.includes(wanted)) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      let tail = this.text.slice(-wanted.length);
+      const stop = this.onOutput((text) => {
+        tail += text;
+        const found = tail.includes(wanted);
+        tail = tail.slice(-wanted.length);
+        if (!found) return;
+        end();
+        resolve();
+      });
+      const ended = (state: Inner["state"]) => {
+        if (state.kind !== "shutdown" && state.kind !== "destroyed") return;
+        end();
+        reject(new Error(`the domain ended before its console showed ${shown(wanted)}`));
+      };
+      const end = () => {
+        stop();
+        this.#domain.onState.delete(ended);
+      };
+      this.#domain.onState.add(ended);
+    });
+  }
+
+  [INSPECT](): string {
+    const lines = this.text.split("\n");
+    return `console, ${lines.length} lines; the last:\n${lines.slice(-10).join("\n")}`;
+  }
+}

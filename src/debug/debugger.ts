@@ -1,0 +1,575 @@
+/**
+ * The debugger of one domain: its breakpoints, the verbs over them, steps, and what is told to whom
+ * when the domain stops.
+ *
+ * @module
+ */
+import { decode, DecodeStatus, Instruction } from "../machine/isa/decode.ts";
+import type { Exit } from "../hvm/exit.ts";
+import type { Domain as Inner, DomainState } from "../xen/domain.ts";
+import { HvmEngine } from "../xen/hvm.ts";
+import {
+  Monitor,
+  type MonitorEvent,
+  type Observer,
+  type Verdict,
+  type Watch,
+} from "../xen/monitor.ts";
+import { type BreakOptions, Breakpoint, type Decision } from "./breakpoint.ts";
+import type { GuestDomain } from "./domain.ts";
+import {
+  everywhere,
+  fieldsOf,
+  type Filter,
+  interceptsFor,
+  type Kind,
+  toFilter,
+  toKind,
+} from "./kinds.ts";
+import { codeBits, linearIp } from "./register_file.ts";
+import { GuestStopped, type Response, Stop } from "./stop.ts";
+import { toCount } from "./values.ts";
+
+/** Why the domain came to stand still, as the verbs see it. */
+type Outcome =
+  | { readonly kind: "stop"; readonly stop: Stop }
+  | { readonly kind: "paused" }
+  | { readonly kind: "ended"; readonly stop: Stop };
+
+/** Somebody who waits for the domain to stop. Returns whether it was told what it wanted. */
+type Waiter = (outcome: Outcome) => void;
+
+export class Debugger implements Observer {
+  readonly monitor: Monitor;
+  readonly #breakpoints: Breakpoint[] = [];
+  #nextId = 1;
+  readonly #waiters = new Set<Waiter>();
+  /** The stop that the domain is about to stand at. */
+  #reported: Stop | undefined;
+  /** Where the domain stands. */
+  #at: Stop | undefined;
+  /** An asynchronous action is under way; whoever waits is not told yet. */
+  #acting: Promise<void> | undefined;
+  /** A predicate or an action threw: the next waiter gets it. */
+  #failure: { error: unknown } | undefined;
+
+  constructor(readonly owner: GuestDomain, readonly domain: Inner) {
+    this.monitor = new Monitor(domain, this);
+    domain.onState.add((state) => this.#stateChanged(state));
+  }
+
+  get breakpoints(): readonly Breakpoint[] {
+    return this.#breakpoints.filter((b) => !b.temporary);
+  }
+  /** The stop the domain stands at. */
+  get at(): Stop | undefined {
+    return this.domain.state.kind === "running" ? undefined : this.#at;
+  }
+
+  // --- breakpoints ---
+
+  add(
+    kindName: string,
+    filter: object,
+    options: BreakOptions,
+    how: { temporary?: boolean; traces?: boolean } = {},
+  ): Breakpoint {
+    const kind = toKind(kindName);
+    if (!(this.domain.engine instanceof HvmEngine || this.monitor.engine instanceof HvmEngine)) {
+      if (!everywhere.includes(kind)) {
+        throw new Error(
+          `domain ${this.domain.name} runs on the bare processor: nothing leaves it, so there is no ` +
+            `"${kind}" to break on; it has: ${
+              everywhere.join(", ")
+            }. A domain of type "hvm" has all`,
+        );
+      }
+    }
+    if (this.domain.state.kind === "destroyed") {
+      throw new Error(`domain ${this.domain.name} is destroyed`);
+    }
+    if (options.hits !== undefined) toCount(options.hits, "hits");
+    for (const name of ["predicate", "action"] as const) {
+      if (options[name] !== undefined && typeof options[name] !== "function") {
+        throw new TypeError(`${kind}: ${name} has to be a function`);
+      }
+    }
+    const { temporary = false, traces = false } = how;
+    const breakpoint = new Breakpoint(
+      temporary ? 0 : this.#nextId++,
+      kind,
+      toFilter(kind, filter, this.owner.symbols),
+      options,
+      temporary,
+      traces,
+      () => this.#changed(),
+    );
+    this.#breakpoints.push(breakpoint);
+    try {
+      this.#changed();
+    } catch (error) {
+      breakpoint.delete();
+      throw error;
+    }
+    return breakpoint;
+  }
+
+  /** What is armed follows the list. */
+  #changed(): void {
+    for (let i = this.#breakpoints.length - 1; i >= 0; i--) {
+      if (this.#breakpoints[i].deleted) this.#breakpoints.splice(i, 1);
+    }
+    if (this.domain.state.kind === "destroyed") return;
+    const enabled = this.#breakpoints.filter((b) => b.enabled);
+    const of = (kind: Kind) => enabled.filter((b) => b.kind === kind);
+    this.#update(
+      "execute",
+      of("execute"),
+      (list) => this.monitor.setAddresses(new Set(list.map((b) => b.filter.address as bigint))),
+    );
+    this.#update(
+      "watch",
+      of("watch"),
+      (list) => this.monitor.setWatches(list.map((b) => this.#watchOf(b))),
+    );
+    this.#update(
+      "step",
+      of("step"),
+      (list) =>
+        list.length
+          ? this.monitor.setStep(Infinity, () => this.#stepped())
+          : this.monitor.clearStep(),
+    );
+    const exits = enabled.filter((b) => !everywhere.includes(b.kind));
+    this.#update("exits", exits, (list) => this.monitor.setExits(interceptsFor(list)));
+  }
+  readonly #armed = new Map<string, string>();
+  /** Arms only what has changed: each costs flushed translations or predecoded code. */
+  #update(what: string, list: Breakpoint[], arm: (list: Breakpoint[]) => void): void {
+    const key = list.map((b) => this.#serial(b)).join();
+    if ((this.#armed.get(what) ?? "") === key) return;
+    this.#armed.set(what, key);
+    arm(list);
+  }
+  readonly #serials = new WeakMap<Breakpoint, number>();
+  #lastSerial = 0;
+  #serial(b: Breakpoint): number {
+    let serial = this.#serials.get(b);
+    if (!serial) this.#serials.set(b, serial = ++this.#lastSerial);
+    return serial;
+  }
+
+  readonly #watches = new WeakMap<Watch, Breakpoint>();
+  #watchOf(b: Breakpoint): Watch {
+    const { address, length, read, write, physical } = b.filter as {
+      address: bigint;
+      length: number;
+      read: boolean;
+      write: boolean;
+      physical?: boolean;
+    };
+    const watch: Watch = physical
+      ? { space: "machine", ranges: this.#machineRanges(Number(address), length), read, write }
+      : { space: "linear", ranges: [[address, address + BigInt(length)]], read, write };
+    this.#watches.set(watch, b);
+    return watch;
+  }
+  #machineRanges(gpa: number, length: number): [bigint, bigint][] {
+    const ranges: [bigint, bigint][] = [];
+    for (let at = gpa; at < gpa + length;) {
+      const n = Math.min(4096 - at % 4096, gpa + length - at);
+      const machine = this.domain.memory.machineAddress(at);
+      if (machine >= 0) ranges.push([BigInt(machine), BigInt(machine + n)]);
+      at += n;
+    }
+    if (ranges.length === 0) {
+      throw new RangeError(`watch: guest-physical 0x${gpa.toString(16)} is not memory`);
+    }
+    return ranges;
+  }
+
+  // --- Observer ---
+
+  ip(): bigint {
+    return this.owner.vcpu.file.get("rip")!;
+  }
+  linearIp(): bigint {
+    return linearIp(this.owner.vcpu.file);
+  }
+
+  event(event: MonitorEvent): Stop | undefined {
+    const vcpu = this.owner.vcpu;
+    if (event.kind === "step") {
+      if (this.#stopReason) return this.#report(this.#stopReason);
+      return this.#report(new Stop("step", vcpu, {}));
+    }
+    if (event.kind === "execute") {
+      const fields = { address: event.address };
+      return this.#offer("execute", fields, (b) => b.filter.address === event.address);
+    }
+    for (const hit of event.hits) {
+      const breakpoint = this.#watches.get(hit.watch);
+      if (!breakpoint) continue;
+      const fields = {
+        address: hit.linear,
+        physical: this.owner.guestPhysical(hit.machine),
+        length: hit.bytes,
+        write: hit.write,
+        delivery: hit.delivery,
+        old: hit.old,
+        value: hit.value,
+      };
+      const stop = this.#offer("watch", fields, (b) => b === breakpoint, {});
+      if (stop) return stop;
+    }
+    return undefined;
+  }
+
+  exit(exit: Exit): Verdict | undefined {
+    const { owner } = this;
+    const fields = fieldsOf(exit);
+    if (exit.kind === "cpuid") {
+      Object.defineProperty(fields, "result", {
+        enumerable: true,
+        get: () => owner.cpuid(exit.leaf, exit.subleaf),
+      });
+    }
+    if (exit.kind === "hypercall") fields.number = Number(owner.vcpu.regs.eax);
+    const kinds: Kind[] = [exit.kind as Kind];
+    let device: Record<string, unknown> | undefined;
+    if (exit.kind === "nested-page-fault" && !this.#isMemory(exit.gpa)) {
+      device = { address: fields.gpa, write: exit.write, linear: fields.linear };
+      kinds.push("mmio");
+    }
+    let verdict: Verdict | undefined;
+    for (const kind of [...kinds, "any"] as Kind[]) {
+      if (!this.#breakpoints.some((b) => b.kind === kind && b.enabled)) continue;
+      const shown = kind === "any" ? exit.kind as Kind : kind;
+      const own = kind === "mmio" ? device! : fields;
+      const stop = new Stop(shown, owner.vcpu, own, exit);
+      verdict ??= this.#verdict(stop, kind, own);
+    }
+    return verdict;
+  }
+  #isMemory(gpa: number): boolean {
+    return this.domain.memory.machineAddress(gpa) >= 0;
+  }
+  #verdict(stop: Stop, kind: Kind, fields: Readonly<Record<string, unknown>>): Verdict | undefined {
+    const response = this.#ask(stop, kind, fields);
+    if (!response) return undefined;
+    if (response.kind === "stop") return { kind: "stop", stop: this.#report(stop) };
+    return verdictOf(response, stop);
+  }
+
+  resume(_exit: Exit): Verdict | undefined {
+    const stop = this.#at ?? this.#reported;
+    const response = stop?.response;
+    return response && stop ? verdictOf(response, stop) : undefined;
+  }
+
+  /** Asks those whose event it is; a stop if one of them wants the domain to stand still. */
+  #offer(
+    kind: Kind,
+    fields: Readonly<Record<string, unknown>>,
+    mine: (b: Breakpoint) => boolean,
+    filtered: Readonly<Record<string, unknown>> = fields,
+  ): Stop | undefined {
+    const stop = new Stop(kind, this.owner.vcpu, fields);
+    const response = this.#ask(stop, kind, filtered, mine);
+    if (!response) return undefined;
+    if (response.kind === "skip" && kind === "execute") {
+      this.#skip();
+      return undefined;
+    }
+    return response.kind === "stop" ? this.#report(stop) : undefined;
+  }
+
+  /** The strongest answer of all breakpoints that match. */
+  #ask(
+    stop: Stop,
+    kind: Kind,
+    fields: Readonly<Record<string, unknown>>,
+    mine: (b: Breakpoint) => boolean = (b) => b.kind === kind,
+  ): Response | undefined {
+    let answer: Response | undefined;
+    const waiting: Promise<Response | undefined>[] = [];
+    const asked: Breakpoint[] = [];
+    for (const b of [...this.#breakpoints]) {
+      if (b.kind !== kind || !mine(b)) continue;
+      let decision: Decision;
+      try {
+        if (!takes(b, stop, kind, fields)) continue;
+        decision = b.act(stop);
+      } catch (error) {
+        this.#failure = { error };
+        decision = { kind: "respond", response: { kind: "stop" } };
+      }
+      if (decision.kind === "none") continue;
+      if (decision.kind === "wait") waiting.push(decision.promise);
+      else if (!answer || decision.response.kind === "stop" || answer.kind === "continue") {
+        if (answer?.kind !== "stop") answer = decision.response;
+      }
+      if (decision.kind === "wait" || decision.response.kind === "stop") asked.push(b);
+    }
+    (stop as { breakpoints: readonly Breakpoint[] }).breakpoints = asked;
+    if (waiting.length > 0 && answer?.kind !== "stop") {
+      this.#await(stop, waiting);
+      answer = { kind: "stop" };
+    }
+    stop.freeze(answer?.kind === "stop");
+    return answer;
+  }
+
+  /** The domain stands still until the actions are done; then goes on, or has stopped there. */
+  #await(stop: Stop, promises: Promise<Response | undefined>[]): void {
+    this.#acting = Promise.all(promises).then((responses) => {
+      this.#acting = undefined;
+      if (responses.every((r) => r && r.kind !== "stop")) this.#go();
+      else this.#tell({ kind: "stop", stop });
+    }, (error) => {
+      this.#acting = undefined;
+      this.#failure = { error };
+      this.#tell({ kind: "stop", stop });
+    });
+  }
+
+  /** The instruction at a breakpoint is passed over. */
+  #skip(): void {
+    const { vcpu } = this.owner;
+    const [line] = vcpu.disassemble(undefined, 1);
+    vcpu.regs.rip = BigInt.asUintN(
+      vcpu.bits === 64 ? 64 : 32,
+      vcpu.regs.rip + BigInt(line.bytes.length),
+    );
+  }
+
+  #report(stop: Stop): Stop {
+    stop.freeze(true);
+    this.#reported = stop;
+    return stop;
+  }
+
+  // --- the domain's state ---
+
+  #stateChanged(state: DomainState): void {
+    if (state.kind === "running") {
+      if (!this.#reported) this.#at = undefined;
+      return;
+    }
+    if (state.kind === "blocked") return;
+    if (state.kind === "paused") {
+      const stop = this.#reported;
+      this.#reported = undefined;
+      this.#at = stop;
+      if (this.#acting) return;
+      if (stop) this.#tell({ kind: "stop", stop });
+      // A driver that failed pauses first, and says so after.
+      else queueMicrotask(() => this.#tell({ kind: "paused" }));
+      return;
+    }
+    const [reason, detail] = state.kind === "destroyed"
+      ? ["destroyed", "by request"]
+      : [state.reason, state.detail];
+    this.#reported = undefined;
+    this.monitor.clearStep();
+    this.#tell({ kind: "ended", stop: new Stop("end", this.owner.vcpu, { reason, detail }) });
+  }
+
+  /** The host's driver failed: whoever waits is told. */
+  fail(error: unknown): void {
+    this.#failure = { error };
+    this.#tell({ kind: "paused" });
+  }
+
+  #tell(outcome: Outcome): void {
+    this.#stopReason = undefined;
+    for (const waiter of [...this.#waiters]) waiter(outcome);
+    if (this.#failure) {
+      // Nobody waited: an error in a script's callback must not vanish.
+      const { error } = this.#failure;
+      this.#failure = undefined;
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
+  // --- verbs ---
+
+  /** Lets the domain run and waits for what comes of it. */
+  run(start: () => void = () => this.#go()): Promise<Outcome> {
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = (outcome) => {
+        this.#waiters.delete(waiter);
+        const failure = this.#failure;
+        this.#failure = undefined;
+        if (failure) reject(failure.error);
+        else resolve(outcome);
+      };
+      this.#waiters.add(waiter);
+      try {
+        start();
+      } catch (error) {
+        this.#waiters.delete(waiter);
+        reject(error);
+      }
+    });
+  }
+
+  #go(): void {
+    this.owner.unpause();
+  }
+
+  /** Runs until `breakpoint` asks for a stop; the breakpoint goes then. */
+  async until(breakpoint: Breakpoint): Promise<Stop | GuestStopped> {
+    try {
+      const outcome = await this.run();
+      if (outcome.kind === "stop" && outcome.stop.breakpoints.includes(breakpoint)) {
+        return outcome.stop;
+      }
+      return this.stopped(outcome, breakpoint.kind);
+    } finally {
+      breakpoint.delete();
+    }
+  }
+
+  /** Waits for a breakpoint of somebody else's run. */
+  async wait(breakpoint: Breakpoint): Promise<Stop> {
+    try {
+      for (;;) {
+        const outcome = await this.run(() => {});
+        if (outcome.kind === "stop" && outcome.stop.breakpoints.includes(breakpoint)) {
+          return outcome.stop;
+        }
+        if (outcome.kind === "ended") throw this.stopped(outcome, breakpoint.kind);
+      }
+    } finally {
+      breakpoint.delete();
+    }
+  }
+
+  /** What a verb says that did not get what it waited for. */
+  stopped(outcome: Outcome, wanted: string): GuestStopped {
+    const { name } = this.domain;
+    if (outcome.kind === "paused") {
+      return new GuestStopped(`domain ${name} was paused before "${wanted}" came`, "paused");
+    }
+    const { stop } = outcome;
+    if (outcome.kind === "ended") {
+      const { reason, detail } = stop as unknown as { reason: string; detail: string };
+      return new GuestStopped(
+        `domain ${name} ended before "${wanted}" came: ${reason} (${detail})`,
+        reason,
+        stop,
+      );
+    }
+    return new GuestStopped(
+      `domain ${name} stopped elsewhere before "${wanted}" came: ${stop.describe()}`,
+      "stopped",
+      stop,
+    );
+  }
+
+  /** Executes `count` instructions. */
+  async step(count: number): Promise<Stop> {
+    this.#mustStand("step");
+    this.monitor.setStep(toCount(count, "step", 1, Number.MAX_SAFE_INTEGER));
+    return await this.#stepRun();
+  }
+
+  async #stepRun(): Promise<Stop> {
+    try {
+      const outcome = await this.run();
+      if (outcome.kind === "stop") return outcome.stop;
+      throw this.stopped(outcome, "step");
+    } finally {
+      this.monitor.clearStep();
+      this.#armed.delete("step");
+      this.#changed();
+    }
+  }
+
+  #mustStand(what: string): void {
+    const { kind } = this.domain.state;
+    if (kind === "running" || kind === "blocked") {
+      throw new Error(`${what}: domain ${this.domain.name} is ${kind}; pause it first`);
+    }
+  }
+
+  /** Executes one instruction; a call, an interrupt or a repeated one as a whole. */
+  async stepOver(): Promise<Stop> {
+    this.#mustStand("stepOver");
+    const { vcpu } = this.owner;
+    const x = this.#instruction();
+    if (!x || !(OVER.has(x.key) || x.rep)) return await this.step(1);
+    const next = linearIp(vcpu.file) + BigInt(x.length);
+    const address = vcpu.bits === 64 ? BigInt.asUintN(64, next) : BigInt.asUintN(32, next);
+    const stack = vcpu.regs.rsp;
+    // The same place in a deeper call of the same function is not the one.
+    const breakpoint = this.add("execute", { address }, {
+      predicate: (s) => s.vcpu.regs.rsp >= stack,
+    }, { temporary: true });
+    const result = await this.until(breakpoint);
+    if (result instanceof Stop) return this.#asStep(result);
+    if (result.stop && result.reason === "stopped") return result.stop;
+    throw result;
+  }
+
+  /** Runs until a return has taken away the present frame. */
+  async stepOut(): Promise<Stop> {
+    this.#mustStand("stepOut");
+    const { vcpu } = this.owner;
+    const stack = vcpu.regs.rsp;
+    let before = this.#instruction()?.key;
+    this.monitor.setStep(Infinity, () => {
+      const returned = before !== undefined && RETURNS.has(before) && vcpu.regs.rsp > stack;
+      before = returned ? undefined : this.#instruction()?.key;
+      return returned;
+    });
+    return await this.#stepRun();
+  }
+
+  #asStep(stop: Stop): Stop {
+    const step = new Stop("step", stop.vcpu, {});
+    step.freeze(true);
+    return this.#at = step;
+  }
+
+  /** The next instruction, undefined if it cannot be read. */
+  #instruction(): { key: string; length: number; rep: boolean } | undefined {
+    const { vcpu } = this.owner;
+    const bytes = vcpu.codeBytes(linearIp(vcpu.file), 15);
+    const status = decode(bytes, 0, bytes.length, codeBits(vcpu.file), scratch);
+    if (status !== DecodeStatus.Ok) return undefined;
+    const { key } = scratch.encoding;
+    const string = /^(ins|outs|movs|stos|lods|cmps|scas)/.test(key);
+    return { key, length: scratch.length, rep: scratch.rep !== 0 && string };
+  }
+
+  #stopReason: Stop | undefined;
+  /** Breakpoints of kind "step": asked after each instruction. */
+  #stepped(): boolean {
+    const stop = this.#offerStep();
+    this.#stopReason = stop;
+    return stop !== undefined;
+  }
+  #offerStep(): Stop | undefined {
+    const stop = new Stop("step", this.owner.vcpu, {});
+    return this.#ask(stop, "step", {})?.kind === "stop" ? stop : undefined;
+  }
+}
+
+const scratch = new Instruction();
+const OVER = new Set(["call", "call.far", "int", "int3", "into", "syscall", "sysenter", "vmcall"]);
+const RETURNS = new Set(["ret", "ret.far", "iret", "sysexit", "sysret"]);
+
+const takes = (b: Breakpoint, stop: Stop, kind: Kind, fields: Filter) =>
+  b.takes(stop, kind === "watch" || kind === "any" ? { ...fields, ...b.filter } : fields);
+
+function verdictOf(response: Response, stop: Stop): Verdict {
+  if (response.kind === "reply") {
+    return { kind: "reply", registers: stop.replyRegisters(response.values) };
+  }
+  if (response.kind === "stop") return { kind: "continue" };
+  return response;
+}

@@ -1,0 +1,460 @@
+/**
+ * A domain as scripts and the shell hold it.
+ *
+ * @module
+ */
+import type { Board } from "../builder/board.ts";
+import type { BuiltDomain } from "../builder/domain.ts";
+import { isElf, readElf } from "../builder/elf.ts";
+import { readElfSymbols, readSystemMap, type SymbolTable } from "../builder/symbols.ts";
+import type { CpuidResult } from "../machine/cpuid.ts";
+import type { Domain as Inner } from "../xen/domain.ts";
+import { HvmEngine } from "../xen/hvm.ts";
+import { type BreakOptions, Breakpoint } from "./breakpoint.ts";
+import { Console } from "./console.ts";
+import { Debugger } from "./debugger.ts";
+import type { FieldsOf, Filters, Kind } from "./kinds.ts";
+import { type ByteSource, Memory } from "./memory.ts";
+import { domainHash } from "./state.ts";
+import { GuestStopped, type Stop } from "./stop.ts";
+import {
+  bold,
+  grouped,
+  hex,
+  INSPECT,
+  type InspectOptions,
+  sizeText,
+  tableText,
+  timeText,
+} from "./values.ts";
+import { Vcpu } from "./vcpu.ts";
+
+/** A stop of one kind, with that kind's fields. */
+export type StopOf<K extends string> = Stop & { readonly kind: K } & FieldsOf<K>;
+
+/** How a domain ended. */
+export interface Ending {
+  /** "poweroff", "reset", "exit", "crash", "hang" or "destroyed". */
+  readonly reason: string;
+  readonly detail: string;
+  /** It powered itself off. */
+  readonly ok: boolean;
+}
+
+/** What a domain has used. */
+export interface Statistics {
+  /** Instructions retired. */
+  readonly instructions: number;
+  /** Exits by kind. */
+  readonly exits: Record<string, number>;
+  /** Guest time in nanoseconds. */
+  readonly time: number;
+}
+
+/** An event as a trace keeps it. */
+export type TraceEvent<K extends string = string> = StopOf<K>;
+
+/** A device in a script: what its ports, or memory addresses, answer. */
+export interface DeviceHandlers {
+  /** Gives what a read of `size` bytes at an address gets; a promise lets the guest wait. */
+  read?(address: number, size: number): number | undefined | Promise<number | undefined>;
+  write?(address: number, value: number, size: number): unknown;
+}
+
+/** Where a device in a script answers: first and last port, or guest-physical address. */
+export interface DeviceRange {
+  readonly port?: readonly [first: number, last: number];
+  readonly mmio?: readonly [first: number, last: number];
+}
+
+type Predicate<K extends string> = (stop: StopOf<K>) => boolean;
+
+/**
+ * A domain: a guest, its memory, its vCPUs, its devices, and the four verbs over what happens in it.
+ *
+ * - {@linkcode GuestDomain.break} stays: it stops the domain, or acts, each time.
+ * - {@linkcode GuestDomain.until} lets the domain run to the first match.
+ * - {@linkcode GuestDomain.trace} never stops it.
+ * - {@linkcode GuestDomain.wait} waits for a match in a domain that somebody else runs.
+ *
+ * @example
+ * ```ts
+ * import { Hypervisor } from "xvm";
+ *
+ * await using hv = await Hypervisor.demo();
+ * const [dom] = hv.domains;
+ * const stop = await dom.until("execute", { address: "timer" });
+ * if (stop.address !== dom.symbols?.address("timer")) throw new Error("unexpected");
+ * ```
+ */
+export class GuestDomain {
+  readonly id: number;
+  readonly name: string;
+  readonly type: "bare" | "hvm";
+  readonly vcpus: readonly Vcpu[];
+  /** Guest-physical memory. */
+  readonly memory: Memory;
+  readonly console: Console;
+  /** The text screen: `screen.text()`. */
+  readonly screen: { text(): string };
+  /** Resolves when the guest powered off, crashed, or was destroyed. */
+  readonly ended: Promise<Ending>;
+  /** Devices in scripts. */
+  readonly ioreq: { serve(range: DeviceRange, handlers: DeviceHandlers): () => void };
+  #symbols: SymbolTable | undefined;
+  readonly #inner: Inner;
+  readonly #board: Board;
+  readonly #debugger: Debugger;
+  readonly #destroyed: () => void;
+
+  /** @ignore Made by `Hypervisor.createDomain`. */
+  constructor(built: BuiltDomain, symbols: SymbolTable | undefined, destroyed: () => void) {
+    const { domain, board } = built;
+    this.#inner = domain;
+    this.#board = board;
+    this.#symbols = symbols;
+    this.#destroyed = destroyed;
+    this.id = domain.id;
+    this.name = domain.name;
+    this.type = domain.type;
+    this.memory = new Memory(new PhysicalSource(domain), () => this.symbols);
+    this.console = new Console(domain);
+    this.screen = { text: () => board.vga.text() };
+    this.vcpus = [new Vcpu(this)];
+    this.#debugger = new Debugger(this, domain);
+    this.ioreq = { serve: (range, handlers) => this.#serve(range, handlers) };
+    this.ended = new Promise((resolve) => {
+      domain.onState.add((state) => {
+        if (state.kind === "shutdown") {
+          const { reason, detail } = state;
+          resolve({ reason, detail, ok: reason === "poweroff" });
+        } else if (state.kind === "destroyed") {
+          resolve({ reason: "destroyed", detail: "by request", ok: false });
+        }
+      });
+    });
+  }
+
+  /** @ignore */
+  get inner(): Inner {
+    return this.#inner;
+  }
+  /** @ignore */
+  get debugger_(): Debugger {
+    return this.#debugger;
+  }
+  /** @ignore */
+  get vcpu(): Vcpu {
+    return this.vcpus[0];
+  }
+  /** The devices of its motherboard, by name: `devices.get("pic")`. */
+  get devices(): Board["bus"] {
+    return this.#board.bus;
+  }
+
+  /** "running", "paused", or how it ended: "poweroff (ACPI S5)". */
+  get state(): string {
+    const { state } = this.#inner;
+    return state.kind === "blocked" ? "running" : this.#inner.describe();
+  }
+  /** It waits for an interrupt. */
+  get blocked(): boolean {
+    return this.#inner.state.kind === "blocked";
+  }
+  /** Where it stands, if it stands at a stop. */
+  get stop(): Stop | undefined {
+    return this.#debugger.at;
+  }
+  /** @ignore */
+  isAt(stop: Stop): boolean {
+    return this.#debugger.at === stop;
+  }
+
+  /** Names of addresses; set by `symbols` of createDomain, or {@linkcode GuestDomain.loadSymbols}. */
+  get symbols(): SymbolTable | undefined {
+    return this.#symbols;
+  }
+  /** Reads symbols from a System.map or an ELF file: a path, or its bytes. */
+  loadSymbols(source: string | Uint8Array): SymbolTable {
+    return this.#symbols = readSymbols(source);
+  }
+  /** Takes symbols that were made elsewhere. */
+  setSymbols(symbols: SymbolTable): void {
+    this.#symbols = symbols;
+  }
+  /** @ignore An address, with its symbol if one is near. */
+  name_(address: bigint): string {
+    const symbol = this.#symbols?.format(address);
+    return `${hex(address, 8)}${symbol ? ` <${symbol}>` : ""}`;
+  }
+
+  /** Exits by kind, counted; prints as a table. */
+  get exits(): Record<string, number> {
+    const { exits, count } = this.#inner;
+    const copy = { ...exits };
+    return Object.defineProperty(copy, INSPECT, { value: () => exitsText(copy, count) });
+  }
+  statistics(): Statistics {
+    const { exits, count, cpu } = this.#inner;
+    return { instructions: count, exits: { ...exits }, time: cpu.now };
+  }
+  /** A hash of the guest's state: registers, memory, devices; as 16 hexadecimal digits. */
+  stateHash(): string {
+    return domainHash(this);
+  }
+  /** What CPUID gives this domain. */
+  cpuid(leaf: number, subleaf = 0): CpuidResult {
+    const engine = this.#engine;
+    if (!engine) throw new Error("cpuid: a bare guest asks the processor itself");
+    return engine.cpuidLeaf(leaf, subleaf);
+  }
+  get #engine(): HvmEngine | undefined {
+    const { engine } = this.#debugger.monitor;
+    return engine instanceof HvmEngine ? engine : undefined;
+  }
+  /** @ignore Guest-physical address of a machine one. */
+  guestPhysical(machine: number): bigint | undefined {
+    const engine = this.#engine;
+    if (!engine) return BigInt(machine);
+    const frame = Math.floor(machine / 4096);
+    for (let gfn = 0; gfn < engine.p2m.size; gfn++) {
+      if (engine.p2m.machineFrame(gfn) === frame) return BigInt(gfn * 4096 + machine % 4096);
+    }
+    return undefined;
+  }
+
+  #serve(range: DeviceRange, handlers: DeviceHandlers): () => void {
+    const engine = this.#engine;
+    if (!engine) {
+      throw new Error(
+        `domain ${this.name} runs on the bare processor: its accesses leave no I/O requests; a ` +
+          `domain of type "hvm" has them`,
+      );
+    }
+    return engine.servers.serve({ ...range, ...handlers });
+  }
+
+  // --- running ---
+
+  /** Lets it run; what happens is told to breakpoints and to those who wait. */
+  unpause(): void {
+    this.#inner.unpause();
+    // The driver may be about to rest just now.
+    setImmediate(() => {
+      if (this.#inner.state.kind === "running") this.#inner.host.wake();
+    });
+  }
+  /** It stands still at the next instruction. */
+  pause(): void {
+    this.#inner.pause();
+  }
+  /**
+   * Lets it run until something stops it.
+   *
+   * @returns the stop; one of kind "end" if the guest ended; null if it was paused
+   */
+  async continue(): Promise<Stop | null> {
+    const outcome = await this.#debugger.run();
+    return outcome.kind === "paused" ? null : outcome.stop;
+  }
+  /** Ends it and gives back all it holds. */
+  destroy(): void {
+    const inner = this.#inner, { host } = inner;
+    if (inner.state.kind === "destroyed") return;
+    inner.pause();
+    for (const b of [...this.#debugger.breakpoints]) b.delete();
+    inner.setState({ kind: "destroyed" });
+    inner.engine.destroy();
+    const at = host.domains.indexOf(inner);
+    if (at >= 0) host.domains.splice(at, 1);
+    this.#destroyed();
+  }
+
+  // --- the verbs ---
+
+  /** Breakpoints, watchpoints and traces there are. */
+  get breakpoints(): readonly Breakpoint[] {
+    return this.#debugger.breakpoints;
+  }
+
+  /**
+   * A breakpoint that stays.
+   *
+   * @param kind what to break on: "execute", "watch", "step", or a kind of exit
+   * @param filter which of them; a key the kind does not have is refused
+   * @param action called at each match; what it returns decides (see {@linkcode BreakOptions.action}).
+   *   Without one the domain stops. An object tells more: `{ predicate, hits, once, action }`.
+   * @throws {TypeError} for an unknown kind, or a filter that does not fit it
+   * @throws {Error} for exits of a bare domain, which has none
+   */
+  break<K extends Kind>(
+    kind: K,
+    filter?: Filters[K] extends { address: unknown } ? Filters[K] : Partial<Filters[K]>,
+    action?: ((stop: StopOf<K>) => unknown) | BreakOptions<StopOf<K>>,
+  ): Breakpoint {
+    const options = typeof action === "function" ? { action } : action ?? {};
+    return this.#debugger.add(kind, filter ?? {}, options as BreakOptions);
+  }
+
+  /**
+   * Lets the domain run to the first match of a filter, and of a predicate where one is given.
+   *
+   * @throws {GuestStopped} if the guest ends, is paused, or stops elsewhere first
+   */
+  async until<K extends Kind>(
+    kind: K,
+    filter?: Partial<Filters[K]>,
+    predicate?: Predicate<K>,
+  ): Promise<StopOf<K>> {
+    const result = await this.tryUntil(kind, filter, predicate);
+    if (result instanceof GuestStopped) throw result;
+    return result;
+  }
+
+  /** As {@linkcode GuestDomain.until}, but returns what it would throw when the guest stops first. */
+  async tryUntil<K extends Kind>(
+    kind: K,
+    filter?: Partial<Filters[K]>,
+    predicate?: Predicate<K>,
+  ): Promise<StopOf<K> | GuestStopped> {
+    const breakpoint = this.#debugger.add(
+      kind,
+      filter ?? {},
+      { predicate } as BreakOptions,
+      { temporary: true },
+    );
+    return await this.#debugger.until(breakpoint) as StopOf<K> | GuestStopped;
+  }
+
+  /**
+   * Calls `action` with each match, and never stops the guest. Without an action the last 10,000
+   * events are kept in `events`.
+   */
+  trace<K extends Kind>(
+    kind: K,
+    filter?: Partial<Filters[K]>,
+    action?: (event: StopOf<K>) => void,
+  ): Breakpoint & { readonly events: StopOf<K>[] } {
+    const events: StopOf<K>[] = [];
+    const keep = (event: StopOf<K>) => {
+      events.push(event);
+      if (events.length > MAX_EVENTS) events.shift();
+    };
+    const breakpoint = this.#debugger.add(
+      kind,
+      filter ?? {},
+      { action: action ?? keep } as BreakOptions,
+      { traces: true },
+    );
+    return Object.assign(breakpoint, { events });
+  }
+
+  /**
+   * Waits for a match without starting the guest; the domain stops at it.
+   *
+   * @throws {GuestStopped} if the guest ends first
+   */
+  async wait<K extends Kind>(
+    kind: K,
+    filter?: Partial<Filters[K]>,
+    predicate?: Predicate<K>,
+  ): Promise<StopOf<K>> {
+    const breakpoint = this.#debugger.add(
+      kind,
+      filter ?? {},
+      { predicate } as BreakOptions,
+      { temporary: true },
+    );
+    return await this.#debugger.wait(breakpoint) as StopOf<K>;
+  }
+
+  /** One stop after another; the guest stands still until the next turn of the loop. */
+  async *stops<K extends Kind>(
+    kind: K,
+    filter?: Partial<Filters[K]>,
+    predicate?: Predicate<K>,
+  ): AsyncGenerator<StopOf<K>, void, void> {
+    for (;;) {
+      const stop = await this.tryUntil(kind, filter, predicate);
+      if (!(stop instanceof GuestStopped)) yield stop;
+      else if (this.#inner.ended) return;
+      else throw stop;
+    }
+  }
+
+  [INSPECT](_inspect: unknown, options?: InspectOptions): string {
+    const { count, cpu, memory } = this.#inner;
+    const lines = [
+      bold(`domain ${this.id} "${this.name}" (${this.type}), ${this.state}`, options),
+      `  ${sizeText(memory.size)}, ${this.vcpus.length} vCPU, ${grouped(count)} instructions, ` +
+      `guest time ${timeText(cpu.now)}`,
+    ];
+    if (this.#symbols) {
+      lines.push(`  ${grouped(this.#symbols.size)} symbols from ${this.#symbols.source}`);
+    }
+    const exits = Object.values(this.#inner.exits).reduce((a, b) => a + b, 0);
+    if (exits) lines.push(`  ${grouped(exits)} exits`);
+    for (const b of this.breakpoints) lines.push(`  ${b[INSPECT]()}`);
+    lines.push(
+      "  break until tryUntil trace wait stops; continue pause unpause destroy; vcpus memory console",
+      "  screen devices ioreq symbols breakpoints exits statistics() stateHash()",
+    );
+    return lines.join("\n");
+  }
+}
+
+const MAX_EVENTS = 10_000;
+
+function exitsText(exits: Record<string, number>, count: number): string {
+  const rows = Object.entries(exits).sort((a, b) => b[1] - a[1]);
+  if (rows.length === 0) return "no exits";
+  const total = rows.reduce((sum, [, n]) => sum + n, 0);
+  const table = rows.map(([kind, n]) => [
+    kind,
+    n,
+    `${(100 * n / total).toFixed(1)} %`.padStart(7),
+    grouped(Math.round(count / n)),
+  ]);
+  return tableText(["exit", "count", "share", "every … instructions"], [...table, [
+    "all",
+    total,
+    "",
+    "",
+  ]]);
+}
+
+/** Symbols from a path or from bytes: System.map, or ELF. */
+export function readSymbols(source: string | Uint8Array): SymbolTable {
+  const file = typeof source === "string" ? source : "symbols";
+  const bytes = typeof source === "string" ? Deno.readFileSync(source) : source;
+  if (!isElf(bytes)) return readSystemMap(new TextDecoder().decode(bytes), file);
+  const table = readElfSymbols(readElf(bytes, file));
+  if (!table) throw new Error(`${file}: this ELF file has no symbol table (it is stripped)`);
+  return table;
+}
+
+/** Guest-physical memory. */
+class PhysicalSource implements ByteSource {
+  readonly kind = "guest-physical";
+  constructor(private readonly domain: Inner) {}
+  get size(): number {
+    return this.domain.memory.size;
+  }
+  read(address: bigint, length: number): Uint8Array {
+    const at = Number(address);
+    const { memory } = this.domain;
+    if (at >= memory.size) {
+      throw new RangeError(
+        `guest-physical address ${hex(address)}: memory ends at ${hex(memory.size)}`,
+      );
+    }
+    return memory.read(at, Math.min(length, 4096 - at % 4096));
+  }
+  write(address: bigint, bytes: Uint8Array): void {
+    this.domain.host.world.enter("write", this.domain.id, { gpa: Number(address), bytes });
+    this.domain.memory.write(Number(address), bytes);
+  }
+  next(address: bigint): bigint | undefined {
+    return (address & ~0xfffn) + 4096n;
+  }
+}

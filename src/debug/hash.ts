@@ -1,0 +1,116 @@
+/**
+ * Hashes of state. Memory counts as an order-free sum over its frames, kept up to date from the
+ * frames written since; everything else as the bytes of its block.
+ *
+ * Not cryptographic: 64 bits, made to tell states apart that a simulated machine may reach.
+ *
+ * @module
+ */
+import type { Machine } from "../machine/machine.ts";
+import { FRAME, FRAME_FLAG } from "../machine/state.ts";
+
+/** 64 bits as two unsigned halves. */
+export type Hash = readonly [low: number, high: number];
+
+export const ZERO: Hash = [0, 0];
+
+const rotate = (x: number, n: number) => x << n | x >>> (32 - n);
+
+function finish(h: number): number {
+  h ^= h >>> 16;
+  h = Math.imul(h, 0x85ebca6b);
+  h ^= h >>> 13;
+  h = Math.imul(h, 0xc2b2ae35);
+  return (h ^ h >>> 16) >>> 0;
+}
+
+/** Hash of words; words that are all zero give zero, so that fresh memory costs nothing. */
+function hashWords(words: Int32Array, from: number, to: number): Hash {
+  let a = 0x9e3779b9 | 0, b = 0x7f4a7c15 | 0, any = 0;
+  for (let i = from; i < to; i++) {
+    const w = words[i];
+    any |= w;
+    a = Math.imul(rotate(a ^ w, 13), 0x5bd1e995);
+    b = Math.imul(rotate(b + w | 0, 17) ^ w, 0x2c1b3c6d);
+  }
+  return any ? [finish(a), finish(b)] : ZERO;
+}
+
+/** Hash of bytes, their number included. */
+export function hashBytes(bytes: Uint8Array): Hash {
+  const words = new Int32Array(Math.ceil(bytes.length / 4) + 1);
+  new Uint8Array(words.buffer).set(bytes);
+  words[words.length - 1] = bytes.length ^ 0x5a5a5a5a;
+  return hashWords(words, 0, words.length);
+}
+
+/** The hash of something at a place: the same thing elsewhere gives another. */
+export function placed(place: number, [low, high]: Hash): Hash {
+  if (low === 0 && high === 0) return ZERO;
+  const p = Math.imul(place + 1, 0x9e3779b1);
+  return [finish(low ^ p), finish(high + rotate(p, 11) | 0)];
+}
+
+export const plus = (a: Hash, b: Hash): Hash => [(a[0] + b[0]) >>> 0, (a[1] + b[1]) >>> 0];
+const minus = (a: Hash, b: Hash): Hash => [(a[0] - b[0]) >>> 0, (a[1] - b[1]) >>> 0];
+
+/** 16 hexadecimal digits. */
+export const hashText = ([low, high]: Hash): string =>
+  high.toString(16).padStart(8, "0") + low.toString(16).padStart(8, "0");
+
+/** Hashes of the frames of a machine. */
+export class FrameHashes {
+  /** Two words a frame. */
+  readonly #hashes: Uint32Array;
+  readonly #words: Int32Array;
+  #sum: Hash = ZERO;
+
+  private constructor(readonly machine: Machine) {
+    const { ram } = machine;
+    this.#words = new Int32Array(ram.buffer, ram.byteOffset, ram.length / 4);
+    this.#hashes = new Uint32Array(ram.length / 4096 * 2);
+  }
+
+  static readonly #of = new WeakMap<Machine, FrameHashes>();
+  /** Those of a machine: one set, since there is one dirty mark a frame. */
+  static of(machine: Machine): FrameHashes {
+    let hashes = this.#of.get(machine);
+    if (!hashes) this.#of.set(machine, hashes = new FrameHashes(machine));
+    return hashes;
+  }
+
+  /** Hashes the frames written since the last time, and clears their marks. */
+  update(): void {
+    const { machine } = this, { frameTable } = machine;
+    let cleared = false;
+    for (let frame = 0; frame < this.#hashes.length / 2; frame++) {
+      const at = frame * (FRAME.size / 4);
+      if (!(frameTable[at] & FRAME_FLAG.dirty)) continue;
+      frameTable[at] &= ~FRAME_FLAG.dirty;
+      cleared = true;
+      const hash = hashWords(this.#words, frame * 1024, frame * 1024 + 1024);
+      this.#sum = plus(minus(this.#sum, placed(frame, this.frame(frame))), placed(frame, hash));
+      this.#hashes[2 * frame] = hash[0];
+      this.#hashes[2 * frame + 1] = hash[1];
+    }
+    // A write through a TLB entry marks nothing: the next write must be seen again.
+    if (cleared) { for (const cpu of machine.cpus) cpu.flushTlb(); }
+  }
+
+  /** Hash of one frame's content, as of the last update. */
+  frame(frame: number): Hash {
+    return [this.#hashes[2 * frame], this.#hashes[2 * frame + 1]];
+  }
+  /** Of all memory, as of the last update. */
+  get sum(): Hash {
+    return this.#sum;
+  }
+  /** Frames that are not all zero, as of the last update. */
+  get used(): number[] {
+    const used: number[] = [];
+    for (let frame = 0; frame < this.#hashes.length / 2; frame++) {
+      if (this.#hashes[2 * frame] || this.#hashes[2 * frame + 1]) used.push(frame);
+    }
+    return used;
+  }
+}

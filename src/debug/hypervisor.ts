@@ -1,0 +1,362 @@
+/**
+ * The hypervisor on a simulated host: domains are made here.
+ *
+ * @module
+ */
+import { basename, dirname, join } from "node:path";
+import { buildBare, buildHvm, type BuiltDomain, type DomainConfig } from "../builder/domain.ts";
+import { demoGuest } from "../builder/demo.ts";
+import { SymbolTable } from "../builder/symbols.ts";
+import type { CpuModel } from "../machine/cpu.ts";
+import type { CpuidModel } from "../machine/cpuid.ts";
+import { Host } from "../xen/host.ts";
+import { GuestDomain, readSymbols } from "./domain.ts";
+import { type ByteSource, Memory } from "./memory.ts";
+import { CpuFile } from "./register_file.ts";
+import { type Registers, registersOf } from "./registers.ts";
+import { hostHash, loadHost, saveHost } from "./state.ts";
+import {
+  bold,
+  grouped,
+  hex,
+  INSPECT,
+  type InspectOptions,
+  nearestName,
+  shown,
+  sizeText,
+  timeText,
+  toSize,
+} from "./values.ts";
+
+/** What a host is started with. */
+export interface StartOptions {
+  /** Whose processor it has; "intel" if not given. */
+  readonly cpu?: "intel" | "amd";
+  /** Machine memory, "512M" if not given; a bare domain brings its own. */
+  readonly memory?: string | number;
+  /** Seed of all chance the computer is given: the order of machine frames, say. */
+  readonly seed?: number;
+  /** Seconds since 1970 at machine time 0; 2026-01-01 if not given, so that runs repeat. */
+  readonly unixTime?: number;
+}
+
+/** What a domain is made from. */
+export interface DomainOptions {
+  readonly name?: string;
+  /** On the processor itself, or in a hardware virtual machine; "hvm" if not given. */
+  readonly type?: "bare" | "hvm" | "pvh" | "pv";
+  /** A path, or the bytes: a bzImage, an ELF, a multiboot image, a ROM. */
+  readonly kernel: string | Uint8Array;
+  readonly ramdisk?: string | Uint8Array;
+  readonly cmdline?: string;
+  /** "256M" if not given. */
+  readonly memory?: string | number;
+  readonly vcpus?: number;
+  /** Nested ("hap") or shadow paging. */
+  readonly paging?: "hap" | "shadow";
+  /** The processor the guest sees: a model, and features by name. */
+  readonly cpuid?: CpuidModel | {
+    readonly model?: CpuidModel;
+    readonly features?: Readonly<Record<string, boolean>>;
+  };
+  /** System.map or an ELF: a path or bytes. Beside a kernel `vmlinuz-X`, `System.map-X` is found. */
+  readonly symbols?: string | Uint8Array;
+  /** Further ports whose bytes are console text. */
+  readonly consolePorts?: readonly number[];
+}
+
+const START_KEYS = ["cpu", "memory", "seed", "unixTime"];
+const DOMAIN_KEYS = [
+  "name",
+  "type",
+  "kernel",
+  "ramdisk",
+  "cmdline",
+  "memory",
+  "vcpus",
+  "paging",
+  "cpuid",
+  "symbols",
+  "consolePorts",
+];
+const DEFAULT_TIME = 1_767_225_600;
+
+/** A physical processor of the host. */
+export class HostCpu {
+  readonly id = 0;
+  readonly regs: Registers;
+  constructor(private readonly host: Host) {
+    this.regs = registersOf(new CpuFile(host.machine.cpu));
+  }
+  get model(): CpuModel {
+    return this.host.options.cpu;
+  }
+  /** Instructions retired. */
+  get instructions(): number {
+    return this.host.machine.cpu.count;
+  }
+  /** Machine time in nanoseconds. */
+  get time(): number {
+    return this.host.machine.cpu.now;
+  }
+  [INSPECT](): string {
+    return `processor ${this.id} (${this.model}), ${grouped(this.instructions)} instructions, ` +
+      `time ${timeText(this.time)}`;
+  }
+}
+
+/**
+ * The hypervisor, and the simulated computer under it.
+ *
+ * @example
+ * ```ts
+ * import { Hypervisor } from "xvm";
+ *
+ * await using hv = await Hypervisor.start({ cpu: "intel", memory: "64M" });
+ * if (hv.domains.length !== 0) throw new Error("unexpected");
+ * ```
+ */
+export class Hypervisor implements AsyncDisposable {
+  readonly #options: { cpu: "intel" | "amd"; memory: number; seed: number; unixTime: number };
+  #host: Host | undefined;
+  #domains: GuestDomain[] = [];
+  #closed = false;
+
+  private constructor(options: StartOptions) {
+    refuseUnknown(options, START_KEYS, "Hypervisor.start");
+    const { cpu = "intel", memory = "512M", seed = 1, unixTime = DEFAULT_TIME } = options;
+    if (cpu !== "intel" && cpu !== "amd") {
+      throw new TypeError(`cpu: "intel" or "amd" was expected, ${shown(cpu)} was given`);
+    }
+    if (!Number.isSafeInteger(seed) || !Number.isFinite(unixTime)) {
+      throw new TypeError(`seed and unixTime are whole numbers`);
+    }
+    const bytes = wholePages(toSize(memory, "memory"), "memory");
+    this.#options = { cpu, memory: bytes, seed, unixTime };
+  }
+
+  /**
+   * Starts a host.
+   *
+   * @throws {TypeError} for an option it does not have
+   */
+  static start(options: StartOptions = {}): Promise<Hypervisor> {
+    try {
+      return Promise.resolve(new Hypervisor(options));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** A host with the built-in demo guest on it, paused at its first instruction. */
+  static async demo(options: StartOptions & { type?: "bare" | "hvm" } = {}): Promise<Hypervisor> {
+    const { type = "hvm", ...rest } = options;
+    const hv = new Hypervisor({ memory: "64M", ...rest });
+    const { image, symbols } = demoGuest();
+    const domain = await hv.createDomain({ name: "demo", type, kernel: image, memory: "16M" });
+    domain.setSymbols(new SymbolTable("the demo guest", symbols));
+    return hv;
+  }
+
+  /** The host: made at the first need, because a bare domain brings its own memory. */
+  get host(): Host {
+    if (this.#closed) throw new Error("this hypervisor is closed");
+    return this.#host ??= this.#makeHost(this.#options.memory);
+  }
+  #makeHost(memory: number): Host {
+    const host = new Host({ ...this.#options, memory });
+    host.onError.add((error) => {
+      for (const domain of this.#domains) domain.debugger_.fail(error);
+    });
+    return host;
+  }
+
+  /** The domains, in the order they were made. */
+  get domains(): readonly GuestDomain[] {
+    return this.#domains;
+  }
+  /** The host's processors. */
+  get cpus(): readonly HostCpu[] {
+    return [new HostCpu(this.host)];
+  }
+  /** Machine memory: what the processor addresses without any translation. */
+  get memory(): Memory {
+    return new Memory(new MachineSource(this.host));
+  }
+  /** Idle guests follow the clock on the wall, because somebody sits before them. */
+  get interactive(): boolean {
+    return this.#host?.interactive ?? false;
+  }
+  set interactive(on: boolean) {
+    this.host.interactive = on;
+  }
+
+  /**
+   * Makes a domain; it is paused before its first instruction.
+   *
+   * @throws {Error} if a file cannot be read or is no kernel, memory does not suffice, or what is
+   *   asked for is not available yet
+   */
+  async createDomain(options: DomainOptions): Promise<GuestDomain> {
+    refuseUnknown(options, DOMAIN_KEYS, "createDomain");
+    const config = await this.#config(options);
+    const symbols = findSymbols(options);
+    const built = await this.#build(config);
+    const domain = new GuestDomain(built, symbols, () => {
+      this.#domains = this.#domains.filter((d) => d !== domain);
+    });
+    this.#domains.push(domain);
+    return domain;
+  }
+
+  async #config(options: DomainOptions): Promise<DomainConfig> {
+    const { type = "hvm", vcpus = 1, paging = "hap", cpuid } = options;
+    if (!["bare", "hvm", "pvh", "pv"].includes(type)) {
+      throw new TypeError(
+        `type: "bare", "hvm", "pvh" or "pv" was expected, ${shown(type)} was given`,
+      );
+    }
+    if (paging !== "hap" && paging !== "shadow") {
+      throw new TypeError(`paging: "hap" or "shadow" was expected, ${shown(paging)} was given`);
+    }
+    if (type === "pv") throw new Error(`type "pv": paravirtual domains are not available yet`);
+    if (vcpus !== 1) {
+      throw new Error(`vcpus: one is available, ${shown(vcpus)} were asked for`);
+    }
+    if (options.kernel === undefined) throw new TypeError("kernel: a path or bytes are needed");
+    return {
+      name: options.name ?? `guest${this.#domains.length + 1}`,
+      type,
+      kernel: await file(options.kernel, "kernel"),
+      ramdisk: options.ramdisk === undefined ? undefined : await file(options.ramdisk, "ramdisk"),
+      cmdline: options.cmdline,
+      memory: wholePages(toSize(options.memory ?? "256M", "memory"), "memory"),
+      vcpus,
+      paging,
+      cpuid: typeof cpuid === "string" ? { model: cpuid } : cpuid,
+      consolePorts: options.consolePorts,
+    };
+  }
+
+  async #build(config: DomainConfig): Promise<BuiltDomain> {
+    if (config.type !== "bare") return await buildHvm(this.host, config);
+    if (this.#host && this.#host.domains.length > 0) {
+      throw new Error(
+        `a bare domain needs the machine for itself, and ${this.#domains.length} are on it already`,
+      );
+    }
+    // The machine is the guest's: it has just the guest's memory.
+    this.#host = this.#makeHost(config.memory);
+    return await buildBare(this.#host, config);
+  }
+
+  /** A hash of the whole host's state, as 16 hexadecimal digits; equal states have equal hashes. */
+  stateHash(): string {
+    return hostHash(this.host);
+  }
+  /** The whole host as bytes; equal states give equal bytes. */
+  save(): Uint8Array {
+    this.#mustStand("save");
+    return saveHost(this.host);
+  }
+  /**
+   * Puts the host into a saved state. It must have the same domains, made from the same options.
+   *
+   * @throws {Error} naming what differs
+   */
+  load(state: Uint8Array): void {
+    this.#mustStand("load");
+    loadHost(this.host, state);
+  }
+  #mustStand(what: string): void {
+    const running = this.#domains.find((d) => d.state === "running" && !d.blocked);
+    if (running) throw new Error(`${what}: domain ${running.name} is running; pause it first`);
+  }
+
+  /** Destroys all domains, and gives the host up. */
+  close(): Promise<void> {
+    for (const domain of [...this.#domains]) domain.destroy();
+    this.#closed = true;
+    this.#host = undefined;
+    return Promise.resolve();
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  [INSPECT](_inspect: unknown, options?: InspectOptions): string {
+    if (this.#closed) return "hypervisor, closed";
+    const { cpu, memory } = this.#host?.options ?? this.#options;
+    const rows = this.#domains.map((d) => `  ${d.id}  ${d.name}  ${d.type}  ${d.state}`);
+    return [
+      bold(`hypervisor on a simulated ${cpu} host with ${sizeText(memory)}`, options),
+      ...(rows.length ? rows : ["  no domains: await hv.createDomain({ name, type, kernel, … })"]),
+      "  createDomain(options) domains cpus memory stateHash() save() load(state) close()",
+    ].join("\n");
+  }
+}
+
+function refuseUnknown(options: object, known: readonly string[], what: string): void {
+  for (const key of Object.keys(options)) {
+    if (known.includes(key)) continue;
+    const near = nearestName(key, known);
+    throw new TypeError(
+      `${what}: there is no option "${key}"${near ? `; did you mean "${near}"?` : ""}; it has: ${
+        known.join(", ")
+      }`,
+    );
+  }
+}
+
+function wholePages(bytes: number, what: string): number {
+  if (bytes % 4096 === 0) return bytes;
+  throw new RangeError(`${what}: whole pages of 4 KiB were expected, ${bytes} bytes were given`);
+}
+
+async function file(
+  given: string | Uint8Array,
+  what: string,
+): Promise<{ file: string; bytes: Uint8Array }> {
+  if (given instanceof Uint8Array) return { file: what, bytes: given };
+  if (typeof given !== "string") {
+    throw new TypeError(`${what}: a path or bytes were expected, ${shown(given)} was given`);
+  }
+  try {
+    return { file: given, bytes: await Deno.readFile(given) };
+  } catch (error) {
+    throw new Error(`${what}: cannot read ${given}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Symbols as asked for, or those that lie beside the kernel under their usual name. */
+function findSymbols({ kernel, symbols }: DomainOptions): SymbolTable | undefined {
+  if (symbols !== undefined) return readSymbols(symbols);
+  if (typeof kernel !== "string") return undefined;
+  const match = basename(kernel).match(/^vmlinu[xz]-(.+)$/);
+  if (!match) return undefined;
+  try {
+    return readSymbols(join(dirname(kernel), `System.map-${match[1]}`));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Machine memory. */
+class MachineSource implements ByteSource {
+  readonly kind = "machine";
+  constructor(private readonly host: Host) {}
+  get size(): number {
+    return this.host.machine.ram.length;
+  }
+  read(address: bigint, length: number): Uint8Array {
+    const { ram } = this.host.machine;
+    if (address >= BigInt(ram.length)) {
+      throw new RangeError(`machine address ${hex(address)}: memory ends at ${hex(ram.length)}`);
+    }
+    return ram.slice(Number(address), Math.min(Number(address) + length, ram.length));
+  }
+  write(address: bigint, bytes: Uint8Array): void {
+    this.host.world.enter("write", 0, { machine: Number(address), bytes });
+    this.host.machine.write(Number(address), bytes);
+  }
+}

@@ -1,0 +1,330 @@
+/**
+ * A virtual processor: registers, memory at linear addresses, page tables, disassembly, steps, and
+ * why it did what it did last.
+ *
+ * @module
+ */
+import { disassemble } from "../machine/isa/disassemble.ts";
+import type { Machine } from "../machine/machine.ts";
+import { FRAME, FRAME_FLAG } from "../machine/state.ts";
+import { HvmEngine } from "../xen/hvm.ts";
+import type { GuestDomain } from "./domain.ts";
+import { type ByteSource, Memory } from "./memory.ts";
+import { PageTables } from "./page_tables.ts";
+import { codeBits, CpuFile, HvmFile, linearIp, type RegisterFile } from "./register_file.ts";
+import { type Registers, registersOf, registersText } from "./registers.ts";
+import type { Position, Stop } from "./stop.ts";
+import {
+  type Address,
+  bold,
+  dim,
+  hex,
+  INSPECT,
+  type InspectOptions,
+  toAddress,
+  toCount,
+} from "./values.ts";
+import { type PagingContext, withPaging } from "./walker.ts";
+import { Why, why } from "./why.ts";
+
+/** One instruction of a disassembly. */
+export interface Line {
+  /** Linear address. */
+  readonly address: bigint;
+  readonly bytes: Uint8Array;
+  /** Intel syntax, symbols in operands; "(bad)" where there is no instruction. */
+  readonly text: string;
+}
+
+/** Lines of disassembly; prints as such. */
+export class Listing extends Array<Line> {
+  static override get [Symbol.species](): ArrayConstructor {
+    return Array;
+  }
+  [INSPECT](_inspect: unknown, options?: InspectOptions): string {
+    return this.map((line) => lineText(line, options)).join("\n");
+  }
+}
+
+function lineText({ address, bytes, text }: Line, options?: InspectOptions): string {
+  const code = Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join(" ");
+  return `${hex(address, address > 0xffff_ffffn ? 16 : 8)}:  ${
+    dim(code.padEnd(24), options)
+  } ${text}`;
+}
+
+/** One frame of a backtrace. */
+export interface Frame {
+  /** Where execution goes on in it. */
+  readonly address: bigint;
+  /** The symbol, if one is near: "start_kernel+0x12". */
+  readonly symbol?: string;
+}
+
+/** Frames, the innermost first; prints as a backtrace. */
+export class Backtrace extends Array<Frame> {
+  static override get [Symbol.species](): ArrayConstructor {
+    return Array;
+  }
+  [INSPECT](): string {
+    return this.map(({ address, symbol }, i) =>
+      `#${i}  ${hex(address, 8)}${symbol ? ` <${symbol}>` : ""}`
+    ).join("\n");
+  }
+}
+
+/**
+ * A virtual processor of a domain.
+ *
+ * @example
+ * ```ts
+ * import { Hypervisor } from "xvm";
+ *
+ * await using hv = await Hypervisor.demo();
+ * const [vcpu] = hv.domains[0].vcpus;
+ * const before = vcpu.regs.rip;
+ * await vcpu.step();
+ * if (vcpu.regs.rip === before) throw new Error("unexpected");
+ * ```
+ */
+export class Vcpu {
+  /** Number within the domain. */
+  readonly id = 0;
+  readonly file: RegisterFile;
+  /** The registers; they can be set while the domain is paused, and in actions. */
+  readonly regs: Registers;
+  /** Bytes at linear addresses, as the vCPU's page tables map them now. */
+  readonly memory: Memory;
+  readonly pageTables: PageTables;
+
+  constructor(readonly domain: GuestDomain) {
+    const { engine, host } = domain.inner;
+    this.file = engine instanceof HvmEngine
+      ? new HvmFile(engine.ops, engine.vcpu, () => {
+        if (host.current !== domain.inner) host.switchTo(domain.inner);
+      })
+      : new CpuFile(domain.inner.cpu);
+    this.#engine = engine instanceof HvmEngine ? engine : undefined;
+    this.regs = registersOf(this.file, (name, value) => {
+      host.world.enter("register", domain.id, { name, value });
+      if (this.#engine) this.#engine.changed = true;
+    });
+    const symbols = () => domain.symbols;
+    this.pageTables = new PageTables(() => this.#paging(), symbols);
+    this.memory = new Memory(new LinearSource(this, () => this.#paging()), symbols);
+  }
+  readonly #engine: HvmEngine | undefined;
+
+  /** "debian, vCPU 0". */
+  get name(): string {
+    return `${this.domain.name}, vCPU ${this.id}`;
+  }
+  /** Where in the host's run it is. */
+  get position(): Position {
+    const { cpu } = this.domain.inner;
+    return { count: cpu.count, time: cpu.now };
+  }
+  /** Width of the code it runs: 16, 32 or 64. */
+  get bits(): 16 | 32 | 64 {
+    return codeBits(this.file);
+  }
+
+  #paging(): PagingContext {
+    const { cpu } = this.domain.inner;
+    if (!this.#engine) cpu.system.refresh();
+    return { cpu, file: this.file, nestedRoot: this.#engine?.p2m.root };
+  }
+
+  /** The vendor's record, VMCS or VMCB, every field by its name; null on the bare processor. */
+  get raw(): Record<string, bigint> | null {
+    if (!this.#engine) return null;
+    const fields = this.#engine.ops.dump(this.#engine.vcpu);
+    const result: Record<string, bigint> = {};
+    for (const { name, value } of fields) result[name] = value;
+    const width = Math.max(...fields.map((f) => f.name.length));
+    return Object.defineProperty(result, INSPECT, {
+      value: () =>
+        fields.map((f) =>
+          `${f.name.padEnd(width)}  ${hex(f.value, f.bits / 4)}${
+            f.set?.length ? `  ${f.set.join(" ")}` : ""
+          }`
+        ).join("\n"),
+    });
+  }
+  /** Sets a field of the vendor's record. @throws {RangeError} if it has none of that name */
+  setRaw(name: string, value: bigint): void {
+    if (!this.#engine) throw new Error("the bare processor has no VMCS or VMCB");
+    this.domain.inner.host.world.enter("raw", this.domain.id, { name, value });
+    this.#engine.ops.writeRaw(this.#engine.vcpu, name, value);
+  }
+
+  /** @ignore Bytes of code at a linear address, as many as can be read. */
+  codeBytes(address: bigint, length: number): Uint8Array {
+    const inPage = 4096 - Number(address & 0xfffn);
+    try {
+      return this.memory.read(address, length);
+    } catch (error) {
+      if (inPage >= length) throw error;
+      return this.memory.read(address, inPage);
+    }
+  }
+
+  /**
+   * Disassembles `count` instructions (10 if not given) from a linear address; from the next
+   * instruction if none is given.
+   *
+   * @throws {RangeError} if the first address is not mapped
+   */
+  disassemble(address?: Address, count = 10): Listing {
+    const { domain, bits, file } = this;
+    let at = address === undefined
+      ? linearIp(file)
+      : toAddress(address, "linear address", domain.symbols);
+    const symbols = (a: bigint) => domain.symbols?.format(a);
+    const lines = new Listing();
+    // Branch targets are offsets in the code segment.
+    const base = bits === 64 ? 0n : file.segment("cs").base;
+    for (let n = toCount(count, "count", 1, 100_000); n > 0; n--) {
+      let bytes: Uint8Array;
+      try {
+        bytes = this.codeBytes(at, 15);
+      } catch (error) {
+        if (lines.length === 0) throw error;
+        break;
+      }
+      const d = disassemble(bytes, 0, bits, at - base, symbols);
+      lines.push({ address: at, bytes: d.bytes.slice(), text: d.text });
+      at = BigInt.asUintN(bits === 64 ? 64 : 32, at + BigInt(d.length));
+    }
+    return lines;
+  }
+
+  /** The calls that led here, by saved frame pointers, the innermost first. */
+  backtrace(limit = 32): Backtrace {
+    const { domain, regs, bits } = this;
+    const size = bits === 64 ? 8 : bits === 32 ? 4 : 2;
+    const frames = new Backtrace();
+    const add = (address: bigint) =>
+      frames.push({ address, symbol: domain.symbols?.format(address) });
+    add(linearIp(this.file));
+    let frame = BigInt.asUintN(size * 8, regs.rbp);
+    while (frames.length < limit && frame !== 0n) {
+      let bytes: DataView;
+      try {
+        bytes = new DataView(this.memory.read(frame, 2 * size).buffer);
+      } catch {
+        break;
+      }
+      const word = (at: number) =>
+        size === 8
+          ? bytes.getBigUint64(at, true)
+          : BigInt(size === 4 ? bytes.getUint32(at, true) : bytes.getUint16(at, true));
+      if (word(size) === 0n) break;
+      add(word(size));
+      // Frames lie upwards on the stack.
+      if (word(0) <= frame) break;
+      frame = word(0);
+    }
+    return frames;
+  }
+
+  /**
+   * Executes `count` instructions (1 if not given) of the paused domain. A step of one ends, too, when
+   * an exception or interrupt was delivered: at the first instruction of its handler. A breakpoint
+   * ends it sooner.
+   *
+   * @throws {GuestStopped} if the domain ends or is paused first
+   */
+  step(count = 1): Promise<Stop> {
+    return this.domain.debugger_.step(count);
+  }
+  /** Executes one instruction; a call, a software interrupt or a repeated one as a whole. */
+  stepOver(): Promise<Stop> {
+    return this.domain.debugger_.stepOver();
+  }
+  /** Runs until the present function has returned. */
+  stepOut(): Promise<Stop> {
+    return this.domain.debugger_.stepOut();
+  }
+  /** Runs to the next exit, of whatever kind. */
+  stepExit(): Promise<Stop> {
+    return this.domain.until("any") as Promise<Stop>;
+  }
+
+  /** Why the last fault, exit or failed entry happened: the check, its operands, its place in the manual. */
+  why(): Why {
+    return why(this);
+  }
+  /** @ignore */
+  get lastExit(): HvmEngine["last"] {
+    return this.#engine?.last;
+  }
+
+  [INSPECT](_inspect: unknown, options?: InspectOptions): string {
+    let next = "";
+    try {
+      const [line] = this.disassemble(undefined, 1);
+      next = `=> ${lineText(line, options)}`;
+    } catch (error) {
+      next = `=> ${(error as Error).message}`;
+    }
+    return [
+      bold(`${this.name}, ${this.domain.state}`, options),
+      registersText(this.file, options),
+      next,
+    ]
+      .join("\n");
+  }
+}
+
+/** Whether a device answers at a machine address below the end of memory. */
+function isDevice({ frameTable }: Machine, address: number): boolean {
+  return (frameTable[(address >>> 12) * (FRAME.size / 4)] & FRAME_FLAG.mmio) !== 0;
+}
+
+/** Linear addresses of a vCPU, through its page tables. */
+class LinearSource implements ByteSource {
+  readonly kind = "linear";
+  constructor(private readonly vcpu: Vcpu, private readonly paging: () => PagingContext) {}
+
+  /** Machine address of a linear one. */
+  #machine(address: bigint): number {
+    const { cpu } = this.vcpu.domain.inner;
+    const walk = withPaging(this.paging(), (walker) => walker.walk(address));
+    if (walk.machine === undefined) {
+      throw new RangeError(
+        `linear address ${hex(address)} cannot be read: ${walk.failure?.text ?? "not mapped"}`,
+      );
+    }
+    if (walk.machine >= cpu.machine.ram.length || isDevice(cpu.machine, walk.machine)) {
+      throw new RangeError(
+        `linear address ${hex(address)} leads to ${
+          hex(walk.machine)
+        }, where a device answers and no ` +
+          `memory; a look might change it`,
+      );
+    }
+    return walk.machine;
+  }
+  read(address: bigint, length: number): Uint8Array {
+    const { machine } = this.vcpu.domain.inner.cpu;
+    const at = this.#machine(BigInt.asUintN(64, address));
+    const n = Math.min(length, 4096 - at % 4096);
+    return machine.ram.slice(at, at + n);
+  }
+  write(address: bigint, bytes: Uint8Array): void {
+    const { host, id } = this.vcpu.domain.inner;
+    host.world.enter("write", id, { linear: address, bytes });
+    for (let done = 0; done < bytes.length;) {
+      const at = this.#machine(BigInt.asUintN(64, address + BigInt(done)));
+      const n = Math.min(bytes.length - done, 4096 - at % 4096);
+      host.machine.write(at, bytes.subarray(done, done + n));
+      done += n;
+    }
+  }
+  next(address: bigint, limit: bigint): bigint | undefined {
+    const { ranges } = this.vcpu.pageTables.map();
+    const next = ranges.find((r) => r.to > address && r.from > address);
+    return next && next.from < limit ? next.from : undefined;
+  }
+}
