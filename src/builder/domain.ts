@@ -95,7 +95,8 @@ function makeBoard(
   host: Host,
   domain: Domain,
   config: DomainConfig,
-  changed: () => void = () => {},
+  changed: () => void,
+  nmi: () => void,
 ): Board {
   const { cpu } = host.machine;
   return new Board({
@@ -106,7 +107,7 @@ function makeBoard(
     end: (reason, detail) => domain.end(reason, detail),
     post: (code) => domain.posts.push(code),
     a20: () => {},
-    nmi: () => {},
+    nmi,
   }, {
     unixTime: host.world.unixTime,
     memory: config.memory,
@@ -266,7 +267,7 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
     for (const alias of loaded.aliases ?? []) mapRom(p2m, alias);
     const vcpu = ops.createVcpu(on, frameSource(frames, id));
     const engine = new HvmEngine(domain, ops, on, vcpu, p2m, irq, guestCpuid(host, config));
-    const board = makeBoard(host, domain, config, () => engine.changed = true);
+    const board = makeBoard(host, domain, config, () => engine.changed = true, () => engine.nmi());
     domain.platform = board;
     domain.engine = engine;
     host.switchTo(undefined);
@@ -301,7 +302,7 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   const loaded = await load(domain, config);
   // The legacy hole belongs to the graphics adapter.
   machine.setFrames(0xa0000, 0xc0000, "mmio");
-  const board = makeBoard(host, domain, config);
+  const board = makeBoard(host, domain, config, () => machine.cpu.endSlice(), () => machine.cpu.raiseNmi());
   for (const alias of loaded.aliases ?? []) {
     machine.setFrames(alias.target, alias.target + alias.end - alias.start, "rom");
     board.bus.attach(new RomWindow(domain.memory, alias));

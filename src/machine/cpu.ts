@@ -225,6 +225,22 @@ export class Cpu {
     this.machine.bus.run(this.now);
   }
 
+  /** A device changed what is due or pending: the slice ends with the instruction that runs. */
+  endSlice(): void {
+    if (!this.#slice) return;
+    const { i32 } = this;
+    const left = i32[V.left >> 2];
+    this.#slice -= left;
+    i32[V.slice >> 2] -= left;
+    i32[V.left >> 2] = 0;
+  }
+
+  /** The NMI line is asserted. */
+  raiseNmi(): void {
+    this.i32[CPU.pendingNmi >> 2] = 1;
+    this.endSlice();
+  }
+
   #flushCodeTlb(): void {
     for (let c = 0; c < TLB.classes; c++) {
       const start = TLB.start + c * TLB.classSize + TLB.code;
@@ -354,7 +370,7 @@ export class Cpu {
       const code = this.#interpreter(mode === CODE_MODE.flat32)(slice);
       let rest = i32[V.left >> 2];
       if (code === STOPPED.abort) rest++;
-      const done = slice - rest;
+      const done = this.#slice - rest;
       left -= done;
       this.count += done;
       this.#slice = 0;

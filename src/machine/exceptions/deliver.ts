@@ -186,6 +186,9 @@ export function buildDeliver(m: Module): void {
         });
         f.return();
       });
+      // The second exception may be intercepted as what it is, before it becomes a double fault.
+      setCell(f, V.abort, ABORT.none);
+      hook(0);
       f.if(f.call("combineFaults"), () => {
         setCell(f, V.abort, ABORT.none);
         hook(1);
