@@ -302,7 +302,13 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   const loaded = await load(domain, config);
   // The legacy hole belongs to the graphics adapter.
   machine.setFrames(0xa0000, 0xc0000, "mmio");
-  const board = makeBoard(host, domain, config, () => machine.cpu.endSlice(), () => machine.cpu.raiseNmi());
+  const board = makeBoard(
+    host,
+    domain,
+    config,
+    () => machine.cpu.endSlice(),
+    () => machine.cpu.raiseNmi(),
+  );
   for (const alias of loaded.aliases ?? []) {
     machine.setFrames(alias.target, alias.target + alias.end - alias.start, "rom");
     board.bus.attach(new RomWindow(domain.memory, alias));

@@ -1,6 +1,6 @@
 /** A guest on the processor itself: no hypervisor under it, the platform on the machine's buses. */
 import type { Machine } from "../machine/machine.ts";
-import { V } from "../machine/state.ts";
+import { CPU, V } from "../machine/state.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 
 /** What a debugger may want of a bare machine's stops; absent: they end the run. */
@@ -49,7 +49,8 @@ export class BareEngine implements Engine {
   }
 
   runnable(): boolean {
-    return this.domain.platform.interruptPending();
+    const { cpu } = this.machine;
+    return this.domain.platform.interruptPending() || cpu.i32[CPU.pendingNmi >> 2] !== 0;
   }
   load(): void {}
   unload(): void {

@@ -176,7 +176,10 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     e.changed = true;
     return undefined;
   },
-  "nmi-window": () => undefined,
+  "nmi-window": (e) => {
+    e.changed = true;
+    return undefined;
+  },
   "preemption-timer": () => undefined,
   tpr: () => undefined,
   debug: () => undefined,

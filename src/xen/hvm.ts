@@ -35,6 +35,7 @@ export class HvmEngine implements Engine {
   /** Interrupt requests or deadlines may have changed since the last entry. */
   changed = true;
   #window = false;
+  #nmi = false;
 
   constructor(
     readonly domain: Domain,
@@ -101,6 +102,7 @@ export class HvmEngine implements Engine {
     const { cpu } = this.on;
     if (platform.deadline() <= cpu.now) platform.run(cpu.now);
     this.interrupts.setTimer(platform.deadline());
+    if (this.#nmi) this.#injectNmi();
     if (!platform.interruptPending()) {
       if (this.#window) this.#setWindow(false);
       return;
@@ -114,6 +116,22 @@ export class HvmEngine implements Engine {
     // Another may wait behind it.
     if (platform.interruptPending()) this.#setWindow(true);
     else if (this.#window) this.#setWindow(false);
+  }
+
+  /** The guest's NMI line is asserted; it is injected as soon as no other NMI is being handled. */
+  nmi(): void {
+    this.#nmi = true;
+    this.changed = true;
+  }
+
+  #injectNmi(): void {
+    const { sti, movSs, nmi } = this.ops.interruptShadow(this.vcpu);
+    const can = !sti && !movSs && !nmi && !this.ops.pendingEvent(this.vcpu);
+    if (can) {
+      this.ops.inject(this.vcpu, { type: "nmi", vector: 2 });
+      this.#nmi = false;
+    }
+    this.ops.setNmiWindow(this.vcpu, !can);
   }
 
   #setWindow(on: boolean): void {
@@ -145,7 +163,7 @@ export class HvmEngine implements Engine {
   runnable(): boolean {
     if (this.pending) return !this.servers.waiting;
     const { platform } = this.domain;
-    return platform.interruptPending() || platform.deadline() <= this.on.cpu.now;
+    return this.#nmi || platform.interruptPending() || platform.deadline() <= this.on.cpu.now;
   }
   load(): void {
     this.ops.load(this.vcpu);

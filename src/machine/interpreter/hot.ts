@@ -220,6 +220,8 @@ class HotMeaning extends Meaning {
       },
       () => {
         if (host) f.set(host, 0);
+        // A device that is read may ask for the time.
+        setCell(f, V.left, this.loop.left);
         f.set(value, f.call(`${forWrite ? "ldw" : "ld"}${bits}`, linear.zext(), cell(V.access)));
         this.abortIfSet();
       },
@@ -234,11 +236,18 @@ class HotMeaning extends Meaning {
       linear,
       (at) => f.store(bits, at, value, 0, MEMORY.ram),
       () => {
-        f.call(`st${bits}`, linear.zext(), cell(V.access), value);
+        this.#storeSlow(bits, linear, value);
         this.abortIfSet();
       },
     );
     this.commit();
+  }
+  /** A store that may reach a device, which may end the slice. */
+  #storeSlow(bits: number, linear: Expr, value: Expr): void {
+    const { f, loop } = this;
+    setCell(f, V.left, loop.left);
+    f.call(`st${bits}`, linear.zext(), cell(V.access), value);
+    f.set(loop.left, cell(V.left));
   }
   protected override writeBack(
     i: number,
@@ -250,9 +259,11 @@ class HotMeaning extends Meaning {
     const host = this.#host;
     if (!probed || !host) return super.writeBack(i, bits, linear, value, probed);
     const { f } = this;
-    f.if(host, () => f.store(bits, host, value, 0, MEMORY.ram), () => {
-      f.call(`st${bits}`, linear.zext(), cell(V.access), value);
-    });
+    f.if(
+      host,
+      () => f.store(bits, host, value, 0, MEMORY.ram),
+      () => this.#storeSlow(bits, linear, value),
+    );
   }
 
   override push(bits: number, value: Expr): void {
