@@ -22,3 +22,5 @@ export function buildFloat(m: Module): void {
   buildConvert(m);
   buildRemainders(m);
 }
+
+export { buildTranscendental } from "./transcendental.ts";

@@ -157,7 +157,7 @@ function buildRestore(m: Module): void {
  */
 function image(m: Meaning, write: boolean): Expr {
   m.faultIf(cr0().and(EM | TS), 7, undefined, CHECK.notAvailable, cr0());
-  const linear = m.addressOf(0, 1, false);
+  const linear = m.addressOf(0, 4, false);
   m.f.if(linear.and(15).nez(), () => {
     const unaligned = cell(V.access).and(ACCESS.align).nez().and(linear.and(3).nez());
     m.faultIf(unaligned, 17, 0, CHECK.alignment, linear);
