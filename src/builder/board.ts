@@ -36,7 +36,7 @@ export interface BoardOptions {
 const PORT_TIME = 1000;
 
 export class Board implements Platform {
-  readonly bus = new Bus();
+  readonly bus: Bus = new Bus();
   readonly pic: Pic;
   readonly pit: Pit;
   readonly rtc: Rtc;

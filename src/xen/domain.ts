@@ -52,8 +52,8 @@ export class Domain {
   #state: DomainState = { kind: "paused" };
   /** Bytes of console output so far. */
   readonly output: Uint8Array[] = [];
-  readonly onOutput = new Set<(bytes: Uint8Array) => void>();
-  readonly onState = new Set<(state: DomainState) => void>();
+  readonly onOutput: Set<(bytes: Uint8Array) => void> = new Set();
+  readonly onState: Set<(state: DomainState) => void> = new Set();
   /** Exits by kind. */
   readonly exits: Record<string, number> = {};
   /** Instructions this domain has retired. */

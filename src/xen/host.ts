@@ -39,10 +39,10 @@ export class Host {
   #current: Domain | undefined;
   #nextId = 1;
   /** An error of ours that ended the driver. */
-  readonly onError = new Set<(error: unknown) => void>();
+  readonly onError: Set<(error: unknown) => void> = new Set();
   /** Asked between slices; true stops all domains (ctrl-C). */
   interrupted: () => boolean = () => false;
-  readonly onInterrupt = new Set<() => void>();
+  readonly onInterrupt: Set<() => void> = new Set();
 
   constructor(readonly options: HostOptions) {
     this.machine = new Machine({ memory: options.memory, cpu: options.cpu });

@@ -31,7 +31,7 @@ export class HvmEngine implements Engine {
   last: Exit | undefined;
   readonly #cpuid = new Map<number, CpuidResult>();
   /** MSRs that are the hypervisor's to remember. */
-  readonly msrs = new Map<number, bigint>();
+  readonly msrs: Map<number, bigint> = new Map();
   /** Interrupt requests or deadlines may have changed since the last entry. */
   changed = true;
   #window = false;

@@ -16,7 +16,7 @@ export class HostInterrupts implements Bus {
   readonly ioApic: IoApic;
   #timer = Infinity;
   /** Handlers by IRQ. */
-  readonly handlers = new Map<number, () => void>();
+  readonly handlers: Map<number, () => void> = new Map();
 
   constructor(readonly machine: Machine) {
     const bus = new ApicBus();
