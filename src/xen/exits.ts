@@ -1,5 +1,13 @@
 /** What the hypervisor does about each kind of exit: one short dispatch, handlers by name. */
-import type { CrExit, Exit, ExitKind, IoExit, MsrExit, NestedPageFaultExit } from "../hvm/exit.ts";
+import type {
+  CrExit,
+  Exit,
+  ExitKind,
+  IoExit,
+  MsrExit,
+  NestedPageFaultExit,
+  TaskSwitchExit,
+} from "../hvm/exit.ts";
 import { toWide, wideToBigInt } from "../hvm/exit.ts";
 import type { SliceEnd } from "./domain.ts";
 import type { HvmEngine } from "./hvm.ts";
@@ -26,7 +34,12 @@ function injectFault(e: HvmEngine, vector: number, errorCode?: number): undefine
 
 /** The instruction is executed by the processor with its intercepts off. */
 function emulate(e: HvmEngine): Handled {
-  const exit = e.ops.enter(e.vcpu, { budget: 1, emulate: true });
+  return enterPlainly(e, 1);
+}
+
+/** Enters with intercepts off, for what is to be delivered and `budget` instructions. */
+function enterPlainly(e: HvmEngine, budget: number): Handled {
+  const exit = e.ops.enter(e.vcpu, { budget, emulate: true });
   e.changed = true;
   if (exit.kind === "stopped") {
     if (exit.why === "unanswered") return "again";
@@ -45,6 +58,16 @@ function unmapped(_e: HvmEngine, exit: NestedPageFaultExit): SliceEnd {
     reason: "crash",
     detail: `${what} of guest-physical 0x${exit.gpa.toString(16)}, where there is nothing`,
   };
+}
+
+/** The event behind a task gate is delivered again, other switches are instructions. */
+function taskSwitch(e: HvmEngine, { vectoring }: TaskSwitchExit): Handled {
+  if (!vectoring) return emulate(e);
+  // An NMI that is delivered again does not block itself.
+  const shadow = e.ops.interruptShadow(e.vcpu);
+  if (vectoring.type === "nmi") e.ops.setInterruptShadow(e.vcpu, { ...shadow, nmi: false });
+  e.ops.inject(e.vcpu, vectoring);
+  return enterPlainly(e, 0);
 }
 
 function skip(e: HvmEngine, exit: Exit): undefined {
@@ -135,7 +158,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   invlpg: emulate,
   rdtsc: emulate,
   "descriptor-table": emulate,
-  "task-switch": emulate,
+  "task-switch": taskSwitch,
   rdrand: emulate,
   rdseed: emulate,
   invpcid: emulate,
