@@ -1,8 +1,7 @@
 /**
  * FSTENV, FLDENV, FSAVE, FRSTOR and the tag word they store (SDM 1 8.1.10, figures 8-9 to 8-12).
  *
- * The image is put together in a buffer of memory 0 in its 32-bit layout of seven words and copied
- * to or from guest memory as 16- or 32-bit fields.
+ * An image has seven fields of 16 or 32 bits. A 32-bit field that holds 16 bits has ones above.
  */
 import { check } from "../../checks.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
@@ -26,7 +25,7 @@ export const FCW_BITS = 0x1f3f, FCW_ONES = 0x40;
 /** 1 if the image has the real-address format: real or virtual-8086 mode. */
 const realFormat = (): Expr => cell(CPU.cr0).and(1).eqz().or(cell(CPU.rflags).shrU(17).and(1));
 
-/** Bytes of an environment of the given width (16 or 32). */
+/** 1 if the fields of an image have 32 bits. */
 const wide = (bits: Local): Expr => bits.eq(32);
 
 function buildTags(m: Module): void {
