@@ -330,14 +330,14 @@ export const REC = {
   base: 6,
   /** In place of `b` and `base` where they are not needed: a copy of the immediate (32 bits). */
   copy: 4,
-  /** In direct branches: the record of the target if it is known. */
+  /** In direct branches: the record of the target if it is known. What a pseudo record leads to. */
   target: 4,
   index: 8,
   scale: 10,
   length: 11,
   displacement: 12,
   immediate: 16,
-  /** High half of an immediate, second immediate, or link of a pseudo record. */
+  /** High half of an immediate, or second immediate. */
   link: 20,
   /** Offset of the instruction in its page. */
   offset: 24,

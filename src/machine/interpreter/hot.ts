@@ -22,7 +22,7 @@ export const PSEUDO = {
   cold: 1,
   /** Falls into the next page. */
   pageEnd: 2,
-  /** Goes on at the record in REC.link. */
+  /** Goes on at the record in REC.target. */
   goto: 3,
   /** The next instruction crosses into a page that must still be the one it was decoded from. */
   crossing: 4,
@@ -117,9 +117,28 @@ interface Loop {
   readonly rec: Local;
   /** The first eight bytes of the record. */
   readonly word: Local;
+  /** Where the budget ends: the address of the running record, plus one record for each instruction left. */
+  readonly limit: Local;
+  /** Instructions left, for `resolve`. */
   readonly left: Local;
   readonly ip: Local;
   readonly tlb: Local;
+}
+
+const RECORD_SHIFT = Math.log2(RECORD_SIZE);
+
+/** Instructions left at the running record, itself included. */
+const leftHere = (x: Loop): Expr => x.limit.sub(x.rec).shrU(RECORD_SHIFT);
+/** The same after it. */
+const leftBehind = (x: Loop): Expr => leftHere(x).sub(1);
+/** After a call that may have used up or taken away some of the budget. */
+const reloadLeft = (f: Func, x: Loop) =>
+  f.set(x.limit, x.rec.add(cell(V.left).shl(RECORD_SHIFT)).add(RECORD_SIZE));
+/** Goes on at another record; `counted` if the running one is an instruction. */
+function goOn(f: Func, x: Loop, target: Local, counted: boolean): void {
+  f.set(x.limit, x.limit.add(target).sub(x.rec).sub(counted ? RECORD_SIZE : 0));
+  f.set(x.rec, target);
+  f.br(x.next);
 }
 
 /** Semantics inlined in the interpreter: flat segments, 32-bit addresses and stack. */
@@ -137,21 +156,22 @@ class HotMeaning extends Meaning {
   }
   branch(ip: Expr): void {
     this.f.set(this.loop.ip, ip.wrap());
+    this.#resolve();
+  }
+  #resolve(): void {
+    this.f.set(this.loop.left, leftBehind(this.loop));
     this.f.br(this.loop.resolve);
   }
   branchDirect(): void {
     const { f, loop } = this;
     const target = f.let(loop.word.shrU(32).wrap());
-    f.if(target, () => {
-      f.set(loop.rec, target);
-      f.br(loop.next);
-    });
+    f.if(target, () => goOn(f, loop, target, true));
     f.set(loop.ip, cell(V.ipBase).add(load("i32", 32, "u", loop.rec, REC.immediate)));
     // A target in the same page can be linked once it has a record.
     f.if(load("i32", 8, "u", loop.rec, REC.scale), () => {
       f.call("link", loop.rec, loop.ip, i32(0));
     });
-    f.br(loop.resolve);
+    this.#resolve();
   }
   checkTarget(): void {}
   checkIp(): void {}
@@ -221,7 +241,7 @@ class HotMeaning extends Meaning {
       () => {
         if (host) f.set(host, 0);
         // A device that is read may ask for the time.
-        setCell(f, V.left, this.loop.left);
+        setCell(f, V.left, leftBehind(this.loop));
         f.set(value, f.call(`${forWrite ? "ldw" : "ld"}${bits}`, linear.zext(), cell(V.access)));
         this.abortIfSet();
       },
@@ -245,9 +265,9 @@ class HotMeaning extends Meaning {
   /** A store that may reach a device, which may end the slice. */
   #storeSlow(bits: number, linear: Expr, value: Expr): void {
     const { f, loop } = this;
-    setCell(f, V.left, loop.left);
+    setCell(f, V.left, leftBehind(loop));
     f.call(`st${bits}`, linear.zext(), cell(V.access), value);
-    f.set(loop.left, cell(V.left));
+    reloadLeft(f, loop);
   }
   protected override writeBack(
     i: number,
@@ -313,6 +333,7 @@ function buildLoop(
 ): void {
   const word = f.local("i64"),
     rec = f.local("i32"),
+    limit = f.local("i32"),
     tlb = f.local("i32"),
     ip = f.local(flat ? "i32" : "i64");
   const here = () => {
@@ -321,24 +342,21 @@ function buildLoop(
     return base.add(offset);
   };
   const storeIp = (value: Expr) => f.store(64, i32(0), value.zext(), CPU.rip);
-  const stop = (code: number) => {
+  const stop = (code: number, left: Expr) => {
     setCell(f, V.left, left);
     f.return(i32(code));
   };
-  const uncount = () => f.set(left, left.add(1));
   f.set(tlb, cell(V.tlb));
   f.set(ip, flat ? cell(CPU.rip) : cell64(CPU.rip));
   f.block((fetchFailed) => {
     f.block((abort) => {
       f.loop((resolve) => {
         f.scope(() => resolveRecord(f, flat, rec, ip, left, tlb, fetchFailed, storeIp));
+        f.set(limit, rec.add(left.shl(RECORD_SHIFT)));
         f.loop((next) => {
-          const loop = { next, resolve, abort, rec, word, left, ip, tlb };
-          f.set(left, left.sub(1));
-          f.if(left.ltS(0), () => {
+          f.if(rec.geU(limit), () => {
             storeIp(here());
-            f.set(left, 0);
-            stop(STOPPED.budget);
+            stop(STOPPED.budget, i32(0));
           });
           if (!flat) {
             // IP may run off the end of the segment in the middle of a page.
@@ -350,69 +368,14 @@ function buildLoop(
               },
             );
           }
-          const goTo = (target: Expr) => {
-            f.set(ip, target);
-            f.br(resolve);
-          };
-          const pseudo: (() => void)[] = [];
-          pseudo[PSEUDO.refetch] = () => {
-            uncount();
-            goTo(here());
-          };
-          pseudo[PSEUDO.cold] = () => {
-            setCell(f, V.left, left);
-            const status = f.callIndirect(
-              load("i32", 16, "u", rec, REC.cold),
-              ["i32"],
-              ["i32"],
-              rec,
-            );
-            f.set(left, cell(V.left));
-            f.if(status, () => {
-              f.brIf(abort, status.eq(NEXT.abort));
-              f.if(status.eq(NEXT.branch), () => goTo(flat ? cell(CPU.rip) : cell64(CPU.rip)));
-              stop(STOPPED.serialize);
-            });
-          };
-          pseudo[PSEUDO.pageEnd] = () => {
-            uncount();
-            goTo(here());
-          };
-          pseudo[PSEUDO.goto] = () => {
-            uncount();
-            f.set(rec, load("i32", 32, "u", rec, REC.link));
-            f.br(next);
-          };
-          pseudo[PSEUDO.crossing] = () => {
-            uncount();
-            f.if(left.eqz(), () => {
-              storeIp(here());
-              stop(STOPPED.budget);
-            });
-            const second = f.call("crossing", rec);
-            f.if(second.eqz(), () => {
-              f.set(ip, here());
-              f.br(fetchFailed);
-            });
-            f.if(second.ne(rec), () => {
-              f.set(rec, second);
-              f.br(next);
-            });
-          };
-          pseudo[PSEUDO.breakpoint] = () => {
-            uncount();
-            f.if(cell64(V.passing).eq(here().zext()), () => setCell64(f, V.passing, -1), () => {
-              storeIp(here());
-              stop(STOPPED.breakpoint);
-            });
-          };
-          const handlers = [...pseudo];
+          f.set(word, load("i64", 64, "u", rec, REC.handler));
+          const loop = { next, resolve, abort, rec, word, limit, left, ip, tlb };
+          const handlers = pseudoHandlers(f, loop, flat, here, storeIp, fetchFailed);
           if (flat) {
             for (const { form, handler } of hotForms().values()) {
               handlers[handler] = () => semantics[form.key](new HotMeaning(f, form, loop));
             }
           }
-          f.set(word, load("i64", 64, "u", rec, REC.handler));
           f.switch(word.wrap().and(0xffff), handlers, () => f.unreachable());
           f.set(rec, rec.add(RECORD_SIZE));
           f.br(next);
@@ -420,12 +383,63 @@ function buildLoop(
       });
     });
     storeIp(here());
-    stop(STOPPED.abort);
+    stop(STOPPED.abort, limit.sub(rec).shrU(RECORD_SHIFT).sub(1));
   });
   storeIp(ip);
-  f.set(left, left.sub(1));
-  stop(STOPPED.abort);
+  stop(STOPPED.abort, left.sub(1));
   f.unreachable();
+}
+
+/** Handlers of records that are not hot instructions, by number. */
+function pseudoHandlers(
+  f: Func,
+  x: Loop,
+  flat: boolean,
+  here: () => Expr,
+  storeIp: (ip: Expr) => void,
+  fetchFailed: Label,
+): (() => void)[] {
+  const { rec } = x;
+  const lookUp = () => {
+    f.set(x.left, leftHere(x));
+    f.set(x.ip, here());
+    f.br(x.resolve);
+  };
+  const pseudo: (() => void)[] = [];
+  pseudo[PSEUDO.refetch] = lookUp;
+  pseudo[PSEUDO.pageEnd] = lookUp;
+  pseudo[PSEUDO.goto] = () => goOn(f, x, f.let(x.word.shrU(32).wrap()), false);
+  pseudo[PSEUDO.cold] = () => {
+    setCell(f, V.left, leftBehind(x));
+    const status = f.callIndirect(load("i32", 16, "u", rec, REC.cold), ["i32"], ["i32"], rec);
+    reloadLeft(f, x);
+    f.if(status, () => {
+      f.brIf(x.abort, status.eq(NEXT.abort));
+      f.if(status.ne(NEXT.branch), () => f.return(i32(STOPPED.serialize)));
+      f.set(x.left, cell(V.left));
+      f.set(x.ip, flat ? cell(CPU.rip) : cell64(CPU.rip));
+      f.br(x.resolve);
+    });
+  };
+  pseudo[PSEUDO.crossing] = () => {
+    const second = f.call("crossing", rec);
+    f.if(second.eqz(), () => {
+      f.set(x.left, leftHere(x));
+      f.set(x.ip, here());
+      f.br(fetchFailed);
+    });
+    f.if(second.ne(rec), () => goOn(f, x, second, false));
+    f.set(x.limit, x.limit.add(RECORD_SIZE));
+  };
+  pseudo[PSEUDO.breakpoint] = () => {
+    f.if(cell64(V.passing).eq(here().zext()), () => setCell64(f, V.passing, -1), () => {
+      storeIp(here());
+      setCell(f, V.left, leftHere(x));
+      f.return(i32(STOPPED.breakpoint));
+    });
+    f.set(x.limit, x.limit.add(RECORD_SIZE));
+  };
+  return pseudo;
 }
 
 /** Finds the record for `ip`, through the code TLB where it can. */

@@ -281,7 +281,7 @@ export class Predecoder {
     const record = this.#allocate(frame);
     this.#u16[record >> 1] = handler;
     this.#u16[(record + REC.offset) >> 1] = offset;
-    this.#i32[(record + REC.link) >> 2] = link;
+    this.#i32[(record + REC.target) >> 2] = link;
     return record;
   }
 
@@ -489,7 +489,7 @@ export class Predecoder {
     const pageLow = ((linear & ~4095) + 4096) | 0;
     const second = this.host.translateFetch(pageLow, pageLow === 0 ? high + 1 : high);
     if (i32[V.abort >> 2]) return 0;
-    const expected = i32[(record + REC.link) >> 2];
+    const expected = i32[(record + REC.target) >> 2];
     if (second >= 0 && second >>> 12 === expected) return record;
     // Another page stands there now: decode anew, outside the index if the first page stays.
     const first = this.host.translateFetch(linear, high);
