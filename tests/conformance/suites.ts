@@ -1,0 +1,46 @@
+/** What the suites' images do on a correct machine, as facts: names, marks, counts. */
+
+/** One image of kvm-unit-tests: exits with status 1, no FAIL line, and this many PASS lines. */
+export interface UnitTest {
+  /** File in the images' folder, without `.flat`. */
+  readonly image: string;
+  readonly pass: number;
+  /** A line that must be there, for an image that prints no PASS. */
+  readonly line?: string;
+  /** Needs a BIOS's timer interrupt to leave HLT. */
+  readonly timer?: boolean;
+}
+
+/** The images that this processor has the features for. `memory` and `xsave` skip what it lacks. */
+export const UNIT_TESTS: readonly UnitTest[] = [
+  { image: "i386/realmode", pass: 127, timer: true },
+  { image: "i386/taskswitch", pass: 0, line: "post fault" },
+  { image: "i386/taskswitch2", pass: 13 },
+  { image: "i386/setjmp", pass: 10 },
+  { image: "i386/smap", pass: 18 },
+  { image: "i386/umip", pass: 21 },
+  { image: "i386/cmpxchg8b", pass: 1 },
+  { image: "i386/eventinj", pass: 15 },
+  { image: "i386/tsc", pass: 3 },
+  { image: "x86_64/realmode", pass: 127, timer: true },
+  { image: "x86_64/setjmp", pass: 10 },
+  { image: "x86_64/smap", pass: 18 },
+  { image: "x86_64/umip", pass: 21 },
+  { image: "x86_64/eventinj", pass: 13 },
+  { image: "x86_64/tsc", pass: 3 },
+  { image: "x86_64/idt_test", pass: 4 },
+  { image: "x86_64/memory", pass: 1 },
+  { image: "x86_64/xsave", pass: 4 },
+];
+
+/** Instructions after which a unit test is given up; the longest takes 12 million. */
+export const UNIT_TEST_LIMIT = 100e6;
+
+/** test386: the codes of its POST port in order (POST 7 is for another CPU family), and its files. */
+export const TEST386 = {
+  image: "test386.bin",
+  reference: "test386-EE-reference.txt",
+  last: 0xff,
+  /** Instructions; it takes 80 million. */
+  limit: 200e6,
+} as const;
