@@ -48,3 +48,11 @@ export async function openHost(
   };
   return await Hypervisor.start(options);
 }
+
+/** A host with the built-in demo guest on it, paused at its first instruction. */
+export async function openDemo(): Promise<BootHost> {
+  const { Hypervisor } = await publicApi() as {
+    Hypervisor: { demo(options: { seed: number }): Promise<BootHost> };
+  };
+  return await Hypervisor.demo({ seed: 1 });
+}

@@ -155,7 +155,7 @@ async function atTerminal(
   });
   const code = await shell.run(async (session) => {
     session.use(host);
-    await prelude(session);
+    prelude(session);
     await shell.attach(domain);
   });
   await domain.pause();

@@ -100,6 +100,8 @@ export interface DomainView {
 /** The host as commands use it. */
 export interface HypervisorView {
   domains: Iterable<DomainView>;
+  /** Whether idle guests follow the clock on the wall. */
+  interactive?: boolean;
 }
 
 /** A command was used wrongly, or cannot be done now: printed without a stack. */

@@ -35,6 +35,7 @@ export class Shell {
   #again?: string;
   #attached?: DomainView;
   #release?: () => void;
+  #supplied = false;
   readonly #listening = new Map<DomainView, () => void>();
 
   constructor(options: InteractiveOptions = {}) {
@@ -45,16 +46,22 @@ export class Shell {
       print: (text) => this.print(text),
       attach: (domain) => this.attach(domain),
     });
+    this.session.interactive = true;
     const bold = (text: string) => colors ? `\x1b[1m${text}\x1b[22m` : text;
     const { complete } = options;
     this.editor = new Editor({
       screen: this.terminal,
       history: new History(join(cacheFolder(), "history")),
-      prompt: () => bold(`${this.#current()?.name ?? "xvm"}> `),
+      prompt: () => bold(`${this.#promptName()}> `),
       continuation: "  ",
       isWhole: (text) => this.session.isWhole(text).catch(() => true),
       complete: complete && ((text, cursor) => complete(this.session, text, cursor)),
     });
+  }
+
+  #promptName(): string {
+    const name = this.#current()?.name ?? (this.session.hypervisor() ? "" : this.session.expected);
+    return name ? `xvm ${name}` : "xvm";
   }
 
   #current(): DomainView | null {
@@ -153,7 +160,13 @@ export class Shell {
   async #turn(): Promise<void> {
     const { session, editor } = this;
     this.#listenAll();
-    const input = await editor.read();
+    const reading = editor.read();
+    if (!this.#supplied) {
+      this.#supplied = true;
+      // The first prompt stands; what it will need comes while its user thinks.
+      setTimeout(() => void session.supply(null).catch(() => {}), 20);
+    }
+    const input = await reading;
     if (input.kind === "end") return session.exit(session.exitCode ?? 0);
     if (input.kind === "cancelled") {
       session.pauseRunning();

@@ -43,6 +43,12 @@ export class Session implements Context {
   readonly memory: Map<string, unknown> = new Map();
   /** The exit status, once the session is to end. */
   exitCode: number | null = null;
+  /** Makes what an input needs before it runs; null: everything. `command` is the word, if it is one. */
+  supply: (input: string | null, command?: string) => Promise<void> = () => Promise.resolve();
+  /** Name of the domain that will be there when it is needed. */
+  expected?: string;
+  /** Guests that idle follow the clock on the wall: somebody sits before them. */
+  interactive = false;
   readonly #options: SessionOptions;
   #host: HypervisorView | null = null;
   #domain: DomainView | null = null;
@@ -79,6 +85,15 @@ export class Session implements Context {
   /** Makes a host the session's: `hv` at the prompt. */
   use(host: HypervisorView): void {
     this.#host = host;
+    this.#pace();
+  }
+
+  /** Guests follow the wall clock while somebody sits before them. */
+  #pace(): void {
+    const host = this.#host;
+    if (this.interactive && host && [...host.domains].length > 0 && !host.interactive) {
+      host.interactive = true;
+    }
   }
 
   /** Whether Enter takes this input: a command, or code that is whole, or wrong. */
@@ -92,6 +107,7 @@ export class Session implements Context {
     this.inputs.push(input);
     try {
       const invocation = await this.#command(input);
+      await this.supply(input, invocation?.call.name);
       return invocation ? await this.#call(invocation) : { ok: await this.#evaluate(input) };
     } catch (error) {
       return this.#failed(error);
@@ -161,6 +177,7 @@ export class Session implements Context {
   async refresh(): Promise<void> {
     const hv = (await this.evaluator.peek("hv"))?.value;
     if (hv !== this.#seen.hv && isHost(hv)) this.#host = hv;
+    this.#pace();
     const dom = (await this.evaluator.peek("dom"))?.value;
     if (dom !== this.#seen.dom && isDomain(dom)) [this.#domain, this.#vcpu] = [dom, 0];
     this.#seen = { hv, dom };
@@ -182,7 +199,7 @@ export class Session implements Context {
     const domain = this.#chosen();
     if (domain) return domain;
     throw new CommandError(
-      "there is no domain; make one: dom = await hv.createDomain({ … }), or start with xvm boot",
+      "there is no domain; make one: await hv.createDomain({ name, type, kernel, … })",
     );
   }
 

@@ -34,7 +34,7 @@ async function withoutPrompt({ code, files }: ShellOptions): Promise<number> {
     printError: (text) => console.error(text.trimEnd()),
   });
   session.evaluator.interrupt.start();
-  await prelude(session);
+  prelude(session, { demo: true });
   for (const file of files) {
     if (!(await session.enter(`.load ${file}`)).ok) return 1;
   }
@@ -58,8 +58,9 @@ async function atPrompt({ files }: ShellOptions): Promise<number> {
   const { complete } = await import("./completion/complete.ts");
   const shell = new Shell({ complete });
   return await shell.run(async (session) => {
-    await prelude(session);
+    prelude(session, { demo: true });
     for (const file of files) await session.enter(`.load ${file}`);
-    shell.print("xvm: .help for commands, Tab completes, ctrl-D leaves\n");
+    const guest = session.hypervisor() ? "" : "a demo guest is loaded; ";
+    shell.print(`xvm: ${guest}.help tour shows around, .help lists commands, ctrl-D leaves\n`);
   });
 }
