@@ -11,6 +11,8 @@ import { specialSemantics } from "./special.ts";
 import { systemGroup } from "./system_group.ts";
 import { vmxGroup } from "../../vmx/index.ts";
 import { x87Group } from "./x87.ts";
+import { mmxGroup } from "./mmx.ts";
+import { fxsaveGroup } from "./fxsave.ts";
 import { stringSemantics } from "./string.ts";
 
 export interface Group {
@@ -38,6 +40,8 @@ export const groups: Record<string, Group> = {
   system: systemGroup,
   vmx: vmxGroup,
   x87: x87Group,
+  mmx: mmxGroup,
+  fxsave: fxsaveGroup,
   special: { semantics: specialSemantics },
 };
 
