@@ -261,10 +261,12 @@ export class Debugger implements Observer {
     return verdictOf(response, stop);
   }
 
-  resume(_exit: Exit): Verdict | undefined {
-    const stop = this.#at ?? this.#reported;
-    const response = stop?.response;
-    return response && stop ? verdictOf(response, stop) : undefined;
+  /** An answer given while the domain stands at a stop. */
+  answer(stop: Stop, response: Response): void {
+    if (response.kind === "skip" && stop.kind === "execute") this.#skip();
+    else if (response.kind !== "continue" && response.kind !== "stop") {
+      this.monitor.answer(verdictOf(response, stop));
+    }
   }
 
   /** Asks those whose event it is; a stop if one of them wants the domain to stand still. */
@@ -364,7 +366,11 @@ export class Debugger implements Observer {
       if (this.#acting) return;
       if (stop) this.#tell({ kind: "stop", stop });
       // A driver that failed pauses first, and says so after.
-      else queueMicrotask(() => this.#tell({ kind: "paused" }));
+      else {
+        queueMicrotask(() => {
+          if (this.domain.state.kind === "paused") this.#tell({ kind: "paused" });
+        });
+      }
       return;
     }
     const [reason, detail] = state.kind === "destroyed"

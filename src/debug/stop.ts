@@ -39,7 +39,7 @@ const WORDS = ["continue", "stop", "skip", "deny"] as const;
  * they were; `vcpu` is the vCPU itself.
  *
  * The answers (`continue`, `skip`, `inject`, `deny`, `reply`) can be returned from an action, or
- * called while the domain stands at the stop; they take effect when it goes on.
+ * called while the domain stands at the stop: the exit is then dealt with so at once.
  */
 export class Stop {
   readonly kind: Kind | "end";
@@ -102,8 +102,15 @@ export class Stop {
   }
 
   #answer(response: Response): Response {
-    if (this.#stale && !this.vcpu.domain.isAt(this)) {
-      throw new Error("the guest has gone on from this stop; it can no longer be answered");
+    if (this.#stale) {
+      const { domain } = this.vcpu;
+      if (!domain.isAt(this)) {
+        throw new Error("the guest has gone on from this stop; it can no longer be answered");
+      }
+      if (this.#response && this.#response.kind !== "continue") {
+        throw new Error(`this stop was answered already: ${this.#response.kind}`);
+      }
+      domain.debugger_.answer(this, response);
     }
     return this.#response = response;
   }

@@ -158,6 +158,7 @@ export const dim = (text: string, options?: InspectOptions): string =>
 export function nearestName(given: string, known: Iterable<string>): string | undefined {
   let best: string | undefined, distance = Math.max(2, given.length / 2);
   for (const name of known) {
+    if (given.length > 2 && name.toLowerCase().startsWith(given.toLowerCase())) return name;
     const d = editDistance(given.toLowerCase(), name.toLowerCase());
     if (d < distance) [best, distance] = [name, d];
   }

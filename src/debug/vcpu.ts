@@ -257,7 +257,8 @@ export class Vcpu {
   }
   /** @ignore */
   get lastExit(): HvmEngine["last"] {
-    return this.#engine?.last;
+    const last = this.#engine?.last;
+    return last?.kind === "stopped" ? undefined : last;
   }
 
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {

@@ -76,8 +76,6 @@ export interface Observer {
   /** What to stop the domain with; undefined to go on. */
   event(event: MonitorEvent): unknown;
   exit(exit: Exit): Verdict | undefined;
-  /** The exit it stopped at is about to be handled: what was decided while it stood. */
-  resume(exit: Exit): Verdict | undefined;
 }
 
 /** Intercepts that nobody but an observer asks for, as they are when none does. */
@@ -283,15 +281,14 @@ export class Monitor implements Engine {
     }
   }
 
-  /** Before the domain goes on from an exit it stopped at. */
-  #resume(): void {
+  /** The domain stands at an exit: that is dealt with so, and not handled when it goes on. */
+  answer(verdict: Verdict): void {
     const { engine } = this;
-    if (!(engine instanceof HvmEngine) || !engine.pending) return;
-    if (engine.pending !== this.#stoppedAt) return;
-    const exit = engine.pending;
-    this.#stoppedAt = undefined;
-    const verdict = this.observer.resume(exit);
-    if (verdict && this.#carryOut(exit, verdict)) engine.pending = undefined;
+    if (!(engine instanceof HvmEngine) || !engine.pending || engine.pending !== this.#stoppedAt) {
+      throw new Error("the domain stands at no exit that could be answered");
+    }
+    if (!this.#carryOut(engine.pending, verdict)) return;
+    engine.pending = this.#stoppedAt = undefined;
   }
 
   /** Sets the processor's hooks. */
@@ -345,7 +342,6 @@ export class Monitor implements Engine {
   run(budget: number): SliceEnd {
     const cpu = this.#cpu, { domain } = this;
     const end = cpu.count + budget;
-    this.#resume();
     while (cpu.count < end) {
       const single = this.#rerun || this.#left === 1 || this.#stepEnds !== undefined;
       const before = cpu.count;

@@ -1,0 +1,249 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { GuestStopped } from "./stop.ts";
+import { Hypervisor } from "./hypervisor.ts";
+
+const both = ["bare", "hvm"] as const;
+
+async function demo(type: "bare" | "hvm" = "hvm") {
+  const hv = await Hypervisor.demo({ type });
+  const [dom] = hv.domains;
+  return { hv, dom, vcpu: dom.vcpus[0], close: () => hv.close() };
+}
+
+for (const type of both) {
+  Deno.test(`until() runs to a symbol and stops before its instruction (${type})`, async () => {
+    const { dom, vcpu, close } = await demo(type);
+    const stop = await dom.until("execute", { address: "high" });
+    assertEquals(stop.address, dom.symbols!.address("high"));
+    assertEquals(vcpu.regs.rip, stop.address);
+    assertEquals(dom.state, "paused");
+    await close();
+  });
+
+  Deno.test(`step() executes exactly so many instructions, and stops at a handler (${type})`, async () => {
+    const { dom, vcpu, close } = await demo(type);
+    const before = vcpu.position.count;
+    await vcpu.step(100);
+    assertEquals(vcpu.position.count - before, 100);
+    dom.console.write("d");
+    await dom.until("execute", { address: "divide" });
+    await vcpu.step(3);
+    const stop = await vcpu.step();
+    assertEquals(stop.kind, "step");
+    assertEquals(vcpu.regs.rip, dom.symbols!.address("divide_error"));
+    assertEquals(vcpu.why().text.slice(0, 3), "#DE");
+    await close();
+  });
+
+  Deno.test(`a watch tells old and new value after the write, and counts nothing twice (${type})`, async () => {
+    const { dom, vcpu, close } = await demo(type);
+    const ticks = dom.symbols!.address("ticks")!;
+    await dom.until("execute", { address: "main" });
+    for (let n = 0n; n < 3n; n++) {
+      const stop = await dom.until("watch", { address: ticks, length: 4 });
+      assertEquals([stop.old, stop.value, stop.write, stop.length], [n, n + 1n, true, 4]);
+      assertEquals(vcpu.memory.u32(ticks), Number(n) + 1);
+    }
+    const physical = await dom.until("watch", {
+      address: ticks - 0xc0000000n,
+      length: 4,
+      physical: true,
+    });
+    assertEquals([physical.value, physical.address], [4n, ticks]);
+    assertEquals(physical.physical, ticks - 0xc0000000n);
+    dom.console.write("f");
+    const read = await dom.until("watch", { address: "next_page", read: true, write: false });
+    assertEquals([read.write, read.value, read.length], [false, 0xd0000000n, 4]);
+    const failed = dom.until("watch", { address: "next_page", read: true }, () => {
+      throw new Error("from a predicate");
+    });
+    dom.console.write("f");
+    await assertRejects(() => failed, Error, "from a predicate");
+    await close();
+  });
+
+  Deno.test(`stepOver() passes a call, stepOut() leaves it (${type})`, async () => {
+    const { dom, vcpu, close } = await demo(type);
+    await dom.until("execute", { address: "show_cpu" });
+    const [line] = vcpu.disassemble(undefined, 1);
+    await dom.until("execute", { address: "put_char" });
+    const back = vcpu.memory.u32(vcpu.regs.rsp);
+    const stack = vcpu.regs.rsp;
+    await vcpu.stepOut();
+    assertEquals(vcpu.regs.rip, BigInt(back));
+    assertEquals(vcpu.regs.rsp, stack + 4n);
+    assert(line.text.startsWith("xor"));
+    await dom.until("execute", { address: BigInt(back) - 5n });
+    await vcpu.stepOver();
+    assertEquals(vcpu.regs.rip, BigInt(back));
+    await close();
+  });
+
+  Deno.test(`a breakpoint with hits, a predicate and once acts when they say so (${type})`, async () => {
+    const { dom, vcpu, close } = await demo(type);
+    let asked = 0;
+    const b = dom.break("execute", { address: "timer" }, {
+      predicate: () => ++asked > 2,
+      hits: 2,
+      once: true,
+    });
+    const stop = await dom.continue();
+    assertEquals([stop?.kind, asked, b.hits, b.deleted], ["execute", 4, 2, true]);
+    assertEquals(vcpu.memory.u32("ticks"), 3);
+    assertEquals(dom.breakpoints.length, 0);
+    await close();
+  });
+
+  Deno.test(`until() throws GuestStopped when the guest ends first; tryUntil() returns it (${type})`, async () => {
+    const { dom, close } = await demo(type);
+    dom.console.write("q");
+    const ended = await dom.tryUntil("execute", { address: "page_fault" });
+    assert(ended instanceof GuestStopped);
+    assertEquals(ended.reason, "poweroff");
+    assertEquals((await dom.ended).ok, true);
+    await assertRejects(() => dom.until("execute", { address: "main" }), Error, "has ended");
+    await close();
+  });
+
+  Deno.test(`observation changes nothing: same counts and hash with and without (${type})`, async () => {
+    const run = async (watch: boolean) => {
+      const { hv, dom, vcpu, close } = await demo(type);
+      const seen: string[] = [];
+      if (watch) {
+        dom.trace(
+          "watch",
+          { address: "ticks", length: 4, read: true },
+          (e) => void seen.push(e.kind),
+        );
+        dom.trace("execute", { address: "put_char" }, (e) => void seen.push(e.kind));
+        dom.trace("execute", { address: "page_fault" }, (e) => void seen.push(e.kind));
+      }
+      dom.console.write("f");
+      const result: string[] = [];
+      for (const n of [5000, 4000, 3000, 1, 500]) {
+        await vcpu.step(n);
+        result.push(
+          `${vcpu.position.count} ${vcpu.position.time} ${hv.stateHash()} ${dom.stateHash()}`,
+        );
+      }
+      await close();
+      return { result, seen };
+    };
+    const without = await run(false), withIt = await run(true);
+    assertEquals(withIt.result, without.result);
+    assert(withIt.seen.length > 200, `${withIt.seen.length} events`);
+  });
+
+  Deno.test(`save, load, save is byte-equal, and a run from there is the same (${type})`, async () => {
+    const { hv, dom, vcpu, close } = await demo(type);
+    await dom.until("execute", { address: "timer" });
+    dom.console.write("f");
+    const saved = hv.save();
+    const run = async () => {
+      await vcpu.step(2000);
+      return `${vcpu.position.count} ${vcpu.position.time} ${dom.stateHash()} ${vcpu.regs.rip}`;
+    };
+    const first = await run();
+    hv.load(saved);
+    assertEquals(hv.save(), saved);
+    assertEquals(await run(), first);
+    await close();
+  });
+
+  Deno.test(`registers read, write and refuse (${type})`, async () => {
+    const { vcpu, close } = await demo(type);
+    const { regs } = vcpu;
+    regs.rax = 0x1122334455667788n;
+    assertEquals([regs.eax, regs.ax, regs.al, regs.ah], [0x55667788n, 0x7788n, 0x88n, 0x77n]);
+    regs.ah = 1n;
+    assertEquals(regs.rax, 0x1122334455660188n);
+    regs.eax = 5n;
+    assertEquals(regs.rax, 5n);
+    assertThrows(() => regs.rax = 1n << 64n, RangeError, "64 bits");
+    assertThrows(() => (regs as unknown as { rax: string }).rax = "x", TypeError, "rax");
+    assertThrows(() => regs.raxx = 1n, TypeError, "did you mean rax?");
+    regs.rflags = 0x246n;
+    assertEquals(regs.text.rflags, "PF ZF IF");
+    regs.xmm3 = 1n << 100n;
+    assertEquals(regs.xmm3, 1n << 100n);
+    await close();
+  });
+}
+
+Deno.test("a bare and a virtual guest are in the same state at the same place", async () => {
+  const states: string[] = [];
+  for (const type of both) {
+    const { dom, vcpu, close } = await demo(type);
+    // What CPUID and MSRs say is shown before; the timer is not in it yet.
+    await dom.until("execute", { address: "main" });
+    states.push(JSON.stringify([vcpu.regs.rip, vcpu.regs.rsp, vcpu.regs.cr3].map(String)));
+    await close();
+  }
+  assertEquals(states[0], states[1]);
+});
+
+Deno.test("exits of a virtual guest: filters, answers, statistics", async () => {
+  const { dom, vcpu, close } = await demo();
+  const cpuid = dom.break("cpuid", { leaf: 0 }, (x) => x.reply({ ebx: 0x44434241 }));
+  const out = await dom.until("io", { port: [0x3f8, 0x3f8], write: true });
+  assertEquals([out.port, out.size, out.value], [0x3f8, 1, 0x78]);
+  assert(vcpu.disassemble(undefined, 1)[0].text.startsWith("out"));
+  assertEquals(vcpu.why().check, "io");
+  const cr3 = await dom.until("cr", { cr: 3, write: true });
+  assertEquals(cr3.value, 0x103000n);
+  assert(dom.console.text.includes("ABCDineIntel"), dom.console.text);
+  assertEquals(cpuid.hits, 1);
+  dom.console.write("m");
+  dom.break("msr", { write: true, msr: 0x175 }, { action: (x) => x.deny(), once: true });
+  const gp = await dom.until("execute", { address: "unexpected" });
+  assertEquals(gp.kind, "execute");
+  assert(dom.exits.io > 10);
+  assert(dom.statistics().exits.cpuid >= 1);
+  await close();
+});
+
+Deno.test("stops() goes from one to the next, skip() and the answer at a stop take effect", async () => {
+  const { dom, close } = await demo();
+  let text = "";
+  for await (const s of dom.stops("io", { port: 0x3f8, write: true })) {
+    text += String.fromCharCode(s.value);
+    if (text.length % 2 === 0) s.skip();
+    if (text.length === 8) break;
+  }
+  assertEquals(text, "xvm demo");
+  dom.console.write("q");
+  await dom.continue();
+  assert(dom.console.text.startsWith("xmdm guest"), dom.console.text);
+  await close();
+});
+
+Deno.test("a device in a script answers; an asynchronous action lets the guest wait", async () => {
+  const { dom, vcpu, close } = await demo();
+  const written: number[] = [];
+  dom.ioreq.serve({ port: [0x43, 0x43] }, { write: (_, value) => written.push(value) });
+  dom.break("io", { port: 0x43 }, async (x) => {
+    await new Promise((r) => setTimeout(r, 5));
+    return x.continue();
+  });
+  await dom.until("execute", { address: "main" });
+  assertEquals(written, [0x34]);
+  assert(vcpu.position.count > 0);
+  await close();
+});
+
+Deno.test("what does not fit is refused by name", async () => {
+  const { dom, close } = await demo("bare");
+  assertThrows(() => dom.break("cr", { cr: 3 }), Error, "bare processor");
+  assertThrows(() => dom.break("exec" as "execute", { address: 0 }), TypeError, '"execute"');
+  assertThrows(() => dom.break("execute", { adress: 0 } as never), TypeError, "it has: address");
+  assertThrows(() => dom.break("execute", { address: "nosuch" }), RangeError, "nosuch");
+  assertThrows(() => dom.memory.read(2 ** 30, 4), RangeError, "memory ends");
+  assertThrows(() => dom.memory.read(1.5, 4), RangeError, "safe integer");
+  await close();
+  const hv = await Hypervisor.start();
+  await assertRejects(() => hv.createDomain({ kernel: "/nonexistent" }), Error, "/nonexistent");
+  await assertRejects(() => hv.createDomain({ kernal: "x" } as never), TypeError, '"kernel"');
+  await assertRejects(() => hv.createDomain({ kernel: "x", type: "pv" }), Error, "not available");
+  await hv.close();
+  await assertRejects(() => Hypervisor.start({ memory: "12Q" }), RangeError, "256M");
+});
