@@ -27,7 +27,15 @@ export {
   type Statistics,
   type StopOf,
 } from "./src/debug/domain.ts";
-export { Backtrace, type Frame, type Line, Listing, Vcpu } from "./src/debug/vcpu.ts";
+export {
+  Backtrace,
+  ExitHistory,
+  type Frame,
+  type Line,
+  Listing,
+  type PastExit,
+  Vcpu,
+} from "./src/debug/vcpu.ts";
 export { GuestStopped, type Position, type Response, Stop } from "./src/debug/stop.ts";
 export { type BreakOptions, Breakpoint } from "./src/debug/breakpoint.ts";
 export { type Fields, type Filters, type Kind, kinds } from "./src/debug/kinds.ts";

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { type Filter, type Kind, matches } from "./kinds.ts";
-import { Response, Stop } from "./stop.ts";
-import { hex, INSPECT } from "./values.ts";
+import { type Filter, filterText, type Kind, matches } from "./kinds.ts";
+import { type Response, Stop } from "./stop.ts";
+import { INSPECT } from "./values.ts";
 
 /** What breakpoints are told beside their filter. */
 export interface BreakOptions<S = Stop> {
@@ -92,15 +92,9 @@ export class Breakpoint {
   }
 
   [INSPECT](): string {
-    const filter = Object.entries(this.filter).map(([k, v]) =>
-      `${k} ${
-        typeof v === "bigint" ? hex(v) : Array.isArray(v) ? v.map((x) => hex(x)).join("-") : v
-      }`
-    );
     const state = this.#deleted ? "deleted" : this.#enabled ? "" : "off";
     return [
-      `${this.traces ? "trace" : "breakpoint"} ${this.id}: ${this.kind}`,
-      ...filter,
+      `${this.traces ? "trace" : "breakpoint"} ${this.id}: ${this.kind} ${filterText(this.filter)}`,
       `${this.hits} hits`,
       state,
     ].filter((s) => s).join(", ");

@@ -10,7 +10,7 @@ import { readElfSymbols, readSystemMap, type SymbolTable } from "../builder/symb
 import type { CpuidResult } from "../machine/cpuid.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
-import { type BreakOptions, Breakpoint } from "./breakpoint.ts";
+import type { BreakOptions, Breakpoint } from "./breakpoint.ts";
 import { Console } from "./console.ts";
 import { Debugger } from "./debugger.ts";
 import type { FieldsOf, Filters, Kind } from "./kinds.ts";

@@ -11,6 +11,7 @@ import { MSRS } from "./register_file.ts";
 import {
   type Address,
   hex,
+  INSPECT,
   nearestName,
   shown,
   type SymbolLookup,
@@ -270,7 +271,23 @@ export function toFilter(kind: Kind, given: object, symbols?: SymbolLookup): Fil
     if (!read && !write) throw new TypeError("watch: neither read nor write is asked for");
     Object.assign(result, { length: toCount(length as number, "watch length", 1), read, write });
   }
-  return result;
+  return Object.defineProperty(result, INSPECT, { value: () => filterText(result) });
+}
+
+/** `{ address: 0xc0100000n }`: a filter as one writes it. */
+export function filterText(filter: Filter): string {
+  const text = (v: unknown): string =>
+    Array.isArray(v)
+      ? `[${v.map(text).join(", ")}]`
+      : typeof v === "bigint"
+      ? `${hex(v)}n`
+      : typeof v === "number" && v > 9
+      ? hex(v)
+      : typeof v === "string"
+      ? shown(v)
+      : String(v);
+  const words = Object.entries(filter).map(([k, v]) => `${k}: ${text(v)}`);
+  return words.length ? `{ ${words.join(", ")} }` : "{}";
 }
 
 function toValue(value: unknown, rule: Rule | "address", what: string, symbols?: SymbolLookup) {

@@ -13,11 +13,13 @@ import { type ByteSource, Memory } from "./memory.ts";
 import { PageTables } from "./page_tables.ts";
 import { codeBits, CpuFile, HvmFile, linearIp, type RegisterFile } from "./register_file.ts";
 import { type Registers, registersOf, registersText } from "./registers.ts";
-import type { Position, Stop } from "./stop.ts";
+import { fieldsOf, type Kind } from "./kinds.ts";
+import { type Position, Stop } from "./stop.ts";
 import {
   type Address,
   bold,
   dim,
+  grouped,
   hex,
   INSPECT,
   type InspectOptions,
@@ -25,7 +27,7 @@ import {
   toCount,
 } from "./values.ts";
 import { type PagingContext, withPaging } from "./walker.ts";
-import { Why, why } from "./why.ts";
+import { type Why, why } from "./why.ts";
 
 /** One instruction of a disassembly. */
 export interface Line {
@@ -70,6 +72,25 @@ export class Backtrace extends Array<Frame> {
     return this.map(({ address, symbol }, i) =>
       `#${i}  ${hex(address, 8)}${symbol ? ` <${symbol}>` : ""}`
     ).join("\n");
+  }
+}
+
+/** An exit that was. */
+export interface PastExit {
+  readonly kind: string;
+  /** Instructions the host had retired. */
+  readonly count: number;
+  readonly text: string;
+}
+
+/** Exits, the newest last; prints one a line. */
+export class ExitHistory extends Array<PastExit> {
+  static override get [Symbol.species](): ArrayConstructor {
+    return Array;
+  }
+  [INSPECT](): string {
+    return this.map(({ count, text }) => `${grouped(count).padStart(15)}  ${text}`).join("\n") ||
+      "no exits noted";
   }
 }
 
@@ -255,10 +276,19 @@ export class Vcpu {
   why(): Why {
     return why(this);
   }
+  /** The last exits, the newest last. They are noted only while something is being observed. */
+  get history(): ExitHistory {
+    const { domain } = this;
+    return ExitHistory.from(domain.debugger_.monitor.recent, ({ exit, count }) => ({
+      kind: exit.kind,
+      count,
+      text: new Stop(exit.kind as Kind, this, fieldsOf(exit), exit).describe(),
+    })) as ExitHistory;
+  }
   /** @ignore */
   get lastExit(): HvmEngine["last"] {
     const last = this.#engine?.last;
-    return last?.kind === "stopped" ? undefined : last;
+    return last?.kind === "stopped" ? this.domain.debugger_.monitor.recent.at(-1)?.exit : last;
   }
 
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {

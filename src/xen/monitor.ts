@@ -95,6 +95,9 @@ const UNOBSERVED: Intercepts = {
   pageFault: { mask: 0, match: 0 },
 };
 
+/** So many exits at least are kept. */
+const RECENT = 64;
+
 /** Stands for "a breakpoint or watch was reached" on its way through an engine. */
 const REACHED = { breakpoint: { reached: "breakpoint" }, watch: { reached: "watch" } } as const;
 
@@ -125,6 +128,8 @@ export class Monitor implements Engine {
   #delivered = false;
   /** The exit the domain stands at. */
   #stoppedAt: Exit | undefined;
+  /** Exits since something was armed, the newest last; the oldest are dropped. */
+  readonly recent: { readonly exit: Exit; readonly count: number }[] = [];
   /** Puts the processor's hooks back, while this domain is on it. */
   #leave: (() => void) | undefined;
   /** Puts the engine back, while anything is armed. */
@@ -251,6 +256,8 @@ export class Monitor implements Engine {
       if (--exits.stopped === 0) delete exits.stopped;
       return { stop: REACHED[exit.why as "breakpoint" | "watch"] };
     }
+    this.recent.push({ exit, count: this.#cpu.count });
+    if (this.recent.length > 2 * RECENT) this.recent.splice(0, RECENT);
     if (!this.#wantsExits) return undefined;
     const verdict = this.observer.exit(exit);
     if (verdict?.kind === "stop") {
