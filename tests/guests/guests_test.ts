@@ -1,0 +1,65 @@
+// Real kernels from Debian's packages, booted to the end of their initramfs with exact results.
+// The images come from `xvm guests fetch`, in XVM_GUESTS or the cache folder.
+import { assertEquals } from "@std/assert";
+import { guestsFolder } from "../../repl/guests/images.ts";
+import { EXPECTED_LINES } from "../../repl/guests/initramfs.ts";
+import { run, type RunOptions } from "../conformance/run.ts";
+
+/** What keeps Linux short on the console. */
+const CMDLINE = "console=ttyS0 nokaslr mitigations=off cryptomgr.notests noisapnp quiet";
+
+interface Boot {
+  readonly kernel: string;
+  readonly ramdisk: string;
+}
+
+/** A bzImage by the boot protocol; an ELF file with a PVH note by that. */
+const BOOTS: readonly Boot[] = [
+  { kernel: "vmlinuz-686", ramdisk: "tiny-i386.cpio.gz" },
+  { kernel: "vmlinux-686-pae", ramdisk: "tiny-i386.cpio.gz" },
+];
+const TYPES = ["bare", "hvm"] as const;
+
+/** Instructions; a 686 boot takes 5.2 thousand million. */
+const LIMIT = 12e9;
+
+const folder = guestsFolder();
+for (const { kernel, ramdisk } of BOOTS) {
+  const missing = [kernel, ramdisk].find((file) => !exists(`${folder}/${file}`));
+  for (const type of TYPES) {
+    const name = `${kernel} boots to GUEST-DONE, ${type}`;
+    Deno.test({
+      name: missing ? `${name}: skipped, no ${missing} in ${folder} (xvm guests fetch)` : name,
+      ignore: missing !== undefined,
+      fn: () => boot(`${folder}/${kernel}`, `${folder}/${ramdisk}`, type),
+    });
+  }
+}
+
+async function boot(
+  image: string,
+  ramdisk: string,
+  type: RunOptions["type"],
+): Promise<void> {
+  const outcome = await run({
+    image,
+    ramdisk,
+    type,
+    cmdline: CMDLINE,
+    limit: LIMIT,
+    until: EXPECTED_LINES.at(-1),
+  });
+  assertEquals(outcome.end, "until", `${outcome.text.slice(-2000)}\n${outcome.lastFault}`);
+  const lines = outcome.text.split(/\r?\n/);
+  const results = lines.slice(lines.findIndex((line) => line.startsWith(EXPECTED_LINES[0])));
+  results[0] = EXPECTED_LINES[0]; // the uptime behind it is the guest's own
+  assertEquals(results.slice(0, EXPECTED_LINES.length), EXPECTED_LINES);
+}
+
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
