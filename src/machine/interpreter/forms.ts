@@ -77,9 +77,12 @@ export function formOf(x: Instruction, mode: number): Form {
   return coldForm(x.encoding, x.memory, x.operandSize, mode);
 }
 
+/** Does REC.copy hold the displacement of a form? It does where the handler knows the registers. */
+export const hasDisplacementCopy = (form: Form): boolean => form.fixed?.base !== undefined;
+
 /** Does REC.copy hold the immediate of a form? It does where no second register or memory is. */
 export function hasCopy(form: Form): boolean {
   const registers = form.operands.filter((o) => o === "r" || o === "n").length;
   return form.operands.includes("i") && registers < 2 &&
-    !form.operands.some((o) => "bxM".includes(o));
+    !form.operands.some((o) => "bxsM".includes(o));
 }

@@ -23,7 +23,7 @@ import {
   V,
 } from "../state.ts";
 import { formOf, hasCopy } from "./forms.ts";
-import { CONDITIONAL, hotForms, PSEUDO } from "./hot.ts";
+import { CONDITIONAL, fixedNames, hotForms, PSEUDO } from "./hot.ts";
 
 /** Code modes that need records of their own. */
 export const MODE = CODE_MODE;
@@ -87,31 +87,48 @@ const ENDS_RUN = new Set([
   "vmresume",
 ]);
 
-/** Handler numbers of hot forms by form object; 0 for forms that have none. */
+/** The hot handler of a form, 0 if it has none, and those that know its registers. */
+interface HotHandler {
+  readonly plain: number;
+  /** By the first register plus nine times the second register or the base. */
+  readonly fixed?: Uint16Array;
+  readonly names: readonly string[];
+}
 let hot: ReturnType<typeof hotForms> | undefined;
-const hotByForm = new Map<Form, Map<string, number>>();
+const hotByForm = new Map<Form, Map<string, HotHandler>>();
 
-function hotHandler(form: Form, letter: string, producer: FlagKind): number {
+function hotHandler(form: Form, letter: "b" | "x" | "s", producer: FlagKind): HotHandler {
   const id = letter + producer;
   let byLetter = hotByForm.get(form);
   if (!byLetter) hotByForm.set(form, byLetter = new Map());
   let handler = byLetter.get(id);
-  if (handler === undefined) {
-    hot ??= hotForms();
-    const operands = form.operands.map((o) => o === "M" ? letter as "b" | "x" : o);
-    const known = CONDITIONAL.has(form.key) ? conditionKind(producer, form.cc) : undefined;
-    // The operand size means nothing to byte operands: the hot forms have 32.
-    handler = 0;
-    const bytes = form.sizes.length > 0 && form.sizes.every((s) => s === 8) && operands[0] !== "j";
-    for (const operandSize of [form.operandSize, 32] as const) {
-      if (operandSize !== form.operandSize && !bytes) break;
-      const exact = { ...form, operands, operandSize };
-      handler = hot.get(formName({ ...exact, producer: known }))?.handler ?? 0;
-      if (handler) break;
-    }
-    byLetter.set(id, handler);
-  }
+  if (!handler) byLetter.set(id, handler = findHandler(form, letter, producer));
   return handler;
+}
+
+function findHandler(form: Form, letter: "b" | "x" | "s", producer: FlagKind): HotHandler {
+  const table = hot ??= hotForms();
+  const operands = form.operands.map((o) => o === "M" ? letter : o);
+  const known = CONDITIONAL.has(form.key) ? conditionKind(producer, form.cc) : undefined;
+  // The operand size means nothing to byte operands: the hot forms have 32.
+  const bytes = form.sizes.length > 0 && form.sizes.every((s) => s === 8) && operands[0] !== "j";
+  const exact: Form = {
+    ...form,
+    operands,
+    operandSize: bytes ? 32 : form.operandSize,
+    producer: known,
+  };
+  const plain = table.get(formName(exact))?.handler ?? 0;
+  const names = plain && fixedNames(exact) || [];
+  if (!names.length) return { plain, names };
+  const fixed = new Uint16Array(81);
+  for (let a = 0; a < 8; a++) {
+    for (let other = 0; other < 9; other++) {
+      const registers = { a, ...(names[1] ? { [names[1]]: other } : {}) };
+      fixed[a + 9 * other] = table.get(formName({ ...exact, fixed: registers }))?.handler ?? 0;
+    }
+  }
+  return { plain, fixed, names };
 }
 
 export class Predecoder {
@@ -350,14 +367,31 @@ export class Predecoder {
     }
     const form = formOf(x, this.#bits);
     this.#operands(record, form, offset);
-    let handler = 0;
-    if (this.mode === MODE.flat32 && !x.lock) {
-      // ES, SS and DS are flat and writable; FS and GS are not known to be.
-      const simple = !x.memory || (x.segment < 4 && x.segment !== CS && x.addressSize === 32);
-      if (simple) handler = hotHandler(form, x.index >= 0 ? "x" : "b", producer);
-    }
+    const handler = this.#hotHandler(record, form, producer);
     u16[record >> 1] = handler || PSEUDO.cold;
     if (!handler) u16[(record + REC.cold) >> 1] = this.host.cold(form);
+  }
+
+  /** Number of the hot handler for the instruction just decoded, 0 if there is none. */
+  #hotHandler(record: number, form: Form, producer: FlagKind): number {
+    const x = this.#x;
+    if (this.mode !== MODE.flat32 || x.lock || (x.memory && x.addressSize !== 32)) return 0;
+    // ES, SS and DS are flat and writable; FS and GS are not known to be.
+    const flat = x.segment < 4 && x.segment !== CS;
+    if (x.memory && !flat && x.index >= 0) return 0;
+    const letter = x.index >= 0 ? "x" : x.memory && !flat ? "s" : "b";
+    const { plain, fixed, names } = hotHandler(form, letter, producer);
+    if (!fixed) return plain;
+    const number = (field: number) => {
+      const place = this.#u16[(record + field) >> 1];
+      return place === V.zero ? 8 : (place - gpr(0)) >> 3;
+    };
+    const other = names[1] === undefined ? 0 : number(names[1] === "b" ? REC.b : REC.base);
+    const handler = fixed[number(REC.a) + 9 * other];
+    if (handler && names[1] === "base") {
+      this.#i32[(record + REC.copy) >> 2] = this.#i32[(record + REC.displacement) >> 2];
+    }
+    return handler || plain;
   }
 
   #operands(record: number, form: Form, offset: number): void {

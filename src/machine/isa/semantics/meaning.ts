@@ -16,11 +16,11 @@ import { INTERCEPT } from "../intercepts.ts";
 
 /**
  * Where an operand is: "r" a general register (part), "b" memory at base + displacement, "x" with
- * an index too (both flat), "M" any memory, "i" an immediate, "1" the constant one, "n" a numbered
+ * an index too (both flat), "s" the same as "b" in FS, GS or CS, "M" any memory, "i" an immediate, "1" the constant one, "n" a numbered
  * register (segment, control, debug, x87, MMX, XMM) whose number or address is in the record,
  * "j" a branch target, "-" implied.
  */
-export type OperandForm = "r" | "b" | "x" | "M" | "i" | "1" | "n" | "j" | "-";
+export type OperandForm = "r" | "b" | "x" | "s" | "M" | "i" | "1" | "n" | "j" | "-";
 
 /** One form of an instruction: what a handler is generated for. */
 export interface Form {
@@ -33,12 +33,27 @@ export interface Form {
   readonly sizes: readonly number[];
   /** What produced the flags, where predecoding knows it. */
   readonly producer?: FlagKind;
+  /** Registers that the handler knows. */
+  readonly fixed?: FixedRegisters;
+}
+
+/** Numbers of general registers that stand in a handler instead of the record. */
+export interface FixedRegisters {
+  /** The first register operand. */
+  readonly a: number;
+  /** The second one. */
+  readonly b?: number;
+  /** The base of the memory operand; 8 for none. */
+  readonly base?: number;
 }
 
 export function formName(x: Form): string {
-  return `${x.key}.${x.cc}.${x.operandSize}.${x.operands.join("")}.${x.sizes.join("_")}.${
+  const name = `${x.key}.${x.cc}.${x.operandSize}.${x.operands.join("")}.${x.sizes.join("_")}.${
     x.producer ?? 0
   }`;
+  if (!x.fixed) return name;
+  const { a, b, base } = x.fixed;
+  return `${name}.${a}${b ?? "-"}${base ?? "-"}`;
 }
 
 /** What a handler tells the loop (cold handlers return it). */
@@ -64,7 +79,7 @@ export abstract class Meaning {
     return this.form.sizes[i] === 64 ? "i64" : "i32";
   }
   isMemory(i: number): boolean {
-    return "bxM".includes(this.form.operands[i]);
+    return "bxsM".includes(this.form.operands[i]);
   }
   constant(value: number, i = 0): Expr {
     return this.type(i) === "i64" ? i64(value) : i32(value);
@@ -322,6 +337,11 @@ export abstract class Meaning {
       () => setCell(this.f, CPU.flagCarry, value),
       () => setCell(this.f, CPU.rflags, cell(CPU.rflags).and(~CF).or(value)),
     );
+  }
+  /** Sets CF and OF, given as 0 or 1, and leaves the other flags. */
+  setCarryOverflow(carry: Expr, overflow: Expr): void {
+    this.commit();
+    this.f.call("setCarryOverflow", carry.or(overflow.shl(11)));
   }
   /** Condition `cc` (0 to 15) as 0 or not 0. */
   abstract condition(cc: number): Expr;

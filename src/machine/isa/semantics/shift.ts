@@ -47,11 +47,7 @@ function shift(
   };
 }
 
-/** CF and OF; for counts other than one OF is undefined, and here as on a 386 (test386 shows it). */
-function setRotated(m: Meaning, carry: Expr, overflow: Expr): void {
-  m.f.call("setCarryOverflow", carry.or(overflow.shl(11)));
-}
-
+/** For counts other than one OF is undefined, and here as on a 386 (test386 shows it). */
 function rotate(left: boolean): Semantics {
   return (m) => {
     const n = count(m, 1);
@@ -70,7 +66,7 @@ function rotate(left: boolean): Semantics {
       const carry = f.let(left ? result.wrap().and(1) : top);
       const second = left ? carry : result.shrU(m.size - 2).wrap().and(1);
       m.write(0, result);
-      setRotated(m, carry, top.xor(second));
+      m.setCarryOverflow(carry, top.xor(second));
     }, zeroCount(m));
   };
 }
@@ -109,7 +105,7 @@ function rotateCarry(left: boolean): Semantics {
       const second = left ? out : r.shrU(m.size - 2).wrap().and(1);
       const overflow = f.let(top.xor(second));
       m.write(0, r);
-      setRotated(m, out, overflow);
+      m.setCarryOverflow(out, overflow);
     }, zeroCount(m));
   };
 }
