@@ -301,7 +301,7 @@ set_up_devices:
 .shown:
   ret
 
-; IRQ 0. Every tenth time the other address space is taken.
+; IRQ 0. Every second time the other address space is taken.
 timer:
   push eax
   push edx
@@ -309,7 +309,7 @@ timer:
   mov eax, [ticks]
   xor edx, edx
   push ecx
-  mov ecx, 10
+  mov ecx, 2
   div ecx
   pop ecx
   test edx, edx

@@ -221,6 +221,7 @@ Deno.test("a device in a script answers; an asynchronous action lets the guest w
   const { dom, vcpu, close } = await demo();
   const written: number[] = [];
   dom.ioreq.serve({ port: [0x43, 0x43] }, { write: (_, value) => written.push(value) });
+  dom.ioreq.serve({ port: [0x3fd, 0x3fd] }, { read: () => Promise.resolve(0x60) });
   dom.break("io", { port: 0x43 }, async (x) => {
     await new Promise((r) => setTimeout(r, 5));
     return x.continue();

@@ -324,7 +324,8 @@ export class Debugger implements Observer {
 
   /** The domain stands still until the actions are done; then goes on, or has stopped there. */
   #await(stop: Stop, promises: Promise<Response | undefined>[]): void {
-    this.#acting = Promise.all(promises).then((responses) => {
+    const acting = Promise.all(promises).then((responses) => {
+      if (this.#acting !== acting) return;
       this.#acting = undefined;
       if (responses.every((r) => r && r.kind !== "stop")) this.#go();
       else this.#tell({ kind: "stop", stop });
@@ -333,6 +334,28 @@ export class Debugger implements Observer {
       this.#failure = { error };
       this.#tell({ kind: "stop", stop });
     });
+    this.#acting = acting;
+  }
+
+  /** The domain stands still, without anybody being told, until the promise is settled. */
+  suspend(promise: Promise<unknown>): void {
+    const wait = promise.then(() => {}, () => {}).then(() =>
+      new Promise<void>((resolve) => setImmediate(resolve))
+    ).then(() => {
+      if (this.#acting !== wait) return;
+      this.#acting = undefined;
+      if (this.domain.state.kind === "paused") this.#go();
+    });
+    this.#acting = wait;
+    this.domain.pause();
+  }
+
+  /** Somebody pauses the domain: it stays so, whatever was under way. */
+  pause(): void {
+    const acting = this.#acting !== undefined;
+    this.#acting = undefined;
+    this.domain.pause();
+    if (acting) this.#tell({ kind: "paused" });
   }
 
   /** The instruction at a breakpoint is passed over. */

@@ -231,7 +231,17 @@ export class GuestDomain {
           `domain of type "hvm" has them`,
       );
     }
-    return engine.servers.serve({ ...range, ...handlers });
+    const { read, write } = handlers;
+    return engine.servers.serve({
+      ...range,
+      read: read && ((address, size) => {
+        const value = read(address, size);
+        // Time stands still for the guest while the answer is awaited.
+        if (value instanceof Promise) this.#debugger.suspend(value);
+        return value;
+      }),
+      write,
+    });
   }
 
   // --- running ---
@@ -246,7 +256,7 @@ export class GuestDomain {
   }
   /** It stands still at the next instruction. */
   pause(): void {
-    this.#inner.pause();
+    this.#debugger.pause();
   }
   /**
    * Lets it run until something stops it.
