@@ -19,7 +19,9 @@ byName.set("none", byId[0]);
 export function check(name: string, text: string, source: string): number {
   const known = byName.get(name);
   if (known) {
-    if (known.text !== text) throw new Error(`check ${name} is declared twice with different texts`);
+    if (known.text !== text) {
+      throw new Error(`check ${name} is declared twice with different texts`);
+    }
     return known.id;
   }
   const entry = { id: byId.length, name, text, source };
