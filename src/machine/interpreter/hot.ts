@@ -35,8 +35,10 @@ export const PSEUDO = {
   crossing: 4,
   /** A breakpoint on the next instruction. */
   breakpoint: 5,
+  /** The run goes on elsewhere: becomes a goto once it is known where. */
+  more: 6,
 } as const;
-const PSEUDO_COUNT = 6;
+const PSEUDO_COUNT = 7;
 
 /** What `interpret(budget)` returns, NEXT apart. */
 export const STOPPED = { budget: 0, abort: 1, serialize: 3, breakpoint: 4 } as const;
@@ -83,6 +85,17 @@ const HOT: Record<string, boolean> = {
   cwd: false,
   bswap: false,
   xchg: false,
+  xadd: false,
+  cmpxchg: false,
+  bt: false,
+  bts: false,
+  btr: false,
+  btc: false,
+  bsf: false,
+  bsr: false,
+  clc: false,
+  stc: false,
+  cld: false,
 };
 
 /** Forms of the commonest instructions: a handler for each value of the registers that are named. */
@@ -150,6 +163,8 @@ export function hotForms(): Map<string, { form: Form; handler: number }> {
         if (form.operands.includes("n") || form.sizes.includes(64)) continue;
         const hasMemory = form.operands.includes("M");
         if (memory && !hasMemory) continue;
+        // Strings of bits have addresses of their own.
+        if (e.key.startsWith("bt") && form.operands.join("") === "Mr") continue;
         for (const letter of hasMemory ? ["b", "x", "s"] as const : ["-"] as const) {
           if (letter === "s" && !SEGMENTED.has(e.key)) continue;
           const operands = form.operands.map((o) => o === "M" ? letter : o);
@@ -507,6 +522,11 @@ function pseudoHandlers(
   const pseudo: (() => void)[] = [];
   pseudo[PSEUDO.refetch] = lookUp;
   pseudo[PSEUDO.pageEnd] = lookUp;
+  pseudo[PSEUDO.more] = () => {
+    const ip = f.let(here());
+    f.call("link", rec, ip.wrap(), flat ? i32(0) : ip.shrU(32).wrap());
+    lookUp();
+  };
   pseudo[PSEUDO.goto] = () => goOn(f, x, f.let(x.word.shrU(32).wrap()), false);
   pseudo[PSEUDO.cold] = () => {
     setCell(f, V.left, leftBehind(x));

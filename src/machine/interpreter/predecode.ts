@@ -224,7 +224,7 @@ export class Predecoder {
     return i32[(index >> 2) + inPage] || this.#run(frame, index, inPage, linearLow, linearHigh);
   }
 
-  /** A direct jump within a page: gives its record a link to the target's, if that has one. */
+  /** A direct jump within a page, or the end of a run: gives its record a link to the target's. */
   link(record: number, low: number, high: number): number {
     const resets = this.counters.flushes;
     const target = this.predecode(low, high);
@@ -235,6 +235,7 @@ export class Predecoder {
     }
     if (resets === this.counters.flushes && this.#u16[record >> 1] !== PSEUDO.refetch) {
       this.#i32[(record + REC.target) >> 2] = target;
+      if (this.#u16[record >> 1] === PSEUDO.more) this.#u16[record >> 1] = PSEUDO.goto;
     }
     return target;
   }
@@ -317,7 +318,7 @@ export class Predecoder {
       if (n > 0 && (i32[slot] || n >= MAX_RUN)) {
         // Join what is there, or stop and look up again when execution gets here.
         if (i32[slot]) this.#pseudo(frame, PSEUDO.goto, offset, i32[slot]);
-        else this.#pseudo(frame, PSEUDO.refetch, offset);
+        else this.#pseudo(frame, PSEUDO.more, offset);
         return first;
       }
       let breakpoint = 0;
@@ -327,7 +328,7 @@ export class Predecoder {
       const status = decode(this.ram, page + offset, limit, this.#bits, x);
       if (status === DecodeStatus.NeedMoreBytes) {
         // Reading ahead must not touch the next page: only when execution gets here.
-        if (n > 0) this.#pseudo(frame, PSEUDO.refetch, offset);
+        if (n > 0) this.#pseudo(frame, PSEUDO.more, offset);
         return first || this.#crossing(frame, offset, slot, low, high, breakpoint);
       }
       const record = this.#record(frame, offset, status, producer);
