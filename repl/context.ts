@@ -29,7 +29,9 @@ export interface StopView {
 }
 
 /** Registers by name; they can be set while the vCPU is paused. */
-export type RegistersView = Record<string, bigint>;
+export type RegistersView = Record<string, bigint> & {
+  segments?: { cs?: { base: bigint } };
+};
 
 /** A vCPU as commands use it. */
 export interface VcpuView {
@@ -54,6 +56,8 @@ export interface BreakpointView {
   kind: string;
   filter: Record<string, unknown>;
   hits: number;
+  /** It prints, and never stops. */
+  traces?: boolean;
   delete(): void;
 }
 
@@ -78,7 +82,16 @@ export interface DomainView {
   symbols: SymbolsView | undefined;
   breakpoints: Iterable<BreakpointView>;
   exits: unknown;
-  console: { write(text: string): void; onOutput(listener: (text: string) => void): () => void };
+  /** Where it stands, if it stands at a stop. */
+  stop?: StopView;
+  /** What is told each time the domain's state changes. */
+  inner?: { onState: Set<(state: { kind: string }) => void> };
+  console: {
+    /** All output so far. */
+    readonly text: string;
+    write(text: string): void;
+    onOutput(listener: (text: string) => void): () => void;
+  };
   break(
     kind: string,
     filter: Filter,

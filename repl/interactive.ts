@@ -8,6 +8,7 @@ import { Editor } from "./editor/editor.ts";
 import { History } from "./editor/history.ts";
 import { Terminal, wantsColors } from "./editor/terminal.ts";
 import type { Completion } from "./editor/editor.ts";
+import { printStop } from "./commands/format.ts";
 import type { DomainView } from "./context.ts";
 import { showError } from "./evaluator/show.ts";
 import { Session, watchStrays } from "./session.ts";
@@ -36,6 +37,10 @@ export class Shell {
   #attached?: DomainView;
   #release?: () => void;
   #supplied = false;
+  /** The last text above the prompt came from a guest. */
+  #guestLine = false;
+  /** Stopped while an input was run. */
+  #stopped?: DomainView;
   readonly #listening = new Map<DomainView, () => void>();
 
   constructor(options: InteractiveOptions = {}) {
@@ -45,6 +50,7 @@ export class Shell {
       columns: () => this.terminal.columns(),
       print: (text) => this.print(text),
       attach: (domain) => this.attach(domain),
+      changed: () => this.#listenAll(),
     });
     this.session.interactive = true;
     const bold = (text: string) => colors ? `\x1b[1m${text}\x1b[22m` : text;
@@ -72,19 +78,50 @@ export class Shell {
     }
   }
 
-  /** Prints above the prompt. */
+  /** Prints above the prompt; a line that a guest left open ends first. */
   print(text: string): void {
+    if (this.#guestLine) this.editor.display.freshLine();
+    this.#guestLine = false;
+    this.editor.print(text);
+  }
+
+  #printConsole(text: string): void {
+    this.#guestLine = true;
     this.editor.print(text);
   }
 
   /** Shows a domain's console: above the prompt, or raw while attached. */
   listen(domain: DomainView): void {
     if (this.#listening.has(domain)) return;
+    const before = domain.console.text;
+    if (before) this.#printConsole(before);
     const stop = domain.console.onOutput((text) => {
       if (this.#attached === domain) this.terminal.write(text);
-      else this.print(text);
+      else this.#printConsole(text);
     });
     this.#listening.set(domain, stop);
+    // A guest that runs behind the prompt stops: nobody else would say so.
+    domain.inner?.onState.add(({ kind }) => {
+      if (!["paused", "shutdown"].includes(kind)) return;
+      if (this.session.busy) this.#stopped = domain;
+      else queueMicrotask(() => this.#tellStop(domain));
+    });
+  }
+
+  #tellStop(domain: DomainView): void {
+    if (domain.state === "running") return;
+    if (domain.stop && domain.stop.kind !== "end") printStop(domain.stop, this.session);
+    else if (domain.state !== "paused") {
+      this.print(`domain ${domain.id} (${domain.name}) has ended: ${domain.state}\n`);
+    }
+  }
+
+  /** A stop that came while an input was run, if the input did not wait for it itself. */
+  #tellLate(input: string): void {
+    const domain = this.#stopped;
+    this.#stopped = undefined;
+    const own = this.session.ranCommand || /\bawait\b/.test(input);
+    if (domain && !own) this.#tellStop(domain);
   }
 
   #listenAll(): void {
@@ -174,8 +211,11 @@ export class Shell {
     }
     const text = input.text.trim() ? input.text : this.#again ?? "";
     if (!text) return;
-    this.#again = (await session.enter(text)).again;
+    this.#stopped = undefined;
+    const { again } = await session.enter(text);
+    this.#again = again;
     await session.refresh();
+    this.#tellLate(text);
   }
 
   /** `console.log` of prompt code and callbacks goes above the prompt. */

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Call } from "./commands/command.ts";
+import { printStop } from "./commands/format.ts";
 import { COMMAND_NAMES, commandOf, type Invocation } from "./commands/registry.ts";
 import {
   CommandError,
@@ -28,6 +29,8 @@ export interface SessionOptions {
   evaluator?: Evaluator;
   /** Gives the terminal to a domain's console until ctrl-]. */
   attach?: (domain: DomainView) => Promise<void>;
+  /** Told when the session has another host, or domains were made. */
+  changed?: () => void;
 }
 
 /** What came of an input: whether it went well. `again` is what Enter then stands for. */
@@ -49,6 +52,12 @@ export class Session implements Context {
   expected?: string;
   /** Guests that idle follow the clock on the wall: somebody sits before them. */
   interactive = false;
+  /** An input is being run. */
+  busy = false;
+  /** The last input was a command, and no code. */
+  ranCommand = false;
+  /** Ctrl-C paused a domain for a command that does not say so itself. */
+  #unfinished = false;
   readonly #options: SessionOptions;
   #host: HypervisorView | null = null;
   #domain: DomainView | null = null;
@@ -86,6 +95,7 @@ export class Session implements Context {
   use(host: HypervisorView): void {
     this.#host = host;
     this.#pace();
+    this.#options.changed?.();
   }
 
   /** Guests follow the wall clock while somebody sits before them. */
@@ -105,12 +115,16 @@ export class Session implements Context {
   /** Runs one input and prints what comes of it. */
   async enter(input: string): Promise<Result> {
     this.inputs.push(input);
+    this.busy = true;
     try {
       const invocation = await this.#command(input);
+      this.ranCommand = invocation !== null;
       await this.supply(input, invocation?.call.name);
       return invocation ? await this.#call(invocation) : { ok: await this.#evaluate(input) };
     } catch (error) {
       return this.#failed(error);
+    } finally {
+      this.busy = false;
     }
   }
 
@@ -127,8 +141,21 @@ export class Session implements Context {
     await this.refresh();
     const { interrupt } = this.evaluator;
     interrupt.clear();
+    const running = Promise.resolve(command.run(call, this));
     try {
-      await interrupt.race(Promise.resolve(command.run(call, this)));
+      await interrupt.race(running);
+    } catch (error) {
+      if (error instanceof Interrupted) {
+        const paused = this.#pauseAll();
+        // The guest stands within a slice; what the command waits for comes to its end by that.
+        const late = new Promise<"late">((resolve) => setTimeout(resolve, 300, "late"));
+        const end = await Promise.race([running.then(() => "done", () => "failed"), late]);
+        if (end === "done") return { ok: false };
+        if (paused) this.#unfinished = true;
+      }
+      // A refusal of the API is an answer to the command, and not an error of it.
+      if (isOwn(error) && !frames()) throw new CommandError(error.message, { cause: error });
+      throw error;
     } finally {
       interrupt.clear();
     }
@@ -147,30 +174,29 @@ export class Session implements Context {
   }
 
   #failed(error: unknown): Result {
-    if (error instanceof Interrupted) this.#pauseAll();
+    const paused = error instanceof Interrupted && (this.#pauseAll() || this.#unfinished);
+    this.#unfinished = false;
     const red = (text: string) => this.colors ? `\x1b[31m${text}\x1b[39m` : text;
     const text = error instanceof CommandError
       ? red(error.message)
       : showError(error, { colors: this.colors, frames: frames() });
     (this.#options.printError ?? this.#options.print)(`${text}\n`);
+    if (paused) printStop(null, this);
     return { ok: false };
   }
 
-  /** Pauses the domains that run; says which. */
-  #pauseAll(): void {
-    for (const domain of this.#host?.domains ?? []) {
-      if (domain.state === "running") void domain.pause();
-    }
+  /** Pauses the domains that run; false when there were none. */
+  #pauseAll(): boolean {
+    const running = [...this.#host?.domains ?? []].filter((it) => it.state === "running");
+    for (const domain of running) void domain.pause();
+    return running.length > 0;
   }
 
   /** Pauses what runs, as ctrl-C at an empty prompt does; false when nothing did. */
   pauseRunning(): boolean {
-    const running = [...this.#host?.domains ?? []].filter((it) => it.state === "running");
-    for (const domain of running) {
-      void domain.pause();
-      this.print(`domain ${domain.id} (${domain.name}) is paused; c continues\n`);
-    }
-    return running.length > 0;
+    const paused = this.#pauseAll();
+    if (paused) printStop(null, this);
+    return paused;
   }
 
   /** Looks at what `hv` and `dom` mean at the prompt now: the user may have named others so. */
@@ -275,7 +301,15 @@ export function watchStrays(report: (error: unknown) => void): () => void {
   };
 }
 
-const frames = () => Deno.env.get("XVM_STACK") ? "all" : "own";
+const frames = () => Deno.env.get("XVM_STACK") ? "all" as const : undefined;
+
+/** Whether an error was thrown by xvm itself, on purpose, and by no code of the user's. */
+function isOwn(error: unknown): error is Error {
+  if (!(error instanceof Error) || error instanceof CommandError) return false;
+  if (error instanceof Interrupted) return false;
+  return ["Error", "TypeError", "RangeError", "GuestStopped"].includes(error.name) &&
+    error.message !== "" && showError(error) === `Uncaught ${error.name}: ${error.message}`;
+}
 
 function isHost(value: unknown): value is HypervisorView {
   return typeof value === "object" && value !== null && "domains" in value;

@@ -92,6 +92,7 @@ export class FakeDomain implements DomainView {
         : undefined,
   };
   readonly console = {
+    text: "",
     write: (text: string) => this.output(text.toUpperCase()),
     onOutput: (listener: (text: string) => void) => {
       this.#listeners.add(listener);

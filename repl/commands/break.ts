@@ -1,5 +1,6 @@
 import { CommandError, type Context, type StopView } from "../context.ts";
 import type { Command } from "./command.ts";
+import { filterText } from "./format.ts";
 import { listBreakpoints } from "./breakpoints.ts";
 import { EXIT_KINDS } from "./kinds.ts";
 import { address, filter } from "./parse.ts";
@@ -50,5 +51,5 @@ function add(
   // An action that returns "continue" lets the guest go on, as everywhere in the API.
   const action = predicate && ((stop: StopView) => predicate(stop) ? undefined : "continue");
   const made = context.domain().break(kind, wanted, action);
-  context.print(`breakpoint ${made.id}: ${kind} ${context.show(made.filter)}\n`);
+  context.print(`breakpoint ${made.id}: ${kind} ${filterText(made.filter, context)}\n`);
 }

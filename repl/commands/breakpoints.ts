@@ -1,6 +1,6 @@
 import type { Context } from "../context.ts";
 import type { Command } from "./command.ts";
-import { symbolAt, table } from "./format.ts";
+import { filterText, table } from "./format.ts";
 
 export const breakpoints: Command = {
   name: "bl",
@@ -15,11 +15,9 @@ API: dom.breakpoints`,
 /** Prints the breakpoints of the current domain. */
 export function listBreakpoints(context: Context): void {
   const rows = [...context.domain().breakpoints].map((it) => {
-    const { address } = it.filter;
-    const symbol = typeof address === "bigint" ? symbolAt(address, context) : "";
-    return [it.id, it.kind, it.hits, `${context.show(it.filter)} ${symbol}`.trim()];
+    return [it.id, it.traces ? "trace" : "break", it.kind, it.hits, filterText(it.filter, context)];
   });
   context.print(
-    rows.length ? `${table(["id", "kind", "hits", "filter"], rows)}\n` : "no breakpoints\n",
+    rows.length ? `${table(["id", "does", "kind", "hits", "filter"], rows)}\n` : "no breakpoints\n",
   );
 }

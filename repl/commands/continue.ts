@@ -7,7 +7,7 @@ export const continue_: Command = {
   summary: "Continue until a breakpoint, the domain's end, or ctrl-C",
   help:
     `Lets the domain run. A breakpoint or the domain's end stops it; ctrl-C pauses it and keeps the
-session. To let it run while you go on typing: dom.unpause()
+session. To let it run while you go on typing: go
 
 API: dom.unpause(), and the stops of dom.break()`,
   async run(_, context) {

@@ -1,5 +1,5 @@
 import type { Command } from "./command.ts";
-import { codeLine } from "./format.ts";
+import { codeLines } from "./format.ts";
 import { address, count } from "./parse.ts";
 
 export const disassemble: Command = {
@@ -21,7 +21,7 @@ API: vcpu.disassemble(address, count)`,
     const from = goOn ??
       (words[0] && words[0] !== "+" ? await address(words[0], context) : undefined);
     const lines = vcpu.disassemble(from, count(words[1], 10, "u"));
-    for (const line of lines) context.print(`${codeLine(line, vcpu, context)}\n`);
+    if (lines.length) context.print(codeLines(lines, vcpu, context));
     const last = lines.at(-1);
     if (last) context.memory.set("u", last.address + BigInt(last.bytes.length));
   },

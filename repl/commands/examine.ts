@@ -1,7 +1,7 @@
 import { CommandError, type Context, type MemoryView } from "../context.ts";
 import type { Call, Command } from "./command.ts";
 import { SIZES } from "./edit.ts";
-import { codeLine, hex, symbolAt } from "./format.ts";
+import { codeLines, hex, symbolAt } from "./format.ts";
 import { address } from "./parse.ts";
 
 const FORMATS = "xduotcsia";
@@ -88,10 +88,13 @@ function dump(at: bigint, format: Format, { name }: Call, context: Context): big
       items.push(item(view, j * size, format, context));
     }
     const symbol = name === "xp" ? "" : symbolAt(place, context);
-    const text = size === 1 && format.format === "x"
-      ? `  ${printable(bytes.subarray(i, i + across))}`
-      : "";
-    context.print(`${hex(place, bits)}${symbol && ` ${symbol}`}:  ${items.join("  ")}${text}\n`);
+    const where = `${hex(place, bits)}${symbol && ` ${symbol}`}:`;
+    if (size === 1 && format.format === "x") {
+      const codes = items.map((it) => it.slice(2)).join(" ").padEnd(
+        Math.min(count, across) * 3 - 1,
+      );
+      context.print(`${where}  ${codes}  ${printable(bytes.subarray(i, i + across))}\n`);
+    } else context.print(`${where}  ${items.join("  ")}\n`);
   }
   return at + BigInt(count * size);
 }
@@ -127,7 +130,7 @@ function printable(bytes: Uint8Array): string {
 function instructions(at: bigint, count: number, context: Context): bigint {
   const vcpu = context.vcpu();
   const lines = vcpu.disassemble(at, count);
-  for (const line of lines) context.print(`${codeLine(line, vcpu, context)}\n`);
+  if (lines.length) context.print(codeLines(lines, vcpu, context));
   const last = lines.at(-1);
   return last ? last.address + BigInt(last.bytes.length) : at;
 }

@@ -19,18 +19,34 @@ export function symbolAt(address: bigint, context: Context): string {
 
 const dim = (text: string, context: Context) => context.colors ? `\x1b[2m${text}\x1b[22m` : text;
 
-/** One line of disassembly. */
-export function codeLine(line: Line, vcpu: VcpuView, context: Context): string {
-  const here = line.address === vcpu.regs.rip ? "=>" : "  ";
-  const bytes = Array.from(line.bytes, (it) => it.toString(16).padStart(2, "0")).join(" ");
-  const symbol = symbolAt(line.address, context);
-  const place = `${hex(line.address, Math.max(32, vcpu.bits))}${symbol ? ` ${symbol}` : ""}`;
-  return `${here} ${place}:  ${dim(bytes.padEnd(24), context)} ${line.text}`;
+/** Lines of disassembly, in columns; `=>` marks the next to execute. */
+export function codeLines(lines: readonly Line[], vcpu: VcpuView, context: Context): string {
+  const places = lines.map((it) => {
+    const symbol = symbolAt(it.address, context);
+    return `${hex(it.address, Math.max(32, vcpu.bits))}${symbol ? ` ${symbol}` : ""}:`;
+  });
+  const width = Math.max(...places.map((it) => it.length));
+  const next = nextAddress(vcpu);
+  return lines.map(({ address, bytes, text }, i) => {
+    const code = Array.from(bytes, (it) => it.toString(16).padStart(2, "0")).join(" ");
+    const here = address === next ? "=>" : "  ";
+    return `${here} ${places[i].padEnd(width)}  ${dim(code.padEnd(21), context)} ${text}\n`;
+  }).join("");
+}
+
+/** Linear address of the next instruction: RIP, and the segment's base below 64 bits. */
+export function nextAddress(vcpu: VcpuView): bigint {
+  if (vcpu.bits === 64) return vcpu.regs.rip;
+  const base = vcpu.regs.segments?.cs?.base ?? 0n;
+  return BigInt.asUintN(32, base + vcpu.regs.rip);
 }
 
 /** Where a vCPU stands: the instruction it would execute next, and why it stopped. */
 export function printStop(stop: StopView | null, context: Context): void {
-  if (!stop) return context.print("interrupted; the domain is paused\n");
+  if (!stop) {
+    context.print(`${context.domain().name} is paused; c continues\n`);
+    return printHere(context.vcpu(), context);
+  }
   if (stop.kind !== "step") context.print(`${context.show(stop)}\n`);
   printHere(stop.vcpu, context);
 }
@@ -43,7 +59,21 @@ export function printHere(vcpu: VcpuView, context: Context): void {
   } catch (error) {
     context.print(`=> ${hex(vcpu.regs.rip, 32)}: ${(error as Error).message}\n`);
   }
-  for (const line of lines) context.print(`${codeLine(line, vcpu, context)}\n`);
+  if (lines.length) context.print(codeLines(lines, vcpu, context));
+}
+
+/** A filter as one types it: `cr=3 write !read`. */
+export function filterText(filter: Record<string, unknown>, context: Context): string {
+  const value = (it: unknown): string => {
+    if (typeof it === "bigint") return hex(it, 32);
+    if (Array.isArray(it)) return `[${it.map(value).join(", ")}]`;
+    return String(it);
+  };
+  return Object.entries(filter).map(([key, it]) => {
+    if (typeof it === "boolean") return it ? key : `!${key}`;
+    const symbol = key === "address" && typeof it === "bigint" ? symbolAt(it, context) : "";
+    return `${key}=${value(it)}${symbol && ` ${symbol}`}`;
+  }).join(" ");
 }
 
 /** Rows as a table with a head; numbers to the right. */

@@ -12,7 +12,9 @@ export const load: Command = {
     try {
       text = await Deno.readTextFile(rest);
     } catch (error) {
-      throw new CommandError(`.load: cannot read ${rest}: ${(error as Error).message}`);
+      const { message } = error as Error;
+      const reason = error instanceof Deno.errors.NotFound ? "no such file" : message;
+      throw new CommandError(`.load: cannot read ${rest}: ${reason}`);
     }
     await context.runScript(text);
   },

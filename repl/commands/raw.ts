@@ -18,10 +18,10 @@ API: vcpu.raw`,
       throw new CommandError(`${name}: this domain runs on the bare processor and has none`);
     }
     if (!text) return context.print(`${context.show(all)}\n`);
-    const found = Object.entries(all).filter(([field]) =>
-      field.toLowerCase().includes(text.toLowerCase())
+    const found = context.show(all).split("\n").filter((line) =>
+      line.split(/\s|:/)[0].toLowerCase().includes(text.toLowerCase())
     );
     if (found.length === 0) throw new CommandError(`${name}: no field's name contains ${text}`);
-    for (const [field, value] of found) context.print(`${field}: ${context.show(value)}\n`);
+    context.print(`${found.join("\n")}\n`);
   },
 };

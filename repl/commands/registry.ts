@@ -18,6 +18,7 @@ import { exit } from "./exit.ts";
 import { exitStep } from "./exit_step.ts";
 import { exits } from "./exits.ts";
 import { find } from "./find.ts";
+import { go } from "./go.ts";
 import { helpCommand } from "./help.ts";
 import { load } from "./load.ts";
 import { out } from "./out.ts";
@@ -41,6 +42,7 @@ export const COMMANDS: readonly Command[] = [
   out,
   exitStep,
   continue_,
+  go,
   until,
   break_,
   breakpoints,

@@ -1,5 +1,6 @@
 import { CommandError } from "../context.ts";
 import type { Command } from "./command.ts";
+import { filterText } from "./format.ts";
 import { EXIT_KINDS } from "./kinds.ts";
 import { filter } from "./parse.ts";
 
@@ -24,6 +25,6 @@ API: dom.trace("msr", {}, (event) => …)`,
     const made = context.domain().trace(kind, fields, (event) => {
       if (!predicate || predicate(event)) context.print(`${context.show(event)}\n`);
     });
-    context.print(`trace ${made.id}: ${kind} ${context.show(made.filter)}\n`);
+    context.print(`trace ${made.id}: ${kind} ${filterText(made.filter, context)}\n`);
   },
 };

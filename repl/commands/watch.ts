@@ -1,5 +1,6 @@
 import { CommandError } from "../context.ts";
 import type { Command } from "./command.ts";
+import { filterText } from "./format.ts";
 import { address, count } from "./parse.ts";
 
 export const watch: Command = {
@@ -30,6 +31,6 @@ API: dom.break("memory", { address, length, write: true })`,
       write: access.includes("w"),
       ...(physical ? { physical } : {}),
     });
-    context.print(`watchpoint ${made.id}: ${context.show(made.filter)}\n`);
+    context.print(`watchpoint ${made.id}: ${filterText(made.filter, context)}\n`);
   },
 };

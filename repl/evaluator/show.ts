@@ -27,8 +27,25 @@ export function show(value: unknown, { colors = false, width = 100 }: ShowOption
     const hex = `${value < 0n ? "-" : ""}0x${(value < 0n ? -value : value).toString(16)}n`;
     return colors ? `\x1b[33m${hex}\x1b[39m` : hex;
   }
-  return Deno.inspect(value, { colors, depth: 5, breakLength: width, strAbbreviateSize: 10_000 });
+  const text = Deno.inspect(value, {
+    colors,
+    depth: 5,
+    breakLength: width,
+    strAbbreviateSize: 10_000,
+  });
+  const custom = typeof value !== "object" || value === null || INSPECT in value;
+  if (custom) return text;
+  const hex = (digits: string) => `0x${BigInt(digits).toString(16)}n`;
+  return colors
+    ? text.replace(COLORED, (_, digits) => `\x1b[33m${hex(digits)}\x1b[39m`)
+    : text.replace(PLAIN, (_, digits) => hex(digits));
 }
+
+const INSPECT = Symbol.for("Deno.customInspect");
+/** Bigints as Deno prints them within objects, with colours and without. */
+// deno-lint-ignore no-control-regex
+const COLORED = /\x1b\[33m(\d+)n\x1b\[39m/g;
+const PLAIN = /(?<![\w"'.-])(\d+)n(?![\w"'])/g;
 
 const ROOT = new URL("../../", import.meta.url).href;
 const OWN = ["src/", "repl/", "compat/", "mod.ts"].map((path) => ROOT + path);
