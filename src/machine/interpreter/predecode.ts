@@ -309,6 +309,8 @@ export class Predecoder {
     const page = frame << 12 >>> 0;
     const limit = page + 4096;
     let offset = start, first = 0, producer: FlagKind = 0;
+    /** Places in the index since the producer: a condition bound to it must not be entered there. */
+    const behind: number[] = [];
     for (let n = 0;; n++) {
       if (offset === 4096) {
         const end = this.#pseudo(frame, PSEUDO.pageEnd, 4096);
@@ -336,14 +338,21 @@ export class Predecoder {
       first ||= entry;
       const specialized = producer !== 0 && CONDITIONAL.has(x.encoding.key) &&
         status === DecodeStatus.Ok;
-      // A condition bound to the producer before it must not be entered from elsewhere.
-      if (!specialized || offset === start) i32[slot] = entry;
+      if (specialized) {
+        for (const place of behind) i32[place] = 0;
+        behind.length = 0;
+      } else {
+        i32[slot] = entry;
+        if (producer) behind.push(slot);
+      }
       this.#mark(frame, offset, Math.min(offset + x.length, 4096));
       offset += x.length;
       if (status !== DecodeStatus.Ok || ENDS_RUN.has(x.encoding.key)) return first;
       const made = PRODUCER[x.encoding.key];
-      if (made) producer = made;
-      else if (x.encoding.attributes.written !== "") producer = 0;
+      if (made || x.encoding.attributes.written !== "") {
+        producer = made ?? 0;
+        behind.length = 0;
+      }
     }
   }
 
