@@ -52,5 +52,13 @@ export {
 } from "./src/debug/page_tables.ts";
 export type { Registers } from "./src/debug/registers.ts";
 export type { MsrName, TableRegister } from "./src/debug/register_file.ts";
+export {
+  advance,
+  Difference,
+  lockstep,
+  type LockstepOptions,
+  type Side,
+  sideOf,
+} from "./src/debug/lockstep.ts";
 export { Why } from "./src/debug/why.ts";
 export type { Address } from "./src/debug/values.ts";

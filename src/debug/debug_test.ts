@@ -134,6 +134,26 @@ for (const type of both) {
     assert(withIt.seen.length > 200, `${withIt.seen.length} events`);
   });
 
+  Deno.test(`a whole run that is observed ends as one that nobody looks at (${type})`, async () => {
+    const run = async (observed: boolean) => {
+      const { dom, vcpu, close } = await demo(type);
+      if (observed) {
+        dom.trace("watch", { address: "ticks", length: 4, read: true });
+        dom.trace("execute", { address: "put_char" });
+        dom.trace("step");
+        if (type === "hvm") dom.trace("io");
+      }
+      dom.console.write("fdtq");
+      dom.unpause();
+      await dom.ended;
+      const { count, time } = vcpu.position;
+      const result = `${count} ${time} ${dom.stateHash()} ${dom.console.text}`;
+      await close();
+      return result;
+    };
+    assertEquals(await run(true), await run(false));
+  });
+
   Deno.test(`save, load, save is byte-equal, and a run from there is the same (${type})`, async () => {
     const { hv, dom, vcpu, close } = await demo(type);
     await dom.until("execute", { address: "timer" });

@@ -75,7 +75,7 @@ export class Debugger implements Observer {
     how: { temporary?: boolean; traces?: boolean } = {},
   ): Breakpoint {
     const kind = toKind(kindName);
-    if (!(this.domain.engine instanceof HvmEngine || this.monitor.engine instanceof HvmEngine)) {
+    if (!(this.domain.engine instanceof HvmEngine)) {
       if (!everywhere.includes(kind)) {
         throw new Error(
           `domain ${this.domain.name} runs on the bare processor: nothing leaves it, so there is no ` +

@@ -116,12 +116,8 @@ function devicesBlock(domain: Inner): StateBlock {
   };
 }
 
-/** The engine under a monitor, if there is one. */
-function hvmEngine(domain: Inner): HvmEngine | undefined {
-  const { engine } = domain;
-  const inner = "engine" in engine ? engine.engine : engine;
-  return inner instanceof HvmEngine ? inner : undefined;
-}
+const hvmEngine = ({ engine }: Inner): HvmEngine | undefined =>
+  engine instanceof HvmEngine ? engine : undefined;
 
 function domainBlock(domain: Inner): StateBlock {
   return {

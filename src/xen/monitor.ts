@@ -1,6 +1,6 @@
 /**
  * The monitor: who wants to see what a domain does stands here, between the scheduler and the
- * domain's engine. It takes the engine's place while anything is armed, and gives it back after; so
+ * domain's engine. It stands before the engine while anything is armed, and goes away after; so
  * nothing is paid when nobody looks. It observes only: instruction counts, time and state are the
  * same with it and without.
  *
@@ -105,7 +105,7 @@ const isReached = (stop: unknown): stop is { reached: "breakpoint" | "watch" } =
   stop === REACHED.breakpoint || stop === REACHED.watch;
 
 /** Observation of one domain. */
-export class Monitor implements Engine {
+export class Monitor {
   readonly engine: BareEngine | HvmEngine;
   readonly #cpu: Cpu;
   #addresses: ReadonlySet<bigint> = new Set();
@@ -236,17 +236,28 @@ export class Monitor implements Engine {
     }
   }
 
-  /** Takes the engine's place. */
+  /** Takes the place of what the scheduler calls of the engine. */
   #engage(): () => void {
-    const { domain, engine } = this;
+    const { engine } = this;
     if (engine instanceof HvmEngine) engine.observer = { exit: (exit) => this.#exit(exit) };
     else engine.hooks.reached = (kind) => REACHED[kind];
-    domain.engine = this;
+    const own: Pick<Engine, "run" | "load" | "unload"> = {
+      run: (budget) => this.#run(budget),
+      load: () => this.#load(),
+      unload: () => this.#unload(),
+    };
+    Object.assign(engine, own);
     return () => {
       if (engine instanceof HvmEngine) engine.observer = undefined;
       else delete engine.hooks.reached;
-      if (domain.engine === this) domain.engine = engine;
+      // What the engine's class has shows again.
+      for (const name of Object.keys(own)) delete (engine as Partial<Engine>)[name as keyof Engine];
     };
+  }
+
+  /** The engine's own methods, whatever stands before them. */
+  get #own(): Engine {
+    return Object.getPrototypeOf(this.engine);
   }
 
   #exit(exit: Exit): Observed {
@@ -326,34 +337,31 @@ export class Monitor implements Engine {
     };
   }
 
-  runnable(): boolean {
-    return this.engine.runnable();
-  }
-  load(): void {
-    this.engine.load();
+  #load(): void {
+    this.#own.load.call(this.engine);
     this.#leave ??= this.#enter();
     if (this.#watches.length) this.#armWatches(true);
     this.#invalidate(this.#offsets);
   }
-  unload(): void {
+  #unload(): void {
     if (this.#watches.length) this.#armWatches(false);
     this.#leave?.();
     this.#leave = undefined;
     this.#invalidate(this.#offsets);
-    this.engine.unload();
-  }
-  destroy(): void {
-    this.engine.destroy();
+    this.#own.unload.call(this.engine);
   }
 
-  run(budget: number): SliceEnd {
+  #run(budget: number): SliceEnd {
     const cpu = this.#cpu, { domain } = this;
     const end = cpu.count + budget;
     while (cpu.count < end) {
       const single = this.#rerun || this.#left === 1 || this.#stepEnds !== undefined;
       const before = cpu.count;
       this.#single = single ? { rip: this.observer.ip(), count: before } : undefined;
-      const result = this.engine.run(single ? 1 : Math.min(end - before, this.#left));
+      const result = this.#own.run.call(
+        this.engine,
+        single ? 1 : Math.min(end - before, this.#left),
+      );
       this.#single = undefined;
       const done = cpu.count - before;
       this.#left -= done;
