@@ -40,7 +40,9 @@ export class FakeVcpu implements VcpuView {
     cr3: 0x5000n,
   };
   readonly memory: FakeMemory = new FakeMemory();
-  readonly raw: unknown = { exitReason: 28n, exitQualification: 3n };
+  readonly raw: unknown = {
+    [Symbol.for("Deno.customInspect")]: () => "exitReason         0x1c\nexitQualification  0x3",
+  };
   bits: 16 | 32 | 64 = 32;
   readonly pageTables = {
     walk: (address: Address) => ({ walked: address }),

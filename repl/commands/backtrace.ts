@@ -1,4 +1,4 @@
-import type { VcpuView } from "../context.ts";
+import type { Context, VcpuView } from "../context.ts";
 import type { Command } from "./command.ts";
 import { hex, symbolAt } from "./format.ts";
 import { count } from "./parse.ts";
@@ -15,7 +15,8 @@ frame pointers ends the chain early, or misleads it; x/32a rsp then shows what o
 API: vcpu.memory.read(vcpu.regs.rbp, 16)`,
   run({ words, name }, context) {
     const vcpu = context.vcpu();
-    const frames = framesOf(vcpu, count(words[0], 32, name));
+    const limit = count(words[0], 32, name);
+    const frames = framesOf(vcpu, limit, atEntry(vcpu, context));
     for (const [i, at] of frames.entries()) {
       context.print(
         `#${i}  ${hex(at, Math.max(32, vcpu.bits))} ${symbolAt(at, context)}`.trimEnd() + "\n",
@@ -26,9 +27,11 @@ API: vcpu.memory.read(vcpu.regs.rbp, 16)`,
 };
 
 /** Instruction addresses, the innermost first; ends where the chain does. */
-export function framesOf(vcpu: VcpuView, limit: number): bigint[] {
+export function framesOf(vcpu: VcpuView, limit: number, entry = false): bigint[] {
   const size = vcpu.bits === 64 ? 8 : vcpu.bits === 32 ? 4 : 2;
   const frames = [vcpu.regs.rip];
+  // A function that has not set up its frame yet was called from what lies on top of the stack.
+  if (entry && limit > 1) frames.push(topOfStack(vcpu, size));
   let frame = BigInt.asUintN(size * 8, vcpu.regs.rbp);
   while (frames.length < limit && frame !== 0n) {
     let bytes: Uint8Array;
@@ -44,6 +47,14 @@ export function framesOf(vcpu: VcpuView, limit: number): bigint[] {
     frame = next;
   }
   return frames;
+}
+
+function atEntry(vcpu: VcpuView, context: Context): boolean {
+  return context.domain().symbols?.nearest(vcpu.regs.rip)?.offset === 0n;
+}
+
+function topOfStack(vcpu: VcpuView, size: number): bigint {
+  return word(vcpu.memory.read(BigInt.asUintN(size * 8, vcpu.regs.rsp), size), 0, size);
 }
 
 function word(bytes: Uint8Array, offset: number, size: number): bigint {

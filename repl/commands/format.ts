@@ -27,10 +27,15 @@ export function codeLines(lines: readonly Line[], vcpu: VcpuView, context: Conte
   });
   const width = Math.max(...places.map((it) => it.length));
   const next = nextAddress(vcpu);
-  return lines.map(({ address, bytes, text }, i) => {
-    const code = Array.from(bytes, (it) => it.toString(16).padStart(2, "0")).join(" ");
+  const codes = lines.map(({ bytes }) =>
+    Array.from(bytes, (it) => it.toString(16).padStart(2, "0")).join(" ")
+  );
+  const codeWidth = Math.max(20, ...codes.map((it) => it.length));
+  return lines.map(({ address, text }, i) => {
     const here = address === next ? "=>" : "  ";
-    return `${here} ${places[i].padEnd(width)}  ${dim(code.padEnd(21), context)} ${text}\n`;
+    return `${here} ${places[i].padEnd(width)}  ${
+      dim(codes[i].padEnd(codeWidth), context)
+    } ${text}\n`;
   }).join("");
 }
 

@@ -1,15 +1,17 @@
 import { CommandError } from "../context.ts";
 import type { Command } from "./command.ts";
+import { tourText } from "./tour.ts";
 
 /** The command that explains all others; given the registry by it. */
 export function helpCommand(commands: () => readonly Command[]): Command {
   return {
     name: ".help",
-    usage: ".help [COMMAND]",
-    summary: "This overview, or all about one command",
+    usage: ".help [COMMAND]   .help tour",
+    summary: "This overview, or all about one command; .help tour shows around",
     help:
       "Everything else at the prompt is TypeScript: naming an object shows its state and what it can do.",
     run({ words: [word] }, context) {
+      if (word === "tour") return context.print(tourText());
       if (!word) return context.print(overview(commands()));
       const found = find(commands(), word) ?? find(commands(), `.${word}`);
       if (!found) throw new CommandError(`.help: there is no command ${word}; .help lists them`);
@@ -26,7 +28,7 @@ function overview(commands: readonly Command[]): string {
   const lines = commands.map(({ name, aliases = [], summary }) =>
     `  ${[name, ...aliases].join(" ").padEnd(12)} ${summary}`
   );
-  return `Commands (.help COMMAND tells more):
+  return `Commands (.help COMMAND tells more; .help tour shows around):
 ${lines.join("\n")}
 
 Everything else is TypeScript, with await: hv is the host, dom the current domain, vcpu its vCPU, _ the

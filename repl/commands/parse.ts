@@ -54,6 +54,9 @@ export async function address(text: string, context: Context): Promise<bigint> {
   try {
     value = await context.evaluate(text);
   } catch (error) {
+    if (error instanceof ReferenceError && /^\$?[A-Za-z_.][\w.$@]*$/.test(text.trim())) {
+      throw new CommandError(`no register, symbol or variable is named ${text.trim()}`);
+    }
     throw new CommandError(
       `${text} is no number, register or symbol, and as an expression it throws ` +
         (error instanceof Error ? `${error.name}: ${error.message}` : String(error)),

@@ -15,7 +15,7 @@ export interface Answer extends Completion {
 }
 
 /** The compiler takes seconds to read the sources the first time; nobody waits longer at a prompt. */
-const PATIENCE = 10_000;
+const PATIENCE = 20_000;
 
 /** Completion by TypeScript's language service, in a Worker that starts when it is first needed. */
 export class TypeCompleter {
