@@ -48,6 +48,8 @@ export type RunStop =
 
 const TF = 0x100, IF = 0x200, RF = 0x1_0000;
 const SLICE = 1_000_000;
+/** Exceptions in a row with no instruction between them, after which time passes and `run` returns. */
+const LIVELOCK = 1000;
 
 /** Hooks of the virtualization extensions and of debuggers; absent ones cost nothing. */
 export interface CpuHooks {
@@ -355,7 +357,10 @@ export class Cpu {
       }
       this.system.refresh();
       const event = this.#boundary();
-      if (event === "delivered") continue;
+      if (event === "delivered") {
+        if (this.#livelocked()) return "stopped";
+        continue;
+      }
       if (event) return event;
       const flags = i32[CPU.rflags >> 2];
       const shadow = i32[CPU.interruptibility >> 2] & 3;
@@ -376,13 +381,27 @@ export class Cpu {
       this.#slice = 0;
       if (done > 0) this.#afterInstructions(shadow, flags);
       if (code === STOPPED.breakpoint) return "breakpoint";
+      if (done > 0) this.#fruitless = 0;
       if (code === STOPPED.abort) {
         const stop = this.#aborted();
         if (stop) return stop;
+        if (this.#livelocked()) return "stopped";
       }
     }
     return "budget";
   }
+
+  /**
+   * A handler whose first instruction faults into itself goes round for ever and retires nothing. An
+   * exception takes 1 ns there, so that timers still ring, and the caller gets its turn.
+   */
+  #livelocked(): boolean {
+    if (++this.#fruitless < LIVELOCK) return false;
+    this.#fruitless = 0;
+    this.idle += LIVELOCK;
+    return true;
+  }
+  #fruitless = 0;
 
   #begin(slice: number): void {
     const { i32 } = this;

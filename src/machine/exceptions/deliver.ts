@@ -42,7 +42,18 @@ const CHECK = {
     "exception {b} arose while a double fault was being delivered: shutdown",
     "SDM 3 6.15",
   ),
+  endless: check(
+    "fault.endless",
+    "exception {b} arises each time exception {a} is being delivered, without end: shutdown",
+    "none: processors hang here (CVE-2015-5307)",
+  ),
 };
+
+/**
+ * Events tried for one. Exceptions that become a double or triple fault need 4 at most; an #AC by
+ * the push of its own frame comes again for ever.
+ */
+const MAX_ROUNDS = 16;
 
 const VALID = 0x8000_0000 | 0;
 
@@ -164,6 +175,14 @@ export function buildDeliver(m: Module): void {
         f.if(cell(V.abort), () => f.return());
       });
     };
+    const shutdown = () => {
+      setCell(f, V.abort, ABORT.none);
+      hook(1);
+      setCell(f, V.vectoring, 0);
+      setCell(f, CPU.activity, 2);
+      f.return();
+    };
+    const rounds = f.let(i32(0));
     setCell(f, V.vectoring, 0);
     f.loop((again) => {
       setCell(f, V.abort, ABORT.none);
@@ -189,12 +208,11 @@ export function buildDeliver(m: Module): void {
       // The second exception may be intercepted as what it is, before it becomes a double fault.
       setCell(f, V.abort, ABORT.none);
       hook(0);
-      f.if(f.call("combineFaults"), () => {
-        setCell(f, V.abort, ABORT.none);
-        hook(1);
-        setCell(f, V.vectoring, 0);
-        setCell(f, CPU.activity, 2);
-        f.return();
+      f.if(f.call("combineFaults"), shutdown);
+      f.set(rounds, rounds.add(1));
+      f.if(rounds.geU(MAX_ROUNDS), () => {
+        noteFault(f, 8, 0, CHECK.endless, cell(V.vectoring).and(0xff), cell(V.vector));
+        shutdown();
       });
       f.br(again);
     });
