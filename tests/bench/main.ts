@@ -1,0 +1,73 @@
+/**
+ * `deno task bench [boot] [loops] [exits] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
+ * against the marks of the issues, with QEMU and v86 in the same run. Without a name, all of it.
+ *
+ * @module
+ */
+import { parseArgs } from "@std/cli";
+import { type BootResult, boots, showBoots } from "./boots.ts";
+import { exitRate } from "./exits.ts";
+import { type LoopResult, loops, showLoops } from "./loops.ts";
+import { machines } from "./machines.ts";
+import { figure, table } from "./measure.ts";
+import { startTime } from "./start.ts";
+
+const PARTS = ["boot", "loops", "exits", "start"] as const;
+
+/** Everything a run found out; absent what was not asked for. */
+interface Results {
+  boot?: BootResult[];
+  loops?: LoopResult[];
+  /** CPUID exits handled in TypeScript, a second. */
+  cpuidExits?: number;
+  /** Seconds to the prompt. */
+  start?: number;
+}
+
+const args = parseArgs(Deno.args, { string: ["runs", "kernel", "json"] });
+const parts = args._.length === 0 ? PARTS : args._.map(String);
+const unknown = parts.filter((part) => !PARTS.includes(part as (typeof PARTS)[number]));
+const runs = Number(args.runs ?? 3);
+if (unknown.length > 0 || !Number.isInteger(runs) || runs < 1) {
+  console.error(
+    `bench: ${PARTS.join(", ")} and --runs of 1 or more were expected, ` +
+      `given: ${Deno.args.join(" ")}`,
+  );
+  Deno.exit(2);
+}
+
+const { found, missing } = await machines();
+for (const reason of missing) console.log(`left out: ${reason}`);
+
+const results: Results = {};
+if (parts.includes("boot")) {
+  results.boot = await boots(found, runs, args.kernel ?? "vmlinuz-686");
+  console.log(showBoots(results.boot), "\n");
+}
+if (parts.includes("loops")) {
+  results.loops = await loops(found, runs);
+  console.log(showLoops(results.loops), "\n");
+}
+if (parts.includes("exits")) results.cpuidExits = await exitRate(runs);
+if (parts.includes("start")) results.start = await startTime(runs * 3);
+console.log(table([["what", "mark", "measured"], ...marks(results)]));
+if (args.json) Deno.writeTextFileSync(args.json, JSON.stringify(results, null, 2) + "\n");
+
+/** The marks of issue 2 that this run can speak of. */
+function marks({ boot, cpuidExits, start }: Results): string[][] {
+  const rows: string[][] = [];
+  const v86 = boot?.find((r) => r.machine === "v86");
+  for (const own of boot?.filter((r) => r.own) ?? []) {
+    if (v86) {
+      const ratio = own.doneCpu / v86.doneCpu;
+      rows.push([`${own.machine}: CPU time to DONE / v86's`, "1.5 or less", figure(ratio)]);
+    }
+    const beside = own.beside / 2 ** 20;
+    rows.push([`${own.machine}: memory beside the guest`, "200 MB", `${figure(beside)} MB`]);
+  }
+  if (cpuidExits !== undefined) {
+    rows.push(["CPUID exits a second", "2 million", `${figure(cpuidExits / 1e6)} million`]);
+  }
+  if (start !== undefined) rows.push(["warm start to the prompt", "0.25 s", `${figure(start)} s`]);
+  return rows;
+}
