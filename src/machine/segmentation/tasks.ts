@@ -188,15 +188,10 @@ function buildLoadTaskSegments(m: Module): void {
 
 function setRegisters(f: Func, wide: Local): void {
   const flags = f.let(saved(1));
-  f.if(wide, () => {
-    for (let n = 0; n < 8; n++) setCell64(f, gpr(n), saved(2 + n).zext());
-    setCell(f, CPU.rflags, flags.and(0x3f_7fd5).or(2));
-  }, () => {
-    for (let n = 0; n < 8; n++) {
-      setCell64(f, gpr(n), saved(2 + n).or(0xffff_0000 | 0).zext());
-    }
-    setCell(f, CPU.rflags, flags.and(0x7fd5).or(2));
-  });
+  // The upper halves are not said to be anything for a 16-bit TSS: zero.
+  for (let n = 0; n < 8; n++) setCell64(f, gpr(n), saved(2 + n).zext());
+  const mask = i32(0x3f_7fd5).when(wide, i32(0x7fd5));
+  setCell(f, CPU.rflags, flags.and(mask).or(2));
   setCell64(f, CPU.rip, saved(0).zext());
 }
 
