@@ -143,7 +143,12 @@ for (const type of both) {
         dom.trace("step");
         if (type === "hvm") dom.trace("io");
       }
-      dom.console.write("fdtq");
+      let keys = "fdtq";
+      dom.console.onOutput(() => {
+        if (!dom.console.text.endsWith("demo> ")) return;
+        dom.console.write(keys[0]);
+        keys = keys.slice(1);
+      });
       dom.unpause();
       await dom.ended;
       const { count, time } = vcpu.position;
