@@ -122,6 +122,34 @@ Deno.test("DR7.GD: a #DB before the access, DR6.BD set and GD cleared", () => {
   assertEquals(ran.machine.cpu.get("dr7"), 0x400n);
 });
 
+Deno.test("a breakpoint on a port traps behind the instruction, with CR4.DE only", () => {
+  // DR1: port 61h, R/W = 10, LEN = 00, enabled by G1.
+  const code = "mov eax,0x61\nmov dr1,eax\nmov eax,0x200008\nmov dr7,eax\nin al,0x61\nnop\nhlt";
+  const ran = runCode(code, { cr4: 8 });
+  assertEquals([ran.vector, ran.eip], [1, AT.code + 5 + 3 + 5 + 3 + 2]);
+  assertEquals(ran.machine.cpu.get("dr6"), 0xffff_0ff2n);
+  assertEquals(runCode(code).stop, "halt");
+});
+
+Deno.test("debugMatch: lengths, kinds, and bits of what matches without being enabled", () => {
+  const { machine: { cpu } } = runCode("hlt");
+  const match = (address: number, bytes: number, access: number) => {
+    cpu.set("pendingDebug", 0n);
+    return [cpu.system.debugMatch(BigInt(address), bytes, access), cpu.get("pendingDebug")];
+  };
+  cpu.set("dr0", 0x1000n);
+  cpu.set("dr1", 0x1003n);
+  cpu.set("dr2", 0x2000n);
+  // DR0: write of 4 bytes, enabled; DR1: read or write of 1, not enabled; DR2: execution, enabled.
+  cpu.set("dr7", 0x003d_0421n);
+  assertEquals(match(0x0ffe, 2, 1), [0, 0n]);
+  assertEquals(match(0x0ffe, 4, 1), [1, 1n]);
+  assertEquals(match(0x1002, 2, 1), [1, 3n]);
+  assertEquals(match(0x1003, 1, 3), [0, 0n]);
+  assertEquals(match(0x2000, 1, 0), [1, 4n]);
+  assertEquals(match(0x2000, 1, 1), [0, 0n]);
+});
+
 Deno.test("DR4 is DR6 without CR4.DE, undefined with it", () => {
   assertEquals(runCode("mov eax,dr4\nhlt").reg("eax"), 0xffff_0ff0);
   assertEquals(runCode("mov eax,dr4\nhlt", { cr4: 8 }).vector, 6);

@@ -1,5 +1,6 @@
 /** The functions of segmentation, exceptions and control state, added in the order of their needs. */
 import type { Module } from "../wasm/module.ts";
+import { buildDebugMatch } from "../exceptions/debug.ts";
 import { buildDeliver } from "../exceptions/deliver.ts";
 import { buildGateHelpers, buildGates } from "../exceptions/gates.ts";
 import { buildControlState } from "../isa/semantics/control_state.ts";
@@ -40,6 +41,7 @@ export function buildExceptions(m: Module): void {
   buildGates(m);
   buildDeliver(m);
   buildVirtualInterrupt(m);
+  buildDebugMatch(m);
 }
 
 /**

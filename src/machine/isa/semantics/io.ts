@@ -2,6 +2,7 @@
 import { CPU, PREFIX, V } from "../../state.ts";
 import { cell, cell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
+import { DEBUG_ACCESS, DR7_ENABLED } from "../../exceptions/debug.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local, Module } from "../../wasm/module.ts";
 import {
@@ -62,6 +63,14 @@ function checkPort(m: Meaning, port: Local, bytes: number, kind: Expr): void {
   m.intercept("io", port.shl(16).or(bytes - 1).or(kind).zext());
 }
 
+/** With CR4.DE a breakpoint can be on a port: its trap comes behind the instruction. */
+function breakpoints(m: Meaning, port: Local, bytes: number): void {
+  const armed = cell(CPU.dr7).and(DR7_ENABLED).and(cell(CPU.cr4).shl(28).shrS(31));
+  m.f.if(armed, () => {
+    m.f.call("debugMatch", port.zext(), i32(bytes), i32(DEBUG_ACCESS.io));
+  });
+}
+
 /** The port operand: DX or an immediate. */
 function portOf(m: Meaning, i: number): { port: Local; kind: number } {
   if (m.form.operands[i] === "i") {
@@ -76,6 +85,7 @@ function input(m: Meaning): void {
   checkPort(m, port, bits / 8, i32(kind | QUALIFICATION.in));
   const value = m.callChecked("ioRead", port, i32(bits / 8));
   m.setGpr(RAX, bits, value);
+  breakpoints(m, port, bits / 8);
   finish(m);
 }
 
@@ -84,6 +94,7 @@ function output(m: Meaning): void {
   const { port, kind } = portOf(m, 0);
   checkPort(m, port, bits / 8, i32(kind));
   m.callChecked("ioWrite", port, i32(bits / 8), m.gprU(RAX, bits));
+  breakpoints(m, port, bits / 8);
   finish(m);
 }
 
@@ -132,6 +143,7 @@ function string(isInput: boolean): Semantics {
         const value = m.callChecked(`ld${bits}`, linear, cell(V.access));
         m.callChecked("ioWrite", port, i32(bytes), value);
       }
+      breakpoints(m, port, bytes);
       const step = i64(-bytes).when(cell(CPU.rflags).and(0x400), i64(bytes));
       set(pointer, f.let(register(pointer).add(step)));
       f.if(repeated, () => {
