@@ -42,11 +42,15 @@ export interface SubjectOptions {
 const PML4 = 0x1000, POINTERS = 0x2000, DIRECTORIES = 0x3000, TABLES = 0x7000;
 const SYSTEM = 0x20000, GROUND = 0x40000, MEMORY = 0x80000;
 /** Linear address of the supervisor page, and where things lie in it. */
-const SYSTEM_LINEAR = 0xc1a5_7000, AT_LDT = 0x100, AT_TSS = 0x200;
+const SYSTEM_LINEAR = 0xc1a5_7000, AT_LDT = 0x100, AT_TSS = 0x200, AT_IDT = 0x400;
+/** Kernel stack, and the address its handlers seem to have; nothing is executed there. */
+const STACK_TOP = SYSTEM_LINEAR + 0xff0, HANDLERS = SYSTEM_LINEAR + 0xe00;
 
 const P = 1n, RW = 2n, US = 4n, A = 0x20n, D = 0x40n, NX = 1n << 63n;
 const RIGHTS = { rx: P | US | A, rw: P | RW | US | A | D | NX, r: P | US | A | NX };
 const LMA = 0x500n, NXE = 0x800n;
+/** Vectors that push an error code. */
+const WITH_ERROR = [8, 10, 11, 12, 13, 14, 17];
 const NULL_SEGMENT = 0x1_0000;
 
 /** Opens the machine under test. XVM_ORACLE=cold,legacy (either or both) chooses how it runs. */
@@ -96,7 +100,26 @@ export class XvmSubject implements Subject {
     const state = this.#store(test.mode);
     const result: Result = { state, memory: this.#ground.collect() };
     if (this.#stopped) result.exception = this.#exception();
+    else if ((state.selectors[CS] & 3) === 0) result.exception = this.#trapped(result);
     return result;
+  }
+
+  /** INT has delivered something by itself: what was interrupted lies on the kernel's stack. */
+  #trapped({ state }: Result): Exception {
+    const view = new DataView(this.machine.ram.buffer, SYSTEM, 0x1000);
+    const size = this.#long ? 8 : 4;
+    const vector = Number(state.rip) - HANDLERS, hasError = WITH_ERROR.includes(vector);
+    const frame = Number(state.gpr[4] - BigInt(SYSTEM_LINEAR));
+    const at = hasError ? frame + size : frame;
+    const [rip, cs, rflags, rsp, ss] = [0, 1, 2, 3, 4].map((n) =>
+      view.getBigUint64(at + size * n, true) & (this.#long ? ~0n : 0xffff_ffffn)
+    );
+    state.rip = rip;
+    state.gpr[4] = rsp;
+    state.rflags = Number(rflags) & ~0x1_0000;
+    state.selectors[CS] = Number(cs);
+    state.selectors[SS] = Number(ss);
+    return { vector, error: hasError ? view.getUint32(frame, true) : 0 };
   }
 
   #exception(): Exception {
@@ -116,6 +139,19 @@ export class XvmSubject implements Subject {
     view.setBigUint64(0x40, systemDescriptor(SYSTEM_LINEAR + AT_TSS, 0x67, 0x8b), true);
     view.setBigUint64(0x50, systemDescriptor(SYSTEM_LINEAR + AT_LDT, 0x3f, 0x82), true);
     LDT.forEach((s, n) => view.setBigUint64(AT_LDT + 8 * n, descriptor(s), true));
+    view.setUint16(AT_TSS + 0x66, 0x68, true); // no I/O permission bitmap
+  }
+
+  /** Stack of the kernel and gates of #BP and #OF, as IA-32e or protected mode has them. */
+  #writeGates(long: boolean): void {
+    const view = new DataView(this.machine.ram.buffer, SYSTEM, 0x1000);
+    view.setBigUint64(AT_TSS + 4, BigInt(STACK_TOP) | (long ? 0n : 0x18n << 32n), true);
+    for (let vector = 0; vector < 32; vector++) {
+      const at = AT_IDT + vector * (long ? 16 : 8), handler = HANDLERS + vector;
+      const rights = vector === 3 || vector === 4 ? 0xee00 : 0x8e00;
+      view.setUint32(at, (long ? 0x10 : 0x08) << 16 | handler & 0xffff, true);
+      view.setUint32(at + 4, handler & 0xffff_0000 | rights, true);
+    }
   }
 
   /** One set of page directories for PAE and 4-level paging; tables above them differ. */
@@ -156,7 +192,9 @@ export class XvmSubject implements Subject {
     cpu.set("cr3", BigInt(long ? PML4 : POINTERS));
     cpu.set("gdtr.base", BigInt(SYSTEM_LINEAR));
     cpu.set("gdtr.limit", 0x7fn);
-    cpu.set("idtr.limit", 0n);
+    cpu.set("idtr.base", BigInt(SYSTEM_LINEAR + AT_IDT));
+    cpu.set("idtr.limit", long ? 0x1ffn : 0xffn);
+    this.#writeGates(long);
     const system = { limit: 0x3f, base: BigInt(SYSTEM_LINEAR + AT_LDT) };
     cpu.setSegment(6, { selector: 0x50, attributes: 0x82, ...system });
     cpu.setSegment(7, {
@@ -261,7 +299,11 @@ export class XvmSubject implements Subject {
     const { u64, i32 } = cpu;
     cpu.system.materialize();
     const selectors = new Uint16Array(6);
-    for (let n = 0; n < 6; n++) selectors[n] = i32[at(`${SEGMENTS[n]}.selector`) >> 2];
+    for (let n = 0; n < 6; n++) {
+      const selector = i32[at(`${SEGMENTS[n]}.selector`) >> 2];
+      // The way back to user mode makes 0 of the other null selectors (SDM 3 5.8.1, IRET).
+      selectors[n] = selector & ~3 ? selector : 0;
+    }
     const base = (n: number) => mode === 64 ? u64[at(`${SEGMENTS[n]}.base`) >> 3] : 0n;
     return {
       gpr: u64.slice(CPU.rax >> 3, (CPU.rax >> 3) + 16),

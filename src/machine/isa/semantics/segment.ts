@@ -63,11 +63,13 @@ export const segmentSemantics: Record<string, Semantics> = {
   "mov.sreg": (m) => {
     if (m.form.operands[0] === "n") {
       const place = m.f.let(m.place(0));
-      undefinedIf(m, place.eq(CPU["cs.base"]));
+      undefinedIf(m, place.eq(CPU["cs.base"]).or(place.gtU(CPU["gs.base"])));
       const selector = m.f.let(m.readU(1).and(0xffff));
       const changed = m.f.let(loadRegister(m, place, selector));
       return finishLoad(m, place, changed);
     }
+    // ModRM.reg 6 and 7 name no segment register.
+    undefinedIf(m, m.place(1).gtU(CPU["gs.base"]));
     const selector = selectorOf(m.place(1));
     m.write(0, m.type() === "i64" ? selector.zext() : selector);
   },
