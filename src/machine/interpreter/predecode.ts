@@ -534,7 +534,8 @@ export class Predecoder {
     const second = this.host.translateFetch(pageLow, pageLow === 0 ? high + 1 : high);
     if (i32[V.abort >> 2]) return 0;
     const expected = i32[(record + REC.target) >> 2];
-    if (second >= 0 && second >>> 12 === expected) return record;
+    // No memory there (-1): all ones, as before.
+    if ((second >= 0 ? second >>> 12 : -2) === expected) return record;
     // Another page stands there now: decode anew, outside the index if the first page stays.
     const first = this.host.translateFetch(linear, high);
     if (i32[V.abort >> 2]) return 0;
