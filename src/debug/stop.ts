@@ -48,6 +48,7 @@ export class Stop {
   /** The breakpoints that asked for it. */
   readonly breakpoints: readonly Breakpoint[] = [];
   #regs: Registers | undefined;
+  #raw: Record<string, bigint> | null | undefined;
   #stale = false;
   #response: Response | undefined;
   readonly #exit: Exit | undefined;
@@ -88,7 +89,7 @@ export class Stop {
 
   /** The vendor's record of the vCPU: VMCS or VMCB, every field by its name; null on bare. */
   get raw(): Record<string, bigint> | null {
-    return this.vcpu.raw;
+    return this.#raw ?? this.vcpu.raw;
   }
 
   /** @ignore The answer given, if any. */
@@ -97,7 +98,10 @@ export class Stop {
   }
   /** @ignore The registers will change now: kept copies stay, others are gone. */
   freeze(stopped: boolean): void {
-    if (stopped) void this.regs;
+    if (stopped) {
+      void this.regs;
+      if (this.#exit) this.#raw = this.vcpu.raw;
+    }
     this.#stale = true;
   }
 

@@ -10,7 +10,7 @@ import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import type { GuestDomain } from "./domain.ts";
 import { type ByteSource, Memory } from "./memory.ts";
-import { PageTables } from "./page_tables.ts";
+import { type PageMap, PageTables } from "./page_tables.ts";
 import { codeBits, CpuFile, HvmFile, linearIp, type RegisterFile } from "./register_file.ts";
 import { type Registers, registersOf, registersText } from "./registers.ts";
 import { fieldsOf, type Kind } from "./kinds.ts";
@@ -26,7 +26,7 @@ import {
   toAddress,
   toCount,
 } from "./values.ts";
-import { type PagingContext, withPaging } from "./walker.ts";
+import { type PagingContext, type RawWalk, withPaging } from "./walker.ts";
 import { type Why, why } from "./why.ts";
 
 /** One instruction of a disassembly. */
@@ -75,6 +75,8 @@ export class Backtrace extends Array<Frame> {
   }
 }
 
+const SHOWN_EXITS = 20;
+
 /** An exit that was. */
 export interface PastExit {
   readonly kind: string;
@@ -89,8 +91,11 @@ export class ExitHistory extends Array<PastExit> {
     return Array;
   }
   [INSPECT](): string {
-    return this.map(({ count, text }) => `${grouped(count).padStart(15)}  ${text}`).join("\n") ||
-      "no exits noted";
+    const last = this.slice(-SHOWN_EXITS).map(({ count, text }) =>
+      `${grouped(count).padStart(15)}  ${text}`
+    );
+    if (this.length > SHOWN_EXITS) last.unshift(`the last ${SHOWN_EXITS} of ${this.length} exits:`);
+    return last.join("\n") || "no exits noted";
   }
 }
 
@@ -313,49 +318,73 @@ function isDevice({ frameTable }: Machine, address: number): boolean {
   return (frameTable[(address >>> 12) * (FRAME.size / 4)] & FRAME_FLAG.mmio) !== 0;
 }
 
+function unreadable(address: bigint, { machine, failure }: RawWalk): RangeError {
+  return new RangeError(
+    machine === undefined
+      ? `linear address ${hex(address)} cannot be read: ${failure?.text ?? "not mapped"}`
+      : `linear address ${hex(address)} leads to ${hex(machine)}, where a device answers and no ` +
+        `memory; a look might change it`,
+  );
+}
+
 /** Linear addresses of a vCPU, through its page tables. */
 class LinearSource implements ByteSource {
   readonly kind = "linear";
+  #map: { readonly count: number; readonly map: PageMap } | undefined;
   constructor(private readonly vcpu: Vcpu, private readonly paging: () => PagingContext) {}
 
-  /** Machine address of a linear one. */
-  #machine(address: bigint): number {
+  /** Machine addresses of linear pages, from the first on, as many as are memory. */
+  #machine(address: bigint, pages: number): number[] {
     const { cpu } = this.vcpu.domain.inner;
-    const walk = withPaging(this.paging(), (walker) => walker.walk(address));
-    if (walk.machine === undefined) {
-      throw new RangeError(
-        `linear address ${hex(address)} cannot be read: ${walk.failure?.text ?? "not mapped"}`,
-      );
-    }
-    if (walk.machine >= cpu.machine.ram.length || isDevice(cpu.machine, walk.machine)) {
-      throw new RangeError(
-        `linear address ${hex(address)} leads to ${
-          hex(walk.machine)
-        }, where a device answers and no ` +
-          `memory; a look might change it`,
-      );
-    }
-    return walk.machine;
+    return withPaging(this.paging(), (walker) => {
+      const found: number[] = [];
+      for (let n = 0; n < pages; n++) {
+        const page = n === 0 ? address : (address & ~0xfffn) + BigInt(n * 4096);
+        const walk = walker.walk(BigInt.asUintN(64, page));
+        const { machine } = walk;
+        const memory = machine !== undefined && machine < cpu.machine.ram.length &&
+          !isDevice(cpu.machine, machine);
+        if (memory) found.push(machine);
+        else if (n > 0) break;
+        else throw unreadable(address, walk);
+      }
+      return found;
+    });
   }
   read(address: bigint, length: number): Uint8Array {
-    const { machine } = this.vcpu.domain.inner.cpu;
-    const at = this.#machine(BigInt.asUintN(64, address));
-    const n = Math.min(length, 4096 - at % 4096);
-    return machine.ram.slice(at, at + n);
+    const { ram } = this.vcpu.domain.inner.cpu.machine;
+    const inPage = Number(address & 0xfffn);
+    const pages = this.#machine(BigInt.asUintN(64, address), Math.ceil((inPage + length) / 4096));
+    const bytes = new Uint8Array(Math.min(length, pages.length * 4096 - inPage));
+    let done = 0;
+    for (const at of pages) {
+      const n = Math.min(bytes.length - done, 4096 - at % 4096);
+      bytes.set(ram.subarray(at, at + n), done);
+      done += n;
+    }
+    return bytes;
   }
   write(address: bigint, bytes: Uint8Array): void {
     const { host, id } = this.vcpu.domain.inner;
     host.world.enter("write", id, { linear: address, bytes });
-    for (let done = 0; done < bytes.length;) {
-      const at = this.#machine(BigInt.asUintN(64, address + BigInt(done)));
+    const inPage = Number(address & 0xfffn);
+    const count = Math.ceil((inPage + bytes.length) / 4096);
+    let done = 0;
+    for (const at of this.#machine(BigInt.asUintN(64, address), count)) {
       const n = Math.min(bytes.length - done, 4096 - at % 4096);
       host.machine.write(at, bytes.subarray(done, done + n));
       done += n;
     }
   }
   next(address: bigint, limit: bigint): bigint | undefined {
-    const { ranges } = this.vcpu.pageTables.map();
-    const next = ranges.find((r) => r.to > address && r.from > address);
+    // One search asks often: the map is made once for as long as the guest stands still.
+    const { count } = this.vcpu.position;
+    if (this.#map?.count !== count) this.#map = { count, map: this.vcpu.pageTables.map() };
+    const { ranges } = this.#map.map;
+    const page = (address & ~0xfffn) + 4096n;
+    // Within a range only this page is none of ours: a device's.
+    if (ranges.some((r) => r.from <= page && page < r.to)) return page < limit ? page : undefined;
+    const next = ranges.find((r) => r.from > address);
     return next && next.from < limit ? next.from : undefined;
   }
 }

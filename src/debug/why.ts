@@ -122,6 +122,11 @@ function exitWhy(vcpu: Vcpu): Why {
       details.push(`at ${hex(vcpu.regs.rip, 8)}: ${vcpu.disassemble(undefined, 1)[0].text}`);
     } catch { /* the code is not mapped: nothing to show */ }
   }
+  const { lastFault } = vcpu.domain.inner.cpu;
+  if (exit.kind === "triple-fault" && lastFault) {
+    const { text, source } = faultWhy(vcpu, lastFault);
+    details.push(`the last exception: ${text}${source ? ` (${source})` : ""}`);
+  }
   const meaning = MEANING[exit.kind];
   return new Why(`exit "${exit.kind}"${meaning ? `: ${meaning}` : ""}`, exit.kind, "", details);
 }
