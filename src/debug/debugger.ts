@@ -502,7 +502,11 @@ export class Debugger implements Observer {
   /** Executes `count` instructions. */
   async step(count: number): Promise<Stop> {
     this.#mustStand("step");
-    this.monitor.setStep(toCount(count, "step", 1, Number.MAX_SAFE_INTEGER));
+    const each = this.#breakpoints.some((b) => b.kind === "step" && b.enabled);
+    this.monitor.setStep(
+      toCount(count, "step", 1, Number.MAX_SAFE_INTEGER),
+      each ? () => this.#stepped() : undefined,
+    );
     return await this.#stepRun();
   }
 

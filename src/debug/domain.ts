@@ -458,7 +458,13 @@ class PhysicalSource implements ByteSource {
         `guest-physical address ${hex(address)}: memory ends at ${hex(memory.size)}`,
       );
     }
-    return memory.read(at, Math.min(length, 4096 - at % 4096));
+    const page = Math.min(length, 4096 - at % 4096);
+    try {
+      return memory.read(at, Math.min(length, memory.size - at));
+    } catch {
+      // There is a hole on the way.
+      return memory.read(at, page);
+    }
   }
   write(address: bigint, bytes: Uint8Array): void {
     this.domain.host.world.enter("write", this.domain.id, { gpa: Number(address), bytes });
