@@ -3,7 +3,7 @@
  * campaign is a row of episodes; each has a seed of its own and can be run alone. The seed of the
  * running one is kept in a file, in case it never ends:
  *
- *     deno run -A tests/fuzz/fuzz.ts MODE bare|hvm INSTRUCTIONS [SEED]
+ *     deno run -A tests/fuzz/fuzz.ts MODE bare|hvm INSTRUCTIONS [SEED [EPISODE]]
  *
  * @module
  */
@@ -26,6 +26,8 @@ export interface Campaign {
   /** Instructions to retire in all. */
   readonly instructions: number;
   readonly seed: number;
+  /** Instructions an episode may last; 3000 if not given. */
+  readonly episode?: number;
   /** Told before each episode. */
   readonly progress?: (episode: number) => void;
 }
@@ -39,7 +41,6 @@ export interface CampaignResult {
   readonly findings: readonly string[];
 }
 
-/** Instructions of an episode. */
 const EPISODE = 3000;
 /** Episodes between two looks at what must not change. */
 const INSPECTION = 100;
@@ -59,7 +60,7 @@ export async function campaign(options: Campaign): Promise<CampaignResult> {
     let end: string;
     try {
       prepare(subject, r, mode, fresh || episode % 64 === 0);
-      end = subject.run(Math.min(EPISODE, instructions - done));
+      end = subject.run(Math.min(options.episode ?? EPISODE, instructions - done));
       if (end.startsWith("the guest cannot be entered")) {
         findings.push(`episode ${episode}: ${end}; ${subject.describe()}`);
       }
@@ -102,13 +103,17 @@ function prepare(subject: Subject, r: Random, mode: Mode, all: boolean): void {
   const at = Number((state.segments.cs.base + state.rip) & 0xffff_ffffn);
   subject.write(at, randomCode(r, Math.min(0x400, GUEST_MEMORY - at), flavour));
   subject.enter(state);
+  // For the next MOV to CR3 or CR0; the ones in use had to be valid.
+  if (paging === "pae" && r.chance(0.3)) subject.write(AT.pages + 8 * r.below(4), r.bytes(8));
   if (r.chance(0.05)) subject.nmi();
 }
 
 if (import.meta.main) {
-  const [mode, type, instructions, seed = "1"] = Deno.args;
+  const [mode, type, instructions, seed = "1", length = "3000"] = Deno.args;
   if (!MODES.includes(mode as Mode) || (type !== "bare" && type !== "hvm")) {
-    console.error(`fuzz.ts: ${MODES.join("|")} bare|hvm INSTRUCTIONS [SEED] was expected`);
+    console.error(
+      `fuzz.ts: ${MODES.join("|")} bare|hvm INSTRUCTIONS [SEED [EPISODE]] was expected`,
+    );
     Deno.exit(2);
   }
   const file = Deno.makeTempFileSync({ prefix: "xvm-fuzz-" });
@@ -119,6 +124,7 @@ if (import.meta.main) {
     type,
     instructions: Number(instructions),
     seed: Number(seed),
+    episode: Number(length),
     progress: (episode) => {
       if (episode % 64 === 0) Deno.writeTextFileSync(file, String(episode));
     },

@@ -64,6 +64,11 @@ export class Subject {
     this.built.domain.setState({ kind: "running" });
     if (!engine) {
       setInitialState(cpu, state);
+      const view = new DataView(cpu.machine.ram.buffer);
+      // Loaded like registers; without PAE paging nobody reads them.
+      for (let n = 0; n < 4; n++) {
+        cpu.set(`pdpte${n}`, view.getBigUint64(Number(state.cr3) + 8 * n, true));
+      }
       return;
     }
     host.switchTo(undefined);

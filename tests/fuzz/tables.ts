@@ -174,17 +174,9 @@ export function pageTables(r: Random, paging: Paging): Uint8Array {
   // The top table of PAE paging has 4 entries without rights; below it they are alike.
   const directory = paging === "four" ? 2 : 1;
   for (let n = 0; n < (paging === "four" ? 512 : 4); n++) {
-    const flags = paging === "four" ? 7 : 1;
-    wide(
-      0,
-      n,
-      n === 0 ? BigInt(first + 1) << 12n | BigInt(flags) : r.chance(0.5) ? 0n : entry(
-        r,
-        first + 1,
-        wild,
-        flags,
-      ),
-    );
+    const table = BigInt(first + 1) << 12n;
+    const other = r.chance(0.5) ? 0n : paging === "pae" ? table | 1n : entry(r, first + 1, wild, 7);
+    wide(0, n, n === 0 ? table | (paging === "four" ? 7n : 1n) : other);
   }
   if (paging === "four") {
     for (let n = 0; n < 512; n++) wide(1, n, entry(r, first + 2, n ? 0.3 : wild / 20, 7));
