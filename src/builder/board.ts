@@ -63,7 +63,7 @@ export class Board implements Platform {
         if (kind === "nmi") events.nmi();
       },
       timeOfTsc: (tsc) => Number(tsc),
-    }, { id: 0, bus: apicBus });
+    }, { id: 0, bus: apicBus, x2apic: false });
     this.ioApic = new IoApic({ id: 1, bus: apicBus });
     this.pic = new Pic({ intr: (level) => this.localApic.setLint(0, level) });
     const context: DeviceContext = {

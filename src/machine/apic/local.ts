@@ -44,6 +44,8 @@ export interface LocalApicOptions {
   readonly bootstrap?: boolean;
   /** The wires it shares with others; its own if absent. */
   readonly bus?: ApicBus;
+  /** x2APIC mode can be entered. Default true. */
+  readonly x2apic?: boolean;
   readonly name?: string;
 }
 
@@ -141,7 +143,8 @@ export class LocalApic {
   }
 
   get mmio(): readonly { readonly base: number; readonly size: number }[] {
-    return [{ base: this.state.base, size: 0x1000 }];
+    const { base, enabled, x2apic } = this.state;
+    return enabled && !x2apic ? [{ base, size: 0x1000 }] : [];
   }
 
   /** Globally enabled (IA32_APIC_BASE bit 11). */
@@ -622,7 +625,7 @@ export class LocalApic {
     if (value >> 52n !== 0n || value & 0x2ffn) return false;
     const s = this.state;
     const [enable, extend] = [(value & 0x800n) !== 0n, (value & 0x400n) !== 0n];
-    if (extend && !enable) return false;
+    if (extend && (!enable || this.options.x2apic === false)) return false;
     if (s.x2apic && enable && !extend) return false;
     if (!s.enabled && extend) return false;
     s.base = Number(value & ~0xfffn);
