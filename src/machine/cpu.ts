@@ -1,4 +1,5 @@
 /** One processor: its memory 0, its Wasm instances, and how to run it. */
+import { DebugBreakpoints } from "./breakpoints.ts";
 import type { Machine } from "./machine.ts";
 import {
   ABORT,
@@ -102,10 +103,15 @@ export class Cpu {
   readonly #interpreters: (WasmFunction | undefined)[] = [undefined, undefined];
   readonly #imports: WebAssembly.Imports;
   #slice = 0;
+  readonly #debug: DebugBreakpoints;
+  /** A data breakpoint was met: the instruction is run again alone, and traps when it is done. */
+  #trapping = false;
+  #trapped = 0;
 
   constructor(readonly machine: Machine, readonly model: CpuModel) {
     this.memory = new WebAssembly.Memory({ initial: CPU_MEMORY_PAGES, maximum: CPU_MEMORY_PAGES });
     const buffer = this.memory.buffer as ArrayBuffer;
+    this.#debug = new DebugBreakpoints(buffer);
     this.u8 = new Uint8Array(buffer);
     this.u16 = new Uint16Array(buffer);
     this.i32 = new Int32Array(buffer);
@@ -132,7 +138,9 @@ export class Cpu {
       flushCodeTlb: () => this.#flushCodeTlb(),
       cold: (form) => this.coldFunction(form),
       coldSpecial: (name) => this.coldFunction(SPECIAL[name]),
-      hasBreakpoint: (low, high) => this.hooks.hasBreakpoint?.(low, high) ?? false,
+      hasBreakpoint: (low, high) =>
+        (this.hooks.hasBreakpoint?.(low, high) ?? false) ||
+        (this.#debug.execute && this.#debug.match(low, high, 1) !== 0),
       get anyBreakpoint() {
         return true;
       },
@@ -316,8 +324,10 @@ export class Cpu {
         for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame >>> 0);
       },
       watch: (low, high, physical, bytes, access) =>
-        this.hooks.watch?.(low, high, physical, bytes, access) ?? 0,
-      watchesPage: (low, high, frame) => this.hooks.watchesPage?.(low, high, frame) ? 1 : 0,
+        this.hooks.watch?.(low, high, physical, bytes, access) ||
+        this.#dataBreakpoint(low, high, bytes, access),
+      watchesPage: (low, high, frame) =>
+        this.hooks.watchesPage?.(low, high, frame) || this.#debug.inPage(low, high) ? 1 : 0,
       predecode: (low, high) => this.predecoder.predecode(low, high),
       link: (record, low, high) => this.predecoder.link(record, low, high),
       crossing: (record) => this.predecoder.crossing(record),
@@ -355,6 +365,7 @@ export class Cpu {
           throw new Error(`a device is due at ${bus.deadline()} ns, and still after it ran`);
         }
       }
+      if (this.#debug.changed()) this.#armDebug();
       this.system.refresh();
       const event = this.#boundary();
       if (event === "delivered") {
@@ -364,7 +375,8 @@ export class Cpu {
       if (event) return event;
       const flags = i32[CPU.rflags >> 2];
       const shadow = i32[CPU.interruptibility >> 2] & 3;
-      const single = shadow !== 0 || (flags & (TF | RF)) !== 0;
+      const single = shadow !== 0 || (flags & (TF | RF)) !== 0 || this.#trapping;
+      const trapping = this.#trapping;
       const slice = single ? 1 : Math.min(left, SLICE, due);
       if (!this.hot && i32[V.codeMode >> 2] === CODE_MODE.flat32) {
         i32[V.codeMode >> 2] = CODE_MODE.code32;
@@ -379,8 +391,14 @@ export class Cpu {
       left -= done;
       this.count += done;
       this.#slice = 0;
-      if (done > 0) this.#afterInstructions(shadow, flags);
-      if (code === STOPPED.breakpoint) return "breakpoint";
+      if (done > 0) {
+        this.#afterInstructions(shadow, flags);
+        if (trapping) this.#trap();
+      }
+      if (code === STOPPED.breakpoint) {
+        if (!this.#executionBreakpoint(flags)) return "breakpoint";
+        continue;
+      }
       if (done > 0) this.#fruitless = 0;
       if (code === STOPPED.abort) {
         const stop = this.#aborted();
@@ -422,6 +440,48 @@ export class Cpu {
     }
     if (flags & RF) i32[CPU.rflags >> 2] &= ~RF;
     if (i32[V.stepping >> 2]) i32[CPU.pendingDebug >> 2] |= 0x4000;
+  }
+
+  /** The instruction that a data breakpoint was waiting for is done. */
+  #trap(): void {
+    this.i32[CPU.pendingDebug >> 2] |= this.#trapped;
+    this.#trapped = 0;
+    this.#trapping = false;
+  }
+
+  /** The debug registers have changed: what was predecoded and translated must look at them. */
+  #armDebug(): void {
+    this.predecoder.reset();
+    const watching = this.i32[V.watching >> 2];
+    this.i32[V.watching >> 2] = this.#debug.data ? watching | 2 : watching & ~2;
+    this.flushTlb();
+  }
+
+  /** A breakpoint record was reached: is it the debug registers'? Then #DB, or past it if RF is set. */
+  #executionBreakpoint(flags: number): boolean {
+    if (!this.#debug.execute) return false;
+    const { i32 } = this;
+    const low = (i32[CPU.rip >> 2] + i32[V.codeBase >> 2]) | 0;
+    const long = i32[V.codeMode >> 2] === CODE_MODE.code64;
+    const hits = this.#debug.match(low, long ? i32[(CPU.rip >> 2) + 1] : 0, 1);
+    if (!hits) return false;
+    if (flags & RF) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
+    else {
+      i32[CPU.pendingDebug >> 2] |= hits;
+      this.#deliver(1, 3);
+    }
+    return true;
+  }
+
+  /** An access to a watched page: a trap of the debug registers comes when the instruction is done. */
+  #dataBreakpoint(low: number, high: number, bytes: number, access: number): number {
+    if (!this.#debug.data) return 0;
+    const hits = this.#debug.match(low, high, bytes, (access & 2) !== 0);
+    if (!hits) return 0;
+    this.#trapped |= hits;
+    if (this.#trapping) return 0;
+    this.#trapping = true;
+    return ABORT.watch;
   }
 
   /** The instruction set the same shadow again (MOV SS after MOV SS): only the first one counts. */
@@ -472,6 +532,8 @@ export class Cpu {
     i32[V.abort >> 2] = ABORT.none;
     switch (why) {
       case ABORT.fault:
+        this.#trapping = false;
+        this.#trapped = 0;
         this.lastFault = {
           vector: i32[V.vector >> 2],
           errorCode: i32[V.hasError >> 2] ? i32[V.errorCode >> 2] : undefined,
@@ -488,6 +550,10 @@ export class Cpu {
       case ABORT.exit:
         return "exit";
       case ABORT.watch:
+        if (this.#trapping && this.#trapped) {
+          this.#trapped = 0;
+          return;
+        }
         return "watch";
       case ABORT.unanswered:
         return "unanswered";

@@ -176,7 +176,8 @@ export class Monitor {
     if (this.#current) this.#armWatches(watches.length > 0);
   }
   #armWatches(on: boolean): void {
-    this.#cpu.i32[V.watching >> 2] = on ? 1 : 0;
+    const others = this.#cpu.i32[V.watching >> 2] & ~1;
+    this.#cpu.i32[V.watching >> 2] = on ? others | 1 : others;
     this.#cpu.flushTlb();
   }
 
