@@ -183,6 +183,7 @@ export class LocalApic {
   highestPending(): number {
     if (!this.state.enabled) return -1;
     const vector = highestBit(this.state.irr);
+    if (vector < 0) return -1;
     return vector >> 4 > this.processorPriority >> 4 ? vector : -1;
   }
 
