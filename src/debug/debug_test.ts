@@ -273,3 +273,30 @@ Deno.test("what does not fit is refused by name", async () => {
   await hv.close();
   await assertRejects(() => Hypervisor.start({ memory: "12Q" }), RangeError, "256M");
 });
+
+Deno.test("a breakpoint of one domain is none of another's on the same host", async () => {
+  const hv = await Hypervisor.demo({ memory: "128M" });
+  const [first] = hv.domains;
+  const { demoGuest } = await import("../builder/demo.ts");
+  const kernel = demoGuest().image;
+  const second = await hv.createDomain({ name: "second", kernel, memory: "16M" });
+  second.setSymbols(first.symbols!);
+  let seen = 0;
+  first.trace("execute", { address: "put_char" }, () => void seen++);
+  first.trace("watch", { address: "ticks", length: 4 });
+  const both = [first, second].map((d) => d.console.shows("demo> "));
+  second.unpause();
+  first.unpause();
+  await Promise.all(both);
+  first.pause();
+  second.pause();
+  assertEquals(first.console.text, second.console.text);
+  assertEquals(seen, first.console.text.length);
+  const stop = await second.until("execute", { address: "timer" });
+  assertEquals(stop.vcpu.domain, second);
+  assertEquals(first.state, "paused");
+  second.destroy();
+  assertEquals(hv.domains.length, 1);
+  await first.until("cr", { cr: 3, write: true });
+  await hv.close();
+});

@@ -8,7 +8,7 @@ import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { checkById, explain } from "../machine/checks.ts";
 import { fieldsOf } from "./kinds.ts";
-import { bold, hex, INSPECT, type InspectOptions } from "./values.ts";
+import { bold, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
 import type { Vcpu } from "./vcpu.ts";
 
 /** The answer of `vcpu.why()`; prints itself, and `String(why)` is its first line. */
@@ -117,7 +117,13 @@ function exitWhy(vcpu: Vcpu): Why {
     .filter(([, v]) => v !== undefined && typeof v !== "object")
     .map(([k, v]) => `${k} ${typeof v === "bigint" || typeof v === "number" ? hex(v) : v}`);
   const details = [fields.join(", ")].filter((d) => d);
-  if (exit.length > 0) {
+  const { recent } = vcpu.domain.debugger_.monitor;
+  const here = vcpu.domain.stop !== undefined && vcpu.domain.stop.kind === exit.kind;
+  if (!here && recent.at(-1)?.exit === exit) {
+    const ago = vcpu.position.count - recent.at(-1)!.count;
+    details.push(`${grouped(ago)} instructions ago`);
+  }
+  if (here && exit.length > 0) {
     try {
       details.push(`at ${hex(vcpu.regs.rip, 8)}: ${vcpu.disassemble(undefined, 1)[0].text}`);
     } catch { /* the code is not mapped: nothing to show */ }
