@@ -43,7 +43,9 @@ function enterPlainly(e: HvmEngine, budget: number): Handled {
   e.changed = true;
   if (exit.kind === "stopped") {
     if (exit.why === "unanswered") return "again";
-    if (exit.why === "budget" || exit.why === "stopped") return undefined;
+    if (exit.why === "budget") return undefined;
+    // Paused from outside, or a handler that faults into itself: the scheduler's turn.
+    if (exit.why === "stopped") return { kind: "budget" };
     throw new Error(`the emulated instruction stopped: ${exit.why}`);
   }
   // Its own exit: an exception that is intercepted, a page that another walk step misses.

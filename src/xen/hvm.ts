@@ -55,6 +55,7 @@ export class HvmEngine implements Engine {
   run(budget: number): SliceEnd {
     const { cpu } = this.on;
     const end = cpu.count + budget;
+    let fruitless = 0, last = cpu.count;
     if (this.pending) {
       const exit = this.pending;
       this.pending = undefined;
@@ -82,6 +83,13 @@ export class HvmEngine implements Engine {
       }
       const stop = this.#handle(exit);
       if (stop) return stop;
+      if (cpu.count !== last) {
+        last = cpu.count;
+        fruitless = 0;
+      } else if (++fruitless >= LIVELOCK) {
+        cpu.idle += LIVELOCK;
+        return BUDGET;
+      }
     }
     return BUDGET;
   }
@@ -200,3 +208,5 @@ export class HvmEngine implements Engine {
 }
 
 const BUDGET: SliceEnd = { kind: "budget" };
+/** Exits in a row with no instruction between them, after which time passes: 1 ns each. */
+const LIVELOCK = 10_000;

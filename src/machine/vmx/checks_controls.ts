@@ -195,8 +195,8 @@ function buildInjection(m: Module): void {
     const code = vmcs.low("entryExceptionErrorCode");
     c.fail(
       "errorCodeBits",
-      "error code {a} has bits above 14",
-      info.and(0x800).nez().and(code.and(0xffff_8000 | 0).nez()),
+      "error code {a} has bits above 15",
+      info.and(0x800).nez().and(code.and(0xffff_0000 | 0).nez()),
       code,
     );
     const length = vmcs.low("entryInstructionLength");

@@ -73,7 +73,7 @@ const injections: Case[] = [
   ["errorCode", inject(13, 3)],
   ["errorCode", inject(6, 3, 0x800)],
   ["errorCode", { ...REAL, ...inject(13, 3, 0x800) }],
-  ["errorCodeBits", { ...inject(13, 3, 0x800), entryExceptionErrorCode: 0x8000 }],
+  ["errorCodeBits", { ...inject(13, 3, 0x800), entryExceptionErrorCode: 0x1_0000 }],
   ["length", { ...inject(3, 6), entryInstructionLength: 16 }],
 ];
 
