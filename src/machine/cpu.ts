@@ -19,7 +19,7 @@ import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
-import { STOPPED } from "./interpreter/hot.ts";
+import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
 
 export type CpuModel = "intel" | "amd";
 
@@ -100,7 +100,7 @@ export class Cpu {
   #tableNext = 1;
   readonly #cold = new Map<string, number>();
   readonly #groups = new Map<string, WebAssembly.Exports>();
-  readonly #interpreters: (WasmFunction | undefined)[] = [undefined, undefined];
+  readonly #interpreters = new Map<InterpreterKind, WasmFunction>();
   readonly #imports: WebAssembly.Imports;
   #slice = 0;
   readonly #debug: DebugBreakpoints;
@@ -283,9 +283,18 @@ export class Cpu {
     return exports;
   }
 
-  #interpreter(flat: boolean): WasmFunction {
-    return this.#interpreters[+flat] ??= new WebAssembly.Instance(interpreter(flat), this.#imports)
-      .exports.interpret as unknown as WasmFunction;
+  #interpreter(mode: Mode): WasmFunction {
+    const kind = mode === CODE_MODE.flat32
+      ? "flat32"
+      : mode === CODE_MODE.flat64
+      ? "flat64"
+      : "general";
+    let found = this.#interpreters.get(kind);
+    if (!found) {
+      const { exports } = new WebAssembly.Instance(interpreter(kind), this.#imports);
+      this.#interpreters.set(kind, found = exports.interpret as unknown as WasmFunction);
+    }
+    return found;
   }
 
   #hostFunctions(): HostFunctions {
@@ -378,13 +387,14 @@ export class Cpu {
       const single = shadow !== 0 || (flags & (TF | RF)) !== 0 || this.#trapping;
       const trapping = this.#trapping;
       const slice = single ? 1 : Math.min(left, SLICE, due);
-      if (!this.hot && i32[V.codeMode >> 2] === CODE_MODE.flat32) {
-        i32[V.codeMode >> 2] = CODE_MODE.code32;
+      if (!this.hot) {
+        if (i32[V.codeMode >> 2] === CODE_MODE.flat32) i32[V.codeMode >> 2] = CODE_MODE.code32;
+        if (i32[V.codeMode >> 2] === CODE_MODE.flat64) i32[V.codeMode >> 2] = CODE_MODE.code64;
       }
       const mode = this.predecoder.mode = i32[V.codeMode >> 2] as Mode;
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
-      const code = this.#interpreter(mode === CODE_MODE.flat32)(slice);
+      const code = this.#interpreter(mode)(slice);
       let rest = i32[V.left >> 2];
       if (code === STOPPED.abort) rest++;
       const done = this.#slice - rest;
@@ -462,7 +472,7 @@ export class Cpu {
     if (!this.#debug.execute) return false;
     const { i32 } = this;
     const low = (i32[CPU.rip >> 2] + i32[V.codeBase >> 2]) | 0;
-    const long = i32[V.codeMode >> 2] === CODE_MODE.code64;
+    const long = i32[V.codeMode >> 2] >= CODE_MODE.code64;
     const hits = this.#debug.match(low, long ? i32[(CPU.rip >> 2) + 1] : 0, 1);
     if (!hits) return false;
     if (flags & RF) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];

@@ -270,8 +270,11 @@ export const ACCESS = {
   table: 0x1000,
 } as const;
 
-/** Kinds of code that need records of their own: values of V.codeMode. */
-export const CODE_MODE = { code16: 0, code32: 1, flat32: 2, code64: 3 } as const;
+/**
+ * Kinds of code that need records of their own: values of V.codeMode. The flat ones have hot
+ * handlers; 64-bit code always is, unless hot handlers are off.
+ */
+export const CODE_MODE = { code16: 0, code32: 1, flat32: 2, code64: 3, flat64: 4 } as const;
 
 /** Values of V.abort. */
 export const ABORT = {

@@ -13,7 +13,7 @@ import { machineModule, noteFault } from "../system.ts";
 import type { Callable, Module } from "../wasm/module.ts";
 import { buildCheckIp, buildCold } from "./cold.ts";
 import { coldForm } from "./forms.ts";
-import { interpreterModule } from "./hot.ts";
+import { type InterpreterKind, interpreterModule } from "./hot.ts";
 import { buildSystemParts } from "./parts.ts";
 
 /** Compiled modules are shared by all processors of this process. */
@@ -103,10 +103,10 @@ function coldForms(group: string): Iterable<Form> {
   return forms.values();
 }
 
-/** The interpreter for flat 32-bit mode, or the one for all others. */
-export function interpreter(flat: boolean): WebAssembly.Module {
+/** The interpreter for a kind of code. */
+export function interpreter(kind: InterpreterKind): WebAssembly.Module {
   return compile(
-    `interpreter ${flat}`,
-    () => interpreterModule(flat, importSystem, integerGroup.semantics),
+    `interpreter ${kind}`,
+    () => interpreterModule(kind, importSystem, integerGroup.semantics),
   );
 }

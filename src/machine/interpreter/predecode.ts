@@ -23,7 +23,7 @@ import {
   V,
 } from "../state.ts";
 import { formOf, hasCopy } from "./forms.ts";
-import { CONDITIONAL, fixedNames, hotForms, PSEUDO } from "./hot.ts";
+import { CONDITIONAL, fixedNames, hotForms, isByteForm, PSEUDO } from "./hot_forms.ts";
 
 /** Code modes that need records of their own. */
 export const MODE = CODE_MODE;
@@ -94,32 +94,37 @@ interface HotHandler {
   readonly fixed?: Uint16Array;
   readonly names: readonly string[];
 }
-let hot: ReturnType<typeof hotForms> | undefined;
 const hotByForm = new Map<Form, Map<string, HotHandler>>();
+type MemoryLetter = "b" | "x" | "s";
 
-function hotHandler(form: Form, letter: "b" | "x" | "s", producer: FlagKind): HotHandler {
-  const id = letter + producer;
+/** The hot handler of a form in 32-bit or 64-bit (`long`) code. */
+function hotHandler(
+  form: Form,
+  letter: MemoryLetter,
+  producer: FlagKind,
+  long: boolean,
+): HotHandler {
+  const id = `${letter}${producer}${long}`;
   let byLetter = hotByForm.get(form);
   if (!byLetter) hotByForm.set(form, byLetter = new Map());
   let handler = byLetter.get(id);
-  if (!handler) byLetter.set(id, handler = findHandler(form, letter, producer));
+  if (!handler) byLetter.set(id, handler = findHandler(form, letter, producer, long));
   return handler;
 }
 
-function findHandler(form: Form, letter: "b" | "x" | "s", producer: FlagKind): HotHandler {
-  const table = hot ??= hotForms();
+function findHandler(
+  form: Form,
+  letter: MemoryLetter,
+  producer: FlagKind,
+  long: boolean,
+): HotHandler {
+  const table = hotForms(long);
   const operands = form.operands.map((o) => o === "M" ? letter : o);
   const known = CONDITIONAL.has(form.key) ? conditionKind(producer, form.cc) : undefined;
-  // The operand size means nothing to byte operands: the hot forms have 32.
-  const bytes = form.sizes.length > 0 && form.sizes.every((s) => s === 8) && operands[0] !== "j";
-  const exact: Form = {
-    ...form,
-    operands,
-    operandSize: bytes ? 32 : form.operandSize,
-    producer: known,
-  };
+  const operandSize = isByteForm(form) ? 32 : form.operandSize;
+  const exact: Form = { ...form, operands, operandSize, producer: known };
   const plain = table.get(formName(exact))?.handler ?? 0;
-  const names = plain && fixedNames(exact) || [];
+  const names = plain && fixedNames(exact, long) || [];
   if (!names.length) return { plain, names };
   const fixed = new Uint16Array(81);
   for (let a = 0; a < 8; a++) {
@@ -160,7 +165,7 @@ export class Predecoder {
     this.#i32 = new Int32Array(cpu);
     this.#frames = new Int32Array(frames);
     const count = frames.byteLength / FRAME.size;
-    this.#index = [0, 1, 2, 3].map(() => new Int32Array(count));
+    this.#index = Object.values(MODE).map(() => new Int32Array(count));
   }
 
   /** Forgets everything: the arena is full, or memory was replaced. */
@@ -203,20 +208,20 @@ export class Predecoder {
   predecode(low: number, high: number): number {
     const i32 = this.#i32;
     if (this.#next > RECORDS_START + RECORDS_SIZE - (64 << 10)) this.reset();
-    if (this.mode === MODE.code64) {
+    if (this.#long) {
       // Fetch limits are those of canonical addresses, checked by the branch.
     } else if (low >>> 0 > i32[V.codeLimit >> 2] >>> 0) {
       return this.#pastLimit(low);
     }
     const baseLow = i32[V.codeBase >> 2];
-    const linearLow = this.mode === MODE.code64 ? low : (low + baseLow) | 0;
-    const linearHigh = this.mode === MODE.code64 ? high : 0;
+    const linearLow = this.#long ? low : (low + baseLow) | 0;
+    const linearHigh = this.#long ? high : 0;
     const physical = this.host.translateFetch(linearLow, linearHigh);
     if (i32[V.abort >> 2]) return 0;
     const inPage = linearLow & 4095;
     i32[V.ipBase >> 2] = low - inPage;
     // Below zero where the segment begins inside the page.
-    i32[(V.ipBase >> 2) + 1] = (this.mode === MODE.code64 ? high : 0) - +(low >>> 0 < inPage);
+    i32[(V.ipBase >> 2) + 1] = (this.#long ? high : 0) - +(low >>> 0 < inPage);
     if (physical === -1) return this.#uncached(linearLow, linearHigh, inPage);
     const frame = physical >>> 12;
     const index = this.#index[this.mode][frame] || this.#newIndex(frame);
@@ -281,8 +286,12 @@ export class Predecoder {
     }
   }
 
+  /** 64-bit code, which has no base and no limit. */
+  get #long(): boolean {
+    return this.mode >= MODE.code64;
+  }
   get #bits(): 16 | 32 | 64 {
-    return this.mode === MODE.code16 ? 16 : this.mode === MODE.code64 ? 64 : 32;
+    return this.mode === MODE.code16 ? 16 : this.#long ? 64 : 32;
   }
 
   #allocate(frame: number): number {
@@ -385,12 +394,17 @@ export class Predecoder {
   /** Number of the hot handler for the instruction just decoded, 0 if there is none. */
   #hotHandler(record: number, form: Form, producer: FlagKind): number {
     const x = this.#x;
-    if (this.mode !== MODE.flat32 || x.lock || (x.memory && x.addressSize !== 32)) return 0;
+    const long = this.mode === MODE.flat64;
+    if (!long && this.mode !== MODE.flat32 || x.lock) return 0;
+    if (x.memory && x.addressSize !== (long ? 64 : 32)) return 0;
+    // What does not fit the 32 bits that hot handlers read.
+    if (long && (x.displacementHigh !== x.displacement >> 31)) return 0;
+    if (long && (x.immediateHigh !== x.immediate >> 31) && form.operands.includes("i")) return 0;
     // ES, SS and DS are flat and writable; FS and GS are not known to be.
-    const flat = x.segment < 4 && x.segment !== CS;
+    const flat = x.segment < 4 && (long || x.segment !== CS);
     if (x.memory && !flat && x.index >= 0) return 0;
     const letter = x.index >= 0 ? "x" : x.memory && !flat ? "s" : "b";
-    const { plain, fixed, names } = hotHandler(form, letter, producer);
+    const { plain, fixed, names } = hotHandler(form, letter, producer, long);
     if (!fixed) return plain;
     const number = (field: number) => {
       const place = this.#u16[(record + field) >> 1];
@@ -492,9 +506,9 @@ export class Predecoder {
     const x = this.#x, window = this.#window;
     const here = 4096 - offset;
     const pageLow = ((low & ~4095) + 4096) | 0;
-    const pageHigh = pageLow === 0 && this.mode === MODE.code64 ? high + 1 : high;
+    const pageHigh = pageLow === 0 && this.#long ? high + 1 : high;
     const i32 = this.#i32;
-    if (this.mode !== MODE.code64) {
+    if (!this.#long) {
       const ip = (pageLow - i32[V.codeBase >> 2]) >>> 0, limit = i32[V.codeLimit >> 2] >>> 0;
       if (ip > limit && limit !== 0xffff_ffff) return this.#pastLimit(ip - here);
     }
@@ -528,8 +542,8 @@ export class Predecoder {
     const i32 = this.#i32;
     const offset = this.#u16[(record + REC.offset) >> 1];
     const ipLow = (i32[V.ipBase >> 2] + offset) | 0;
-    const linear = this.mode === MODE.code64 ? ipLow : (ipLow + i32[V.codeBase >> 2]) | 0;
-    const high = this.mode === MODE.code64 ? i32[(V.ipBase >> 2) + 1] : 0;
+    const linear = this.#long ? ipLow : (ipLow + i32[V.codeBase >> 2]) | 0;
+    const high = this.#long ? i32[(V.ipBase >> 2) + 1] : 0;
     const pageLow = ((linear & ~4095) + 4096) | 0;
     const second = this.host.translateFetch(pageLow, pageLow === 0 ? high + 1 : high);
     if (i32[V.abort >> 2]) return 0;

@@ -198,7 +198,7 @@ function buildRefresh(m: Module): void {
     setCell(
       f,
       V.codeMode,
-      i32(CODE_MODE.code64).when(is64(), mode32.when(width, i32(CODE_MODE.code16))),
+      i32(CODE_MODE.flat64).when(is64(), mode32.when(width, i32(CODE_MODE.code16))),
     );
   });
 }

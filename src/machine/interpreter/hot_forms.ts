@@ -1,0 +1,188 @@
+/** Which instruction forms have handlers in the interpreters of flat code. */
+import { conditionKind, FLAG_KIND } from "../isa/flags.ts";
+import { encodings } from "../isa/encodings.ts";
+import { type FixedRegisters, type Form, formName } from "../isa/semantics/meaning.ts";
+import { coldForm } from "./forms.ts";
+
+/** Handlers that are not instructions. They do not count. */
+export const PSEUDO = {
+  /** The record is stale: look the instruction up again. */
+  refetch: 0,
+  /** Calls the function in REC.cold. */
+  cold: 1,
+  /** Falls into the next page. */
+  pageEnd: 2,
+  /** Goes on at the record in REC.target. */
+  goto: 3,
+  /** The next instruction crosses into a page that must still be the one it was decoded from. */
+  crossing: 4,
+  /** A breakpoint on the next instruction. */
+  breakpoint: 5,
+  /** The run goes on elsewhere: becomes a goto once it is known where. */
+  more: 6,
+} as const;
+const PSEUDO_COUNT = 7;
+
+/** Instructions with handlers of their own in flat code, and whether in 16 bits too. */
+const HOT: Record<string, boolean> = {
+  mov: true,
+  add: true,
+  sub: true,
+  cmp: true,
+  and: true,
+  or: true,
+  xor: true,
+  test: true,
+  adc: false,
+  sbb: false,
+  inc: true,
+  dec: true,
+  neg: false,
+  not: false,
+  lea: false,
+  movzx: false,
+  movsx: false,
+  push: false,
+  pop: false,
+  shl: false,
+  shr: false,
+  sar: false,
+  rol: false,
+  ror: false,
+  shld: false,
+  shrd: false,
+  imul2: false,
+  imul3: false,
+  mul: false,
+  jcc: false,
+  jmp: false,
+  call: false,
+  ret: false,
+  setcc: false,
+  cmovcc: false,
+  nop: false,
+  movsxd: false,
+  cbw: false,
+  leave: false,
+  cwd: false,
+  bswap: false,
+  xchg: false,
+  xadd: false,
+  cmpxchg: false,
+  bt: false,
+  bts: false,
+  btr: false,
+  btc: false,
+  bsf: false,
+  bsr: false,
+  clc: false,
+  stc: false,
+  cld: false,
+};
+
+/** Forms of the commonest instructions: a handler for each value of the registers that are named. */
+const FIXED: Record<string, readonly ("a" | "b" | "base")[]> = {
+  "mov.rr": ["a", "b"],
+  "mov.rb": ["a", "base"],
+  "mov.br": ["a", "base"],
+  "mov.ri": ["a"],
+  "add.rr": ["a", "b"],
+  "xor.rr": ["a", "b"],
+  "and.rr": ["a"],
+  "sub.rr": ["a"],
+  "cmp.rr": ["a"],
+  "test.rr": ["a"],
+  "add.ri": ["a"],
+  "sub.ri": ["a"],
+  "and.ri": ["a"],
+  "cmp.ri": ["a"],
+  "inc.r": ["a"],
+  "dec.r": ["a"],
+  "push.r": ["a"],
+  "pop.r": ["a"],
+  "lea.rb": ["a"],
+  "shr.ri": ["a"],
+  "shl.ri": ["a"],
+  "rol.ri": ["a"],
+  "ror.ri": ["a"],
+};
+
+/** Registers that handlers of their own know, for a form of 32-bit code with its memory letter. */
+export function fixedNames(form: Form, long: boolean): readonly ("a" | "b" | "base")[] | undefined {
+  if (long || form.operandSize !== 32 || form.sizes[0] !== 32) return undefined;
+  return FIXED[`${form.key}.${form.operands.join("")}`];
+}
+
+function fixedRegisters(form: Form, long: boolean): FixedRegisters[] {
+  let all: FixedRegisters[] = [];
+  for (const name of fixedNames(form, long) ?? []) {
+    const values = [0, 1, 2, 3, 4, 5, 6, 7, ...name === "base" ? [8] : []];
+    all = name === "a"
+      ? values.map((a) => ({ a }))
+      : all.flatMap((given) => values.map((n) => ({ ...given, [name]: n })));
+  }
+  return all;
+}
+
+/** Those that have handlers for segments that need not be flat. */
+const SEGMENTED = new Set("mov add sub and or xor cmp test inc dec movzx".split(" "));
+
+/** Those that test a condition: one handler for each kind of flags. */
+export const CONDITIONAL: ReadonlySet<string> = new Set(["jcc", "setcc", "cmovcc"]);
+
+/** All operands are bytes: the operand size, 32 in the table, means nothing. */
+export const isByteForm = (form: Form): boolean =>
+  form.sizes.length > 0 && form.sizes.every((s) => s === 8) && form.operands[0] !== "j";
+
+/** The hot handlers of a mode: forms by name, with the numbers of their handlers. */
+export type HotForms = ReadonlyMap<string, { readonly form: Form; readonly handler: number }>;
+
+const tables: (HotForms | undefined)[] = [undefined, undefined];
+
+/** All forms with a handler in the interpreter of flat 32-bit code, or of 64-bit code (`long`). */
+export function hotForms(long: boolean): HotForms {
+  return tables[+long] ??= listForms(long);
+}
+
+function listForms(long: boolean): HotForms {
+  const forms = new Map<string, { form: Form; handler: number }>();
+  const add = (form: Form) => {
+    const name = formName(form);
+    if (!forms.has(name)) forms.set(name, { form, handler: PSEUDO_COUNT + forms.size });
+  };
+  for (const form of plainForms(long)) {
+    if (CONDITIONAL.has(form.key)) {
+      for (const producer of Object.values(FLAG_KIND)) {
+        add({ ...form, producer: conditionKind(producer, form.cc) });
+      }
+      continue;
+    }
+    add(form);
+    for (const fixed of fixedRegisters(form, long)) add({ ...form, fixed });
+  }
+  return forms;
+}
+
+/** Forms with their memory letters, some more than once. */
+function* plainForms(long: boolean): Generator<Form> {
+  for (const e of encodings) {
+    if (!(e.key in HOT) || (long ? e.attributes.i64 : e.attributes.o64 || e.rexw)) continue;
+    const { d64, f64 } = e.attributes;
+    const wide = long && (d64 || f64) ? [64] : long ? [32, 64] : [32];
+    for (const size of [...wide, ...HOT[e.key] ? [16] : []]) {
+      for (const memory of [false, true]) {
+        const form = coldForm(e, memory, size, long ? 64 : 32);
+        if (form.operands.includes("n")) continue;
+        if (size !== 32 && isByteForm(form)) continue;
+        const hasMemory = form.operands.includes("M");
+        if (memory && !hasMemory) continue;
+        // Strings of bits have addresses of their own.
+        if (e.key.startsWith("bt") && form.operands.join("") === "Mr") continue;
+        for (const letter of hasMemory ? ["b", "x", "s"] as const : ["-"] as const) {
+          if (letter === "s" && !SEGMENTED.has(e.key)) continue;
+          yield { ...form, operands: form.operands.map((o) => o === "M" ? letter : o) };
+        }
+      }
+    }
+  }
+}
