@@ -8,7 +8,9 @@ import type { DomainView, HypervisorView } from "./context.ts";
 /** A domain as `xvm boot` needs it. */
 export interface BootDomain extends DomainView {
   /** Resolves when the guest powered off, crashed or was destroyed; `ok` for a power-off. */
-  ended: Promise<{ reason: string; ok: boolean }>;
+  ended: Promise<{ reason: string; detail: string; ok: boolean }>;
+  /** The text screen. */
+  screen: { text(): string };
   /** Instructions retired, and exits by kind. */
   statistics(): { instructions: number | bigint; exits: Record<string, number> };
 }

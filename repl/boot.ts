@@ -70,13 +70,13 @@ function domainOf(options: BootOptions) {
 /** Resolves when the text appeared, the guest ended, or time was up. */
 function watch(domain: BootDomain, { until, timeout }: BootOptions): Promise<End> {
   const ways: Promise<End>[] = [
-    domain.ended.then(({ reason, ok }) => ({
+    domain.ended.then(({ reason, detail, ok }) => ({
       code: until === undefined && ok ? 0 : 1,
       message: until === undefined && ok
         ? undefined
-        : `the guest stopped: ${reason}${
+        : `the guest stopped: ${reason} (${detail})${
           until === undefined ? "" : `, before the console showed ${JSON.stringify(until)}`
-        }`,
+        }${lastWords(domain)}`,
     })),
   ];
   if (until !== undefined) ways.push(shows(domain, until).then(() => ({ code: 0 })));
@@ -91,6 +91,17 @@ function watch(domain: BootDomain, { until, timeout }: BootOptions): Promise<End
     );
   }
   return Promise.race(ways).finally(() => clearTimeout(timer));
+}
+
+/** Why the processor stopped, and what stands on the text screen: a guest that fails early uses that. */
+function lastWords(domain: BootDomain): string {
+  const lines: string[] = [];
+  const [vcpu] = domain.vcpus;
+  const why = vcpu.why();
+  if (!String(why).startsWith("nothing")) lines.push(...Deno.inspect(why).split("\n"));
+  const screen = domain.screen.text().split("\n").map((it) => it.trimEnd()).filter((it) => it);
+  if (screen.length) lines.push("the screen shows:", ...screen.slice(-5).map((it) => `  ${it}`));
+  return lines.map((it) => `\n  ${it}`).join("");
 }
 
 /** Resolves when the console's text, since now, contains `text`. */

@@ -1,0 +1,228 @@
+/**
+ * The command line as a person meets it: wrong arguments, broken files, and guests that misbehave. Each
+ * gives one clear message and the right exit status, and leaves the shell usable.
+ */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { Session } from "../../repl/session.ts";
+import { prelude } from "../../repl/prelude.ts";
+import { demoGuest } from "../../src/builder/demo.ts";
+
+const MAIN = new URL("../../repl/main.ts", import.meta.url).pathname;
+const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
+
+interface Ended {
+  code: number;
+  out: string;
+  err: string;
+}
+
+function start(args: string[]): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "-A", "--no-check", "--config", CONFIG, MAIN, ...args],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+    env: { NO_COLOR: "1" },
+  }).spawn();
+}
+
+async function xvm(args: string[], input = ""): Promise<Ended> {
+  const child = start(args);
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(input)).catch(() => {});
+  await writer.close().catch(() => {});
+  const { code, stdout, stderr } = await child.output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, out: text(stdout), err: text(stderr) };
+}
+
+/** A message for people: no stack of ours, and short. */
+function assertMessage({ err }: Ended, wanted: RegExp): void {
+  assertMatch(err, wanted);
+  assert(!/^\s+at (?:async )?\S+ \(?(?:file|ext):/m.test(err), `a stack: ${err}`);
+  assert(err.trimEnd().split("\n").length <= 6, `too long: ${err}`);
+}
+
+/** A ROM of 64 KB whose code is entered from the reset vector. */
+function rom(code: number[]): Uint8Array {
+  const bytes = new Uint8Array(65536);
+  bytes.set(code, 0xe000);
+  bytes.set([0xea, 0x00, 0xe0, 0x00, 0xf0], 0xfff0); // jmp F000:E000
+  return bytes;
+}
+
+const NO_IDT = [0x0f, 0x01, 0x1e, 0x00, 0x00]; // lidt [0]: limit 0
+const GUESTS: Record<string, Uint8Array> = {
+  "loop.rom": rom([0xfa, 0xeb, 0xfe]), // cli; jmp $
+  "triple.rom": rom([...NO_IDT, 0xcc]), // int3
+  "undefined.rom": rom([...NO_IDT, 0x0f, 0x3f]), // no instruction
+  "random.bin": Uint8Array.from({ length: 200_000 }, (_, i) => (i * 2654435761) >>> 13),
+  "empty.bin": new Uint8Array(0),
+  "demo.bin": demoGuest().image,
+  "cut.cpio.gz": cutGzip(),
+};
+
+function cutGzip(): Uint8Array {
+  const bytes = new Uint8Array(4000).map((_, i) => (i * 7919) >>> 3);
+  bytes.set([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
+  bytes[10] = 0; // a stored block that claims more than there is
+  bytes.set([0xff, 0xff, 0, 0], 11);
+  return bytes;
+}
+
+const folder = await Deno.makeTempDir({ prefix: "xvm-cli-" });
+for (const [name, bytes] of Object.entries(GUESTS)) {
+  await Deno.writeFile(`${folder}/${name}`, bytes);
+}
+addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
+const file = (name: string) => `${folder}/${name}`;
+const boot = (name: string, ...more: string[]) => ["boot", "--kernel", file(name), ...more];
+
+const REFUSED: [what: string, args: string[], code: number, message: RegExp][] = [
+  ["a missing file", boot("nosuch"), 2, /^xvm boot: \S+nosuch: no such file$/m],
+  ["a folder", ["boot", "--kernel", folder], 2, /: is no file$/m],
+  ["no kernel", ["boot"], 2, /^xvm boot: .*--kernel/m],
+  ["a wrong option", boot("demo.bin", "--frob"), 2, /^xvm boot: .*--frob/m],
+  ["a wrong value", boot("demo.bin", "--type", "x"), 2, /bare, hvm, pvh, pv.*"x"/],
+  ["a wrong size", boot("demo.bin", "--memory", "7q"), 2, /--memory: .*256M.*"7q"/],
+  ["a wrong time", boot("demo.bin", "--timeout", "-1"), 2, /--timeout/],
+  ["a wrong command", ["frobnicate"], 2, /frobnicate/],
+  ["a missing script", ["repl", "nosuch.ts"], 2, /^xvm repl: nosuch\.ts: no such file$/m],
+  ["a missing program", ["run", "nosuch.ts"], 2, /^xvm run: nosuch\.ts: no such file$/m],
+  [
+    "a missing configuration",
+    ["create", "nosuch.cfg"],
+    2,
+    /^xvm create: nosuch\.cfg: no such file$/m,
+  ],
+  ["a corrupt kernel", boot("random.bin"), 1, /random\.bin: kernel is .*expected a bzImage/],
+  ["an empty kernel", boot("empty.bin"), 1, /empty\.bin: .*expected/],
+  [
+    "a truncated ramdisk",
+    boot("demo.bin", "--ramdisk", file("cut.cpio.gz")),
+    1,
+    /cut\.cpio\.gz: gzip ramdisk is .*expected a whole gzip stream/,
+  ],
+  ["too little memory", boot("demo.bin", "--memory", "1M"), 1, /memory is .*expected at least/],
+  [
+    "a triple fault",
+    boot("triple.rom", "--memory", "16M"),
+    1,
+    /^xvm boot: the guest stopped: crash \(triple fault\)/m,
+  ],
+  [
+    "an undefined opcode",
+    boot("undefined.rom", "--memory", "16M"),
+    1,
+    /crash \(triple fault\)\n {2}#UD: these bytes are no instruction/,
+  ],
+  [
+    "a guest that loops with interrupts off",
+    boot("loop.rom", "--memory", "16M", "--timeout", "0.3"),
+    1,
+    /^xvm boot: 0\.3 seconds passed$/m,
+  ],
+];
+
+for (const [what, args, code, message] of REFUSED) {
+  Deno.test(`xvm says it clearly: ${what}`, async () => {
+    const ended = await xvm(args);
+    assertMessage(ended, message);
+    assertEquals(ended.code, code);
+  });
+}
+
+Deno.test("xvm boot --until ends with 0 when the console shows the text", async () => {
+  for (const type of ["bare", "hvm"]) {
+    const args = boot(
+      "demo.bin",
+      "--type",
+      type,
+      "--memory",
+      "16M",
+      "--until",
+      "demo> ",
+      "--stats",
+    );
+    const { code, out, err } = await xvm(args);
+    assertEquals(code, 0, err);
+    assertStringIncludes(out, "processor: GenuineIntel");
+    const stats = JSON.parse(err);
+    assert(stats.instructions > 1000, err);
+    assertMatch(stats.state_hash, /^[0-9a-f]{16}$/);
+  }
+});
+
+Deno.test("ctrl-C ends a guest that loops, in a session without a prompt", async () => {
+  const code = `
+    await hv.createDomain({ name: "loop", kernel: ${
+    JSON.stringify(file("loop.rom"))
+  }, memory: "16M" })
+    dom.trace("triple-fault")
+    dom.unpause()
+    console.log("started")
+    c`;
+  const child = start(["repl", "-c", code]);
+  await child.stdin.close();
+  let out = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of child.stdout) {
+    out += decoder.decode(chunk, { stream: true });
+    if (out.includes("started")) break;
+  }
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  child.kill("SIGINT");
+  const [{ code: status }, err] = await Promise.all([
+    child.status,
+    new Response(child.stderr).text(),
+  ]);
+  assertEquals(status, 1);
+  assert(!/^\s+at /m.test(err), err);
+});
+
+Deno.test("the shell stays usable after each of them", async () => {
+  let out = "";
+  const session = new Session({ print: (text) => void (out += text) });
+  prelude(session);
+  const enter = async (input: string) => {
+    out = "";
+    const { ok } = await session.enter(input);
+    return `${ok ? "" : "! "}${out.trimEnd()}`;
+  };
+  const create = (name: string, more = "") =>
+    `await hv.createDomain({ name: "g", kernel: ${
+      JSON.stringify(file(name))
+    }, memory: "16M"${more} })`;
+  const { interrupt } = session.evaluator;
+  try {
+    await enter(`hv = await Hypervisor.start({ memory: "128M" }); 0`);
+    assertMatch(await enter(create("random.bin")), /^! .*expected a bzImage[^\n]*$/);
+    assertMatch(await enter(create("nosuch")), /^! .*nosuch[^\n]*$/);
+    assertMatch(await enter(create("loop.rom", ", frob: 1")), /^! .*frob[^\n]*it has:[^\n]*$/);
+    assertMatch(await enter(create("loop.rom", `, type: "x"`)), /^! .*"hvm"[^\n]*"x"[^\n]*$/);
+
+    await enter(create("triple.rom"));
+    assertStringIncludes(await enter("c"), "triple fault");
+    assertMatch(await enter("s"), /^! .*has ended/);
+    assertMatch(await enter("r rip"), /^rip = 0x/);
+    await enter("dom.destroy()");
+
+    await enter(create("loop.rom"));
+    setTimeout(() => interrupt.raise(), 200);
+    assertMatch(await enter("c"), /^! g is paused; c continues\n=> 0x000fe001:/);
+    setTimeout(() => interrupt.raise(), 200);
+    assertMatch(await enter(`await dom.until("cpuid")`), /^! Interrupted\n/);
+    setTimeout(() => interrupt.raise(), 200);
+    assertMatch(await enter("until cpuid"), /^! Interrupted\n/);
+    assertMatch(await enter("s"), /^=> 0x000fe001:/);
+    await enter("dom.destroy()");
+
+    await enter(create("undefined.rom"));
+    assertStringIncludes(await enter("c"), "triple fault");
+    assertStringIncludes(await enter("why"), "#UD: these bytes are no instruction");
+    assertEquals(await enter("1 + 1"), "2");
+  } finally {
+    await enter("await hv.close()");
+    session.evaluator.close();
+  }
+});
