@@ -1,4 +1,8 @@
-/** Machine frames: who owns each, and which are free. Frames are handed out in a seeded order. */
+/**
+ * Machine frames: who owns each, and which are free. Frames are handed out in a seeded order. Free
+ * ones hold zeroes, as all memory does at the start: what a guest never touches costs the process
+ * nothing.
+ */
 import type { Machine } from "../machine/machine.ts";
 
 const FREE = 0;
@@ -42,7 +46,6 @@ export class Frames {
     }
     const frame = this.#free[--this.#count];
     this.owners[frame] = owner;
-    this.machine.write(frame * 4096, ZEROES);
     return frame;
   }
 
@@ -50,6 +53,9 @@ export class Frames {
     if (this.owners[frame] === FREE) {
       throw new Error(`frame 0x${frame.toString(16)} is free already`);
     }
+    const { ram } = this.machine;
+    const words = new Int32Array(ram.buffer, ram.byteOffset + frame * 4096, 1024);
+    if (words.some((word) => word !== 0)) this.machine.write(frame * 4096, ZEROES);
     this.owners[frame] = FREE;
     this.#free[this.#count++] = frame;
   }

@@ -1,22 +1,46 @@
 /** What kvm-unit-tests expect around them beside a PC: QEMU's pc-testdev, and a BIOS's settings. */
 import type { BuiltDomain } from "../../src/builder/domain.ts";
 import type { Board } from "../../src/builder/board.ts";
-import { DeviceModel, hex, type PortRange, type Size } from "../../src/devices/device.ts";
+import {
+  DeviceModel,
+  hex,
+  type MmioRange,
+  type PortRange,
+  type Size,
+} from "../../src/devices/device.ts";
 
 interface TestDevState {
   /** What was last written to the scratch port. */
   scratch: number;
+  /** Bytes behind the memory window. */
+  memory: Uint8Array;
 }
 
-/** IRQ lines 0 to 23 by ports 2000h + line, and a scratch register at E0h. */
+const WINDOW = { base: 0xff000000, size: 0x10000 } as const;
+
+/** IRQ lines 0 to 23 by ports 2000h + line, a scratch register at E0h, 64 KB of slow memory. */
 export class TestDev extends DeviceModel<TestDevState> {
   readonly name = "testdev";
   readonly version = 1;
   override readonly width: Size = 4;
   override readonly ports: readonly PortRange[] = [[0xe0, 0xe7], [0x2000, 0x2017]];
+  override readonly mmio: readonly MmioRange[] = [WINDOW];
 
   constructor(readonly board: Board) {
-    super({ scratch: 0 });
+    super({ scratch: 0, memory: new Uint8Array(WINDOW.size) });
+  }
+
+  mmioRead(address: number, size: Size): number {
+    let value = 0;
+    for (let i = size - 1; i >= 0; i--) {
+      value = value * 256 + (this.state.memory[address - WINDOW.base + i] ?? 0xff);
+    }
+    return value;
+  }
+  mmioWrite(address: number, size: Size, value: number): void {
+    for (let i = 0; i < size; i++) {
+      this.state.memory[address - WINDOW.base + i] = value >>> (8 * i);
+    }
   }
 
   read(port: number, size: Size): number {
@@ -36,7 +60,7 @@ export class TestDev extends DeviceModel<TestDevState> {
   }
 
   reset(): void {
-    this.state.scratch = 0;
+    this.state = { scratch: 0, memory: new Uint8Array(WINDOW.size) };
   }
   show(): string {
     return `testdev: scratch ${hex(this.state.scratch)}`;

@@ -1,0 +1,16 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { Machine } from "../machine/machine.ts";
+import { Frames } from "./frames.ts";
+
+Deno.test("Frames hands out frames of zeroes, also ones used before", () => {
+  const machine = new Machine({ memory: 16 * 4096 });
+  const frames = new Frames(machine, 12, () => 7);
+  const first = Array.from({ length: 4 }, () => frames.allocate(1));
+  assertEquals(first.toSorted(), [12, 13, 14, 15]);
+  assertThrows(() => frames.allocate(1), RangeError, "all 16 frames are taken");
+  for (const frame of first) machine.write(frame * 4096 + 4095, Uint8Array.of(1));
+  assertEquals(frames.releaseAll(1), 4);
+  assertThrows(() => frames.release(first[0]), Error, "free already");
+  const again = frames.allocate(2);
+  assertEquals(machine.ram.subarray(again * 4096, again * 4096 + 4096).some((b) => b !== 0), false);
+});
