@@ -237,7 +237,12 @@ export const vmxOps: HvmOps = {
   },
   getCpl: (v) => at(v).on.read(F.guestSsAccessRights) >>> 5 & 3,
 
-  advance: (v, length) => at(v).on.advance(length),
+  advance(v, length) {
+    const { on } = at(v);
+    on.advance(length);
+    // An instruction that the hypervisor completed counts as one.
+    on.cpu.count++;
+  },
   inject: (v, event) => inject(at(v), event),
   pendingEvent: (v) => pendingEvent(at(v)),
   cancelEvent: (v) => at(v).on.write(F.entryInterruptionInformation, 0, 0),

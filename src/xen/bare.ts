@@ -48,6 +48,7 @@ export class BareEngine implements Engine {
     }
   }
 
+  readonly waiting = false;
   runnable(): boolean {
     const { cpu } = this.machine;
     return this.domain.platform.interruptPending() || cpu.i32[CPU.pendingNmi >> 2] !== 0;

@@ -30,6 +30,8 @@ export interface Engine {
   run(budget: number): SliceEnd;
   /** An interrupt may be pending now for a blocked guest. */
   runnable(): boolean;
+  /** An access waits for the answer of a device model outside. */
+  readonly waiting: boolean;
   /** The register file of the vCPU is in the processor (before) or in its own store (after). */
   load(): void;
   unload(): void;

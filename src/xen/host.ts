@@ -35,6 +35,8 @@ export class Host {
   /** Idle guests are paced by the host's clock while somebody may type. */
   interactive = false;
   #driving = false;
+  /** Somebody called `wake` since the driver last looked for work. */
+  #woken = false;
   #wake: (() => void) | undefined;
   #current: Domain | undefined;
   #nextId = 1;
@@ -133,6 +135,7 @@ export class Host {
   /** There may be something to run: starts the driver if it rests. */
   wake(): void {
     this.#wake?.();
+    this.#woken = true;
     if (this.#driving) return;
     this.#driving = true;
     this.#drive().catch((error) => {
@@ -143,12 +146,17 @@ export class Host {
       }
       for (const listener of this.onError) listener(error);
       if (this.onError.size === 0) throw error;
-    }).finally(() => this.#driving = false);
+    }).finally(() => {
+      this.#driving = false;
+      // Somebody woke the driver when it had just decided to rest.
+      if (this.#woken) this.wake();
+    });
   }
 
   /** One driver loop per host: slices, and between them the event loop gets its turn. */
   async #drive(): Promise<void> {
     for (;;) {
+      this.#woken = false;
       if (this.interrupted()) {
         for (const d of this.domains) d.pause();
         for (const listener of [...this.onInterrupt]) listener();
@@ -169,6 +177,8 @@ export class Host {
         continue;
       }
       if (!this.#idle()) {
+        // A device model outside has yet to answer; it wakes the driver.
+        if (this.domains.some((d) => d.state.kind === "blocked" && d.engine.waiting)) return;
         for (const d of this.domains) {
           if (d.state.kind === "blocked") {
             d.setState({

@@ -168,6 +168,9 @@ export class HvmEngine implements Engine {
     this.changed = true;
   }
 
+  get waiting(): boolean {
+    return this.pending !== undefined && this.servers.waiting;
+  }
   runnable(): boolean {
     if (this.pending) return !this.servers.waiting;
     const { platform } = this.domain;
