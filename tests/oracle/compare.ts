@@ -177,8 +177,9 @@ class Check {
       a = this.actual.state.fx.slice(at, at + 16);
     if (equal(e, a)) return;
     const x = new Float32Array(e.buffer), y = new Float32Array(a.buffer);
+    const [p, q] = [new Int32Array(e.buffer), new Int32Array(a.buffer)];
     const near = (limit: number) =>
-      limit > 0 && x.every((v, i) => v === y[i] || Math.abs(v - y[i]) <= Math.abs(v) * limit);
+      limit > 0 && x.every((v, i) => p[i] === q[i] || Math.abs(v - y[i]) <= Math.abs(v) * limit);
     if (forgiven(this.allowed, (r) => near(r.relative?.(this.instruction) ?? 0))) return;
     const text = (b: Uint8Array) => hex(b.toReversed()).replaceAll(" ", "");
     this.add(`xmm${n}`, text(this.test.state.fx.subarray(at, at + 16)), text(e), text(a));

@@ -1,0 +1,193 @@
+/**
+ * What all SSE instructions share: availability, memory operands of 16 bytes, the float
+ * environment and the end of an instruction that may raise #XM (SDM 1 10.2.3, 11.5; SDM 3 13).
+ */
+import { check } from "../../checks.ts";
+import { EXC, F } from "../../float/cells.ts";
+import { MXCSR } from "../../float/sse.ts";
+import { ACCESS, CPU, V } from "../../state.ts";
+import { cell, cell64, noteFault, setCell } from "../../system.ts";
+import { type Expr, i64, load, load128 } from "../../wasm/expr.ts";
+import type { Func, Local, Module } from "../../wasm/module.ts";
+import type { Meaning } from "./meaning.ts";
+import { join, lane64, splat64 } from "./mmx_vector.ts";
+import { partAccess } from "./x87_environment.ts";
+import { CHECK as X87_CHECK, FERR_SERVICE } from "./x87_state.ts";
+
+const CHECK = {
+  noSse: check(
+    "sse.ud",
+    "an SSE instruction with CR0.EM set or CR4.OSFXSR clear: CR0 = {a}, CR4 = {b}",
+    "SDM 3 13.1",
+  ),
+  switched: check("sse.nm", "an SSE instruction with CR0.TS set: CR0 = {a}", "SDM 3 13.1"),
+  alignment: check("sse.alignment", "address {a} is not a multiple of 16", "SDM 2 2.4"),
+  exception: check(
+    "sse.xm",
+    "an unmasked SIMD floating-point exception: MXCSR = {a}, raised {b}",
+    "SDM 1 11.5",
+  ),
+  exceptionUd: check(
+    "sse.xm.ud",
+    "an unmasked SIMD floating-point exception with CR4.OSXMMEXCPT clear: MXCSR = {a}, raised {b}",
+    "SDM 1 11.5",
+  ),
+};
+
+const EM = 4, TS = 8, NE = 0x20, OSFXSR = 0x200, OSXMMEXCPT = 0x400;
+const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
+const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
+
+/** `sseBegin()`: #UD, #NM; `sseMmxBegin()`: #MF too; `sseMmxEnter()`: tags and TOP. */
+function buildBegin(m: Module): void {
+  m.func("sseBegin", [], [], (f) => {
+    f.if(cr0().and(EM).or(cr4().and(OSFXSR).eqz()), () => {
+      noteFault(f, 6, undefined, CHECK.noSse, cr0(), cr4());
+      f.return();
+    });
+    f.if(cr0().and(TS), () => noteFault(f, 7, undefined, CHECK.switched, cr0()));
+  }, false);
+  m.func("sseMmxBegin", [], [], (f) => {
+    f.call("sseBegin");
+    f.if(cell(V.abort).or(cell(CPU.fsw).and(0x80).eqz()), () => f.return());
+    f.if(cr0().and(NE), () => {
+      noteFault(f, 16, undefined, X87_CHECK.pending, cell(CPU.fsw), cell(CPU.fcw));
+      f.return();
+    });
+    f.call("service", FERR_SERVICE, cell(CPU.fsw));
+  }, false);
+  m.func("sseMmxEnter", [], [], (f) => {
+    setCell(f, CPU.ftw, 0);
+    setCell(f, CPU.fsw, cell(CPU.fsw).and(~0x3800));
+  }, false);
+}
+
+/**
+ * Memory operands of 16 bytes: `sseLoad`, `sseStore`, and with a check of alignment `...Aligned`.
+ * Where that check is not made, #AC is not either, as processors have it.
+ */
+function buildMemory(m: Module): void {
+  m.func("sseAt", ["i64", "i32"], ["i64"], (f, linear, bytes) => {
+    const at = f.let(linear.add(bytes.zext()));
+    f.result(at.when(cell64(CPU.efer).shrU(10).wrap().and(1), at.and(0xffff_ffffn)));
+  }, false);
+  const aligned = (f: Func, linear: Local, leave: () => void) =>
+    f.if(linear.wrap().and(15), () => {
+      noteFault(f, 13, 0, CHECK.alignment, linear);
+      leave();
+    });
+  m.func("sseLoad", ["i64"], ["v128"], (f, linear) => {
+    const low = f.call("ld64", linear, partAccess());
+    f.if(cell(V.abort), () => f.return(splat64(0)));
+    const high = f.call("ld64", f.call("sseAt", linear, 8), partAccess());
+    f.result(join(low, high));
+  }, false);
+  m.func("sseLoadAligned", ["i64"], ["v128"], (f, linear) => {
+    aligned(f, linear, () => f.return(splat64(0)));
+    f.result(f.call("sseLoad", linear));
+  }, false);
+  m.func("sseStore", ["i64", "v128"], [], (f, linear, value) => {
+    // A second page is looked at before anything is stored.
+    f.if(linear.wrap().and(0xfff).gtU(0xff0), () => {
+      const write = f.let(partAccess().or(ACCESS.write));
+      f.call("translate", linear, write);
+      f.if(cell(V.abort), () => f.return());
+      f.call("translate", f.call("sseAt", linear, 15).and(-4096n), write);
+      f.if(cell(V.abort), () => f.return());
+    });
+    f.call("st64", linear, partAccess(), lane64(value, 0));
+    f.if(cell(V.abort), () => f.return());
+    f.call("st64", f.call("sseAt", linear, 8), partAccess(), lane64(value, 1));
+  }, false);
+  m.func("sseStoreAligned", ["i64", "v128"], [], (f, linear, value) => {
+    aligned(f, linear, () => f.return());
+    f.call("sseStore", linear, value);
+  }, false);
+}
+
+/**
+ * `sseEnvironment()`: F.* from MXCSR, no exceptions yet. `sseRaise()`: exceptions into MXCSR, #XM or
+ * #UD for unmasked ones. Those found before the operation keep the others from being found.
+ */
+function buildEnvironment(m: Module): void {
+  m.func("sseEnvironment", [], [], (f) => {
+    const mxcsr = f.let(cell(CPU.mxcsr));
+    setCell(f, F.flags, 0);
+    setCell(f, F.masks, mxcsr.shrU(MXCSR.masks).and(0x3f));
+    setCell(f, F.mode, mxcsr.shrU(MXCSR.rounding).and(3));
+    const flush = MXCSR.ftz | MXCSR.underflowMask;
+    setCell(f, F.flush, mxcsr.and(flush).eq(flush));
+  }, false);
+  m.func("sseRaise", [], [], (f) => {
+    const flags = f.let(cell(F.flags));
+    f.if(flags.eqz(), () => f.return());
+    const open = f.let(cell(F.masks).xor(-1));
+    const early = EXC.invalid | EXC.denormal | EXC.zeroDivide;
+    f.if(flags.and(open).and(early), () => f.set(flags, flags.and(early)));
+    const mxcsr = f.let(cell(CPU.mxcsr).or(flags));
+    setCell(f, CPU.mxcsr, mxcsr);
+    f.if(flags.and(open).eqz(), () => f.return());
+    f.if(
+      cr4().and(OSXMMEXCPT),
+      () => noteFault(f, 19, undefined, CHECK.exception, mxcsr, flags),
+      () => noteFault(f, 6, undefined, CHECK.exceptionUd, mxcsr, flags),
+    );
+  }, false);
+}
+
+export function buildSseAccess(m: Module): void {
+  buildBegin(m);
+  buildMemory(m);
+  buildEnvironment(m);
+}
+
+// --- operands ---
+
+export const isMmx = (m: Meaning, i: number): boolean =>
+  m.form.operands[i] === "n" && m.form.sizes[i] === 64;
+export const isRegister = (m: Meaning, i: number): boolean => m.form.operands[i] === "n";
+
+/** Checks that come first. */
+export const begin = (m: Meaning): void => void m.callChecked("sseBegin");
+
+/** Register operand `i` whole. */
+export const register = (m: Meaning, i: number): Local => m.f.let(load128(m.place(i)));
+
+/** Operand `i` of 16 bytes; a memory operand is aligned unless said otherwise. */
+export function vectorOf(m: Meaning, i: number, aligned = true): Local {
+  if (isRegister(m, i)) return register(m, i);
+  const linear = m.addressOf(i, 16, false);
+  return m.callChecked(aligned ? "sseLoadAligned" : "sseLoad", linear);
+}
+
+/** The low `bits` of operand `i` (an XMM register, or memory of just that width) as i64. */
+export function lowOf(m: Meaning, i: number, bits: 16 | 32 | 64): Local {
+  if (isRegister(m, i)) return m.f.let(load("i64", bits, "u", m.place(i)));
+  return m.f.let(m.readU(i).zext());
+}
+
+/** Operand `i` as a vector; a narrow memory operand fills its low part. */
+export function anyOf(m: Meaning, i: number): Local {
+  if (isRegister(m, i) || m.form.sizes[i] === 128) return vectorOf(m, i);
+  return m.f.let(join(m.readU(i).zext(), i64(0)));
+}
+
+/** Writes register operand 0. */
+export function writeRegister(m: Meaning, value: Expr): void {
+  m.commit();
+  m.f.store128(m.place(0), value);
+}
+/** Writes the low `bits` of register operand 0 and leaves the rest. */
+export function writeLow(m: Meaning, bits: number, value: Expr): void {
+  m.commit();
+  m.f.store(bits, m.place(0), value);
+}
+/** Writes memory operand 0 of 16 bytes. */
+export function storeVector(m: Meaning, value: Expr, aligned: boolean): void {
+  const linear = m.addressOf(0, 16, true);
+  m.callChecked(aligned ? "sseStoreAligned" : "sseStore", linear, value);
+  m.commit();
+}
+
+/** Address of MMX register operand `i` in memory 0. */
+export const mmxPlace = (m: Meaning, i: number): Expr => m.place(i).shl(4).add(CPU.fpr0);
