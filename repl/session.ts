@@ -74,8 +74,16 @@ export class Session implements Context {
       get hv() {
         return session.#host ?? undefined;
       },
+      set hv(value: unknown) {
+        if (!isHost(value)) throw new TypeError("hv is a hypervisor: await Hypervisor.start()");
+        session.use(value);
+      },
       get dom() {
         return session.#chosen() ?? undefined;
+      },
+      set dom(value: unknown) {
+        if (!isDomain(value)) throw new TypeError("dom is a domain: hv.domains, hv.createDomain()");
+        session.select(value);
       },
       get vcpu() {
         return session.#chosen()?.vcpus[session.#vcpu];

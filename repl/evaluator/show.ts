@@ -64,7 +64,10 @@ export function showError(
   const lines = [`${red("Uncaught")} ${headline(error)}`];
   lines.push(...stackLines(error, frames));
   for (let cause = error.cause, depth = 0; cause !== undefined && depth < 5; depth++) {
-    lines.push(`Caused by: ${isError(cause) ? headline(cause) : show(cause, { colors })}`);
+    const told = isError(cause) && error.message.includes(cause.message);
+    if (!told) {
+      lines.push(`Caused by: ${isError(cause) ? headline(cause) : show(cause, { colors })}`);
+    }
     cause = isError(cause) ? cause.cause : undefined;
   }
   if (error instanceof AggregateError) {
