@@ -90,18 +90,23 @@ Deno.test("hot and general handlers do the same", () => {
 });
 
 /** A random straight piece of code with forward jumps; memory operands stay in [0x20000, 0x21010). */
-function randomProgram(seed: number): string {
+function randomProgram(seed: number, long: boolean): string {
   const random = (n: number) => {
     seed = (Math.imul(seed, 1664525) + 1013904223) | 0;
     return (seed >>> 8) % n;
   };
   const pick = <T>(list: readonly T[]) => list[random(list.length)];
-  const r32 = ["eax", "ecx", "edx", "ebx", "ebp", "edi"];
+  const r64 = ["rax", "rcx", "rdx", "rbx", "rbp", "rdi", "r8", "r9", "r12", "r13", "r15"];
+  const r32 = [
+    ...["eax", "ecx", "edx", "ebx", "ebp", "edi"],
+    ...long ? ["r8d", "r11d", "r14d"] : [],
+  ];
   const r16 = ["ax", "cx", "dx", "bx", "bp", "di"];
-  const r8 = ["al", "cl", "dl", "bl", "ah", "ch", "dh", "bh"];
+  const r8 = ["al", "cl", "dl", "bl", ...long ? ["bpl", "r9b", "r12b"] : ["ah", "ch", "dh", "bh"]];
   const cc = "o no b ae e ne be a s ns p np l ge le g".split(" ");
   const memory = (size: string) => {
-    const place = pick(["0x20000+esi", "esi+0x20004", "esi+esi+0x20000", "esi*4+0x20000"]);
+    const places = ["0x20000+esi", "esi+0x20004", "esi+esi+0x20000", "esi*4+0x20000"];
+    const place = long ? pick(places).replaceAll("esi", "rsi") : pick(places);
     return `${size} ptr ${pick(["", "", "", "fs:", "gs:", "ss:"])}[${place}]`;
   };
   const number = () =>
@@ -109,11 +114,19 @@ function randomProgram(seed: number): string {
   const lines: string[] = [];
   for (let i = 0; i < 120; i++) {
     const [registers, size] = pick(
-      [[r32, "dword"], [r32, "dword"], [r16, "word"], [r8, "byte"]] as const,
+      [
+        [r32, "dword"],
+        long ? [r64, "qword"] : [r32, "dword"],
+        [r16, "word"],
+        [r8, "byte"],
+      ] as const,
     );
+    const full = long && random(2) ? r64 : r32, fullSize = full === r64 ? "qword" : "dword";
     const r = () => pick(registers), m = () => memory(size);
-    const constant = () =>
-      size === "byte" ? number() & 0x7f : size === "word" ? number() & 0x7fff : number();
+    const constant = () => {
+      if (size === "byte") return number() & 0x7f;
+      return size === "word" ? number() & 0x7fff : size === "qword" ? number() | 0 : number();
+    };
     const alu = pick("add sub cmp and or xor test adc sbb mov".split(" "));
     const either = () => pick([r, m])();
     lines.push(`l${i}:`);
@@ -132,7 +145,7 @@ function randomProgram(seed: number): string {
       () => lines.push(`j${pick(cc)} l${i + 1 + random(Math.min(4, 119 - i) || 1)}`),
       () => lines.push(`j${pick(cc)} l${i + 1}`),
       () => lines.push(`set${pick(cc)} ${pick([pick(r8), memory("byte")])}`),
-      () => lines.push(`cmov${pick(cc)} ${pick(r32)}, ${pick([pick(r32), memory("dword")])}`),
+      () => lines.push(`cmov${pick(cc)} ${pick(full)}, ${pick([pick(full), memory(fullSize)])}`),
       () =>
         lines.push(
           `${pick(["movzx", "movsx"])} ${pick(r32)}, ${
@@ -141,40 +154,48 @@ function randomProgram(seed: number): string {
         ),
       () =>
         lines.push(
-          `lea ${pick(r32)}, [${pick(r32)}+${pick(r32)}*${pick([1, 2, 4, 8])}+${random(1000)}]`,
+          `lea ${pick(full)}, [${pick(long ? r64 : r32)}+${pick(long ? r64 : r32)}*${
+            pick([1, 2, 4, 8])
+          }+${random(1000)}]`,
         ),
-      () => lines.push(`push ${pick(r32)}`, `pop ${pick(r32)}`),
-      () => lines.push(`imul ${pick(r32)}, ${pick([pick(r32), memory("dword")])}`),
+      () => lines.push(`push ${pick(long ? r64 : r32)}`, `pop ${pick(long ? r64 : r32)}`),
+      () => lines.push(`imul ${pick(full)}, ${pick([pick(full), memory(fullSize)])}`),
       () =>
         lines.push(
-          `${pick(["bt", "bts", "btr", "btc"])} ${pick([pick(r32), memory("dword")])}, ${
+          `${pick(["bt", "bts", "btr", "btc"])} ${pick([pick(full), memory(fullSize)])}, ${
             random(32)
           }`,
         ),
       () =>
-        lines.push(`${pick(["bsf", "bsr", "xadd", "xchg", "cmpxchg"])} ${pick(r32)}, ${pick(r32)}`),
+        lines.push(
+          `${pick(["bsf", "bsr", "xadd", "xchg", "cmpxchg"])} ${pick(full)}, ${pick(full)}`,
+        ),
       () =>
         lines.push(pick(["cbw", "cdq", "cwde", "clc", "stc", "cmc", "sahf", "lahf", "bswap eax"])),
-      () => lines.push(`${pick(["shld", "shrd"])} ${pick(r32)}, ${pick(r32)}, ${random(31) + 1}`),
+      () => lines.push(`${pick(["shld", "shrd"])} ${pick(full)}, ${pick(full)}, ${random(31) + 1}`),
       () => lines.push("and esi, 0x3f8"),
     ])();
   }
   return `mov esi, 0x40\n${lines.join("\n")}\nl120: jmp l120`;
 }
 
-Deno.test("random programs: hot and general handlers do the same, in one run and step by step", () => {
-  for (let seed = 1; seed <= 60; seed++) {
-    const text = randomProgram(seed);
-    const [hot, steps, cold] = [true, true, false].map((h) => flatMachine(text, { hot: h }));
-    run(hot, 130);
-    for (let i = 0; i < 130; i++) run(steps, 1);
-    run(cold, 130);
-    const expected = stateText(cold);
-    assertEquals(stateText(hot), expected, `seed ${seed}\n${text}`);
-    assertEquals(stateText(steps), expected, `seed ${seed}, steps`);
-    assertEquals(hot.ram.slice(0x20000, 0x22000), cold.ram.slice(0x20000, 0x22000));
-  }
-});
+for (const long of [false, true]) {
+  Deno.test(`random ${long ? 64 : 32}-bit programs: hot and general handlers, whole and by steps`, () => {
+    for (let seed = 1; seed <= 60; seed++) {
+      const text = randomProgram(seed, long);
+      const [hot, steps, cold] = [true, true, false].map((h) =>
+        flatMachine(text, { hot: h, long })
+      );
+      run(hot, 130);
+      for (let i = 0; i < 130; i++) run(steps, 1);
+      run(cold, 130);
+      const expected = stateText(cold);
+      assertEquals(stateText(hot), expected, `seed ${seed}\n${text}`);
+      assertEquals(stateText(steps), expected, `seed ${seed}, steps`);
+      assertEquals(hot.ram.slice(0x20000, 0x22000), cold.ram.slice(0x20000, 0x22000));
+    }
+  });
+}
 
 Deno.test("a store into the instruction behind it is seen", () => {
   const m = flatMachine(`

@@ -1,4 +1,4 @@
-/** What tests of the processor share: a flat 32-bit machine with a program, and views of its state. */
+/** What tests of the processor share: a flat machine with a program, and views of its state. */
 import { Machine } from "./machine.ts";
 import { architecturalFields, CPU, type GPRS } from "./state.ts";
 import { assemble } from "./isa/encode.ts";
@@ -13,9 +13,11 @@ export interface FlatOptions {
   readonly hot?: boolean;
   /** Top of the stack; 0x80000 if absent. */
   readonly stack?: number;
+  /** 64-bit code. (IA-32e mode without paging: no real processor does that.) */
+  readonly long?: boolean;
 }
 
-/** A machine in flat 32-bit protected mode, CPL 0, without paging, about to run `program`. */
+/** A machine in flat protected mode, CPL 0, without paging, about to run `program`. */
 export function flatMachine(program: string, options: FlatOptions = {}): Machine {
   const machine = new Machine({ memory: options.memory ?? 1 << 20 });
   const { cpu } = machine, origin = options.origin ?? 0x1000;
@@ -25,8 +27,9 @@ export function flatMachine(program: string, options: FlatOptions = {}): Machine
   for (const n of [0, 2, 3, 4, 5]) {
     cpu.setSegment(n, { selector: 0x10, attributes: 0xc093, ...flat });
   }
-  cpu.setSegment(1, { selector: 8, attributes: 0xc09b, ...flat });
-  machine.write(origin, assemble(program, { mode: 32, origin }).bytes);
+  cpu.setSegment(1, { selector: 8, attributes: options.long ? 0xa09b : 0xc09b, ...flat });
+  if (options.long) cpu.set("efer", 0x500n);
+  machine.write(origin, assemble(program, { mode: options.long ? 64 : 32, origin }).bytes);
   cpu.set("rip", BigInt(origin));
   cpu.set("rsp", BigInt(options.stack ?? 0x80000));
   return machine;

@@ -3,7 +3,7 @@
  * segments, {@linkcode Flat64} for 64-bit code.
  */
 import { CPU, gpr, REC, RECORD_SIZE, SEGMENT, segment, TLB, V } from "../state.ts";
-import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Label, Local } from "../wasm/module.ts";
 import { AF, condition, FLAG_KIND } from "../isa/flags.ts";
