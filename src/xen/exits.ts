@@ -19,6 +19,7 @@ type Handler<K extends ExitKind> = (e: HvmEngine, exit: Extract<Exit, { kind: K 
 
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
 const GP = 13, UD = 6;
+const TF = 0x100n;
 const ENOSYS = 38;
 
 /** Low half of a general register, as it was at the exit. */
@@ -154,7 +155,8 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     if (exit.misconfigured) {
       return { kind: "end", reason: "crash", detail: "a nested page-table entry is malformed" };
     }
-    return emulate(e);
+    // With an event on its way that is what is completed, and no instruction of its handler.
+    return enterPlainly(e, exit.vectoring ? 0 : 1);
   },
   dr: emulate,
   invlpg: emulate,
@@ -175,9 +177,10 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   hlt: (e, exit) => {
     skip(e, exit);
     e.changed = true;
-    return e.domain.platform.interruptPending() || e.ops.pendingEvent(e.vcpu)
-      ? undefined
-      : { kind: "blocked" };
+    // The trap of a traced HLT ends it at once.
+    const awake = e.domain.platform.interruptPending() || e.ops.pendingEvent(e.vcpu) ||
+      (e.ops.getRegister(e.vcpu, "rflags") & TF) !== 0n;
+    return awake ? undefined : { kind: "blocked" };
   },
   hypercall: (e, exit) => {
     // No hypercalls are offered yet: what a guest gets that tries one all the same.
