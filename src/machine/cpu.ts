@@ -413,7 +413,8 @@ export class Cpu {
       if (code === STOPPED.abort) {
         const stop = this.#aborted();
         if (stop) return stop;
-        if (this.#livelocked()) return "stopped";
+        // The handler's instructions are not the one that was to be emulated.
+        if (this.#livelocked() || i32[V.emulating >> 2]) return "stopped";
       }
     }
     return "budget";

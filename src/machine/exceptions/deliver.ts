@@ -187,7 +187,8 @@ export function buildDeliver(m: Module): void {
     f.loop((again) => {
       setCell(f, V.abort, ABORT.none);
       hook(0);
-      const hasError = f.let(cell(V.hasError)), code = f.let(cell(V.errorCode));
+      // Real mode knows no error codes (SDM 3 28.2.4).
+      const hasError = f.let(cell(V.hasError).and(cell(CPU.cr0))), code = f.let(cell(V.errorCode));
       const info = cell(V.vector).or(cell(V.eventType).shl(8)).or(hasError.shl(11)).or(VALID);
       setCell(f, V.vectoring, info);
       setCell(f, V.vectoringError, code);

@@ -461,7 +461,8 @@ function buildEvents(m: Module): void {
     f.if(hardware.and(i32(FAULTS).shrU(vector).and(1)), () => {
       setCell(f, CPU.rflags, cell(CPU.rflags).or(0x1_0000));
     });
-    const id = cell(V.check), info = vector.or(type.shl(8)).or(cell(V.hasError).shl(11));
+    const id = cell(V.check),
+      info = vector.or(type.shl(8)).or(cell(V.hasError).and(cell(CPU.cr0)).shl(11));
     const noted = f.let(id);
     leave(f, EXIT_REASON.exception, qualification);
     setCell(f, V.check, noted);
