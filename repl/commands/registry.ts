@@ -99,8 +99,9 @@ export async function commandOf(line: string, language: Language): Promise<Invoc
   const command = call && BY_NAME.get(call.name);
   if (!call || !command) return null;
   if (call.name.startsWith(".")) return { command, call };
+  // An assignment, maybe one whose end is still to come.
+  if (/^(=(?!=)|[-+*/%&|^<>?]{1,3}=|=>)/.test(call.rest)) return null;
   if (language.isValid(line)) {
-    if (/^(=(?!=)|[-+*/%&|^<>?]{1,3}=|=>)/.test(call.rest)) return null;
     if (await language.isDefined(call.name)) return null;
   }
   return { command, call };
