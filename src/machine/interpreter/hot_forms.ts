@@ -107,19 +107,29 @@ const FIXED: Record<string, readonly ("a" | "b" | "base")[]> = {
   "ror.ri": ["a"],
 };
 
-/** Registers that handlers of their own know, for a form of 32-bit code with its memory letter. */
+/** In 64-bit code there are too many registers for more than the first one to be known. */
+const FIXED_LONG = new Set(
+  ("mov.rr mov.rb mov.br mov.ri add.rr add.ri sub.ri and.ri cmp.rr cmp.ri xor.rr test.rr lea.rb " +
+    "push.r pop.r shr.ri shl.ri").split(" "),
+);
+
+/** Registers that handlers of their own know, for a form with its memory letter. */
 export function fixedNames(form: Form, long: boolean): readonly ("a" | "b" | "base")[] | undefined {
-  if (long || form.operandSize !== 32 || form.sizes[0] !== 32) return undefined;
-  return FIXED[`${form.key}.${form.operands.join("")}`];
+  const name = `${form.key}.${form.operands.join("")}`;
+  if (form.sizes[0] < 32 || form.operandSize !== form.sizes[0]) return undefined;
+  return long ? (FIXED_LONG.has(name) ? ["a"] : undefined) : FIXED[name];
 }
 
+/** Registers by number, and eight for no base. */
 function fixedRegisters(form: Form, long: boolean): FixedRegisters[] {
+  const registers = Array.from({ length: long ? 16 : 8 }, (_, n) => n);
   let all: FixedRegisters[] = [];
   for (const name of fixedNames(form, long) ?? []) {
-    const values = [0, 1, 2, 3, 4, 5, 6, 7, ...name === "base" ? [8] : []];
     all = name === "a"
-      ? values.map((a) => ({ a }))
-      : all.flatMap((given) => values.map((n) => ({ ...given, [name]: n })));
+      ? registers.map((a) => ({ a }))
+      : all.flatMap((given) =>
+        [...registers, ...name === "base" ? [8] : []].map((n) => ({ ...given, [name]: n }))
+      );
   }
   return all;
 }

@@ -90,7 +90,7 @@ const ENDS_RUN = new Set([
 /** The hot handler of a form, 0 if it has none, and those that know its registers. */
 interface HotHandler {
   readonly plain: number;
-  /** By the first register plus nine times the second register or the base. */
+  /** By the first register plus sixteen times the second register or the base. */
   readonly fixed?: Uint16Array;
   readonly names: readonly string[];
 }
@@ -126,11 +126,11 @@ function findHandler(
   const plain = table.get(formName(exact))?.handler ?? 0;
   const names = plain && fixedNames(exact, long) || [];
   if (!names.length) return { plain, names };
-  const fixed = new Uint16Array(81);
-  for (let a = 0; a < 8; a++) {
-    for (let other = 0; other < 9; other++) {
+  const fixed = new Uint16Array(16 * 9);
+  for (let a = 0; a < 16; a++) {
+    for (let other = 0; other < (names[1] ? 9 : 1); other++) {
       const registers = { a, ...(names[1] ? { [names[1]]: other } : {}) };
-      fixed[a + 9 * other] = table.get(formName({ ...exact, fixed: registers }))?.handler ?? 0;
+      fixed[a + 16 * other] = table.get(formName({ ...exact, fixed: registers }))?.handler ?? 0;
     }
   }
   return { plain, fixed, names };
@@ -411,7 +411,7 @@ export class Predecoder {
       return place === V.zero ? 8 : (place - gpr(0)) >> 3;
     };
     const other = names[1] === undefined ? 0 : number(names[1] === "b" ? REC.b : REC.base);
-    const handler = fixed[number(REC.a) + 9 * other];
+    const handler = fixed[number(REC.a) + 16 * other];
     if (handler && names[1] === "base") {
       this.#i32[(record + REC.copy) >> 2] = this.#i32[(record + REC.displacement) >> 2];
     }
