@@ -5,10 +5,10 @@
 import { check } from "../../checks.ts";
 import { EXC, F } from "../../float/cells.ts";
 import { MXCSR } from "../../float/sse.ts";
-import { ACCESS, CPU, V } from "../../state.ts";
+import { ABORT, ACCESS, CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell } from "../../system.ts";
 import { type Expr, i64, load, load128 } from "../../wasm/expr.ts";
-import type { Func, Local, Module } from "../../wasm/module.ts";
+import type { Local, Module } from "../../wasm/module.ts";
 import type { Meaning } from "./meaning.ts";
 import { join, lane64, splat64 } from "./mmx_vector.ts";
 import { partAccess } from "./x87_environment.ts";
@@ -63,7 +63,7 @@ function buildBegin(m: Module): void {
 }
 
 /**
- * Memory operands of 16 bytes: `sseLoad`, `sseStore`, and with a check of alignment `...Aligned`.
+ * Memory operands of 16 bytes: `sseLoad`, `sseStore`; `sseAligned(rec, write)`, an aligned address.
  * Where that check is not made, #AC is not either, as processors have it.
  */
 function buildMemory(m: Module): void {
@@ -71,20 +71,25 @@ function buildMemory(m: Module): void {
     const at = f.let(linear.add(bytes.zext()));
     f.result(at.when(cell64(CPU.efer).shrU(10).wrap().and(1), at.and(0xffff_ffffn)));
   }, false);
-  const aligned = (f: Func, linear: Local, leave: () => void) =>
-    f.if(linear.wrap().and(15), () => {
-      noteFault(f, 13, 0, CHECK.alignment, linear);
-      leave();
+  // A multiple of 16 is asked for before the stack segment is: #GP, not #SS.
+  m.func("sseAligned", ["i32", "i32"], ["i64"], (f, rec, write) => {
+    const linear = f.call("effective", rec, 16, write);
+    f.if(cell(V.abort), () => {
+      const stackFault = cell(V.abort).eq(ABORT.fault).and(cell(V.vector).eq(12));
+      f.if(stackFault.and(f.call("offsetOf", rec).wrap().and(15).nez()), () => {
+        f.set(linear, f.call("offsetOf", rec));
+        noteFault(f, 13, 0, CHECK.alignment, linear);
+      });
+      f.return(linear);
     });
+    f.if(linear.wrap().and(15), () => noteFault(f, 13, 0, CHECK.alignment, linear));
+    f.result(linear);
+  }, false);
   m.func("sseLoad", ["i64"], ["v128"], (f, linear) => {
     const low = f.call("ld64", linear, partAccess());
     f.if(cell(V.abort), () => f.return(splat64(0)));
     const high = f.call("ld64", f.call("sseAt", linear, 8), partAccess());
     f.result(join(low, high));
-  }, false);
-  m.func("sseLoadAligned", ["i64"], ["v128"], (f, linear) => {
-    aligned(f, linear, () => f.return(splat64(0)));
-    f.result(f.call("sseLoad", linear));
   }, false);
   m.func("sseStore", ["i64", "v128"], [], (f, linear, value) => {
     // A second page is looked at before anything is stored.
@@ -98,10 +103,6 @@ function buildMemory(m: Module): void {
     f.call("st64", linear, partAccess(), lane64(value, 0));
     f.if(cell(V.abort), () => f.return());
     f.call("st64", f.call("sseAt", linear, 8), partAccess(), lane64(value, 1));
-  }, false);
-  m.func("sseStoreAligned", ["i64", "v128"], [], (f, linear, value) => {
-    aligned(f, linear, () => f.return());
-    f.call("sseStore", linear, value);
   }, false);
 }
 
@@ -153,11 +154,14 @@ export const begin = (m: Meaning): void => void m.callChecked("sseBegin");
 /** Register operand `i` whole. */
 export const register = (m: Meaning, i: number): Local => m.f.let(load128(m.place(i)));
 
+/** Linear address of memory operand `i` of 16 bytes. */
+const address = (m: Meaning, i: number, write: boolean, aligned: boolean): Local =>
+  aligned ? m.callChecked("sseAligned", m.rec, write ? 1 : 0) : m.addressOf(i, 16, write);
+
 /** Operand `i` of 16 bytes; a memory operand is aligned unless said otherwise. */
 export function vectorOf(m: Meaning, i: number, aligned = true): Local {
   if (isRegister(m, i)) return register(m, i);
-  const linear = m.addressOf(i, 16, false);
-  return m.callChecked(aligned ? "sseLoadAligned" : "sseLoad", linear);
+  return m.callChecked("sseLoad", address(m, i, false, aligned));
 }
 
 /** The low `bits` of operand `i` (an XMM register, or memory of just that width) as i64. */
@@ -184,8 +188,7 @@ export function writeLow(m: Meaning, bits: number, value: Expr): void {
 }
 /** Writes memory operand 0 of 16 bytes. */
 export function storeVector(m: Meaning, value: Expr, aligned: boolean): void {
-  const linear = m.addressOf(0, 16, true);
-  m.callChecked(aligned ? "sseStoreAligned" : "sseStore", linear, value);
+  m.callChecked("sseStore", address(m, 0, true, aligned), value);
   m.commit();
 }
 
