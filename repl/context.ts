@@ -65,6 +65,8 @@ export interface BreakpointView {
 export interface SymbolsView {
   address(name: string): bigint | undefined;
   nearest(address: bigint): { name: string; offset: bigint } | undefined;
+  /** Names that begin so, at most `limit`. */
+  complete?(start: string, limit: number): string[];
 }
 
 /** A filter as an object, and a predicate. */

@@ -23,14 +23,20 @@ export async function complete(
   if (word?.startsWith(".")) {
     return { from: cursor - word.length, items: COMMAND_NAMES.filter((it) => it.startsWith(word)) };
   }
-  const kind = before.match(/^\s*(?:b|until|trace)\s+([\w-]*)$/)?.[1];
-  if (kind !== undefined) {
-    const items = EXIT_KINDS.filter((it) => it.startsWith(kind));
-    if (items.length > 0) return { from: cursor - kind.length, items };
+  const place = before.match(/^\s*(b|until|trace|u|watch|pt|e|x|xp|find)(?:\/\w+)?\s+([\w.-]*)$/);
+  if (place) {
+    const [, command, start] = place;
+    const kinds = ["b", "until", "trace"].includes(command)
+      ? EXIT_KINDS.filter((it) => it.startsWith(start))
+      : [];
+    const symbols = command === "trace" || !start ? [] : symbolsFrom(session, start);
+    const items = [...kinds, ...symbols];
+    if (items.length > 0) return { from: cursor - start.length, items };
   }
   const help = before.match(/^\s*\.help\s+(\S*)$/)?.[1];
   if (help !== undefined) {
-    return { from: cursor - help.length, items: COMMAND_NAMES.filter((it) => it.startsWith(help)) };
+    const items = ["tour", ...COMMAND_NAMES].filter((it) => it.startsWith(help));
+    return { from: cursor - help.length, items };
   }
   const file = before.match(/^\s*\.(?:load|save)\s+(\S*)$/)?.[1];
   if (file !== undefined) return { from: cursor - file.length, items: await paths(file) };
@@ -42,6 +48,14 @@ export async function complete(
   if (names === null) return await byTypes(session, text, cursor);
   const commands = word ? COMMAND_NAMES.filter((it) => it.startsWith(word)) : [];
   return { from: access.from, items: [...new Set([...commands, ...names])].sort() };
+}
+
+function symbolsFrom(session: Session, start: string): string[] {
+  try {
+    return session.domain().symbols?.complete?.(start, 500) ?? [];
+  } catch {
+    return []; // no domain
+  }
 }
 
 /** Starts what types need, so that the first Tab that needs it does not wait. */
