@@ -11,9 +11,9 @@ import { CODE_MODE, CPU, REC, RECORD_SIZE, TLB, V } from "../state.ts";
 import { cell, cell64, machineModule, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Label, Local, Module } from "../wasm/module.ts";
-import { NEXT, type Semantics } from "../isa/semantics/meaning.ts";
+import { type Form, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
-import { hotForms, PSEUDO } from "./hot_forms.ts";
+import { type HotForm, hotForms, PSEUDO } from "./hot_forms.ts";
 import { Flat32, Flat64, goOn, leftBehind, leftHere, type Loop } from "./hot_meaning.ts";
 import { RECORD_SHIFT, reloadLeft } from "./hot_meaning.ts";
 
@@ -86,13 +86,8 @@ function buildLoop(
           const loop = { next, resolve, abort, rec, word, limit, left, ip, tlb };
           const handlers = pseudoHandlers(f, loop, here, storeIp, fetchFailed);
           if (kind !== "general") {
-            for (const { form, handler } of hotForms(!narrow).values()) {
-              handlers[handler] = () => {
-                semantics[form.key](narrow ? new Flat32(f, form, loop) : new Flat64(f, form, loop));
-                // In each of them, so that one jump less is taken.
-                f.set(rec, rec.add(RECORD_SIZE));
-                f.br(next);
-              };
+            for (const hot of hotForms(!narrow).values()) {
+              handlers[hot.handler] = () => hotHandler(f, loop, hot, semantics);
             }
           }
           f.switch(word.wrap().and(0xffff), handlers, () => f.unreachable());
@@ -107,6 +102,29 @@ function buildLoop(
   storeIp(ip);
   stop(STOPPED.abort, left.sub(1));
   f.unreachable();
+}
+
+/** One instruction, or one and the jump behind it, in place. */
+function hotHandler(
+  f: Func,
+  x: Loop,
+  { form, jump }: HotForm,
+  semantics: Record<string, Semantics>,
+): void {
+  const meaning = (of: Form) => {
+    const m = x.ip.type === "i32" ? new Flat32(f, of, x) : new Flat64(f, of, x);
+    f.scope(() => semantics[of.key](m));
+  };
+  meaning(form);
+  // In each of them, so that one jump less is taken.
+  f.set(x.rec, x.rec.add(RECORD_SIZE));
+  if (jump) {
+    f.brIf(x.next, x.rec.geU(x.limit));
+    f.set(x.word, load("i64", 64, "u", x.rec, REC.handler));
+    meaning(jump);
+    f.set(x.rec, x.rec.add(RECORD_SIZE));
+  }
+  f.br(x.next);
 }
 
 /** Handlers of records that are not hot instructions, by number. */

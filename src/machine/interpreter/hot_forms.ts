@@ -1,5 +1,5 @@
 /** Which instruction forms have handlers in the interpreters of flat code. */
-import { conditionKind, FLAG_KIND } from "../isa/flags.ts";
+import { conditionKind, FLAG_KIND, type FlagKind } from "../isa/flags.ts";
 import { encodings } from "../isa/encodings.ts";
 import { type FixedRegisters, type Form, formName } from "../isa/semantics/meaning.ts";
 import { coldForm } from "./forms.ts";
@@ -144,8 +144,53 @@ export const CONDITIONAL: ReadonlySet<string> = new Set(["jcc", "setcc", "cmovcc
 export const isByteForm = (form: Form): boolean =>
   form.sizes.length > 0 && form.sizes.every((s) => s === 8) && form.operands[0] !== "j";
 
+/** A handler of the interpreter. */
+export interface HotForm {
+  readonly form: Form;
+  readonly handler: number;
+  /** The conditional jump that this handler goes on with. */
+  readonly jump?: Form;
+}
 /** The hot handlers of a mode: forms by name, with the numbers of their handlers. */
-export type HotForms = ReadonlyMap<string, { readonly form: Form; readonly handler: number }>;
+export type HotForms = ReadonlyMap<string, HotForm>;
+
+/** Conditions of a jump with which a comparison has a handler in common, by the kind of its flags. */
+const FUSED_CONDITIONS: Partial<Record<FlagKind, readonly number[]>> = {
+  [FLAG_KIND.sub]: [2, 3, 4, 5, 6, 7, 12, 13, 14, 15],
+  [FLAG_KIND.logic]: [4, 5, 8, 9, 14, 15],
+  [FLAG_KIND.decrement]: [4, 5, 8, 9],
+};
+/** Instructions that often stand before a conditional jump, and the kind of their flags. */
+const FUSED: Record<string, FlagKind> = {
+  "cmp.rr": FLAG_KIND.sub,
+  "cmp.ri": FLAG_KIND.sub,
+  "cmp.rb": FLAG_KIND.sub,
+  "cmp.br": FLAG_KIND.sub,
+  "cmp.bi": FLAG_KIND.sub,
+  "sub.ri": FLAG_KIND.sub,
+  "test.rr": FLAG_KIND.logic,
+  "test.ri": FLAG_KIND.logic,
+  "test.bi": FLAG_KIND.logic,
+  "and.ri": FLAG_KIND.logic,
+  "dec.r": FLAG_KIND.decrement,
+};
+
+/** Name of the handler of a form together with a jump on condition `cc`. */
+export const fusedName = (form: Form, cc: number): string => `${formName(form)}+${cc}`;
+
+/** The jumps that a form has handlers in common with. */
+function fusedJumps(form: Form, long: boolean): Form[] {
+  const kind = FUSED[`${form.key}.${form.operands.join("")}`];
+  const conditions = form.sizes[0] !== 16 && kind && FUSED_CONDITIONS[kind] || [];
+  return conditions.map((cc) => ({
+    key: "jcc",
+    cc,
+    operandSize: long ? 64 : 32,
+    operands: ["j"],
+    sizes: [8],
+    producer: conditionKind(kind, cc),
+  }));
+}
 
 const tables: (HotForms | undefined)[] = [undefined, undefined];
 
@@ -155,10 +200,10 @@ export function hotForms(long: boolean): HotForms {
 }
 
 function listForms(long: boolean): HotForms {
-  const forms = new Map<string, { form: Form; handler: number }>();
-  const add = (form: Form) => {
-    const name = formName(form);
-    if (!forms.has(name)) forms.set(name, { form, handler: PSEUDO_COUNT + forms.size });
+  const forms = new Map<string, HotForm>();
+  const add = (form: Form, jump?: Form) => {
+    const name = jump ? fusedName(form, jump.cc) : formName(form);
+    if (!forms.has(name)) forms.set(name, { form, jump, handler: PSEUDO_COUNT + forms.size });
   };
   for (const form of plainForms(long)) {
     if (CONDITIONAL.has(form.key)) {
@@ -169,6 +214,7 @@ function listForms(long: boolean): HotForms {
     }
     add(form);
     for (const fixed of fixedRegisters(form, long)) add({ ...form, fixed });
+    for (const jump of fusedJumps(form, long)) add(form, jump);
   }
   return forms;
 }

@@ -23,12 +23,13 @@ import {
   V,
 } from "../state.ts";
 import { formOf, hasCopy } from "./forms.ts";
-import { CONDITIONAL, fixedNames, hotForms, isByteForm, PSEUDO } from "./hot_forms.ts";
+import { CONDITIONAL, fixedNames, fusedName, hotForms, isByteForm, PSEUDO } from "./hot_forms.ts";
 
 /** Code modes that need records of their own. */
 export const MODE = CODE_MODE;
 export type Mode = (typeof MODE)[keyof typeof MODE];
 
+const NOT_FUSED: readonly number[] = [];
 const MAX_RUN = 48;
 const CS = 1;
 
@@ -93,6 +94,8 @@ interface HotHandler {
   /** By the first register plus sixteen times the second register or the base. */
   readonly fixed?: Uint16Array;
   readonly names: readonly string[];
+  /** The handler that does the conditional jump behind it too, by its condition. */
+  readonly fused: readonly number[];
 }
 const hotByForm = new Map<Form, Map<string, HotHandler>>();
 type MemoryLetter = "b" | "x" | "s";
@@ -125,7 +128,11 @@ function findHandler(
   const exact: Form = { ...form, operands, operandSize, producer: known };
   const plain = table.get(formName(exact))?.handler ?? 0;
   const names = plain && fixedNames(exact, long) || [];
-  if (!names.length) return { plain, names };
+  const fused = Array.from(
+    { length: 16 },
+    (_, cc) => table.get(fusedName(exact, cc))?.handler ?? 0,
+  );
+  if (!names.length) return { plain, names, fused };
   const fixed = new Uint16Array(16 * 9);
   for (let a = 0; a < 16; a++) {
     for (let other = 0; other < (names[1] ? 9 : 1); other++) {
@@ -133,7 +140,7 @@ function findHandler(
       fixed[a + 16 * other] = table.get(formName({ ...exact, fixed: registers }))?.handler ?? 0;
     }
   }
-  return { plain, fixed, names };
+  return { plain, fixed, names, fused };
 }
 
 export class Predecoder {
@@ -342,12 +349,17 @@ export class Predecoder {
         if (n > 0) this.#pseudo(frame, PSEUDO.more, offset);
         return first || this.#crossing(frame, offset, slot, low, high, breakpoint);
       }
+      const before = this.#next - RECORD_SIZE, fused = this.#fused;
       const record = this.#record(frame, offset, status, producer);
       const entry = breakpoint || record;
       first ||= entry;
       const specialized = producer !== 0 && CONDITIONAL.has(x.encoding.key) &&
         status === DecodeStatus.Ok;
       if (specialized) {
+        const both = fused[x.encoding.cc];
+        const follows = n > 0 && !breakpoint && x.encoding.key === "jcc";
+        // Only right behind its producer: nothing else came in between.
+        if (both && follows && this.#isHot(record)) this.#u16[before >> 1] = both;
         for (const place of behind) i32[place] = 0;
         behind.length = 0;
       } else {
@@ -363,6 +375,10 @@ export class Predecoder {
         behind.length = 0;
       }
     }
+  }
+
+  #isHot(record: number): boolean {
+    return this.#u16[record >> 1] !== PSEUDO.cold;
   }
 
   /** Writes the record of the instruction just decoded. */
@@ -391,8 +407,12 @@ export class Predecoder {
     if (!handler) u16[(record + REC.cold) >> 1] = this.host.cold(form);
   }
 
+  /** For the record written last: its handlers that do a jump as well. */
+  #fused: readonly number[] = NOT_FUSED;
+
   /** Number of the hot handler for the instruction just decoded, 0 if there is none. */
   #hotHandler(record: number, form: Form, producer: FlagKind): number {
+    this.#fused = NOT_FUSED;
     const x = this.#x;
     const long = this.mode === MODE.flat64;
     if (!long && this.mode !== MODE.flat32 || x.lock) return 0;
@@ -404,7 +424,8 @@ export class Predecoder {
     const flat = x.segment < 4 && (long || x.segment !== CS);
     if (x.memory && !flat && x.index >= 0) return 0;
     const letter = x.index >= 0 ? "x" : x.memory && !flat ? "s" : "b";
-    const { plain, fixed, names } = hotHandler(form, letter, producer, long);
+    const { plain, fixed, names, fused } = hotHandler(form, letter, producer, long);
+    this.#fused = fused;
     if (!fixed) return plain;
     const number = (field: number) => {
       const place = this.#u16[(record + field) >> 1];
