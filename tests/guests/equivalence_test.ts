@@ -7,7 +7,7 @@
 // last instruction of a run has blocked an HVM domain already, a bare one when it is run on.
 import { assert, assertEquals } from "@std/assert";
 import { guestsFolder } from "../../repl/guests/images.ts";
-import { type GuestDomain } from "../../src/debug/domain.ts";
+import type { GuestDomain } from "../../src/debug/domain.ts";
 import { Hypervisor } from "../../src/debug/hypervisor.ts";
 import { registerLines } from "../../src/debug/state.ts";
 import { demoGuest } from "../../src/builder/demo.ts";
