@@ -13,6 +13,7 @@ import { vmxGroup } from "../../vmx/index.ts";
 import { x87Group } from "./x87.ts";
 import { mmxGroup } from "./mmx.ts";
 import { fxsaveGroup } from "./fxsave.ts";
+import { sseGroup } from "./sse.ts";
 import { stringSemantics } from "./string.ts";
 
 export interface Group {
@@ -42,6 +43,7 @@ export const groups: Record<string, Group> = {
   x87: x87Group,
   mmx: mmxGroup,
   fxsave: fxsaveGroup,
+  sse: sseGroup,
   special: { semantics: specialSemantics },
 };
 
