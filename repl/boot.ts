@@ -8,6 +8,7 @@ import type { BootDomain, BootHost } from "./api.ts";
 import { openHost } from "./api.ts";
 import { Terminal } from "./editor/terminal.ts";
 import { Shell } from "./interactive.ts";
+import { writeOut } from "./output.ts";
 import { prelude } from "./prelude.ts";
 
 /** What to boot, and when it is done. */
@@ -122,12 +123,7 @@ function shows(domain: BootDomain, text: string): Promise<void> {
 
 /** No terminal: the console goes to standard output, standard input to the console. */
 async function plainly(domain: BootDomain, done: Promise<End>): Promise<End> {
-  const encoder = new TextEncoder();
-  const write = (text: string) => {
-    const bytes = encoder.encode(text);
-    for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
-  };
-  const stop = domain.console.onOutput(write);
+  const stop = domain.console.onOutput(writeOut);
   void typeFrom(domain);
   await domain.unpause();
   const end = await done;

@@ -4,6 +4,7 @@
  * @module
  */
 import { linesOf, runBatch } from "./batch.ts";
+import { writeOut } from "./output.ts";
 import { prelude } from "./prelude.ts";
 import { showError } from "./evaluator/show.ts";
 import { Session, watchStrays } from "./session.ts";
@@ -24,13 +25,8 @@ export async function shell(options: ShellOptions): Promise<number> {
 }
 
 async function withoutPrompt({ code, files }: ShellOptions): Promise<number> {
-  const encoder = new TextEncoder();
-  const write = (text: string) => {
-    const bytes = encoder.encode(text);
-    for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
-  };
   const session = new Session({
-    print: write,
+    print: writeOut,
     printError: (text) => console.error(text.trimEnd()),
   });
   session.evaluator.interrupt.start();

@@ -1,3 +1,4 @@
+import { writeOut } from "../output.ts";
 import type { Screen } from "./display.ts";
 
 /**
@@ -6,7 +7,6 @@ import type { Screen } from "./display.ts";
  * while this thread is busy; only {@linkcode Terminal.grab} turns them off, for a guest's console.
  */
 export class Terminal implements Screen {
-  readonly #out = new TextEncoder();
   #consumer: (bytes: Uint8Array) => void = () => {};
   #ended?: () => void;
   #raw: "off" | "signals" | "all" = "off";
@@ -62,8 +62,7 @@ export class Terminal implements Screen {
   }
 
   write(text: string): void {
-    const bytes = this.#out.encode(text);
-    for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+    writeOut(text);
   }
 
   columns(): number {
