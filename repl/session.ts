@@ -15,7 +15,7 @@ import {
 } from "./context.ts";
 import { Evaluator } from "./evaluator/evaluator.ts";
 import { Interrupted } from "./evaluator/interrupt.ts";
-import { show, showError } from "./evaluator/show.ts";
+import { isOurs, show, showError } from "./evaluator/show.ts";
 import { isValid, prepare } from "./evaluator/source.ts";
 
 /** What a session is told. */
@@ -315,8 +315,7 @@ const frames = () => Deno.env.get("XVM_STACK") ? "all" as const : undefined;
 function isOwn(error: unknown): error is Error {
   if (!(error instanceof Error) || error instanceof CommandError) return false;
   if (error instanceof Interrupted) return false;
-  return ["Error", "TypeError", "RangeError", "GuestStopped"].includes(error.name) &&
-    error.message !== "" && showError(error) === `Uncaught ${error.name}: ${error.message}`;
+  return error.message !== "" && isOurs(error);
 }
 
 function isHost(value: unknown): value is HypervisorView {

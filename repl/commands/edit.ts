@@ -31,7 +31,7 @@ API: vcpu.memory.write(address, bytes), dom.memory.write(address, bytes)`,
     for (const value of values) bytes.push(...await bytesOf(value, size, context));
     const memory = name === "ep" ? context.domain().memory : context.vcpu().memory;
     memory.write(at, new Uint8Array(bytes));
-    context.print(`${bytes.length} bytes written at ${hex(at, 32)}\n`);
+    context.print(`${bytes.length} byte${bytes.length > 1 ? "s" : ""} written at ${hex(at, 32)}\n`);
   },
 };
 

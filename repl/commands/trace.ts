@@ -1,4 +1,4 @@
-import { CommandError } from "../context.ts";
+import { CommandError, type Context } from "../context.ts";
 import type { Command } from "./command.ts";
 import { filterText } from "./format.ts";
 import { EXIT_KINDS } from "./kinds.ts";
@@ -23,8 +23,18 @@ API: dom.trace("msr", {}, (event) => …)`,
     }
     const { filter: fields, predicate } = await filter(rest.slice(kind.length), context);
     const made = context.domain().trace(kind, fields, (event) => {
-      if (!predicate || predicate(event)) context.print(`${context.show(event)}\n`);
+      if (!predicate || predicate(event)) context.print(`${eventLine(event, context)}\n`);
     });
     context.print(`trace ${made.id}: ${kind} ${filterText(made.filter, context)}\n`);
   },
 };
+
+/** Guest time, and what happened, in one line. */
+function eventLine(event: unknown, context: Context): string {
+  const { describe, position } = event as {
+    describe?: () => string;
+    position?: { time: number };
+  };
+  if (!describe || !position) return context.show(event);
+  return `${(position.time / 1e9).toFixed(9)} s  ${describe.call(event)}`;
+}

@@ -76,6 +76,13 @@ export function showError(
   return lines.join("\n");
 }
 
+/** Whether xvm itself threw an error: its innermost frame is ours, and no code of the user's. */
+export function isOurs(error: Error): boolean {
+  const first = (error.stack ?? "").split("\n").find((line) => /^\s+at /.test(line));
+  const place = first?.match(/\(?(\S+?)\)?$/)?.[1] ?? "";
+  return OWN.some((it) => place.startsWith(it));
+}
+
 function isError(value: unknown): value is Error {
   return value instanceof Error ||
     (typeof value === "object" && value !== null && "stack" in value && "message" in value);

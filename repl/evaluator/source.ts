@@ -30,7 +30,9 @@ const parseScript = (js: string): Program =>
   });
 
 /** Makes `text`, TypeScript or JavaScript, ready for the engine. */
-export function prepare(text: string): Prepared {
+export function prepare(input: string): Prepared {
+  // What a script would dispose of at its end stays at a prompt, which has none.
+  const text = input.replace(/^(?:await\s+)?using(?=\s+[A-Za-z_$][\w$]*\s*=)/gm, "const");
   let parsed: Parsed | null = null;
   if (/^\s*\{[^]*\}\s*$/.test(text)) parsed = tryParse(`(${text.trim()}\n)`); // an object, not a block
   parsed ??= tryParse(text);

@@ -1,4 +1,4 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { prepare } from "./source.ts";
 
 const js = (text: string) => {
@@ -69,4 +69,9 @@ Deno.test("prepare() lets ctrl-C reach every await", () => {
 Deno.test("prepare() takes braces for an object where they can be one", () => {
   assertEquals(js("{a: 1}"), "({a: 1}\n)");
   assertEquals(js("{ let x = 1 }"), "{ let x = 1 }");
+});
+
+Deno.test("prepare() keeps what a script would dispose of", () => {
+  const prepared = prepare("await using host = await start();\nusing x = 1;");
+  assert(prepared.kind === "ready" && !/using/.test(prepared.js), JSON.stringify(prepared));
 });
