@@ -1,14 +1,12 @@
 /**
- * The host's processor against SSE to SSE4.2: what `run.ts --kinds sse` covers and the maps 0F 38 and
- * 0F 3A, before and after the group stands in the machine's list.
+ * The host's processor against SSE to SSE4.2: what `run.ts --kinds sse` covers, SSE3 and the maps
+ * 0F 38 and 0F 3A.
  *
  *     deno run -A tests/oracle/sse.ts [--count N] [--seed S] [--mode 32,64] [--maps 0f,0f38,0f3a]
  *         [--opcodes HEX,...] [--show N] [--case SEED:INDEX]
  *
  * Exit status: 0 no difference, 1 differences.
  */
-import { groups } from "../../src/machine/isa/semantics/index.ts";
-import { sseGroup } from "../../src/machine/isa/semantics/sse.ts";
 import { type Failure, run } from "./campaign.ts";
 import { report } from "./compare.ts";
 import { hitReport } from "./exceptions.ts";
@@ -61,7 +59,8 @@ const SSE3: readonly Rule[] = [
   { opcode: 0x173, prefix: 0x66, modrm: "reg", reg: [2, 3, 6, 7], vector: true },
 );
 
-interface Options {
+/** Which cases to make. */
+export interface Options {
   count: number;
   seed: number;
   modes: Mode[];
@@ -76,7 +75,7 @@ function parse(args: string[]): Options {
     count: 50_000,
     seed: 1,
     modes: [32, 64],
-    maps: ["0f", "0f38", "0f3a"],
+    maps: SSE_MAPS,
     show: 5,
   };
   const set: Record<string, (v: string) => void> = {
@@ -96,8 +95,11 @@ function parse(args: string[]): Options {
   return o;
 }
 
+/** The maps by name. */
+export const SSE_MAPS = ["0f", ...Object.keys(MAPS)];
+
 /** Cases of a map: the generator's, with a third opcode byte put in. */
-function* cases(o: Options, map: string, mode: Mode): Generator<Case> {
+export function* cases(o: Options, map: string, mode: Mode): Generator<Case> {
   const rules = KINDS as Record<string, readonly Rule[]>, plain = rules.sse;
   const three = MAPS[map];
   const chosen = three
@@ -139,7 +141,6 @@ function withByte(test: Case, rule: Rule, byte: number): Case {
 
 async function main(args: string[]): Promise<number> {
   const o = parse(args);
-  groups.sse ??= sseGroup;
   using oracle = Oracle.open();
   const subject = await openSubject();
   let failed = 0;
