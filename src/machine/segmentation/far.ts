@@ -413,8 +413,9 @@ function buildFarReturn(m: Module): void {
     const ip = f.local("i64"), selector = f.local("i32");
     for (const width of [16, 32, 64] as const) {
       f.if(bits.eq(width), () => {
-        f.set(ip, callChecked(f, `stackLoad${width}`, i32(0)).zext());
+        // Processors read the selector first: a fault names its address.
         f.set(selector, callChecked(f, `stackLoad16`, i32(width / 8)));
+        f.set(ip, callChecked(f, `stackLoad${width}`, i32(0)).zext());
       });
     }
     f.if(protectedMode().eqz().or(virtual8086()), () => {

@@ -87,9 +87,10 @@ function readFrame(f: Func, bits: Local): { ip: Local; selector: Local; flags: L
   const ip = f.local("i64"), selector = f.local("i32"), flags = f.local("i32");
   for (const width of [16, 32, 64] as const) {
     f.if(bits.eq(width), () => {
-      f.set(ip, callChecked(f, `stackLoad${width}`, i32(0)).zext());
-      f.set(selector, callChecked(f, "stackLoad16", i32(width / 8)));
+      // Processors read from the top down: a fault names the address.
       f.set(flags, callChecked(f, `stackLoad${width}`, i32(width / 4)).wrap());
+      f.set(selector, callChecked(f, "stackLoad16", i32(width / 8)));
+      f.set(ip, callChecked(f, `stackLoad${width}`, i32(0)).zext());
     });
   }
   return { ip, selector, flags };

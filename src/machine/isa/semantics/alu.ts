@@ -1,8 +1,14 @@
 /** Addition, logic, comparison, increments (SDM 2). */
 import { i32 } from "../../wasm/expr.ts";
 import type { Expr } from "../../wasm/expr.ts";
-import { AF, OF } from "../flags.ts";
+import { check } from "../../checks.ts";
+import { AF, OF, ZF } from "../flags.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
+
+const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
+const CHECK = {
+  alignment: check("cmpxchg16b.alignment", "address {a} is no multiple of 16", "SDM 2 CMPXCHG16B"),
+};
 
 /** OF (bit 11) from a value whose bit `width` - 1 is the overflow. */
 export function overflowAt(value: Expr, width: number): Expr {
@@ -122,6 +128,21 @@ export const compareExchangePair: Record<string, Semantics> = {
       m.setGpr(0, 32, old.wrap());
       m.setGpr(2, 32, old.shrU(32).wrap());
     });
-    m.setArithmeticFlags(0x40, equal.shl(6));
+    m.setArithmeticFlags(ZF, equal.shl(6));
+  },
+  cmpxchg16b: (m) => {
+    const place = m.addressOf(0, 16, true);
+    m.faultIf(place.and(15).nez(), 13, 0, CHECK.alignment, place);
+    // Aligned, so both halves lie in one page: what the first access may, the second may too.
+    const low = m.loadLinear(64, place, true);
+    const high = m.loadLinear(64, m.f.let(place.add(8)), true);
+    const equal = m.f.let(low.eq(m.gpr(RAX, 64)).and(high.eq(m.gpr(RDX, 64))));
+    m.storeLinear(64, place, m.f.let(m.gpr(RBX, 64).when(equal, low)));
+    m.storeLinear(64, m.f.let(place.add(8)), m.f.let(m.gpr(RCX, 64).when(equal, high)));
+    m.f.if(equal.eqz(), () => {
+      m.setGpr(RAX, 64, low);
+      m.setGpr(RDX, 64, high);
+    });
+    m.setArithmeticFlags(ZF, equal.shl(6));
   },
 };
