@@ -180,18 +180,23 @@ Deno.test("ctrl-C ends a guest that loops, in a session without a prompt", async
   const child = start(["repl", "-c", code]);
   await child.stdin.close();
   let out = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of child.stdout) {
-    out += decoder.decode(chunk, { stream: true });
-    if (out.includes("started")) break;
-  }
+  const started = Promise.withResolvers<void>();
+  const reading = (async () => {
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      out += text;
+      if (out.includes("started")) started.resolve();
+    }
+  })();
+  await Promise.race([started.promise, reading]);
   await new Promise((resolve) => setTimeout(resolve, 300));
   child.kill("SIGINT");
   const [{ code: status }, err] = await Promise.all([
     child.status,
     new Response(child.stderr).text(),
   ]);
-  assertEquals(status, 1);
+  await reading;
+  assertEquals(status, 1, err);
+  assertStringIncludes(out, "loop is paused; c continues\n=> 0x000fe001:");
   assert(!/^\s+at /m.test(err), err);
 });
 
