@@ -284,8 +284,13 @@ export abstract class Meaning {
     bits = this.size,
   ) {
     this.commit();
-    if (carry) setCell(this.f, CPU.flagCarry, carry);
-    setCell(this.f, CPU.flagOp, (kind << 8) | bits);
+    const op = (kind << 8) | bits;
+    // The carry stands behind the kind: a clear one is the upper half of one store.
+    if (carry?.constant === 0) setCell64(this.f, CPU.flagOp, op);
+    else {
+      if (carry) setCell(this.f, CPU.flagCarry, carry);
+      setCell(this.f, CPU.flagOp, op);
+    }
     if (x) setCell64(this.f, CPU.flagX, x.sext());
     setCell64(this.f, CPU.flagY, y.sext());
   }
