@@ -152,7 +152,7 @@ Deno.test("dom chooses the domain of commands, of dom and of vcpu", () =>
     assertEquals(await enter("dom.name"), `"first"`);
     assert(session.vcpu() === host.domains[0].vcpus[0]);
     assertStringIncludes(await enter("dom 7"), "there are: 1 (first), 2 (second)");
-    await enter("const dom = hv.domains[1]");
+    await enter("dom = hv.domains[1]");
     await enter("s");
     assert(session.domain() === host.domains[1], "the user's dom is the commands' dom");
   }));
