@@ -15,6 +15,8 @@ export class HostInterrupts implements Bus {
   readonly localApic: LocalApic;
   readonly ioApic: IoApic;
   #timer = Infinity;
+  /** Something was raised since the last interrupt was over; asked at every entry and exit. */
+  #raised = false;
   /** Handlers by IRQ. */
   readonly handlers: Map<number, () => void> = new Map();
 
@@ -32,6 +34,7 @@ export class HostInterrupts implements Bus {
   /** Asks for the timer's interrupt at `time` (ns); Infinity: never. */
   setTimer(time: number): void {
     this.#timer = time;
+    this.#raised ||= this.localApic.highestPending() >= 0;
   }
 
   /** A vector arrived, already acknowledged: its IRQ's handler runs, then the interrupt is over. */
@@ -42,6 +45,7 @@ export class HostInterrupts implements Bus {
     }
     this.handlers.get(irq)?.();
     this.localApic.endOfInterrupt();
+    this.#raised = this.localApic.highestPending() >= 0;
   }
 
   /** Handles what is pending while no guest runs. */
@@ -50,7 +54,7 @@ export class HostInterrupts implements Bus {
   }
 
   interruptPending(): boolean {
-    return this.localApic.highestPending() >= 0;
+    return this.#raised && this.localApic.highestPending() >= 0;
   }
   acknowledge(): number {
     return this.localApic.highestPending() >= 0 ? this.localApic.acknowledge() : -1;
@@ -61,6 +65,7 @@ export class HostInterrupts implements Bus {
   run(now: number): void {
     if (now < this.#timer) return;
     this.#timer = Infinity;
+    this.#raised = true;
     this.ioApic.setIrq(TIMER_IRQ, true);
     this.ioApic.setIrq(TIMER_IRQ, false);
   }
