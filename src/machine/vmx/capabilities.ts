@@ -48,8 +48,8 @@ export const CR0_FIXED0 = 0x8000_0021;
 export const CR0_FIXED1 = 0xffff_ffff;
 /** CR4: VMXE must be 1; what the processor has not got must be 0. */
 export const CR4_FIXED0 = 0x2000;
-/** VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP VMXE FSGSBASE OSXSAVE SMEP SMAP. */
-export const CR4_FIXED1 = 0x0035_2fff;
+/** VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP VMXE FSGSBASE PCIDE OSXSAVE SMEP SMAP. */
+export const CR4_FIXED1 = 0x0037_2fff;
 
 /** IA32_EFER bits that exist: SCE, LME, LMA, NXE. */
 export const EFER_BITS = 0xd01;
