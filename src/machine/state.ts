@@ -4,6 +4,7 @@
  * `[0x100, ARCHITECTURAL_END)` is what a program can observe: it is saved, hashed, shown and diffed.
  * What lies behind it is derived or lives only within one call (faults, exits, TLBs, records).
  */
+import { gpr64 } from "../abi/x86/registers.ts";
 
 type Width = 1 | 2 | 4 | 8 | 10 | 16;
 export interface Field {
@@ -20,24 +21,7 @@ export const SEGMENT = { base: 0, limit: 8, attributes: 12, selector: 16 } as co
 
 /** Segment registers in encoding order, then the system ones. */
 export const SEGMENTS = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"] as const;
-export const GPRS = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-] as const;
+export const GPRS = gpr64;
 
 const ARCHITECTURAL_START = 0x100;
 
