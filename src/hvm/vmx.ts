@@ -3,6 +3,7 @@
  * reaches the processor by VMXON, VMPTRLD, VMREAD, VMWRITE and VM entry only, and keeps the guest's
  * general registers in a save area, as an assembly stub would.
  */
+import { gpr64 } from "../abi/x86/registers.ts";
 import { vmcsField } from "../abi/x86/vmcs.ts";
 import { SECONDARY } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
@@ -35,24 +36,7 @@ function at(v: HvmVcpu): VmxVcpu {
   return own;
 }
 
-const GPRS: readonly RegisterName[] = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-];
+const GPRS: readonly RegisterName[] = gpr64;
 /** Registers that lie in the VMCS. */
 const IN_VMCS: Partial<Record<RegisterName, number>> = {
   rip: F.guestRip,

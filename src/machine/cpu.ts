@@ -446,7 +446,7 @@ export class Cpu {
   /** What holds for one instruction only ends with it; a traced one leaves its trap. */
   #afterInstructions(shadow: number, flags: number): void {
     const { i32 } = this;
-    if (shadow && (i32[CPU.interruptibility >> 2] & 3) === shadow && !this.#shadowRenewed) {
+    if (shadow && (i32[CPU.interruptibility >> 2] & 3) === shadow) {
       i32[CPU.interruptibility >> 2] &= ~3;
     }
     if (flags & RF) i32[CPU.rflags >> 2] &= ~RF;
@@ -494,9 +494,6 @@ export class Cpu {
     this.#trapping = true;
     return ABORT.watch;
   }
-
-  /** The instruction set the same shadow again (MOV SS after MOV SS): only the first one counts. */
-  readonly #shadowRenewed = false;
 
   /** Delivers what is due at an instruction boundary. */
   #boundary(): "delivered" | RunStop | undefined {

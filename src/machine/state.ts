@@ -183,13 +183,11 @@ export const V = {
   pa: 0x1068,
   /** Value passed between a device access and its handler. */
   value: 0x1070,
-  /** Length of the running instruction, its EIP. */
+  /** Length of the running instruction. */
   length: 0x1078,
-  ip: 0x1080,
   /** The record of an instruction that is being intercepted. */
   record: 0x10f8,
-  /** Walk record: number of steps, then entries (see walk.ts). */
-  walkRecord: 0x1088,
+  /** Number of steps a probing walk has recorded (see walk.ts). */
   walkCount: 0x108c,
   /** Number of TLB fills since the last flush. */
   fills: 0x1090,
@@ -208,8 +206,6 @@ export const V = {
   emulating: 0x10d0,
   /** Watches armed; debug-register data breakpoints armed. */
   watching: 0x10d4,
-  /** Set while an aborted instruction is run again past its watch. */
-  watchPassed: 0x10d8,
   /** Number of frames marked as tables since the last flush. */
   tables: 0x10dc,
   /** Physical address mask of this processor (MAXPHYADDR), reserved bits of entries. */
@@ -233,9 +229,8 @@ export const V = {
   codeMode: 0x1120,
   /** Entries of a running walk: address and value of each, to set their accessed bits at the end. */
   walkEntries: 0x1e00,
-  /** Scratch for semantics. */
-  scratch: 0x1180,
-  /** More scratch for semantics that store structures (FXSAVE images, task states). */
+  // 0x1180 to 0x11db: LINK in segmentation/descriptor.ts.
+  /** Scratch for semantics that store structures (FXSAVE images, task states). */
   buffer: 0x1200,
 } as const;
 
