@@ -136,6 +136,12 @@ export class VmxCpu implements HvmCpu {
   }
 
   load(v: VmxVcpu): void {
+    if (this.#i32[V.nonRoot >> 2]) {
+      throw new Error(
+        "the processor is in the middle of a guest's instruction: another vCPU's registers can be " +
+          "seen when it is done (from a device's read, after an await)",
+      );
+    }
     this.unload();
     this.#succeed("VMPTRLD", this.system.vmptrld(v.control, 0));
     const { cpu } = this, area = this.#words(v);

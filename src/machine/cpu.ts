@@ -229,6 +229,11 @@ export class Cpu {
     return this.idle + this.count + (this.#slice ? this.#slice - this.i32[V.left >> 2] : 0);
   }
 
+  /** Instructions retired, exact even inside a device access. */
+  get counted(): number {
+    return this.count + (this.#slice ? this.#slice - this.i32[V.left >> 2] : 0);
+  }
+
   /** Lets time pass without instructions, as in HLT; devices that are due are run. */
   skipTo(time: number): void {
     if (time > this.now) this.idle += time - this.now;
