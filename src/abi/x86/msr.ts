@@ -42,10 +42,14 @@ export const MSR = {
   GS_BASE: 0xc000_0101,
   KERNEL_GS_BASE: 0xc000_0102,
   TSC_AUX: 0xc000_0103,
+  TSC_RATIO: 0xc000_0104,
   HWCR: 0xc001_0015,
   NB_CFG: 0xc001_001f,
   VM_CR: 0xc001_0114,
+  IGNNE: 0xc001_0115,
+  SMM_CTL: 0xc001_0116,
   VM_HSAVE_PA: 0xc001_0117,
+  SVM_KEY: 0xc001_0118,
 } as const;
 
 /** Memory types of PAT and MTRRs (SDM vol. 3, table 12-8). */
