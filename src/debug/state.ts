@@ -76,12 +76,14 @@ function timeBlock(host: Host): StateBlock {
     version: VERSION,
     save: () => {
       const { cpu } = host.machine;
-      return encodePlain({ count: cpu.count, idle: cpu.idle, ...host.world.state });
+      const { count, idle, fruitless } = cpu;
+      return encodePlain({ count, idle, fruitless, ...host.world.state });
     },
     load: (bytes) => {
       const s = decodePlain(bytes) as Record<string, number>;
       host.machine.cpu.count = s.count;
       host.machine.cpu.idle = s.idle;
+      host.machine.cpu.fruitless = s.fruitless;
       host.world.state = { random: s.random, ordinal: s.ordinal };
     },
   };

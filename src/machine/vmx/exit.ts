@@ -226,8 +226,11 @@ function buildLoadHost(m: Module): void {
     f.call("vmxContextAfterExit");
     const count = vmcs.low("exitMsrLoadCount");
     f.if(count, () => {
+      // Why the guest left, or was not entered, stays what is noted.
+      const id = f.let(cell(V.check)), a = f.let(cell64(V.checkA)), b = f.let(cell64(V.checkB));
       const bad = f.call("vmxLoadMsrs", vmcs.get("exitMsrLoadAddress"), count);
       f.if(bad, () => vmcs.setHead(HEAD.abort, 4));
+      f.call("vmxNote", id, a, b);
     });
     setCell(f, V.abort, 0);
     for (const at of [VMXC.trapDue, VMXC.tprDue, VMXC.injecting]) setCell(f, at, 0);
