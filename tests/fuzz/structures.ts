@@ -51,7 +51,8 @@ const TPR_SHADOW = 1n << 21n, NMI_WINDOW = 1n << 22n;
 const VMX_TOGETHER: Structure["together"] = [
   // Events of every type, most of them with what belongs to them.
   (r) => {
-    const type = r.below(8), random = r.chance(0.7) ? r.below(32) : r.below(256);
+    const type = r.pick([0, 0, 0, 2, 2, 3, 3, 3, 4, 5, 6, 7, 1]),
+      random = r.chance(0.7) ? r.below(32) : r.below(256);
     const vector = type === 2 && r.chance(0.8) ? 2 : random;
     const code = r.chance(0.4) ? 0x800 : 0, reserved = r.chance(0.05) ? 1 << 12 + r.below(19) : 0;
     return [
@@ -67,8 +68,8 @@ const VMX_TOGETHER: Structure["together"] = [
   (r, old) => [
     ["guestInterruptibility", r.chance(0.7) ? 1n << BigInt(r.below(4)) : BigInt(r.below(16))],
     ["guestActivity", BigInt(r.chance(0.6) ? 0 : r.below(5))],
-    ["guestRflags", old("guestRflags") ^ BigInt(r.below(4)) << 8n],
-    ["guestPendingDebug", r.chance(0.6) ? 0n : BigInt(r.below(0x8000))],
+    ["guestRflags", old("guestRflags") & ~0x300n | BigInt(r.chance(0.7) ? 2 : r.below(4)) << 8n],
+    ["guestPendingDebug", r.chance(0.8) ? 0n : BigInt(r.below(0x8000))],
   ],
   (r, old) => [
     ["processorBasedControls", old("processorBasedControls") | TPR_SHADOW],
@@ -84,10 +85,14 @@ const VMX_TOGETHER: Structure["together"] = [
     const s = r.pick(SEGMENTS), rights = `guest${s}AccessRights`, selector = `guest${s}Selector`;
     return [
       [rights, old(rights) ^ 1n << BigInt(r.below(r.chance(0.8) ? 8 : 17))],
-      [selector, old(selector) ^ BigInt(r.below(8))],
+      [selector, old(selector) ^ BigInt(r.chance(0.4) ? r.below(8) : 0)],
       ...(r.chance(0.5) ? [["secondaryControls", old("secondaryControls") & ~0x80n] as const] : []),
     ];
   },
+  (r, old) => [
+    ["secondaryControls", old("secondaryControls") ^ 1n << BigInt(r.below(8))],
+    ["exitControls", old("exitControls") ^ (r.chance(0.5) ? 1n << 22n : 0n)],
+  ],
   (r, old) => {
     const n = r.below(4);
     return [
@@ -96,7 +101,8 @@ const VMX_TOGETHER: Structure["together"] = [
     ];
   },
   (r, old) => [
-    ["exitControls", old("exitControls") ^ 0x200n],
+    // A host outside IA-32e mode, whose EFER is not loaded.
+    ["exitControls", (old("exitControls") ^ 0x200n) & (r.chance(0.5) ? -1n : ~(1n << 21n))],
     ["hostSsSelector", BigInt(r.below(3) * 8)],
   ],
   (r, old) => [

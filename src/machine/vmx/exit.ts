@@ -94,6 +94,12 @@ function saveGuest(f: Func, vmcs: Region, reason: Local, controls: Local): void 
   vmcs.set("guestActivity", cell(CPU.activity));
   vmcs.set("guestInterruptibility", cell(CPU.interruptibility).and(0xf));
   const pending = f.let(cell64(CPU.pendingDebug).and(0x400f));
+  // A trap that MOV SS holds back is pending all the same (26.3.1.5); with BTF there is none.
+  const shadow = cell(CPU.interruptibility).and(3), traced = cell(CPU.rflags).and(0x100);
+  f.if(shadow.nez().and(traced.nez()), () => {
+    const trap = i64(0).when(cell64(CPU.debugctl).and(2).nez(), i64(0x4000));
+    f.set(pending, pending.and(~0x4000n).or(trap));
+  });
   f.if(pending.nez(), () => {
     f.set(pending, pending.or(pending.and(15).nez().zext().shl(12)));
     setCell64(f, CPU.pendingDebug, 0);
