@@ -57,7 +57,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "writable EPT pages made executable only",
       "(write ? 2n : 0n) | (execute ? 4n : 0n)",
       "(write ? 4n : 0n) | (execute ? 4n : 0n)",
-      "enter() leaves by a nested page that the format makes read-only",
+      "enter() leaves by a nested page that the format makes writable, and not executable",
     ],
   ]),
   ...mutationsOf("src/hvm/vmx_controls.ts", VMX_TEST, [
@@ -130,7 +130,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     [
       "host interrupts are acknowledged and forgotten",
       "if (exit.vector >= 0) e.interrupts.handle(exit.vector);",
-      "",
+      "if (exit.vector >= 0) return undefined;",
       "the timer interrupts a guest that runs, by host interrupts (intel)",
     ],
   ]),

@@ -95,6 +95,8 @@ export class Cpu {
   count = 0;
   /** Nanoseconds skipped while idle: time is `count` plus this (one instruction takes 1 ns). */
   idle = 0;
+  /** Exceptions in a row without an instruction between them. */
+  fruitless = 0;
   #stop = false;
   readonly #table: WebAssembly.Table;
   #tableNext = 1;
@@ -414,7 +416,7 @@ export class Cpu {
         if (!this.#executionBreakpoint(flags)) return "breakpoint";
         continue;
       }
-      if (done > 0) this.#fruitless = 0;
+      if (done > 0) this.fruitless = 0;
       if (code === STOPPED.abort) {
         const stop = this.#aborted();
         if (stop) return stop;
@@ -430,12 +432,11 @@ export class Cpu {
    * exception takes 1 ns there, so that timers still ring, and the caller gets its turn.
    */
   #livelocked(): boolean {
-    if (++this.#fruitless < LIVELOCK) return false;
-    this.#fruitless = 0;
+    if (++this.fruitless < LIVELOCK) return false;
+    this.fruitless = 0;
     this.idle += LIVELOCK;
     return true;
   }
-  #fruitless = 0;
 
   #begin(slice: number): void {
     const { i32 } = this;

@@ -184,7 +184,8 @@ for (const cpu of HOSTS) {
 
   Deno.test(`RDMSR gives both halves, and clears the upper ones (${cpu})`, async () => {
     const value = 0x0000_7fff_8765_4321n;
-    const run = await Run.of(cpu, access(0xc000_0082, value) + access(0xc000_0082));
+    const clear = "mov eax, 1\nmov edx, 1\n";
+    const run = await Run.of(cpu, access(0xc000_0082, value) + clear + access(0xc000_0082));
     assertEquals([run.reg("rax"), run.reg("rdx")], [0x8765_4321n, 0x7fffn]);
   });
 
