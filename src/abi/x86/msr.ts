@@ -22,6 +22,10 @@ export const MSR = {
   MCG_STATUS: 0x17a,
   MISC_ENABLE: 0x1a0,
   DEBUGCTL: 0x1d9,
+  BRANCH_FROM: 0x1db,
+  BRANCH_TO: 0x1dc,
+  LAST_EXCEPTION_FROM: 0x1dd,
+  LAST_EXCEPTION_TO: 0x1de,
   /** The first of eight base and mask pairs. */
   MTRR_PHYSBASE0: 0x200,
   MTRR_FIX64K: 0x250,
