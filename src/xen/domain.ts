@@ -171,11 +171,14 @@ export class Domain {
   /** Lets the domain run; the host's driver does the rest. */
   unpause(): void {
     if (this.ended) throw new Error(`domain ${this.name} has ended: ${this.describe()}`);
-    if (this.#state.kind === "paused") {
-      this.setState({ kind: this.#halted ? "blocked" : "running" });
-      if (this.#halted && !this.engine.waiting) this.startClock();
-    }
+    this.resume();
     this.host.wake();
+  }
+  /** A paused domain may run, or waits as it did; the host's driver is not told. */
+  resume(): void {
+    if (this.#state.kind !== "paused") return;
+    this.setState({ kind: this.#halted ? "blocked" : "running" });
+    if (this.#halted && !this.engine.waiting) this.startClock();
   }
   pause(): void {
     if (this.ended || this.#state.kind === "paused") return;

@@ -202,7 +202,7 @@ export class Host {
   }
 
   /** Lets idle time pass up to the next deadline. False if nothing will ever happen. */
-  #idle(): boolean {
+  idle(): boolean {
     const next = this.#nextWake();
     if (next === Infinity) return false;
     this.machine.cpu.skipTo(next);
@@ -255,10 +255,10 @@ export class Host {
         const before = this.machine.cpu.now;
         await this.world.pace(wait, new Promise((resolve) => this.#wake = resolve));
         this.#wake = undefined;
-        if (this.machine.cpu.now === before && next !== Infinity && this.#blocked) this.#idle();
+        if (this.machine.cpu.now === before && next !== Infinity && this.#blocked) this.idle();
         continue;
       }
-      if (!this.#idle()) {
+      if (!this.idle()) {
         // A device model outside has yet to answer; it wakes the driver.
         if (this.domains.some((d) => d.state.kind === "blocked" && d.engine.waiting)) return;
         for (const d of this.domains) {
