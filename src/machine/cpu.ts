@@ -17,6 +17,7 @@ import {
 import type { HostFunctions } from "./system.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
+import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
 import { isForeign } from "./virtualization.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
@@ -103,7 +104,8 @@ export class Cpu {
   #tableNext = 1;
   readonly #cold = new Map<string, number>();
   readonly #groups = new Map<string, WebAssembly.Exports>();
-  readonly #interpreters = new Map<InterpreterKind, WasmFunction>();
+  /** By mode: the interpreter, and its place in the table. */
+  readonly #interpreters: { run: WasmFunction; index: number }[] = [];
   readonly #imports: WebAssembly.Imports;
   #slice = 0;
   readonly #debug: DebugBreakpoints;
@@ -293,18 +295,22 @@ export class Cpu {
     return exports;
   }
 
-  #interpreter(mode: Mode): WasmFunction {
-    const kind = mode === CODE_MODE.flat32
-      ? "flat32"
-      : mode === CODE_MODE.flat64
-      ? "flat64"
-      : "general";
-    let found = this.#interpreters.get(kind);
-    if (!found) {
-      const { exports } = new WebAssembly.Instance(interpreter(kind), this.#imports);
-      this.#interpreters.set(kind, found = exports.interpret as unknown as WasmFunction);
+  #interpreter(mode: Mode): { run: WasmFunction; index: number } {
+    return this.#interpreters[mode] ?? this.#makeInterpreter(mode);
+  }
+  #makeInterpreter(mode: Mode): { run: WasmFunction; index: number } {
+    const kinds: Partial<Record<Mode, InterpreterKind>> = {
+      [CODE_MODE.flat32]: "flat32",
+      [CODE_MODE.flat64]: "flat64",
+    };
+    const kind = kinds[mode] ?? "general";
+    const { exports } = new WebAssembly.Instance(interpreter(kind), this.#imports);
+    const made = { run: exports.interpret as unknown as WasmFunction, index: this.#tableNext++ };
+    this.#table.set(made.index, made.run);
+    for (const each of Object.values(CODE_MODE)) {
+      if ((kinds[each as Mode] ?? "general") === kind) this.#interpreters[each] = made;
     }
-    return found;
+    return made;
   }
 
   #hostFunctions(): HostFunctions {
@@ -404,30 +410,69 @@ export class Cpu {
       const mode = this.predecoder.mode = i32[V.codeMode >> 2] as Mode;
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
-      const code = this.#interpreter(mode)(slice);
-      let rest = i32[V.left >> 2];
-      if (code === STOPPED.abort) rest++;
-      const done = this.#slice - rest;
-      left -= done;
-      this.count += done;
-      this.#slice = 0;
-      if (done > 0) {
-        this.#afterInstructions(shadow, flags);
-        if (trapping) this.#trap();
-      }
-      if (code === STOPPED.breakpoint) {
-        if (!this.#executionBreakpoint(flags)) return "breakpoint";
-        continue;
-      }
-      if (done > 0) this.fruitless = 0;
-      if (code === STOPPED.abort) {
-        const stop = this.#aborted();
-        if (stop) return stop;
-        // The handler's instructions are not the one that was to be emulated.
-        if (this.#livelocked() || i32[V.emulating >> 2]) return "stopped";
-      }
+      const code = this.#interpreter(mode).run(slice);
+      const before = this.count;
+      const stop = this.#ran(code, shadow, flags, trapping);
+      left -= this.count - before;
+      if (stop) return stop;
     }
     return "budget";
+  }
+
+  /** The interpreter came back: counts, and what it stopped for. Undefined: run on. */
+  #ran(code: number, shadow: number, flags: number, trapping: boolean): RunStop | undefined {
+    const { i32 } = this;
+    let rest = i32[V.left >> 2];
+    if (code === STOPPED.abort) rest++;
+    const done = this.#slice - rest;
+    this.count += done;
+    this.#slice = 0;
+    if (done > 0) {
+      this.#afterInstructions(shadow, flags);
+      if (trapping) this.#trap();
+    }
+    if (code === STOPPED.breakpoint) {
+      return this.#executionBreakpoint(flags) ? undefined : "breakpoint";
+    }
+    if (done > 0) this.fruitless = 0;
+    if (code === STOPPED.abort) {
+      const stop = this.#aborted();
+      if (stop) return stop;
+      // The handler's instructions are not the one that was to be emulated.
+      if (this.#livelocked() || i32[V.emulating >> 2]) return "stopped";
+    }
+  }
+
+  /**
+   * Enters the guest that `enterGuest(area, launch)` enters and, if nothing is due first, runs at most
+   * `budget` instructions of it.
+   *
+   * @returns a number of GUEST: what `enterGuest` gives, or `left` when the guest ran and left again;
+   *   else why it stopped while it still is in the processor: "budget" if it may run on.
+   */
+  runGuest(area: number, launch: number, budget: number): number | RunStop {
+    const { system, machine: { bus } } = this;
+    const slice = Math.min(budget, SLICE, bus.deadline() - this.count - this.idle);
+    const quick = slice > 0 && this.hot && !this.#trapping && !this.hooks.fault &&
+      !this.#debug.execute && !this.#debug.data && !bus.interruptPending();
+    if (!quick) return system.enterGuest(area, launch);
+    this.#stop = false;
+    const { mode } = this.predecoder;
+    this.#begin(slice, 0);
+    this.i32[V.stepping >> 2] = 0;
+    const end = system.runGuest(area, launch, slice, mode, this.#interpreter(mode).index);
+    if (end === GUEST.left) {
+      const done = this.#slice - this.i32[V.left >> 2] - 1;
+      this.count += done;
+      this.#slice = 0;
+      if (done > 0) this.fruitless = 0;
+      return end;
+    }
+    if (end >= GUEST.ran) {
+      return this.#ran(end - GUEST.ran, 0, 0, false) ?? (this.#stop ? "stopped" : "budget");
+    }
+    this.#slice = 0;
+    return end;
   }
 
   /**
@@ -441,7 +486,7 @@ export class Cpu {
     return true;
   }
 
-  #begin(slice: number): void {
+  #begin(slice: number, pending = this.machine.bus.interruptPending() ? 1 : 0): void {
     const { i32 } = this;
     this.#slice = slice;
     i32[V.slice >> 2] = slice;
@@ -449,7 +494,7 @@ export class Cpu {
     const time = this.count + this.idle;
     i32[V.countBase >> 2] = time | 0;
     i32[(V.countBase >> 2) + 1] = Math.floor(time / 2 ** 32);
-    i32[V.interruptPending >> 2] = this.machine.bus.interruptPending() ? 1 : 0;
+    i32[V.interruptPending >> 2] = pending;
   }
 
   /** What holds for one instruction only ends with it; a traced one leaves its trap. */
