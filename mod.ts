@@ -60,5 +60,16 @@ export {
   type Side,
   sideOf,
 } from "./src/debug/lockstep.ts";
+export {
+  compare,
+  type ComparedExit,
+  type ComparedRun,
+  type CompareOptions,
+  Comparison,
+  type Configuration,
+  configurationOf,
+  runUntil,
+} from "./src/debug/compare.ts";
+export { type DigestDifference, GuestDigest } from "./src/debug/digest.ts";
 export { Why } from "./src/debug/why.ts";
 export type { Address } from "./src/debug/values.ts";

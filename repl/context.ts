@@ -152,6 +152,8 @@ export interface Context {
   runScript(text: string): Promise<void>;
   /** Gives the terminal to the domain's console until ctrl-]. */
   attach(domain: DomainView): Promise<void>;
+  /** Calls `listener` at ctrl-C; the result ends that. */
+  onInterrupt(listener: () => void): () => void;
   /** Ends the session. */
   exit(code?: number): void;
 }

@@ -8,6 +8,7 @@ import { backtrace } from "./backtrace.ts";
 import { break_ } from "./break.ts";
 import { breakpoints } from "./breakpoints.ts";
 import type { Call, Command } from "./command.ts";
+import { compare } from "./compare.ts";
 import { continue_ } from "./continue.ts";
 import { delete_ } from "./delete.ts";
 import { disassemble } from "./disassemble.ts";
@@ -59,6 +60,7 @@ export const COMMANDS: readonly Command[] = [
   why,
   exits,
   raw,
+  compare,
   domain,
   reverseStep,
   reverseContinue,

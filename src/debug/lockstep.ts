@@ -171,7 +171,8 @@ export function sideOf(hv: Hypervisor, name?: string): Side {
   };
 }
 
-function instructionOf(dom: GuestDomain): string {
+/** The next instruction of a domain, with its place. */
+export function instructionOf(dom: GuestDomain): string {
   try {
     const [line] = dom.vcpu.disassemble(undefined, 1);
     return `${dom.name_(line.address)}: ${line.text}`;
