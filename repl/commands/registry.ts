@@ -7,6 +7,7 @@ import { attach } from "./attach.ts";
 import { backtrace } from "./backtrace.ts";
 import { break_ } from "./break.ts";
 import { breakpoints } from "./breakpoints.ts";
+import { cpuid } from "./cpuid.ts";
 import type { Call, Command } from "./command.ts";
 import { continue_ } from "./continue.ts";
 import { delete_ } from "./delete.ts";
@@ -59,6 +60,7 @@ export const COMMANDS: readonly Command[] = [
   why,
   exits,
   raw,
+  cpuid,
   domain,
   reverseStep,
   reverseContinue,

@@ -17,6 +17,7 @@ import {
 } from "../machine/state.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
+import type { WorldState } from "../xen/world.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
 import type { GuestDomain } from "./domain.ts";
@@ -76,13 +77,15 @@ function timeBlock(host: Host): StateBlock {
     version: VERSION,
     save: () => {
       const { cpu } = host.machine;
-      return encodePlain({ count: cpu.count, idle: cpu.idle, ...host.world.state });
+      return encodePlain(
+        { count: cpu.count, idle: cpu.idle, ...host.world.state } as unknown as Plain,
+      );
     },
     load: (bytes) => {
-      const s = decodePlain(bytes) as Record<string, number>;
+      const s = decodePlain(bytes) as unknown as WorldState & { count: number; idle: number };
       host.machine.cpu.count = s.count;
       host.machine.cpu.idle = s.idle;
-      host.world.state = { random: s.random, ordinal: s.ordinal };
+      host.world.state = s;
     },
   };
 }
@@ -132,6 +135,7 @@ function domainBlock(domain: Inner): StateBlock {
         count: domain.count,
         exits: domain.exits,
         posts: domain.posts,
+        cpuid: domain.cpuid.save(),
         blocked: domain.state.kind === "blocked",
         msrs: engine ? [...engine.msrs].sort((a, b) => a[0] - b[0]) : [],
         pending: (engine?.pending ?? null) as unknown as Plain,
@@ -156,6 +160,7 @@ function domainBlock(domain: Inner): StateBlock {
       for (const kind of Object.keys(domain.exits)) delete domain.exits[kind];
       Object.assign(domain.exits, s.exits);
       domain.posts = [...s.posts as number[]];
+      domain.cpuid.load(s.cpuid as number[][]);
       const engine = hvmEngine(domain);
       if (engine) {
         engine.msrs.clear();
