@@ -26,6 +26,7 @@ export interface DomainOptions {
   memory: number;
   vcpus: number;
   symbols?: string;
+  cpuid?: string;
 }
 
 /** A host as `xvm boot` needs it. */

@@ -23,6 +23,8 @@ export interface BootOptions {
   /** Bytes of the domain. */
   memory: number;
   vcpus: number;
+  /** The processor the guest sees, as xl's `cpuid=` says it: "common", "host,rdrand=0". */
+  cpuid?: string;
   /** A file of symbols: System.map or an ELF. */
   symbols?: string;
   /** Exit 0 when the console shows this. */
@@ -64,8 +66,9 @@ export async function boot(options: BootOptions): Promise<number> {
 const hostMemory = (domain: number) => domain + Math.max(64 * 2 ** 20, domain / 4);
 
 function domainOf(options: BootOptions) {
-  const { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols } = options;
-  return { name: name ?? "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols };
+  const { name = "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus } = options;
+  const { symbols, cpuid } = options;
+  return { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols, cpuid };
 }
 
 /** Resolves when the text appeared, the guest ended, or time was up. */

@@ -18,6 +18,8 @@ export interface DomainFile {
   memory?: number;
   vcpus?: number;
   paging?: "hap" | "shadow";
+  /** A model, then changes: "host,rdrand=0". */
+  cpuid?: string;
   /** The simulated host's processor; xl.cfg has no such key, so it is ours. */
   cpu?: "intel" | "amd";
 }
@@ -117,6 +119,7 @@ function fromXl(config: Record<string, Value>, path: string): DomainFile {
     memory: config.memory === undefined ? undefined : Number(config.memory) * 2 ** 20,
     vcpus: config.vcpus === undefined ? undefined : Number(config.vcpus),
     paging: config.hap === undefined ? undefined : Number(config.hap) ? "hap" : "shadow",
+    cpuid: text("cpuid"),
     cpu: text("cpu") as DomainFile["cpu"],
   };
 }

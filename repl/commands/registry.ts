@@ -7,6 +7,7 @@ import { attach } from "./attach.ts";
 import { backtrace } from "./backtrace.ts";
 import { break_ } from "./break.ts";
 import { breakpoints } from "./breakpoints.ts";
+import { cpuid } from "./cpuid.ts";
 import type { Call, Command } from "./command.ts";
 import { compare } from "./compare.ts";
 import { continue_ } from "./continue.ts";
@@ -61,6 +62,7 @@ export const COMMANDS: readonly Command[] = [
   exits,
   raw,
   compare,
+  cpuid,
   domain,
   reverseStep,
   reverseContinue,

@@ -14,7 +14,7 @@ export const BASE_CONTROLS: Readonly<Record<string, number>> = {
   pinBasedControls: CONTROLS.pin.must | PIN.externalInterrupt | PIN.nmi | PIN.virtualNmis,
   processorBasedControls: CONTROLS.primary.must | PRIMARY.ioBitmaps | PRIMARY.msrBitmaps |
     PRIMARY.secondary,
-  secondaryControls: SECONDARY.rdtscp | SECONDARY.invpcid,
+  secondaryControls: SECONDARY.rdtscp | SECONDARY.invpcid | SECONDARY.xsaves,
   exitControls: CONTROLS.exit.must | EXIT_CONTROL.saveDebug | EXIT_CONTROL.hostAddressSpace |
     EXIT_CONTROL.acknowledgeInterrupt | EXIT_CONTROL.savePat | EXIT_CONTROL.loadPat |
     EXIT_CONTROL.saveEfer | EXIT_CONTROL.loadEfer,

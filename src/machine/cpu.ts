@@ -14,6 +14,7 @@ import {
   TLB,
   V,
 } from "./state.ts";
+import { LINK } from "./segmentation/descriptor.ts";
 import type { HostFunctions } from "./system.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
@@ -154,6 +155,7 @@ export class Cpu {
     this.u64[V.ramSize >> 3] = BigInt(machine.ram.length);
     this.u64[V.reservedHigh >> 3] = 0x000f_ffff_ffff_f000n & ~((1n << 36n) - 1n);
     this.i64[V.passing >> 3] = -1n;
+    this.i32[LINK.amd >> 2] = model === "amd" ? 1 : 0;
     this.reset();
   }
 

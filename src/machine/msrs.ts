@@ -69,6 +69,8 @@ export const msrTable: readonly MsrRow[] = [
   row(MSR.MISC_ENABLE, "MISC_ENABLE", "miscEnable"),
   // Lock bit, VMX inside and outside SMX.
   row(MSR.FEATURE_CONTROL, "FEATURE_CONTROL", "featureControl", 7n, { rule: "locked" }),
+  // There is no supervisor state that XSAVES could save.
+  row(MSR.XSS, "XSS", "xss", 0n),
   row(MSR.DEBUGCTL, "DEBUGCTL", "debugctl", 3n),
   fixed(MSR.PLATFORM_ID, "PLATFORM_ID"),
   fixed(MSR.EBL_CR_POWERON, "EBL_CR_POWERON", 0n, "ignore"),

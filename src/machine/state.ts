@@ -42,6 +42,7 @@ const ARCHITECTURAL = [
   ["cr4", 8],
   ["cr8", 8],
   ["xcr0", 8],
+  ["xss", 8],
   ...[0, 1, 2, 3, 6, 7].map((n) => [`dr${n}`, 8] as const),
   ...SEGMENTS.flatMap((s) =>
     [[`${s}.base`, 8], [`${s}.limit`, 4], [`${s}.attributes`, 4], [`${s}.selector`, 4], [

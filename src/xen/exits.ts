@@ -9,6 +9,7 @@ import type {
   TaskSwitchExit,
 } from "../hvm/exit.ts";
 import { toWide, wideToBigInt } from "../hvm/exit.ts";
+import { gpr64 } from "../abi/x86/registers.ts";
 import type { SliceEnd } from "./domain.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
@@ -114,6 +115,7 @@ const CR0_PG = 1n << 31n;
 
 /** Writes to CR0 and CR4 that change bits the hypervisor owns; the rest passes through. */
 function cr(e: HvmEngine, exit: CrExit): Handled {
+  if (exit.cr === 8) return taskPriority(e, exit);
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
   const value = newCr(e, exit);
   if (exit.cr === 0) {
@@ -127,6 +129,18 @@ function cr(e: HvmEngine, exit: CrExit): Handled {
     e.ops.setCr(e.vcpu, 4, value);
   }
   e.ops.flushTranslations(e.vcpu);
+  return skip(e, exit);
+}
+
+/** CR8 is bits 7 to 4 of the local APIC's task priority. */
+function taskPriority(e: HvmEngine, exit: CrExit): Handled {
+  const { platform } = e.domain;
+  if (exit.write) {
+    const value = wideToBigInt(exit.value);
+    if (value > 15n) return injectFault(e, GP, 0);
+    platform.cr8 = Number(value);
+    e.changed = true;
+  } else e.ops.setRegister(e.vcpu, gpr64[exit.gpr], BigInt(platform.cr8));
   return skip(e, exit);
 }
 
@@ -171,7 +185,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   invd: skip,
   monitor: skip,
   rdpmc: (e) => injectFault(e, GP, 0),
-  xsetbv: (e) => injectFault(e, GP, 0),
+  xsetbv: emulate,
   "virtualization-instruction": (e) => injectFault(e, UD),
   mwait: skip,
   hlt: (e, exit) => {

@@ -1,8 +1,11 @@
 /** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
 import type { Exit } from "../hvm/exit.ts";
-import type { HvmCpu, HvmOps, HvmVcpu } from "../hvm/ops.ts";
+import type { HvmCpu, HvmOps, HvmVcpu, Intercepts } from "../hvm/ops.ts";
+import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
+import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import type { CpuHooks } from "../machine/cpu.ts";
+import { SERVICE } from "../machine/system.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 import { handleExit } from "./exits.ts";
@@ -54,6 +57,22 @@ export class HvmEngine implements Engine {
       this.changed = true;
       domain.host.wake();
     });
+    cpuid.onChange.add(() => this.cpuidChanged());
+  }
+
+  /** Exits that the hypervisor wants whatever an observer asks for. */
+  get needs(): Intercepts {
+    // The task priority is the local APIC's; bits of CR4 that CPUID does not show do not exist.
+    return { crRead: 1 << 8, crWrite: 1 << 8, cr4Bits: ~this.cpuid.cr4Valid };
+  }
+  /** Asks for exits, those above included. */
+  setIntercepts(wanted: Intercepts): void {
+    const { needs } = this;
+    const both = { ...needs, ...wanted } as Record<string, unknown>;
+    for (const [name, bits] of Object.entries(needs)) {
+      if (typeof bits === "number") both[name] = bits | ((wanted as Bits)[name] ?? 0);
+    }
+    this.ops.setIntercepts(this.vcpu, both);
   }
 
   run(budget: number): SliceEnd {
@@ -152,20 +171,28 @@ export class HvmEngine implements Engine {
     this.ops.setInterruptWindow(this.vcpu, on);
   }
 
-  /** CPUID of this domain, looked up once per leaf. */
+  /** CPUID of this domain, looked up once per leaf; what follows the processor's state is put in. */
   cpuidLeaf(leaf: number, subleaf: number): CpuidResult {
-    const key = (leaf >>> 0) * 64 + (subleaf & 63);
+    const key = (leaf >>> 0) * 256 + (subleaf & 255);
     let result = this.#cpuid.get(key);
     if (!result) {
-      result = this.cpuid.read(leaf, subleaf, {
-        osxsave: false,
-        apicEnabled: true,
-        apicId: 0,
-        xcr0: 1,
-      });
-      this.#cpuid.set(key, result);
+      if (this.#cpuid.size > 256) this.#cpuid.clear();
+      this.#cpuid.set(key, result = this.cpuid.read(leaf, subleaf));
     }
-    return result;
+    if (leaf !== 1 && leaf >>> 0 !== 0x8000_0001) return result;
+    let { ecx, edx } = result;
+    const on = this.domain.platform.readMsr(MSR.APIC_BASE) ?? 0n;
+    if (!(on & 0x800n)) edx = (edx & ~CPUID_APIC) >>> 0;
+    if (leaf !== 1) return { ...result, edx };
+    if (this.ops.getCr(this.vcpu, 4) & BigInt(CR4.OSXSAVE)) ecx = (ecx | CPUID_OSXSAVE) >>> 0;
+    return { ...result, ecx, edx };
+  }
+  /** The domain's CPUID was edited. */
+  cpuidChanged(): void {
+    this.#cpuid.clear();
+    if (this.domain.state.kind !== "destroyed") {
+      this.ops.setIntercepts(this.vcpu, { cr4Bits: this.needs.cr4Bits });
+    }
   }
 
   /** The host's timer rang. */
@@ -193,12 +220,14 @@ export class HvmEngine implements Engine {
   /** What the emulated instructions of this domain reach. */
   readonly #hooks: Pick<
     CpuHooks,
-    "emulatedRead" | "emulatedWrite" | "emulatedIoRead" | "emulatedIoWrite"
+    "emulatedRead" | "emulatedWrite" | "emulatedIoRead" | "emulatedIoWrite" | "service"
   > = {
     emulatedRead: (address, bytes) => this.servers.read("copy", address, bytes),
     emulatedWrite: (address, bytes, value) => this.servers.write("copy", address, bytes, value),
     emulatedIoRead: (port, bytes) => this.servers.read("pio", port, bytes),
     emulatedIoWrite: (port, bytes, value) => this.servers.write("pio", port, bytes, value),
+    service: (number) =>
+      number === SERVICE.random ? this.domain.host.world.randomFor(this.domain.id) : 0,
   };
 
   /** The guest's time-stamp counter counts its own time, from where it set it. */
@@ -220,6 +249,8 @@ export class HvmEngine implements Engine {
     frames.releaseAll(domain.id);
   }
 }
+
+type Bits = Readonly<Record<string, number | undefined>>;
 
 const BUDGET: SliceEnd = { kind: "budget" };
 /** Exits in a row with no instruction between them, after which time passes: 1 ns each. */

@@ -33,7 +33,9 @@ export interface LocalApicContext {
   /** An interrupt that bypasses the vectors; `vector` is the start-up page of a SIPI. */
   signal?(kind: "nmi" | "smi" | "init" | "startup", vector: number): void;
   /** The time (ns) at which the TSC reaches `tsc`. Without it there is no TSC-deadline mode. */
-  timeOfTsc?(tsc: bigint): number;
+  readonly timeOfTsc?: ((tsc: bigint) => number) | undefined;
+  /** The task priority was written: bits 7 to 4, which are CR8's. */
+  priority?(cr8: number): void;
 }
 
 /** How a local APIC is wired. */
@@ -175,8 +177,12 @@ export class LocalApic {
     return this.state.tpr >> 4;
   }
   set cr8(value: number) {
-    this.state.tpr = value << 4;
+    this.setPriority(value << 4);
     this.context.changed?.();
+  }
+  setPriority(tpr: number): void {
+    this.state.tpr = tpr;
+    this.context.priority?.(tpr >> 4);
   }
 
   /** The vector to interrupt the processor with, or -1. */
@@ -372,7 +378,7 @@ export class LocalApic {
         s.id = value >>> 24;
         return true;
       case register.tpr:
-        s.tpr = value & 0xff;
+        this.setPriority(value & 0xff);
         break;
       case register.eoi:
         this.endOfInterrupt();
@@ -538,6 +544,11 @@ export class LocalApic {
     this.run(this.context.now());
   }
 
+  /** The time-stamp counter was set: an armed deadline is due at another time. */
+  tscChanged(): void {
+    if (this.state.tscDeadline !== 0n) this.writeTscDeadline(this.state.tscDeadline);
+  }
+
   // Access by programs.
 
   /** Reads the register at a physical address; 32 bits, on a 16-byte boundary. */
@@ -632,6 +643,7 @@ export class LocalApic {
     s.base = Number(value & ~0xfffn);
     if (s.enabled && !enable) {
       Object.assign(s, registersAfterReset(), { lint: s.lint });
+      this.context.priority?.(0);
       this.context.reschedule?.();
     }
     s.enabled = enable;
@@ -643,6 +655,7 @@ export class LocalApic {
   /** INIT: as after power-up, but the id and IA32_APIC_BASE stay. */
   init(): void {
     Object.assign(this.state, registersAfterReset(), { lint: this.state.lint });
+    this.context.priority?.(0);
     this.context.reschedule?.();
     this.context.changed?.();
   }
@@ -657,6 +670,7 @@ export class LocalApic {
       x2apic: false,
       base: 0xfee00000,
     });
+    this.context.priority?.(0);
     this.context.reschedule?.();
     this.context.changed?.();
   }

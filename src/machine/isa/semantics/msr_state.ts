@@ -1,6 +1,7 @@
 /** `readMsr(number) -> i64` and `writeMsr(number, value)`, from the table of msrs.ts. */
 import { V } from "../../state.ts";
-import { cell64, setCell64 } from "../../system.ts";
+import { MSR } from "../../../abi/x86/msr.ts";
+import { cell64, SERVICE, setCell64 } from "../../system.ts";
 import { CPU } from "../../state.ts";
 import { check } from "../../checks.ts";
 import { type MsrRow, msrTable } from "../../msrs.ts";
@@ -67,10 +68,12 @@ function writeTo(f: Func, r: MsrRow, number: Local, value: Local): void {
       case "tsc":
         // Both ways of setting the counter show in IA32_TSC_ADJUST (SDM 3 18.17.3).
         setCell64(f, CPU.tscAdjust, cell64(CPU.tscAdjust).add(value.sub(timeStamp())));
+        f.call("service", SERVICE.tsc, 0);
         break;
       case "store":
         checkRule(f, r, number, value);
         f.store(64, place, value);
+        if (r.number === MSR.TSC_ADJUST) f.call("service", SERVICE.tsc, 0);
     }
     f.return();
   });

@@ -83,7 +83,7 @@ function sysexit(m: Meaning): void {
 }
 
 /** SYSCALL of a 32-bit kernel exists on AMD's processors only (APM 3 SYSCALL). */
-const legacyAllowed = (): Expr => cell(LINK.legacySyscall);
+const legacyAllowed = (): Expr => cell(LINK.amd);
 
 function syscall(m: Meaning): void {
   const f = m.f;
