@@ -38,7 +38,7 @@ export function boundary(v: VmxVcpu): RunStop | undefined {
 }
 
 /** Enters the guest of the current VMCS and runs it until it leaves. */
-export function enterGuest(v: VmxVcpu, options: EnterOptions): Outcome {
+export function enterGuest(v: VmxVcpu, options: EnterOptions, budget: number): Outcome {
   const { on } = v, { cpu, system } = on, { i32 } = cpu;
   i32[V.emulating >> 2] = options.emulate ? 1 : 0;
   const status = system.enterGuest(v.area, v.launchState[0] ? 0 : 1);
@@ -48,7 +48,7 @@ export function enterGuest(v: VmxVcpu, options: EnterOptions): Outcome {
   }
   v.reported = cpu.count;
   cpu.hooks.boundary = v.boundaryHook ??= () => boundary(v);
-  const stop = run(v, options.budget);
+  const stop = run(v, budget);
   cpu.hooks.boundary = undefined;
   i32[V.emulating >> 2] = 0;
   if (v.boundary) report(v);

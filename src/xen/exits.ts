@@ -9,6 +9,7 @@ import type {
   TaskSwitchExit,
 } from "../hvm/exit.ts";
 import { toWide, wideToBigInt } from "../hvm/exit.ts";
+import { gpr64 } from "../abi/x86/registers.ts";
 import type { SliceEnd } from "./domain.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
@@ -42,6 +43,7 @@ function emulate(e: HvmEngine): Handled {
 function enterPlainly(e: HvmEngine, budget: number): Handled {
   const exit = e.ops.enter(e.vcpu, { budget, emulate: true });
   e.changed = true;
+  e.shadow?.sync();
   if (exit.kind === "stopped") {
     if (exit.why === "unanswered") return "again";
     if (exit.why === "budget") return undefined;
@@ -99,6 +101,7 @@ function msr(e: HvmEngine, exit: MsrExit): Handled {
   if (exit.write) {
     if (!writeMsr(e, exit.msr, wideToBigInt(exit.value))) return injectFault(e, GP, 0);
     e.changed = true;
+    e.shadow?.sync();
   } else {
     const value = readMsr(e, exit.msr);
     if (value === undefined) return injectFault(e, GP, 0);
@@ -114,6 +117,7 @@ const CR0_PG = 1n << 31n;
 
 /** Writes to CR0 and CR4 that change bits the hypervisor owns; the rest passes through. */
 function cr(e: HvmEngine, exit: CrExit): Handled {
+  if (exit.cr === 3 && e.shadow) return exit.write ? writeCr3(e, exit) : readCr3(e, exit);
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
   const value = newCr(e, exit);
   if (exit.cr === 0) {
@@ -126,7 +130,20 @@ function cr(e: HvmEngine, exit: CrExit): Handled {
     if (value & ~valid) return injectFault(e, GP, 0);
     e.ops.setCr(e.vcpu, 4, value);
   }
-  e.ops.flushTranslations(e.vcpu);
+  if (e.shadow) e.shadow.sync();
+  else e.ops.flushTranslations(e.vcpu);
+  return skip(e, exit);
+}
+
+/** Of a shadowed guest; with PCIDs or PAE, and where it faults, the emulator knows the rules. */
+function writeCr3(e: HvmEngine, exit: CrExit): Handled {
+  const { low, high } = exit.value;
+  if (!e.shadow!.loadCr3(low, high)) return emulate(e);
+  return skip(e, exit);
+}
+function readCr3(e: HvmEngine, exit: CrExit): Handled {
+  const value = e.ops.getCr(e.vcpu, 3), name = gpr64[exit.gpr];
+  e.ops.setRegister(e.vcpu, name, value);
   return skip(e, exit);
 }
 
@@ -158,6 +175,8 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     // With an event on its way that is what is completed, and no instruction of its handler.
     return enterPlainly(e, exit.vectoring ? 0 : 1);
   },
+  // With an event on its way, its delivery is what writes.
+  "shadow-write": (e, exit) => enterPlainly(e, exit.vectoring ? 0 : 1),
   dr: emulate,
   invlpg: emulate,
   rdtsc: emulate,
@@ -188,6 +207,8 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     return skip(e, exit);
   },
   exception: (e, exit) => {
+    // A fault in the course of a delivery: double faults and more are the processor's business.
+    if (e.shadow && exit.vectoring && exit.event.vector === 14) return enterPlainly(e, 0);
     if (exit.event.vector === 14) {
       e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(exit.qualification));
     }

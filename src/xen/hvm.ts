@@ -7,6 +7,7 @@ import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
 import { IoreqServers } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
+import type { Shadow } from "./shadow.ts";
 
 /** What an observer wants of an exit, before it is handled. */
 export type Observed =
@@ -34,6 +35,8 @@ export class HvmEngine implements Engine {
   readonly msrs: Map<number, bigint> = new Map();
   /** Interrupt requests or deadlines may have changed since the last entry. */
   changed = true;
+  /** Shadow paging, in place of nested. */
+  shadow: Shadow | undefined;
   #window = false;
   #nmi = false;
 
@@ -56,6 +59,8 @@ export class HvmEngine implements Engine {
     const { cpu } = this.on;
     const end = cpu.count + budget;
     let fruitless = 0, last = cpu.count;
+    const { shadow } = this;
+    shadow?.sync();
     if (this.pending) {
       const exit = this.pending;
       this.pending = undefined;
@@ -65,7 +70,15 @@ export class HvmEngine implements Engine {
     while (cpu.count < end) {
       if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
       if (this.changed) this.#beforeEntry();
-      const exit = this.ops.enter(this.vcpu, { budget: end - cpu.count });
+      const raw = this.ops.enter(this.vcpu, {
+        budget: end - cpu.count,
+        pageFault: shadow?.pageFault,
+      });
+      const exit = shadow ? shadow.refine(raw) : raw;
+      if (!exit) {
+        cpu.idle += LIVELOCK;
+        return BUDGET;
+      }
       if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
         if (exit.why === "budget" || exit.why === "stopped") return BUDGET;
         throw new Error(`the processor stopped in a guest: ${exit.why}`);
@@ -192,10 +205,26 @@ export class HvmEngine implements Engine {
 
   /** Answers of this instruction so far, for servers that answer later. */
   #emulated(type: "pio" | "copy", address: number, bytes: number): number | undefined {
+    const own = type === "copy" ? this.#ownMemory(address) : -1;
+    if (own >= 0) return readMemory(this.p2m.machine.words, own, bytes);
     return this.servers.read(type, address, bytes);
   }
   #emulatedWrite(type: "pio" | "copy", address: number, bytes: number, value: number): boolean {
+    const own = type === "copy" ? this.#ownMemory(address) : -1;
+    if (own >= 0) {
+      const { machine } = this.p2m;
+      for (let i = 0; i < bytes; i++) this.#bytes[i] = value >>> 8 * i;
+      machine.write(own, this.#bytes.subarray(0, bytes));
+      return true;
+    }
     return this.servers.write(type, address, bytes, value);
+  }
+  readonly #bytes = new Uint8Array(4);
+
+  /** Machine address of memory that is kept from nested writes though the guest may write it; or -1. */
+  #ownMemory(address: number): number {
+    const guest = Math.floor(address / 4096), frame = this.p2m.machineFrame(guest);
+    return frame >= 0 && this.p2m.writable(guest) ? frame * 4096 + address % 4096 : -1;
   }
 
   destroy(): void {
@@ -208,6 +237,15 @@ export class HvmEngine implements Engine {
     });
     frames.releaseAll(domain.id);
   }
+}
+
+/** 1, 2 or 4 bytes of machine memory, unsigned; they lie in one frame. */
+function readMemory(words: Int32Array, address: number, bytes: number): number {
+  let value = 0;
+  for (let i = bytes - 1; i >= 0; i--) {
+    value = value * 256 + (words[address + i >>> 2] >>> 8 * (address + i & 3) & 0xff);
+  }
+  return value;
 }
 
 const BUDGET: SliceEnd = { kind: "budget" };
