@@ -18,6 +18,8 @@ export interface DomainFile {
   memory?: number;
   vcpus?: number;
   paging?: "hap" | "shadow";
+  /** Bytes for shadow tables. */
+  shadowMemory?: number;
   /** The simulated host's processor; xl.cfg has no such key, so it is ours. */
   cpu?: "intel" | "amd";
 }
@@ -117,6 +119,9 @@ function fromXl(config: Record<string, Value>, path: string): DomainFile {
     memory: config.memory === undefined ? undefined : Number(config.memory) * 2 ** 20,
     vcpus: config.vcpus === undefined ? undefined : Number(config.vcpus),
     paging: config.hap === undefined ? undefined : Number(config.hap) ? "hap" : "shadow",
+    shadowMemory: config.shadow_memory === undefined
+      ? undefined
+      : Number(config.shadow_memory) * 2 ** 20,
     cpu: text("cpu") as DomainFile["cpu"],
   };
 }

@@ -10,6 +10,8 @@ import { readElfSymbols, readSystemMap, type SymbolTable } from "../builder/symb
 import type { CpuidResult } from "../machine/cpuid.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
+import type { ShadowCounts } from "../xen/shadow.ts";
+import type { PoolCounts } from "../xen/shadow_pool.ts";
 import type { BreakOptions, Breakpoint } from "./breakpoint.ts";
 import { Console } from "./console.ts";
 import { Debugger } from "./debugger.ts";
@@ -27,6 +29,7 @@ import {
   tableText,
   timeText,
 } from "./values.ts";
+import { ShadowView } from "./shadow.ts";
 import { Vcpu } from "./vcpu.ts";
 
 /** A stop of one kind, with that kind's fields. */
@@ -49,6 +52,8 @@ export interface Statistics {
   readonly exits: Record<string, number>;
   /** Guest time in nanoseconds. */
   readonly time: number;
+  /** What shadow paging has done, where there is any. */
+  readonly shadow?: ShadowCounts & PoolCounts;
 }
 
 /** An event as a trace keeps it. */
@@ -196,11 +201,18 @@ export class GuestDomain {
   }
   statistics(): Statistics {
     const { exits, count, cpu } = this.#inner;
-    return { instructions: count, exits: { ...exits }, time: cpu.now };
+    const shadow = this.#engine?.shadow;
+    const counts = shadow && { shadow: { ...shadow.counts, ...shadow.pool.counts } };
+    return { instructions: count, exits: { ...exits }, time: cpu.now, ...counts };
   }
   /** A hash of the guest's state: registers, memory, devices; as 16 hexadecimal digits. */
   stateHash(): string {
     return domainHash(this);
+  }
+  /** Its shadow page tables, if it has shadow paging. */
+  get shadow(): ShadowView | undefined {
+    const { shadow } = this.#engine ?? {};
+    return shadow && new ShadowView(shadow);
   }
   /** What CPUID gives this domain. */
   cpuid(leaf: number, subleaf = 0): CpuidResult {

@@ -79,8 +79,21 @@ export class Machine {
     for (const cpu of this.cpus) cpu.flushTlb();
   }
 
-  /** Told of writes that came through {@linkcode Machine.write} to frames marked `derived`. */
+  /**
+   * Told of every write to a frame marked by {@linkcode Machine.markDerived}, when it is done: by an
+   * instruction or from outside. Accessed and dirty bits that a walk sets are not told.
+   */
   readonly onWrite: Set<(address: number, length: number) => void> = new Set();
+
+  /** Somebody has derived something from a frame's contents, or has not any more. */
+  markDerived(frame: number, on: boolean): void {
+    const at = frame * (FRAME.size / 4), flags = this.frameTable[at];
+    if (!on) this.frameTable[at] = flags & ~FRAME_FLAG.derived;
+    else {
+      this.frameTable[at] = flags | FRAME_FLAG.derived;
+      if (flags & FRAME_FLAG.inWriteTlb) { for (const cpu of this.cpus) cpu.system.dropWrites(); }
+    }
+  }
 
   /**
    * Writes a paging entry of 8 bytes. What was derived from the old one goes, if there was one and it

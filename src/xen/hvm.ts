@@ -202,29 +202,19 @@ export class HvmEngine implements Engine {
   unload(): void {
     this.ops.unload(this.on);
   }
+  /** Drops what is derived from the guest and kept in memory: before all of memory is looked at or changed. */
+  quiesce(): void {
+    if (!this.shadow) return;
+    this.shadow.drop();
+    this.ops.unload(this.on);
+  }
 
   /** Answers of this instruction so far, for servers that answer later. */
   #emulated(type: "pio" | "copy", address: number, bytes: number): number | undefined {
-    const own = type === "copy" ? this.#ownMemory(address) : -1;
-    if (own >= 0) return readMemory(this.p2m.machine.words, own, bytes);
     return this.servers.read(type, address, bytes);
   }
   #emulatedWrite(type: "pio" | "copy", address: number, bytes: number, value: number): boolean {
-    const own = type === "copy" ? this.#ownMemory(address) : -1;
-    if (own >= 0) {
-      const { machine } = this.p2m;
-      for (let i = 0; i < bytes; i++) this.#bytes[i] = value >>> 8 * i;
-      machine.write(own, this.#bytes.subarray(0, bytes));
-      return true;
-    }
     return this.servers.write(type, address, bytes, value);
-  }
-  readonly #bytes = new Uint8Array(4);
-
-  /** Machine address of memory that is kept from nested writes though the guest may write it; or -1. */
-  #ownMemory(address: number): number {
-    const guest = Math.floor(address / 4096), frame = this.p2m.machineFrame(guest);
-    return frame >= 0 && this.p2m.writable(guest) ? frame * 4096 + address % 4096 : -1;
   }
 
   destroy(): void {
@@ -237,15 +227,6 @@ export class HvmEngine implements Engine {
     });
     frames.releaseAll(domain.id);
   }
-}
-
-/** 1, 2 or 4 bytes of machine memory, unsigned; they lie in one frame. */
-function readMemory(words: Int32Array, address: number, bytes: number): number {
-  let value = 0;
-  for (let i = bytes - 1; i >= 0; i--) {
-    value = value * 256 + (words[address + i >>> 2] >>> 8 * (address + i & 3) & 0xff);
-  }
-  return value;
 }
 
 const BUDGET: SliceEnd = { kind: "budget" };

@@ -85,6 +85,7 @@ export class P2M {
     if (this.machineFrame(guestFrame) < 0) return;
     this.#write(this.#slot(guestFrame), 0n);
     this.#machineFrames[guestFrame] = -1;
+    this.#rights[guestFrame] = 0;
     this.onChange?.(guestFrame);
   }
 
@@ -100,14 +101,6 @@ export class P2M {
   /** The guest may write it: memory, and no ROM. */
   writable(guestFrame: number): boolean {
     return (this.#rights[guestFrame] & 2) !== 0;
-  }
-
-  /** Whether nested writes leave, whatever the frame's rights; those stay what they are. */
-  protectWrites(guestFrame: number, on: boolean): void {
-    const rights = this.#rights[guestFrame], frame = this.machineFrame(guestFrame);
-    if (frame < 0 || !(rights & 2)) return;
-    const now = { read: true, write: !on, execute: (rights & 4) !== 0 };
-    this.#write(this.#slot(guestFrame), this.format.page(frame * 4096, now));
   }
 
   /** Machine frame of a guest frame, -1 if it has none. */

@@ -478,6 +478,12 @@ export class Shadow {
     }
   }
 
+  /** The tables the processor walks: their root, and whether they have four levels. */
+  get walked(): { root: number; fourLevel: boolean } {
+    this.sync();
+    return { root: this.pool.address(this.pool.root), fourLevel: this.pool.root !== 0 };
+  }
+
   /** All shadows go; what was derived will be derived again. */
   drop(): void {
     this.pool.clearAll();

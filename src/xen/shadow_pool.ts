@@ -5,7 +5,6 @@
  * An entry that is present is a node (slot × 512 + index) in the list of its target: of the guest
  * frame it maps if it is a leaf, of the shadow table it leads to if not. All of it is derived state.
  */
-import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import type { Frames } from "./frames.ts";
 import type { P2M } from "./p2m.ts";
 
@@ -193,7 +192,7 @@ export class ShadowPool {
     return slot;
   }
 
-  /** No write of the guest reaches the frame any more, and writes from outside are told of. */
+  /** The guest has no entry left through which it could write the frame; other writes are told of. */
   #protect(guest: number): void {
     const words = this.#words;
     for (let node = this.#leaves[guest]; node !== NONE; node = this.#next[node]) {
@@ -207,11 +206,7 @@ export class ShadowPool {
 
   #mark(guest: number, on: boolean): void {
     const frame = this.p2m.machineFrame(guest);
-    if (frame < 0) return;
-    const { frameTable } = this.frames.machine, at = frame * (FRAME.size / 4);
-    if (on) frameTable[at] |= FRAME_FLAG.derived;
-    else frameTable[at] &= ~FRAME_FLAG.derived;
-    this.p2m.protectWrites(guest, on);
+    if (frame >= 0) this.frames.machine.markDerived(frame, on);
   }
 
   /** Second chance: the first slot behind the hand that was not used since it came by. */
