@@ -52,6 +52,7 @@ export {
   type Rights,
   type WalkLevel,
 } from "./src/debug/page_tables.ts";
+export { type ShadowEntry, ShadowTable, ShadowView } from "./src/debug/shadow.ts";
 export type { Registers } from "./src/debug/registers.ts";
 export type { MsrName, TableRegister } from "./src/debug/register_file.ts";
 export {

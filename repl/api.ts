@@ -12,7 +12,12 @@ export interface BootDomain extends DomainView {
   /** The text screen. */
   screen: { text(): string };
   /** Instructions retired, and exits by kind. */
-  statistics(): { instructions: number | bigint; exits: Record<string, number> };
+  statistics(): {
+    instructions: number | bigint;
+    exits: Record<string, number>;
+    /** What shadow paging has done, where there is any. */
+    shadow?: object;
+  };
 }
 
 /** What a domain is made from. */

@@ -176,7 +176,7 @@ function statistics(host: BootHost, domain: BootDomain, started: number) {
   const seconds = (performance.now() - started) / 1000;
   const { user, system } = process.cpuUsage();
   const cpu = (user + system) / 1e6;
-  const { instructions, exits } = domain.statistics();
+  const { instructions, exits, shadow } = domain.statistics();
   const round = (value: number) => Math.round(value * 1000) / 1000;
   return {
     instructions: Number(instructions),
@@ -184,6 +184,7 @@ function statistics(host: BootHost, domain: BootDomain, started: number) {
     cpu_seconds: round(cpu),
     mips: round(Number(instructions) / 1e6 / seconds),
     exits,
+    ...(shadow && { shadow }),
     state_hash: host.stateHash(),
   };
 }

@@ -20,6 +20,8 @@ export interface DomainFile {
   paging?: "hap" | "shadow";
   /** A model, then changes: "host,rdrand=0". */
   cpuid?: string;
+  /** Bytes for shadow tables. */
+  shadowMemory?: number;
   /** The simulated host's processor; xl.cfg has no such key, so it is ours. */
   cpu?: "intel" | "amd";
 }
@@ -120,6 +122,9 @@ function fromXl(config: Record<string, Value>, path: string): DomainFile {
     vcpus: config.vcpus === undefined ? undefined : Number(config.vcpus),
     paging: config.hap === undefined ? undefined : Number(config.hap) ? "hap" : "shadow",
     cpuid: text("cpuid"),
+    shadowMemory: config.shadow_memory === undefined
+      ? undefined
+      : Number(config.shadow_memory) * 2 ** 20,
     cpu: text("cpu") as DomainFile["cpu"],
   };
 }

@@ -16,6 +16,7 @@ import { Frames } from "../xen/frames.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { HostInterrupts } from "../xen/irq.ts";
 import { P2M } from "../xen/p2m.ts";
+import { defaultShadowMemory, LEAST_SHADOW_MEMORY, Shadow } from "../xen/shadow.ts";
 import { Cpuid, type CpuidEdit, type CpuidModel } from "../machine/cpuid.ts";
 import { guestCpuid } from "../machine/features.ts";
 import type { Cpu } from "../machine/cpu.ts";
@@ -42,6 +43,8 @@ export interface DomainConfig {
   /** Share of the processor beside others, 1 to 65535; and most of it in percent, 0: no cap. */
   readonly weight?: number;
   readonly cap?: number;
+  /** Bytes of machine memory for shadow tables; none given: Xen's rule. */
+  readonly shadowMemory?: number;
 }
 
 export interface BuiltDomain {
@@ -230,21 +233,30 @@ function mapRom(p2m: P2M, { start, end, target }: Alias): void {
   }
 }
 
-/** A guest in a hardware virtual machine, with nested paging. */
+/** Bytes for shadow tables. */
+function shadowBytes({ vcpus, memory, shadowMemory }: DomainConfig): number {
+  const bytes = shadowMemory ?? defaultShadowMemory(vcpus, memory);
+  if (!Number.isInteger(bytes) || bytes % 4096 || bytes < LEAST_SHADOW_MEMORY) {
+    throw new RangeError(
+      `shadowMemory: a multiple of 4 KiB from ${LEAST_SHADOW_MEMORY} bytes on was expected, ` +
+        `${bytes} bytes were given`,
+    );
+  }
+  return bytes;
+}
+
+/** A guest in a hardware virtual machine, with nested or shadow paging. */
 export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltDomain> {
   if (host.domains.some((d) => d.type === "bare")) {
     throw new Error("a bare guest has the machine for itself: no hypervisor is on this host");
   }
-  if (config.paging !== "hap") {
-    throw new Error(`paging "${config.paging}" is not available yet; "hap" is`);
-  }
   const { ops, on, frames, irq } = enableHvm(host);
   const pages = config.memory / 4096;
-  if (frames.free < pages + 64) {
+  const shadowMemory = config.paging === "shadow" ? shadowBytes(config) : 0;
+  const needed = pages + 64 + shadowMemory / 4096;
+  if (frames.free < needed) {
     throw new RangeError(
-      `domain ${config.name} needs ${
-        pages + 64
-      } machine frames, the host has ${frames.free} free; ` +
+      `domain ${config.name} needs ${needed} machine frames, the host has ${frames.free} free; ` +
         `start the host with more memory`,
     );
   }
@@ -272,6 +284,9 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
     domain.engine = engine;
     host.switchTo(undefined);
     ops.setNestedRoot(vcpu, p2m.root);
+    if (shadowMemory) {
+      engine.shadow = new Shadow(p2m, ops, vcpu, frames, id, shadowMemory);
+    }
     setHvmState(ops, vcpu, loaded.entry);
     engine.setIntercepts({
       hlt: true,

@@ -9,6 +9,8 @@ import { isElf, readElf } from "../builder/elf.ts";
 import { readElfSymbols, readSystemMap, type SymbolTable } from "../builder/symbols.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
+import type { ShadowCounts } from "../xen/shadow.ts";
+import type { PoolCounts } from "../xen/shadow_pool.ts";
 import type { BreakOptions, Breakpoint } from "./breakpoint.ts";
 import { Console } from "./console.ts";
 import { CpuidTable } from "./cpuid.ts";
@@ -28,6 +30,7 @@ import {
   timeText,
   toCount,
 } from "./values.ts";
+import { ShadowView } from "./shadow.ts";
 import { Vcpu } from "./vcpu.ts";
 
 /** A stop of one kind, with that kind's fields. */
@@ -50,6 +53,8 @@ export interface Statistics {
   readonly exits: Record<string, number>;
   /** Guest time in nanoseconds. */
   readonly time: number;
+  /** What shadow paging has done, where there is any. */
+  readonly shadow?: ShadowCounts & PoolCounts;
 }
 
 /** An event as a trace keeps it. */
@@ -200,11 +205,18 @@ export class GuestDomain {
   }
   statistics(): Statistics {
     const { exits, count, now } = this.#inner;
-    return { instructions: count, exits: { ...exits }, time: now };
+    const shadow = this.#engine?.shadow;
+    const counts = shadow && { shadow: { ...shadow.counts, ...shadow.pool.counts } };
+    return { instructions: count, exits: { ...exits }, time: now, ...counts };
   }
   /** A hash of the guest's state: registers, memory, devices; as 16 hexadecimal digits. */
   stateHash(): string {
     return domainHash(this);
+  }
+  /** Its shadow page tables, if it has shadow paging. */
+  get shadow(): ShadowView | undefined {
+    const { shadow } = this.#engine ?? {};
+    return shadow && new ShadowView(shadow);
   }
   get #engine(): HvmEngine | undefined {
     const { engine } = this.#debugger.monitor;

@@ -54,6 +54,8 @@ export interface DomainOptions {
   readonly vcpus?: number;
   /** Nested ("hap") or shadow paging. */
   readonly paging?: "hap" | "shadow";
+  /** For shadow tables; if not given 1 MB, and 8 KB for each MB of the domain. */
+  readonly shadowMemory?: string | number;
   /**
    * The processor the guest sees: a model's name, text as xl's `cpuid=` takes it
    * (`"host,rdrand=0"`), or a model with changes of features and leaves. The host's if not given;
@@ -80,6 +82,7 @@ const DOMAIN_KEYS = [
   "memory",
   "vcpus",
   "paging",
+  "shadowMemory",
   "cpuid",
   "symbols",
   "consolePorts",
@@ -156,11 +159,19 @@ export class Hypervisor implements AsyncDisposable {
   }
 
   /** A host with the built-in demo guest on it, paused at its first instruction. */
-  static async demo(options: StartOptions & { type?: "bare" | "hvm" } = {}): Promise<Hypervisor> {
-    const { type = "hvm", ...rest } = options;
+  static async demo(
+    options: StartOptions & { type?: "bare" | "hvm"; paging?: "hap" | "shadow" } = {},
+  ): Promise<Hypervisor> {
+    const { type = "hvm", paging = "hap", ...rest } = options;
     const hv = new Hypervisor({ memory: "64M", ...rest });
     const { image, symbols } = demoGuest();
-    const domain = await hv.createDomain({ name: "demo", type, kernel: image, memory: "16M" });
+    const domain = await hv.createDomain({
+      name: "demo",
+      type,
+      paging,
+      kernel: image,
+      memory: "16M",
+    });
     domain.setSymbols(new SymbolTable("the demo guest", symbols));
     return hv;
   }
@@ -240,6 +251,9 @@ export class Hypervisor implements AsyncDisposable {
       memory: wholePages(toSize(options.memory ?? "256M", "memory"), "memory"),
       vcpus,
       paging,
+      shadowMemory: options.shadowMemory === undefined
+        ? undefined
+        : wholePages(toSize(options.shadowMemory, "shadowMemory"), "shadowMemory"),
       cpuid: cpuidOptions(cpuid),
       consolePorts: options.consolePorts,
       weight: options.weight,

@@ -252,9 +252,15 @@ export function domainHash(domain: GuestDomain): string {
   return hashText(sum);
 }
 
+/** Off the processor, and nothing derived in memory. */
+function quiesce(host: Host): void {
+  if (host.hvm) host.switchTo(undefined);
+  for (const d of host.domains) hvmEngine(d)?.quiesce();
+}
+
 /** The whole host as bytes. Equal states give equal bytes. */
 export function saveHost(host: Host): Uint8Array {
-  if (host.hvm) host.switchTo(undefined);
+  quiesce(host);
   const { ram, frameTable } = host.machine;
   const hashes = FrameHashes.of(host.machine);
   hashes.update();
@@ -322,8 +328,8 @@ export function loadHost(host: Host, bytes: Uint8Array): void {
       );
     }
   }
-  if (host.hvm) host.switchTo(undefined);
   for (const d of host.domains) d.pause();
+  quiesce(host);
   loadMemory(host, state);
   for (const block of blocks) block.load(saved[block.name].bytes);
   const { cpu } = host.machine;

@@ -3,6 +3,7 @@ import { ENTRY_CONTROL } from "../abi/x86/vmx.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
 import { resetFloat } from "./switched.ts";
 import { OWN_CR4 } from "./vmx_controls.ts";
+import { setShadowedControl } from "./vmx_shadow.ts";
 
 const PG = 0x8000_0000n, PAE = 0x20n, NE = 0x20n, LME = 0x100n, LMA = 0x400n;
 /** Bits of CR0 that VM entry does not load: NW and CD. */
@@ -79,6 +80,7 @@ const RESET: readonly (readonly [string, bigint])[] = [
 export function setControlRegister(v: VmxVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigint): void {
   const { on } = v;
   if (n === 2 || n === 8) return on.cpu.set(`cr${n}`, value);
+  if (v.shadowed) return setShadowedControl(v, n, value);
   if (n === 0) {
     on.write64(F.cr0ReadShadow, value);
     on.write64(F.guestCr0, value & ~CACHE | NE);
@@ -114,7 +116,7 @@ function loadPdptes(v: VmxVcpu): void {
 }
 
 /** Machine address of a guest-physical one by the extended page tables; -1 if it has none. */
-function machineAddress(v: VmxVcpu, gpa: number): number {
+export function machineAddress(v: VmxVcpu, gpa: number): number {
   const view = new DataView(v.on.cpu.machine.ram.buffer);
   let table = Number(v.on.read64(F.eptPointer) & 0x000f_ffff_ffff_f000n);
   for (let level = 4; level > 0; level--) {

@@ -350,6 +350,9 @@ export class Cpu {
       codeWrite: (frame) => {
         for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame >>> 0);
       },
+      derivedWrite: (address, bytes) => {
+        for (const told of machine.onWrite) told(address >>> 0, bytes);
+      },
       watch: (low, high, physical, bytes, access) =>
         this.hooks.watch?.(low, high, physical, bytes, access) ||
         this.#dataBreakpoint(low, high, bytes, access),

@@ -378,4 +378,6 @@ export const FRAME_FLAG = {
   mmio: 32,
   /** A write entry of a TLB may reach it. */
   inWriteTlb: 64,
+  /** A hypervisor has derived something from its contents: {@linkcode Machine.onWrite} is told of writes. */
+  derived: 128,
 } as const;

@@ -17,6 +17,8 @@ export const HOST_FUNCTIONS = {
   ioWrite: [3, 0],
   /** A store reaches granules of a frame that hold predecoded code: (frame, granule mask low, high). */
   codeWrite: [3, 0],
+  /** A store reached a frame from whose contents a hypervisor has derived something: (address, bytes). */
+  derivedWrite: [2, 0],
   /** An access while watches are armed: (linear low, high, physical low, bytes, access) -> abort value. */
   watch: [5, 1],
   /** Is a page watched: (linear page low, high, frame) -> 0 or 1. */

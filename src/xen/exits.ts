@@ -12,6 +12,7 @@ import { toWide, wideToBigInt } from "../hvm/exit.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import type { SliceEnd } from "./domain.ts";
 import type { HvmEngine } from "./hvm.ts";
+import { cr0Faults, cr4Faults, in64BitMode } from "./control.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
 
 /** Undefined: the guest goes on. "again": the exit is to be handled once more, later. */
@@ -43,6 +44,7 @@ function emulate(e: HvmEngine): Handled {
 function enterPlainly(e: HvmEngine, budget: number): Handled {
   const exit = e.ops.enter(e.vcpu, { budget, emulate: true });
   e.changed = true;
+  e.shadow?.sync();
   if (exit.kind === "stopped") {
     if (exit.why === "unanswered") return "again";
     if (exit.why === "budget") return undefined;
@@ -100,6 +102,7 @@ function msr(e: HvmEngine, exit: MsrExit): Handled {
   if (exit.write) {
     if (!writeMsr(e, exit.msr, wideToBigInt(exit.value))) return injectFault(e, GP, 0);
     e.changed = true;
+    e.shadow?.sync();
   } else {
     const value = readMsr(e, exit.msr);
     if (value === undefined) return injectFault(e, GP, 0);
@@ -110,25 +113,19 @@ function msr(e: HvmEngine, exit: MsrExit): Handled {
   return skip(e, exit);
 }
 
-const CR0_WRITABLE = 0xe005_003fn, CR0_PE = 1n, CR0_NW = 1n << 29n, CR0_CD = 1n << 30n;
-const CR0_PG = 1n << 31n;
+const CR0_WRITABLE = 0xe005_003fn;
 
 /** Writes to CR0 and CR4 that change bits the hypervisor owns; the rest passes through. */
 function cr(e: HvmEngine, exit: CrExit): Handled {
   if (exit.cr === 8) return taskPriority(e, exit);
+  if (exit.cr === 3 && e.shadow) return exit.write ? writeCr3(e, exit) : readCr3(e, exit);
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
-  const value = newCr(e, exit);
-  if (exit.cr === 0) {
-    const bad = value >> 32n !== 0n || (value & CR0_PG && !(value & CR0_PE)) ||
-      (value & CR0_NW && !(value & CR0_CD));
-    if (bad) return injectFault(e, GP, 0);
-    e.ops.setCr(e.vcpu, 0, (value & CR0_WRITABLE) | 0x10n);
-  } else {
-    const valid = BigInt(e.cpuid.cr4Valid >>> 0);
-    if (value & ~valid) return injectFault(e, GP, 0);
-    e.ops.setCr(e.vcpu, 4, value);
-  }
-  e.ops.flushTranslations(e.vcpu);
+  const old = e.ops.getCr(e.vcpu, exit.cr), value = newCr(e, exit, old);
+  const faults = exit.cr === 0 ? cr0Faults : cr4Faults;
+  if (faults(e, old, value)) return injectFault(e, GP, 0);
+  e.ops.setCr(e.vcpu, exit.cr, exit.cr === 0 ? (value & CR0_WRITABLE) | 0x10n : value);
+  if (e.shadow) e.shadow.sync();
+  else e.ops.flushTranslations(e.vcpu);
   return skip(e, exit);
 }
 
@@ -144,10 +141,22 @@ function taskPriority(e: HvmEngine, exit: CrExit): Handled {
   return skip(e, exit);
 }
 
-function newCr(e: HvmEngine, exit: CrExit): bigint {
+/** Of a shadowed guest; with PCIDs or PAE, and where it faults, the emulator knows the rules. */
+function writeCr3(e: HvmEngine, exit: CrExit): Handled {
+  const { low } = exit.value, high = in64BitMode(e) ? exit.value.high : 0;
+  if (!e.shadow!.loadCr3(low, high)) return emulate(e);
+  return skip(e, exit);
+}
+function readCr3(e: HvmEngine, exit: CrExit): Handled {
+  const value = e.ops.getCr(e.vcpu, 3), name = gpr64[exit.gpr];
+  e.ops.setRegister(e.vcpu, name, value);
+  return skip(e, exit);
+}
+
+function newCr(e: HvmEngine, exit: CrExit, old: bigint): bigint {
   const given = wideToBigInt(exit.value);
-  if (exit.access === "mov") return given;
-  const old = e.ops.getCr(e.vcpu, exit.cr as 0 | 4);
+  // Outside 64-bit mode a general register has 32 bits.
+  if (exit.access === "mov") return in64BitMode(e) ? given : given & 0xffff_ffffn;
   if (exit.access === "clts") return old & ~8n;
   // LMSW sets PE, MP, EM and TS, and cannot clear PE.
   return (old & ~0xen) | (given & 0xfn);
@@ -172,6 +181,8 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     // With an event on its way that is what is completed, and no instruction of its handler.
     return enterPlainly(e, exit.vectoring ? 0 : 1);
   },
+  // With an event on its way, its delivery is what writes.
+  "shadow-write": (e, exit) => enterPlainly(e, exit.vectoring ? 0 : 1),
   dr: emulate,
   invlpg: emulate,
   rdtsc: emulate,
@@ -202,6 +213,8 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     return skip(e, exit);
   },
   exception: (e, exit) => {
+    // A fault in the course of a delivery: double faults and more are the processor's business.
+    if (e.shadow && exit.vectoring && exit.event.vector === 14) return enterPlainly(e, 0);
     if (exit.event.vector === 14) {
       e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(exit.qualification));
     }

@@ -12,6 +12,7 @@ import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
 import { IoreqServers } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
+import type { Shadow } from "./shadow.ts";
 
 /** What an observer wants of an exit, before it is handled. */
 export type Observed =
@@ -39,6 +40,8 @@ export class HvmEngine implements Engine {
   readonly msrs: Map<number, bigint> = new Map();
   /** Interrupt requests or deadlines may have changed since the last entry. */
   changed = true;
+  /** Shadow paging, in place of nested. */
+  shadow: Shadow | undefined;
   #window = false;
   #nmi = false;
   /** What the hardware's time-stamp offset was made from; NaN: to be made anew. */
@@ -81,6 +84,8 @@ export class HvmEngine implements Engine {
     let fruitless = 0, last = cpu.count;
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
+    const { shadow } = this;
+    shadow?.sync();
     if (this.pending) {
       const exit = this.pending;
       this.pending = undefined;
@@ -90,7 +95,15 @@ export class HvmEngine implements Engine {
     while (cpu.count < end) {
       if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
       if (this.changed) this.#beforeEntry();
-      const exit = this.ops.enter(this.vcpu, { budget: end - cpu.count });
+      const raw = this.ops.enter(this.vcpu, {
+        budget: end - cpu.count,
+        pageFault: shadow?.pageFault,
+      });
+      const exit = shadow ? shadow.refine(raw) : raw;
+      if (!exit) {
+        cpu.idle += LIVELOCK;
+        return BUDGET;
+      }
       if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
         if (exit.why === "budget" || exit.why === "stopped") return BUDGET;
         throw new Error(`the processor stopped in a guest: ${exit.why}`);
@@ -214,6 +227,12 @@ export class HvmEngine implements Engine {
     this.changed = true;
   }
   unload(): void {
+    this.ops.unload(this.on);
+  }
+  /** Drops what is derived from the guest and kept in memory: before all of memory is looked at or changed. */
+  quiesce(): void {
+    if (!this.shadow) return;
+    this.shadow.drop();
     this.ops.unload(this.on);
   }
 

@@ -45,11 +45,21 @@ export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
     if (row.rule === "canonical" && BigInt.asIntN(48, value) !== BigInt.asIntN(64, value)) {
       return false;
     }
-    if (number === MSR.EFER && value & ~BigInt(e.cpuid.eferValid >>> 0)) return false;
+    if (number === MSR.EFER) return writeEfer(e, value);
   }
   if (e.ops.setMsr(e.vcpu, number, value)) return true;
   if (e.domain.platform.writeMsr(number, value)) return true;
   if (!row) return false;
   e.msrs.set(number, value);
   return true;
+}
+
+const LME = 0x100n, LMA = 0x400n, PG = 0x8000_0000n;
+
+/** LME stays while paging is on; LMA is the processor's own (SDM 3 2.2.1). */
+function writeEfer(e: HvmEngine, value: bigint): boolean {
+  if (value & ~BigInt(e.cpuid.eferValid >>> 0)) return false;
+  const old = e.ops.getMsr(e.vcpu, MSR.EFER)!;
+  if ((old ^ value) & LME && e.ops.getCr(e.vcpu, 0) & PG) return false;
+  return e.ops.setMsr(e.vcpu, MSR.EFER, value & ~LMA | old & LMA);
 }

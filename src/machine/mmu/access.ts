@@ -18,7 +18,8 @@ const ALIGNMENT = check(
   "SDM 3 6.15, #AC",
 );
 const WIDTHS = [8, 16, 32, 64] as const;
-const SLOW_WRITE = FRAME_FLAG.code | FRAME_FLAG.table | FRAME_FLAG.watch | FRAME_FLAG.rom;
+const SLOW_WRITE = FRAME_FLAG.code | FRAME_FLAG.table | FRAME_FLAG.watch | FRAME_FLAG.rom |
+  FRAME_FLAG.derived;
 
 /** Stores beside predecoded code after which it is dropped; a power of two. */
 const STORES_TO_FORGET = 4096;
@@ -213,6 +214,7 @@ function buildPhysical(m: Module): void {
       f.store(32, frame, flags.or(FRAME_FLAG.dirty), FRAME.flags, MEMORY.frames);
       f.if(flags.and(FRAME_FLAG.table), () => storeToTable(f, pa, bits, value));
       f.store(bits, pa.wrap(), value, 0, MEMORY.ram);
+      f.if(flags.and(FRAME_FLAG.derived), () => f.call("derivedWrite", pa.wrap(), i32(bits / 8)));
     });
   }
 }
