@@ -73,14 +73,14 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "",
       "a changed page-table entry takes effect without INVLPG (general)",
     ],
-    [
-      "writes to a new page table go on through the TLB",
-      "const SLOW_WRITE = FRAME_FLAG.code | FRAME_FLAG.table |",
-      "const SLOW_WRITE = FRAME_FLAG.code |",
-      "a changed page-table entry takes effect without INVLPG (hot)",
-    ],
   ]),
   ...mutationsOf(`${MACHINE}/mmu/access.ts`, PAGING_TEST, [
+    [
+      "writes to a page table go through the TLB",
+      "const SLOW_WRITE = FRAME_FLAG.code | FRAME_FLAG.table |",
+      "const SLOW_WRITE = FRAME_FLAG.code |",
+      "a page table is watched however often it is written (hot)",
+    ],
     [
       "a store across two pages takes one translation",
       `const second = f.let(wrapLinear(linear.add(bytes - 1).and(-4096n)));
