@@ -3,8 +3,9 @@ import { VMCS, vmcsFields } from "../abi/x86/vmcs.ts";
 import { controlBits, controlNames, instructionErrors, PIN, PRIMARY } from "../abi/x86/vmx.ts";
 import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { explain } from "../machine/checks.ts";
-import { CPU, V } from "../machine/state.ts";
+import { V } from "../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../machine/vmx/layout.ts";
+import { Switched } from "./switched.ts";
 import { type Activity, AREA, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
 
 /** Field encodings by name. */
@@ -34,10 +35,6 @@ export const SWITCHED = [
   "tscAux",
 ] as const;
 
-/** x87, MMX and SSE state: one block of memory 0. */
-const FLOAT = { start: CPU.fpr0, size: CPU.xmm15 + 16 - CPU.fpr0 };
-const FLOAT_AREA = AREA.switched + 8 * SWITCHED.length;
-
 /** What the root's registers hold: a 64-bit hypervisor's. */
 const HOST = {
   cr0: 0x8005_0033,
@@ -57,6 +54,7 @@ export class VmxVcpu implements HvmVcpu {
   readonly gprs: Int32Array;
   /** The launch state in the VMCS region: 0 clear. */
   readonly launchState: Int32Array;
+  readonly switched: Switched;
   /** Controls that ask for a look at instruction boundaries. */
   boundary = 0;
   /** Processor's instruction count up to which VMX has been told of them. */
@@ -66,6 +64,7 @@ export class VmxVcpu implements HvmVcpu {
   constructor(readonly on: VmxCpu, readonly control: number, readonly area: number) {
     const { buffer } = on.cpu.machine.ram;
     this.gprs = new Int32Array(buffer, area + AREA.gprs, 32);
+    this.switched = new Switched(on.cpu, area, SWITCHED);
     this.launchState = new Int32Array(buffer, control + HEAD.launched, 1);
   }
 
@@ -144,34 +143,14 @@ export class VmxCpu implements HvmCpu {
     }
     this.unload();
     this.#succeed("VMPTRLD", this.system.vmptrld(v.control, 0));
-    const { cpu } = this, area = this.#words(v);
-    SWITCHED.forEach((name, n) => {
-      cpu.i32[CPU[name] >> 2] = area[2 * n];
-      cpu.i32[(CPU[name] >> 2) + 1] = area[2 * n + 1];
-    });
-    cpu.u8.set(cpu.machine.ram.subarray(v.area + FLOAT_AREA).subarray(0, FLOAT.size), FLOAT.start);
+    v.switched.load();
     this.current = v;
     v.noteControls();
   }
 
   unload(): void {
-    const v = this.current;
-    if (!v) return;
-    const { cpu } = this;
-    const bytes = new Uint8Array(8 * SWITCHED.length + FLOAT.size);
-    const words = new Int32Array(bytes.buffer, 0, 2 * SWITCHED.length);
-    SWITCHED.forEach((name, n) => {
-      words[2 * n] = cpu.i32[CPU[name] >> 2];
-      words[2 * n + 1] = cpu.i32[(CPU[name] >> 2) + 1];
-    });
-    bytes.set(cpu.u8.subarray(FLOAT.start, FLOAT.start + FLOAT.size), 8 * SWITCHED.length);
-    cpu.machine.write(v.area + AREA.switched, bytes);
+    this.current?.switched.save();
     this.current = undefined;
-  }
-
-  #words(v: VmxVcpu): Int32Array {
-    const { buffer } = this.cpu.machine.ram;
-    return new Int32Array(buffer, v.area + AREA.switched, 2 * SWITCHED.length);
   }
 
   /** After state came from outside: what follows from the current-VMCS pointer is worked out anew. */

@@ -38,6 +38,8 @@ export class HvmEngine implements Engine {
   changed = true;
   #window = false;
   #nmi = false;
+  /** Made once: entries are hot. */
+  readonly #entry = { budget: 0 };
   /** What the hardware's time-stamp offset was made from; NaN: to be made anew. */
   #timeOffset = NaN;
 
@@ -71,7 +73,8 @@ export class HvmEngine implements Engine {
     while (cpu.count < end) {
       if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
       if (this.changed) this.#beforeEntry();
-      const exit = this.ops.enter(this.vcpu, { budget: end - cpu.count });
+      this.#entry.budget = end - cpu.count;
+      const exit = this.ops.enter(this.vcpu, this.#entry);
       if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
         if (exit.why === "budget" || exit.why === "stopped") return BUDGET;
         throw new Error(`the processor stopped in a guest: ${exit.why}`);
