@@ -158,8 +158,8 @@ export class VmxCpu implements HvmCpu {
     this.#i32[VMXC.hostedRoot >> 2] = 1;
     this.#i32[VMXC.contextValid >> 2] = 0;
     this.current = current;
-    if (!current) return;
     this.system.vmxCurrent();
+    if (!current) return;
     current.noteControls();
   }
 
