@@ -21,7 +21,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/hvm/switched.ts", VMX_TEST, [
     [
       "the switch of vCPUs forgets x87 and SSE",
-      "bytes.set(cpu.u8.subarray(FLOAT.start, FLOAT.start + FLOAT.size), 8 * this.names.length);",
+      "this.#saved.set(this.#float);",
       "",
       SWITCHED,
     ],

@@ -15,7 +15,7 @@ export const F = VMCS;
 export const ACTIVITIES: readonly Activity[] = ["active", "hlt", "shutdown", "wait-for-sipi"];
 
 /** Registers that hardware leaves alone at entry and exit. */
-const SWITCHED = new Switched([
+const SWITCHED = [
   "cr2",
   "cr8",
   "xcr0",
@@ -30,7 +30,7 @@ const SWITCHED = new Switched([
   "sfmask",
   "kernelGsBase",
   "tscAux",
-]);
+] as const;
 
 /** What the root's registers hold: a 64-bit hypervisor's. */
 const HOST = {
@@ -52,6 +52,7 @@ export class VmxVcpu implements HvmVcpu {
   readonly guest: Int32Array;
   /** The launch state in the VMCS region: 0 clear. */
   readonly launchState: Int32Array;
+  readonly switched: Switched;
   /** Controls that ask for a look at instruction boundaries. */
   boundary = 0;
   /** Processor's instruction count up to which VMX has been told of them. */
@@ -64,6 +65,7 @@ export class VmxVcpu implements HvmVcpu {
     const { buffer } = on.cpu.machine.ram;
     this.gprs = new Int32Array(buffer, area + AREA.gprs, 32);
     this.guest = new Int32Array(buffer, area + AREA.guest, 128);
+    this.switched = new Switched(on.cpu, area, SWITCHED);
     this.launchState = new Int32Array(buffer, control + HEAD.launched, 1);
   }
 
@@ -147,15 +149,13 @@ export class VmxCpu implements HvmCpu {
     }
     this.unload();
     this.#succeed("VMPTRLD", this.system.vmptrld(v.control, 0));
-    SWITCHED.load(this.cpu, v.area);
+    v.switched.load();
     this.current = v;
     v.noteControls();
   }
 
   unload(): void {
-    const v = this.current;
-    if (!v) return;
-    SWITCHED.store(this.cpu, v.area);
+    this.current?.switched.save();
     this.current = undefined;
   }
 
@@ -164,8 +164,8 @@ export class VmxCpu implements HvmCpu {
     this.#i32[VMXC.hostedRoot >> 2] = 1;
     this.#i32[VMXC.contextValid >> 2] = 0;
     this.current = current;
-    if (!current) return;
     this.system.vmxCurrent();
+    if (!current) return;
     current.noteControls();
   }
 

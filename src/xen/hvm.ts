@@ -1,6 +1,6 @@
 /** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
 import type { Exit } from "../hvm/exit.ts";
-import type { HvmCpu, HvmOps, HvmVcpu, Intercepts } from "../hvm/ops.ts";
+import type { EnterOptions, HvmCpu, HvmOps, HvmVcpu, Intercepts } from "../hvm/ops.ts";
 import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
 import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
@@ -44,6 +44,8 @@ export class HvmEngine implements Engine {
   shadow: Shadow | undefined;
   #window = false;
   #nmi = false;
+  /** Made once: entries are hot. */
+  readonly #entry: { budget: number; pageFault?: EnterOptions["pageFault"] } = { budget: 0 };
   /** What the hardware's time-stamp offset was made from; NaN: to be made anew. */
   #timeOffset = NaN;
 
@@ -86,6 +88,7 @@ export class HvmEngine implements Engine {
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     const { shadow } = this;
     shadow?.sync();
+    this.#entry.pageFault = shadow?.pageFault;
     if (this.pending) {
       const exit = this.pending;
       this.pending = undefined;
@@ -95,10 +98,8 @@ export class HvmEngine implements Engine {
     while (cpu.count < end) {
       if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
       if (this.changed) this.#beforeEntry();
-      const raw = this.ops.enter(this.vcpu, {
-        budget: end - cpu.count,
-        pageFault: shadow?.pageFault,
-      });
+      this.#entry.budget = end - cpu.count;
+      const raw = this.ops.enter(this.vcpu, this.#entry);
       const exit = shadow ? shadow.refine(raw) : raw;
       if (!exit) {
         cpu.idle += LIVELOCK;

@@ -1,18 +1,18 @@
 /**
- * `deno task bench [boot] [loops] [exits] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
+ * `deno task bench [boot] [loops] [exits] [switches] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
  * against the marks of the issues, with QEMU and v86 in the same run. Without a name, all of it.
  *
  * @module
  */
 import { parseArgs } from "@std/cli";
 import { type BootResult, boots, showBoots } from "./boots.ts";
-import { exitRate } from "./exits.ts";
+import { exitRate, switchRate } from "./exits.ts";
 import { type LoopResult, loops, showLoops } from "./loops.ts";
 import { machines } from "./machines.ts";
 import { figure, table } from "./measure.ts";
 import { startTime } from "./start.ts";
 
-const PARTS = ["boot", "loops", "exits", "start"] as const;
+const PARTS = ["boot", "loops", "exits", "switches", "start"] as const;
 
 /** Everything a run found out; absent what was not asked for. */
 interface Results {
@@ -20,6 +20,8 @@ interface Results {
   loops?: LoopResult[];
   /** CPUID exits handled in TypeScript, a second. */
   cpuidExits?: number;
+  /** Switches between two domains, a second. */
+  switches?: number;
   /** Seconds to the prompt. */
   start?: number;
 }
@@ -49,12 +51,13 @@ if (parts.includes("loops")) {
   console.log(showLoops(results.loops), "\n");
 }
 if (parts.includes("exits")) results.cpuidExits = await exitRate(runs);
+if (parts.includes("switches")) results.switches = await switchRate(runs);
 if (parts.includes("start")) results.start = await startTime(runs * 3);
 console.log(table([["what", "mark", "measured"], ...marks(results)]));
 if (args.json) Deno.writeTextFileSync(args.json, JSON.stringify(results, null, 2) + "\n");
 
 /** The marks of issue 2 that this run can speak of. */
-function marks({ boot, cpuidExits, start }: Results): string[][] {
+function marks({ boot, cpuidExits, switches, start }: Results): string[][] {
   const rows: string[][] = [];
   const v86 = boot?.find((r) => r.machine === "v86");
   for (const own of boot?.filter((r) => r.own) ?? []) {
@@ -67,6 +70,9 @@ function marks({ boot, cpuidExits, start }: Results): string[][] {
   }
   if (cpuidExits !== undefined) {
     rows.push(["CPUID exits a second", "2 million", `${figure(cpuidExits / 1e6)} million`]);
+  }
+  if (switches !== undefined) {
+    rows.push(["world switches a second", "300,000", figure(Math.round(switches))]);
   }
   if (start !== undefined) rows.push(["warm start to the prompt", "0.25 s", `${figure(start)} s`]);
   return rows;
