@@ -131,7 +131,7 @@ export class Comparison {
       const { name } = this.runs[i];
       if (!exit) return lines.push(`  ${name}: no more`);
       lines.push(
-        `  ${name}: ${exit.kind}: ${exit.text}, after ${grouped(exit.count)} instructions`,
+        `  ${name}: ${exit.text}, after ${grouped(exit.count)} instructions`,
         `    ${exit.instruction}`,
       );
     });
