@@ -163,7 +163,8 @@ function timerOf(host: Host): HostInterrupts {
 
 function frameSource(frames: Frames, owner: number): FrameSource {
   return {
-    allocate: () => frames.allocate(owner) * 4096,
+    allocate: (count = 1) =>
+      (count === 1 ? frames.allocate(owner) : frames.allocateRun(owner, count)) * 4096,
     free: (address) => frames.release(address / 4096),
   };
 }

@@ -77,13 +77,15 @@ function timeBlock(host: Host): StateBlock {
     version: VERSION,
     save: () => {
       const { cpu } = host.machine;
+      const { count, idle, fruitless } = cpu;
       const scheduler = host.scheduler.state as unknown as Plain;
-      return encodePlain({ count: cpu.count, idle: cpu.idle, ...host.world.state, scheduler });
+      return encodePlain({ count, idle, fruitless, ...host.world.state, scheduler });
     },
     load: (bytes) => {
       const { scheduler, ...s } = decodePlain(bytes) as Record<string, number>;
       host.machine.cpu.count = s.count;
       host.machine.cpu.idle = s.idle;
+      host.machine.cpu.fruitless = s.fruitless;
       host.world.state = { random: s.random, ordinal: s.ordinal };
       host.scheduler.state = scheduler as unknown as SchedulerState;
     },

@@ -5,8 +5,8 @@ import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { explain } from "../machine/checks.ts";
 import { V } from "../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../machine/vmx/layout.ts";
-import { Switched } from "./switched.ts";
 import { type Activity, AREA, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
+import { Switched } from "./switched.ts";
 
 /** Field encodings by name. */
 export const F = VMCS;
@@ -14,11 +14,8 @@ export const F = VMCS;
 /** By the number of the activity state. */
 export const ACTIVITIES: readonly Activity[] = ["active", "hlt", "shutdown", "wait-for-sipi"];
 
-/**
- * Registers that hardware leaves alone at entry and exit: the vCPU's stand in the processor while it
- * is loaded. Forgetting one hands a domain the other's.
- */
-export const SWITCHED = [
+/** Registers that hardware leaves alone at entry and exit. */
+const SWITCHED = new Switched([
   "cr2",
   "cr8",
   "xcr0",
@@ -33,7 +30,7 @@ export const SWITCHED = [
   "sfmask",
   "kernelGsBase",
   "tscAux",
-] as const;
+]);
 
 /** What the root's registers hold: a 64-bit hypervisor's. */
 const HOST = {
@@ -54,7 +51,6 @@ export class VmxVcpu implements HvmVcpu {
   readonly gprs: Int32Array;
   /** The launch state in the VMCS region: 0 clear. */
   readonly launchState: Int32Array;
-  readonly switched: Switched;
   /** Controls that ask for a look at instruction boundaries. */
   boundary = 0;
   /** Processor's instruction count up to which VMX has been told of them. */
@@ -64,7 +60,6 @@ export class VmxVcpu implements HvmVcpu {
   constructor(readonly on: VmxCpu, readonly control: number, readonly area: number) {
     const { buffer } = on.cpu.machine.ram;
     this.gprs = new Int32Array(buffer, area + AREA.gprs, 32);
-    this.switched = new Switched(on.cpu, area, SWITCHED);
     this.launchState = new Int32Array(buffer, control + HEAD.launched, 1);
   }
 
@@ -143,13 +138,15 @@ export class VmxCpu implements HvmCpu {
     }
     this.unload();
     this.#succeed("VMPTRLD", this.system.vmptrld(v.control, 0));
-    v.switched.load();
+    SWITCHED.load(this.cpu, v.area);
     this.current = v;
     v.noteControls();
   }
 
   unload(): void {
-    this.current?.switched.save();
+    const v = this.current;
+    if (!v) return;
+    SWITCHED.store(this.cpu, v.area);
     this.current = undefined;
   }
 

@@ -1,8 +1,9 @@
 import { assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
 import { vmcsFields } from "../abi/x86/vmcs.ts";
-import { type Exit, exitKinds, toWide, wideToBigInt } from "./exit.ts";
+import { type Exit, toWide, wideToBigInt } from "./exit.ts";
 import type { Intercepts } from "./ops.ts";
 import { GUEST, Guest } from "./testing.ts";
+import { CPU } from "../machine/state.ts";
 import { vmxOps as ops } from "./vmx.ts";
 
 const g = new Guest();
@@ -266,6 +267,26 @@ const cases: Case[] = [
     exit: { kind: "nested-page-fault", gpa: 0x20_0010, write: true, rights: 1 },
   },
   {
+    name: "a nested page that the format makes read-only",
+    code: "mov eax, [0x200010]\nhere: mov [0x200010], eax",
+    setUp: () => {
+      const table = g.frames.allocate(), { page, table: entry } = ops.nestedFormat;
+      g.machineWrite64(g.l2 + 8, entry(table));
+      g.machineWrite64(table, page(6 << 20, { read: true, write: false, execute: true }));
+    },
+    exit: { kind: "nested-page-fault", gpa: 0x20_0010, write: true, fetch: false, rights: 5 },
+  },
+  {
+    name: "a nested page that the format makes writable, and not executable",
+    code: "mov dword [0x200010], 1\njmp 8:0x200010",
+    setUp: () => {
+      const table = g.frames.allocate(), { page, table: entry } = ops.nestedFormat;
+      g.machineWrite64(g.l2 + 8, entry(table));
+      g.machineWrite64(table, page(6 << 20, { read: true, write: true, execute: false }));
+    },
+    exit: { kind: "nested-page-fault", gpa: 0x20_0010, write: false, fetch: true, rights: 3 },
+  },
+  {
     name: "a triple fault",
     code: "here: ud2",
     setUp: () => ops.setDescriptorTable(g.v, "idtr", { base: 0n, limit: 0 }),
@@ -349,7 +370,7 @@ for (const one of cases) {
 Deno.test("every kind of exit that VMX has is raised by a case or a test below", () => {
   const below = ["external-interrupt", "nmi", "xsetbv", "invpcid", "rdrand", "rdseed", "tpr"];
   const seen = new Set([...cases.map((c) => c.exit.kind), ...below, "unknown"]);
-  assertEquals(exitKinds.filter((k) => !seen.has(k)), []);
+  assertEquals(ops.exitKinds.filter((k) => !seen.has(k)), []);
 });
 
 Deno.test("a TPR shadow answers for CR8, and leaves below its threshold", () => {
@@ -374,6 +395,21 @@ Deno.test("a TPR shadow answers for CR8, and leaves below its threshold", () => 
   assertEquals(g.run().kind, "tpr");
   assertEquals(g.machine.ram[page + 0x80], 0x20);
   assertEquals(ops.getRegister(g.v, "rip"), symbols.get("here"));
+});
+
+Deno.test("MOV from CR0 and CR4 shows the guest its own bits", () => {
+  g.reset();
+  g.load("mov eax, cr0\nmov ebx, cr4\nsmsw ecx\nvmcall");
+  ops.setCr(g.v, 0, 0x11n);
+  ops.setCr(g.v, 4, 0x10n);
+  assertEquals(g.run().kind, "hypercall");
+  // NE and VMXE are the host's, and set.
+  assertEquals(["rax", "rbx", "rcx"].map((n) => ops.getRegister(g.v, n as "rax")), [
+    0x11n,
+    0x10n,
+    0x11n,
+  ]);
+  assertEquals(ops.readRaw(g.v, "guestCr4") & 0x2010n, 0x2010n);
 });
 
 Deno.test("intercepts not asked for do not leave", () => {
@@ -567,7 +603,20 @@ Deno.test("two vCPUs on a processor keep what hardware does not switch", () => {
     ops.setRegister(second, name, 2n);
     assertEquals(ops.getRegister(first, name), 1n, name);
   }
-  g.machine.cpu.u8[g.machine.cpu.memory.buffer.byteLength - 1] = 0;
+  // x87 and SSE registers, and their control words, go with the vCPU as well.
+  const { cpu } = g.machine;
+  const float = () => [CPU.fpr0, CPU.xmm0, CPU.xmm15 + 8, CPU.mxcsr].map((at) => cpu.u64[at >> 3]);
+  const set = (value: bigint) => {
+    for (const at of [CPU.fpr0, CPU.xmm0, CPU.xmm15 + 8]) cpu.u64[at >> 3] = value;
+    cpu.i32[CPU.mxcsr >> 2] = Number(value);
+  };
+  ops.load(first);
+  set(1n);
+  const own = float();
+  ops.load(second);
+  set(2n);
+  ops.load(first);
+  assertEquals(float(), own);
   ops.destroyVcpu(second, g.frames);
   ops.load(first);
 });

@@ -19,6 +19,7 @@ import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
 import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
+import { isForeign } from "./virtualization.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
 
@@ -96,6 +97,8 @@ export class Cpu {
   count = 0;
   /** Nanoseconds skipped while idle: time is `count` plus this (one instruction takes 1 ns). */
   idle = 0;
+  /** Exceptions in a row without an instruction between them. */
+  fruitless = 0;
   #stop = false;
   readonly #table: WebAssembly.Table;
   #tableNext = 1;
@@ -129,7 +132,7 @@ export class Cpu {
       },
       host: this.#hostFunctions(),
     };
-    const instance = new WebAssembly.Instance(systemModule(), this.#imports);
+    const instance = new WebAssembly.Instance(systemModule(model), this.#imports);
     this.system = instance.exports as unknown as SystemFunctions;
     this.#imports.system = instance.exports as WebAssembly.ModuleImports;
     const s = this.system;
@@ -182,6 +185,7 @@ export class Cpu {
     this.set("vmcsPointer", -1n);
     this.set("vmxonPointer", -1n);
     this.i32[CPU.gif >> 2] = 1;
+    this.set("tscRatio", 1n << 32n);
     this.i32[CPU.fcw >> 2] = 0x40;
     this.i32[CPU.ftw >> 2] = 0x5555;
     this.i32[CPU.mxcsr >> 2] = 0x1f80;
@@ -270,9 +274,10 @@ export class Cpu {
     const name = formName(form);
     let index = this.#cold.get(name);
     if (index === undefined) {
-      const group = groupOf(form.key) ?? "special";
-      const key = groupOf(form.key) ? name : formName(SPECIAL.unsupported);
-      const f = this.#group(group)[key] as WasmFunction | undefined;
+      const own = groupOf(form.key), group = own && isForeign(own, this.model) ? undefined : own;
+      const none = own ? SPECIAL.foreign : SPECIAL.unsupported;
+      const key = group ? name : formName(none);
+      const f = this.#group(group ?? "special")[key] as WasmFunction | undefined;
       if (!f) throw new Error(`no handler for the form ${name} in group ${group}`);
       index = this.#tableNext++;
       this.#table.set(index, f);
@@ -429,7 +434,7 @@ export class Cpu {
     if (code === STOPPED.breakpoint) {
       return this.#executionBreakpoint(flags) ? undefined : "breakpoint";
     }
-    if (done > 0) this.#fruitless = 0;
+    if (done > 0) this.fruitless = 0;
     if (code === STOPPED.abort) {
       const stop = this.#aborted();
       if (stop) return stop;
@@ -460,7 +465,7 @@ export class Cpu {
       const done = this.#slice - this.i32[V.left >> 2] - 1;
       this.count += done;
       this.#slice = 0;
-      if (done > 0) this.#fruitless = 0;
+      if (done > 0) this.fruitless = 0;
       return end;
     }
     if (end >= GUEST.ran) {
@@ -475,12 +480,11 @@ export class Cpu {
    * exception takes 1 ns there, so that timers still ring, and the caller gets its turn.
    */
   #livelocked(): boolean {
-    if (++this.#fruitless < LIVELOCK) return false;
-    this.#fruitless = 0;
+    if (++this.fruitless < LIVELOCK) return false;
+    this.fruitless = 0;
     this.idle += LIVELOCK;
     return true;
   }
-  #fruitless = 0;
 
   #begin(slice: number, pending = this.machine.bus.interruptPending() ? 1 : 0): void {
     const { i32 } = this;
@@ -559,12 +563,15 @@ export class Cpu {
       this.#deliver(1, 3);
       return "delivered";
     }
-    if (i32[CPU.pendingNmi >> 2] && !(shadow & 10)) {
+    // Without the global interrupt flag of SVM nothing from outside gets in.
+    const gif = i32[CPU.gif >> 2] !== 0;
+    if (i32[CPU.pendingNmi >> 2] && !(shadow & 10) && gif) {
       i32[CPU.pendingNmi >> 2] = 0;
       this.#deliver(2, 2);
       return "delivered";
     }
-    if (i32[CPU.rflags >> 2] & IF && !(shadow & 3) && this.machine.bus.interruptPending()) {
+    const open = i32[CPU.rflags >> 2] & IF && !(shadow & 3) && gif;
+    if (open && this.machine.bus.interruptPending()) {
       const vector = this.machine.bus.acknowledge();
       if (vector >= 0) {
         this.#deliver(vector, 0);
@@ -638,6 +645,7 @@ const SPECIAL = {
   undefined: special("decode.undefined"),
   tooLong: special("decode.tooLong"),
   unsupported: special("decode.unsupported"),
+  foreign: special("decode.foreign"),
 };
 
 function at(name: string): number {

@@ -44,6 +44,8 @@ export class Machine {
   readonly frames: WebAssembly.Memory;
   /** Machine memory. Read as you like; write through {@linkcode Machine.write}. */
   readonly ram: Uint8Array;
+  /** The same as 32-bit words, for what is hot. */
+  readonly words: Int32Array;
   readonly frameTable: Int32Array;
   readonly cpus: readonly Cpu[];
   bus: Bus = NO_DEVICES;
@@ -58,6 +60,7 @@ export class Machine {
     const pages = Math.ceil(memory / 65536);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     this.ram = new Uint8Array(this.memory.buffer, 0, memory);
+    this.words = new Int32Array(this.memory.buffer, 0, memory / 4);
     const framePages = Math.ceil(pages * 16 * FRAME.size / 65536);
     this.frames = new WebAssembly.Memory({ initial: framePages, maximum: framePages });
     this.frameTable = new Int32Array(this.frames.buffer);
