@@ -1,10 +1,10 @@
 /**
- * The registers that entry and exit leave alone: a vCPU's stand in the processor while it is loaded,
- * and in its save area while another is. Which they are is the vendor's affair.
+ * What neither vendor's entry and exit switch: some registers, by name, and x87, MMX and SSE state.
+ * The vCPU's stand in the processor while it is loaded, else in its save area. Forgetting one hands a
+ * domain the other's.
  *
- * x87, MMX and SSE go with every switch, not when the next guest first uses them: their 432 bytes
- * cost 60 to 70 ns of a switch of about 2 us, and the exit that a lazy switch takes (#NM, twice with
- * the change of CR0.TS and its intercept) costs 500 ns or more. Nearly all that runs today uses them.
+ * x87, MMX and SSE go with every switch, not when the next guest first uses them; see
+ * tests/bench/exits.ts for what that was measured to cost.
  */
 import type { Cpu } from "../machine/cpu.ts";
 import { CPU, FRAME, FRAME_FLAG } from "../machine/state.ts";
@@ -14,37 +14,31 @@ import { AREA } from "./ops.ts";
 const FLOAT = { start: CPU.fpr0, end: CPU.xmm15 + 16 } as const;
 
 export class Switched {
-  /** Words of the registers in memory 0, two each. */
+  /** Bytes of the save area, from AREA.switched on. */
+  readonly size: number;
+  /** Place in memory 0 of each 32-bit word, in the order of the save area. */
   readonly #places: Int32Array;
-  readonly #words: Int32Array;
-  readonly #float: Uint8Array;
-  readonly #saved: Uint8Array;
-  readonly #flags: number;
 
-  /** @param names fields of state.ts, 8 bytes each; @param area machine address of the save area */
-  constructor(readonly cpu: Cpu, area: number, names: readonly string[]) {
-    const { buffer } = cpu.machine.ram;
-    this.#places = Int32Array.from(names.flatMap((n) => [CPU[n] >> 2, (CPU[n] >> 2) + 1]));
-    this.#words = new Int32Array(buffer, area + AREA.switched, 2 * names.length);
-    this.#float = cpu.u8.subarray(FLOAT.start, FLOAT.end);
-    const at = area + AREA.switched + 8 * names.length;
-    this.#saved = new Uint8Array(buffer, at, FLOAT.end - FLOAT.start);
-    this.#flags = (area >>> 12) * (FRAME.size / 4);
+  constructor(readonly names: readonly string[]) {
+    const places = names.flatMap((name) => [CPU[name] >> 2, (CPU[name] >> 2) + 1]);
+    for (let at = FLOAT.start; at < FLOAT.end; at += 4) places.push(at >> 2);
+    this.#places = Int32Array.from(places);
+    this.size = 4 * places.length;
   }
 
-  /** To the processor. */
-  load(): void {
-    const { i32 } = this.cpu, places = this.#places, words = this.#words;
-    for (let n = 0; n < places.length; n++) i32[places[n]] = words[n];
-    this.#float.set(this.#saved);
+  /** From the save area at a machine address to the processor. */
+  load(cpu: Cpu, area: number): void {
+    const { i32, machine: { words } } = cpu, places = this.#places;
+    const start = (area + AREA.switched) / 4;
+    for (let n = 0; n < places.length; n++) i32[places[n]] = words[start + n];
   }
 
-  /** To the save area. */
-  save(): void {
-    const { i32, machine } = this.cpu, places = this.#places, words = this.#words;
-    for (let n = 0; n < places.length; n++) words[n] = i32[places[n]];
-    this.#saved.set(this.#float);
-    machine.frameTable[this.#flags] |= FRAME_FLAG.dirty;
+  store(cpu: Cpu, area: number): void {
+    const { i32, machine: { words, frameTable } } = cpu, places = this.#places;
+    const start = (area + AREA.switched) / 4;
+    for (let n = 0; n < places.length; n++) words[start + n] = i32[places[n]];
+    // The frame is the hypervisor's own: no code and no paging structure lies in it.
+    frameTable[Math.floor(area / 4096) * (FRAME.size / 4)] |= FRAME_FLAG.dirty;
   }
 }
 

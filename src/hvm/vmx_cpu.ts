@@ -15,7 +15,7 @@ export const F = VMCS;
 export const ACTIVITIES: readonly Activity[] = ["active", "hlt", "shutdown", "wait-for-sipi"];
 
 /** Registers that hardware leaves alone at entry and exit. */
-const SWITCHED = [
+const SWITCHED = new Switched([
   "cr2",
   "cr8",
   "xcr0",
@@ -30,7 +30,7 @@ const SWITCHED = [
   "sfmask",
   "kernelGsBase",
   "tscAux",
-] as const;
+]);
 
 /** What the root's registers hold: a 64-bit hypervisor's. */
 const HOST = {
@@ -52,7 +52,6 @@ export class VmxVcpu implements HvmVcpu {
   readonly guest: Int32Array;
   /** The launch state in the VMCS region: 0 clear. */
   readonly launchState: Int32Array;
-  readonly switched: Switched;
   /** Controls that ask for a look at instruction boundaries. */
   boundary = 0;
   /** Processor's instruction count up to which VMX has been told of them. */
@@ -65,7 +64,6 @@ export class VmxVcpu implements HvmVcpu {
     const { buffer } = on.cpu.machine.ram;
     this.gprs = new Int32Array(buffer, area + AREA.gprs, 32);
     this.guest = new Int32Array(buffer, area + AREA.guest, 128);
-    this.switched = new Switched(on.cpu, area, SWITCHED);
     this.launchState = new Int32Array(buffer, control + HEAD.launched, 1);
   }
 
@@ -149,13 +147,15 @@ export class VmxCpu implements HvmCpu {
     }
     this.unload();
     this.#succeed("VMPTRLD", this.system.vmptrld(v.control, 0));
-    v.switched.load();
+    SWITCHED.load(this.cpu, v.area);
     this.current = v;
     v.noteControls();
   }
 
   unload(): void {
-    this.current?.switched.save();
+    const v = this.current;
+    if (!v) return;
+    SWITCHED.store(this.cpu, v.area);
     this.current = undefined;
   }
 

@@ -2,8 +2,8 @@
 import type { Module } from "../wasm/module.ts";
 import { check } from "../checks.ts";
 import { buildSystemFunctions } from "../segmentation/build.ts";
-import type { Virtualization } from "../virtualization.ts";
 import { buildRunGuest } from "./guest.ts";
+import type { Virtualization } from "../virtualization.ts";
 import { cell64, noteFault } from "../system.ts";
 import { V } from "../state.ts";
 
