@@ -80,6 +80,10 @@ export class HvmEngine implements Engine {
         return BUDGET;
       }
       if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
+        if (exit.why === "budget" && cpu.count < end && shadow) {
+          shadow.sync();
+          continue;
+        }
         if (exit.why === "budget" || exit.why === "stopped") return BUDGET;
         throw new Error(`the processor stopped in a guest: ${exit.why}`);
       }
