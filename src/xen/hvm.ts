@@ -225,6 +225,7 @@ export class HvmEngine implements Engine {
     const { domain, ops, p2m } = this;
     const { frames } = p2m;
     domain.host.switchTo(undefined);
+    this.shadow?.destroy();
     ops.destroyVcpu(this.vcpu, {
       allocate: () => frames.allocate(domain.id) * 4096,
       free: (address) => frames.release(address / 4096),
