@@ -55,10 +55,8 @@ export const GUEST = {
   efer: 6,
   /** The four page-directory-pointer registers of PAE paging. */
   pdptes: 8,
-  /** Bit 0: the vCPU is shadowed. Bit 1: it runs in virtual-8086 mode in place of real mode. */
+  /** Bit 0: the vCPU is shadowed. */
   flags: 16,
-  /** Segment registers in the order of the list, while bit 1 is set: 32 bytes each. */
-  segments: 32,
 } as const;
 
 /** CR0: PE, WP, PG. CR4: PSE, PAE, PCIDE, SMEP, SMAP. What shadow paging keeps for itself. */
@@ -314,6 +312,8 @@ export interface HvmOps {
    *   `getMsr` and `setMsr` show); in hardware PG, WP, PAE and NXE are set whatever the guest does;
    * - all #PF, reads and writes of CR3, and writes that change {@linkcode SHADOW_CR0} and
    *   {@linkcode SHADOW_CR4} leave, besides what `setIntercepts` asks for;
+   * - real mode works, by whatever means the hardware has; "budget" may then come early, when the
+   *   guest's paging may have changed;
    * - `enter` with `emulate` runs on the guest's own control registers and tables, over the nested
    *   tables given to `setNestedRoot`, which serve for nothing else.
    *

@@ -24,15 +24,9 @@ import { STUB } from "../machine/vmx/layout.ts";
 import { ACTIVITIES, dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
 import { decodeExit, entryRefused, eventFrom, eventInformation, requeue } from "./vmx_exit.ts";
-import { enterGuest } from "./vmx_run.ts";
-import {
-  guestWord,
-  NESTED,
-  setShadowedEfer,
-  setShadowRoot,
-  useGuestTables,
-  useShadowTables,
-} from "./vmx_shadow.ts";
+import { enterOnGuestTables, enterReal } from "./vmx_real.ts";
+import { enterGuest, type Outcome } from "./vmx_run.ts";
+import { guestWord, NESTED, setShadowedEfer, setShadowRoot } from "./vmx_shadow.ts";
 import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
 
 const capital = (s: string) => s[0].toUpperCase() + s.slice(1);
@@ -115,17 +109,24 @@ function pageFaultHandled(v: VmxVcpu, handler: EnterOptions["pageFault"]): boole
   return true;
 }
 
-function enter(v: VmxVcpu, options: EnterOptions): Exit {
+/** Runs on shadow tables, as far as the processor can. */
+function enterShadowed(v: VmxVcpu, options: EnterOptions): Outcome {
   const { cpu } = v.on, end = cpu.count + options.budget;
-  const emulated = options.emulate && v.shadowed;
-  if (emulated) useGuestTables(v);
-  let outcome = enterGuest(v, options, options.budget);
-  if (emulated) useShadowTables(v);
-  else if (v.shadowed) {
-    while (outcome === "exit" && pageFaultHandled(v, options.pageFault)) {
-      outcome = enterGuest(v, options, end - cpu.count);
-    }
+  const pageFault = () => pageFaultHandled(v, options.pageFault);
+  const inReal = () => (v.guest[GUEST.cr0] & 1) === 0;
+  if (options.emulate) return enterOnGuestTables(v, options, options.budget);
+  if (inReal()) return enterReal(v, options, inReal, pageFault);
+  for (;;) {
+    const outcome = enterGuest(v, options, end - cpu.count);
+    if (outcome !== "exit") return outcome;
+    // A state on its way from real to protected mode that only an unrestricted guest may be in.
+    if (v.on.exit(STUB.reason) < 0) return enterOnGuestTables(v, options, 1);
+    if (!pageFault()) return outcome;
   }
+}
+
+function enter(v: VmxVcpu, options: EnterOptions): Exit {
+  const outcome = v.shadowed ? enterShadowed(v, options) : enterGuest(v, options, options.budget);
   if (outcome === "exit") return decodeExit(v);
   if (outcome === "refused") return entryRefused(v);
   return { kind: "stopped", why: outcome, length: 0 };

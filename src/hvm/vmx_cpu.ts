@@ -63,7 +63,7 @@ export class VmxVcpu implements HvmVcpu {
   constructor(readonly on: VmxCpu, readonly control: number, readonly area: number) {
     const { buffer } = on.cpu.machine.ram;
     this.gprs = new Int32Array(buffer, area + AREA.gprs, 32);
-    this.guest = new Int32Array(buffer, area + AREA.guest, 128);
+    this.guest = new Int32Array(buffer, area + AREA.guest, 32);
     this.launchState = new Int32Array(buffer, control + HEAD.launched, 1);
   }
 

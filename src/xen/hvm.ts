@@ -106,6 +106,10 @@ export class HvmEngine implements Engine {
         return BUDGET;
       }
       if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
+        if (exit.why === "budget" && cpu.count < end && shadow) {
+          shadow.sync();
+          continue;
+        }
         if (exit.why === "budget" || exit.why === "stopped") return BUDGET;
         throw new Error(`the processor stopped in a guest: ${exit.why}`);
       }
@@ -262,6 +266,7 @@ export class HvmEngine implements Engine {
     const { frames } = p2m;
     this.pending = this.last = undefined;
     domain.host.switchTo(undefined);
+    this.shadow?.destroy();
     ops.destroyVcpu(this.vcpu, {
       allocate: () => frames.allocate(domain.id) * 4096,
       free: (address) => frames.release(address / 4096),
