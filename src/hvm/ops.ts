@@ -190,6 +190,8 @@ export interface RawField {
 
 /** State of a vCPU between instructions. */
 export type Activity = "active" | "hlt" | "shutdown" | "wait-for-sipi";
+/** By the processor's number of it. */
+export const ACTIVITIES: readonly Activity[] = ["active", "hlt", "shutdown", "wait-for-sipi"];
 
 /** Shadows: after STI, after MOV SS, and while an NMI is being handled. */
 export interface InterruptShadow {

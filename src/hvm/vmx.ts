@@ -8,22 +8,22 @@ import { SECONDARY } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
 import { exitKinds } from "./exit.ts";
-import type {
-  EnterOptions,
-  FrameSource,
-  HvmCpu,
-  HvmOps,
-  HvmVcpu,
-  Intercepts,
-  NestedFormat,
-  SegmentRegister,
+import {
+  ACTIVITIES,
+  type EnterOptions,
+  type FrameSource,
+  type HvmCpu,
+  type HvmOps,
+  type HvmVcpu,
+  type Intercepts,
+  type SegmentRegister,
 } from "./ops.ts";
 import { RegisterAccess } from "./registers.ts";
-import { ACTIVITIES, dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
+import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
 import { decodeExit, entryRefused, eventFrom, eventInformation } from "./vmx_exit.ts";
 import { enterGuest } from "./vmx_run.ts";
-import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
+import { eptFormat, MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
 
 const capital = (s: string) => s[0].toUpperCase() + s.slice(1);
 
@@ -98,14 +98,6 @@ function enter(v: VmxVcpu, options: EnterOptions): Exit {
   if (outcome === "refused") return entryRefused(v);
   return { kind: "stopped", why: outcome, length: 0 };
 }
-
-/** EPT entries (SDM 3 28.3.2): read 0, write 1, execute 2, memory type write-back in 5:3. */
-const eptFormat: NestedFormat = {
-  table: (address) => BigInt(address) | 7n,
-  page: (address, { read, write, execute }) =>
-    BigInt(address) | 6n << 3n | (read ? 1n : 0n) | (write ? 2n : 0n) | (execute ? 4n : 0n),
-  address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
-};
 
 /** Kinds of exit that only the neighbour has. */
 const NOT_HERE = ["iret", "pushf", "popf", "software-interrupt", "icebp", "rsm", "smi", "init"];
