@@ -1,5 +1,6 @@
 /** Nested page tables of SVM, and looks through them and the guest's at what the hardware withholds. */
 import { decode, DecodeStatus, Instruction } from "../machine/isa/decode.ts";
+import { NESTED_KIND, NESTED_ROOT } from "../machine/svm/layout.ts";
 import { type Wide, wide } from "./exit.ts";
 import { type Nested, nestedEntries, readLinear } from "./guest_memory.ts";
 import type { NestedFormat, SegmentRegister } from "./ops.ts";
@@ -8,6 +9,8 @@ import { F, type SvmVcpu } from "./svm_cpu.ts";
 import { is64 } from "./svm_state.ts";
 
 const NX = 1n << 63n;
+/** The tables are those of a host in long mode with no-execute pages, as this one is. */
+const ROOT_FLAGS = NESTED_ROOT.inUse | NESTED_ROOT.nxe | NESTED_KIND.long << NESTED_ROOT.kindShift;
 
 /**
  * Entries of nested page tables: those of the host's long mode, seen as user accesses (APM 2 15.25.5).
@@ -17,6 +20,7 @@ export const nptFormat: NestedFormat = {
   table: (address) => BigInt(address) | 7n,
   page: (address, { read, write, execute }) =>
     read ? BigInt(address) | 5n | (write ? 2n : 0n) | (execute ? 0n : NX) : 0n,
+  pointer: (root) => BigInt(root | ROOT_FLAGS),
   address: (entry) => entry & 1n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
 };
 

@@ -22,8 +22,9 @@ import { RegisterAccess } from "./registers.ts";
 import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
 import { decodeExit, entryRefused, eventFrom, eventInformation } from "./vmx_exit.ts";
+import { eptFormat } from "./vmx_paging.ts";
 import { enterGuest } from "./vmx_run.ts";
-import { eptFormat, MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
+import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
 
 const capital = (s: string) => s[0].toUpperCase() + s.slice(1);
 
@@ -219,8 +220,7 @@ export const vmxOps: HvmOps = {
     const own = at(v), nested = SECONDARY.ept | SECONDARY.unrestrictedGuest;
     const controls = own.on.read(F.secondaryControls) & ~nested;
     own.on.write(F.secondaryControls, root === undefined ? controls : controls | nested, 0);
-    // Write-back, a walk of four levels, no accessed and dirty flags.
-    if (root !== undefined) own.on.write64(F.eptPointer, BigInt(root) | 0x1en);
+    if (root !== undefined) own.on.write64(F.eptPointer, eptFormat.pointer(root));
     this.flushTranslations(v);
   },
   flushTranslations: (v) => at(v).on.flush(),

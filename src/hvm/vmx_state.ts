@@ -1,8 +1,8 @@
-/** Guest state that takes more than one field: reset, control registers, MSRs; the EPT's format. */
+/** Guest state that takes more than one field: reset, control registers, MSRs. */
 import { ENTRY_CONTROL } from "../abi/x86/vmx.ts";
 import { machineAddress } from "./guest_memory.ts";
-import type { NestedFormat } from "./ops.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
+import { eptFormat } from "./vmx_paging.ts";
 import { resetFloat } from "./switched.ts";
 import { OWN_CR4 } from "./vmx_controls.ts";
 
@@ -103,14 +103,6 @@ function setLongMode(v: VmxVcpu, paging: boolean): void {
   const bit = ENTRY_CONTROL.ia32eGuest;
   on.write(F.entryControls, long ? entry | bit : entry & ~bit, 0);
 }
-
-/** EPT entries (SDM 3 28.3.2): read 0, write 1, execute 2, memory type write-back in 5:3. */
-export const eptFormat: NestedFormat = {
-  table: (address) => BigInt(address) | 7n,
-  page: (address, { read, write, execute }) =>
-    BigInt(address) | 6n << 3n | (read ? 1n : 0n) | (write ? 2n : 0n) | (execute ? 4n : 0n),
-  address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
-};
 
 /** With PAE paging the page-directory pointers are loaded like a register. */
 function loadPdptes(v: VmxVcpu): void {
