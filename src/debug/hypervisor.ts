@@ -160,9 +160,13 @@ export class Hypervisor implements AsyncDisposable {
 
   /** A host with the built-in demo guest on it, paused at its first instruction. */
   static async demo(
-    options: StartOptions & { type?: "bare" | "hvm"; paging?: "hap" | "shadow" } = {},
+    options: StartOptions & {
+      type?: "bare" | "hvm";
+      paging?: "hap" | "shadow";
+      cpuid?: DomainOptions["cpuid"];
+    } = {},
   ): Promise<Hypervisor> {
-    const { type = "hvm", paging = "hap", ...rest } = options;
+    const { type = "hvm", paging = "hap", cpuid, ...rest } = options;
     const hv = new Hypervisor({ memory: "64M", ...rest });
     const { image, symbols } = demoGuest();
     const domain = await hv.createDomain({
@@ -171,6 +175,7 @@ export class Hypervisor implements AsyncDisposable {
       paging,
       kernel: image,
       memory: "16M",
+      cpuid,
     });
     domain.setSymbols(new SymbolTable("the demo guest", symbols));
     return hv;

@@ -9,6 +9,7 @@ import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
 import { exitKinds } from "./exit.ts";
 import {
+  ACTIVITIES,
   type EnterOptions,
   type FrameSource,
   GUEST,
@@ -16,14 +17,14 @@ import {
   type HvmOps,
   type HvmVcpu,
   type Intercepts,
-  type NestedFormat,
   type SegmentRegister,
 } from "./ops.ts";
 import { RegisterAccess } from "./registers.ts";
 import { STUB } from "../machine/vmx/layout.ts";
-import { ACTIVITIES, dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
+import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
 import { decodeExit, entryRefused, eventFrom, eventInformation, requeue } from "./vmx_exit.ts";
+import { eptFormat } from "./vmx_paging.ts";
 import { enterOnGuestTables, enterReal } from "./vmx_real.ts";
 import { enterGuest, type Outcome } from "./vmx_run.ts";
 import { guestWord, NESTED, setShadowedEfer, setShadowRoot } from "./vmx_shadow.ts";
@@ -131,14 +132,6 @@ function enter(v: VmxVcpu, options: EnterOptions): Exit {
   if (outcome === "refused") return entryRefused(v);
   return { kind: "stopped", why: outcome, length: 0 };
 }
-
-/** EPT entries (SDM 3 28.3.2): read 0, write 1, execute 2, memory type write-back in 5:3. */
-const eptFormat: NestedFormat = {
-  table: (address) => BigInt(address) | 7n,
-  page: (address, { read, write, execute }) =>
-    BigInt(address) | 6n << 3n | (read ? 1n : 0n) | (write ? 2n : 0n) | (execute ? 4n : 0n),
-  address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
-};
 
 /** Kinds of exit that only the neighbour has. */
 const NOT_HERE = ["iret", "pushf", "popf", "software-interrupt", "icebp", "rsm", "smi", "init"];
@@ -269,8 +262,7 @@ export const vmxOps: HvmOps = {
     const controls = own.on.read(F.secondaryControls) & ~NESTED;
     const off = root === undefined || own.shadowed;
     own.on.write(F.secondaryControls, off ? controls : controls | NESTED, 0);
-    // Write-back, a walk of four levels, no accessed and dirty flags.
-    if (root !== undefined) own.on.write64(F.eptPointer, BigInt(root) | 0x1en);
+    if (root !== undefined) own.on.write64(F.eptPointer, eptFormat.pointer(root));
     this.flushTranslations(v);
   },
   setShadowRoot: (v, root) => setShadowRoot(at(v), root),

@@ -49,7 +49,8 @@ export const MODELS = {
     brand: "xvm processor, AMD model",
     // Family 0x10, model 0xa.
     signature: 0x0010_0fa0,
-    features: `${COMMON} svm npt nrip_save flushbyasid decodeassists`,
+    features: `${COMMON} svm 3dnowprefetch npt lbrv nrip_save tsc_scale vmcb_clean flushbyasid ` +
+      "decodeassists pausefilter pfthreshold",
     maxLeaf: 0xb,
     maxExtended: 0x8000_000a,
     leaves: CACHES_AMD,
@@ -153,6 +154,11 @@ export const NEEDS: Readonly<Record<string, string>> = {
   tsc_adjust: "tsc",
   constant_tsc: "tsc",
   npt: "svm",
+  lbrv: "svm",
+  tsc_scale: "svm",
+  vmcb_clean: "svm",
+  pausefilter: "svm",
+  pfthreshold: "svm",
   nrip_save: "svm",
   flushbyasid: "svm",
   decodeassists: "svm",

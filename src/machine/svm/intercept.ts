@@ -105,7 +105,7 @@ function writeTpr(f: Func, vmcb: Vmcb, value: Local): void {
 function controlRegister(f: Func, vmcb: Vmcb, qualification: Local): void {
   const access = f.let(qualification.shrU(4).wrap().and(3));
   const n = f.let(qualification.wrap().and(15));
-  const selective = vmcb.get("intercepts1").and(INTERCEPT1.cr0Selective);
+  const selective = vmcb.get("intercepts1").and(INTERCEPT1.cr0Selective).nez();
   const gprNumber = qualification.shrU(8).and(15);
   const other = access.gtU(1).or(qualification.and(0x80).nez());
   const mov = f.let(i64(0).when(other, gprNumber.or(CR_MOV)));
@@ -130,7 +130,7 @@ function controlRegister(f: Func, vmcb: Vmcb, qualification: Local): void {
     f.if(n.eq(8), () => writeTpr(f, vmcb, value));
   });
   // LMSW counts as a change of more, whatever it writes; CLTS changes TS alone.
-  f.if(access.eq(3).and(selective.nez()), () => leave(f, EXIT_CODE.cr0Selective));
+  f.if(access.eq(3).and(selective), () => leave(f, EXIT_CODE.cr0Selective));
 }
 
 function debugRegister(f: Func, vmcb: Vmcb, qualification: Local): void {
@@ -238,7 +238,9 @@ function pause(f: Func, vmcb: Vmcb): void {
   f.if(count, () => {
     // PAUSEs that come far apart are no spinning: the count starts anew (15.14.4).
     const now = f.let(timeStamp());
-    const far = threshold.nez().and(now.sub(cell64(SVMC.pauseLast)).gtU(threshold.zext()));
+    const far = f.let(
+      threshold.nez().and(now.sub(cell64(SVMC.pauseLast)).gtU(threshold.zext())),
+    );
     setCell64(f, SVMC.pauseLast, now);
     f.if(far, () => setCell(f, SVMC.pauseCount, count));
     const left = f.let(cell(SVMC.pauseCount));
