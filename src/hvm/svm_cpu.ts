@@ -238,6 +238,9 @@ export class SvmCpu implements HvmCpu {
     const v = this.current;
     if (!v) return;
     v.lazy(false);
+    // As the next load does: what is saved does not tell whether the vCPU was looked at since.
+    v.setDirty();
+    v.flush();
     SWITCHED.store(this.cpu, v.area);
     this.current = undefined;
   }
