@@ -109,7 +109,9 @@ function loadControls(f: Func, vmcb: Vmcb): void {
       i64(NESTED_KIND.pae).when(pae, pse),
     );
     const nxe = i64(NESTED_ROOT.nxe).when(host.efer.and(EFER.NXE).nez(), i64(0));
-    const mode = kind.shl(NESTED_ROOT.kindShift).or(nxe).or(NESTED_ROOT.inUse);
+    const told = nxe.nez().and(pae).or(host.cr4.and(CR4.SMEP).nez());
+    const fetch = i64(NESTED_ROOT.fetch).when(told, i64(0));
+    const mode = kind.shl(NESTED_ROOT.kindShift).or(nxe).or(fetch).or(NESTED_ROOT.inUse);
     setCell64(f, V.eptp, vmcb.get("nestedCr3").and(~0x1fn).or(mode));
     setCell64(f, CPU.pat, vmcb.get("pat"));
   });
