@@ -249,10 +249,7 @@ export const svmOps: HvmOps = {
   refresh: (on, current) => (on as SvmCpu).refresh(current as SvmVcpu | undefined),
   enter: (v, options) => enter(at(v), options),
 
-  storeRegisters: (v) => registers.all(at(v)),
-  loadRegisters: (v, values) => registers.load(at(v), values),
-  getRegister: (v, name) => registers.get(at(v), name),
-  setRegister: (v, name, value) => registers.set(at(v), name, value),
+  ...registers.table(at),
   getSegment: (v, name) => state.getSegment(at(v), name),
   setSegment: (v, name, value) => state.setSegment(at(v), name, value),
   getDescriptorTable(v, name) {

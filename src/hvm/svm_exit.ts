@@ -19,7 +19,7 @@ import {
   type Wide,
   wide,
 } from "./exit.ts";
-import { gprOf } from "./registers.ts";
+import { type Common, cpuidExit, gprOf, msrExit, portValue } from "./registers.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
 import { instructionAt, nestedRights, registerOf, sourceWord } from "./svm_paging.ts";
 import { is64 } from "./svm_state.ts";
@@ -67,8 +67,6 @@ const TABLES: readonly DescriptorTableExit["instruction"][] = [
   "lldt",
   "ltr",
 ];
-
-type Common = { readonly length: number; readonly vectoring?: GuestEvent };
 
 /** nRIP is that of an instruction: not for events, nor for what may happen amid an instruction. */
 function lengthOf(v: SvmVcpu, code: number): number {
@@ -144,25 +142,13 @@ export function decodeExit(v: SvmVcpu): Exit {
   if (kind !== undefined) return { kind, ...common };
   switch (code) {
     case EXIT_CODE.cpuid:
-      return {
-        kind: "cpuid",
-        leaf: v.gprs[0] >>> 0,
-        subleaf: v.gprs[2] >>> 0,
-        length,
-        vectoring: common.vectoring,
-      };
+      return cpuidExit(v, common);
     case EXIT_CODE.io:
       return io(v, common);
     case EXIT_CODE.nestedPageFault:
       return nested(v, common);
     case EXIT_CODE.msr:
-      return {
-        kind: "msr",
-        write: (words[F.exitInfo1 >> 2] & 1) !== 0,
-        msr: v.gprs[2] >>> 0,
-        value: wide(v.gprs[0], v.gprs[4]),
-        ...common,
-      };
+      return msrExit(v, (words[F.exitInfo1 >> 2] & 1) !== 0, common);
     case EXIT_CODE.intr:
       return { kind: "external-interrupt", vector: takeInterrupt(v), ...common };
     case EXIT_CODE.nmi:
@@ -190,10 +176,9 @@ function readWide(v: SvmVcpu, field: number): Wide {
 }
 
 function io(v: SvmVcpu, common: Common): Exit {
-  const info = v.words[F.exitInfo1 >> 2], rax = v.gprs[0];
+  const info = v.words[F.exitInfo1 >> 2];
   const write = (info & IOIO.in) === 0, string = (info & IOIO.string) !== 0;
   const size = info & IOIO.size8 ? 1 : info & IOIO.size16 ? 2 : 4;
-  const value = !write ? 0 : size === 1 ? rax & 0xff : size === 2 ? rax & 0xffff : rax >>> 0;
   const exit = {
     kind: "io",
     write,
@@ -201,7 +186,7 @@ function io(v: SvmVcpu, common: Common): Exit {
     size,
     string,
     rep: (info & IOIO.rep) !== 0,
-    value,
+    value: portValue(v, write, size),
     ...common,
   } as const;
   return string ? { ...exit, address: stringAddress(v, info, write) } : exit;

@@ -128,6 +128,18 @@ export class Guest {
     this.ops.setCr(this.v, 4, 0x10n);
   }
 
+  /** 64-bit mode, on one page of 1 GByte that maps the first addresses onto themselves. */
+  longMode(): void {
+    const { ops, v } = this;
+    this.write64(0x4000, 0x5003n);
+    this.write64(0x5000, 0x83n);
+    ops.setMsr(v, 0xc000_0080, 0x100n);
+    ops.setCr(v, 4, 0x20n);
+    ops.setCr(v, 3, 0x4000n);
+    ops.setCr(v, 0, 0x8000_0031n);
+    ops.setSegment(v, "cs", { ...ops.getSegment(v, "cs"), attributes: 0xa09b });
+  }
+
   want(intercepts: Intercepts): void {
     this.ops.setIntercepts(this.v, intercepts);
   }

@@ -255,6 +255,35 @@ export const commonCases: readonly Case[] = [
     exit: { kind: "task-switch", selector: 24, source: "jmp" },
   },
   {
+    name: "a task switch by CALL",
+    code: "here: call 24:0",
+    setUp: (g) => g.write64(GUEST.gdt + 24, 0x0000_8900_3000_0067n),
+    exit: { kind: "task-switch", selector: 24, source: "call" },
+  },
+  {
+    name: "a task switch by IRET",
+    code: "push 0x4002\npopf\nhere: iret",
+    setUp: (g) => {
+      g.write64(GUEST.gdt + 24, 0x0000_8b00_3000_0067n);
+      g.write(GUEST.tss, Uint8Array.of(24, 0));
+    },
+    exit: { kind: "task-switch", selector: 24, source: "iret" },
+  },
+  {
+    name: "a task gate",
+    code: "here: int 0x30",
+    setUp: (g) => {
+      g.write64(GUEST.gdt + 32, 0x0000_8900_3000_0067n);
+      g.write64(GUEST.idt + 8 * 0x30, 0x0000_8500_0020_0000n);
+    },
+    exit: {
+      kind: "task-switch",
+      selector: 32,
+      source: "gate",
+      vectoring: { type: "software-interrupt", vector: 0x30, length: 2 },
+    },
+  },
+  {
     name: "an interrupt window after STI",
     code: "cli\nsti\nnop\nhere: nop",
     setUp: (g) => g.ops.setInterruptWindow(g.v, true),
@@ -377,6 +406,45 @@ export function testTable(g: Guest): void {
     assertObjectMatch(exit, { kind: "nested-page-fault", write: true, vectoring: event });
     assertEquals(ops.pendingEvent(g.v), event);
     assertEquals(ops.getRegister(g.v, "rip"), BigInt(GUEST.code));
+  });
+
+  test("INT n that is cut short is queued again, and returns behind itself", () => {
+    g.reset();
+    const symbols = g.load("here: int 0x30\nnext: nop");
+    g.gate(0x30, 0x9000);
+    g.write(0x9000, Uint8Array.of(0x0f, 0xa2));
+    ops.setRegister(g.v, "rsp", 0x20_0008n);
+    const event = { type: "software-interrupt", vector: 0x30, length: 2 } as const;
+    const exit = g.run();
+    assertObjectMatch(exit, { kind: "nested-page-fault", write: true, vectoring: event });
+    assertEquals(ops.getRegister(g.v, "rip"), symbols.get("here"));
+    assertEquals(ops.pendingEvent(g.v), event);
+    ops.setRegister(g.v, "rsp", BigInt(GUEST.stack));
+    assertEquals(g.run().kind, "cpuid");
+    assertEquals(g.read32(GUEST.stack - 12), Number(symbols.get("next")));
+  });
+
+  test("CR8 is the guest's task priority", () => {
+    g.reset();
+    g.longMode();
+    g.load("mov rbx, cr8\nmov eax, 5\nmov cr8, rax\ncpuid", 64);
+    ops.setCr(g.v, 8, 9n);
+    assertEquals(g.run().kind, "cpuid");
+    assertEquals([ops.getRegister(g.v, "rbx"), ops.getCr(g.v, 8)], [9n, 5n]);
+  });
+
+  test("a traced instruction that the hypervisor completes leaves its trap", () => {
+    g.reset();
+    const symbols = g.load("here: cpuid\nnext: nop");
+    g.gate(1, 0x9000);
+    g.write(0x9000, Uint8Array.of(0x0f, 0xa2));
+    ops.setRegister(g.v, "rflags", 0x102n);
+    assertEquals(g.run().kind, "cpuid");
+    ops.advance(g.v, 2);
+    assertEquals(g.run().kind, "cpuid");
+    assertEquals(ops.getRegister(g.v, "rip"), 0x9000n);
+    assertEquals(ops.getRegister(g.v, "dr6") & 0x4000n, 0x4000n);
+    assertEquals(g.read32(GUEST.stack - 12), Number(symbols.get("next")));
   });
 
   test("an exception in the course of a delivery is tested before it becomes a double fault", () => {

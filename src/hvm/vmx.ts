@@ -155,10 +155,7 @@ export const vmxOps: HvmOps = {
   refresh: (on, current) => (on as VmxCpu).refresh(current as VmxVcpu | undefined),
   enter: (v, options) => enter(at(v), options),
 
-  storeRegisters: (v) => registers.all(at(v)),
-  loadRegisters: (v, values) => registers.load(at(v), values),
-  getRegister: (v, name) => registers.get(at(v), name),
-  setRegister: (v, name, value) => registers.set(at(v), name, value),
+  ...registers.table(at),
   getSegment(v, name: SegmentRegister) {
     const { on } = at(v), s = capital(name);
     return {

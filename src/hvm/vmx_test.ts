@@ -103,14 +103,8 @@ Deno.test("every kind of exit that VMX has is raised by a case or a test below",
 
 Deno.test("a TPR shadow answers for CR8, and leaves below its threshold", () => {
   g.reset();
-  // CR8 can be named in 64-bit mode alone: long mode by hand, on one 1-GByte page.
-  g.write64(0x4000, 0x5003n);
-  g.write64(0x5000, 0x83n);
-  ops.setMsr(g.v, 0xc000_0080, 0x100n);
-  ops.setCr(g.v, 4, 0x20n);
-  ops.setCr(g.v, 3, 0x4000n);
-  ops.setCr(g.v, 0, 0x8000_0031n);
-  ops.setSegment(g.v, "cs", { ...ops.getSegment(g.v, "cs"), attributes: 0xa09b });
+  // CR8 can be named in 64-bit mode alone.
+  g.longMode();
   const page = g.frames.allocate();
   const primary = ops.readRaw(g.v, "processorBasedControls");
   ops.writeRaw(g.v, "virtualApicAddress", BigInt(page));

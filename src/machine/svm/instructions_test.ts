@@ -5,7 +5,7 @@ import { checkById } from "../checks.ts";
 import { Machine } from "../machine.ts";
 import { CPU } from "../state.ts";
 import { SVMC } from "./layout.ts";
-import { Bench, PLACE } from "./testing.ts";
+import { Bench, type Fields, PLACE } from "./testing.ts";
 
 const b = new Bench();
 const { cpu } = b;
@@ -80,8 +80,7 @@ Deno.test("a host of instructions runs a guest, whose CPUID brings it back behin
     hlt`);
   b.write("intercepts1", INTERCEPT1.cpuid);
   b.load("mov ebx, 0x55\nmov esp, 0x1234\ncpuid");
-  assertEquals(cpu.run(6), "exit");
-  cpu.system.svmExit();
+  assertEquals(cpu.run(100), "halt");
   assertEquals(b.read("exitCode"), BigInt(EXIT_CODE.cpuid));
   assertEquals([cpu.get("rbx"), cpu.get("rsp"), cpu.get("rax")], [
     0x55n,
@@ -90,8 +89,43 @@ Deno.test("a host of instructions runs a guest, whose CPUID brings it back behin
   ]);
   assertEquals(b.read("rsp"), 0x1234n);
   assertEquals([cpu.i32[CPU.gif >> 2], cpu.i32[CPU.svmMode >> 2]], [0, 0]);
-  assertEquals(cpu.run(10), "halt");
   assertEquals(cpu.get("rcx"), 0x66n);
+});
+
+Deno.test("a host of instructions gets its guest back at host interrupts and NMIs", () => {
+  const run = (raise: () => void, fields: Fields): bigint => {
+    host(`clgi\nmov eax, ${PLACE.vmcb}\nvmrun\nhlt`);
+    for (const [name, value] of Object.entries(fields)) b.write(name, value);
+    b.load("inc edx\nsti\ninc edx\ninc edx\njmp $");
+    cpu.run(1);
+    raise();
+    assertEquals(cpu.run(100), "halt");
+    return b.read("exitCode");
+  };
+  const { bus } = b.machine;
+  const interrupt = () => {
+    b.machine.bus = { ...bus, interruptPending: () => true, acknowledge: () => 0x40 };
+  };
+  assertEquals(run(interrupt, { virtualInterrupt: 0 }), BigInt(EXIT_CODE.intr));
+  // The guest's IF counts: behind STI and its shadow.
+  assertEquals([b.read("rip"), cpu.get("rdx")], [BigInt(PLACE.code + 3), 0x602n]);
+  b.machine.bus = bus;
+  assertEquals(run(() => cpu.raiseNmi(), {}), BigInt(EXIT_CODE.nmi));
+  assertEquals(cpu.i32[CPU.pendingNmi >> 2], 1);
+  const virtual = { virtualInterrupt: 1 << 24 | 1 << 8 | 1 << 16, intercepts1: INTERCEPT1.vintr };
+  assertEquals(run(() => {}, virtual), BigInt(EXIT_CODE.vintr));
+});
+
+Deno.test("the last branch is recorded while DEBUGCTL.LBR is set", () => {
+  host("nop\njmp short next\nnop\nnext: nop\nmov ecx, 2\nrep stosb\nhlt");
+  cpu.set("debugctl", 1n);
+  const records = () => [cpu.get("branchFrom"), cpu.get("branchTo")];
+  cpu.run(2);
+  assertEquals(records(), [BigInt(PLACE.data + 1), BigInt(PLACE.data + 4)]);
+  // The rounds of REP do not count.
+  cpu.run(4);
+  assertEquals(records(), [BigInt(PLACE.data + 1), BigInt(PLACE.data + 4)]);
+  cpu.set("debugctl", 0n);
 });
 
 Deno.test("CLGI keeps interrupts and NMIs out until STGI", () => {

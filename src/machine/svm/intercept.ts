@@ -384,15 +384,18 @@ function buildEvents(m: Module): void {
     f.if(type.ltU(3).or(type.eq(4)).or(vector.gtU(31)), () => f.return());
     f.if(vmcb.get("exceptions").shrU(vector).and(1), () => leaveByException(f, vector, type));
   });
-  // What a pending host interrupt does to a guest: 0 it waits or is delivered, 1 the guest leaves.
+  // What a pending host interrupt does to a guest: 0 it is delivered as soon as the guest's IF allows,
+  // 1 the guest leaves; 2 it waits (a hosted root, whose IF is set, never sees that).
   m.func("interruptMode", [], ["i32"], (f) => {
     const vmcb = Vmcb.current(f);
-    f.if(vmcb.get("intercepts1").and(INTERCEPT1.intr).eqz(), () => f.return(i32(0)));
+    const intercepted = f.let(vmcb.get("intercepts1").and(INTERCEPT1.intr));
+    f.if(cell(CPU.gif).eqz(), () => f.return(i32(2)));
     const host = load("i32", 32, "u", cell(CPU.vmHsave), hostSave("rflags"), MEMORY.ram);
-    const masking = f.let(vmcb.get("virtualInterrupt").and(VIRTUAL_INTERRUPT.masking));
-    f.if(masking, () => f.return(host.shrU(9).and(1)));
+    f.if(vmcb.get("virtualInterrupt").and(VIRTUAL_INTERRUPT.masking), () => {
+      f.return(intercepted.when(host.and(0x200), i32(2)));
+    });
     const open = cell(CPU.interruptibility).and(3).eqz();
-    f.result(open.and(cell(CPU.rflags).shrU(9)).and(1));
+    f.result(intercepted.and(open).and(cell(CPU.rflags).shrU(9)).and(1));
   });
   // interruptExit(vector): INTR; nobody acknowledges the interrupt, so the vector is not looked at.
   m.func("interruptExit", ["i32"], [], (f) => {
@@ -401,7 +404,7 @@ function buildEvents(m: Module): void {
   // nmiExit() -> 1 if an NMI leaves the guest; V.abort is set then.
   m.func("nmiExit", [], ["i32"], (f) => {
     const vmcb = Vmcb.current(f);
-    const masked = cell(CPU.interruptibility).and(0xa);
+    const masked = cell(CPU.interruptibility).and(0xa).or(cell(CPU.gif).eqz());
     f.if(vmcb.get("intercepts1").and(INTERCEPT1.nmi).eqz().or(masked), () => f.return(i32(0)));
     f.call("svmLeave", i32(EXIT_CODE.nmi), i64(0), i64(0));
     f.result(1);
