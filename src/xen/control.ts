@@ -6,6 +6,8 @@ const CR4_PSE = 0x10n, CR4_PAE = 0x20n, CR4_PGE = 0x80n, CR4_PCIDE = 0x2_0000n;
 const CR4_SMEP = 0x10_0000n;
 const EFER = 0xc000_0080, LME = 0x100n, LMA = 0x400n;
 const LONG = 0x2000;
+/** MAXPHYADDR of the machine. */
+const ADDRESS_BITS = 36n;
 
 /** EFER.LMA and CS.L. */
 export const in64BitMode = (e: HvmEngine): boolean =>
@@ -38,16 +40,25 @@ export function cr4Faults(e: HvmEngine, old: bigint, value: bigint): boolean {
   return reloads !== 0n && paging && !long && (value & CR4_PAE) !== 0n && pdptesFault(e);
 }
 
+/** The write of CR3 is a #GP(0). */
+export function cr3Faults(e: HvmEngine, value: bigint): boolean {
+  const cr4 = e.ops.getCr(e.vcpu, 4);
+  const address = cr4 & CR4_PCIDE ? value & ~(1n << 63n) : value;
+  if (address >> ADDRESS_BITS) return true;
+  const pae = (cr4 & CR4_PAE) !== 0n && (e.ops.getCr(e.vcpu, 0) & CR0_PG) !== 0n;
+  return pae && !(e.ops.getMsr(e.vcpu, EFER)! & LMA) && pdptesFault(e, value);
+}
+
 /** One of the four pointers that CR3 leads to is present with a reserved bit set (SDM 3 4.4.1). */
-function pdptesFault(e: HvmEngine): boolean {
-  const cr3 = Number(e.ops.getCr(e.vcpu, 3) & 0xffff_ffe0n);
+function pdptesFault(e: HvmEngine, value = e.ops.getCr(e.vcpu, 3)): boolean {
+  const cr3 = Number(value & 0xffff_ffe0n);
   const frame = e.p2m.machineFrame(Math.floor(cr3 / 4096));
   // The emulator and the hardware read ones where there is no memory.
   if (frame < 0) return true;
   const { words } = e.p2m.machine, at = frame * 1024 + (cr3 % 4096 >> 2);
   for (let n = 0; n < 4; n++) {
     const low = words[at + 2 * n], high = words[at + 2 * n + 1];
-    if (low & 1 && (low & 0x1e6 || high & ~0xf)) return true;
+    if (low & 1 && (low & 0x1e6 || high >>> Number(ADDRESS_BITS) - 32)) return true;
   }
   return false;
 }

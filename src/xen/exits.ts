@@ -13,7 +13,7 @@ import { toWide, wideToBigInt } from "../hvm/exit.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import type { SliceEnd } from "./domain.ts";
 import type { HvmEngine } from "./hvm.ts";
-import { cr0Faults, cr4Faults, in64BitMode } from "./control.ts";
+import { cr0Faults, cr3Faults, cr4Faults, in64BitMode } from "./control.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
 
 /** Undefined: the guest goes on. "again": the exit is to be handled once more, later. */
@@ -142,10 +142,13 @@ function taskPriority(e: HvmEngine, exit: CrExit): Handled {
   return skip(e, exit);
 }
 
-/** Of a shadowed guest; with PCIDs or PAE, and where it faults, the emulator knows the rules. */
+/** Of a shadowed guest. */
 function writeCr3(e: HvmEngine, exit: CrExit): Handled {
-  const { low } = exit.value, high = in64BitMode(e) ? exit.value.high : 0;
-  if (!e.shadow!.loadCr3(low, high)) return emulate(e);
+  const given = wideToBigInt(exit.value);
+  const value = in64BitMode(e) ? given : given & 0xffff_ffffn;
+  if (cr3Faults(e, value)) return injectFault(e, GP, 0);
+  // With PCIDs bit 63 says that nothing need be flushed.
+  e.shadow!.loadCr3(value & ~(1n << 63n));
   return skip(e, exit);
 }
 function readCr3(e: HvmEngine, exit: CrExit): Handled {

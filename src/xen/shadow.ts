@@ -32,7 +32,6 @@ const XD = 0x8000_0000 | 0;
 const CR0_PG = 0x8000_0000 | 0, CR0_WP = 0x1_0000;
 const CR4_PSE = 0x10,
   CR4_PAE = 0x20,
-  CR4_PCIDE = 0x2_0000,
   CR4_SMEP = 0x10_0000,
   CR4_SMAP = 0x20_0000;
 const LMA = 0x400, NXE = 0x800;
@@ -213,17 +212,10 @@ export class Shadow {
     this.#install();
   }
 
-  /** MOV to CR3. False: what it takes is not done here. */
-  loadCr3(low: number, high: number): boolean {
-    const { guest } = this.vcpu, { paging } = this.registers;
-    const wide = paging === PAGING.fourLevel;
-    // PCIDs, the pointers of PAE paging, and what faults.
-    if (guest[GUEST.cr4] & CR4_PCIDE || paging === PAGING.pae || (wide && high & ~0xf)) {
-      return false;
-    }
-    this.ops.setCr(this.vcpu, 3, BigInt(wide ? high : 0) << 32n | BigInt(low));
+  /** MOV to CR3 of a value without reserved bits. */
+  loadCr3(value: bigint): void {
+    this.ops.setCr(this.vcpu, 3, value);
     this.sync();
-    return true;
   }
 
   #install(): void {
@@ -480,7 +472,6 @@ export class Shadow {
 
   /** The tables the processor walks: their root, and whether they have four levels. */
   get walked(): { root: number; fourLevel: boolean } {
-    this.sync();
     return { root: this.pool.address(this.pool.root), fourLevel: this.pool.root !== 0 };
   }
 

@@ -5,7 +5,7 @@ import type { NamedAddress } from "../builder/symbols.ts";
 import { Hypervisor } from "../debug/hypervisor.ts";
 import type { GuestDomain } from "../debug/domain.ts";
 import { SHADOW_MODES, shadowCampaign } from "../../tests/fuzz/shadow.ts";
-import { HvmEngine } from "./hvm.ts";
+import type { HvmEngine } from "./hvm.ts";
 import { defaultShadowMemory, type Shadow } from "./shadow.ts";
 import { isGuestTable, KIND } from "./shadow_pool.ts";
 

@@ -16,6 +16,8 @@ export interface RunOptions {
   readonly ramdisk?: string;
   readonly cmdline?: string;
   readonly type?: "bare" | "hvm" | "pvh";
+  /** Nested paging if not given. */
+  readonly paging?: "hap" | "shadow";
   /** Bytes of the domain. */
   readonly memory?: number;
   /** Instructions after which it is given up. */
@@ -81,7 +83,7 @@ async function build(options: RunOptions, memory: number) {
     cmdline,
     memory,
     vcpus: 1,
-    paging: "hap",
+    paging: options.paging ?? "hap",
   };
   const size = type === "hvm" ? memory + HOST_MEMORY : memory;
   const host = new Host({ cpu: "intel", memory: size, unixTime: UNIX_TIME, seed: 1 });

@@ -44,7 +44,7 @@ export interface ShadowOutcome {
 /** Guest frames; the tables lie in the first ones, among the data. */
 const GUEST_FRAMES = 96, TABLE_FRAMES = 24;
 /** Accesses with the same registers, and between two writes to tables. */
-const ROUND = 64, DATA_FRAMES = 8;
+const ROUND = 64;
 
 const WRITE = ACCESS.write, USER = ACCESS.user, FETCH = ACCESS.fetch;
 const P = 1, RW = 2, US = 4, A = 0x20, D = 0x40, PS = 0x80;
