@@ -39,9 +39,25 @@ function emulate(e: HvmEngine): Handled {
   return enterPlainly(e, 1);
 }
 
+/**
+ * A guest that believes itself on the other vendor's processor met #UD: the instruction is executed as
+ * that one would (SYSCALL in compatibility mode, say); if there, too, it does not exist, #UD follows.
+ */
+function emulateForeign(e: HvmEngine): Handled {
+  const { cpu } = e.on;
+  cpu.ways = e.cpuid.vendor ?? cpu.model;
+  const exit = e.ops.enter(e.vcpu, { budget: 1, emulate: true });
+  cpu.ways = cpu.model;
+  if (exit.kind !== "exception" || exit.event.vector !== UD) return afterPlainEntry(e, exit);
+  e.ops.inject(e.vcpu, exit.event);
+}
+
 /** Enters with intercepts off, for what is to be delivered and `budget` instructions. */
 function enterPlainly(e: HvmEngine, budget: number): Handled {
-  const exit = e.ops.enter(e.vcpu, { budget, emulate: true });
+  return afterPlainEntry(e, e.ops.enter(e.vcpu, { budget, emulate: true }));
+}
+
+function afterPlainEntry(e: HvmEngine, exit: Exit): Handled {
   e.changed = true;
   if (exit.kind === "stopped") {
     if (exit.why === "unanswered") return "again";
@@ -202,6 +218,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     return skip(e, exit);
   },
   exception: (e, exit) => {
+    if (exit.event.vector === UD && e.foreign) return emulateForeign(e);
     if (exit.event.vector === 14) {
       e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(exit.qualification));
     }
