@@ -42,12 +42,14 @@ if (images === undefined) {
       },
     });
     for (const test of UNIT_TESTS) {
+      if (test.only && test.only !== place.cpu) continue;
       Deno.test(`kvm-unit-tests ${test.image} passes, ${name}`, async () => {
         checkUnitTest(
           test,
           await run({
             image: `${images}/${test.image}.flat`,
             ...place,
+            cpu: place.type === "bare" ? test.cpuid ?? place.cpu : place.cpu,
             cpuid: test.cpuid,
             limit: UNIT_TEST_LIMIT,
             prepare: (built) => prepare(test, built),
