@@ -18,7 +18,7 @@ import { HostInterrupts } from "../xen/irq.ts";
 import { P2M } from "../xen/p2m.ts";
 import { defaultShadowMemory, LEAST_SHADOW_MEMORY, Shadow } from "../xen/shadow.ts";
 import { Cpuid, type CpuidEdit, type CpuidModel } from "../machine/cpuid.ts";
-import { guestCpuid } from "../machine/features.ts";
+import { absentEncodings, guestCpuid } from "../machine/features.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { Board } from "./board.ts";
 import type { InitialState } from "./entry.ts";
@@ -147,7 +147,9 @@ function enableHvm(host: Host): { ops: HvmOps; on: HvmCpu; frames: Frames; irq: 
   const { frames } = host;
   if (!host.hvm) {
     const ops = hvmOps(host.options.cpu);
-    machine.cpu.hooks.cpuid = new Cpuid(host.options.cpu).install(machine.cpu.i32);
+    const cpuid = new Cpuid(host.options.cpu);
+    machine.cpu.hooks.cpuid = cpuid.install(machine.cpu.i32);
+    machine.cpu.predecoder.absent = absentEncodings(cpuid);
     host.hvm = { ops, on: ops.enable(machine.cpu, frameSource(frames, -1)) };
   }
   return { ...host.hvm, frames, irq: host.interrupts };
@@ -332,6 +334,10 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   domain.platform = board;
   domain.engine = new BareEngine(machine, domain);
   cpu.hooks.cpuid = domain.cpuid.install(cpu.i32);
+  // The processor is the guest's own: it has what its CPUID shows, and no more.
+  const own = () => cpu.predecoder.absent = absentEncodings(domain.cpuid);
+  own();
+  domain.cpuid.onChange.add(own);
   setInitialState(machine.cpu, loaded.entry);
   host.domains.push(domain);
   return { domain, board, loaded };

@@ -157,8 +157,16 @@ export class Cpu {
     this.u64[V.ramSize >> 3] = BigInt(machine.ram.length);
     this.u64[V.reservedHigh >> 3] = 0x000f_ffff_ffff_f000n & ~((1n << 36n) - 1n);
     this.i64[V.passing >> 3] = -1n;
-    this.i32[LINK.amd >> 2] = model === "amd" ? 1 : 0;
+    this.ways = model;
     this.reset();
+  }
+
+  /**
+   * Whose ways instructions follow where the two vendors' differ. They are the model's, but while an
+   * instruction of a guest is executed that believes itself on the other.
+   */
+  set ways(vendor: CpuModel) {
+    this.i32[LINK.amd >> 2] = vendor === "amd" ? 1 : 0;
   }
 
   /** State after power-up or RESET (SDM 3 table 10-1). */
@@ -587,7 +595,9 @@ export class Cpu {
     const long = i32[V.codeMode >> 2] >= CODE_MODE.code64;
     const hits = this.#debug.match(low, long ? i32[(CPU.rip >> 2) + 1] : 0, 1);
     if (!hits) return false;
-    if (flags & RF) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
+    // On Intel's processors MOV SS holds back instruction breakpoints too (SDM 3 6.8.3).
+    const inhibited = (i32[CPU.interruptibility >> 2] & 2) !== 0 && !i32[LINK.amd >> 2];
+    if (flags & RF || inhibited) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
     else {
       i32[CPU.pendingDebug >> 2] |= hits;
       this.#deliver(1, 3);

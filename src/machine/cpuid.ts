@@ -220,6 +220,13 @@ export class Cpuid {
     return Object.keys(featureBits).filter((name) => this.has(name)).sort();
   }
 
+  /** Whose ways software expects, by the text of leaf 0; undefined if it is neither vendor's. */
+  get vendor(): "intel" | "amd" | undefined {
+    const { ebx, ecx, edx } = this.#rows.get(keyOf(0, 0))!;
+    const text = new TextDecoder().decode(Uint32Array.of(ebx, edx, ecx));
+    return text === MODELS.intel.vendor ? "intel" : text === MODELS.amd.vendor ? "amd" : undefined;
+  }
+
   /** Bits of CR4 that can be set. */
   get cr4Valid(): number {
     return this.#bits(CR4_BITS) | CR4.PCE;

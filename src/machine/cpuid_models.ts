@@ -23,7 +23,7 @@ export interface CpuidModelRow {
 /** What Intel's and AMD's processors both have, and show in the same way. */
 const COMMON =
   "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 " +
-  "sse3 ssse3 cx16 sse4_1 sse4_2 movbe popcnt x2apic xsave rdrand fsgsbase tsc_adjust smep erms " +
+  "sse3 monitor ssse3 cx16 sse4_1 sse4_2 movbe popcnt x2apic xsave rdrand fsgsbase tsc_adjust smep erms " +
   "rdseed smap clflushopt clwb umip arat xsaveopt xsavec xgetbv1 xsaves syscall nx pdpe1gb rdtscp lm " +
   "lahf_lm 3dnowprefetch constant_tsc";
 

@@ -24,6 +24,14 @@ export function missingFeatures(): ReadonlySet<string> {
   return missing;
 }
 
+/** By number of the encoding: 1 if it belongs to a feature that `cpuid` does not show. */
+export function absentEncodings(cpuid: Cpuid): Uint8Array {
+  return Uint8Array.from(encodings, (e) => {
+    const name = CPUID_NAME[e.attributes.feature] ?? e.attributes.feature;
+    return name in featureBits && !cpuid.has(name) ? 1 : 0;
+  });
+}
+
 let missing: ReadonlySet<string> | undefined;
 /** Physical address bits of the machine. */
 const PHYSICAL_BITS = 36;
@@ -35,6 +43,7 @@ export function guestLimits(vendor: CpuModel): CpuidLimits {
     if (VIRTUALIZATION.includes(name) || VIRTUALIZATION.includes(NEEDS[name])) {
       return "virtualization inside a guest is not available yet";
     }
+    if (name === "monitor") return "MWAIT would keep an idle guest running";
     if (!able.has(name)) return `a simulated ${vendor} processor does not have it`;
     missing ??= missingFeatures();
     return missing.has(name) ? "the machine does not execute its instructions yet" : undefined;

@@ -41,9 +41,25 @@ function emulate(e: HvmEngine): Handled {
   return enterPlainly(e, 1);
 }
 
+/**
+ * A guest that believes itself on the other vendor's processor met #UD: the instruction is executed as
+ * that one would (SYSCALL in compatibility mode, say); if there, too, it does not exist, #UD follows.
+ */
+function emulateForeign(e: HvmEngine): Handled {
+  const { cpu } = e.on;
+  cpu.ways = e.cpuid.vendor ?? cpu.model;
+  const exit = e.ops.enter(e.vcpu, { budget: 1, emulate: true });
+  cpu.ways = cpu.model;
+  if (exit.kind !== "exception" || exit.event.vector !== UD) return afterPlainEntry(e, exit);
+  e.ops.inject(e.vcpu, exit.event);
+}
+
 /** Enters with intercepts off, for what is to be delivered and `budget` instructions. */
 function enterPlainly(e: HvmEngine, budget: number): Handled {
-  const exit = e.ops.enter(e.vcpu, { budget, emulate: true });
+  return afterPlainEntry(e, e.ops.enter(e.vcpu, { budget, emulate: true }));
+}
+
+function afterPlainEntry(e: HvmEngine, exit: Exit): Handled {
   e.changed = true;
   e.shadow?.sync();
   if (exit.kind === "stopped") {
@@ -179,6 +195,7 @@ function combined(first: number | undefined, second: number): "second" | "double
 
 /** An exception that somebody wanted to see goes on to the guest, as it would have without. */
 function exception(e: HvmEngine, { event, qualification, vectoring }: ExceptionExit): Handled {
+  if (event.vector === UD && e.foreign) return emulateForeign(e);
   if (event.vector === PF) e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(qualification));
   if (event.vector === DB && event.type === "exception") {
     const dr6 = e.ops.getRegister(e.vcpu, "dr6"), dr7 = e.ops.getRegister(e.vcpu, "dr7");

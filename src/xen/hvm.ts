@@ -68,7 +68,17 @@ export class HvmEngine implements Engine {
   /** Exits that the hypervisor wants whatever an observer asks for. */
   get needs(): Intercepts {
     // The task priority is the local APIC's; bits of CR4 that CPUID does not show do not exist.
-    return { crRead: 1 << 8, crWrite: 1 << 8, cr4Bits: ~this.cpuid.cr4Valid };
+    return {
+      crRead: 1 << 8,
+      crWrite: 1 << 8,
+      cr4Bits: ~this.cpuid.cr4Valid,
+      exceptions: this.foreign ? 1 << UD : 0,
+    };
+  }
+  /** CPUID shows the other vendor: some instructions that software then expects are not there. */
+  get foreign(): boolean {
+    const { vendor } = this.cpuid;
+    return vendor !== undefined && vendor !== this.on.cpu.model;
   }
   /** Asks for exits, those above included. */
   setIntercepts(wanted: Intercepts): void {
@@ -209,7 +219,8 @@ export class HvmEngine implements Engine {
   cpuidChanged(): void {
     this.#cpuid.clear();
     if (this.domain.state.kind !== "destroyed") {
-      this.ops.setIntercepts(this.vcpu, { cr4Bits: this.needs.cr4Bits });
+      const { cr4Bits, exceptions } = this.needs;
+      this.ops.setIntercepts(this.vcpu, { cr4Bits, exceptions });
     }
   }
 
@@ -275,6 +286,7 @@ export class HvmEngine implements Engine {
   }
 }
 
+const UD = 6;
 type Bits = Readonly<Record<string, number | undefined>>;
 
 const BUDGET: SliceEnd = { kind: "budget" };

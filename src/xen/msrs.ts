@@ -22,7 +22,7 @@ export function readMsr(e: HvmEngine, number: number): bigint | undefined {
   if (own !== undefined) return own;
   const apic = e.domain.platform.readMsr(number);
   if (apic !== undefined) return apic;
-  const row = msrRow(number);
+  const row = msrRow(number, e.cpuid.vendor);
   if (!row || number === MSR.FEATURE_CONTROL) return undefined;
   return row.home === undefined ? row.fixed : e.msrs.get(number) ?? 0n;
 }
@@ -37,7 +37,7 @@ export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
     e.domain.platform.tscChanged();
     return true;
   }
-  const row = msrRow(number);
+  const row = msrRow(number, e.cpuid.vendor);
   if (row) {
     if (number === MSR.FEATURE_CONTROL) return false;
     if (row.write === "ignore") return true;

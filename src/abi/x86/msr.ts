@@ -49,6 +49,8 @@ export const MSR = {
   KERNEL_GS_BASE: 0xc000_0102,
   TSC_AUX: 0xc000_0103,
   TSC_RATIO: 0xc000_0104,
+  /** Four controls, then four counters. */
+  PERF_CTL0: 0xc001_0000,
   HWCR: 0xc001_0015,
   NB_CFG: 0xc001_001f,
   VM_CR: 0xc001_0114,

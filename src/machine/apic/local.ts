@@ -85,6 +85,8 @@ export interface LocalApicState {
 }
 
 const SOFTWARE_ENABLED = 0x100;
+/** MAXPHYADDR: bits of IA32_APIC_BASE above it are reserved. */
+const PHYSICAL_BITS = 36n;
 const none = () => [0, 0, 0, 0, 0, 0, 0, 0];
 
 type RegisterState = Omit<LocalApicState, "id" | "bootstrap" | "enabled" | "x2apic" | "base">;
@@ -528,7 +530,9 @@ export class LocalApic {
     if (now < s.timerNext) return;
     if (this.timerMode() === timerMode.periodic) {
       const period = s.initialCount * this.countTime();
-      s.timerNext = s.timerStart + (Math.floor((now - s.timerStart) / period) + 1) * period;
+      // The count began anew at the last wrap: a change to one-shot goes on from there.
+      s.timerStart += Math.floor((now - s.timerStart) / period) * period;
+      s.timerNext = s.timerStart + period;
     } else {
       s.timerNext = Infinity;
       s.tscDeadline = 0n;
@@ -634,7 +638,7 @@ export class LocalApic {
 
   /** Changes of mode that SDM 3A 11.12.5 does not allow give false: #GP(0). */
   writeBase(value: bigint): boolean {
-    if (value >> 52n !== 0n || value & 0x2ffn) return false;
+    if (value >> PHYSICAL_BITS !== 0n || value & 0x2ffn) return false;
     const s = this.state;
     const [enable, extend] = [(value & 0x800n) !== 0n, (value & 0x400n) !== 0n];
     if (extend && (!enable || this.options.x2apic === false)) return false;

@@ -60,7 +60,7 @@ function buildInUse(m: Module): void {
 function buildSaves(m: Module): void {
   // `xsave(linear, requested components, wide, how)`: the place was probed.
   m.func("xsave", ["i64", "i64", "i32", "i32"], [], (f, linear, rfbm, wide, how) => {
-    const used = f.let(f.call("xinuse")), compacted = f.let(how.and(COMPACTED));
+    const used = f.let(f.call("xinuse")), compacted = f.let(how.and(COMPACTED).nez());
     // In the compacted format MXCSR belongs to SSE altogether.
     f.if(compacted.and(cell(CPU.mxcsr).ne(MXCSR_INIT)), () => f.set(used, used.or(SSE)));
     const saved = f.let(rfbm.and(used).when(how.and(OPTIMIZED | COMPACTED), rfbm));
