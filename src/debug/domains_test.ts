@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
 import { assemble } from "../machine/isa/encode.ts";
+import type { HvmEngine } from "../xen/hvm.ts";
 import type { GuestDomain } from "./domain.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { PLACE, registers, switchGuest } from "./testing_switch.ts";
@@ -409,7 +410,7 @@ Deno.test("two domains with different values in every register keep their own", 
   let xsave = false;
   for (const which of [0, 1] as const) {
     const dom = await create(hv, `values ${which}`, image);
-    xsave = (dom.cpuid(1).ecx & XSAVE) !== 0;
+    xsave = ((dom.inner.engine as HvmEngine).cpuidLeaf(1, 0).ecx & XSAVE) !== 0;
     const words: [number, bigint][] = MSRS.flatMap(([, number, ...values], n) => [
       [PLACE.msrs + 24 * n, BigInt(number)] as [number, bigint],
       [PLACE.msrs + 24 * n + 8, values[which]],
