@@ -100,15 +100,24 @@ export async function create(files: DomainFile[], options: CreateOptions): Promi
   }
 }
 
-/** Resolves to the exit status when all is over: texts shown, domains ended, or time up. */
-function done(lives: Life[], running: Promise<void>[], options: CreateOptions): Promise<number> {
+/** Starts the domains; resolves to the exit status: texts shown, domains ended, or time up. */
+function runAll(
+  lives: Life[],
+  options: CreateOptions,
+  each: (domain: BootDomain) => void,
+  say: (text: string) => void,
+): Promise<number> {
   const { until, timeout } = options;
-  const ways: Promise<number>[] = [
-    Promise.all(running).then(() => until === undefined && lives.every((l) => l.end?.ok) ? 0 : 1),
-  ];
+  const ways: Promise<number>[] = [];
+  // Watched before the first instruction runs.
   if (until !== undefined) {
     ways.push(Promise.all(lives.map(({ domain }) => shows(domain, until))).then(() => 0));
   }
+  ways.push(
+    Promise.all(lives.map((life) => life.run(each, say))).then(() =>
+      until === undefined && lives.every((l) => l.end?.ok) ? 0 : 1
+    ),
+  );
   let timer: ReturnType<typeof setTimeout> | undefined;
   if (timeout !== undefined) {
     ways.push(
@@ -139,16 +148,14 @@ async function plainly(lives: Life[], options: CreateOptions): Promise<number> {
       for (const whole of lines) writeOut(`${domain.name}: ${whole}\n`);
     });
   };
-  const over = { code: undefined as number | undefined };
-  const running = lives.map((life) => life.run(each, say));
-  const ended = done(lives, running, options);
+  const ended = runAll(lives, options, each, say);
   if (!several) void typeFrom(() => lives[0].domain);
-  over.code = await ended;
+  const code = await ended;
   for (const { domain, end } of lives) {
     if (end) say(`the guest ended: ${end.text}`);
     else void domain.pause();
   }
-  return over.code;
+  return code;
 }
 
 /** The first domain's console on the terminal, and the shell behind ctrl-]. */
@@ -159,15 +166,14 @@ async function atTerminal(
 ): Promise<number> {
   const shell = new Shell();
   const say = (text: string) => shell.print(`${text}\n`);
-  const running = lives.map((life) => life.run(() => {}, say));
   let code: number | undefined;
-  void done(lives, running, options).then((it) => {
-    code = it;
-    shell.finish(it);
-  });
   const left = await shell.run(async (session) => {
     session.use(host);
     prelude(session);
+    void runAll(lives, options, () => {}, say).then((it) => {
+      code = it;
+      shell.finish(it);
+    });
     await shell.attach(lives[0].domain);
   });
   for (const { domain, end } of lives) if (!end) void domain.pause();
