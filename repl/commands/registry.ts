@@ -11,7 +11,7 @@ import type { Call, Command } from "./command.ts";
 import { continue_ } from "./continue.ts";
 import { delete_ } from "./delete.ts";
 import { disassemble } from "./disassemble.ts";
-import { domain } from "./domain.ts";
+import { domain, weight } from "./domain.ts";
 import { examine } from "./examine.ts";
 import { edit } from "./edit.ts";
 import { exit } from "./exit.ts";
@@ -60,6 +60,7 @@ export const COMMANDS: readonly Command[] = [
   exits,
   raw,
   domain,
+  weight,
   reverseStep,
   reverseContinue,
   helpCommand(() => COMMANDS),

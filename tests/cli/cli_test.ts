@@ -355,3 +355,41 @@ Deno.test("xvm create says what is wrong in a file, and --dry-run what it comes 
   assertStringIncludes(dry.out, '"cap": 40');
   assertMatch(dry.out, /^keys of xl\.cfg: name type .* cpu_weight/m);
 });
+
+Deno.test("domains shows several with their shares, and weight changes one", async () => {
+  let out = "";
+  const session = new Session({ print: (text) => void (out += text) });
+  prelude(session);
+  const enter = async (input: string) => {
+    out = "";
+    const { ok } = await session.enter(input);
+    return `${ok ? "" : "! "}${out.trimEnd()}`;
+  };
+  try {
+    await enter(`hv = await Hypervisor.start({ memory: "128M" }); 0`);
+    for (const name of ["one", "two"]) {
+      await enter(
+        `await hv.createDomain({ name: "${name}", kernel: ${
+          JSON.stringify(file("loop.rom"))
+        }, memory: "16M" })`,
+      );
+    }
+    assertMatch(
+      await enter("domains"),
+      /^name +id +memory +vcpus +state +weight +cap +cpu +instructions\none +1 +16 MB +1 +paused +256 +none +0\.0 % +0\ntwo +2/,
+    );
+    assertEquals(await enter("weight two 768"), "domain 2 (two) has weight 768");
+    assertEquals(await enter("weight one"), "domain 1 (one) has weight 256");
+    assertMatch(await enter("weight two 0"), /^! weight: a number from 1 to 65535 .*, not 0$/);
+    assertMatch(await enter("weight three 5"), /^! weight: there is no domain three; there are: 1/);
+    await enter("for (const d of hv.domains) d.unpause()");
+    await enter("await new Promise((r) => setTimeout(r, 1500))");
+    await enter("for (const d of hv.domains) d.pause()");
+    // Three to one, as long as a turn is short beside the time they had.
+    const share = Number(await enter("hv.domains[1].cpuShare / hv.domains[0].cpuShare"));
+    assert(share > 2 && share < 4, `${share}`);
+  } finally {
+    await enter("await hv.close()");
+    session.evaluator.close();
+  }
+});
