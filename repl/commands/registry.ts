@@ -13,7 +13,7 @@ import { compare } from "./compare.ts";
 import { continue_ } from "./continue.ts";
 import { delete_ } from "./delete.ts";
 import { disassemble } from "./disassemble.ts";
-import { domain } from "./domain.ts";
+import { domain, weight } from "./domain.ts";
 import { examine } from "./examine.ts";
 import { edit } from "./edit.ts";
 import { exit } from "./exit.ts";
@@ -64,6 +64,7 @@ export const COMMANDS: readonly Command[] = [
   compare,
   cpuid,
   domain,
+  weight,
   reverseStep,
   reverseContinue,
   helpCommand(() => COMMANDS),
