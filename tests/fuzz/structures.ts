@@ -104,6 +104,16 @@ const VMX_TOGETHER: Structure["together"] = [
     ["secondaryControls", old("secondaryControls") ^ 1n << BigInt(r.below(8))],
     ["exitControls", old("exitControls") ^ (r.chance(0.5) ? 1n << 22n : 0n)],
   ],
+  // Which parts of the state are loaded, and for which mode.
+  (r, old) => [
+    ["entryControls", old("entryControls") ^ 1n << BigInt(r.pick([2, 9, 9, 14, 15]))],
+    ...(r.chance(0.3)
+      ? [["exitControls", old("exitControls") ^ 1n << BigInt(r.pick([2, 18, 19, 20, 21]))] as const]
+      : []),
+    ...(r.chance(0.3)
+      ? [[r.pick(["guestEfer", "guestPat", "hostEfer"]), BigInt(r.below(0x1000))] as const]
+      : []),
+  ],
   (r, old) => {
     const n = r.below(4);
     return [
