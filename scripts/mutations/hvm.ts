@@ -17,9 +17,11 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     ["the switch of vCPUs forgets KERNEL_GS_BASE", `  "kernelGsBase",\n`, "", SWITCHED],
     ["the switch of vCPUs forgets CR2", `  "cr2",\n`, "", SWITCHED],
     ["the switch of vCPUs forgets DR6", `  "dr6",\n`, "", SWITCHED],
+  ]),
+  ...mutationsOf("src/hvm/switched.ts", VMX_TEST, [
     [
       "the switch of vCPUs forgets x87 and SSE",
-      "bytes.set(cpu.u8.subarray(FLOAT.start, FLOAT.start + FLOAT.size), 8 * SWITCHED.length);",
+      "bytes.set(cpu.u8.subarray(FLOAT.start, FLOAT.start + FLOAT.size), 8 * this.names.length);",
       "",
       SWITCHED,
     ],
@@ -95,8 +97,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "the TSC a guest sets runs from the wrong side",
-      "value - BigInt(e.on.cpu.now) : value;",
-      "BigInt(e.on.cpu.now) - value : value;",
+      "value - BigInt(e.domain.now) : value;",
+      "BigInt(e.domain.now) - value : value;",
       "a guest that sets its TSC reads on from there (intel)",
     ],
   ]),

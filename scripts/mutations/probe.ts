@@ -8,6 +8,6 @@ import { INTERPRETER_KINDS } from "../../src/machine/interpreter/hot.ts";
 import { groupModule, interpreter, systemModule } from "../../src/machine/interpreter/modules.ts";
 import "../../mod.ts";
 
-systemModule();
+for (const model of ["intel", "amd"] as const) systemModule(model);
 for (const name of Object.keys(groups)) groupModule(name);
 for (const kind of INTERPRETER_KINDS) interpreter(kind);

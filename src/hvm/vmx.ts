@@ -3,12 +3,11 @@
  * reaches the processor by VMXON, VMPTRLD, VMREAD, VMWRITE and VM entry only, and keeps the guest's
  * general registers in a save area, as an assembly stub would.
  */
-import { gpr64 } from "../abi/x86/registers.ts";
 import { vmcsField } from "../abi/x86/vmcs.ts";
 import { SECONDARY } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
-import { wide } from "./exit.ts";
+import { exitKinds } from "./exit.ts";
 import type {
   EnterOptions,
   FrameSource,
@@ -17,10 +16,9 @@ import type {
   HvmVcpu,
   Intercepts,
   NestedFormat,
-  RegisterName,
   SegmentRegister,
-  UserRegisters,
 } from "./ops.ts";
+import { RegisterAccess } from "./registers.ts";
 import { ACTIVITIES, dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
 import { decodeExit, entryRefused, eventFrom, eventInformation } from "./vmx_exit.ts";
@@ -36,43 +34,12 @@ function at(v: HvmVcpu): VmxVcpu {
   return own;
 }
 
-const GPRS: readonly RegisterName[] = gpr64;
-/** Registers that lie in the VMCS. */
-const IN_VMCS: Partial<Record<RegisterName, number>> = {
-  rip: F.guestRip,
-  rsp: F.guestRsp,
-  rflags: F.guestRflags,
-  dr7: F.guestDr7,
-};
-/** Registers that stay in the processor while the vCPU is loaded. */
-const IN_CPU: readonly RegisterName[] = ["cr2", "dr0", "dr1", "dr2", "dr3", "dr6"];
-const ALL: readonly RegisterName[] = [...GPRS, "rip", "rflags", ...IN_CPU, "dr7"];
-
-function getRegister(v: VmxVcpu, name: RegisterName): bigint {
-  const field = IN_VMCS[name];
-  if (field !== undefined) return v.on.read64(field);
-  const n = GPRS.indexOf(name);
-  if (n >= 0) return wideBigInt(v.gprs[2 * n], v.gprs[2 * n + 1]);
-  if (IN_CPU.includes(name)) return v.on.cpu.get(name);
-  throw new RangeError(`no register "${name}"; there are: ${ALL.join(" ")}`);
-}
-
-function setRegister(v: VmxVcpu, name: RegisterName, value: bigint): void {
-  const field = IN_VMCS[name], n = GPRS.indexOf(name);
-  if (field !== undefined) v.on.write64(field, value);
-  else if (n >= 0) {
-    const { low, high } = halves(value);
-    v.gprs[2 * n] = low;
-    v.gprs[2 * n + 1] = high;
-  } else if (IN_CPU.includes(name)) v.on.cpu.set(name, value);
-  else throw new RangeError(`no register "${name}"; there are: ${ALL.join(" ")}`);
-}
-
-const wideBigInt = (low: number, high: number) => BigInt(high >>> 0) << 32n | BigInt(low >>> 0);
-const halves = (value: bigint) => {
-  const v = BigInt.asUintN(64, value);
-  return wide(Number(v & 0xffff_ffffn), Number(v >> 32n));
-};
+const registers = new RegisterAccess<VmxVcpu>({
+  fields: { rip: F.guestRip, rsp: F.guestRsp, rflags: F.guestRflags, dr7: F.guestDr7 },
+  inCpu: ["cr2", "dr0", "dr1", "dr2", "dr3", "dr6"],
+  read: (v, field) => v.on.read64(field),
+  write: (v, field, value) => v.on.write64(field, value),
+});
 
 function inject(v: VmxVcpu, event: GuestEvent): void {
   const { on } = v;
@@ -132,7 +99,6 @@ function enter(v: VmxVcpu, options: EnterOptions): Exit {
   return { kind: "stopped", why: outcome, length: 0 };
 }
 
-/** The table over VMX. */
 /** EPT entries (SDM 3 28.3.2): read 0, write 1, execute 2, memory type write-back in 5:3. */
 const eptFormat: NestedFormat = {
   table: (address) => BigInt(address) | 7n,
@@ -141,9 +107,14 @@ const eptFormat: NestedFormat = {
   address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
 };
 
+/** Kinds of exit that only the neighbour has. */
+const NOT_HERE = ["iret", "pushf", "popf", "software-interrupt", "icebp", "rsm", "smi", "init"];
+
+/** The table over VMX. */
 export const vmxOps: HvmOps = {
   nestedFormat: eptFormat,
   name: "VMX",
+  exitKinds: exitKinds.filter((kind) => !NOT_HERE.includes(kind)),
   enable,
   disable(on, frames) {
     const own = on as VmxCpu;
@@ -158,18 +129,10 @@ export const vmxOps: HvmOps = {
   refresh: (on, current) => (on as VmxCpu).refresh(current as VmxVcpu | undefined),
   enter: (v, options) => enter(at(v), options),
 
-  storeRegisters(v) {
-    const own = at(v);
-    return Object.fromEntries(ALL.map((name) => [name, getRegister(own, name)])) as UserRegisters;
-  },
-  loadRegisters(v, registers) {
-    const own = at(v);
-    for (const name of Object.keys(registers) as RegisterName[]) {
-      setRegister(own, name, registers[name]!);
-    }
-  },
-  getRegister: (v, name) => getRegister(at(v), name),
-  setRegister: (v, name, value) => setRegister(at(v), name, value),
+  storeRegisters: (v) => registers.all(at(v)),
+  loadRegisters: (v, values) => registers.load(at(v), values),
+  getRegister: (v, name) => registers.get(at(v), name),
+  setRegister: (v, name, value) => registers.set(at(v), name, value),
   getSegment(v, name: SegmentRegister) {
     const { on } = at(v), s = capital(name);
     return {

@@ -1,6 +1,7 @@
 /** Guest state that takes more than one field: reset, control registers, MSRs. */
 import { ENTRY_CONTROL } from "../abi/x86/vmx.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
+import { resetFloat } from "./switched.ts";
 import { OWN_CR4 } from "./vmx_controls.ts";
 
 const PG = 0x8000_0000n, PAE = 0x20n, NE = 0x20n, LME = 0x100n, LMA = 0x400n;
@@ -52,7 +53,7 @@ export function resetGuest(v: VmxVcpu): void {
   }
   cpu.set("dr6", 0xffff_0ff0n);
   cpu.set("xcr0", 1n);
-  resetFloat(v);
+  resetFloat(cpu);
 }
 
 const RESET: readonly (readonly [string, bigint])[] = [
@@ -73,16 +74,6 @@ const RESET: readonly (readonly [string, bigint])[] = [
   ["guestPendingDebug", 0n],
   ["entryInterruptionInformation", 0n],
 ];
-
-import { CPU } from "../machine/state.ts";
-/** x87 and SSE as RESET leaves them. */
-function resetFloat(v: VmxVcpu): void {
-  const { cpu } = v.on;
-  cpu.u8.fill(0, CPU.fpr0, CPU.xmm15 + 16);
-  cpu.i32[CPU.fcw >> 2] = 0x40;
-  cpu.i32[CPU.ftw >> 2] = 0x5555;
-  cpu.i32[CPU.mxcsr >> 2] = 0x1f80;
-}
 
 /** Sets CR0, CR2, CR3, CR4 or CR8 as the guest is to see it, and what follows from it. */
 export function setControlRegister(v: VmxVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigint): void {

@@ -18,6 +18,7 @@ import type { HostFunctions } from "./system.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
+import { isForeign } from "./virtualization.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
 
@@ -129,7 +130,7 @@ export class Cpu {
       },
       host: this.#hostFunctions(),
     };
-    const instance = new WebAssembly.Instance(systemModule(), this.#imports);
+    const instance = new WebAssembly.Instance(systemModule(model), this.#imports);
     this.system = instance.exports as unknown as SystemFunctions;
     this.#imports.system = instance.exports as WebAssembly.ModuleImports;
     const s = this.system;
@@ -182,6 +183,7 @@ export class Cpu {
     this.set("vmcsPointer", -1n);
     this.set("vmxonPointer", -1n);
     this.i32[CPU.gif >> 2] = 1;
+    this.set("tscRatio", 1n << 32n);
     this.i32[CPU.fcw >> 2] = 0x40;
     this.i32[CPU.ftw >> 2] = 0x5555;
     this.i32[CPU.mxcsr >> 2] = 0x1f80;
@@ -231,6 +233,11 @@ export class Cpu {
     return this.idle + this.count + (this.#slice ? this.#slice - this.i32[V.left >> 2] : 0);
   }
 
+  /** Instructions retired, exact even inside a device access. */
+  get counted(): number {
+    return this.count + (this.#slice ? this.#slice - this.i32[V.left >> 2] : 0);
+  }
+
   /** Lets time pass without instructions, as in HLT; devices that are due are run. */
   skipTo(time: number): void {
     if (time > this.now) this.idle += time - this.now;
@@ -265,9 +272,10 @@ export class Cpu {
     const name = formName(form);
     let index = this.#cold.get(name);
     if (index === undefined) {
-      const group = groupOf(form.key) ?? "special";
-      const key = groupOf(form.key) ? name : formName(SPECIAL.unsupported);
-      const f = this.#group(group)[key] as WasmFunction | undefined;
+      const own = groupOf(form.key), group = own && isForeign(own, this.model) ? undefined : own;
+      const none = own ? SPECIAL.foreign : SPECIAL.unsupported;
+      const key = group ? name : formName(none);
+      const f = this.#group(group ?? "special")[key] as WasmFunction | undefined;
       if (!f) throw new Error(`no handler for the form ${name} in group ${group}`);
       index = this.#tableNext++;
       this.#table.set(index, f);
@@ -510,12 +518,15 @@ export class Cpu {
       this.#deliver(1, 3);
       return "delivered";
     }
-    if (i32[CPU.pendingNmi >> 2] && !(shadow & 10)) {
+    // Without the global interrupt flag of SVM nothing from outside gets in.
+    const gif = i32[CPU.gif >> 2] !== 0;
+    if (i32[CPU.pendingNmi >> 2] && !(shadow & 10) && gif) {
       i32[CPU.pendingNmi >> 2] = 0;
       this.#deliver(2, 2);
       return "delivered";
     }
-    if (i32[CPU.rflags >> 2] & IF && !(shadow & 3) && this.machine.bus.interruptPending()) {
+    const open = i32[CPU.rflags >> 2] & IF && !(shadow & 3) && gif;
+    if (open && this.machine.bus.interruptPending()) {
       const vector = this.machine.bus.acknowledge();
       if (vector >= 0) {
         this.#deliver(vector, 0);
@@ -589,6 +600,7 @@ const SPECIAL = {
   undefined: special("decode.undefined"),
   tooLong: special("decode.tooLong"),
   unsupported: special("decode.unsupported"),
+  foreign: special("decode.foreign"),
 };
 
 function at(name: string): number {

@@ -58,7 +58,8 @@ const rows: [number, number, CpuidRegister, string][] = [
     0x8000_000a,
     0,
     "edx",
-    "npt lbrv svm_lock nrip_save tsc_scale vmcb_clean flushbyasid decodeassists",
+    "npt lbrv svm_lock nrip_save tsc_scale vmcb_clean flushbyasid decodeassists - - pausefilter - " +
+    "pfthreshold",
   ],
 ];
 

@@ -78,6 +78,9 @@ function writeTo(f: Func, r: MsrRow, number: Local, value: Local): void {
 
 export function buildMsrs(m: Module): void {
   m.func("readMsr", ["i32"], ["i64"], (f, number) => {
+    if (m.has("ownMsrRead")) {
+      f.if(f.call("ownMsrRead", number), () => f.return(cell64(V.value)));
+    }
     for (const r of msrTable) {
       inRow(f, r, number, (place) => {
         if (r.write === "tsc") f.return(timeStamp());
@@ -90,6 +93,8 @@ export function buildMsrs(m: Module): void {
     f.result(cell64(V.value));
   });
   m.func("writeMsr", ["i32", "i64"], [], (f, number, value) => {
+    // Registers of the vendor's virtualization extensions.
+    if (m.has("ownMsrWrite")) f.if(f.call("ownMsrWrite", number, value), () => f.return());
     for (const r of msrTable) writeTo(f, r, number, value);
     setCell64(f, V.value, value);
     const unknown = callChecked(f, "msr", number, i32(1));
