@@ -13,6 +13,7 @@ const ON_GUEST = "vmentry() leaves with reason 33 for each check on the guest st
 const AT_THE_EDGE = "vmentry() accepts what stands at the edge of each check";
 const AGAIN = "a check that has passed is made again once its fields are written";
 const SWITCHES = "entry loads the guest's registers, exit saves them and loads the host's";
+const FUZZ = "random contents of control structures: vmx enters, or says why not";
 const NOTES = "exits note the instruction, the event and what was being delivered";
 
 export const VMX_MUTATIONS: readonly Mutation[] = [
@@ -250,6 +251,28 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
       'f.set(exit, exit.xor(code.ne(vmcs.low("pageFaultErrorCodeMatch"))));',
       'f.set(exit, exit.and(code.eq(vmcs.low("pageFaultErrorCodeMatch"))));',
       "page-fault mask and match turn the bitmap around where they do not match",
+    ],
+  ]),
+  ...mutationsOf(`${VMX}/checks_guest.ts`, "tests/fuzz/fuzz_test.ts", [
+    [
+      "VM entry: conforming code above SS's privilege",
+      ".or(type.and(0xd).eq(0xd).and(dpl.gtU(ssDpl))),",
+      ".or(type.and(0xd).eq(0xd).and(dpl.geU(ssDpl))),",
+      FUZZ,
+    ],
+  ]),
+  ...mutationsOf(`${VMX}/layout.ts`, "tests/fuzz/fuzz_test.ts", [
+    [
+      "the guest's checks are not made again when the entry controls are written",
+      "entryControls: ALL,",
+      "entryControls: GROUP.controls | GROUP.host | GROUP.light,",
+      FUZZ,
+    ],
+    [
+      "pending debug exceptions count as checked",
+      "guestPendingDebug: GROUP.light,",
+      "guestPendingDebug: 0,",
+      FUZZ,
     ],
   ]),
 ];
