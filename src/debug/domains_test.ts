@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
 import { assemble } from "../machine/isa/encode.ts";
-import type { HvmEngine } from "../xen/hvm.ts";
 import type { GuestDomain } from "./domain.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { PLACE, registers, switchGuest } from "./testing_switch.ts";
