@@ -41,6 +41,9 @@ export interface DomainConfig {
     readonly features?: Readonly<Record<string, boolean>>;
   };
   readonly consolePorts?: readonly number[];
+  /** Share of the processor beside others, 1 to 65535; and most of it in percent, 0: no cap. */
+  readonly weight?: number;
+  readonly cap?: number;
 }
 
 export interface BuiltDomain {
@@ -100,7 +103,7 @@ function makeBoard(
 ): Board {
   const { cpu } = host.machine;
   return new Board({
-    now: () => cpu.now,
+    now: () => domain.now,
     changed,
     stall: (nanoseconds) => cpu.idle += nanoseconds,
     output: (bytes) => domain.emit(bytes),
@@ -263,7 +266,7 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
       if (gfn < 0xa0 || gfn >= 0xc0) p2m.map(gfn, frames.allocate(id));
     }
     const memory = hvmMemory(host, p2m, config.memory);
-    const domain = new Domain(host, id, config.name, "hvm", memory);
+    const domain = new Domain(host, id, config.name, "hvm", memory, config);
     const loaded = await load(domain, config);
     for (const alias of loaded.aliases ?? []) mapRom(p2m, alias);
     const vcpu = ops.createVcpu(on, frameSource(frames, id));

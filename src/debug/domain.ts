@@ -26,6 +26,7 @@ import {
   sizeText,
   tableText,
   timeText,
+  toCount,
 } from "./values.ts";
 import { Vcpu } from "./vcpu.ts";
 
@@ -195,8 +196,8 @@ export class GuestDomain {
     return Object.defineProperty(copy, INSPECT, { value: () => exitsText(copy, count) });
   }
   statistics(): Statistics {
-    const { exits, count, cpu } = this.#inner;
-    return { instructions: count, exits: { ...exits }, time: cpu.now };
+    const { exits, count, now } = this.#inner;
+    return { instructions: count, exits: { ...exits }, time: now };
   }
   /** A hash of the guest's state: registers, memory, devices; as 16 hexadecimal digits. */
   stateHash(): string {
@@ -246,12 +247,37 @@ export class GuestDomain {
 
   // --- running ---
 
+  /**
+   * Its share of the processor beside other domains, 1 to 65535: twice the weight, twice the time.
+   *
+   * @throws {RangeError} for anything else
+   */
+  get weight(): number {
+    return this.#inner.weight;
+  }
+  set weight(weight: number) {
+    this.#inner.weight = toCount(weight, "weight", 1, 65535);
+  }
+  /** Most of the processor it gets, in percent, even if nobody else wants it; 0: no cap. */
+  get cap(): number {
+    return this.#inner.cap;
+  }
+  set cap(cap: number) {
+    this.#inner.cap = toCount(cap, "cap", 0, 100);
+  }
+  /** Its part of the machine's time since it was made, 0 to 1. */
+  get cpuShare(): number {
+    const { share, cpu } = this.#inner;
+    return cpu.now > share.since ? share.used / (cpu.now - share.since) : 0;
+  }
+
   /** Lets it run; what happens is told to breakpoints and to those who wait. */
   unpause(): void {
     this.#inner.unpause();
     // The driver may be about to rest just now.
     setImmediate(() => {
-      if (this.#inner.state.kind === "running") this.#inner.host.wake();
+      const { kind } = this.#inner.state;
+      if (kind === "running" || kind === "blocked") this.#inner.host.wake();
     });
   }
   /** It stands still at the next instruction. */
@@ -269,14 +295,11 @@ export class GuestDomain {
   }
   /** Ends it and gives back all it holds. */
   destroy(): void {
-    const inner = this.#inner, { host } = inner;
+    const inner = this.#inner;
     if (inner.state.kind === "destroyed") return;
     inner.pause();
     for (const b of [...this.#debugger.breakpoints]) b.delete();
-    inner.setState({ kind: "destroyed" });
-    inner.engine.destroy();
-    const at = host.domains.indexOf(inner);
-    if (at >= 0) host.domains.splice(at, 1);
+    inner.destroy();
     this.#destroyed();
   }
 
@@ -393,11 +416,11 @@ export class GuestDomain {
   }
 
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
-    const { count, cpu, memory } = this.#inner;
+    const { count, now, memory, weight, cap } = this.#inner;
     const lines = [
       bold(`domain ${this.id} "${this.name}" (${this.type}), ${this.state}`, options),
       `  ${sizeText(memory.size)}, ${this.vcpus.length} vCPU, ${grouped(count)} instructions, ` +
-      `guest time ${timeText(cpu.now)}`,
+      `guest time ${timeText(now)}, weight ${weight}${cap ? `, cap ${cap} %` : ""}`,
     ];
     if (this.#symbols) {
       lines.push(`  ${grouped(this.#symbols.size)} symbols from ${this.#symbols.source}`);

@@ -63,6 +63,10 @@ export interface DomainOptions {
   readonly symbols?: string | Uint8Array;
   /** Further ports whose bytes are console text. */
   readonly consolePorts?: readonly number[];
+  /** Share of the processor beside other domains, 1 to 65535; 256 if not given. */
+  readonly weight?: number;
+  /** Most of the processor it gets, in percent; 0, no cap, if not given. */
+  readonly cap?: number;
 }
 
 const START_KEYS = ["cpu", "memory", "seed", "unixTime"];
@@ -78,6 +82,8 @@ const DOMAIN_KEYS = [
   "cpuid",
   "symbols",
   "consolePorts",
+  "weight",
+  "cap",
 ];
 const DEFAULT_TIME = 1_767_225_600;
 
@@ -243,6 +249,8 @@ export class Hypervisor implements AsyncDisposable {
       paging,
       cpuid: typeof cpuid === "string" ? { model: cpuid } : cpuid,
       consolePorts: options.consolePorts,
+      weight: options.weight,
+      cap: options.cap,
     };
   }
 

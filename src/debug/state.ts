@@ -17,6 +17,7 @@ import {
 } from "../machine/state.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
+import type { SchedulerState } from "../xen/scheduler.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
 import type { GuestDomain } from "./domain.ts";
@@ -76,13 +77,17 @@ function timeBlock(host: Host): StateBlock {
     version: VERSION,
     save: () => {
       const { cpu } = host.machine;
-      return encodePlain({ count: cpu.count, idle: cpu.idle, ...host.world.state });
+      const { count, idle, fruitless } = cpu;
+      const scheduler = host.scheduler.state as unknown as Plain;
+      return encodePlain({ count, idle, fruitless, ...host.world.state, scheduler });
     },
     load: (bytes) => {
-      const s = decodePlain(bytes) as Record<string, number>;
+      const { scheduler, ...s } = decodePlain(bytes) as Record<string, number>;
       host.machine.cpu.count = s.count;
       host.machine.cpu.idle = s.idle;
+      host.machine.cpu.fruitless = s.fruitless;
       host.world.state = { random: s.random, ordinal: s.ordinal };
+      host.scheduler.state = scheduler as unknown as SchedulerState;
     },
   };
 }
@@ -132,7 +137,9 @@ function domainBlock(domain: Inner): StateBlock {
         count: domain.count,
         exits: domain.exits,
         posts: domain.posts,
-        blocked: domain.state.kind === "blocked",
+        time: domain.now,
+        share: { ...domain.share },
+        blocked: domain.halted,
         msrs: engine ? [...engine.msrs].sort((a, b) => a[0] - b[0]) : [],
         pending: (engine?.pending ?? null) as unknown as Plain,
       });
@@ -164,8 +171,14 @@ function domainBlock(domain: Inner): StateBlock {
         engine.changed = true;
       }
       // Blocked guests wake by themselves; so the state to go on from is "paused" or "blocked".
+      domain.setState({ kind: s.blocked ? "blocked" : "running" });
       domain.setState({ kind: "paused" });
-      if (s.blocked) domain.setState({ kind: "blocked" });
+      domain.stopClock(s.time as number);
+      Object.assign(domain.share, s.share);
+      if (s.blocked) {
+        domain.setState({ kind: "blocked" });
+        if (!domain.engine.waiting) domain.startClock();
+      }
     },
   };
 }

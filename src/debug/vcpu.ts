@@ -127,7 +127,7 @@ export class Vcpu {
     const { engine, host } = domain.inner;
     this.file = engine instanceof HvmEngine
       ? new HvmFile(engine.ops, engine.vcpu, () => {
-        if (host.current !== domain.inner) host.switchTo(domain.inner);
+        host.look(domain.inner);
       })
       : new CpuFile(domain.inner.cpu);
     this.#engine = engine instanceof HvmEngine ? engine : undefined;

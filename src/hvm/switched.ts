@@ -4,7 +4,7 @@
  * domain the other's.
  */
 import type { Cpu } from "../machine/cpu.ts";
-import { CPU } from "../machine/state.ts";
+import { CPU, V } from "../machine/state.ts";
 import { AREA } from "./ops.ts";
 
 /** x87, MMX and SSE state: one block of memory 0. */
@@ -40,6 +40,15 @@ export class Switched {
     bytes.set(cpu.u8.subarray(FLOAT.start, FLOAT.start + FLOAT.size), 8 * this.names.length);
     cpu.machine.write(area + AREA.switched, bytes);
   }
+}
+
+/** @throws if a guest is on the processor: its registers would be lost to those of another. */
+export function refuseInGuest(cpu: Cpu): void {
+  if (!cpu.i32[V.nonRoot >> 2]) return;
+  throw new Error(
+    "the processor is in the middle of a guest's instruction: another vCPU's registers can be " +
+      "seen when it is done (from a device's read, after an await)",
+  );
 }
 
 /** x87 and SSE as RESET leaves them, in the processor. */

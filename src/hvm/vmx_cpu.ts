@@ -6,7 +6,7 @@ import { explain } from "../machine/checks.ts";
 import { V } from "../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../machine/vmx/layout.ts";
 import { AREA, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
-import { Switched } from "./switched.ts";
+import { refuseInGuest, Switched } from "./switched.ts";
 
 /** Field encodings by name. */
 export const F = VMCS;
@@ -127,6 +127,7 @@ export class VmxCpu implements HvmCpu {
   }
 
   load(v: VmxVcpu): void {
+    refuseInGuest(this.cpu);
     this.unload();
     this.#succeed("VMPTRLD", this.system.vmptrld(v.control, 0));
     SWITCHED.load(this.cpu, v.area);

@@ -98,6 +98,8 @@ export class Cpu {
   count = 0;
   /** Nanoseconds skipped while idle: time is `count` plus this (one instruction takes 1 ns). */
   idle = 0;
+  /** Exceptions in a row without an instruction between them. */
+  fruitless = 0;
   #stop = false;
   readonly #table: WebAssembly.Table;
   #tableNext = 1;
@@ -231,6 +233,11 @@ export class Cpu {
   /** Machine time in nanoseconds, exact even inside a device access. */
   get now(): number {
     return this.idle + this.count + (this.#slice ? this.#slice - this.i32[V.left >> 2] : 0);
+  }
+
+  /** Instructions retired, exact even inside a device access. */
+  get counted(): number {
+    return this.count + (this.#slice ? this.#slice - this.i32[V.left >> 2] : 0);
   }
 
   /** Lets time pass without instructions, as in HLT; devices that are due are run. */
@@ -417,7 +424,7 @@ export class Cpu {
         if (!this.#executionBreakpoint(flags)) return "breakpoint";
         continue;
       }
-      if (done > 0) this.#fruitless = 0;
+      if (done > 0) this.fruitless = 0;
       if (code === STOPPED.abort) {
         const stop = this.#aborted();
         if (stop) return stop;
@@ -433,12 +440,11 @@ export class Cpu {
    * exception takes 1 ns there, so that timers still ring, and the caller gets its turn.
    */
   #livelocked(): boolean {
-    if (++this.#fruitless < LIVELOCK) return false;
-    this.#fruitless = 0;
+    if (++this.fruitless < LIVELOCK) return false;
+    this.fruitless = 0;
     this.idle += LIVELOCK;
     return true;
   }
-  #fruitless = 0;
 
   /** DEBUGCTL.LBR: AMD's last-branch record (APM 2 13.1.1.6); the instructions run one by one. */
   get #recordsBranches(): boolean {

@@ -1,6 +1,8 @@
 /** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
 import type { Exit } from "../hvm/exit.ts";
 import type { HvmCpu, HvmOps, HvmVcpu } from "../hvm/ops.ts";
+import { MSR } from "../abi/x86/msr.ts";
+import type { CpuHooks } from "../machine/cpu.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 import { handleExit } from "./exits.ts";
@@ -36,6 +38,8 @@ export class HvmEngine implements Engine {
   changed = true;
   #window = false;
   #nmi = false;
+  /** What the hardware's time-stamp offset was made from; NaN: to be made anew. */
+  #timeOffset = NaN;
 
   constructor(
     readonly domain: Domain,
@@ -56,6 +60,8 @@ export class HvmEngine implements Engine {
     const { cpu } = this.on;
     const end = cpu.count + budget;
     let fruitless = 0, last = cpu.count;
+    // Others have run since: their time is not this guest's.
+    if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     if (this.pending) {
       const exit = this.pending;
       this.pending = undefined;
@@ -106,10 +112,9 @@ export class HvmEngine implements Engine {
   /** Timers and interrupts of the guest, as they stand now. */
   #beforeEntry(): void {
     this.changed = false;
-    const { platform } = this.domain;
-    const { cpu } = this.on;
-    if (platform.deadline() <= cpu.now) platform.run(cpu.now);
-    this.interrupts.setTimer(platform.deadline());
+    const { domain } = this, { platform } = domain;
+    if (platform.deadline() <= domain.now) platform.run(domain.now);
+    this.interrupts.setTimer(platform.deadline() - domain.timeOffset);
     if (this.#nmi) this.#injectNmi();
     if (!platform.interruptPending()) {
       if (this.#window) this.#setWindow(false);
@@ -173,34 +178,40 @@ export class HvmEngine implements Engine {
   }
   runnable(): boolean {
     if (this.pending) return !this.servers.waiting;
-    const { platform } = this.domain;
-    return this.#nmi || platform.interruptPending() || platform.deadline() <= this.on.cpu.now;
+    return this.#nmi || this.domain.platform.interruptPending();
   }
   load(): void {
     this.ops.load(this.vcpu);
-    const { hooks } = this.on.cpu;
-    hooks.emulatedRead = (address, bytes) => this.#emulated("copy", address, bytes);
-    hooks.emulatedWrite = (address, bytes, value) =>
-      this.#emulatedWrite("copy", address, bytes, value);
-    hooks.emulatedIoRead = (port, bytes) => this.#emulated("pio", port, bytes);
-    hooks.emulatedIoWrite = (port, bytes, value) => this.#emulatedWrite("pio", port, bytes, value);
+    Object.assign(this.on.cpu.hooks, this.#hooks);
+    this.#timeOffset = NaN;
     this.changed = true;
   }
   unload(): void {
     this.ops.unload(this.on);
   }
 
-  /** Answers of this instruction so far, for servers that answer later. */
-  #emulated(type: "pio" | "copy", address: number, bytes: number): number | undefined {
-    return this.servers.read(type, address, bytes);
-  }
-  #emulatedWrite(type: "pio" | "copy", address: number, bytes: number, value: number): boolean {
-    return this.servers.write(type, address, bytes, value);
+  /** What the emulated instructions of this domain reach. */
+  readonly #hooks: Pick<
+    CpuHooks,
+    "emulatedRead" | "emulatedWrite" | "emulatedIoRead" | "emulatedIoWrite"
+  > = {
+    emulatedRead: (address, bytes) => this.servers.read("copy", address, bytes),
+    emulatedWrite: (address, bytes, value) => this.servers.write("copy", address, bytes, value),
+    emulatedIoRead: (port, bytes) => this.servers.read("pio", port, bytes),
+    emulatedIoWrite: (port, bytes, value) => this.servers.write("pio", port, bytes, value),
+  };
+
+  /** The guest's time-stamp counter counts its own time, from where it set it. */
+  setTsc(): void {
+    this.#timeOffset = this.domain.timeOffset;
+    const offset = BigInt(this.#timeOffset) + (this.msrs.get(MSR.TSC_ADJUST) ?? 0n);
+    this.ops.setTscOffset(this.vcpu, BigInt.asUintN(64, offset));
   }
 
   destroy(): void {
     const { domain, ops, p2m } = this;
     const { frames } = p2m;
+    this.pending = this.last = undefined;
     domain.host.switchTo(undefined);
     ops.destroyVcpu(this.vcpu, {
       allocate: () => frames.allocate(domain.id) * 4096,

@@ -219,7 +219,7 @@ export class Monitor {
   pass(): void {
     const rip = this.observer.ip();
     this.#cpu.i64[V.passing >> 3] = BigInt.asIntN(64, rip);
-    this.#passed = { rip, count: this.#cpu.count };
+    this.#passed = { rip, count: this.domain.count };
   }
 
   get #armed(): boolean {
@@ -346,6 +346,10 @@ export class Monitor {
   #load(): void {
     this.#own.load.call(this.engine);
     this.#leave ??= this.#enter();
+    // Another domain had the processor since the breakpoint was passed.
+    if (this.#passed.count === this.domain.count) {
+      this.#cpu.i64[V.passing >> 3] = BigInt.asIntN(64, this.#passed.rip);
+    }
     if (this.#watches.length) this.#armWatches(true);
     this.#invalidate(this.#offsets);
   }
@@ -453,7 +457,7 @@ export class Monitor {
   #fault(next: Cpu["hooks"]["fault"]): boolean {
     const cpu = this.#cpu;
     cpu.i32[V.slice >> 2] = 0;
-    if (this.#passed.count === cpu.count && this.#passed.rip === cpu.u64[CPU.rip >> 3]) {
+    if (this.#passed.count === this.domain.count && this.#passed.rip === cpu.u64[CPU.rip >> 3]) {
       cpu.i64[V.passing >> 3] = cpu.i64[CPU.rip >> 3];
     }
     return next?.() ?? false;

@@ -5,7 +5,7 @@ import type { HvmEngine } from "./hvm.ts";
 
 /** What RDMSR gives the guest; undefined: #GP(0). */
 export function readMsr(e: HvmEngine, number: number): bigint | undefined {
-  if (number === MSR.TSC) return BigInt(e.on.cpu.now) + (e.msrs.get(MSR.TSC_ADJUST) ?? 0n);
+  if (number === MSR.TSC) return BigInt(e.domain.now) + (e.msrs.get(MSR.TSC_ADJUST) ?? 0n);
   const own = e.ops.getMsr(e.vcpu, number);
   if (own !== undefined) return own;
   const apic = e.domain.platform.readMsr(number);
@@ -18,9 +18,9 @@ export function readMsr(e: HvmEngine, number: number): bigint | undefined {
 /** What WRMSR does; false: #GP(0). */
 export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
   if (number === MSR.TSC || number === MSR.TSC_ADJUST) {
-    const adjust = number === MSR.TSC ? value - BigInt(e.on.cpu.now) : value;
+    const adjust = number === MSR.TSC ? value - BigInt(e.domain.now) : value;
     e.msrs.set(MSR.TSC_ADJUST, BigInt.asUintN(64, adjust));
-    e.ops.setTscOffset(e.vcpu, BigInt.asUintN(64, adjust));
+    e.setTsc();
     return true;
   }
   const row = msrRow(number);

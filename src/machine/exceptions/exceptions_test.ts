@@ -27,6 +27,17 @@ Deno.test("a fault while a fault is delivered is a double fault, a third one a s
   assertEquals([triple.stop, triple.check], ["shutdown", "fault.triple"]);
 });
 
+Deno.test("two page faults make a double fault, a #GP behind a #DE as well", () => {
+  // With the IDT on a page that is not there every delivery is a page fault.
+  const lost = runCode(`${PAGING}\nmov dword ptr [0x401234],eax`, {
+    prepare: ({ cpu }) => cpu.set("idtr.base", 0x40_0000n),
+  });
+  assertEquals([lost.stop, lost.check], ["shutdown", "fault.triple"]);
+  const bad = gate(S.beyond, 0, 0x8e);
+  const divide = runCode("xor ecx,ecx\ndiv ecx", { gates: { 0: bad } });
+  assertEquals([divide.vector, divide.check], [8, "fault.double"]);
+});
+
 Deno.test("a fault while a software interrupt is delivered is delivered by itself", () => {
   const ran = runCode("nop\nint 0x30\nhlt", { gates: { 0x30: gate(S.code, 0, 0x0e) } });
   // EXT is 0 and EIP is the INT itself.
@@ -232,6 +243,13 @@ Deno.test("STI and MOV SS keep interrupts off for one instruction", () => {
   assertEquals([loaded.vector, loaded.reg("ebx")], [0x50, 1]);
   const popf = runCode("push 0x202\npopfd\nmov ebx,1\nhlt", WAITING);
   assertEquals([popf.vector, popf.reg("ebx")], [0x50, 0]);
+});
+
+Deno.test("an event ends the shadow it came in", () => {
+  // The #UD comes in the shadow of MOV SS; its trap gate leaves IF set, so the interrupt is next.
+  const trap = gate(S.code, AT.stubs + 8 * 6, 0x8f);
+  const ran = runCode("mov eax,ss\nsti\nmov ss,ax\nud2", { ...WAITING, gates: { 6: trap } });
+  assertEquals([ran.vector, ran.eip], [0x50, AT.stubs + 8 * 6]);
 });
 
 Deno.test("HLT ends with an interrupt; its address is the next instruction's", () => {
