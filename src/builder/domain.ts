@@ -316,7 +316,7 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   }
   const { machine } = host;
   const domain = new Domain(host, host.newId(), config.name, "bare", bareMemory(host));
-  domain.cpuid = guestCpuid(host.options.cpu, config.cpuid);
+  domain.cpuid = guestCpuid(host.options.cpu, config.cpuid, true);
   const loaded = await load(domain, config);
   // The legacy hole belongs to the graphics adapter.
   machine.setFrames(0xa0000, 0xc0000, "mmio");

@@ -2,7 +2,6 @@
 import { VIRTUAL_INTERRUPT } from "../abi/x86/vmcb.ts";
 import type { RunStop } from "../machine/cpu.ts";
 import { ABORT, CPU, V } from "../machine/state.ts";
-import type { EnterOptions } from "./ops.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
 
 /** What is due in a guest at an instruction boundary, before anything is delivered to it. */
@@ -33,7 +32,7 @@ export function boundary(v: SvmVcpu): RunStop | undefined {
 const LEFT = 3;
 
 /** Runs the guest until it leaves, or for `budget` instructions. "exit": the VMCB says why. */
-export function enterGuest(v: SvmVcpu, { budget, emulate }: EnterOptions): RunStop {
+export function enterGuest(v: SvmVcpu, budget: number, emulate: boolean): RunStop {
   const { cpu, system } = v.on, { i32 } = cpu;
   i32[V.emulating >> 2] = emulate ? 1 : 0;
   v.toProcessor();

@@ -7,7 +7,7 @@
  * tests/bench/exits.ts for what that was measured to cost.
  */
 import type { Cpu } from "../machine/cpu.ts";
-import { CPU, FRAME, FRAME_FLAG } from "../machine/state.ts";
+import { CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
 import { AREA } from "./ops.ts";
 
 /** x87, MMX and SSE state: one block of memory 0. */
@@ -40,6 +40,15 @@ export class Switched {
     // The frame is the hypervisor's own: no code and no paging structure lies in it.
     frameTable[Math.floor(area / 4096) * (FRAME.size / 4)] |= FRAME_FLAG.dirty;
   }
+}
+
+/** @throws if a guest is on the processor: its registers would be lost to those of another. */
+export function refuseInGuest(cpu: Cpu): void {
+  if (!cpu.i32[V.nonRoot >> 2]) return;
+  throw new Error(
+    "the processor is in the middle of a guest's instruction: another vCPU's registers can be " +
+      "seen when it is done (from a device's read, after an await)",
+  );
 }
 
 /** x87 and SSE as RESET leaves them, in the processor. */

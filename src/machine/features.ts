@@ -36,11 +36,14 @@ let missing: ReadonlySet<string> | undefined;
 /** Physical address bits of the machine. */
 const PHYSICAL_BITS = 36;
 
-/** What a processor of a vendor can honour in the CPUID of a guest. */
-export function guestLimits(vendor: CpuModel): CpuidLimits {
+/**
+ * What a processor of a vendor can honour in the CPUID of a guest. A bare guest has the processor for
+ * itself, its virtualization extensions too.
+ */
+export function guestLimits(vendor: CpuModel, bare = false): CpuidLimits {
   const able = new Set([...MODELS[vendor].features.split(" "), ...HARMLESS]);
   const refuse = (name: string): string | undefined => {
-    if (VIRTUALIZATION.includes(name) || VIRTUALIZATION.includes(NEEDS[name])) {
+    if (!bare && (VIRTUALIZATION.includes(name) || VIRTUALIZATION.includes(NEEDS[name]))) {
       return "virtualization inside a guest is not available yet";
     }
     if (name === "monitor") return "MWAIT would keep an idle guest running";
@@ -60,8 +63,12 @@ export function guestLimits(vendor: CpuModel): CpuidLimits {
 export function guestCpuid(
   vendor: CpuModel,
   { model = vendor, ...edit }: CpuidEdit & { readonly model?: CpuidModel } = {},
+  bare = false,
 ): Cpuid {
-  const cpuid = new Cpuid(model, {}, guestLimits(vendor));
+  const cpuid = new Cpuid(model, {}, guestLimits(vendor, bare));
+  // A bare guest gets the extensions if it is given them by name.
+  const off = VIRTUALIZATION.filter((name) => cpuid.has(name) && !edit.features?.[name]);
+  cpuid.edit({ features: Object.fromEntries(off.map((name) => [name, false])) });
   cpuid.edit(edit);
   return cpuid;
 }

@@ -5,9 +5,9 @@ import {
   type BuiltDomain,
   type DomainConfig,
 } from "../../src/builder/domain.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import type { CpuidModel } from "../../src/machine/cpuid.ts";
 import { checkById, explain } from "../../src/machine/checks.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import type { Domain, DomainState } from "../../src/xen/domain.ts";
 import { Host } from "../../src/xen/host.ts";
 
@@ -23,6 +23,8 @@ export interface RunOptions {
   readonly paging?: "hap" | "shadow";
   /** Model of the processor the guest sees; the host's if not given. */
   readonly cpuid?: CpuidModel;
+  /** CPUID features on or off, by name. */
+  readonly features?: Readonly<Record<string, boolean>>;
   /** Bytes of the domain. */
   readonly memory?: number;
   /** Instructions after which it is given up. */
@@ -89,7 +91,7 @@ async function build(options: RunOptions, memory: number) {
     memory,
     vcpus: 1,
     paging,
-    cpuid: options.cpuid && { model: options.cpuid },
+    cpuid: { model: options.cpuid, features: options.features },
   };
   const size = type === "hvm" ? memory + HOST_MEMORY : memory;
   const host = new Host({ cpu, memory: size, unixTime: UNIX_TIME, seed: 1 });
