@@ -23,14 +23,15 @@ Deno.test("readDomainFile() takes xl.cfg and modules", async () => {
   const folder = await Deno.makeTempDir();
   await Deno.writeTextFile(
     `${folder}/a.cfg`,
-    `builder="hvm"\nmemory=64\nextra="quiet"\nroot="/dev/xvda"\nhap=0`,
+    `builder="hvm"\nmemory=64\nextra="quiet"\nroot="/dev/xvda"\nhap=0\nshadow_memory=2`,
   );
-  const { type, memory, cmdline, paging } = await readDomainFile(`${folder}/a.cfg`);
-  assertEquals({ type, memory, cmdline, paging }, {
+  const { type, memory, cmdline, paging, shadowMemory } = await readDomainFile(`${folder}/a.cfg`);
+  assertEquals({ type, memory, cmdline, paging, shadowMemory }, {
     type: "hvm",
     memory: 64 * 2 ** 20,
     cmdline: "root=/dev/xvda quiet",
     paging: "shadow",
+    shadowMemory: 2 << 20,
   });
   await Deno.writeTextFile(
     `${folder}/b.ts`,

@@ -60,7 +60,6 @@ export class HvmEngine implements Engine {
     const end = cpu.count + budget;
     let fruitless = 0, last = cpu.count;
     const { shadow } = this;
-    shadow?.sync();
     if (this.pending) {
       const exit = this.pending;
       this.pending = undefined;
@@ -70,6 +69,7 @@ export class HvmEngine implements Engine {
     while (cpu.count < end) {
       if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
       if (this.changed) this.#beforeEntry();
+      shadow?.sync();
       const raw = this.ops.enter(this.vcpu, {
         budget: end - cpu.count,
         pageFault: shadow?.pageFault,
@@ -80,10 +80,8 @@ export class HvmEngine implements Engine {
         return BUDGET;
       }
       if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
-        if (exit.why === "budget" && cpu.count < end && shadow) {
-          shadow.sync();
-          continue;
-        }
+        // A shadowed guest has left real mode.
+        if (exit.why === "budget" && cpu.count < end && shadow) continue;
         if (exit.why === "budget" || exit.why === "stopped") return BUDGET;
         throw new Error(`the processor stopped in a guest: ${exit.why}`);
       }
