@@ -2,7 +2,8 @@
  * What the example scripts share: a domain from the command line, the demo guest if no kernel is
  * named.
  *
- * `--kernel F --ramdisk F --cmdline S --memory SIZE --type hvm|bare|pvh --until TEXT`
+ * `--kernel F --ramdisk F --cmdline S --memory SIZE --type hvm|bare|pvh --until TEXT
+ * --paging hap|shadow --shadow-memory SIZE`
  *
  * @module
  */
@@ -19,17 +20,27 @@ export interface Guest extends AsyncDisposable {
 /** The domain that the arguments name. */
 export async function guest(args: string[] = Deno.args): Promise<Guest> {
   const given = parseArgs(args, {
-    string: ["kernel", "ramdisk", "cmdline", "memory", "type", "until"],
+    string: ["kernel", "ramdisk", "cmdline", "memory", "type", "until", "paging", "shadow-memory"],
   });
+  const paging = given.paging as "hap" | "shadow" | undefined;
   const type = given.type as "hvm" | "bare" | "pvh" | undefined;
   const { kernel, ramdisk, cmdline = "console=ttyS0 nokaslr quiet", memory = "128M" } = given;
   if (!kernel) {
     if (type === "pvh") throw new Error("--type pvh needs a --kernel");
-    const hv = await Hypervisor.demo({ type });
+    const hv = await Hypervisor.demo({ type, paging });
     return made(hv, hv.domains[0], given.until ?? "power off");
   }
   const hv = await Hypervisor.start({ memory: "512M" });
-  const dom = await hv.createDomain({ name: "guest", type, kernel, ramdisk, cmdline, memory });
+  const dom = await hv.createDomain({
+    name: "guest",
+    type,
+    paging,
+    shadowMemory: given["shadow-memory"],
+    kernel,
+    ramdisk,
+    cmdline,
+    memory,
+  });
   return made(hv, dom, given.until ?? "GUEST-READY");
 }
 

@@ -32,10 +32,14 @@ function markArea(v: VmxVcpu): void {
   v.on.cpu.machine.frameTable[(v.area >>> 12) * (FRAME.size / 4)] |= FRAME_FLAG.dirty;
 }
 
+const MASK = { 0: F.cr0Mask, 4: F.cr4Mask }, VALUE = { 0: F.guestCr0, 4: F.guestCr4 };
+const READ_SHADOW = { 0: F.cr0ReadShadow, 4: F.cr4ReadShadow };
+const PDPTES = [0, 1, 2, 3].map((n) => F[`guestPdpte${n}`]);
+
 /** CR0 or CR4 as the guest sees it now. */
 function visible(v: VmxVcpu, n: 0 | 4): number {
-  const { on } = v, mask = on.read(F[`cr${n}Mask`]);
-  return on.read(F[`guestCr${n}`]) & ~mask | on.read(F[`cr${n}ReadShadow`]) & mask;
+  const { on } = v, mask = on.read(MASK[n]);
+  return on.read(VALUE[n]) & ~mask | on.read(READ_SHADOW[n]) & mask;
 }
 
 /** See HvmOps.setShadowRoot. */
@@ -146,7 +150,7 @@ export function useGuestTables(v: VmxVcpu): void {
   if (cr0 & PG && cr4 & PAE && !(efer & LMA)) {
     for (let n = 0; n < 4; n++) {
       const at = GUEST.pdptes + 2 * n;
-      on.write(F[`guestPdpte${n}`], guest[at], guest[at + 1]);
+      on.write(PDPTES[n], guest[at], guest[at + 1]);
     }
   }
   put(v, F.exceptionBitmap, v.kept.exceptions & ~(1 << 14));
@@ -162,7 +166,7 @@ export function useShadowTables(v: VmxVcpu): void {
   const efer = guest[GUEST.efer] = on.read(F.guestEfer);
   if (cr0 & PG && cr4 & PAE && !(efer & LMA)) {
     for (let n = 0; n < 4; n++) {
-      guest[GUEST.pdptes + 2 * n] = on.read(F[`guestPdpte${n}`]);
+      guest[GUEST.pdptes + 2 * n] = on.read(PDPTES[n]);
       guest[GUEST.pdptes + 2 * n + 1] = on.high;
     }
   }

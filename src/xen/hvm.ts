@@ -97,7 +97,6 @@ export class HvmEngine implements Engine {
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     const { shadow } = this;
-    shadow?.sync();
     this.#entry.pageFault = shadow?.pageFault;
     if (this.pending) {
       const exit = this.pending;
@@ -108,6 +107,7 @@ export class HvmEngine implements Engine {
     while (cpu.count < end) {
       if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
       if (this.changed) this.#beforeEntry();
+      shadow?.sync();
       this.#entry.budget = end - cpu.count;
       const raw = this.ops.enter(this.vcpu, this.#entry);
       const exit = shadow ? shadow.refine(raw) : raw;
@@ -116,10 +116,8 @@ export class HvmEngine implements Engine {
         return BUDGET;
       }
       if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
-        if (exit.why === "budget" && cpu.count < end && shadow) {
-          shadow.sync();
-          continue;
-        }
+        // A shadowed guest has left real mode.
+        if (exit.why === "budget" && cpu.count < end && shadow) continue;
         if (exit.why === "budget" || exit.why === "stopped") return BUDGET;
         throw new Error(`the processor stopped in a guest: ${exit.why}`);
       }

@@ -213,3 +213,38 @@ Deno.test("a pool that cannot hold one translation is refused", async () => {
   assert(message.includes("shadowMemory"), message);
   await hv.close();
 });
+
+Deno.test("domains with shadow and with nested paging share a processor", async () => {
+  const all: string[][] = [];
+  for (const pagings of [["hap", "hap"], ["shadow", "shadow"], ["shadow", "hap"]] as const) {
+    const hv = await Hypervisor.start({ memory: "96M" });
+    const { image } = demoGuest(), states: string[] = [];
+    for (const paging of pagings) {
+      const shadowMemory = paging === "shadow" ? 64 * 4096 : undefined;
+      await hv.createDomain({ kernel: image, memory: "16M", paging, shadowMemory });
+    }
+    for (const { inner } of hv.domains) inner.setState({ kind: "running" });
+    for (let n = 1; n <= 40; n++) {
+      // The same turns in each: what is blocked wakes when both are.
+      if (!hv.host.runOnce(1000 + 37 * n)) {
+        const next = Math.min(
+          hv.host.machine.bus.deadline(),
+          ...hv.domains.map((d) => d.inner.platform.deadline()),
+        );
+        hv.host.machine.cpu.skipTo(next);
+        hv.host.interrupts?.handlePending();
+        for (const { inner } of hv.domains) inner.platform.run(next);
+      }
+      if (n % 8 === 0) states.push(hv.domains.map((d) => d.stateHash()).join(" "));
+    }
+    for (const dom of hv.domains) if (dom.shadow) checkPool(shadowOf(dom));
+    // One goes; the other's shadows stay.
+    hv.domains[0].destroy();
+    hv.host.runOnce(5000);
+    states.push(hv.domains[0].stateHash());
+    all.push(states);
+    await hv.close();
+  }
+  assertEquals(all[1], all[0]);
+  assertEquals(all[2], all[0]);
+});
