@@ -202,7 +202,7 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
       "the interrupt window opens under an STI shadow",
       "const open = blocked.and(3).eqz()",
       "const open = blocked.and(2).eqz()",
-      "enter() leaves by an interrupt window after STI",
+      "VMX: enter() leaves by an interrupt window after STI",
     ],
   ]),
   ...mutationsOf(`${VMX}/msr_areas.ts`, EXIT, [
@@ -218,25 +218,25 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
       "HLT never leaves",
       "hlt: onPrimary(PRIMARY.hlt, EXIT_REASON.hlt),",
       "hlt: never,",
-      "enter() leaves by HLT",
+      "VMX: enter() leaves by HLT",
     ],
     [
       "I/O bitmap: only the first port of a wide access counts",
       "f.while(() => i.leU(last).and(exit.eqz()), () => {",
       "f.while(() => i.leU(port).and(exit.eqz()), () => {",
-      "enter() leaves by OUT to DX",
+      "VMX: enter() leaves by OUT to DX",
     ],
     [
       "MSR bitmap: reads and writes exchanged",
       "const quarter = high.shl(13).or(write.wrap().and(1).shl(14));",
       "const quarter = high.shl(13).or(write.wrap().xor(1).and(1).shl(14));",
-      "enter() leaves by RDMSR",
+      "VMX: enter() leaves by RDMSR",
     ],
     [
       "CR0 bits of the host may be changed by the guest",
       "f.if(differs.nez(), () => leave(f, EXIT_REASON.cr, qualification));",
       "",
-      "enter() leaves by MOV to CR0 of a bit the host owns",
+      "VMX: enter() leaves by MOV to CR0 of a bit the host owns",
     ],
     [
       "the guest reads the host's bits of CR4",

@@ -155,11 +155,19 @@ export class Hypervisor implements AsyncDisposable {
   }
 
   /** A host with the built-in demo guest on it, paused at its first instruction. */
-  static async demo(options: StartOptions & { type?: "bare" | "hvm" } = {}): Promise<Hypervisor> {
-    const { type = "hvm", ...rest } = options;
+  static async demo(
+    options: StartOptions & { type?: "bare" | "hvm"; cpuid?: CpuidModel } = {},
+  ): Promise<Hypervisor> {
+    const { type = "hvm", cpuid, ...rest } = options;
     const hv = new Hypervisor({ memory: "64M", ...rest });
     const { image, symbols } = demoGuest();
-    const domain = await hv.createDomain({ name: "demo", type, kernel: image, memory: "16M" });
+    const domain = await hv.createDomain({
+      name: "demo",
+      type,
+      kernel: image,
+      memory: "16M",
+      cpuid,
+    });
     domain.setSymbols(new SymbolTable("the demo guest", symbols));
     return hv;
   }

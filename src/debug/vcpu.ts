@@ -158,7 +158,9 @@ export class Vcpu {
   #paging(): PagingContext {
     const { cpu } = this.domain.inner;
     if (!this.#engine) cpu.system.refresh();
-    return { cpu, file: this.file, nestedRoot: this.#engine?.p2m.root };
+    if (!this.#engine) return { cpu, file: this.file };
+    const { root, format } = this.#engine.p2m;
+    return { cpu, file: this.file, nested: { root, format } };
   }
 
   /** The vendor's record, VMCS or VMCB, every field by its name; null on the bare processor. */

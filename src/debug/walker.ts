@@ -15,6 +15,7 @@ import {
   TLB_LIST,
   V,
 } from "../machine/state.ts";
+import type { NestedFormat } from "../hvm/ops.ts";
 import type { RegisterFile } from "./register_file.ts";
 
 /** One entry that a walk read. */
@@ -45,20 +46,19 @@ export interface RawWalk {
 export interface PagingContext {
   readonly cpu: Cpu;
   readonly file: RegisterFile;
-  /** Machine address of the nested tables' root; undefined: none. */
-  readonly nestedRoot?: number;
+  /** Nested tables: machine address of their root, and their format; undefined: none. */
+  readonly nested?: { readonly root: number; readonly format: NestedFormat };
 }
 
 const CELLS = { from: V.abort, to: 0x1180 };
 const ENTRIES = { from: V.walkEntries, to: 0x2000 };
-const EPTP_FLAGS = 3 << 3 | 6;
 
 /**
  * Runs `look` with the processor's paging registers those of the vCPU; everything is put back. The
  * registers of the machine's own state are not touched for a bare guest, whose they are already.
  */
 export function withPaging<T>(context: PagingContext, look: (walker: Walker) => T): T {
-  const { cpu, file, nestedRoot } = context;
+  const { cpu, file, nested } = context;
   const { u8, i32 } = cpu;
   // The list of marked tables must have room for what the looks add.
   const room = () => {
@@ -70,10 +70,10 @@ export function withPaging<T>(context: PagingContext, look: (walker: Walker) => 
   const steps = u8.slice(WALK_STEPS, ENTRIES.from);
   try {
     for (const name of ["cr0", "cr3", "cr4", "efer"]) cpu.set(name, file.get(name)!);
-    cpu.u64[V.eptp >> 3] = nestedRoot === undefined ? 0n : BigInt(nestedRoot | EPTP_FLAGS);
+    cpu.u64[V.eptp >> 3] = nested ? nested.format.pointer(nested.root) : 0n;
     i32[V.paging >> 2] = file.get("cr0")! & 0x8000_0000n ? 1 : 0;
     i32[V.emulating >> 2] = 0;
-    if (nestedRoot !== undefined) loadGuestPdptes(context);
+    if (nested) loadGuestPdptes(context);
     return look(new Walker(cpu, room));
   } finally {
     const keep = [V.tables, V.fills].map((at) => [at, i32[at >> 2]] as const);

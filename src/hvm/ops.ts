@@ -175,6 +175,10 @@ export interface NestedFormat {
   page(address: number, rights: Rights): bigint;
   /** Machine address in an entry, undefined if it is not present. */
   address(entry: bigint): number | undefined;
+  /** What the processor's walk goes by: the root, and how its tables are to be read. */
+  pointer(root: number): bigint;
+  /** An entry's flags in words; absent where they are those of 4-level paging. */
+  flags?(entry: bigint, level: number): readonly string[];
 }
 
 /** One field of a raw control structure, for the shell. */
@@ -190,6 +194,8 @@ export interface RawField {
 
 /** State of a vCPU between instructions. */
 export type Activity = "active" | "hlt" | "shutdown" | "wait-for-sipi";
+/** By the processor's number of it. */
+export const ACTIVITIES: readonly Activity[] = ["active", "hlt", "shutdown", "wait-for-sipi"];
 
 /** Shadows: after STI, after MOV SS, and while an NMI is being handled. */
 export interface InterruptShadow {

@@ -8,20 +8,21 @@ import { SECONDARY } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
 import { exitKinds } from "./exit.ts";
-import type {
-  EnterOptions,
-  FrameSource,
-  HvmCpu,
-  HvmOps,
-  HvmVcpu,
-  Intercepts,
-  NestedFormat,
-  SegmentRegister,
+import {
+  ACTIVITIES,
+  type EnterOptions,
+  type FrameSource,
+  type HvmCpu,
+  type HvmOps,
+  type HvmVcpu,
+  type Intercepts,
+  type SegmentRegister,
 } from "./ops.ts";
 import { RegisterAccess } from "./registers.ts";
-import { ACTIVITIES, dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
+import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
 import { decodeExit, entryRefused, eventFrom, eventInformation } from "./vmx_exit.ts";
+import { eptFormat } from "./vmx_paging.ts";
 import { enterGuest } from "./vmx_run.ts";
 import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
 
@@ -99,14 +100,6 @@ function enter(v: VmxVcpu, options: EnterOptions): Exit {
   return { kind: "stopped", why: outcome, length: 0 };
 }
 
-/** EPT entries (SDM 3 28.3.2): read 0, write 1, execute 2, memory type write-back in 5:3. */
-const eptFormat: NestedFormat = {
-  table: (address) => BigInt(address) | 7n,
-  page: (address, { read, write, execute }) =>
-    BigInt(address) | 6n << 3n | (read ? 1n : 0n) | (write ? 2n : 0n) | (execute ? 4n : 0n),
-  address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
-};
-
 /** Kinds of exit that only the neighbour has. */
 const NOT_HERE = ["iret", "pushf", "popf", "software-interrupt", "icebp", "rsm", "smi", "init"];
 
@@ -129,10 +122,7 @@ export const vmxOps: HvmOps = {
   refresh: (on, current) => (on as VmxCpu).refresh(current as VmxVcpu | undefined),
   enter: (v, options) => enter(at(v), options),
 
-  storeRegisters: (v) => registers.all(at(v)),
-  loadRegisters: (v, values) => registers.load(at(v), values),
-  getRegister: (v, name) => registers.get(at(v), name),
-  setRegister: (v, name, value) => registers.set(at(v), name, value),
+  ...registers.table(at),
   getSegment(v, name: SegmentRegister) {
     const { on } = at(v), s = capital(name);
     return {
@@ -227,8 +217,7 @@ export const vmxOps: HvmOps = {
     const own = at(v), nested = SECONDARY.ept | SECONDARY.unrestrictedGuest;
     const controls = own.on.read(F.secondaryControls) & ~nested;
     own.on.write(F.secondaryControls, root === undefined ? controls : controls | nested, 0);
-    // Write-back, a walk of four levels, no accessed and dirty flags.
-    if (root !== undefined) own.on.write64(F.eptPointer, BigInt(root) | 0x1en);
+    if (root !== undefined) own.on.write64(F.eptPointer, eptFormat.pointer(root));
     this.flushTranslations(v);
   },
   flushTranslations: (v) => at(v).on.flush(),

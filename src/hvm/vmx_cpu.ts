@@ -5,14 +5,11 @@ import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { explain } from "../machine/checks.ts";
 import { V } from "../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../machine/vmx/layout.ts";
-import { type Activity, AREA, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
+import { AREA, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
 import { Switched } from "./switched.ts";
 
 /** Field encodings by name. */
 export const F = VMCS;
-
-/** By the number of the activity state. */
-export const ACTIVITIES: readonly Activity[] = ["active", "hlt", "shutdown", "wait-for-sipi"];
 
 /** Registers that hardware leaves alone at entry and exit. */
 const SWITCHED = new Switched([

@@ -53,7 +53,8 @@ const MODELS: Record<CpuidModel, Model> = {
     brand: "xvm processor, AMD model",
     // Family 0x10, model 0xa.
     signature: 0x0010_0fa0,
-    features: `${COMMON} svm cr8_legacy 3dnowprefetch npt nrip_save flushbyasid decodeassists`,
+    features: `${COMMON} svm 3dnowprefetch npt lbrv nrip_save tsc_scale vmcb_clean flushbyasid ` +
+      "decodeassists pausefilter pfthreshold",
     maxLeaf: 7,
     maxExtended: 0x8000_000a,
   },
@@ -171,6 +172,8 @@ export class Cpuid {
     const { maxLeaf, maxExtended } = this.#model;
     const highest = this.has("xsave") ? Math.max(maxLeaf, 0xd) : maxLeaf;
     leaf >>>= 0;
+    // Without SVM none of its features are there to be told.
+    if (leaf === 0x8000_000a && !this.has("svm")) return { ...ZERO };
     if (leaf >= 0x8000_0000 ? leaf > maxExtended : leaf > highest) {
       // Intel's processors answer with the highest basic leaf, the others with zeros.
       if (this.model !== "intel") return { ...ZERO };
@@ -228,7 +231,7 @@ export class Cpuid {
         return { eax: 48 << 8 | this.physicalBits };
       case 0x8000_000a:
         // Revision 1, 256 address-space identifiers.
-        return this.has("svm") ? { eax: 1, ebx: 256 } : {};
+        return { eax: 1, ebx: 256 };
       default:
         return {};
     }

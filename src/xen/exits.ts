@@ -1,6 +1,7 @@
 /** What the hypervisor does about each kind of exit: one short dispatch, handlers by name. */
 import type {
   CrExit,
+  ExceptionExit,
   Exit,
   ExitKind,
   IoExit,
@@ -139,6 +140,39 @@ function newCr(e: HvmEngine, exit: CrExit): bigint {
   return (old & ~0xen) | (given & 0xfn);
 }
 
+const CONTRIBUTORY = [0, 10, 11, 12, 13, 21], DB = 1, DF = 8, PF = 14;
+
+/** What two exceptions come to, the second in the course of the first's delivery (SDM 3 table 6-5). */
+function combined(first: number | undefined, second: number): "second" | "double" | "triple" {
+  const severe = CONTRIBUTORY.includes(second) || second === PF;
+  if (first === undefined || !severe) return "second";
+  if (first === DF) return "triple";
+  const double = first === PF || (CONTRIBUTORY.includes(first) && second !== PF);
+  return double ? "double" : "second";
+}
+
+/** An exception that somebody wanted to see goes on to the guest, as it would have without. */
+function exception(e: HvmEngine, { event, qualification, vectoring }: ExceptionExit): Handled {
+  if (event.vector === PF) e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(qualification));
+  if (event.vector === DB && event.type === "exception") {
+    const dr6 = e.ops.getRegister(e.vcpu, "dr6"), dr7 = e.ops.getRegister(e.vcpu, "dr7");
+    const causes = BigInt(qualification.low & 0xe00f);
+    e.ops.setRegister(e.vcpu, "dr6", dr6 & ~0xfn | causes);
+    e.ops.setRegister(e.vcpu, "dr7", dr7 & ~0x2000n);
+  }
+  const first = vectoring?.type === "exception" ? vectoring.vector : undefined;
+  switch (combined(first, event.vector)) {
+    case "triple":
+      return TRIPLE_FAULT;
+    case "double":
+      return injectFault(e, DF, 0);
+    default:
+      e.ops.inject(e.vcpu, event);
+  }
+}
+
+const TRIPLE_FAULT: SliceEnd = { kind: "end", reason: "crash", detail: "triple fault" };
+
 const handlers: { [K in ExitKind]?: Handler<K> } = {
   cpuid: (e, exit) => {
     const r = e.cpuidLeaf(exit.leaf, exit.subleaf);
@@ -166,6 +200,11 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   rdrand: emulate,
   rdseed: emulate,
   invpcid: emulate,
+  iret: emulate,
+  pushf: emulate,
+  popf: emulate,
+  "software-interrupt": emulate,
+  icebp: emulate,
   pause: skip,
   wbinvd: skip,
   invd: skip,
@@ -173,6 +212,10 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   rdpmc: (e) => injectFault(e, GP, 0),
   xsetbv: (e) => injectFault(e, GP, 0),
   "virtualization-instruction": (e) => injectFault(e, UD),
+  rsm: (e) => injectFault(e, UD),
+  // The host's own; nothing here sends them.
+  smi: () => undefined,
+  init: () => undefined,
   mwait: skip,
   hlt: (e, exit) => {
     skip(e, exit);
@@ -187,13 +230,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     setGpr(e, RAX, -ENOSYS, -1);
     return skip(e, exit);
   },
-  exception: (e, exit) => {
-    if (exit.event.vector === 14) {
-      e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(exit.qualification));
-    }
-    e.ops.inject(e.vcpu, exit.event);
-    return undefined;
-  },
+  exception,
   nmi: () => undefined,
   "external-interrupt": (e, exit) => {
     if (exit.vector >= 0) e.interrupts.handle(exit.vector);
@@ -211,7 +248,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   "preemption-timer": () => undefined,
   tpr: () => undefined,
   debug: () => undefined,
-  "triple-fault": () => ({ kind: "end", reason: "crash", detail: "triple fault" }),
+  "triple-fault": () => TRIPLE_FAULT,
   "entry-failure": (_, exit) => ({
     kind: "end",
     reason: "crash",

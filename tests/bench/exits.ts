@@ -1,6 +1,7 @@
 /** VM exits a second: a guest that does nothing but CPUID, each handled in TypeScript. */
 import { buildHvm } from "../../src/builder/domain.ts";
 import { assemble } from "../../src/machine/isa/encode_assembler.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Host } from "../../src/xen/host.ts";
 import process from "node:process";
 import { median } from "./measure.ts";
@@ -19,11 +20,11 @@ const CODE = `
 const PER_EXIT = 3;
 const MEASURED = 2_000_000;
 
-/** Exits a second of CPU time, as the median of `runs`. */
-export async function exitRate(runs: number): Promise<number> {
+/** Exits a second of CPU time on a host of that vendor, as the median of `runs`. */
+export async function exitRate(runs: number, cpu: CpuModel): Promise<number> {
   const { bytes } = assemble(CODE, { origin: LOAD, mode: 32 });
   const memory = 16 << 20;
-  const host = new Host({ cpu: "intel", memory: 2 * memory, unixTime: 0, seed: 1 });
+  const host = new Host({ cpu, memory: 2 * memory, unixTime: 0, seed: 1 });
   const { domain } = await buildHvm(host, {
     name: "cpuid",
     type: "hvm",

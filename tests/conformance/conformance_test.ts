@@ -6,7 +6,11 @@ import { TEST386, UNIT_TEST_LIMIT, UNIT_TESTS, type UnitTest } from "./suites.ts
 import { biosTimer, TestDev } from "./testdev.ts";
 
 const images = suiteImages();
-const types = ["bare", "hvm"] as const;
+const machines = [
+  { name: "bare", type: "bare" },
+  { name: "hvm", type: "hvm" },
+  { name: "hvm on AMD", type: "hvm", cpu: "amd" },
+] as const;
 
 if (images === undefined) {
   Deno.test({
@@ -15,11 +19,11 @@ if (images === undefined) {
     fn() {},
   });
 } else {
-  for (const type of types) {
-    Deno.test(`test386 reaches POST FF with no difference in its output, ${type}`, async () => {
+  for (const { name, ...machine } of machines) {
+    Deno.test(`test386 reaches POST FF with no difference in its output, ${name}`, async () => {
       const { posts, text, lastFault } = await run({
         image: `${images}/${TEST386.image}`,
-        type,
+        ...machine,
         memory: 16 << 20,
         limit: TEST386.limit,
       });
@@ -28,12 +32,12 @@ if (images === undefined) {
       assertSameLines(text.trimEnd(), expected);
     });
     for (const test of UNIT_TESTS) {
-      Deno.test(`kvm-unit-tests ${test.image} passes, ${type}`, async () => {
+      Deno.test(`kvm-unit-tests ${test.image} passes, ${name}`, async () => {
         checkUnitTest(
           test,
           await run({
             image: `${images}/${test.image}.flat`,
-            type,
+            ...machine,
             limit: UNIT_TEST_LIMIT,
             prepare: (built) => prepare(test, built),
           }),

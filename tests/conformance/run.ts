@@ -6,6 +6,7 @@ import {
   type DomainConfig,
 } from "../../src/builder/domain.ts";
 import { checkById, explain } from "../../src/machine/checks.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import type { Domain, DomainState } from "../../src/xen/domain.ts";
 import { Host } from "../../src/xen/host.ts";
 
@@ -16,6 +17,10 @@ export interface RunOptions {
   readonly ramdisk?: string;
   readonly cmdline?: string;
   readonly type?: "bare" | "hvm" | "pvh";
+  /** The host's processor; "intel" unless said. */
+  readonly cpu?: CpuModel;
+  /** CPUID features on or off, by name. */
+  readonly features?: Readonly<Record<string, boolean>>;
   /** Bytes of the domain. */
   readonly memory?: number;
   /** Instructions after which it is given up. */
@@ -82,9 +87,15 @@ async function build(options: RunOptions, memory: number) {
     memory,
     vcpus: 1,
     paging: "hap",
+    ...(options.features ? { cpuid: { features: options.features } } : {}),
   };
   const size = type === "hvm" ? memory + HOST_MEMORY : memory;
-  const host = new Host({ cpu: "intel", memory: size, unixTime: UNIX_TIME, seed: 1 });
+  const host = new Host({
+    cpu: options.cpu ?? "intel",
+    memory: size,
+    unixTime: UNIX_TIME,
+    seed: 1,
+  });
   return { host, built: await (type === "hvm" ? buildHvm : buildBare)(host, config) };
 }
 

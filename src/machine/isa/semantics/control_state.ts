@@ -217,10 +217,15 @@ export function buildControlState(m: Module): void {
  * (8.32 bits, APM 2 15.30.5) and with its offset.
  */
 export function timeStamp(): Expr {
-  const retired = load("i64", 32, "u", i32(0), V.slice).sub(load("i64", 32, "u", i32(0), V.left));
-  const host = cell64(V.countBase).add(retired).add(cell64(CPU.tscAdjust));
+  const host = hostTimeStamp();
   const ratio = cell64(V.tscRatio), fraction = ratio.and(0xffff_ffffn);
   const scaled = host.mul(ratio.shrU(32)).add(host.shrU(32).mul(fraction))
     .add(host.and(0xffff_ffffn).mul(fraction).shrU(32));
   return scaled.when(ratio.nez(), host).add(cell64(CPU.tscOffset));
+}
+
+/** The counter itself, as it is without a guest's ratio and offset. */
+export function hostTimeStamp(): Expr {
+  const retired = load("i64", 32, "u", i32(0), V.slice).sub(load("i64", 32, "u", i32(0), V.left));
+  return cell64(V.countBase).add(retired).add(cell64(CPU.tscAdjust));
 }
