@@ -254,13 +254,17 @@ export async function runUntil(
   );
   toCount(limit, "instructions", 1, Number.MAX_SAFE_INTEGER);
   let tail = dom.console.text, found = typeof until === "string" && tail.includes(until), typed = 0;
+  let asks = false;
   const stop = dom.console.onOutput((output) => {
     tail += output;
-    if (keys && tail.endsWith("demo> ") && typed < keys.length) dom.console.write(keys[typed++]);
+    if (keys && tail.endsWith("demo> ") && typed < keys.length) {
+      // The key is pressed when the guest stands still, at this very instruction.
+      asks = true;
+      inner.pause();
+    }
     if (typeof until !== "string") return;
     if (tail.includes(until)) {
       found = true;
-      // At this very instruction.
       inner.pause();
     }
     tail = tail.slice(-Math.max(64, until.length));
@@ -269,7 +273,10 @@ export async function runUntil(
     while (!found && !inner.ended && inner.count < limit) {
       signal?.throwIfAborted();
       const ran = advance(inner, Math.min(SLICE, limit - inner.count));
-      if (ran === 0 && !found && !inner.ended) return "waiting for what never comes";
+      if (asks) {
+        asks = false;
+        dom.console.write(keys![typed++]);
+      } else if (ran === 0 && !found && !inner.ended) return "waiting for what never comes";
       await new Promise((resolve) => setImmediate(resolve));
     }
   } finally {
