@@ -13,7 +13,12 @@ export interface BootDomain extends DomainView {
   /** The text screen. */
   screen: { text(): string };
   /** Instructions retired, and exits by kind. */
-  statistics(): { instructions: number | bigint; exits: Record<string, number> };
+  statistics(): {
+    instructions: number | bigint;
+    exits: Record<string, number>;
+    /** What shadow paging has done, where there is any. */
+    shadow?: object;
+  };
 }
 
 /** What a domain is made from. */
@@ -27,6 +32,7 @@ export interface DomainOptions {
   memory: number;
   vcpus: number;
   symbols?: string;
+  cpuid?: string;
 }
 
 /** A host as `xvm boot` needs it. */

@@ -23,6 +23,8 @@ export interface BootOptions {
   /** Bytes of the domain. */
   memory: number;
   vcpus: number;
+  /** The processor the guest sees, as xl's `cpuid=` says it: "common", "host,rdrand=0". */
+  cpuid?: string;
   /** A file of symbols: System.map or an ELF. */
   symbols?: string;
   /** Exit 0 when the console shows this. */
@@ -64,8 +66,9 @@ export async function boot(options: BootOptions): Promise<number> {
 export const hostMemory = (domain: number) => domain + Math.max(64 * 2 ** 20, domain / 4);
 
 function domainOf(options: BootOptions) {
-  const { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols } = options;
-  return { name: name ?? "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols };
+  const { name = "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus } = options;
+  const { symbols, cpuid } = options;
+  return { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols, cpuid };
 }
 
 /** Resolves when the text appeared, the guest ended, or time was up. */
@@ -175,7 +178,7 @@ export function statistics(host: BootHost, domain: BootDomain, started: number) 
   const seconds = (performance.now() - started) / 1000;
   const { user, system } = process.cpuUsage();
   const cpu = (user + system) / 1e6;
-  const { instructions, exits } = domain.statistics();
+  const { instructions, exits, shadow } = domain.statistics();
   const round = (value: number) => Math.round(value * 1000) / 1000;
   return {
     instructions: Number(instructions),
@@ -183,6 +186,7 @@ export function statistics(host: BootHost, domain: BootDomain, started: number) 
     cpu_seconds: round(cpu),
     mips: round(Number(instructions) / 1e6 / seconds),
     exits,
+    ...(shadow && { shadow }),
     state_hash: host.stateHash(),
   };
 }

@@ -55,6 +55,10 @@ function bootCommand(done: Done) {
     .option("--type <type:guest>", "bare, hvm, pvh or pv.", { default: "hvm" })
     .option("--cpu <vendor:cpu>", "The simulated processor: intel or amd.", { default: "intel" })
     .option("--paging <mode:paging>", "hap (nested) or shadow.", { default: "hap" })
+    .option(
+      "--cpuid <changes:string>",
+      "What CPUID shows: a model (common, nehalem, …), then feature=0 or leaf.register=value, commas between.",
+    )
     .option("--memory <size:string>", "Memory of the guest: 256M, 1G.", { default: "256M" })
     .option("--vcpus <n:integer>", "Virtual processors.", { default: 1 })
     .option(
@@ -176,10 +180,21 @@ async function checked(options: BootOptions): Promise<BootOptions> {
   if (timeout !== undefined && !(timeout > 0)) {
     throw new Misuse(`--timeout: expected seconds above 0, got ${timeout}`);
   }
+  if (options.cpuid !== undefined) await checkCpuid(options.cpu, options.cpuid);
   for (const file of [options.kernel, options.ramdisk, options.symbols]) {
     if (file !== undefined) await existing(file);
   }
   return options;
+}
+
+async function checkCpuid(cpu: BootOptions["cpu"], text: string): Promise<void> {
+  const { parseCpuid } = await import("../src/debug/cpuid.ts");
+  const { guestCpuid } = await import("../src/machine/features.ts");
+  try {
+    guestCpuid(cpu, parseCpuid(text));
+  } catch (error) {
+    throw new Misuse((error as Error).message);
+  }
 }
 
 /** The path, when there is a file that can be read. */

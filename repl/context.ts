@@ -72,8 +72,15 @@ export interface SymbolsView {
 /** A filter as an object, and a predicate. */
 export type Filter = Record<string, unknown>;
 
+/** CPUID as commands use it. */
+export interface CpuidView {
+  text(leaf?: string): string;
+  edit(changes: string): void;
+}
+
 /** A domain as commands use it. */
 export interface DomainView {
+  cpuid: CpuidView;
   id: number;
   name: string;
   /** "running", "paused", or how it ended. */
@@ -159,6 +166,8 @@ export interface Context {
   runScript(text: string): Promise<void>;
   /** Gives the terminal to the domain's console until ctrl-]. */
   attach(domain: DomainView): Promise<void>;
+  /** Calls `listener` at ctrl-C; the result ends that. */
+  onInterrupt(listener: () => void): () => void;
   /** Ends the session. */
   exit(code?: number): void;
 }

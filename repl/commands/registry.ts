@@ -7,7 +7,9 @@ import { attach } from "./attach.ts";
 import { backtrace } from "./backtrace.ts";
 import { break_ } from "./break.ts";
 import { breakpoints } from "./breakpoints.ts";
+import { cpuid } from "./cpuid.ts";
 import type { Call, Command } from "./command.ts";
+import { compare } from "./compare.ts";
 import { continue_ } from "./continue.ts";
 import { delete_ } from "./delete.ts";
 import { disassemble } from "./disassemble.ts";
@@ -59,6 +61,8 @@ export const COMMANDS: readonly Command[] = [
   why,
   exits,
   raw,
+  compare,
+  cpuid,
   domain,
   weight,
   reverseStep,

@@ -2,7 +2,6 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
 import { hvmOps } from "../hvm/vendors.ts";
 import { assemble } from "../machine/isa/encode.ts";
-import type { HvmEngine } from "../xen/hvm.ts";
 import type { GuestDomain } from "./domain.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { PLACE, registers, switchGuest } from "./testing_switch.ts";
@@ -426,7 +425,7 @@ for (const cpu of VENDORS) {
     let xsave = false;
     for (const which of [0, 1] as const) {
       const dom = await create(hv, `values ${which}`, image);
-      xsave = ((dom.inner.engine as HvmEngine).cpuidLeaf(1, 0).ecx & XSAVE) !== 0;
+      xsave = (dom.cpuid.read(1).ecx & XSAVE) !== 0;
       const words: [number, bigint][] = MSRS.flatMap(([, number, ...values], n) => [
         [PLACE.msrs + 24 * n, BigInt(number)] as [number, bigint],
         [PLACE.msrs + 24 * n + 8, values[which]],

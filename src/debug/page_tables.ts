@@ -16,7 +16,14 @@ import {
   tableText,
   toAddress,
 } from "./values.ts";
-import { type PagingContext, type RawStep, type RawWalk, withPaging } from "./walker.ts";
+import type { NestedFormat } from "../hvm/ops.ts";
+import {
+  type PagingContext,
+  type RawStep,
+  type RawWalk,
+  withPaging,
+  withShadow,
+} from "./walker.ts";
 
 /** How linear addresses are translated (SDM 3 4.1.1). */
 export type PagingMode = "none" | "32-bit" | "PAE" | "4-level";
@@ -40,9 +47,9 @@ const SHIFTS: Record<PagingMode, readonly number[]> = {
 export interface WalkLevel {
   /** 4 (PML4 entry) to 1 (page-table entry). */
   readonly level: number;
-  /** "PML4E", "PDPTE", "PDE" or "PTE"; nested ones begin with "nested". */
+  /** "PML4E", "PDPTE", "PDE" or "PTE"; nested ones begin with "nested", shadows with "shadow". */
   readonly name: string;
-  /** Place of the entry: guest-physical, for nested tables machine. */
+  /** Place of the entry: guest-physical, for nested and shadow tables machine. */
   readonly address: bigint;
   /** Number of the entry in its table. */
   readonly index: number;
@@ -85,37 +92,18 @@ export function guestFlags(entry: bigint, level: number, mode: PagingMode): stri
   return flags;
 }
 
-const MEMORY_TYPES: Record<number, string> = {
-  0: "uncacheable",
-  1: "write-combining",
-  4: "write-through",
-  5: "write-protected",
-  6: "write-back",
-};
-
-/** A nested entry's flags in words (SDM 3 28.3.2). */
-export function nestedFlags(entry: bigint, level: number): string[] {
-  const low = Number(entry & 0xfffn);
-  if (!(low & 7)) return ["not present"];
-  const flags = [["read", 1], ["write", 2], ["execute", 4]] as const;
-  const words: string[] = flags.filter(([, bit]) => low & bit).map(([name]) => name);
-  const large = level > 1 && low & 0x80;
-  if (large) words.push("large");
-  if (level === 1 || large) {
-    words.push(MEMORY_TYPES[low >> 3 & 7] ?? `memory type ${low >> 3 & 7}`);
-    if (low & 0x40) words.push("ignore-PAT");
-    if (low & 0x200) words.push("dirty");
-  }
-  if (low & 0x100) words.push("accessed");
-  return words;
-}
-
 /** A walk of a linear address, level by level, as the processor does it. */
 export class PageWalk {
   /** The guest's own levels, the highest first. Empty while paging is off. */
   readonly levels: readonly WalkLevel[];
   /** For each of `levels`, the nested levels that translate its address; then those of the result. */
   readonly nested: readonly (readonly WalkLevel[])[];
+  /** Under shadow paging: the levels that the processor itself walks, in machine memory. */
+  readonly shadow: readonly WalkLevel[] | undefined;
+  /** Where those lead. */
+  readonly shadowMachine?: bigint;
+  /** Why they lead nowhere: what is missing is derived at the next access. */
+  readonly shadowFailure?: string;
   /** Guest-physical address, undefined if the walk ended early. */
   readonly physical?: bigint;
   /** Machine address; where nothing is nested, the same as `physical`. */
@@ -133,11 +121,16 @@ export class PageWalk {
     result: RawWalk | undefined,
     file: RegisterFile,
     readonly cr3: bigint,
+    format?: NestedFormat,
+    shadow?: RawWalk,
   ) {
+    this.shadow = shadow?.steps.map((s) => describeShadow(s, shadow.steps[0].level === 3));
+    this.shadowFailure = shadow?.failure?.text;
+    if (shadow?.machine !== undefined) this.shadowMachine = BigInt(shadow.machine);
     const levels: WalkLevel[] = [], nested: WalkLevel[][] = [];
     let pending: WalkLevel[] = [];
     for (const step of raw.steps) {
-      const level = describe(step, linear, mode);
+      const level = describe(step, linear, mode, format);
       if (step.nested) pending.push(level);
       else {
         levels.push(level);
@@ -145,7 +138,7 @@ export class PageWalk {
         pending = [];
       }
     }
-    nested.push(result ? result.steps.map((s) => describe(s, linear, mode)) : pending);
+    nested.push(result ? result.steps.map((s) => describe(s, linear, mode, format)) : pending);
     this.levels = levels;
     this.nested = nested;
     this.failure = raw.failure?.text ?? result?.failure?.text;
@@ -157,18 +150,35 @@ export class PageWalk {
     if (raw.machine !== undefined) this.machine = BigInt(raw.machine);
   }
 
+  /** Guest and shadow entries of each level, from the top; empty without shadow paging. */
+  get sideBySide(): readonly { level: number; guest?: WalkLevel; shadow?: WalkLevel }[] {
+    if (!this.shadow) return [];
+    return [4, 3, 2, 1].map((level) => ({
+      level,
+      guest: this.levels.find((l) => l.level === level),
+      shadow: this.shadow!.find((l) => l.level === level),
+    })).filter(({ guest, shadow }) => guest || shadow);
+  }
+
   toString(options?: InspectOptions): string {
     const { linear, mode, physical, machine, failure } = this;
     const title = mode === "none"
       ? `${hex(linear)}: paging is off`
       : `${hex(linear)}: ${mode} paging, CR3 ${hex(this.cr3)}`;
-    const nested = this.nested.some((levels) => levels.length > 0);
+    const nested = this.shadow !== undefined || this.nested.some((levels) => levels.length > 0);
     const rows: string[][] = [];
-    this.levels.forEach((level, i) => {
-      for (const n of this.nested[i]) rows.push(row(n, "  "));
-      rows.push(row(level, ""));
-    });
-    for (const n of this.nested.at(-1) ?? []) rows.push(row(n, "  "));
+    if (this.shadow) {
+      for (const { guest, shadow } of this.sideBySide) {
+        if (guest) rows.push(row(guest, ""));
+        if (shadow) rows.push(row(shadow, "  "));
+      }
+    } else {
+      this.levels.forEach((level, i) => {
+        for (const n of this.nested[i]) rows.push(row(n, "  "));
+        rows.push(row(level, ""));
+      });
+      for (const n of this.nested.at(-1) ?? []) rows.push(row(n, "  "));
+    }
     const lines = [bold(title, options)];
     if (rows.length) lines.push(tableText(["level", "index", "entry at", "entry", "flags"], rows));
     if (physical !== undefined) {
@@ -180,6 +190,9 @@ export class PageWalk {
       );
     }
     if (failure) lines.push(`=> ${failure}`);
+    if (this.shadowMachine !== undefined) {
+      lines.push(`=> the shadow leads to machine ${hex(this.shadowMachine)}`);
+    } else if (this.shadow) lines.push(`=> the shadow has no translation: ${this.shadowFailure}`);
     return lines.join("\n");
   }
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
@@ -195,7 +208,12 @@ const row = (l: WalkLevel, indent: string) => [
   l.flags.join(" "),
 ];
 
-function describe(step: RawStep, linear: bigint, mode: PagingMode): WalkLevel {
+function describe(
+  step: RawStep,
+  linear: bigint,
+  mode: PagingMode,
+  format: NestedFormat | undefined,
+): WalkLevel {
   const { level, nested, address, entry } = step;
   const wide = nested || mode !== "32-bit";
   const index = !nested && mode === "PAE" && level === 3
@@ -207,7 +225,21 @@ function describe(step: RawStep, linear: bigint, mode: PagingMode): WalkLevel {
     address,
     index,
     entry,
-    flags: nested ? nestedFlags(entry, level) : guestFlags(entry, level, mode),
+    flags: nested
+      ? format?.flags?.(entry, level) ?? guestFlags(entry, level, "4-level")
+      : guestFlags(entry, level, mode),
+  };
+}
+
+/** Shadow tables are PAE or 4-level ones, in machine memory; PAE pointers come from registers. */
+function describeShadow({ level, address, entry }: RawStep, pointers: boolean): WalkLevel {
+  return {
+    level,
+    name: `shadow ${NAMES[level]}`,
+    address,
+    index: Number(address & 0xfffn) / 8,
+    entry,
+    flags: guestFlags(entry, level, pointers ? "PAE" : "4-level"),
   };
 }
 
@@ -300,7 +332,7 @@ export class PageTables {
 
   /**
    * Walks the tables for a linear address: every level with its flags, of the guest's tables and of
-   * nested ones. It is the processor's own walk, made as a look: no accessed bit is set.
+   * nested or shadow ones. It is the processor's own walk, made as a look: no accessed bit is set.
    */
   walk(address: Address): PageWalk {
     const context = this.#context(), { file } = context;
@@ -314,10 +346,21 @@ export class PageTables {
       // The record of a nested walk has room for the guest's levels only; the result's come apart.
       const last = raw.steps.findLast((s) => !s.nested);
       const reached = !raw.failure || raw.failure.kind === "exit";
-      const result = context.nestedRoot !== undefined && reached && (mode === "none" || last)
+      const result = context.nested !== undefined && reached && (mode === "none" || last)
         ? walker.nested(leafAddress(last, linear, mode))
         : undefined;
-      return new PageWalk(linear, mode, raw, result, file, file.get("cr3")!);
+      const shadow = context.shadow && withShadow(context, context.shadow, (w) => {
+        const found = w.walk(linear);
+        // The pointers of PAE paging are registers, loaded from the root.
+        const steps = found.steps.map((s) =>
+          s.level === 3 && !context.shadow!.fourLevel
+            ? { ...s, address: s.address + BigInt(context.shadow!.root) }
+            : s
+        );
+        return { ...found, steps };
+      });
+      const cr3 = file.get("cr3")!;
+      return new PageWalk(linear, mode, raw, result, file, cr3, context.nested?.format, shadow);
     });
   }
 

@@ -1,7 +1,15 @@
 /** A vCPU's general registers and their kin, wherever a vendor keeps each. */
 import { gpr64 } from "../abi/x86/registers.ts";
-import { toWide, type Wide, wide, wideToBigInt } from "./exit.ts";
-import type { HvmVcpu, RegisterName, UserRegisters } from "./ops.ts";
+import {
+  type CpuidExit,
+  type Exit,
+  type MsrExit,
+  toWide,
+  type Wide,
+  wide,
+  wideToBigInt,
+} from "./exit.ts";
+import type { HvmOps, HvmVcpu, RegisterName, UserRegisters } from "./ops.ts";
 
 const GPRS: readonly RegisterName[] = gpr64;
 
@@ -14,6 +22,11 @@ export interface RegisterHomes<V extends HvmVcpu> {
   read(v: V, field: number): bigint;
   write(v: V, field: number, value: bigint): void;
 }
+
+type RegisterFunctions = Pick<
+  HvmOps,
+  "storeRegisters" | "loadRegisters" | "getRegister" | "setRegister"
+>;
 
 /** Reads and writes registers by name; the vCPU is current. */
 export class RegisterAccess<V extends HvmVcpu> {
@@ -56,6 +69,16 @@ export class RegisterAccess<V extends HvmVcpu> {
     }
   }
 
+  /** The functions of the table that are about these registers; `at` makes the vCPU current. */
+  table(at: (v: HvmVcpu) => V): RegisterFunctions {
+    return {
+      storeRegisters: (v) => this.all(at(v)),
+      loadRegisters: (v, values) => this.load(at(v), values),
+      getRegister: (v, name) => this.get(at(v), name),
+      setRegister: (v, name, value) => this.set(at(v), name, value),
+    };
+  }
+
   #unknown(name: string): RangeError {
     return new RangeError(`no register "${name}"; there are: ${this.names.join(" ")}`);
   }
@@ -64,4 +87,25 @@ export class RegisterAccess<V extends HvmVcpu> {
 /** A general register by number, as the save area has it; not for RSP. */
 export function gprOf({ gprs }: HvmVcpu, n: number): Wide {
   return wide(gprs[2 * n], gprs[2 * n + 1]);
+}
+
+// --- exits that are about general registers ---
+
+/** What every exit has. */
+export type Common = Pick<Exit, "length" | "vectoring">;
+
+/** CPUID: EAX and ECX say what is asked. */
+export function cpuidExit({ gprs }: HvmVcpu, { length, vectoring }: Common): CpuidExit {
+  return { kind: "cpuid", leaf: gprs[0] >>> 0, subleaf: gprs[2] >>> 0, length, vectoring };
+}
+
+/** RDMSR and WRMSR: the number in ECX, the value in EDX:EAX. */
+export function msrExit({ gprs }: HvmVcpu, write: boolean, common: Common): MsrExit {
+  return { kind: "msr", write, msr: gprs[2] >>> 0, value: wide(gprs[0], gprs[4]), ...common };
+}
+
+/** What an access to a port writes: AL, AX or EAX; 0 for a read. */
+export function portValue({ gprs }: HvmVcpu, write: boolean, size: number): number {
+  if (!write) return 0;
+  return size === 1 ? gprs[0] & 0xff : size === 2 ? gprs[0] & 0xffff : gprs[0] >>> 0;
 }

@@ -40,12 +40,12 @@ export function boundary(v: VmxVcpu): RunStop | undefined {
 }
 
 /** Enters the guest of the current VMCS and runs it until it leaves. */
-export function enterGuest(v: VmxVcpu, options: EnterOptions): Outcome {
+export function enterGuest(v: VmxVcpu, options: EnterOptions, budget: number): Outcome {
   const { on } = v, { cpu, system } = on, { i32 } = cpu;
-  const launch = v.launchState[0] ? 0 : 1, end = cpu.count + options.budget;
+  const launch = v.launchState[0] ? 0 : 1, end = cpu.count + budget;
   let stop: RunStop | undefined;
-  if (!options.emulate && !v.boundary && options.budget > 0) {
-    const outcome = cpu.runGuest(v.area, launch, options.budget);
+  if (!options.emulate && !v.boundary && budget > 0) {
+    const outcome = cpu.runGuest(v.area, launch, budget);
     if (outcome === GUEST.left) return "exit";
     if (typeof outcome === "number") {
       if (outcome !== GUEST.entered) return outcome === LEFT_AT_ONCE ? "exit" : "refused";

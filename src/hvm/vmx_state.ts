@@ -1,8 +1,11 @@
 /** Guest state that takes more than one field: reset, control registers, MSRs. */
 import { ENTRY_CONTROL } from "../abi/x86/vmx.ts";
+import { machineAddress } from "./guest_memory.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
+import { eptFormat } from "./vmx_paging.ts";
 import { resetFloat } from "./switched.ts";
 import { OWN_CR4 } from "./vmx_controls.ts";
+import { setShadowedControl } from "./vmx_shadow.ts";
 
 const PG = 0x8000_0000n, PAE = 0x20n, NE = 0x20n, LME = 0x100n, LMA = 0x400n;
 /** Bits of CR0 that VM entry does not load: NW and CD. */
@@ -79,6 +82,7 @@ const RESET: readonly (readonly [string, bigint])[] = [
 export function setControlRegister(v: VmxVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigint): void {
   const { on } = v;
   if (n === 2 || n === 8) return on.cpu.set(`cr${n}`, value);
+  if (v.shadowed) return setShadowedControl(v, n, value);
   if (n === 0) {
     on.write64(F.cr0ReadShadow, value);
     on.write64(F.guestCr0, value & ~CACHE | NE);
@@ -107,28 +111,14 @@ function loadPdptes(v: VmxVcpu): void {
   const { on } = v;
   const paging = on.read64(F.guestCr0) & PG, pae = on.read64(F.guestCr4) & PAE;
   if (!paging || !pae || on.read64(F.guestEfer) & LMA) return;
-  const at = machineAddress(v, Number(on.read64(F.guestCr3) & 0xffff_ffe0n));
+  const at = guestMachine(v, Number(on.read64(F.guestCr3) & 0xffff_ffe0n), 32);
   if (at < 0) return;
   const view = new DataView(on.cpu.machine.ram.buffer);
   for (let i = 0; i < 4; i++) on.write64(F[`guestPdpte${i}`], view.getBigUint64(at + 8 * i, true));
 }
 
-/** Machine address of a guest-physical one by the extended page tables; -1 if it has none. */
-function machineAddress(v: VmxVcpu, gpa: number): number {
-  const view = new DataView(v.on.cpu.machine.ram.buffer);
-  let table = Number(v.on.read64(F.eptPointer) & 0x000f_ffff_ffff_f000n);
-  for (let level = 4; level > 0; level--) {
-    const size = 2 ** (12 + 9 * (level - 1));
-    const at = table + Math.floor(gpa / size) % 512 * 8;
-    if (at + 8 > view.byteLength) return -1;
-    const entry = view.getBigUint64(at, true);
-    if (!(entry & 7n)) return -1;
-    const address = Number(entry & 0x000f_ffff_ffff_f000n);
-    if (level === 1 || entry & 0x80n) {
-      const machine = address - address % size + gpa % size;
-      return machine + 32 <= view.byteLength ? machine : -1;
-    }
-    table = address;
-  }
-  return -1;
+/** Machine address of a guest-physical one by the extended page tables; -1 without `bytes` there. */
+export function guestMachine(v: VmxVcpu, gpa: number, bytes: number): number {
+  const { on } = v, root = Number(on.read64(F.eptPointer) & ~0xfffn);
+  return machineAddress({ ram: on.cpu.machine.ram, format: eptFormat, root }, gpa, bytes);
 }

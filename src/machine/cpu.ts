@@ -9,11 +9,14 @@ import {
   CPU,
   CPU_MEMORY_PAGES,
   EMULATED,
+  PREFIX,
+  REC,
   SEGMENT,
   segment,
   TLB,
   V,
 } from "./state.ts";
+import { LINK } from "./segmentation/descriptor.ts";
 import type { HostFunctions } from "./system.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
@@ -154,7 +157,16 @@ export class Cpu {
     this.u64[V.ramSize >> 3] = BigInt(machine.ram.length);
     this.u64[V.reservedHigh >> 3] = 0x000f_ffff_ffff_f000n & ~((1n << 36n) - 1n);
     this.i64[V.passing >> 3] = -1n;
+    this.ways = model;
     this.reset();
+  }
+
+  /**
+   * Whose ways instructions follow where the two vendors' differ. They are the model's, but while an
+   * instruction of a guest is executed that believes itself on the other.
+   */
+  set ways(vendor: CpuModel) {
+    this.i32[LINK.amd >> 2] = vendor === "amd" ? 1 : 0;
   }
 
   /** State after power-up or RESET (SDM 3 table 10-1). */
@@ -348,6 +360,9 @@ export class Cpu {
       codeWrite: (frame) => {
         for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame >>> 0);
       },
+      derivedWrite: (address, bytes) => {
+        for (const told of machine.onWrite) told(address >>> 0, bytes);
+      },
       watch: (low, high, physical, bytes, access) =>
         this.hooks.watch?.(low, high, physical, bytes, access) ||
         this.#dataBreakpoint(low, high, bytes, access),
@@ -400,7 +415,8 @@ export class Cpu {
       if (event) return event;
       const flags = i32[CPU.rflags >> 2];
       const shadow = i32[CPU.interruptibility >> 2] & 3;
-      const single = shadow !== 0 || (flags & (TF | RF)) !== 0 || this.#trapping;
+      const recording = this.#recordsBranches;
+      const single = shadow !== 0 || (flags & (TF | RF)) !== 0 || this.#trapping || recording;
       const trapping = this.#trapping;
       const slice = single ? 1 : Math.min(left, SLICE, due);
       if (!this.hot) {
@@ -408,11 +424,13 @@ export class Cpu {
         if (i32[V.codeMode >> 2] === CODE_MODE.flat64) i32[V.codeMode >> 2] = CODE_MODE.code64;
       }
       const mode = this.predecoder.mode = i32[V.codeMode >> 2] as Mode;
+      if (recording) this.#beforeBranch();
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
       const code = this.#interpreter(mode).run(slice);
       const before = this.count;
       const stop = this.#ran(code, shadow, flags, trapping);
+      if (recording && this.count > before) this.#afterBranch();
       left -= this.count - before;
       if (stop) return stop;
     }
@@ -486,6 +504,53 @@ export class Cpu {
     return true;
   }
 
+  /** DEBUGCTL.LBR: AMD's last-branch record (APM 2 13.1.1.6); the instructions run one by one. */
+  get #recordsBranches(): boolean {
+    return (this.i32[CPU.debugctl >> 2] & 1) !== 0 && this.model === "amd";
+  }
+  readonly #branch = { from: 0n, next: 0n, guest: 0 };
+
+  /** Notes where the instruction that comes next is, and the one behind it. */
+  #beforeBranch(): void {
+    const { i32, u64, u8 } = this;
+    const from = u64[CPU.rip >> 3], low = Number(from & 0xffff_ffffn) | 0;
+    const record = this.predecoder.predecode(low, Number(from >> 32n) | 0);
+    // What cannot be fetched faults when it is to run.
+    i32[V.abort >> 2] = ABORT.none;
+    this.#branch.from = from;
+    this.#branch.next = from + BigInt(record ? u8[record + REC.length] : 0);
+    this.#branch.guest = i32[V.nonRoot >> 2];
+  }
+
+  #afterBranch(): void {
+    const { from, next, guest } = this.#branch, to = this.u64[CPU.rip >> 3];
+    // VMRUN is no branch, nor is the next round of a repeated instruction.
+    if (guest !== this.i32[V.nonRoot >> 2] || to === next || next === from) return;
+    if (to === from && this.#isRepeated(from)) return;
+    this.u64[CPU.branchFrom >> 3] = from;
+    this.u64[CPU.branchTo >> 3] = to;
+  }
+  #isRepeated(at: bigint): boolean {
+    const record = this.predecoder.predecode(Number(at & 0xffff_ffffn) | 0, Number(at >> 32n) | 0);
+    const prefixes = record ? this.u16[(record + REC.prefixes) >> 1] : 0;
+    return (prefixes & (PREFIX.rep | PREFIX.repne)) !== 0;
+  }
+
+  /** Delivers the event in the cells; the branch before it is the last one before an exception. */
+  #deliverEvent(): void {
+    if (!this.#recordsBranches) return void this.system.deliver();
+    const { u64 } = this, from = u64[CPU.rip >> 3];
+    const branch = [u64[CPU.branchFrom >> 3], u64[CPU.branchTo >> 3]];
+    const debug = this.i32[V.vector >> 2] === 1;
+    this.system.deliver();
+    if (this.i32[V.abort >> 2] !== ABORT.none) return;
+    [u64[CPU.lastExceptionFrom >> 3], u64[CPU.lastExceptionTo >> 3]] = branch;
+    u64[CPU.branchFrom >> 3] = from;
+    u64[CPU.branchTo >> 3] = u64[CPU.rip >> 3];
+    // A debug exception freezes the records for its handler.
+    if (debug) this.i32[CPU.debugctl >> 2] &= ~1;
+  }
+
   #begin(slice: number, pending = this.machine.bus.interruptPending() ? 1 : 0): void {
     const { i32 } = this;
     this.#slice = slice;
@@ -530,7 +595,9 @@ export class Cpu {
     const long = i32[V.codeMode >> 2] >= CODE_MODE.code64;
     const hits = this.#debug.match(low, long ? i32[(CPU.rip >> 2) + 1] : 0, 1);
     if (!hits) return false;
-    if (flags & RF) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
+    // On Intel's processors MOV SS holds back instruction breakpoints too (SDM 3 6.8.3).
+    const inhibited = (i32[CPU.interruptibility >> 2] & 2) !== 0 && !i32[LINK.amd >> 2];
+    if (flags & RF || inhibited) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
     else {
       i32[CPU.pendingDebug >> 2] |= hits;
       this.#deliver(1, 3);
@@ -555,7 +622,7 @@ export class Cpu {
     if (this.hooks.boundary) {
       const stop = this.hooks.boundary();
       if (stop) return stop;
-    }
+    } else if (i32[V.nonRoot >> 2] && this.#guestBoundary()) return "delivered";
     const activity = i32[CPU.activity >> 2];
     if (activity === 2) return "shutdown";
     const shadow = i32[CPU.interruptibility >> 2];
@@ -570,7 +637,8 @@ export class Cpu {
       this.#deliver(2, 2);
       return "delivered";
     }
-    const open = i32[CPU.rflags >> 2] & IF && !(shadow & 3) && gif;
+    const held = i32[V.nonRoot >> 2] && !this.hooks.boundary && this.system.interruptMode() !== 0;
+    const open = i32[CPU.rflags >> 2] & IF && !(shadow & 3) && gif && !held;
     if (open && this.machine.bus.interruptPending()) {
       const vector = this.machine.bus.acknowledge();
       if (vector >= 0) {
@@ -581,6 +649,27 @@ export class Cpu {
     return activity ? "halt" : undefined;
   }
 
+  /**
+   * A guest whose host is code of this machine: what is due in it, as {@linkcode CpuHooks.boundary}
+   * does for a host in TypeScript. True if the state has changed.
+   */
+  #guestBoundary(): boolean {
+    const { i32, system } = this;
+    if (!system.svmExit) return false;
+    const trapped = i32[CPU.pendingDebug >> 2] && !(i32[CPU.interruptibility >> 2] & 2);
+    if (!trapped) {
+      const virtual = system.svmBoundary();
+      if (virtual === 2) return true;
+      const nmi = !virtual && i32[CPU.pendingNmi >> 2] && system.nmiExit();
+      if (!virtual && !nmi && this.machine.bus.interruptPending()) {
+        if (system.interruptMode() === 1) system.interruptExit(-1);
+      }
+    }
+    if (i32[V.abort >> 2] !== ABORT.exit) return false;
+    system.svmExit();
+    return true;
+  }
+
   #deliver(vector: number, type: number): void {
     const { i32 } = this;
     i32[CPU.activity >> 2] = 0;
@@ -588,7 +677,7 @@ export class Cpu {
     i32[V.vector >> 2] = vector;
     i32[V.eventType >> 2] = type;
     i32[V.hasError >> 2] = 0;
-    this.system.deliver();
+    this.#deliverEvent();
   }
 
   #aborted(): RunStop | undefined {
@@ -609,11 +698,13 @@ export class Cpu {
           count: this.count,
         };
         if (this.hooks.fault?.()) return "fault";
-        this.system.deliver();
+        this.#deliverEvent();
         if (i32[V.abort >> 2] === ABORT.exit) return this.#aborted();
         return;
       case ABORT.exit:
-        return "exit";
+        if (this.hooks.boundary || !this.system.svmExit) return "exit";
+        this.system.svmExit();
+        return;
       case ABORT.watch:
         if (this.#trapping && this.#trapped) {
           this.#trapped = 0;

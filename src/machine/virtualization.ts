@@ -8,6 +8,8 @@ import type { Module } from "./wasm/module.ts";
 export interface Virtualization {
   /** The group of its instructions. */
   readonly group: "vmx" | "svm";
+  /** Bits of a PML4 entry that must be 0 besides the address: PS, and bit 8 on AMD's processors. */
+  readonly pml4Reserved: number;
   /** `nested(physical, access, linear)`: guest-physical to machine-physical. */
   nested(m: Module): void;
   /** What event delivery and instructions call; before those are built. */
@@ -19,6 +21,7 @@ export interface Virtualization {
 export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
   intel: {
     group: "vmx",
+    pml4Reserved: 0x80,
     nested(m) {
       m.declareLater("eptWalk", ["i64", "i32", "i64"], ["i64"]);
       m.declareLater("eptMisconfigured", ["i64", "i32", "i32"], ["i32"]);
@@ -29,6 +32,7 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
   },
   amd: {
     group: "svm",
+    pml4Reserved: 0x180,
     nested: buildNestedPaging,
     hooks: buildSvmHooks,
     functions: buildSvmFunctions,

@@ -87,6 +87,11 @@ const UNOBSERVED: Intercepts = {
   descriptorTables: false,
   rdrand: false,
   rdseed: false,
+  iret: false,
+  pushf: false,
+  popf: false,
+  softwareInterrupts: false,
+  icebp: false,
   crRead: 0,
   crWrite: 0,
   cr0Bits: 0,
@@ -192,7 +197,7 @@ export class Monitor {
     this.#wantsExits = wanted !== undefined;
     this.#arm();
     if (domain.state.kind === "destroyed") return;
-    engine.ops.setIntercepts(engine.vcpu, { ...UNOBSERVED, ...wanted });
+    engine.setIntercepts({ ...UNOBSERVED, ...wanted });
   }
 
   /**

@@ -4,6 +4,7 @@
  */
 import { buildHvm } from "../../src/builder/domain.ts";
 import { assemble } from "../../src/machine/isa/encode_assembler.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Host } from "../../src/xen/host.ts";
 import process from "node:process";
 import { median } from "./measure.ts";
@@ -31,8 +32,8 @@ const TURN = 8, SWITCHES = 300_000;
 const MEMORY = 16 << 20;
 
 /** A host with domains that run the image, each in 16 MB. */
-async function running(bytes: Uint8Array, domains: number) {
-  const host = new Host({ cpu: "intel", memory: (domains + 1) * MEMORY, unixTime: 0, seed: 1 });
+async function running(cpu: CpuModel, bytes: Uint8Array, domains: number) {
+  const host = new Host({ cpu, memory: (domains + 1) * MEMORY, unixTime: 0, seed: 1 });
   for (let n = 0; n < domains; n++) {
     const { domain } = await buildHvm(host, {
       name: `bench ${n}`,
@@ -61,8 +62,8 @@ function rate(runs: number, turn: () => number): number {
 }
 
 /** Exits a second of CPU time, as the median of `runs`. */
-export async function exitRate(runs: number): Promise<number> {
-  const host = await running(CPUID, 1), [domain] = host.domains;
+export async function exitRate(runs: number, cpu: CpuModel): Promise<number> {
+  const host = await running(cpu, CPUID, 1), [domain] = host.domains;
   return rate(runs, () => {
     const before = domain.exits.cpuid ?? 0;
     while ((domain.exits.cpuid ?? 0) - before < MEASURED) host.runOnce(PER_EXIT * 100_000);
@@ -71,8 +72,8 @@ export async function exitRate(runs: number): Promise<number> {
 }
 
 /** Switches a second between two domains, each with its turn of a few instructions. */
-export async function switchRate(runs: number): Promise<number> {
-  const host = await running(WORK, 2);
+export async function switchRate(runs: number, cpu: CpuModel): Promise<number> {
+  const host = await running(cpu, WORK, 2);
   return rate(runs, () => {
     // Equals take turns, once the seed's head start is used up.
     for (let n = 0, before; n < SWITCHES; n += host.current === before ? 0 : 1) {

@@ -19,7 +19,7 @@ export const GUEST = {
   ran: 8,
 } as const;
 
-const TF_RF = 0x1_0100, DR_ENABLED = 0xff;
+const TF_RF = 0x1_0100, DR_ENABLED = 0xff, LBR = 1;
 
 /** `runGuest(area, launch, budget, mode, interpreter) -> GUEST`. */
 export function buildRunGuest(m: Module): void {
@@ -34,7 +34,8 @@ export function buildRunGuest(m: Module): void {
       const due = cell(V.abort).or(cell(CPU.activity)).or(cell(CPU.pendingDebug))
         .or(cell(CPU.pendingNmi)).or(cell(CPU.interruptibility).and(3))
         .or(cell(CPU.rflags).and(TF_RF)).or(cell(CPU.dr7).and(DR_ENABLED))
-        .or(cell(CPU.debugctl).and(1)).or(cell(V.codeMode).xor(mode));
+        .or(cell(CPU.debugctl).and(LBR))
+        .or(cell(V.codeMode).xor(mode));
       f.if(due, () => f.return(i32(GUEST.entered)));
       const code = f.callIndirect(interpreter, ["i32"], ["i32"], budget);
       f.if(code.eq(1).and(cell(V.abort).eq(ABORT.exit)), () => {

@@ -57,8 +57,13 @@ function noting(extensions: Virtualization, own: Set<string>): Virtualization {
     part(m);
     for (const name of m.names()) if (!before.has(name) && !HOOKS.has(name)) own.add(name);
   };
-  const { group, nested, hooks, functions } = extensions;
-  return { group, nested: noted(nested), hooks: noted(hooks), functions: noted(functions) };
+  const { nested, hooks, functions } = extensions;
+  return {
+    ...extensions,
+    nested: noted(nested),
+    hooks: noted(hooks),
+    functions: noted(functions),
+  };
 }
 
 /** Modules compiled for one model serve the other: both must offer the same. */
@@ -78,7 +83,7 @@ function buildNestedAndWalk(m: Module, extensions: Virtualization): void {
   m.declareLater("reservedBits", ["i64", "i32", "i32", "i32", "i32"], ["i32"]);
   m.declareLater("dropWrites", [], []);
   m.declareLater("flushTlb", [], []);
-  buildWalk(m);
+  buildWalk(m, extensions.pml4Reserved);
   extensions.nested(m);
 }
 

@@ -94,9 +94,9 @@ function pageFault(f: Func, linear: Expr, acc: Expr, bits: Expr | number, id: nu
 
 /**
  * `walk(linear, access) -> physical`: the translation with its accessed and dirty bits set.
- * On failure V.abort is set.
+ * On failure V.abort is set. `pml4Reserved`: bits of a PML4 entry that must be 0.
  */
-export function buildWalk(m: Module): void {
+export function buildWalk(m: Module, pml4Reserved = PS): void {
   buildTableAccess(m);
   m.func("walk", ["i64", "i32"], ["i64"], (f, linear, acc) => {
     f.if(cell(V.paging).eqz(), () => {
@@ -180,7 +180,7 @@ export function buildWalk(m: Module): void {
     });
     f.result(f.call("nested", frame.or(linear.and(mask)), acc, linear));
   });
-  buildReserved(m);
+  buildReserved(m, pml4Reserved);
 }
 
 /** Reserved bits of a PDPTE: 1, 2, 5 to 8, 52 to 63 (SDM 3 table 4-8). */
@@ -200,7 +200,7 @@ function pdpteInMemory(f: Func, linear: Local, acc: Local, where: Local, entry: 
 }
 
 /** `reservedBits(entry, level, big, pae, nxe) -> 0 | 1` (SDM 3 tables 4-4 to 4-20). */
-function buildReserved(m: Module): void {
+function buildReserved(m: Module, pml4Reserved: number): void {
   m.func(
     "reservedBits",
     ["i64", "i32", "i32", "i32", "i32"],
@@ -225,7 +225,7 @@ function buildReserved(m: Module): void {
       f.if(big, () => {
         f.set(reserved, reserved.or(i64(0x1f_e000).when(level.eq(2), i64(0x3fff_e000))));
       }, () => {
-        f.if(level.eq(4), () => f.set(reserved, reserved.or(PS)));
+        f.if(level.eq(4), () => f.set(reserved, reserved.or(pml4Reserved)));
       });
       f.result(e.and(reserved).nez());
     },

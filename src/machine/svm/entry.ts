@@ -52,14 +52,16 @@ function saveHost(f: Func): void {
   const base = f.let(cell64(CPU.vmHsave).wrap());
   f.if(cell(CPU.flagOp), () => f.call("materialize"));
   for (const name of HOST_REGISTERS) {
-    f.store(64, base, cell64(CPU[name]), hostSave(name), MEMORY.ram);
+    // RF ends with VMRUN as with any instruction.
+    const value = name === "rflags" ? cell64(CPU.rflags).and(~RF) : cell64(CPU[name]);
+    f.store(64, base, value, hostSave(name), MEMORY.ram);
   }
   moveHostBlocks(f, base, true);
   markDirty(f, base);
 }
 
 /** RFLAGS bits that exist; VM is kept only where virtual-8086 mode can be. */
-const FLAGS = 0x3f_7fd5n, VM = 0x2_0000n;
+const FLAGS = 0x3f_7fd5n, VM = 0x2_0000n, RF = 0x1_0000n;
 
 /** Control registers, flags and what follows from them; `cr0` is the guest's. */
 function loadModes(f: Func, vmcb: Vmcb, cr0: Local): void {
@@ -107,7 +109,9 @@ function loadControls(f: Func, vmcb: Vmcb): void {
       i64(NESTED_KIND.pae).when(pae, pse),
     );
     const nxe = i64(NESTED_ROOT.nxe).when(host.efer.and(EFER.NXE).nez(), i64(0));
-    const mode = kind.shl(NESTED_ROOT.kindShift).or(nxe).or(NESTED_ROOT.inUse);
+    const told = nxe.nez().and(pae).or(host.cr4.and(CR4.SMEP).nez());
+    const fetch = i64(NESTED_ROOT.fetch).when(told, i64(0));
+    const mode = kind.shl(NESTED_ROOT.kindShift).or(nxe).or(fetch).or(NESTED_ROOT.inUse);
     setCell64(f, V.eptp, vmcb.get("nestedCr3").and(~0x1fn).or(mode));
     setCell64(f, CPU.pat, vmcb.get("pat"));
   });
@@ -221,6 +225,8 @@ function buildVmrun(m: Module): void {
     f.if(cell(SVMC.hostedRoot).eqz(), () => {
       setCell(f, CPU.activity, 0);
       setCell64(f, CPU.pendingDebug, 0);
+      // A host that traces VMRUN gets its trap behind the exit.
+      setCell(f, V.stepping, 0);
     });
     setCell(f, SVMC.entries, cell(SVMC.entries).add(1));
     f.if(vmcb.get("tlbControl"), () => {

@@ -161,7 +161,8 @@ function buildLoadHost(m: Module): void {
       // NMIs stay masked; what else hung over the guest is gone.
       setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(8));
       setCell(f, CPU.activity, 0);
-      setCell64(f, CPU.pendingDebug, 0);
+      // A host that traced VMRUN (TF) has its trap here.
+      setCell64(f, CPU.pendingDebug, cell64(CPU.rflags).and(0x100).shl(6));
       loadHostPdptes(f);
     });
     f.call("svmContextAfterExit");

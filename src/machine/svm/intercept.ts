@@ -105,7 +105,7 @@ function writeTpr(f: Func, vmcb: Vmcb, value: Local): void {
 function controlRegister(f: Func, vmcb: Vmcb, qualification: Local): void {
   const access = f.let(qualification.shrU(4).wrap().and(3));
   const n = f.let(qualification.wrap().and(15));
-  const selective = vmcb.get("intercepts1").and(INTERCEPT1.cr0Selective);
+  const selective = vmcb.get("intercepts1").and(INTERCEPT1.cr0Selective).nez();
   const gprNumber = qualification.shrU(8).and(15);
   const other = access.gtU(1).or(qualification.and(0x80).nez());
   const mov = f.let(i64(0).when(other, gprNumber.or(CR_MOV)));
@@ -130,7 +130,7 @@ function controlRegister(f: Func, vmcb: Vmcb, qualification: Local): void {
     f.if(n.eq(8), () => writeTpr(f, vmcb, value));
   });
   // LMSW counts as a change of more, whatever it writes; CLTS changes TS alone.
-  f.if(access.eq(3).and(selective.nez()), () => leave(f, EXIT_CODE.cr0Selective));
+  f.if(access.eq(3).and(selective), () => leave(f, EXIT_CODE.cr0Selective));
 }
 
 function debugRegister(f: Func, vmcb: Vmcb, qualification: Local): void {
@@ -238,7 +238,9 @@ function pause(f: Func, vmcb: Vmcb): void {
   f.if(count, () => {
     // PAUSEs that come far apart are no spinning: the count starts anew (15.14.4).
     const now = f.let(timeStamp());
-    const far = threshold.nez().and(now.sub(cell64(SVMC.pauseLast)).gtU(threshold.zext()));
+    const far = f.let(
+      threshold.nez().and(now.sub(cell64(SVMC.pauseLast)).gtU(threshold.zext())),
+    );
     setCell64(f, SVMC.pauseLast, now);
     f.if(far, () => setCell(f, SVMC.pauseCount, count));
     const left = f.let(cell(SVMC.pauseCount));
@@ -382,15 +384,18 @@ function buildEvents(m: Module): void {
     f.if(type.ltU(3).or(type.eq(4)).or(vector.gtU(31)), () => f.return());
     f.if(vmcb.get("exceptions").shrU(vector).and(1), () => leaveByException(f, vector, type));
   });
-  // What a pending host interrupt does to a guest: 0 it waits or is delivered, 1 the guest leaves.
+  // What a pending host interrupt does to a guest: 0 it is delivered as soon as the guest's IF allows,
+  // 1 the guest leaves; 2 it waits (a hosted root, whose IF is set, never sees that).
   m.func("interruptMode", [], ["i32"], (f) => {
     const vmcb = Vmcb.current(f);
-    f.if(vmcb.get("intercepts1").and(INTERCEPT1.intr).eqz(), () => f.return(i32(0)));
+    const intercepted = f.let(vmcb.get("intercepts1").and(INTERCEPT1.intr));
+    f.if(cell(CPU.gif).eqz(), () => f.return(i32(2)));
     const host = load("i32", 32, "u", cell(CPU.vmHsave), hostSave("rflags"), MEMORY.ram);
-    const masking = f.let(vmcb.get("virtualInterrupt").and(VIRTUAL_INTERRUPT.masking));
-    f.if(masking, () => f.return(host.shrU(9).and(1)));
+    f.if(vmcb.get("virtualInterrupt").and(VIRTUAL_INTERRUPT.masking), () => {
+      f.return(intercepted.when(host.and(0x200), i32(2)));
+    });
     const open = cell(CPU.interruptibility).and(3).eqz();
-    f.result(open.and(cell(CPU.rflags).shrU(9)).and(1));
+    f.result(intercepted.and(open).and(cell(CPU.rflags).shrU(9)).and(1));
   });
   // interruptExit(vector): INTR; nobody acknowledges the interrupt, so the vector is not looked at.
   m.func("interruptExit", ["i32"], [], (f) => {
@@ -399,7 +404,7 @@ function buildEvents(m: Module): void {
   // nmiExit() -> 1 if an NMI leaves the guest; V.abort is set then.
   m.func("nmiExit", [], ["i32"], (f) => {
     const vmcb = Vmcb.current(f);
-    const masked = cell(CPU.interruptibility).and(0xa);
+    const masked = cell(CPU.interruptibility).and(0xa).or(cell(CPU.gif).eqz());
     f.if(vmcb.get("intercepts1").and(INTERCEPT1.nmi).eqz().or(masked), () => f.return(i32(0)));
     f.call("svmLeave", i32(EXIT_CODE.nmi), i64(0), i64(0));
     f.result(1);

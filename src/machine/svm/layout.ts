@@ -57,9 +57,10 @@ export const STUB = {
 
 /**
  * What V.eptp holds while a guest has nested paging: nCR3, whose low bits have no meaning, with the
- * host's paging mode at VMRUN. 0: no nested paging. A 64-bit host with NXE: root | 0xf.
+ * host's paging mode at VMRUN; `fetch`: error codes tell fetches (NXE or SMEP). 0: no nested paging.
+ * A 64-bit host with NXE: root | 0x1f.
  */
-export const NESTED_ROOT = { inUse: 1, kindShift: 1, nxe: 8, flags: 0x1f } as const;
+export const NESTED_ROOT = { inUse: 1, kindShift: 1, nxe: 8, fetch: 0x10, flags: 0x1f } as const;
 /** Kinds of paging structures. */
 export const NESTED_KIND = { legacy: 0, pse: 1, pae: 2, long: 3 } as const;
 

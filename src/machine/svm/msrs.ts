@@ -7,6 +7,7 @@ import { CPU, V } from "../state.ts";
 import { cell64, noteFault, setCell64 } from "../system.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
+import { hostTimeStamp } from "../isa/semantics/control_state.ts";
 import { tooWide } from "./checks.ts";
 
 const CHECK = {
@@ -70,6 +71,12 @@ export function buildOwnMsrs(m: Module): void {
     f.if(number.eq(MSR.EFER | 0), () => {
       const wrong = value.and(EFER.SVME).nez().and(cell64(CPU.vmCr).and(VM_CR.SVMDIS).nez());
       refuse(f, wrong, CHECK.disabled, number, value);
+    });
+    f.if(number.eq(MSR.TSC), () => {
+      // A guest that may write the counter writes the processor's: offset and ratio do not count.
+      const old = cell64(CPU.tscAdjust);
+      setCell64(f, CPU.tscAdjust, old.add(value.sub(hostTimeStamp())));
+      f.return(i32(1));
     });
     for (const [msr, home, writable] of HOMES) {
       f.if(number.eq(msr | 0), () => {

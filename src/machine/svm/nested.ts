@@ -53,8 +53,8 @@ function buildFault(m: Module): void {
     [],
     (f, id, physical, acc, entry, bits) => {
       const table = f.let(acc.and(ACCESS.table));
-      const nxe = cell(V.eptp).and(NESTED_ROOT.nxe);
-      const own = acc.and(ACCESS.write).or(acc.and(ACCESS.fetch).when(nxe, i32(0)));
+      const told = cell(V.eptp).and(NESTED_ROOT.fetch);
+      const own = acc.and(ACCESS.write).or(acc.and(ACCESS.fetch).when(told, i32(0)));
       const code = bits.or(U).or(i32(W).when(table, own));
       setCell(f, V.abort, ABORT.exit);
       setCell(f, V.exitReason, EXIT_CODE.nestedPageFault);
@@ -86,7 +86,7 @@ function buildReserved(m: Module): void {
     });
     f.if(big, () => {
       f.set(reserved, reserved.or(i64(0x1f_e000).when(level.eq(2), i64(0x3fff_e000))));
-    }, () => f.if(level.eq(4), () => f.set(reserved, reserved.or(0x80))));
+    }, () => f.if(level.eq(4), () => f.set(reserved, reserved.or(0x180))));
     f.result(entry.and(reserved).nez());
   });
 }

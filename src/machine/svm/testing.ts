@@ -66,6 +66,15 @@ export const GUEST: Readonly<Record<string, bigint | number>> = {
   trLimit: 0x67,
 };
 
+/** Fields of a guest in 64-bit mode; see {@linkcode Bench.longTables}. */
+export const LONG: Readonly<Record<string, bigint | number>> = {
+  efer: 0x1100,
+  cr0: 0x8000_0011,
+  cr4: 0x20,
+  cr3: PLACE.tables,
+  csAttributes: 0xa9b,
+};
+
 export type Fields = Readonly<Record<string, bigint | number>>;
 
 export class Bench {
@@ -89,10 +98,13 @@ export class Bench {
     cpu.set("vmHsave", BigInt(PLACE.hsave));
     cpu.i32[SVMC.hostedRoot >> 2] = 1;
     cpu.i32[SVMC.contextValid >> 2] = 0;
-    this.machine.write(0x1000, new Uint8Array(PLACE.code + 0x1_2000 - 0x1000));
+    this.machine.write(0x1000, new Uint8Array(0x4_0000));
+    this.machine.write(PLACE.data, new Uint8Array(0x2000));
     [0n, 0x00cf_9b00_0000_ffffn, 0x00cf_9300_0000_ffffn].forEach((d, n) =>
       this.view.setBigUint64(PLACE.gdt + 8 * n, d, true)
     );
+    // No permission bits for ports.
+    this.view.setUint16(PLACE.tss + 0x66, 0x68, true);
     for (const [name, value] of Object.entries({ ...GUEST, ...fields })) this.write(name, value);
   }
 
@@ -137,9 +149,10 @@ export class Bench {
     this.view.setBigUint64(PLACE.idt + 8 * vector, low, true);
   }
 
-  /** VMRUN, at most `budget` instructions, #VMEXIT; gives the exit code, signed. */
+  /** VMLOAD, VMRUN, at most `budget` instructions, #VMEXIT, VMSAVE; gives the exit code, signed. */
   enter(budget = 100): number {
     const { cpu } = this, { system } = cpu;
+    system.vmload(PLACE.vmcb, 0);
     this.status = system.enterGuest(PLACE.area, PLACE.vmcb);
     if (this.status === STATUS.protection) throw new Error(`VMRUN: #GP by ${this.check}`);
     if (this.status === STATUS.left) return this.exit(STUB.code);
@@ -148,6 +161,7 @@ export class Bench {
     cpu.hooks.boundary = undefined;
     if (stop !== "exit") system.interruptExit(-1);
     system.leaveGuest(PLACE.area);
+    system.vmsave(PLACE.vmcb, 0);
     return this.exit(STUB.code);
   }
   #boundary(): RunStop | undefined {
@@ -167,6 +181,15 @@ export class Bench {
   /** Name of the last check noted. */
   get check(): string {
     return checkById(this.cpu.i32[V.check >> 2]).name;
+  }
+
+  /** Tables of a guest in long mode: the first 2 MiB one to one. */
+  longTables(): void {
+    const { view } = this, t = PLACE.tables;
+    view.setBigUint64(t, BigInt(t + 0x1000) | 3n, true);
+    view.setBigUint64(t + 0x1000, BigInt(t + 0x2000) | 3n, true);
+    view.setBigUint64(t + 0x2000, 0x83n, true);
+    this.cpu.flushTlb();
   }
 
   /** Nested tables for a long-mode host that map guest-physical 0 to 2 MiB one to one, writable by users. */

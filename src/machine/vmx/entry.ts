@@ -76,8 +76,7 @@ function loadPdptes(f: Func, vmcs: Region, ept: Local): void {
   f.if(pae.and(vmcs.low("entryControls").and(ENTRY_CONTROL.ia32eGuest).eqz()), () => {
     const at = f.let(vmcs.base.add(fieldOffset("guestPdpte0")));
     f.if(ept.eqz(), () => f.set(at, vmcs.low("guestCr3").and(~31)));
-    const bad = f.let(i32(1 + 2));
-    f.if(at.ltU(cell64(V.ramSize).wrap()), () => f.set(bad, f.call("vmxCheckPdptes", at)));
+    const bad = f.call("vmxCheckPdptes", at);
     f.if(bad, () => {
       f.call("vmxEntryFailure", i32(EXIT_REASON.guestState), bad.sub(1).zext());
       f.return(i32(LEFT_AT_ONCE));

@@ -1,6 +1,6 @@
 /** Control registers and EFER: what may be written, and what follows (SDM 3 2.5, 4.1, 9.8.5). */
 import { CPU, V } from "../../state.ts";
-import { cell, cell64, setCell64 } from "../../system.ts";
+import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Module } from "../../wasm/module.ts";
@@ -186,6 +186,8 @@ function buildCr4(m: Module): void {
   m.func("writeCr8", ["i64"], [], (f, value) => {
     failIf(f, value.gtU(15), 13, 0, CHECK.cr8, value);
     setCell64(f, CPU.cr8, value);
+    // The local APIC's task priority, where the processor is the guest's own.
+    f.call("service", SERVICE.priority, value.wrap());
   });
 }
 
@@ -217,10 +219,15 @@ export function buildControlState(m: Module): void {
  * (8.32 bits, APM 2 15.30.5) and with its offset.
  */
 export function timeStamp(): Expr {
-  const retired = load("i64", 32, "u", i32(0), V.slice).sub(load("i64", 32, "u", i32(0), V.left));
-  const host = cell64(V.countBase).add(retired).add(cell64(CPU.tscAdjust));
+  const host = hostTimeStamp();
   const ratio = cell64(V.tscRatio), fraction = ratio.and(0xffff_ffffn);
   const scaled = host.mul(ratio.shrU(32)).add(host.shrU(32).mul(fraction))
     .add(host.and(0xffff_ffffn).mul(fraction).shrU(32));
   return scaled.when(ratio.nez(), host).add(cell64(CPU.tscOffset));
+}
+
+/** The counter itself, as it is without a guest's ratio and offset. */
+export function hostTimeStamp(): Expr {
+  const retired = load("i64", 32, "u", i32(0), V.slice).sub(load("i64", 32, "u", i32(0), V.left));
+  return cell64(V.countBase).add(retired).add(cell64(CPU.tscAdjust));
 }
