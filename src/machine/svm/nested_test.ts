@@ -214,7 +214,7 @@ function plainWalk(x: Format, root: bigint, gpa: bigint, write: boolean, fetch: 
       if (x.levels === 3 && level === 3) reserved |= 0x8000_0000_0000_01e6n;
       if (level === 4) reserved |= 0x180n;
       if (big) reserved |= ((1n << shift) - 1n) & ~0x1fffn;
-    } else if (big) reserved = 0x20_0000n;
+    } else if (big) reserved = 0x3e_0000n;
     if (entry & reserved) return { code: asked | P | RSV };
     if (x.levels !== 3 || level < 3) {
       user &&= (entry & 4n) !== 0n;
