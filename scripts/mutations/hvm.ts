@@ -7,7 +7,7 @@
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
 const VMX_TEST = "src/hvm/vmx_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
-const SWITCHED = "two vCPUs on a processor keep what hardware does not switch";
+const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
 export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/hvm/vmx_cpu.ts", VMX_TEST, [
@@ -21,7 +21,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/hvm/switched.ts", VMX_TEST, [
     [
       "the switch of vCPUs forgets x87 and SSE",
-      "bytes.set(cpu.u8.subarray(FLOAT.start, FLOAT.start + FLOAT.size), 8 * this.names.length);",
+      "for (let at = FLOAT.start; at < FLOAT.end; at += 4) places.push(at >> 2);",
       "",
       SWITCHED,
     ],
@@ -31,25 +31,25 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "an event whose delivery was cut short is lost",
       "on.write(F.entryInterruptionInformation, info & ~EVENT.nmiUnblocking, 0);",
       "",
-      "a nested page fault in the course of a delivery queues the event again",
+      "VMX: a nested page fault in the course of a delivery queues the event again",
     ],
     [
       "IN and OUT exchanged",
       "write = (q & 8) === 0;",
       "write = (q & 8) !== 0;",
-      "enter() leaves by OUT to DX",
+      "VMX: enter() leaves by OUT to DX",
     ],
     [
       "a walk's nested fault taken for the access's",
       "walk: (q & 0x180) === 0x80,",
       "walk: (q & 0x180) === 0x180,",
-      "enter() leaves by a nested page fault by a walk",
+      "VMX: enter() leaves by a nested page fault by a walk",
     ],
     [
       "LMSW's source taken from the wrong bits",
       "value = wide(q >>> 16, 0);",
       "value = wide(q & 0xffff, 0);",
-      "enter() leaves by LMSW",
+      "VMX: enter() leaves by LMSW",
     ],
   ]),
   ...mutationsOf("src/hvm/vmx_paging.ts", VMX_TEST, [
@@ -57,7 +57,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "writable EPT pages made executable only",
       "(write ? 2n : 0n) | (execute ? 4n : 0n)",
       "(write ? 4n : 0n) | (execute ? 4n : 0n)",
-      "enter() leaves by a nested page that the format makes writable, and not executable",
+      "VMX: enter() leaves by a nested page that the format makes writable, and not executable",
     ],
   ]),
   ...mutationsOf("src/hvm/vmx_controls.ts", VMX_TEST, [
@@ -65,7 +65,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "the MSR bitmap's upper range is off",
       "return 0x2000 + number - 0xc000_0000;",
       "return 0x1000 + number - 0xc000_0000;",
-      "enter() leaves by WRMSR",
+      "VMX: enter() leaves by WRMSR",
     ],
   ]),
   ...mutationsOf("src/machine/vmx/stub.ts", VMX_TEST, [
@@ -73,13 +73,13 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "an interrupt shadow stays after an instruction is completed for the guest",
       `f.if(blocked.and(3), () => vmcs.set("guestInterruptibility", blocked.and(~3)));`,
       "",
-      "advance() goes past the instruction and ends shadows",
+      "VMX: advance() goes past the instruction and ends shadows",
     ],
   ]),
   ...mutationsOf("src/xen/msrs.ts", XEN_TEST, [
     [
       "a guest may set reserved bits of EFER",
-      "if (number === MSR.EFER && value & ~BigInt(e.cpuid.eferValid >>> 0)) return false;",
+      "if (value & ~BigInt(e.cpuid.eferValid >>> 0)) return false;",
       "",
       "WRMSR of what a guest may not write is #GP (intel)",
     ],
@@ -102,13 +102,15 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "a guest that sets its TSC reads on from there (intel)",
     ],
   ]),
-  ...mutationsOf("src/xen/exits.ts", XEN_TEST, [
+  ...mutationsOf("src/xen/control.ts", XEN_TEST, [
     [
       "a guest may set bits of CR4 that its processor has not",
-      "if (value & ~valid) return injectFault(e, GP, 0);",
+      "if (value & ~BigInt(e.cpuid.cr4Valid >>> 0)) return true;",
       "",
       "MOV to CR4 of a bit the guest's processor has not is #GP (intel)",
     ],
+  ]),
+  ...mutationsOf("src/xen/exits.ts", XEN_TEST, [
     [
       "IN of a byte clears the rest of EAX",
       "gprs[0] = (gprs[0] & ~mask) | (value & mask);",

@@ -13,6 +13,7 @@ const ON_GUEST = "vmentry() leaves with reason 33 for each check on the guest st
 const AT_THE_EDGE = "vmentry() accepts what stands at the edge of each check";
 const AGAIN = "a check that has passed is made again once its fields are written";
 const SWITCHES = "entry loads the guest's registers, exit saves them and loads the host's";
+const FUZZ = "random contents of control structures: vmx enters, or says why not";
 const NOTES = "exits note the instruction, the event and what was being delivered";
 
 export const VMX_MUTATIONS: readonly Mutation[] = [
@@ -201,7 +202,7 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
       "the interrupt window opens under an STI shadow",
       "const open = blocked.and(3).eqz()",
       "const open = blocked.and(2).eqz()",
-      "enter() leaves by an interrupt window after STI",
+      "VMX: enter() leaves by an interrupt window after STI",
     ],
   ]),
   ...mutationsOf(`${VMX}/msr_areas.ts`, EXIT, [
@@ -217,25 +218,25 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
       "HLT never leaves",
       "hlt: onPrimary(PRIMARY.hlt, EXIT_REASON.hlt),",
       "hlt: never,",
-      "enter() leaves by HLT",
+      "VMX: enter() leaves by HLT",
     ],
     [
       "I/O bitmap: only the first port of a wide access counts",
       "f.while(() => i.leU(last).and(exit.eqz()), () => {",
       "f.while(() => i.leU(port).and(exit.eqz()), () => {",
-      "enter() leaves by OUT to DX",
+      "VMX: enter() leaves by OUT to DX",
     ],
     [
       "MSR bitmap: reads and writes exchanged",
       "const quarter = high.shl(13).or(write.wrap().and(1).shl(14));",
       "const quarter = high.shl(13).or(write.wrap().xor(1).and(1).shl(14));",
-      "enter() leaves by RDMSR",
+      "VMX: enter() leaves by RDMSR",
     ],
     [
       "CR0 bits of the host may be changed by the guest",
       "f.if(differs.nez(), () => leave(f, EXIT_REASON.cr, qualification));",
       "",
-      "enter() leaves by MOV to CR0 of a bit the host owns",
+      "VMX: enter() leaves by MOV to CR0 of a bit the host owns",
     ],
     [
       "the guest reads the host's bits of CR4",
@@ -250,6 +251,28 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
       'f.set(exit, exit.xor(code.ne(vmcs.low("pageFaultErrorCodeMatch"))));',
       'f.set(exit, exit.and(code.eq(vmcs.low("pageFaultErrorCodeMatch"))));',
       "page-fault mask and match turn the bitmap around where they do not match",
+    ],
+  ]),
+  ...mutationsOf(`${VMX}/checks_guest.ts`, "tests/fuzz/fuzz_test.ts", [
+    [
+      "VM entry: conforming code above SS's privilege",
+      ".or(type.and(0xd).eq(0xd).and(dpl.gtU(ssDpl))),",
+      ".or(type.and(0xd).eq(0xd).and(dpl.geU(ssDpl))),",
+      FUZZ,
+    ],
+  ]),
+  ...mutationsOf(`${VMX}/layout.ts`, "tests/fuzz/fuzz_test.ts", [
+    [
+      "the guest's checks are not made again when the entry controls are written",
+      "entryControls: ALL,",
+      "entryControls: GROUP.controls | GROUP.host | GROUP.light,",
+      FUZZ,
+    ],
+    [
+      "pending debug exceptions count as checked",
+      "guestPendingDebug: GROUP.light,",
+      "guestPendingDebug: 0,",
+      FUZZ,
     ],
   ]),
 ];

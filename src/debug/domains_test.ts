@@ -409,7 +409,7 @@ const keepTheirOwn = (cpu: "intel" | "amd") => async () => {
   let xsave = false;
   for (const which of [0, 1] as const) {
     const dom = await create(hv, `values ${which}`, image);
-    xsave = (dom.cpuid(1).ecx & XSAVE) !== 0;
+    xsave = (dom.cpuid.read(1).ecx & XSAVE) !== 0;
     const words: [number, bigint][] = MSRS.flatMap(([, number, ...values], n) => [
       [PLACE.msrs + 24 * n, BigInt(number)] as [number, bigint],
       [PLACE.msrs + 24 * n + 8, values[which]],

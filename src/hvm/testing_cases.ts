@@ -3,10 +3,10 @@
  * what is no exit. The vendors' own tests run them and add theirs.
  */
 import { assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
-import { CPU } from "../machine/state.ts";
 import type { Exit } from "./exit.ts";
 import type { Intercepts } from "./ops.ts";
 import { GUEST, type Guest } from "./testing.ts";
+import { CPU } from "../machine/state.ts";
 
 /** Guest code, what is set up around it, and the exit it has to raise at the label `here`. */
 export interface Case {

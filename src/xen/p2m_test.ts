@@ -10,6 +10,8 @@ const format: NestedFormat = {
   page: (address, { read, write, execute }) =>
     BigInt(address | (read ? 1 : 0) | (write ? 2 : 0) | (execute ? 4 : 0)),
   address: (entry) => entry & 7n ? Number(entry & ~0xfffn) : undefined,
+  pointer: (root) => BigInt(root),
+  flags: () => [],
 };
 
 function made() {

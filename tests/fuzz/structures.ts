@@ -13,6 +13,8 @@
 import { vmcsFields } from "../../src/abi/x86/vmcs.ts";
 import type { EntryFailureExit, Exit } from "../../src/hvm/exit.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
+import { Cpuid } from "../../src/machine/cpuid.ts";
+import { VMCS_REVISION } from "../../src/machine/vmx/layout.ts";
 import { allChecks } from "../../src/machine/checks.ts";
 import { ARCHITECTURAL_END, ARCHITECTURAL_START, V, VMX_AREA } from "../../src/machine/state.ts";
 import { FRAME, FRAME_FLAG } from "../../src/machine/state.ts";
@@ -20,6 +22,7 @@ import type { HvmEngine } from "../../src/xen/hvm.ts";
 import { randomCode } from "./code.ts";
 import { initialState, MODES, pagingOf } from "./modes.ts";
 import { Random } from "./random.ts";
+import { vmxExpectation } from "./vmx_rules.ts";
 import { GUEST_MEMORY, Subject } from "./subject.ts";
 import { AT, descriptorTables, interruptTable, pageTables, taskStates } from "./tables.ts";
 
@@ -38,8 +41,16 @@ export interface Structure {
   readonly reasons: readonly (readonly [check: RegExp, what: EntryFailureExit["what"]])[];
   /** Fields that belong together, changed so that checks behind other checks are reached. */
   readonly together: readonly ((r: Random, old: (name: string) => bigint) => Contents)[];
+  /** What the manual's rules say of the contents, worked out another way; undefined: nothing is wrong. */
+  readonly expected?: (subject: Subject) => Expectation | undefined;
   /** Checks that no contents of the structure can reach, and why. */
   readonly unreachable: Readonly<Record<string, string>>;
+}
+
+/** What is wrong with a structure's contents: the part, and all rules in it that are broken. */
+export interface Expectation {
+  readonly what: EntryFailureExit["what"];
+  readonly checks: ReadonlySet<string>;
 }
 
 /** Fields and what is written to them. */
@@ -93,6 +104,16 @@ const VMX_TOGETHER: Structure["together"] = [
     ["secondaryControls", old("secondaryControls") ^ 1n << BigInt(r.below(8))],
     ["exitControls", old("exitControls") ^ (r.chance(0.5) ? 1n << 22n : 0n)],
   ],
+  // Which parts of the state are loaded, and for which mode.
+  (r, old) => [
+    ["entryControls", old("entryControls") ^ 1n << BigInt(r.pick([2, 9, 9, 14, 15]))],
+    ...(r.chance(0.3)
+      ? [["exitControls", old("exitControls") ^ 1n << BigInt(r.pick([2, 18, 19, 20, 21]))] as const]
+      : []),
+    ...(r.chance(0.3)
+      ? [[r.pick(["guestEfer", "guestPat", "hostEfer"]), BigInt(r.below(0x1000))] as const]
+      : []),
+  ],
   (r, old) => {
     const n = r.below(4);
     return [
@@ -113,6 +134,8 @@ const VMX_TOGETHER: Structure["together"] = [
   ],
 ];
 
+const CPUID_STATE = { osxsave: false, apicEnabled: true, apicId: 0, xcr0: 1 };
+
 /** By the vendor's name for its extensions. */
 export const STRUCTURES: Readonly<Record<string, Structure>> = {
   vmx: {
@@ -125,6 +148,15 @@ export const STRUCTURES: Readonly<Record<string, Structure>> = {
       [/^vmx\.msr\.load$/, "msr-loading"],
     ],
     together: VMX_TOGETHER,
+    expected: (subject) => {
+      const { ops, vcpu } = subject.engine!, { ram } = subject.host.machine;
+      return vmxExpectation((field) => ops.readRaw(vcpu, field), {
+        width: new Cpuid("intel").read(0x8000_0008, 0, CPUID_STATE).eax & 0xff,
+        ram: new DataView(ram.buffer, ram.byteOffset, ram.length),
+        current: BigInt(vcpu.control),
+        revision: VMCS_REVISION,
+      });
+    },
     unreachable: {
       "vmx.host.ia32eGuest": "this host runs in IA-32e mode, so vmx.host.addressSpace fails first",
       "vmx.host.ripWide": "as above",
@@ -296,11 +328,23 @@ const describe = (exit: Exit): string =>
   JSON.stringify(exit, (_, v) => typeof v === "bigint" ? `0x${v.toString(16)}` : v);
 
 /** What is wrong with an exit; undefined if nothing. */
-function wrong(exit: Exit, { reasons }: Structure): string | undefined {
-  if (exit.kind !== "entry-failure") return undefined;
+function wrong(exit: Exit, { reasons }: Structure, expected: Expectation | undefined) {
+  if (exit.kind !== "entry-failure") {
+    if (!expected) return undefined;
+    return `entered, against ${[...expected.checks].join(" ")}: ${describe(exit)}`;
+  }
   const reason = reasons.find(([check]) => check.test(exit.check));
   if (!reason) return `the entry failed without a check of its own: ${describe(exit)}`;
-  return reason[1] === exit.what ? undefined : `${exit.check} is no reason for ${describe(exit)}`;
+  if (reason[1] !== exit.what) return `${exit.check} is no reason for ${describe(exit)}`;
+  // MSR areas come after all that the rules are about.
+  if (exit.what === "msr-loading") {
+    return expected && `${[...expected.checks].join(" ")} was not seen: ${describe(exit)}`;
+  }
+  if (expected?.what === exit.what && expected.checks.has(exit.check)) return undefined;
+  const rules = expected
+    ? `${expected.what}: ${[...expected.checks].join(" ")}`
+    : "nothing is wrong";
+  return `the rules say: ${rules}; the processor: ${describe(exit)}`;
 }
 
 export async function structureCampaign(options: StructureCampaign): Promise<StructureResult> {
@@ -331,6 +375,9 @@ export async function structureCampaign(options: StructureCampaign): Promise<Str
       findings.push(`episode ${episode}: ${text}; ${written}`);
     };
     try {
+      for (const [name, value] of fields) ops.writeRaw(vcpu, name, value);
+      const expected = structure.expected?.(subject);
+      snapshot.restore();
       const first = enter(false);
       snapshot.restore();
       if (episode % INSPECTION === 0) {
@@ -342,7 +389,7 @@ export async function structureCampaign(options: StructureCampaign): Promise<Str
       const { exit } = first;
       ends[exit.kind] = (ends[exit.kind] ?? 0) + 1;
       if (exit.kind === "entry-failure") checks.set(exit.check, (checks.get(exit.check) ?? 0) + 1);
-      const text = wrong(exit, structure);
+      const text = structure.expected && wrong(exit, structure, expected);
       if (text) note(text);
       if (describe(exit) !== describe(second.exit)) {
         note(`remembered checks: ${describe(exit)}, all made anew: ${describe(second.exit)}`);

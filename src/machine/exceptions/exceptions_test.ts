@@ -258,13 +258,31 @@ Deno.test("HLT ends with an interrupt; its address is the next instruction's", (
 });
 
 Deno.test("an NMI blocks the next until IRET", () => {
-  const ran = runCode("nop\nhlt", {
-    // The handler counts in EBX and asks for another NMI by itself.
-    gates: { 2: gate(S.code, 0x9000, 0x8e) },
-    memory: [[0x9000, [0x43, 0xcf]]],
-    prepare: ({ cpu }) => cpu.i32[CPU.pendingNmi >> 2] = 1,
-  });
-  assertEquals([ran.stop, ran.reg("ebx")], ["halt", 1]);
+  // The handler asks for another NMI; it comes behind the IRET, on the same stack.
+  const ran = runCode(
+    `
+    jmp start
+  handler: inc ebx
+    mov [0x9100+ebx*4],esp
+    out 0xe9,al
+    nop
+    nop
+    iretd
+  start: nop
+    hlt`,
+    {
+      gates: { 2: gate(S.code, AT.code + 2, 0x8e) },
+      prepare: (machine) => {
+        const { cpu } = machine;
+        let left = 2;
+        const raise = () => void (cpu.i32[CPU.pendingNmi >> 2] = left-- > 0 ? 1 : 0);
+        machine.bus = { ...machine.bus, ioWrite: raise };
+        raise();
+      },
+    },
+  );
+  assertEquals([ran.stop, ran.reg("ebx")], ["halt", 2]);
+  assertEquals([ran.word(0x9104), ran.word(0x9108)], [AT.stack0 - 12, AT.stack0 - 12]);
   assertEquals(ran.machine.cpu.i32[CPU.interruptibility >> 2] & 8, 0);
 });
 

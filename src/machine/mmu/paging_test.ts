@@ -256,6 +256,21 @@ for (const hot of [true, false]) {
     assertEquals(word(m, 0x20000), 0x11111111);
   });
 
+  Deno.test(`a page table is watched however often it is written (${how})`, () => {
+    // The entry that is written first maps nothing; the second is in use.
+    const m = paeMachine(
+      `
+      mov eax, [0x20000]
+      mov dword ptr [0x92f80], 0x5000
+      mov dword ptr [0x92f88], 0x6000
+      mov dword ptr [0x92100], 0x30003
+      mov ebx, [0x20000]`,
+      hot,
+    );
+    m.cpu.run(5);
+    assertEquals([register(m, "rax"), register(m, "rbx")], [0x11111111, 0x22222222]);
+  });
+
   Deno.test(`64-bit addresses must be canonical, to their last byte (${how})`, () => {
     const attempt = (code: string, rbx: bigint): string => {
       const m = flatMachine(code, { hot, long: true });
