@@ -87,46 +87,57 @@ function destroyVcpu(v: SvmVcpu, frames: FrameSource): void {
 // --- entry ---
 
 /** Enters until an exit comes that was asked for. */
-function enter(v: SvmVcpu, options: EnterOptions): Exit {
-  const { cpu } = v.on, end = cpu.count + options.budget;
-  for (;;) {
-    const exit = enterOnce(v, { budget: end - cpu.count, emulate: options.emulate });
+function enter(v: SvmVcpu, { budget, emulate = false }: EnterOptions): Exit {
+  const { cpu } = v.on, { own } = v, end = cpu.count + budget;
+  // A fault of the instruction that is emulated is delivered, and its handler not begun.
+  for (let left = budget;; left = emulate ? 0 : end - cpu.count) {
+    const watched = own[OWN.step] | own[OWN.timer] | own[OWN.nmiWindow];
+    const exit = watched ? enterWatched(v, left, emulate) : enterPlainly(v, left, emulate);
     if (exit) return exit;
   }
+}
+
+/** Undefined: the guest left for a reason that is nobody's but this file's. */
+function enterPlainly(v: SvmVcpu, budget: number, emulate: boolean): Exit | undefined {
+  if (v.words[F.eventInjection >> 2] < 0) noteInjection(v);
+  v.stepping = false;
+  const stop = enterGuest(v, budget, emulate);
+  if (stop === "exit") return asked(v, decodeExit(v));
+  return { kind: "stopped", why: stop, length: 0 };
 }
 
 const NMI_WINDOW: Exit = { kind: "nmi-window", length: 0 };
 const DEBUG: Exit = { kind: "debug", length: 0 };
 const TIMER: Exit = { kind: "preemption-timer", length: 0 };
 
-/** Undefined: the guest left for a reason that is nobody's but this file's. */
-function enterOnce(v: SvmVcpu, options: EnterOptions): Exit | undefined {
+/** The same with what ends a run before its budget does: a step, a timer, a window. */
+function enterWatched(v: SvmVcpu, most: number, emulate: boolean): Exit | undefined {
   const { cpu } = v.on, { own } = v;
   const injected = v.words[F.eventInjection >> 2] < 0;
   if (own[OWN.nmiWindow] && !injected && nmiOpen(v)) return NMI_WINDOW;
   if (injected) noteInjection(v);
   // What an NMI waits for ends within an instruction, or by IRET.
   v.stepping = own[OWN.step] !== 0 || (own[OWN.nmiWindow] !== 0 && own[OWN.nmiBlocked] === 0);
-  let { budget } = options;
+  let budget = most;
   if (v.stepping) budget = Math.min(budget, injected ? 0 : 1);
   if (own[OWN.timer]) budget = Math.min(budget, timerLeft(v));
   const before = cpu.count;
-  const stop = runFor(v, budget, options.emulate);
-  if (stop === "exit") return asked(v, decodeExit(v), options);
+  const stop = runFor(v, budget, emulate);
+  if (stop === "exit") return asked(v, decodeExit(v));
   if (stop === "budget") {
     const moved = cpu.count !== before || injected || v.delivered;
     if (own[OWN.step] && moved) return DEBUG;
     if (own[OWN.timer] && timerLeft(v) === 0) return TIMER;
     if (own[OWN.nmiWindow] && nmiOpen(v)) return NMI_WINDOW;
-    if (cpu.count - before < options.budget && moved) return undefined;
+    if (cpu.count - before < most && moved) return undefined;
   }
   return { kind: "stopped", why: stop, length: 0 };
 }
 
 /** The timer counts what runs. */
-function runFor(v: SvmVcpu, budget: number, emulate?: boolean): RunStop {
+function runFor(v: SvmVcpu, budget: number, emulate: boolean): RunStop {
   const { cpu } = v.on, before = cpu.count;
-  const stop = enterGuest(v, { budget, emulate });
+  const stop = enterGuest(v, budget, emulate);
   if (v.own[OWN.timer]) setTimer(v, Math.max(0, timerLeft(v) - (cpu.count - before)));
   return stop;
 }
@@ -156,7 +167,7 @@ function setTimer(v: SvmVcpu, instructions: number): void {
 // --- exits that intercepts wider than the wishes bring ---
 
 /** The exit if it was asked for; others are seen to. */
-function asked(v: SvmVcpu, exit: Exit, options: EnterOptions): Exit | undefined {
+function asked(v: SvmVcpu, exit: Exit): Exit | undefined {
   switch (exit.kind) {
     case "iret":
       if (v.own[OWN.nmiBlocked]) {
@@ -166,7 +177,7 @@ function asked(v: SvmVcpu, exit: Exit, options: EnterOptions): Exit | undefined 
       }
       return v.own[OWN.iret] ? exit : undefined;
     case "cr":
-      return wantsCr(v, exit) ? exit : pass(v, options);
+      return wantsCr(v, exit) ? exit : pass(v);
     case "exception":
       if (wantsException(v, exit)) return exit;
       v.write64(F.cr2, wideToBigInt(exit.qualification));
@@ -196,9 +207,9 @@ function wantsException(v: SvmVcpu, { event, vectoring }: ExceptionExit): boolea
 }
 
 /** The instruction that left is executed with the intercepts off. */
-function pass(v: SvmVcpu, options: EnterOptions): Exit | undefined {
+function pass(v: SvmVcpu): Exit | undefined {
   const stop = runFor(v, 1, true);
-  if (stop === "exit") return asked(v, decodeExit(v), options);
+  if (stop === "exit") return asked(v, decodeExit(v));
   // "stopped": it faulted, and the fault was delivered.
   if (stop === "budget" || stop === "stopped") return undefined;
   return { kind: "stopped", why: stop, length: 0 };

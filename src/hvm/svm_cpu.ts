@@ -6,7 +6,7 @@ import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { FRAME, FRAME_FLAG, V } from "../machine/state.ts";
 import { SVMC } from "../machine/svm/layout.ts";
 import { AREA, type HvmCpu, type HvmVcpu } from "./ops.ts";
-import { Switched } from "./switched.ts";
+import { refuseInGuest, Switched } from "./switched.ts";
 
 /** Field offsets by name. */
 export const F = VMCB;
@@ -227,6 +227,7 @@ export class SvmCpu implements HvmCpu {
   }
 
   load(v: SvmVcpu): void {
+    refuseInGuest(this.cpu);
     this.unload();
     SWITCHED.load(this.cpu, v.area);
     v.inVmcb();

@@ -77,8 +77,8 @@ const cases: Case[] = [
   },
 ];
 
-testCases(g, cases);
-testTable(g);
+testCases(g, cases, "SVM: ");
+testTable(g, "SVM: ");
 
 Deno.test("every kind of exit that SVM has is raised by a case or a test below", () => {
   const below = ["shadow-write", "external-interrupt", "nmi", "xsetbv", "invpcid", "smi", "init"];

@@ -9,8 +9,8 @@
  * five turns use these registers, and leaves one domain's within reach of the other meanwhile.
  */
 import type { Cpu } from "../machine/cpu.ts";
-import { CPU, FRAME, FRAME_FLAG } from "../machine/state.ts";
 import { FLOAT } from "../machine/interpreter/guest.ts";
+import { CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
 import { AREA } from "./ops.ts";
 
 export class Switched {
@@ -42,6 +42,15 @@ export class Switched {
     // The frame is the hypervisor's own: no code and no paging structure lies in it.
     frameTable[(area >>> 12) * (FRAME.size / 4)] |= FRAME_FLAG.dirty;
   }
+}
+
+/** @throws if a guest is on the processor: its registers would be lost to those of another. */
+export function refuseInGuest(cpu: Cpu): void {
+  if (!cpu.i32[V.nonRoot >> 2]) return;
+  throw new Error(
+    "the processor is in the middle of a guest's instruction: another vCPU's registers can be " +
+      "seen when it is done (from a device's read, after an await)",
+  );
 }
 
 /** x87 and SSE as RESET leaves them, in the processor. */

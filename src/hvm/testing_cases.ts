@@ -225,21 +225,13 @@ export const commonCases: readonly Case[] = [
   {
     name: "a nested page that the format makes read-only",
     code: "mov eax, [0x200010]\nhere: mov [0x200010], eax",
-    setUp: (g) => {
-      const table = g.frames.allocate(), { page, table: entry } = g.ops.nestedFormat;
-      g.machineWrite64(g.l2 + 8, entry(table));
-      g.machineWrite64(table, page(6 << 20, { read: true, write: false, execute: true }));
-    },
+    setUp: (g) => g.mapSmall(1, 6 << 20, { read: true, write: false, execute: true }),
     exit: { kind: "nested-page-fault", gpa: 0x20_0010, write: true, fetch: false, rights: 5 },
   },
   {
     name: "a nested page that the format makes writable, and not executable",
     code: "mov dword [0x200010], 1\njmp 8:0x200010",
-    setUp: (g) => {
-      const table = g.frames.allocate(), { page, table: entry } = g.ops.nestedFormat;
-      g.machineWrite64(g.l2 + 8, entry(table));
-      g.machineWrite64(table, page(6 << 20, { read: true, write: true, execute: false }));
-    },
+    setUp: (g) => g.mapSmall(1, 6 << 20, { read: true, write: true, execute: false }),
     exit: { kind: "nested-page-fault", gpa: 0x20_0010, write: false, fetch: true, rights: 3 },
   },
   {
@@ -308,10 +300,11 @@ export const commonCases: readonly Case[] = [
   },
 ];
 
-export function testCases(g: Guest, cases: readonly Case[]): void {
+/** Tests of the cases; `label` stands before their names. */
+export function testCases(g: Guest, cases: readonly Case[], label = ""): void {
   const { ops } = g;
   for (const one of cases) {
-    Deno.test(`${ops.name}: enter() leaves by ${one.name}`, () => {
+    Deno.test(`${label}enter() leaves by ${one.name}`, () => {
       g.reset();
       const symbols = g.load(one.code);
       if (one.want) g.want(one.want);
@@ -325,9 +318,9 @@ export function testCases(g: Guest, cases: readonly Case[]): void {
 }
 
 /** Tests of the table's other functions. */
-export function testTable(g: Guest): void {
+export function testTable(g: Guest, label = ""): void {
   const { ops } = g;
-  const test = (name: string, body: () => void) => Deno.test(`${ops.name}: ${name}`, body);
+  const test = (name: string, body: () => void) => Deno.test(`${label}${name}`, body);
   test("intercepts not asked for do not leave", () => {
     g.reset();
     const { cpu } = g.machine;
@@ -560,8 +553,8 @@ export function testTable(g: Guest): void {
     }
     // x87 and SSE registers, and their control words, go with the vCPU as well.
     const { cpu } = g.machine;
-    const float = () =>
-      [CPU.fpr0, CPU.xmm0, CPU.xmm15 + 8, CPU.mxcsr].map((at) => cpu.u64[at >> 3]);
+    const registers = [CPU.fpr0, CPU.xmm0, CPU.xmm15 + 8, CPU.mxcsr];
+    const float = () => registers.map((at) => cpu.u64[at >> 3]);
     const set = (value: bigint) => {
       for (const at of [CPU.fpr0, CPU.xmm0, CPU.xmm15 + 8]) cpu.u64[at >> 3] = value;
       cpu.i32[CPU.mxcsr >> 2] = Number(value);

@@ -6,7 +6,7 @@ import { explain } from "../machine/checks.ts";
 import { V } from "../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../machine/vmx/layout.ts";
 import { AREA, GUEST, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
-import { Switched } from "./switched.ts";
+import { refuseInGuest, Switched } from "./switched.ts";
 
 /** Field encodings by name. */
 export const F = VMCS;
@@ -136,12 +136,7 @@ export class VmxCpu implements HvmCpu {
   }
 
   load(v: VmxVcpu): void {
-    if (this.#i32[V.nonRoot >> 2]) {
-      throw new Error(
-        "the processor is in the middle of a guest's instruction: another vCPU's registers can be " +
-          "seen when it is done (from a device's read, after an await)",
-      );
-    }
+    refuseInGuest(this.cpu);
     this.unload();
     this.#succeed("VMPTRLD", this.system.vmptrld(v.control, 0));
     SWITCHED.load(this.cpu, v.area);

@@ -23,6 +23,8 @@ export interface RunOptions {
   readonly paging?: "hap" | "shadow";
   /** Model of the processor the guest sees; the host's if not given. */
   readonly cpuid?: CpuidModel;
+  /** CPUID features on or off, by name. */
+  readonly features?: Readonly<Record<string, boolean>>;
   /** Bytes of the domain. */
   readonly memory?: number;
   /** Instructions after which it is given up. */
@@ -89,7 +91,7 @@ async function build(options: RunOptions, memory: number) {
     memory,
     vcpus: 1,
     paging,
-    cpuid: options.cpuid && { model: options.cpuid },
+    cpuid: { model: options.cpuid, features: options.features },
   };
   const size = type === "hvm" ? memory + HOST_MEMORY : memory;
   const host = new Host({ cpu, memory: size, unixTime: UNIX_TIME, seed: 1 });

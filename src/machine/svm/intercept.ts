@@ -183,14 +183,13 @@ function inputOutput(f: Func, vmcb: Vmcb, qualification: Local): void {
   });
   f.if(exit.eqz(), () => f.return());
   const info = ioInformation(f, qualification, port, size);
-  const next = f.let(cell64(CPU.rip));
-  leave(f, EXIT_CODE.io, info.zext(), nextRip(f, next));
+  leave(f, EXIT_CODE.io, info.zext(), nextRip(f));
 }
 
-/** Address of the next instruction, while CPU.rip may still lag behind: from the record. */
-function nextRip(f: Func, next: Local): Local {
+/** Address of the next instruction; CPU.rip may still lag behind. */
+function nextRip(f: Func): Local {
   const offset = load("i64", 16, "u", cell(V.record), REC.offset);
-  f.set(next, cell64(V.ipBase).add(offset).add(cell(V.length).zext()));
+  const next = f.let(cell64(V.ipBase).add(offset).add(cell(V.length).zext()));
   f.if(is64().eqz(), () => f.set(next, next.and(0xffff_ffffn)));
   return next;
 }

@@ -8,7 +8,7 @@ import { cell64, noteFault, setCell64 } from "../system.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { hostTimeStamp } from "../isa/semantics/control_state.ts";
-import { tooWide } from "./checks.ts";
+import { tooWide } from "../values.ts";
 
 const CHECK = {
   reserved: check("svm.msr.reserved", "MSR {a}: {b} sets reserved bits", "APM 2 15.30"),

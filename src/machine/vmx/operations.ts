@@ -9,6 +9,7 @@ import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { frameEntry } from "../mmu/walk.ts";
+import { tooWide } from "../values.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1 } from "./capabilities.ts";
 import {
   FIELD_ENTRY,
@@ -51,10 +52,6 @@ const CHECK = {
   error: check("vmx.instruction", "VM-instruction error {a} (operand {b})", "SDM 3 30.4"),
   noVmcs: check("vmx.noCurrentVmcs", "there is no current VMCS", "SDM 3 30.2"),
 };
-
-/** 1 if physical address `pa` has bits this processor has not got. */
-export const tooWide = (pa: Expr): Expr =>
-  pa.and(cell64(V.reservedHigh).or(0xfff0_0000_0000_0000n)).nez();
 
 export const wide = (low: Expr, high: Expr): Expr => low.zext().or(high.zext().shl(32));
 
