@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
+import { hvmOps } from "../hvm/vendors.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import type { GuestDomain } from "./domain.ts";
 import { Hypervisor } from "./hypervisor.ts";
@@ -22,6 +23,15 @@ function kernel(code: string): Uint8Array {
 const COUNTER = kernel("again: inc dword [0x200000]\njmp again");
 const counted = (dom: GuestDomain) =>
   new DataView(dom.memory.read(0x200000, 4).buffer).getUint32(0, true);
+
+/** Vendors whose extensions have a function table. */
+const VENDORS = (["intel", "amd"] as const).filter((cpu) => {
+  try {
+    return hvmOps(cpu);
+  } catch {
+    return false;
+  }
+});
 
 const start = (more: object = {}) => Hypervisor.start({ memory: "96M", ...more });
 const create = (hv: Hypervisor, name: string, image: Uint8Array, more: object = {}) =>
@@ -113,10 +123,11 @@ Deno.test("a schedule repeats by its seed, and another seed gives another", asyn
 
 /** The demo guest brought to own positions, with what a person types on the way. */
 async function positions(
+  cpu: "intel" | "amd",
   neighbour: "none" | "busy" | "asleep" | "same" | "late",
   counts: readonly number[],
 ) {
-  await using hv = await start({ memory: "128M" });
+  await using hv = await start({ cpu, memory: "128M" });
   const { image } = demoGuest();
   const dom = await create(hv, "demo", image);
   const beside = async () => {
@@ -143,19 +154,21 @@ async function positions(
   return { seen, beside: hv.domains[1]?.statistics().instructions ?? 0 };
 }
 
-Deno.test("a guest is the same at its own positions whoever runs beside it", async () => {
-  // Beside a busy one the guest's sleep takes real work: not so far there.
-  const near = [1000, 5000, 9339, 9400, 9500, 9600];
-  const far = [...near, 12_000, 50_000];
-  const alone = await positions("none", far);
-  assertEquals(new Set(alone.seen.map((s) => s.split(" ")[2])).size, alone.seen.length);
-  for (const neighbour of ["busy", "asleep", "same", "late"] as const) {
-    const counts = neighbour === "busy" || neighbour === "late" ? near : far;
-    const { seen, beside } = await positions(neighbour, counts);
-    assertEquals(seen, alone.seen.slice(0, counts.length), neighbour);
-    assert(beside > 10_000, `${neighbour}: the neighbour ran ${beside} instructions`);
-  }
-});
+for (const cpu of VENDORS) {
+  Deno.test(`a guest is the same at its own positions whoever runs beside it (${cpu})`, async () => {
+    // Beside a busy one the guest's sleep takes real work: not so far there.
+    const near = [1000, 5000, 9339, 9400, 9500, 9600];
+    const far = [...near, 12_000, 50_000];
+    const alone = await positions(cpu, "none", far);
+    assertEquals(new Set(alone.seen.map((s) => s.split(" ")[2])).size, alone.seen.length);
+    for (const neighbour of ["busy", "asleep", "same", "late"] as const) {
+      const counts = neighbour === "busy" || neighbour === "late" ? near : far;
+      const { seen, beside } = await positions(cpu, neighbour, counts);
+      assertEquals(seen, alone.seen.slice(0, counts.length), neighbour);
+      assert(beside > 10_000, `${neighbour}: the neighbour ran ${beside} instructions`);
+    }
+  });
+}
 
 Deno.test("a guest that waits stays where it is when it is paused and goes on", async () => {
   const run = async (pauses: boolean) => {
@@ -185,60 +198,62 @@ function accounts(hv: Hypervisor) {
   return { free: frames.free, owners: [...owners].sort().join(" ") };
 }
 
-Deno.test("destroy gives back every frame, at whatever moment", async () => {
-  await using hv = await start({ memory: "128M" });
-  const keeper = await create(hv, "keeper", COUNTER);
-  keeper.unpause();
-  const before = accounts(hv);
-  const moments: [string, (dom: GuestDomain) => Promise<void> | void][] = [
-    ["before its first instruction", () => {}],
-    ["paused", async (dom) => void await dom.vcpus[0].step(9000)],
-    ["running", (dom) => run(hv, 3e6 + dom.id)],
-    ["asleep", async (dom) => {
-      dom.unpause();
-      await dom.console.shows("demo> ");
-      await new Promise((resolve) => setImmediate(resolve));
-    }],
-    ["at a stop", async (dom) => void await dom.until("cpuid")],
-    ["at an exit that waits for its device", async (dom) => {
-      dom.ioreq.serve({ port: [0x3f8, 0x3ff] }, { read: () => new Promise(() => {}) });
-      dom.unpause();
-      while (!hv.host.domains.some((d) => d.engine.waiting)) {
+for (const cpu of VENDORS) {
+  Deno.test(`destroy gives back every frame, at whatever moment (${cpu})`, async () => {
+    await using hv = await start({ cpu, memory: "128M" });
+    const keeper = await create(hv, "keeper", COUNTER);
+    keeper.unpause();
+    const before = accounts(hv);
+    const moments: [string, (dom: GuestDomain) => Promise<void> | void][] = [
+      ["before its first instruction", () => {}],
+      ["paused", async (dom) => void await dom.vcpus[0].step(9000)],
+      ["running", (dom) => run(hv, 3e6 + dom.id)],
+      ["asleep", async (dom) => {
+        dom.unpause();
+        await dom.console.shows("demo> ");
         await new Promise((resolve) => setImmediate(resolve));
-      }
-    }],
-    ["by its own device", async (dom) => {
-      dom.ioreq.serve({ port: [0x3f8, 0x3ff] }, { read: () => 0x60, write: () => dom.destroy() });
-      dom.unpause();
-      await dom.ended;
-    }],
-    ["by its own trace", async (dom) => {
-      dom.trace("io", {}, () => dom.destroy());
-      dom.unpause();
-      await dom.ended;
-    }],
-    ["after it powered off", async (dom) => {
-      dom.unpause();
-      await dom.console.shows("demo> ");
-      dom.console.write("q");
-      await dom.ended;
-    }],
-  ];
-  for (const [moment, bring] of moments) {
-    const dom = await create(hv, "demo", demoGuest().image);
-    assert(accounts(hv).free < before.free - 4000, moment);
-    await bring(dom);
-    dom.destroy();
-    // One that is destroyed from within its own turn is off the processor after it.
-    await new Promise((resolve) => setImmediate(resolve));
-    assertEquals(accounts(hv), before, moment);
-    assertEquals(hv.domains.map((d) => d.name), ["keeper"], moment);
-    assertEquals(dom.state, "destroyed");
-  }
-  const ran = counted(keeper);
-  run(hv, 1e6);
-  assert(counted(keeper) > ran, "the other domain runs on");
-});
+      }],
+      ["at a stop", async (dom) => void await dom.until("cpuid")],
+      ["at an exit that waits for its device", async (dom) => {
+        dom.ioreq.serve({ port: [0x3f8, 0x3ff] }, { read: () => new Promise(() => {}) });
+        dom.unpause();
+        while (!hv.host.domains.some((d) => d.engine.waiting)) {
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      }],
+      ["by its own device", async (dom) => {
+        dom.ioreq.serve({ port: [0x3f8, 0x3ff] }, { read: () => 0x60, write: () => dom.destroy() });
+        dom.unpause();
+        await dom.ended;
+      }],
+      ["by its own trace", async (dom) => {
+        dom.trace("io", {}, () => dom.destroy());
+        dom.unpause();
+        await dom.ended;
+      }],
+      ["after it powered off", async (dom) => {
+        dom.unpause();
+        await dom.console.shows("demo> ");
+        dom.console.write("q");
+        await dom.ended;
+      }],
+    ];
+    for (const [moment, bring] of moments) {
+      const dom = await create(hv, "demo", demoGuest().image);
+      assert(accounts(hv).free < before.free - 4000, moment);
+      await bring(dom);
+      dom.destroy();
+      // One that is destroyed from within its own turn is off the processor after it.
+      await new Promise((resolve) => setImmediate(resolve));
+      assertEquals(accounts(hv), before, moment);
+      assertEquals(hv.domains.map((d) => d.name), ["keeper"], moment);
+      assertEquals(dom.state, "destroyed");
+    }
+    const ran = counted(keeper);
+    run(hv, 1e6);
+    assert(counted(keeper) > ran, "the other domain runs on");
+  });
+}
 
 Deno.test("destroy in the middle of an emulated instruction gives back every frame", async () => {
   await using hv = await start();
@@ -402,51 +417,53 @@ function floatImage(which: 0 | 1): Uint8Array {
   return image;
 }
 
-Deno.test("two domains with different values in every register keep their own", async () => {
-  await using hv = await start({ memory: "64M" });
-  const image = switchGuest();
-  const doms: GuestDomain[] = [];
-  let xsave = false;
-  for (const which of [0, 1] as const) {
-    const dom = await create(hv, `values ${which}`, image);
-    xsave = (dom.cpuid.read(1).ecx & XSAVE) !== 0;
-    const words: [number, bigint][] = MSRS.flatMap(([, number, ...values], n) => [
-      [PLACE.msrs + 24 * n, BigInt(number)] as [number, bigint],
-      [PLACE.msrs + 24 * n + 8, values[which]],
-    ]);
-    registers.forEach((name, n) => {
-      const value = REGISTERS[name][which];
-      words.push([PLACE.values + 8 * n, name === "cr4" && xsave ? value | OSXSAVE : value]);
-    });
-    for (const [address, value] of words) {
-      const bytes = new Uint8Array(8);
-      new DataView(bytes.buffer).setBigUint64(0, value, true);
-      dom.memory.write(address, bytes);
-    }
-    dom.memory.write(PLACE.floatIn, floatImage(which));
-    doms.push(dom);
-  }
-  const word = (dom: GuestDomain, address: number) =>
-    new DataView(dom.memory.read(address, 8).buffer).getBigUint64(0, true);
-  const check = (when: string) => {
-    for (const [which, dom] of doms.entries()) {
-      assert(word(dom, PLACE.rounds) > 3n, `${when}: ${word(dom, PLACE.rounds)} rounds`);
-      for (const [n, [name, , ...values]] of MSRS.entries()) {
-        assertEquals(word(dom, PLACE.msrs + 24 * n + 16), values[which], `${when}: ${name}`);
+for (const cpu of VENDORS) {
+  Deno.test(`two domains with different values in every register keep their own (${cpu})`, async () => {
+    await using hv = await start({ cpu, memory: "64M" });
+    const image = switchGuest();
+    const doms: GuestDomain[] = [];
+    let xsave = false;
+    for (const which of [0, 1] as const) {
+      const dom = await create(hv, `values ${which}`, image);
+      xsave = (dom.cpuid.read(1).ecx & XSAVE) !== 0;
+      const words: [number, bigint][] = MSRS.flatMap(([, number, ...values], n) => [
+        [PLACE.msrs + 24 * n, BigInt(number)] as [number, bigint],
+        [PLACE.msrs + 24 * n + 8, values[which]],
+      ]);
+      registers.forEach((name, n) => {
+        const value = REGISTERS[name][which];
+        words.push([PLACE.values + 8 * n, name === "cr4" && xsave ? value | OSXSAVE : value]);
+      });
+      for (const [address, value] of words) {
+        const bytes = new Uint8Array(8);
+        new DataView(bytes.buffer).setBigUint64(0, value, true);
+        dom.memory.write(address, bytes);
       }
-      for (const [n, name] of registers.entries()) {
-        if (name === "xcr0" && !xsave) continue;
-        const wanted = REGISTERS[name][which] | (name === "cr4" && xsave ? OSXSAVE : 0n);
-        assertEquals(word(dom, PLACE.read + 8 * n), wanted, `${when}: ${dom.name}: ${name}`);
-      }
-      const [read, wanted] = [dom.memory.read(PLACE.floatOut, 416), floatImage(which as 0 | 1)];
-      assertEquals(read, wanted.subarray(0, 416), `${when}: ${dom.name}: x87 and SSE`);
+      dom.memory.write(PLACE.floatIn, floatImage(which));
+      doms.push(dom);
     }
-  };
-  // In turns of every length, so that a switch comes between any two instructions.
-  for (const d of hv.domains) d.inner.resume();
-  for (let turn = 0; turn < 700; turn++) hv.host.runOnce(1 + 7 * turn % 997);
-  check("after short turns");
-  run(hv, 1e6);
-  check("after long turns");
-});
+    const word = (dom: GuestDomain, address: number) =>
+      new DataView(dom.memory.read(address, 8).buffer).getBigUint64(0, true);
+    const check = (when: string) => {
+      for (const [which, dom] of doms.entries()) {
+        assert(word(dom, PLACE.rounds) > 3n, `${when}: ${word(dom, PLACE.rounds)} rounds`);
+        for (const [n, [name, , ...values]] of MSRS.entries()) {
+          assertEquals(word(dom, PLACE.msrs + 24 * n + 16), values[which], `${when}: ${name}`);
+        }
+        for (const [n, name] of registers.entries()) {
+          if (name === "xcr0" && !xsave) continue;
+          const wanted = REGISTERS[name][which] | (name === "cr4" && xsave ? OSXSAVE : 0n);
+          assertEquals(word(dom, PLACE.read + 8 * n), wanted, `${when}: ${dom.name}: ${name}`);
+        }
+        const [read, wanted] = [dom.memory.read(PLACE.floatOut, 416), floatImage(which as 0 | 1)];
+        assertEquals(read, wanted.subarray(0, 416), `${when}: ${dom.name}: x87 and SSE`);
+      }
+    };
+    // In turns of every length, so that a switch comes between any two instructions.
+    for (const d of hv.domains) d.inner.resume();
+    for (let turn = 0; turn < 700; turn++) hv.host.runOnce(1 + 7 * turn % 997);
+    check("after short turns");
+    run(hv, 1e6);
+    check("after long turns");
+  });
+}

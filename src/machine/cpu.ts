@@ -23,6 +23,7 @@ import { groupOf } from "./isa/semantics/index.ts";
 import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
 import { isForeign } from "./virtualization.ts";
+import { SVMC } from "./svm/layout.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
 
@@ -702,7 +703,8 @@ export class Cpu {
         if (i32[V.abort >> 2] === ABORT.exit) return this.#aborted();
         return;
       case ABORT.exit:
-        if (this.hooks.boundary || !this.system.svmExit) return "exit";
+        // A host of machine code goes on behind its VMRUN; others are told.
+        if (i32[SVMC.hostedRoot >> 2] || this.hooks.boundary || !this.system.svmExit) return "exit";
         this.system.svmExit();
         return;
       case ABORT.watch:

@@ -7,7 +7,6 @@ import {
 } from "../../src/builder/domain.ts";
 import type { CpuidModel } from "../../src/machine/cpuid.ts";
 import { checkById, explain } from "../../src/machine/checks.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import type { Domain, DomainState } from "../../src/xen/domain.ts";
 import { Host } from "../../src/xen/host.ts";
 

@@ -5,9 +5,26 @@
  * either vendor's extensions have.
  */
 import { ABORT, CPU, V } from "../state.ts";
-import { cell } from "../system.ts";
-import { i32 } from "../wasm/expr.ts";
+import { cell, MEMORY } from "../system.ts";
+import { i32, load128 } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
+
+/** x87, MMX and SSE state: one block of memory 0, of a multiple of 16 bytes. */
+export const FLOAT = { start: CPU.fpr0, size: CPU.xmm15 + 16 - CPU.fpr0 } as const;
+
+/** `loadFloat(address)` and `storeFloat(address)`: the block from and to machine memory. */
+export function buildFloatSwitch(m: Module): void {
+  m.func("loadFloat", ["i32"], [], (f, address) => {
+    for (let at = 0; at < FLOAT.size; at += 16) {
+      f.store128(i32(0), load128(address, at, MEMORY.ram), FLOAT.start + at, MEMORY.cpu);
+    }
+  });
+  m.func("storeFloat", ["i32"], [], (f, address) => {
+    for (let at = 0; at < FLOAT.size; at += 16) {
+      f.store128(address, load128(i32(0), FLOAT.start + at, MEMORY.cpu), at, MEMORY.ram);
+    }
+  });
+}
 
 /** What `runGuest` gives, besides what `enterGuest` does when the guest did not run (1 to 3). */
 export const GUEST = {
