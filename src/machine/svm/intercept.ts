@@ -323,6 +323,11 @@ function buildIntercept(m: Module): void {
   });
   // Control registers are the guest's own: nothing is shown or kept in their place.
   m.func("crShadow", ["i32", "i64"], ["i64"], (f, _n, value) => f.result(value));
+  // With V_INTR_MASKING CR8 is the virtual TPR: the local APIC hears nothing of it.
+  m.func("priorityIsVirtual", [], ["i32"], (f) => {
+    f.if(cell(V.nonRoot).eqz(), () => f.return(i32(0)));
+    f.result(Vmcb.current(f).get("virtualInterrupt").and(VIRTUAL_INTERRUPT.masking));
+  });
   m.func("crMasked", ["i32", "i64", "i64"], ["i64"], (f, _n, _old, value) => f.result(value));
 }
 

@@ -186,6 +186,8 @@ function buildCr4(m: Module): void {
   m.func("writeCr8", ["i64"], [], (f, value) => {
     failIf(f, value.gtU(15), 13, 0, CHECK.cr8, value);
     setCell64(f, CPU.cr8, value);
+    // A guest of SVM may have a virtual priority.
+    if (m.has("priorityIsVirtual")) f.if(f.call("priorityIsVirtual"), () => f.return());
     // The local APIC's task priority, where the processor is the guest's own.
     f.call("service", SERVICE.priority, value.wrap());
   });
