@@ -40,6 +40,8 @@ export { GuestStopped, type Position, type Response, Stop } from "./src/debug/st
 export { type BreakOptions, Breakpoint } from "./src/debug/breakpoint.ts";
 export { type Fields, type Filters, type Kind, kinds } from "./src/debug/kinds.ts";
 export { Console } from "./src/debug/console.ts";
+export { type CpuidOptions, CpuidTable, parseCpuid } from "./src/debug/cpuid.ts";
+export type { CpuidEdit, CpuidModel, CpuidResult, CpuidRow } from "./src/machine/cpuid.ts";
 export { Dump, Memory, type SearchOptions } from "./src/debug/memory.ts";
 export {
   type MapRange,
@@ -50,6 +52,7 @@ export {
   type Rights,
   type WalkLevel,
 } from "./src/debug/page_tables.ts";
+export { type ShadowEntry, ShadowTable, ShadowView } from "./src/debug/shadow.ts";
 export type { Registers } from "./src/debug/registers.ts";
 export type { MsrName, TableRegister } from "./src/debug/register_file.ts";
 export {

@@ -215,8 +215,8 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "SYSRET takes an address that is not canonical",
-      "if (long) m.faultIf(isCanonical(ip).eqz(), 13, 0, CHECK.canonical, ip);\n  f.call(",
-      "f.call(",
+      "m.faultIf(bad, 13, 0, CHECK.canonical, ip);",
+      "",
       "SYSCALL and SYSRET: addresses, flags, selectors",
     ],
     [

@@ -237,7 +237,7 @@ export class Debugger implements Observer {
     if (exit.kind === "cpuid") {
       Object.defineProperty(fields, "result", {
         enumerable: true,
-        get: () => owner.cpuid(exit.leaf, exit.subleaf),
+        get: () => owner.cpuid.read(exit.leaf, exit.subleaf),
       });
     }
     if (exit.kind === "hypercall") fields.number = Number(owner.vcpu.regs.eax);

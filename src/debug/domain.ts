@@ -7,11 +7,13 @@ import type { Board } from "../builder/board.ts";
 import type { BuiltDomain } from "../builder/domain.ts";
 import { isElf, readElf } from "../builder/elf.ts";
 import { readElfSymbols, readSystemMap, type SymbolTable } from "../builder/symbols.ts";
-import type { CpuidResult } from "../machine/cpuid.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
+import type { ShadowCounts } from "../xen/shadow.ts";
+import type { PoolCounts } from "../xen/shadow_pool.ts";
 import type { BreakOptions, Breakpoint } from "./breakpoint.ts";
 import { Console } from "./console.ts";
+import { CpuidTable } from "./cpuid.ts";
 import { Debugger } from "./debugger.ts";
 import type { FieldsOf, Filters, Kind } from "./kinds.ts";
 import { type ByteSource, Memory } from "./memory.ts";
@@ -28,6 +30,7 @@ import {
   timeText,
   toCount,
 } from "./values.ts";
+import { ShadowView } from "./shadow.ts";
 import { Vcpu } from "./vcpu.ts";
 
 /** A stop of one kind, with that kind's fields. */
@@ -50,6 +53,8 @@ export interface Statistics {
   readonly exits: Record<string, number>;
   /** Guest time in nanoseconds. */
   readonly time: number;
+  /** What shadow paging has done, where there is any. */
+  readonly shadow?: ShadowCounts & PoolCounts;
 }
 
 /** An event as a trace keeps it. */
@@ -96,6 +101,8 @@ export class GuestDomain {
   /** Guest-physical memory. */
   readonly memory: Memory;
   readonly console: Console;
+  /** What CPUID tells the guest; it prints as a table, and can be changed at any time. */
+  readonly cpuid: CpuidTable;
   /** The text screen: `screen.text()`. */
   readonly screen: { text(): string };
   /** Resolves when the guest powered off, crashed, or was destroyed. */
@@ -120,6 +127,7 @@ export class GuestDomain {
     this.type = domain.type;
     this.memory = new Memory(new PhysicalSource(domain), () => this.symbols);
     this.console = new Console(domain);
+    this.cpuid = new CpuidTable(domain);
     this.screen = { text: () => board.vga.text() };
     this.vcpus = [new Vcpu(this)];
     this.#debugger = new Debugger(this, domain);
@@ -197,17 +205,18 @@ export class GuestDomain {
   }
   statistics(): Statistics {
     const { exits, count, now } = this.#inner;
-    return { instructions: count, exits: { ...exits }, time: now };
+    const shadow = this.#engine?.shadow;
+    const counts = shadow && { shadow: { ...shadow.counts, ...shadow.pool.counts } };
+    return { instructions: count, exits: { ...exits }, time: now, ...counts };
   }
   /** A hash of the guest's state: registers, memory, devices; as 16 hexadecimal digits. */
   stateHash(): string {
     return domainHash(this);
   }
-  /** What CPUID gives this domain. */
-  cpuid(leaf: number, subleaf = 0): CpuidResult {
-    const engine = this.#engine;
-    if (!engine) throw new Error("cpuid: a bare guest asks the processor itself");
-    return engine.cpuidLeaf(leaf, subleaf);
+  /** Its shadow page tables, if it has shadow paging. */
+  get shadow(): ShadowView | undefined {
+    const { shadow } = this.#engine ?? {};
+    return shadow && new ShadowView(shadow);
   }
   get #engine(): HvmEngine | undefined {
     const { engine } = this.#debugger.monitor;
@@ -430,7 +439,7 @@ export class GuestDomain {
     for (const b of this.breakpoints) lines.push(`  ${b[INSPECT]()}`);
     lines.push(
       "  break until tryUntil trace wait stops; continue pause unpause destroy; vcpus memory console",
-      "  screen devices ioreq symbols breakpoints exits statistics() stateHash()",
+      "  screen devices cpuid ioreq symbols breakpoints exits statistics() stateHash()",
     );
     return lines.join("\n");
   }

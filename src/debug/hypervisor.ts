@@ -8,8 +8,8 @@ import { buildBare, buildHvm, type BuiltDomain, type DomainConfig } from "../bui
 import { demoGuest } from "../builder/demo.ts";
 import { SymbolTable } from "../builder/symbols.ts";
 import type { CpuModel } from "../machine/cpu.ts";
-import type { CpuidModel } from "../machine/cpuid.ts";
 import { Host } from "../xen/host.ts";
+import { type CpuidOptions, parseCpuid } from "./cpuid.ts";
 import { GuestDomain, readSymbols } from "./domain.ts";
 import { type ByteSource, Memory } from "./memory.ts";
 import { CpuFile } from "./register_file.ts";
@@ -54,11 +54,14 @@ export interface DomainOptions {
   readonly vcpus?: number;
   /** Nested ("hap") or shadow paging. */
   readonly paging?: "hap" | "shadow";
-  /** The processor the guest sees: a model, and features by name. */
-  readonly cpuid?: CpuidModel | {
-    readonly model?: CpuidModel;
-    readonly features?: Readonly<Record<string, boolean>>;
-  };
+  /** For shadow tables; if not given 1 MB, and 8 KB for each MB of the domain. */
+  readonly shadowMemory?: string | number;
+  /**
+   * The processor the guest sees: a model's name, text as xl's `cpuid=` takes it
+   * (`"host,rdrand=0"`), or a model with changes of features and leaves. The host's if not given;
+   * "common" shows neither the vendor nor what depends on it.
+   */
+  readonly cpuid?: string | CpuidOptions;
   /** System.map or an ELF: a path or bytes. Beside a kernel `vmlinuz-X`, `System.map-X` is found. */
   readonly symbols?: string | Uint8Array;
   /** Further ports whose bytes are console text. */
@@ -79,6 +82,7 @@ const DOMAIN_KEYS = [
   "memory",
   "vcpus",
   "paging",
+  "shadowMemory",
   "cpuid",
   "symbols",
   "consolePorts",
@@ -156,14 +160,19 @@ export class Hypervisor implements AsyncDisposable {
 
   /** A host with the built-in demo guest on it, paused at its first instruction. */
   static async demo(
-    options: StartOptions & { type?: "bare" | "hvm"; cpuid?: CpuidModel } = {},
+    options: StartOptions & {
+      type?: "bare" | "hvm";
+      paging?: "hap" | "shadow";
+      cpuid?: DomainOptions["cpuid"];
+    } = {},
   ): Promise<Hypervisor> {
-    const { type = "hvm", cpuid, ...rest } = options;
+    const { type = "hvm", paging = "hap", cpuid, ...rest } = options;
     const hv = new Hypervisor({ memory: "64M", ...rest });
     const { image, symbols } = demoGuest();
     const domain = await hv.createDomain({
       name: "demo",
       type,
+      paging,
       kernel: image,
       memory: "16M",
       cpuid,
@@ -247,7 +256,10 @@ export class Hypervisor implements AsyncDisposable {
       memory: wholePages(toSize(options.memory ?? "256M", "memory"), "memory"),
       vcpus,
       paging,
-      cpuid: typeof cpuid === "string" ? { model: cpuid } : cpuid,
+      shadowMemory: options.shadowMemory === undefined
+        ? undefined
+        : wholePages(toSize(options.shadowMemory, "shadowMemory"), "shadowMemory"),
+      cpuid: cpuidOptions(cpuid),
       consolePorts: options.consolePorts,
       weight: options.weight,
       cap: options.cap,
@@ -322,6 +334,18 @@ function refuseUnknown(options: object, known: readonly string[], what: string):
       }`,
     );
   }
+}
+
+function cpuidOptions(given: DomainOptions["cpuid"]): CpuidOptions | undefined {
+  if (given === undefined) return undefined;
+  if (typeof given === "string") return parseCpuid(given);
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(
+      `cpuid: a model, text or { model, features, leaves } was expected, not ${shown(given)}`,
+    );
+  }
+  refuseUnknown(given, ["model", "features", "leaves"], "cpuid");
+  return given;
 }
 
 function wholePages(bytes: number, what: string): number {

@@ -73,6 +73,8 @@ export interface Filters {
     fetch?: boolean;
     walk?: boolean;
   };
+  /** A write to a page table under shadow paging; and such by a supervisor without CR0.WP. */
+  "shadow-write": { gpa?: AddressRange; linear?: AddressRange };
   "interrupt-window": Record<never, never>;
   "nmi-window": Record<never, never>;
   /** INT n. */
@@ -163,6 +165,7 @@ export interface Fields {
     readonly walk: boolean;
     readonly rights: number;
   };
+  "shadow-write": { readonly gpa: bigint; readonly linear: bigint };
   "entry-failure": { readonly what: string; readonly text: string; readonly check: string };
   end: { readonly reason: string; readonly detail: string };
 }
@@ -218,6 +221,7 @@ const RULES: Record<Kind, Readonly<Record<string, Rule | "address">>> = {
     fetch: "boolean",
     walk: "boolean",
   },
+  "shadow-write": { gpa: "addresses", linear: "addresses" },
   "interrupt-window": PLAIN,
   "nmi-window": PLAIN,
   "software-interrupt": { vector: "number" },
@@ -401,6 +405,7 @@ export function fieldsOf(exit: Exit): Record<string, unknown> {
       fields.name = MSR_NAMES.get(exit.msr) ?? hex(exit.msr);
       break;
     case "nested-page-fault":
+    case "shadow-write":
       fields.gpa = BigInt(exit.gpa);
       break;
   }

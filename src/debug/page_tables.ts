@@ -17,7 +17,13 @@ import {
   toAddress,
 } from "./values.ts";
 import type { NestedFormat } from "../hvm/ops.ts";
-import { type PagingContext, type RawStep, type RawWalk, withPaging } from "./walker.ts";
+import {
+  type PagingContext,
+  type RawStep,
+  type RawWalk,
+  withPaging,
+  withShadow,
+} from "./walker.ts";
 
 /** How linear addresses are translated (SDM 3 4.1.1). */
 export type PagingMode = "none" | "32-bit" | "PAE" | "4-level";
@@ -41,9 +47,9 @@ const SHIFTS: Record<PagingMode, readonly number[]> = {
 export interface WalkLevel {
   /** 4 (PML4 entry) to 1 (page-table entry). */
   readonly level: number;
-  /** "PML4E", "PDPTE", "PDE" or "PTE"; nested ones begin with "nested". */
+  /** "PML4E", "PDPTE", "PDE" or "PTE"; nested ones begin with "nested", shadows with "shadow". */
   readonly name: string;
-  /** Place of the entry: guest-physical, for nested tables machine. */
+  /** Place of the entry: guest-physical, for nested and shadow tables machine. */
   readonly address: bigint;
   /** Number of the entry in its table. */
   readonly index: number;
@@ -92,6 +98,12 @@ export class PageWalk {
   readonly levels: readonly WalkLevel[];
   /** For each of `levels`, the nested levels that translate its address; then those of the result. */
   readonly nested: readonly (readonly WalkLevel[])[];
+  /** Under shadow paging: the levels that the processor itself walks, in machine memory. */
+  readonly shadow: readonly WalkLevel[] | undefined;
+  /** Where those lead. */
+  readonly shadowMachine?: bigint;
+  /** Why they lead nowhere: what is missing is derived at the next access. */
+  readonly shadowFailure?: string;
   /** Guest-physical address, undefined if the walk ended early. */
   readonly physical?: bigint;
   /** Machine address; where nothing is nested, the same as `physical`. */
@@ -110,7 +122,11 @@ export class PageWalk {
     file: RegisterFile,
     readonly cr3: bigint,
     format?: NestedFormat,
+    shadow?: RawWalk,
   ) {
+    this.shadow = shadow?.steps.map((s) => describeShadow(s, shadow.steps[0].level === 3));
+    this.shadowFailure = shadow?.failure?.text;
+    if (shadow?.machine !== undefined) this.shadowMachine = BigInt(shadow.machine);
     const levels: WalkLevel[] = [], nested: WalkLevel[][] = [];
     let pending: WalkLevel[] = [];
     for (const step of raw.steps) {
@@ -134,18 +150,35 @@ export class PageWalk {
     if (raw.machine !== undefined) this.machine = BigInt(raw.machine);
   }
 
+  /** Guest and shadow entries of each level, from the top; empty without shadow paging. */
+  get sideBySide(): readonly { level: number; guest?: WalkLevel; shadow?: WalkLevel }[] {
+    if (!this.shadow) return [];
+    return [4, 3, 2, 1].map((level) => ({
+      level,
+      guest: this.levels.find((l) => l.level === level),
+      shadow: this.shadow!.find((l) => l.level === level),
+    })).filter(({ guest, shadow }) => guest || shadow);
+  }
+
   toString(options?: InspectOptions): string {
     const { linear, mode, physical, machine, failure } = this;
     const title = mode === "none"
       ? `${hex(linear)}: paging is off`
       : `${hex(linear)}: ${mode} paging, CR3 ${hex(this.cr3)}`;
-    const nested = this.nested.some((levels) => levels.length > 0);
+    const nested = this.shadow !== undefined || this.nested.some((levels) => levels.length > 0);
     const rows: string[][] = [];
-    this.levels.forEach((level, i) => {
-      for (const n of this.nested[i]) rows.push(row(n, "  "));
-      rows.push(row(level, ""));
-    });
-    for (const n of this.nested.at(-1) ?? []) rows.push(row(n, "  "));
+    if (this.shadow) {
+      for (const { guest, shadow } of this.sideBySide) {
+        if (guest) rows.push(row(guest, ""));
+        if (shadow) rows.push(row(shadow, "  "));
+      }
+    } else {
+      this.levels.forEach((level, i) => {
+        for (const n of this.nested[i]) rows.push(row(n, "  "));
+        rows.push(row(level, ""));
+      });
+      for (const n of this.nested.at(-1) ?? []) rows.push(row(n, "  "));
+    }
     const lines = [bold(title, options)];
     if (rows.length) lines.push(tableText(["level", "index", "entry at", "entry", "flags"], rows));
     if (physical !== undefined) {
@@ -157,6 +190,9 @@ export class PageWalk {
       );
     }
     if (failure) lines.push(`=> ${failure}`);
+    if (this.shadowMachine !== undefined) {
+      lines.push(`=> the shadow leads to machine ${hex(this.shadowMachine)}`);
+    } else if (this.shadow) lines.push(`=> the shadow has no translation: ${this.shadowFailure}`);
     return lines.join("\n");
   }
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
@@ -192,6 +228,18 @@ function describe(
     flags: nested
       ? format?.flags?.(entry, level) ?? guestFlags(entry, level, "4-level")
       : guestFlags(entry, level, mode),
+  };
+}
+
+/** Shadow tables are PAE or 4-level ones, in machine memory; PAE pointers come from registers. */
+function describeShadow({ level, address, entry }: RawStep, pointers: boolean): WalkLevel {
+  return {
+    level,
+    name: `shadow ${NAMES[level]}`,
+    address,
+    index: Number(address & 0xfffn) / 8,
+    entry,
+    flags: guestFlags(entry, level, pointers ? "PAE" : "4-level"),
   };
 }
 
@@ -284,7 +332,7 @@ export class PageTables {
 
   /**
    * Walks the tables for a linear address: every level with its flags, of the guest's tables and of
-   * nested ones. It is the processor's own walk, made as a look: no accessed bit is set.
+   * nested or shadow ones. It is the processor's own walk, made as a look: no accessed bit is set.
    */
   walk(address: Address): PageWalk {
     const context = this.#context(), { file } = context;
@@ -301,15 +349,18 @@ export class PageTables {
       const result = context.nested !== undefined && reached && (mode === "none" || last)
         ? walker.nested(leafAddress(last, linear, mode))
         : undefined;
-      return new PageWalk(
-        linear,
-        mode,
-        raw,
-        result,
-        file,
-        file.get("cr3")!,
-        context.nested?.format,
-      );
+      const shadow = context.shadow && withShadow(context, context.shadow, (w) => {
+        const found = w.walk(linear);
+        // The pointers of PAE paging are registers, loaded from the root.
+        const steps = found.steps.map((s) =>
+          s.level === 3 && !context.shadow!.fourLevel
+            ? { ...s, address: s.address + BigInt(context.shadow!.root) }
+            : s
+        );
+        return { ...found, steps };
+      });
+      const cr3 = file.get("cr3")!;
+      return new PageWalk(linear, mode, raw, result, file, cr3, context.nested?.format, shadow);
     });
   }
 

@@ -18,6 +18,7 @@ import {
 import type { Domain as Inner } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
 import type { SchedulerState } from "../xen/scheduler.ts";
+import type { WorldState } from "../xen/world.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
 import type { GuestDomain } from "./domain.ts";
@@ -78,16 +79,19 @@ function timeBlock(host: Host): StateBlock {
     save: () => {
       const { cpu } = host.machine;
       const { count, idle, fruitless } = cpu;
-      const scheduler = host.scheduler.state as unknown as Plain;
-      return encodePlain({ count, idle, fruitless, ...host.world.state, scheduler });
+      const { state } = host.world, scheduler = host.scheduler.state;
+      return encodePlain({ count, idle, fruitless, ...state, scheduler } as unknown as Plain);
     },
     load: (bytes) => {
-      const { scheduler, ...s } = decodePlain(bytes) as Record<string, number>;
-      host.machine.cpu.count = s.count;
-      host.machine.cpu.idle = s.idle;
-      host.machine.cpu.fruitless = s.fruitless;
-      host.world.state = { random: s.random, ordinal: s.ordinal };
-      host.scheduler.state = scheduler as unknown as SchedulerState;
+      const s = decodePlain(bytes) as unknown as
+        & WorldState
+        & { count: number; idle: number; fruitless: number; scheduler: SchedulerState };
+      const { cpu } = host.machine;
+      cpu.count = s.count;
+      cpu.idle = s.idle;
+      cpu.fruitless = s.fruitless;
+      host.world.state = s;
+      host.scheduler.state = s.scheduler;
     },
   };
 }
@@ -139,6 +143,7 @@ function domainBlock(domain: Inner): StateBlock {
         posts: domain.posts,
         time: domain.now,
         share: { ...domain.share },
+        cpuid: domain.cpuid.save(),
         blocked: domain.halted,
         msrs: engine ? [...engine.msrs].sort((a, b) => a[0] - b[0]) : [],
         pending: (engine?.pending ?? null) as unknown as Plain,
@@ -163,6 +168,7 @@ function domainBlock(domain: Inner): StateBlock {
       for (const kind of Object.keys(domain.exits)) delete domain.exits[kind];
       Object.assign(domain.exits, s.exits);
       domain.posts = [...s.posts as number[]];
+      domain.cpuid.load(s.cpuid as number[][]);
       const engine = hvmEngine(domain);
       if (engine) {
         engine.msrs.clear();
@@ -246,9 +252,15 @@ export function domainHash(domain: GuestDomain): string {
   return hashText(sum);
 }
 
+/** Off the processor, and nothing derived in memory. */
+function quiesce(host: Host): void {
+  if (host.hvm) host.switchTo(undefined);
+  for (const d of host.domains) hvmEngine(d)?.quiesce();
+}
+
 /** The whole host as bytes. Equal states give equal bytes. */
 export function saveHost(host: Host): Uint8Array {
-  if (host.hvm) host.switchTo(undefined);
+  quiesce(host);
   const { ram, frameTable } = host.machine;
   const hashes = FrameHashes.of(host.machine);
   hashes.update();
@@ -316,8 +328,8 @@ export function loadHost(host: Host, bytes: Uint8Array): void {
       );
     }
   }
-  if (host.hvm) host.switchTo(undefined);
   for (const d of host.domains) d.pause();
+  quiesce(host);
   loadMemory(host, state);
   for (const block of blocks) block.load(saved[block.name].bytes);
   const { cpu } = host.machine;

@@ -317,6 +317,8 @@ function describe(kind: string, f: Readonly<Record<string, unknown>>, vcpu: Vcpu
       return `nested-page-fault at guest-physical ${hex(f.gpa as bigint)} (${
         f.fetch ? "fetch" : direction
       })`;
+    case "shadow-write":
+      return `shadow-write at ${place(f.linear)}, guest-physical ${hex(f.gpa as bigint)}`;
     case "end":
       return `the domain has ended: ${f.reason} (${f.detail})`;
   }

@@ -159,8 +159,10 @@ export class Vcpu {
     const { cpu } = this.domain.inner;
     if (!this.#engine) cpu.system.refresh();
     if (!this.#engine) return { cpu, file: this.file };
-    const { root, format } = this.#engine.p2m;
-    return { cpu, file: this.file, nested: { root, format } };
+    const { p2m: { root, format }, shadow } = this.#engine;
+    // Looking at registers brings the vCPU onto its processor.
+    if (shadow) this.file.get("cr3");
+    return { cpu, file: this.file, nested: { root, format }, shadow: shadow?.walked };
   }
 
   /** The vendor's record, VMCS or VMCB, every field by its name; null on the bare processor. */

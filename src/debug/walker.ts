@@ -48,6 +48,14 @@ export interface PagingContext {
   readonly file: RegisterFile;
   /** Nested tables: machine address of their root, and their format; undefined: none. */
   readonly nested?: { readonly root: number; readonly format: NestedFormat };
+  /** The shadow tables that the processor walks in place of the guest's, if it does. */
+  readonly shadow?: ShadowRoot;
+}
+
+/** Where shadow tables begin, and their format: 4-level, else PAE. */
+export interface ShadowRoot {
+  readonly root: number;
+  readonly fourLevel: boolean;
 }
 
 const CELLS = { from: V.abort, to: 0x1180 };
@@ -58,7 +66,38 @@ const ENTRIES = { from: V.walkEntries, to: 0x2000 };
  * registers of the machine's own state are not touched for a bare guest, whose they are already.
  */
 export function withPaging<T>(context: PagingContext, look: (walker: Walker) => T): T {
-  const { cpu, file, nested } = context;
+  const { file, nested } = context;
+  const pointer = nested ? nested.format.pointer(nested.root) : 0n;
+  return withRegisters(context, (name) => file.get(name)!, pointer, (walker) => {
+    if (nested) loadGuestPdptes(context);
+    return look(walker);
+  });
+}
+
+/** The same over the shadow tables, as the processor has its registers while the guest runs. */
+export function withShadow<T>(
+  context: PagingContext,
+  { root, fourLevel }: ShadowRoot,
+  look: (walker: Walker) => T,
+): T {
+  const values: Record<string, bigint> = {
+    cr0: 0x8001_0031n,
+    cr3: BigInt(root),
+    cr4: 0x20n,
+    efer: fourLevel ? 0xd01n : 0x801n,
+  };
+  return withRegisters(context, (name) => values[name], 0n, (walker) => {
+    if (!fourLevel) loadPdptes(context.cpu, root);
+    return look(walker);
+  });
+}
+
+function withRegisters<T>(
+  { cpu }: PagingContext,
+  value: (name: string) => bigint,
+  nestedPointer: bigint,
+  look: (walker: Walker) => T,
+): T {
   const { u8, i32 } = cpu;
   // The list of marked tables must have room for what the looks add.
   const room = () => {
@@ -69,11 +108,10 @@ export function withPaging<T>(context: PagingContext, look: (walker: Walker) => 
   const cells = u8.slice(CELLS.from, CELLS.to), entries = u8.slice(ENTRIES.from, ENTRIES.to);
   const steps = u8.slice(WALK_STEPS, ENTRIES.from);
   try {
-    for (const name of ["cr0", "cr3", "cr4", "efer"]) cpu.set(name, file.get(name)!);
-    cpu.u64[V.eptp >> 3] = nested ? nested.format.pointer(nested.root) : 0n;
-    i32[V.paging >> 2] = file.get("cr0")! & 0x8000_0000n ? 1 : 0;
+    for (const name of ["cr0", "cr3", "cr4", "efer"]) cpu.set(name, value(name));
+    cpu.u64[V.eptp >> 3] = nestedPointer;
+    i32[V.paging >> 2] = value("cr0") & 0x8000_0000n ? 1 : 0;
     i32[V.emulating >> 2] = 0;
-    if (nested) loadGuestPdptes(context);
     return look(new Walker(cpu, room));
   } finally {
     const keep = [V.tables, V.fills].map((at) => [at, i32[at >> 2]] as const);
@@ -90,9 +128,12 @@ function loadGuestPdptes({ cpu, file }: PagingContext): void {
   const pae = file.get("cr4")! & 0x20n && !(file.get("efer")! & 0x400n);
   if (!pae || !(file.get("cr0")! & 0x8000_0000n)) return;
   const place = new Walker(cpu, () => {}).nested(file.get("cr3")! & 0xffff_ffe0n);
-  if (place.machine === undefined) return;
+  if (place.machine !== undefined) loadPdptes(cpu, place.machine);
+}
+
+function loadPdptes(cpu: Cpu, address: number): void {
   const { ram } = cpu.machine;
-  const view = new DataView(ram.buffer, ram.byteOffset + place.machine);
+  const view = new DataView(ram.buffer, ram.byteOffset + address);
   for (let n = 0; n < 4; n++) cpu.set(`pdpte${n}`, view.getBigUint64(8 * n, true));
 }
 

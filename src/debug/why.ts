@@ -106,6 +106,7 @@ const MEANING: Record<string, string> = {
     "an interrupt of the host, its timer mostly; the guest has nothing to do with it",
   "interrupt-window": "the guest can take the interrupt that waits for it now",
   "nested-page-fault": "the nested page tables do not allow the access",
+  "shadow-write": "a write to a page table that is shadowed: the hypervisor completes it",
   "triple-fault":
     "an exception while a double fault was delivered: a real processor would shut down",
   hypercall: "VMCALL or VMMCALL",

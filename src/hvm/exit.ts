@@ -98,6 +98,16 @@ export interface NestedPageFaultExit extends Common {
   /** The nested entry is malformed. */
   readonly misconfigured: boolean;
 }
+/**
+ * A write that shadow paging keeps to itself: to a frame that is shadowed as a paging structure, or
+ * by a supervisor to a read-only page while CR0.WP is clear. The one emulator completes it.
+ */
+export interface ShadowWriteExit extends Common {
+  readonly kind: "shadow-write";
+  /** Guest-physical address. */
+  readonly gpa: number;
+  readonly linear: Wide;
+}
 export interface CrExit extends Common {
   readonly kind: "cr";
   /** 0, 3, 4 or 8. */
@@ -231,6 +241,7 @@ export type Exit =
   | MsrExit
   | IoExit
   | NestedPageFaultExit
+  | ShadowWriteExit
   | CrExit
   | DrExit
   | ExceptionExit
@@ -256,6 +267,7 @@ export const exitKinds: readonly ExitKind[] = [
   "msr",
   "io",
   "nested-page-fault",
+  "shadow-write",
   "cr",
   "dr",
   "exception",

@@ -39,7 +39,29 @@ export interface HvmVcpu {
    * (RSP, not here: {@linkcode HvmOps.getRegister}), RBP, RSI, RDI, R8 to R15.
    */
   readonly gprs: Int32Array;
+  /**
+   * What a shadowed guest sees where the hardware holds the hypervisor's own: words by
+   * {@linkcode GUEST}, in the save area. Meaningful after {@linkcode HvmOps.setShadowRoot}; of CR0
+   * and CR4 only the bits that the hypervisor owns ({@linkcode SHADOW_CR0}, {@linkcode SHADOW_CR4}).
+   */
+  readonly guest: Int32Array;
 }
+
+/** Places in {@linkcode HvmVcpu.guest}: the low half; the high one is behind it. */
+export const GUEST = {
+  cr0: 0,
+  cr3: 2,
+  cr4: 4,
+  efer: 6,
+  /** The four page-directory-pointer registers of PAE paging. */
+  pdptes: 8,
+  /** Bit 0: the vCPU is shadowed. */
+  flags: 16,
+} as const;
+
+/** CR0: PE, WP, PG. CR4: PSE, PAE, PCIDE, SMEP, SMAP. What shadow paging keeps for itself. */
+export const SHADOW_CR0 = 0x8001_0001;
+export const SHADOW_CR4 = 0x32_0030;
 
 /** Offsets in a vCPU's save area (one frame). */
 export const AREA = {
@@ -47,6 +69,8 @@ export const AREA = {
   gprs: 0,
   /** What the vendor's entry and exit do not switch; in the processor while the vCPU is loaded. */
   switched: 0x100,
+  /** {@linkcode HvmVcpu.guest}. */
+  guest: 0x800,
 } as const;
 
 /** Segment registers and the two system ones. */
@@ -158,6 +182,11 @@ export interface EnterOptions {
   readonly budget: number;
   /** Accesses to guest-physical addresses without memory go to the processor's emulation hooks. */
   readonly emulate?: boolean;
+  /**
+   * Asked of each #PF that makes a shadowed guest leave, before an exit is made of it: linear
+   * address and error code of the hardware. True: the guest is entered again at once.
+   */
+  readonly pageFault?: (low: number, high: number, errorCode: number) => boolean;
 }
 
 /** Rights of a nested translation. */
@@ -282,6 +311,21 @@ export interface HvmOps {
   readonly nestedFormat: NestedFormat;
   /** Nested paging with its root at a machine address; undefined: the guest's CR3 is machine's. */
   setNestedRoot(v: HvmVcpu, root: number | undefined): void;
+  /**
+   * Shadow paging: the processor walks the tables at this machine address and no others, PAE ones
+   * (four pointers) unless the guest is in long mode, then 4-level ones. From the first call:
+   * - CR0, CR3, CR4 and EFER that the guest sees are kept in `v.guest` (all that `getCr`, `setCr`,
+   *   `getMsr` and `setMsr` show); in hardware PG, WP, PAE and NXE are set whatever the guest does;
+   * - all #PF, reads and writes of CR3, and writes that change {@linkcode SHADOW_CR0} and
+   *   {@linkcode SHADOW_CR4} leave, besides what `setIntercepts` asks for;
+   * - real mode works, by whatever means the hardware has; "budget" may then come early, when the
+   *   guest's paging may have changed;
+   * - `enter` with `emulate` runs on the guest's own control registers and tables, over the nested
+   *   tables given to `setNestedRoot`, which serve for nothing else.
+   *
+   * Undefined: nested paging again.
+   */
+  setShadowRoot(v: HvmVcpu, root: number | undefined): void;
   /** Drops what was derived from this vCPU's translations. */
   flushTranslations(v: HvmVcpu): void;
 

@@ -326,6 +326,9 @@ export const svmOps: HvmOps = {
     own.write64(F.nestedCr3, BigInt(root ?? 0));
     own.flush();
   },
+  setShadowRoot() {
+    throw new Error('SVM: shadow paging is not available yet; paging "hap" is');
+  },
   flushTranslations: (v) => at(v).flush(),
 
   dump: (v) => dumpFields(at(v)),

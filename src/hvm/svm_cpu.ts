@@ -6,7 +6,7 @@ import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { FRAME, FRAME_FLAG, V } from "../machine/state.ts";
 import { SVMC } from "../machine/svm/layout.ts";
 import { AREA, type HvmCpu, type HvmVcpu } from "./ops.ts";
-import { Switched } from "./switched.ts";
+import { refuseInGuest, Switched } from "./switched.ts";
 
 /** Field offsets by name. */
 export const F = VMCB;
@@ -69,6 +69,7 @@ if (AREA.switched + SWITCHED.size > OWN_AREA) {
 
 export class SvmVcpu implements HvmVcpu {
   readonly gprs: Int32Array;
+  readonly guest: Int32Array;
   /** The VMCB, in words of 32 bits. Read as you like; write through the methods. */
   readonly words: Int32Array;
   readonly #u8: Uint8Array;
@@ -87,6 +88,7 @@ export class SvmVcpu implements HvmVcpu {
   constructor(readonly on: SvmCpu, readonly control: number, readonly area: number) {
     const { buffer } = on.cpu.machine.ram;
     this.gprs = new Int32Array(buffer, area + AREA.gprs, 32);
+    this.guest = new Int32Array(buffer, area + AREA.guest, 128);
     this.own = new Int32Array(buffer, area + OWN_AREA, OWN.words);
     this.words = new Int32Array(buffer, control, VMCB_SIZE / 4);
     this.#u8 = new Uint8Array(buffer, control, VMCB_SIZE);
@@ -225,6 +227,7 @@ export class SvmCpu implements HvmCpu {
   }
 
   load(v: SvmVcpu): void {
+    refuseInGuest(this.cpu);
     this.unload();
     SWITCHED.load(this.cpu, v.area);
     v.inVmcb();
@@ -236,6 +239,9 @@ export class SvmCpu implements HvmCpu {
     const v = this.current;
     if (!v) return;
     v.lazy(false);
+    // As the next load does: what is saved does not tell whether the vCPU was looked at since.
+    v.setDirty();
+    v.flush();
     SWITCHED.store(this.cpu, v.area);
     this.current = undefined;
   }

@@ -1,7 +1,9 @@
 /** Running a guest: VMRUN, the processor's run loop, and the way back. */
 import { VIRTUAL_INTERRUPT } from "../abi/x86/vmcb.ts";
 import type { RunStop } from "../machine/cpu.ts";
+import { GUEST } from "../machine/interpreter/guest.ts";
 import { ABORT, CPU, V } from "../machine/state.ts";
+import { STATUS } from "../machine/svm/entry.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
 
 /** What is due in a guest at an instruction boundary, before anything is delivered to it. */
@@ -29,23 +31,27 @@ export function boundary(v: SvmVcpu): RunStop | undefined {
   return "exit";
 }
 
-/** What `enterGuest` gives if the guest was left again at once, or refused; else it is #GP. */
-const LEFT = 3;
-
 /** Runs the guest until it leaves, or for `budget` instructions. "exit": the VMCB says why. */
 export function enterGuest(v: SvmVcpu, budget: number, emulate: boolean): RunStop {
-  const { cpu, system } = v.on, { i32 } = cpu;
-  i32[V.emulating >> 2] = emulate ? 1 : 0;
+  const { cpu, system } = v.on, { i32 } = cpu, { own, words } = v;
   v.toProcessor();
-  const status = system.enterGuest(v.area, v.control);
-  if (status !== 0) {
-    i32[V.emulating >> 2] = 0;
-    if (status !== LEFT) throw new Error(`VMRUN: ${v.on.lastCheck().text}`);
-    left(v);
-    return "exit";
+  const end = cpu.count + budget;
+  const watched = v.stepping || own[OWN.activity] !== 0 ||
+    (words[F.virtualInterrupt >> 2] & VIRTUAL_INTERRUPT.irq) !== 0;
+  let stop: RunStop | undefined;
+  if (!emulate && !watched && budget > 0) {
+    const outcome = cpu.runGuest(v.area, v.control, budget);
+    if (outcome === GUEST.left) return left(v);
+    if (typeof outcome === "number") {
+      if (outcome !== GUEST.entered) return leftAtOnce(v, outcome);
+    } else if (outcome !== "budget") stop = outcome;
+  } else {
+    i32[V.emulating >> 2] = emulate ? 1 : 0;
+    const status = system.enterGuest(v.area, v.control);
+    if (status !== GUEST.entered) return leftAtOnce(v, status);
+    if (own[OWN.activity]) i32[CPU.activity >> 2] = own[OWN.activity];
   }
-  if (v.own[OWN.activity]) i32[CPU.activity >> 2] = v.own[OWN.activity];
-  const stop = run(v, cpu.count + budget);
+  stop ??= run(v, end);
   i32[V.emulating >> 2] = 0;
   v.setOwn(OWN.activity, i32[CPU.activity >> 2]);
   i32[CPU.activity >> 2] = 0;
@@ -56,6 +62,7 @@ export function enterGuest(v: SvmVcpu, budget: number, emulate: boolean): RunSto
   return stop;
 }
 
+/** Runs on until the processor's count is `end`. */
 function run(v: SvmVcpu, end: number): RunStop {
   const { cpu } = v.on;
   v.delivered = false;
@@ -70,9 +77,16 @@ function run(v: SvmVcpu, end: number): RunStop {
   return stop;
 }
 
+/** The guest did not run: it left at once, or VMRUN is #GP, which would be our mistake. */
+function leftAtOnce(v: SvmVcpu, status: number): "exit" {
+  v.on.cpu.i32[V.emulating >> 2] = 0;
+  if (status !== STATUS.left) throw new Error(`VMRUN: ${v.on.lastCheck().text}`);
+  return left(v);
+}
+
 /** The guest has left: what asked for this one entry is over. */
-function left(v: SvmVcpu): void {
-  const { words } = v;
-  words[F.tlbControl >> 2] = 0;
+function left(v: SvmVcpu): "exit" {
+  v.words[F.tlbControl >> 2] = 0;
   v.setClean();
+  return "exit";
 }

@@ -87,6 +87,13 @@ export class Guest {
   /** The nested page directory. */
   l2 = 0;
 
+  /** Maps the first 4 KBytes of such a page by a table of its own. */
+  mapSmall(page: number, machine: number, rights: Rights): void {
+    const table = this.frames.allocate(), format = this.ops.nestedFormat;
+    this.machineWrite64(this.l2 + 8 * page, format.table(table));
+    this.machineWrite64(table, format.page(machine, rights));
+  }
+
   machineWrite64(address: number, value: bigint): void {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, value, true);

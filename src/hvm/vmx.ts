@@ -4,7 +4,7 @@
  * general registers in a save area, as an assembly stub would.
  */
 import { vmcsField } from "../abi/x86/vmcs.ts";
-import { SECONDARY } from "../abi/x86/vmx.ts";
+import { EXIT_REASON } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
 import { exitKinds } from "./exit.ts";
@@ -12,6 +12,7 @@ import {
   ACTIVITIES,
   type EnterOptions,
   type FrameSource,
+  GUEST,
   type HvmCpu,
   type HvmOps,
   type HvmVcpu,
@@ -19,11 +20,14 @@ import {
   type SegmentRegister,
 } from "./ops.ts";
 import { RegisterAccess } from "./registers.ts";
+import { STUB } from "../machine/vmx/layout.ts";
 import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
-import { decodeExit, entryRefused, eventFrom, eventInformation } from "./vmx_exit.ts";
+import { decodeExit, entryRefused, eventFrom, eventInformation, requeue } from "./vmx_exit.ts";
 import { eptFormat } from "./vmx_paging.ts";
-import { enterGuest } from "./vmx_run.ts";
+import { enterOnGuestTables, enterReal } from "./vmx_real.ts";
+import { enterGuest, type Outcome } from "./vmx_run.ts";
+import { guestWord, NESTED, setShadowedEfer, setShadowRoot } from "./vmx_shadow.ts";
 import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
 
 const capital = (s: string) => s[0].toUpperCase() + s.slice(1);
@@ -42,12 +46,12 @@ const registers = new RegisterAccess<VmxVcpu>({
   write: (v, field, value) => v.on.write64(field, value),
 });
 
+const visibleCr0 = (v: VmxVcpu): number => v.shadowed ? v.guest[GUEST.cr0] : v.on.read(F.guestCr0);
+
 function inject(v: VmxVcpu, event: GuestEvent): void {
   const { on } = v;
   // In real mode exceptions have no error code.
-  const code = event.errorCode !== undefined && on.read(F.guestCr0) & 1
-    ? event.errorCode
-    : undefined;
+  const code = event.errorCode !== undefined && visibleCr0(v) & 1 ? event.errorCode : undefined;
   on.write(F.entryInterruptionInformation, eventInformation({ ...event, errorCode: code }), 0);
   on.write(F.entryExceptionErrorCode, code ?? 0, 0);
   on.write(F.entryInstructionLength, event.length ?? 0, 0);
@@ -93,8 +97,37 @@ function destroyVcpu(v: VmxVcpu, frames: FrameSource): void {
   for (const frame of [...bitmaps, v.control, v.area]) frames.free(frame);
 }
 
+/** The #PF that made the guest leave is dealt with, and it may go on. */
+function pageFaultHandled(v: VmxVcpu, handler: EnterOptions["pageFault"]): boolean {
+  const { on } = v;
+  const event = on.exit(STUB.interruption);
+  if (!handler || on.exit(STUB.reason) !== EXIT_REASON.exception) return false;
+  if ((event & 0x8000_07ff) !== (0x8000_030e | 0)) return false;
+  const low = on.exit(STUB.qualification), high = on.exit(STUB.qualification + 4);
+  if (!handler(low, high, on.read(F.exitInterruptionErrorCode))) return false;
+  const vectoring = on.exit(STUB.vectoring);
+  if (vectoring < 0) requeue(v, vectoring, EXIT_REASON.exception);
+  return true;
+}
+
+/** Runs on shadow tables, as far as the processor can. */
+function enterShadowed(v: VmxVcpu, options: EnterOptions): Outcome {
+  const { cpu } = v.on, end = cpu.count + options.budget;
+  const pageFault = () => pageFaultHandled(v, options.pageFault);
+  const inReal = () => (v.guest[GUEST.cr0] & 1) === 0;
+  if (options.emulate) return enterOnGuestTables(v, options, options.budget);
+  if (inReal()) return enterReal(v, options, inReal, pageFault);
+  for (;;) {
+    const outcome = enterGuest(v, options, end - cpu.count);
+    if (outcome !== "exit") return outcome;
+    // A state on its way from real to protected mode that only an unrestricted guest may be in.
+    if (v.on.exit(STUB.reason) < 0) return enterOnGuestTables(v, options, 1);
+    if (!pageFault()) return outcome;
+  }
+}
+
 function enter(v: VmxVcpu, options: EnterOptions): Exit {
-  const outcome = enterGuest(v, options);
+  const outcome = v.shadowed ? enterShadowed(v, options) : enterGuest(v, options, options.budget);
   if (outcome === "exit") return decodeExit(v);
   if (outcome === "refused") return entryRefused(v);
   return { kind: "stopped", why: outcome, length: 0 };
@@ -150,20 +183,28 @@ export const vmxOps: HvmOps = {
   },
   getCr(v, n) {
     const { on } = at(v);
-    if (n === 3) return on.read64(F.guestCr3);
+    if (n === 3) {
+      const own = v as VmxVcpu;
+      return own.shadowed ? guestWord(own, GUEST.cr3) : on.read64(F.guestCr3);
+    }
     if (n === 2 || n === 8) return on.cpu.get(`cr${n}`);
     const mask = on.read64(F[`cr${n}Mask`]);
     return on.read64(F[`guestCr${n}`]) & ~mask | on.read64(F[`cr${n}ReadShadow`]) & mask;
   },
   setCr: (v, n, value) => setControlRegister(at(v), n, BigInt.asUintN(64, value)),
   getMsr(v, msr) {
-    const { on } = at(v), home = MSR_FIELDS[msr >>> 0];
+    const own = at(v), { on } = own, home = MSR_FIELDS[msr >>> 0];
     if (home === undefined) return undefined;
+    if (home === F.guestEfer && own.shadowed) return guestWord(own, GUEST.efer);
     return typeof home === "number" ? on.read64(home) : on.cpu.get(home);
   },
   setMsr(v, msr, value) {
-    const { on } = at(v), home = MSR_FIELDS[msr >>> 0];
+    const own = at(v), { on } = own, home = MSR_FIELDS[msr >>> 0];
     if (home === undefined) return false;
+    if (home === F.guestEfer && own.shadowed) {
+      setShadowedEfer(own, value);
+      return true;
+    }
     if (typeof home === "number") on.write64(home, value);
     else on.cpu.set(home, value);
     return true;
@@ -214,12 +255,14 @@ export const vmxOps: HvmOps = {
     own.on.write64(F.tscOffset, offset);
   },
   setNestedRoot(v, root) {
-    const own = at(v), nested = SECONDARY.ept | SECONDARY.unrestrictedGuest;
-    const controls = own.on.read(F.secondaryControls) & ~nested;
-    own.on.write(F.secondaryControls, root === undefined ? controls : controls | nested, 0);
+    const own = at(v);
+    const controls = own.on.read(F.secondaryControls) & ~NESTED;
+    const off = root === undefined || own.shadowed;
+    own.on.write(F.secondaryControls, off ? controls : controls | NESTED, 0);
     if (root !== undefined) own.on.write64(F.eptPointer, eptFormat.pointer(root));
     this.flushTranslations(v);
   },
+  setShadowRoot: (v, root) => setShadowRoot(at(v), root),
   flushTranslations: (v) => at(v).on.flush(),
 
   dump: (v) => dumpFields(at(v).on),

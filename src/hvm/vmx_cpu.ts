@@ -5,8 +5,8 @@ import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { explain } from "../machine/checks.ts";
 import { V } from "../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../machine/vmx/layout.ts";
-import { AREA, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
-import { Switched } from "./switched.ts";
+import { AREA, GUEST, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
+import { refuseInGuest, Switched } from "./switched.ts";
 
 /** Field encodings by name. */
 export const F = VMCS;
@@ -46,18 +46,27 @@ const HOST = {
 
 export class VmxVcpu implements HvmVcpu {
   readonly gprs: Int32Array;
+  readonly guest: Int32Array;
   /** The launch state in the VMCS region: 0 clear. */
   readonly launchState: Int32Array;
   /** Controls that ask for a look at instruction boundaries. */
   boundary = 0;
   /** Processor's instruction count up to which VMX has been told of them. */
   reported = 0;
+  /** Of a shadowed vCPU, while the emulator runs on the guest's own tables. */
+  readonly kept = { root: 0, cr0Mask: 0, cr4Mask: 0, exceptions: 0 };
   boundaryHook: (() => RunStop | undefined) | undefined;
 
   constructor(readonly on: VmxCpu, readonly control: number, readonly area: number) {
     const { buffer } = on.cpu.machine.ram;
     this.gprs = new Int32Array(buffer, area + AREA.gprs, 32);
+    this.guest = new Int32Array(buffer, area + AREA.guest, 32);
     this.launchState = new Int32Array(buffer, control + HEAD.launched, 1);
+  }
+
+  /** The processor walks shadow tables for it. */
+  get shadowed(): boolean {
+    return (this.guest[GUEST.flags] & 1) !== 0;
   }
 
   /** Remembers what the run loop asks of the controls; the vCPU is current. */
@@ -127,12 +136,7 @@ export class VmxCpu implements HvmCpu {
   }
 
   load(v: VmxVcpu): void {
-    if (this.#i32[V.nonRoot >> 2]) {
-      throw new Error(
-        "the processor is in the middle of a guest's instruction: another vCPU's registers can be " +
-          "seen when it is done (from a device's read, after an await)",
-      );
-    }
+    refuseInGuest(this.cpu);
     this.unload();
     this.#succeed("VMPTRLD", this.system.vmptrld(v.control, 0));
     SWITCHED.load(this.cpu, v.area);
@@ -152,8 +156,8 @@ export class VmxCpu implements HvmCpu {
     this.#i32[VMXC.hostedRoot >> 2] = 1;
     this.#i32[VMXC.contextValid >> 2] = 0;
     this.current = current;
-    if (!current) return;
     this.system.vmxCurrent();
+    if (!current) return;
     current.noteControls();
   }
 

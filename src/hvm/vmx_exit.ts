@@ -124,7 +124,7 @@ export function decodeExit(v: VmxVcpu): Exit {
 }
 
 /** The cut-short event goes in again at the next entry, unless a task switch consumed it. */
-function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
+export function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
   const { on } = v;
   const code = on.read(F.idtVectoringErrorCode), length = on.exit(STUB.length);
   if (reason !== EXIT_REASON.taskSwitch) {

@@ -5,6 +5,7 @@ import { F, type VmxVcpu } from "./vmx_cpu.ts";
 import { eptFormat } from "./vmx_paging.ts";
 import { resetFloat } from "./switched.ts";
 import { OWN_CR4 } from "./vmx_controls.ts";
+import { setShadowedControl } from "./vmx_shadow.ts";
 
 const PG = 0x8000_0000n, PAE = 0x20n, NE = 0x20n, LME = 0x100n, LMA = 0x400n;
 /** Bits of CR0 that VM entry does not load: NW and CD. */
@@ -81,6 +82,7 @@ const RESET: readonly (readonly [string, bigint])[] = [
 export function setControlRegister(v: VmxVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigint): void {
   const { on } = v;
   if (n === 2 || n === 8) return on.cpu.set(`cr${n}`, value);
+  if (v.shadowed) return setShadowedControl(v, n, value);
   if (n === 0) {
     on.write64(F.cr0ReadShadow, value);
     on.write64(F.guestCr0, value & ~CACHE | NE);
@@ -109,10 +111,14 @@ function loadPdptes(v: VmxVcpu): void {
   const { on } = v;
   const paging = on.read64(F.guestCr0) & PG, pae = on.read64(F.guestCr4) & PAE;
   if (!paging || !pae || on.read64(F.guestEfer) & LMA) return;
-  const { ram } = on.cpu.machine, root = Number(on.read64(F.eptPointer) & ~0xfffn);
-  const nested = { ram, format: eptFormat, root };
-  const at = machineAddress(nested, Number(on.read64(F.guestCr3) & 0xffff_ffe0n), 32);
+  const at = guestMachine(v, Number(on.read64(F.guestCr3) & 0xffff_ffe0n), 32);
   if (at < 0) return;
   const view = new DataView(on.cpu.machine.ram.buffer);
   for (let i = 0; i < 4; i++) on.write64(F[`guestPdpte${i}`], view.getBigUint64(at + 8 * i, true));
+}
+
+/** Machine address of a guest-physical one by the extended page tables; -1 without `bytes` there. */
+export function guestMachine(v: VmxVcpu, gpa: number, bytes: number): number {
+  const { on } = v, root = Number(on.read64(F.eptPointer) & ~0xfffn);
+  return machineAddress({ ram: on.cpu.machine.ram, format: eptFormat, root }, gpa, bytes);
 }

@@ -16,11 +16,14 @@ import {
   TLB,
   V,
 } from "./state.ts";
+import { LINK } from "./segmentation/descriptor.ts";
 import type { HostFunctions } from "./system.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
+import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
 import { isForeign } from "./virtualization.ts";
+import { SVMC } from "./svm/layout.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
 
@@ -105,7 +108,8 @@ export class Cpu {
   #tableNext = 1;
   readonly #cold = new Map<string, number>();
   readonly #groups = new Map<string, WebAssembly.Exports>();
-  readonly #interpreters = new Map<InterpreterKind, WasmFunction>();
+  /** By mode: the interpreter, and its place in the table. */
+  readonly #interpreters: { run: WasmFunction; index: number }[] = [];
   readonly #imports: WebAssembly.Imports;
   #slice = 0;
   readonly #debug: DebugBreakpoints;
@@ -154,7 +158,16 @@ export class Cpu {
     this.u64[V.ramSize >> 3] = BigInt(machine.ram.length);
     this.u64[V.reservedHigh >> 3] = 0x000f_ffff_ffff_f000n & ~((1n << 36n) - 1n);
     this.i64[V.passing >> 3] = -1n;
+    this.ways = model;
     this.reset();
+  }
+
+  /**
+   * Whose ways instructions follow where the two vendors' differ. They are the model's, but while an
+   * instruction of a guest is executed that believes itself on the other.
+   */
+  set ways(vendor: CpuModel) {
+    this.i32[LINK.amd >> 2] = vendor === "amd" ? 1 : 0;
   }
 
   /** State after power-up or RESET (SDM 3 table 10-1). */
@@ -295,18 +308,22 @@ export class Cpu {
     return exports;
   }
 
-  #interpreter(mode: Mode): WasmFunction {
-    const kind = mode === CODE_MODE.flat32
-      ? "flat32"
-      : mode === CODE_MODE.flat64
-      ? "flat64"
-      : "general";
-    let found = this.#interpreters.get(kind);
-    if (!found) {
-      const { exports } = new WebAssembly.Instance(interpreter(kind), this.#imports);
-      this.#interpreters.set(kind, found = exports.interpret as unknown as WasmFunction);
+  #interpreter(mode: Mode): { run: WasmFunction; index: number } {
+    return this.#interpreters[mode] ?? this.#makeInterpreter(mode);
+  }
+  #makeInterpreter(mode: Mode): { run: WasmFunction; index: number } {
+    const kinds: Partial<Record<Mode, InterpreterKind>> = {
+      [CODE_MODE.flat32]: "flat32",
+      [CODE_MODE.flat64]: "flat64",
+    };
+    const kind = kinds[mode] ?? "general";
+    const { exports } = new WebAssembly.Instance(interpreter(kind), this.#imports);
+    const made = { run: exports.interpret as unknown as WasmFunction, index: this.#tableNext++ };
+    this.#table.set(made.index, made.run);
+    for (const each of Object.values(CODE_MODE)) {
+      if ((kinds[each as Mode] ?? "general") === kind) this.#interpreters[each] = made;
     }
-    return found;
+    return made;
   }
 
   #hostFunctions(): HostFunctions {
@@ -343,6 +360,9 @@ export class Cpu {
       },
       codeWrite: (frame) => {
         for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame >>> 0);
+      },
+      derivedWrite: (address, bytes) => {
+        for (const told of machine.onWrite) told(address >>> 0, bytes);
       },
       watch: (low, high, physical, bytes, access) =>
         this.hooks.watch?.(low, high, physical, bytes, access) ||
@@ -408,31 +428,70 @@ export class Cpu {
       if (recording) this.#beforeBranch();
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
-      const code = this.#interpreter(mode)(slice);
-      let rest = i32[V.left >> 2];
-      if (code === STOPPED.abort) rest++;
-      const done = this.#slice - rest;
-      left -= done;
-      this.count += done;
-      this.#slice = 0;
-      if (done > 0) {
-        if (recording) this.#afterBranch();
-        this.#afterInstructions(shadow, flags);
-        if (trapping) this.#trap();
-      }
-      if (code === STOPPED.breakpoint) {
-        if (!this.#executionBreakpoint(flags)) return "breakpoint";
-        continue;
-      }
-      if (done > 0) this.fruitless = 0;
-      if (code === STOPPED.abort) {
-        const stop = this.#aborted();
-        if (stop) return stop;
-        // The handler's instructions are not the one that was to be emulated.
-        if (this.#livelocked() || i32[V.emulating >> 2]) return "stopped";
-      }
+      const code = this.#interpreter(mode).run(slice);
+      const before = this.count;
+      const stop = this.#ran(code, shadow, flags, trapping);
+      if (recording && this.count > before) this.#afterBranch();
+      left -= this.count - before;
+      if (stop) return stop;
     }
     return "budget";
+  }
+
+  /** The interpreter came back: counts, and what it stopped for. Undefined: run on. */
+  #ran(code: number, shadow: number, flags: number, trapping: boolean): RunStop | undefined {
+    const { i32 } = this;
+    let rest = i32[V.left >> 2];
+    if (code === STOPPED.abort) rest++;
+    const done = this.#slice - rest;
+    this.count += done;
+    this.#slice = 0;
+    if (done > 0) {
+      this.#afterInstructions(shadow, flags);
+      if (trapping) this.#trap();
+    }
+    if (code === STOPPED.breakpoint) {
+      return this.#executionBreakpoint(flags) ? undefined : "breakpoint";
+    }
+    if (done > 0) this.fruitless = 0;
+    if (code === STOPPED.abort) {
+      const stop = this.#aborted();
+      if (stop) return stop;
+      // The handler's instructions are not the one that was to be emulated.
+      if (this.#livelocked() || i32[V.emulating >> 2]) return "stopped";
+    }
+  }
+
+  /**
+   * Enters the guest that `enterGuest(area, launch)` enters and, if nothing is due first, runs at most
+   * `budget` instructions of it.
+   *
+   * @returns a number of GUEST: what `enterGuest` gives, or `left` when the guest ran and left again;
+   *   else why it stopped while it still is in the processor: "budget" if it may run on.
+   */
+  runGuest(area: number, launch: number, budget: number): number | RunStop {
+    const { system, machine: { bus } } = this;
+    const slice = Math.min(budget, SLICE, bus.deadline() - this.count - this.idle);
+    const quick = slice > 0 && this.hot && !this.#trapping && !this.hooks.fault &&
+      !this.#debug.execute && !this.#debug.data && !bus.interruptPending();
+    if (!quick) return system.enterGuest(area, launch);
+    this.#stop = false;
+    const { mode } = this.predecoder;
+    this.#begin(slice, 0);
+    this.i32[V.stepping >> 2] = 0;
+    const end = system.runGuest(area, launch, slice, mode, this.#interpreter(mode).index);
+    if (end === GUEST.left) {
+      const done = this.#slice - this.i32[V.left >> 2] - 1;
+      this.count += done;
+      this.#slice = 0;
+      if (done > 0) this.fruitless = 0;
+      return end;
+    }
+    if (end >= GUEST.ran) {
+      return this.#ran(end - GUEST.ran, 0, 0, false) ?? (this.#stop ? "stopped" : "budget");
+    }
+    this.#slice = 0;
+    return end;
   }
 
   /**
@@ -493,7 +552,7 @@ export class Cpu {
     if (debug) this.i32[CPU.debugctl >> 2] &= ~1;
   }
 
-  #begin(slice: number): void {
+  #begin(slice: number, pending = this.machine.bus.interruptPending() ? 1 : 0): void {
     const { i32 } = this;
     this.#slice = slice;
     i32[V.slice >> 2] = slice;
@@ -501,7 +560,7 @@ export class Cpu {
     const time = this.count + this.idle;
     i32[V.countBase >> 2] = time | 0;
     i32[(V.countBase >> 2) + 1] = Math.floor(time / 2 ** 32);
-    i32[V.interruptPending >> 2] = this.machine.bus.interruptPending() ? 1 : 0;
+    i32[V.interruptPending >> 2] = pending;
   }
 
   /** What holds for one instruction only ends with it; a traced one leaves its trap. */
@@ -537,7 +596,9 @@ export class Cpu {
     const long = i32[V.codeMode >> 2] >= CODE_MODE.code64;
     const hits = this.#debug.match(low, long ? i32[(CPU.rip >> 2) + 1] : 0, 1);
     if (!hits) return false;
-    if (flags & RF) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
+    // On Intel's processors MOV SS holds back instruction breakpoints too (SDM 3 6.8.3).
+    const inhibited = (i32[CPU.interruptibility >> 2] & 2) !== 0 && !i32[LINK.amd >> 2];
+    if (flags & RF || inhibited) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
     else {
       i32[CPU.pendingDebug >> 2] |= hits;
       this.#deliver(1, 3);
@@ -642,7 +703,8 @@ export class Cpu {
         if (i32[V.abort >> 2] === ABORT.exit) return this.#aborted();
         return;
       case ABORT.exit:
-        if (this.hooks.boundary || !this.system.svmExit) return "exit";
+        // A host of machine code goes on behind its VMRUN; others are told.
+        if (i32[SVMC.hostedRoot >> 2] || this.hooks.boundary || !this.system.svmExit) return "exit";
         this.system.svmExit();
         return;
       case ABORT.watch:

@@ -44,6 +44,8 @@ export class Machine {
   readonly frames: WebAssembly.Memory;
   /** Machine memory. Read as you like; write through {@linkcode Machine.write}. */
   readonly ram: Uint8Array;
+  /** The same as 32-bit words, for what is hot. */
+  readonly words: Int32Array;
   readonly frameTable: Int32Array;
   readonly cpus: readonly Cpu[];
   bus: Bus = NO_DEVICES;
@@ -58,6 +60,7 @@ export class Machine {
     const pages = Math.ceil(memory / 65536);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     this.ram = new Uint8Array(this.memory.buffer, 0, memory);
+    this.words = new Int32Array(this.memory.buffer, 0, memory / 4);
     const framePages = Math.ceil(pages * 16 * FRAME.size / 65536);
     this.frames = new WebAssembly.Memory({ initial: framePages, maximum: framePages });
     this.frameTable = new Int32Array(this.frames.buffer);
@@ -76,6 +79,39 @@ export class Machine {
     for (const cpu of this.cpus) cpu.flushTlb();
   }
 
+  /**
+   * Told of every write to a frame marked by {@linkcode Machine.markDerived}, when it is done: by an
+   * instruction or from outside. Accessed and dirty bits that a walk sets are not told.
+   */
+  readonly onWrite: Set<(address: number, length: number) => void> = new Set();
+
+  /** Somebody has derived something from a frame's contents, or has not any more. */
+  markDerived(frame: number, on: boolean): void {
+    const at = frame * (FRAME.size / 4), flags = this.frameTable[at];
+    if (!on) this.frameTable[at] = flags & ~FRAME_FLAG.derived;
+    else {
+      this.frameTable[at] = flags | FRAME_FLAG.derived;
+      if (flags & FRAME_FLAG.inWriteTlb) { for (const cpu of this.cpus) cpu.system.dropWrites(); }
+    }
+  }
+
+  /**
+   * Writes a paging entry of 8 bytes. What was derived from the old one goes, if there was one and it
+   * allowed what the new one does not; translations that were not there need not be dropped.
+   */
+  writeEntry(address: number, low: number, high: number): void {
+    const at = address >>> 2, { words } = this;
+    const oldLow = words[at], oldHigh = words[at + 1];
+    words[at] = low;
+    words[at + 1] = high;
+    const entry = (address >>> 12) * (FRAME.size / 4), flags = this.frameTable[entry];
+    this.frameTable[entry] = flags | FRAME_FLAG.dirty;
+    if (!(flags & FRAME_FLAG.table)) return;
+    // Bit 1 is the right to write in all formats: gaining it makes nothing stale.
+    const widened = oldHigh === high && (oldLow | 2) === low;
+    if ((oldLow | oldHigh) && !widened) { for (const cpu of this.cpus) cpu.flushTlb(); }
+  }
+
   /** The one door for writes to machine memory from outside the processors. */
   write(address: number, bytes: Uint8Array): void {
     if (address < 0 || address + bytes.length > this.ram.length) {
@@ -86,17 +122,30 @@ export class Machine {
       );
     }
     if (bytes.length === 0) return;
-    let flush = false;
+    let flush = false, derived = false;
     for (let frame = address >>> 12; frame <= (address + bytes.length - 1) >>> 12; frame++) {
       const at = frame * (FRAME.size / 4);
       const flags = this.frameTable[at];
       if (flags & FRAME_FLAG.code) {
         for (const cpu of this.cpus) cpu.predecoder.invalidate(frame);
       }
-      if (flags & FRAME_FLAG.table) flush = true;
+      if (flags & FRAME_FLAG.table) flush ||= this.#staleBy(frame, address, bytes);
+      if (flags & FRAME_FLAG.derived) derived = true;
       this.frameTable[at] |= FRAME_FLAG.dirty;
     }
     this.ram.set(bytes, address);
     if (flush) { for (const cpu of this.cpus) cpu.flushTlb(); }
+    if (derived) { for (const told of this.onWrite) told(address, bytes.length); }
+  }
+
+  /** The bytes change an entry of this frame that is not all zero: something may be derived from it. */
+  #staleBy(frame: number, address: number, bytes: Uint8Array): boolean {
+    const { ram, words } = this, end = address + bytes.length;
+    const from = Math.max(address, frame * 4096), to = Math.min(end, frame * 4096 + 4096);
+    for (let at = from; at < to; at++) {
+      if (ram[at] === bytes[at - address]) continue;
+      if (words[at >>> 3 << 1] | words[(at >>> 3 << 1) + 1]) return true;
+    }
+    return false;
   }
 }

@@ -42,6 +42,7 @@ const ARCHITECTURAL = [
   ["cr4", 8],
   ["cr8", 8],
   ["xcr0", 8],
+  ["xss", 8],
   ...[0, 1, 2, 3, 6, 7].map((n) => [`dr${n}`, 8] as const),
   ...SEGMENTS.flatMap((s) =>
     [[`${s}.base`, 8], [`${s}.limit`, 4], [`${s}.attributes`, 4], [`${s}.selector`, 4], [
@@ -377,4 +378,6 @@ export const FRAME_FLAG = {
   mmio: 32,
   /** A write entry of a TLB may reach it. */
   inWriteTlb: 64,
+  /** A hypervisor has derived something from its contents: {@linkcode Machine.onWrite} is told of writes. */
+  derived: 128,
 } as const;

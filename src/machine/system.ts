@@ -17,6 +17,8 @@ export const HOST_FUNCTIONS = {
   ioWrite: [3, 0],
   /** A store reaches granules of a frame that hold predecoded code: (frame, granule mask low, high). */
   codeWrite: [3, 0],
+  /** A store reached a frame from whose contents a hypervisor has derived something: (address, bytes). */
+  derivedWrite: [2, 0],
   /** An access while watches are armed: (linear low, high, physical low, bytes, access) -> abort value. */
   watch: [5, 1],
   /** Is a page watched: (linear page low, high, frame) -> 0 or 1. */
@@ -34,6 +36,16 @@ export const HOST_FUNCTIONS = {
   /** Anything a semantics function hands to TypeScript: (service number, argument) -> number. */
   service: [2, 1],
 } as const satisfies Record<string, readonly [number, number]>;
+
+/** Numbers of the services: `service(number, argument)`. */
+export const SERVICE = {
+  /** 32 random bits. */
+  random: 1,
+  /** CR8 was written: the argument. */
+  priority: 2,
+  /** The time-stamp counter or IA32_TSC_ADJUST was written. */
+  tsc: 3,
+} as const;
 export type HostFunctions = Record<
   keyof typeof HOST_FUNCTIONS,
   (...args: number[]) => number | void

@@ -1,5 +1,6 @@
 /** A domain: its memory, its platform, its vCPUs, and what it is doing. */
 import type { Cpu } from "../machine/cpu.ts";
+import type { Cpuid } from "../machine/cpuid.ts";
 import type { Host } from "./host.ts";
 import type { Platform } from "./platform.ts";
 import { checkCap, checkWeight, type Share } from "./scheduler.ts";
@@ -84,6 +85,8 @@ export class Domain {
 
   platform!: Platform;
   engine!: Engine;
+  /** What CPUID tells the guest. */
+  cpuid!: Cpuid;
   get cpu(): Cpu {
     return this.host.machine.cpu;
   }

@@ -10,8 +10,10 @@ import type {
   TaskSwitchExit,
 } from "../hvm/exit.ts";
 import { toWide, wideToBigInt } from "../hvm/exit.ts";
+import { gpr64 } from "../abi/x86/registers.ts";
 import type { SliceEnd } from "./domain.ts";
 import type { HvmEngine } from "./hvm.ts";
+import { cr0Faults, cr3Faults, cr4Faults, in64BitMode } from "./control.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
 
 /** Undefined: the guest goes on. "again": the exit is to be handled once more, later. */
@@ -39,10 +41,27 @@ function emulate(e: HvmEngine): Handled {
   return enterPlainly(e, 1);
 }
 
+/**
+ * A guest that believes itself on the other vendor's processor met #UD: the instruction is executed as
+ * that one would (SYSCALL in compatibility mode, say); if there, too, it does not exist, #UD follows.
+ */
+function emulateForeign(e: HvmEngine): Handled {
+  const { cpu } = e.on;
+  cpu.ways = e.cpuid.vendor ?? cpu.model;
+  const exit = e.ops.enter(e.vcpu, { budget: 1, emulate: true });
+  cpu.ways = cpu.model;
+  if (exit.kind !== "exception" || exit.event.vector !== UD) return afterPlainEntry(e, exit);
+  e.ops.inject(e.vcpu, exit.event);
+}
+
 /** Enters with intercepts off, for what is to be delivered and `budget` instructions. */
 function enterPlainly(e: HvmEngine, budget: number): Handled {
-  const exit = e.ops.enter(e.vcpu, { budget, emulate: true });
+  return afterPlainEntry(e, e.ops.enter(e.vcpu, { budget, emulate: true }));
+}
+
+function afterPlainEntry(e: HvmEngine, exit: Exit): Handled {
   e.changed = true;
+  e.shadow?.sync();
   if (exit.kind === "stopped") {
     if (exit.why === "unanswered") return "again";
     if (exit.why === "budget") return undefined;
@@ -100,6 +119,7 @@ function msr(e: HvmEngine, exit: MsrExit): Handled {
   if (exit.write) {
     if (!writeMsr(e, exit.msr, wideToBigInt(exit.value))) return injectFault(e, GP, 0);
     e.changed = true;
+    e.shadow?.sync();
   } else {
     const value = readMsr(e, exit.msr);
     if (value === undefined) return injectFault(e, GP, 0);
@@ -110,31 +130,53 @@ function msr(e: HvmEngine, exit: MsrExit): Handled {
   return skip(e, exit);
 }
 
-const CR0_WRITABLE = 0xe005_003fn, CR0_PE = 1n, CR0_NW = 1n << 29n, CR0_CD = 1n << 30n;
-const CR0_PG = 1n << 31n;
+const CR0_WRITABLE = 0xe005_003fn;
 
 /** Writes to CR0 and CR4 that change bits the hypervisor owns; the rest passes through. */
 function cr(e: HvmEngine, exit: CrExit): Handled {
+  if (exit.cr === 8) return taskPriority(e, exit);
+  if (exit.cr === 3 && e.shadow) return exit.write ? writeCr3(e, exit) : readCr3(e, exit);
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
-  const value = newCr(e, exit);
-  if (exit.cr === 0) {
-    const bad = value >> 32n !== 0n || (value & CR0_PG && !(value & CR0_PE)) ||
-      (value & CR0_NW && !(value & CR0_CD));
-    if (bad) return injectFault(e, GP, 0);
-    e.ops.setCr(e.vcpu, 0, (value & CR0_WRITABLE) | 0x10n);
-  } else {
-    const valid = BigInt(e.cpuid.cr4Valid >>> 0);
-    if (value & ~valid) return injectFault(e, GP, 0);
-    e.ops.setCr(e.vcpu, 4, value);
-  }
-  e.ops.flushTranslations(e.vcpu);
+  const old = e.ops.getCr(e.vcpu, exit.cr), value = newCr(e, exit, old);
+  const faults = exit.cr === 0 ? cr0Faults : cr4Faults;
+  if (faults(e, old, value)) return injectFault(e, GP, 0);
+  e.ops.setCr(e.vcpu, exit.cr, exit.cr === 0 ? (value & CR0_WRITABLE) | 0x10n : value);
+  if (e.shadow) e.shadow.sync();
+  else e.ops.flushTranslations(e.vcpu);
   return skip(e, exit);
 }
 
-function newCr(e: HvmEngine, exit: CrExit): bigint {
+/** CR8 is bits 7 to 4 of the local APIC's task priority. */
+function taskPriority(e: HvmEngine, exit: CrExit): Handled {
+  const { platform } = e.domain;
+  if (exit.write) {
+    const value = wideToBigInt(exit.value);
+    if (value > 15n) return injectFault(e, GP, 0);
+    platform.cr8 = Number(value);
+    e.changed = true;
+  } else e.ops.setRegister(e.vcpu, gpr64[exit.gpr], BigInt(platform.cr8));
+  return skip(e, exit);
+}
+
+/** Of a shadowed guest. */
+function writeCr3(e: HvmEngine, exit: CrExit): Handled {
   const given = wideToBigInt(exit.value);
-  if (exit.access === "mov") return given;
-  const old = e.ops.getCr(e.vcpu, exit.cr as 0 | 4);
+  const value = in64BitMode(e) ? given : given & 0xffff_ffffn;
+  if (cr3Faults(e, value)) return injectFault(e, GP, 0);
+  // With PCIDs bit 63 says that nothing need be flushed.
+  e.shadow!.loadCr3(value & ~(1n << 63n));
+  return skip(e, exit);
+}
+function readCr3(e: HvmEngine, exit: CrExit): Handled {
+  const value = e.ops.getCr(e.vcpu, 3), name = gpr64[exit.gpr];
+  e.ops.setRegister(e.vcpu, name, value);
+  return skip(e, exit);
+}
+
+function newCr(e: HvmEngine, exit: CrExit, old: bigint): bigint {
+  const given = wideToBigInt(exit.value);
+  // Outside 64-bit mode a general register has 32 bits.
+  if (exit.access === "mov") return in64BitMode(e) ? given : given & 0xffff_ffffn;
   if (exit.access === "clts") return old & ~8n;
   // LMSW sets PE, MP, EM and TS, and cannot clear PE.
   return (old & ~0xen) | (given & 0xfn);
@@ -153,6 +195,7 @@ function combined(first: number | undefined, second: number): "second" | "double
 
 /** An exception that somebody wanted to see goes on to the guest, as it would have without. */
 function exception(e: HvmEngine, { event, qualification, vectoring }: ExceptionExit): Handled {
+  if (event.vector === UD && e.foreign) return emulateForeign(e);
   if (event.vector === PF) e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(qualification));
   if (event.vector === DB && event.type === "exception") {
     const dr6 = e.ops.getRegister(e.vcpu, "dr6"), dr7 = e.ops.getRegister(e.vcpu, "dr7");
@@ -192,6 +235,8 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     // With an event on its way that is what is completed, and no instruction of its handler.
     return enterPlainly(e, exit.vectoring ? 0 : 1);
   },
+  // With an event on its way, its delivery is what writes.
+  "shadow-write": (e, exit) => enterPlainly(e, exit.vectoring ? 0 : 1),
   dr: emulate,
   invlpg: emulate,
   rdtsc: emulate,
@@ -210,7 +255,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   invd: skip,
   monitor: skip,
   rdpmc: (e) => injectFault(e, GP, 0),
-  xsetbv: (e) => injectFault(e, GP, 0),
+  xsetbv: emulate,
   "virtualization-instruction": (e) => injectFault(e, UD),
   rsm: (e) => injectFault(e, UD),
   // The host's own; nothing here sends them.

@@ -170,6 +170,7 @@ export class Host {
       const { whenOff } = this;
       this.whenOff = undefined;
       whenOff?.();
+      if (this.#woken && !this.#driving) queueMicrotask(() => this.wake());
     }
     this.#finish(domain, end);
   }
@@ -218,7 +219,8 @@ export class Host {
   wake(): void {
     this.#wake?.();
     this.#woken = true;
-    if (this.#driving) return;
+    // From within a turn that somebody else drives: that one has to end first.
+    if (this.#driving || this.#running) return;
     this.#driving = true;
     this.#drive().catch((error) => {
       for (const d of this.domains) {

@@ -6,7 +6,7 @@ import { assemble } from "../machine/isa/encode.ts";
 import { Host } from "./host.ts";
 import type { HvmEngine } from "./hvm.ts";
 
-const HOSTS = ["intel"] as const;
+const HOSTS = ["intel", "amd"] as const;
 const NOTES = 0x30000;
 
 /** Real mode to flat 32-bit code; every vector notes its number at [edi], and goes on at EBP. */

@@ -197,7 +197,7 @@ export class Monitor {
     this.#wantsExits = wanted !== undefined;
     this.#arm();
     if (domain.state.kind === "destroyed") return;
-    engine.ops.setIntercepts(engine.vcpu, { ...UNOBSERVED, ...wanted });
+    engine.setIntercepts({ ...UNOBSERVED, ...wanted });
   }
 
   /**

@@ -8,11 +8,17 @@ import type { Frames } from "./frames.ts";
 
 export const ALL: Rights = { read: true, write: true, execute: true };
 
+const bits = ({ read, write, execute }: Rights) => +read | +write << 1 | +execute << 2;
+
 export class P2M {
   /** Machine address of the top table. */
   readonly root: number;
   /** Machine frame of each guest frame, -1 where there is no memory: what the tables say, for speed. */
   #machineFrames: Int32Array;
+  /** Rights of each guest frame: bits 0 read, 1 write, 2 execute. */
+  #rights: Uint8Array;
+  /** Told when what a guest frame leads to, or what it allows, has changed. */
+  onChange: ((guestFrame: number) => void) | undefined;
 
   constructor(
     readonly machine: Machine,
@@ -23,6 +29,7 @@ export class P2M {
   ) {
     this.root = frames.allocate(owner) * 4096;
     this.#machineFrames = new Int32Array(guestFrames).fill(-1);
+    this.#rights = new Uint8Array(guestFrames);
   }
 
   get size(): number {
@@ -36,9 +43,11 @@ export class P2M {
     );
   }
   #write(address: number, entry: bigint): void {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setBigUint64(0, entry, true);
-    this.machine.write(address, bytes);
+    this.machine.writeEntry(
+      address,
+      Number(BigInt.asIntN(32, entry)),
+      Number(BigInt.asIntN(32, entry >> 32n)),
+    );
   }
 
   /** Place of the last-level entry of a guest frame; tables on the way are made. */
@@ -63,14 +72,21 @@ export class P2M {
       const grown = new Int32Array(guestFrame + 1).fill(-1);
       grown.set(this.#machineFrames);
       this.#machineFrames = grown;
+      const rights = new Uint8Array(guestFrame + 1);
+      rights.set(this.#rights);
+      this.#rights = rights;
     }
     this.#machineFrames[guestFrame] = machineFrame;
+    this.#rights[guestFrame] = bits(rights);
+    this.onChange?.(guestFrame);
   }
 
   unmap(guestFrame: number): void {
     if (this.machineFrame(guestFrame) < 0) return;
     this.#write(this.#slot(guestFrame), 0n);
     this.#machineFrames[guestFrame] = -1;
+    this.#rights[guestFrame] = 0;
+    this.onChange?.(guestFrame);
   }
 
   /** Changes what a mapped guest frame allows. */
@@ -78,6 +94,13 @@ export class P2M {
     const frame = this.machineFrame(guestFrame);
     if (frame < 0) throw new RangeError(`guest frame 0x${guestFrame.toString(16)} is not mapped`);
     this.#write(this.#slot(guestFrame), this.format.page(frame * 4096, rights));
+    this.#rights[guestFrame] = bits(rights);
+    this.onChange?.(guestFrame);
+  }
+
+  /** The guest may write it: memory, and no ROM. */
+  writable(guestFrame: number): boolean {
+    return (this.#rights[guestFrame] & 2) !== 0;
   }
 
   /** Machine frame of a guest frame, -1 if it has none. */

@@ -11,6 +11,7 @@ const format: NestedFormat = {
     BigInt(address | (read ? 1 : 0) | (write ? 2 : 0) | (execute ? 4 : 0)),
   address: (entry) => entry & 7n ? Number(entry & ~0xfffn) : undefined,
   pointer: (root) => BigInt(root),
+  flags: () => [],
 };
 
 function made() {

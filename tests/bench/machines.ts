@@ -22,18 +22,22 @@ const ROOT = new URL("../../", import.meta.url).pathname;
 const PEERS = new URL("./peers/", import.meta.url).pathname;
 const V86_VERSION = "0.5.462";
 
-function xvm(type: "bare" | "hvm"): Machine {
+function xvm(type: "bare" | "hvm", paging: "hap" | "shadow" = "hap"): Machine {
   return {
-    name: `xvm ${type}`,
+    name: paging === "hap" ? `xvm ${type}` : `xvm ${type} ${paging}`,
     own: true,
     command: ({ kernel, ramdisk, cmdline, memory }, until) => [
       Deno.execPath(),
       ...["run", "-A", `${ROOT}repl/main.ts`, "boot", "--stats", "--type", type],
+      ...["--paging", paging],
       ...["--kernel", kernel, ...ramdisk ? ["--ramdisk", ramdisk] : []],
       ...[...cmdline ? ["--cmdline", cmdline] : [], "--memory", `${memory}M`, "--until", until],
     ],
   };
 }
+
+/** Ours with shadow paging: boots tell what it costs. */
+export const shadowed: Machine = xvm("hvm", "shadow");
 
 const qemu: Machine = {
   name: "QEMU TCG",

@@ -5,8 +5,9 @@ import {
   type BuiltDomain,
   type DomainConfig,
 } from "../../src/builder/domain.ts";
-import { checkById, explain } from "../../src/machine/checks.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
+import type { CpuidModel } from "../../src/machine/cpuid.ts";
+import { checkById, explain } from "../../src/machine/checks.ts";
 import type { Domain, DomainState } from "../../src/xen/domain.ts";
 import { Host } from "../../src/xen/host.ts";
 
@@ -17,8 +18,11 @@ export interface RunOptions {
   readonly ramdisk?: string;
   readonly cmdline?: string;
   readonly type?: "bare" | "hvm" | "pvh";
-  /** The host's processor; "intel" unless said. */
+  /** Whose processor; "intel" if not given. */
   readonly cpu?: CpuModel;
+  readonly paging?: "hap" | "shadow";
+  /** Model of the processor the guest sees; the host's if not given. */
+  readonly cpuid?: CpuidModel;
   /** CPUID features on or off, by name. */
   readonly features?: Readonly<Record<string, boolean>>;
   /** Bytes of the domain. */
@@ -76,7 +80,7 @@ export async function run(options: RunOptions): Promise<Outcome> {
 }
 
 async function build(options: RunOptions, memory: number) {
-  const { type = "bare", cmdline, image, ramdisk } = options;
+  const { type = "bare", cmdline, image, ramdisk, cpu = "intel", paging = "hap" } = options;
   const file = (path: string) => ({ file: path, bytes: Deno.readFileSync(path) });
   const config: DomainConfig = {
     name: "test",
@@ -86,16 +90,11 @@ async function build(options: RunOptions, memory: number) {
     cmdline,
     memory,
     vcpus: 1,
-    paging: "hap",
-    ...(options.features ? { cpuid: { features: options.features } } : {}),
+    paging,
+    cpuid: { model: options.cpuid, features: options.features },
   };
   const size = type === "hvm" ? memory + HOST_MEMORY : memory;
-  const host = new Host({
-    cpu: options.cpu ?? "intel",
-    memory: size,
-    unixTime: UNIX_TIME,
-    seed: 1,
-  });
+  const host = new Host({ cpu, memory: size, unixTime: UNIX_TIME, seed: 1 });
   return { host, built: await (type === "hvm" ? buildHvm : buildBare)(host, config) };
 }
 

@@ -1,6 +1,6 @@
-// One guest in two ways, and one guest observed and not.
+// One guest in three ways, and one guest observed and not.
 //
-// Bare and HVM with the same CPUID ("common"): registers, memory and time are equal at every count
+// Bare and HVM, with nested and with shadow paging, with the same CPUID ("common"): registers, memory and time are equal at every count
 // of instructions, timer interrupts included, for what runs from memory and ports that both have:
 // an instruction that exits counts as one and takes 1 ns, as on the bare processor. A Linux boot
 // to GUEST-READY is equal too, to the byte: there is no difference left to explain. A HLT that is the
@@ -13,7 +13,7 @@ import { registerLines } from "../../src/debug/state.ts";
 import { demoGuest } from "../../src/builder/demo.ts";
 import { assemble } from "../../src/machine/isa/encode.ts";
 
-type Type = "bare" | "hvm";
+type Type = "bare" | "hvm" | "shadow";
 
 /** A ROM: real mode to paged protected mode, faults, a ring 3 visit, a loop over memory; no timer. */
 const PROGRAM = `
@@ -137,7 +137,8 @@ function rom(): Uint8Array {
 
 async function make(type: Type, kernel: Uint8Array | string, more: object = {}) {
   const hv = await Hypervisor.start({ memory: type === "bare" ? "64M" : "192M" });
-  const dom = await hv.createDomain({ type, kernel, memory: "16M", cpuid: "common", ...more });
+  const how = type === "shadow" ? { type: "hvm", paging: "shadow" } as const : { type };
+  const dom = await hv.createDomain({ ...how, kernel, memory: "16M", cpuid: "common", ...more });
   return { hv, dom };
 }
 
@@ -175,41 +176,41 @@ function differing(a: GuestDomain, b: GuestDomain): number[] {
   return pages;
 }
 
-/** Both kinds side by side: the same at each count. */
+/** All kinds side by side: the same at each count. */
 async function sideBySide(kernel: Uint8Array, counts: readonly number[]) {
   const bare = await make("bare", kernel), hvm = await make("hvm", kernel);
+  const shadow = await make("shadow", kernel);
+  const seen = ({ hv, dom }: typeof bare) => ({
+    count: dom.inner.count,
+    time: hv.host.machine.cpu.now,
+    registers: registerLines(dom.vcpus[0].file),
+    text: dom.console.text,
+  });
   for (const count of counts) {
-    runTo(bare.hv, bare.dom, count);
-    runTo(hvm.hv, hvm.dom, count);
-    const [b, h] = [bare, hvm].map(({ hv, dom }) => ({
-      count: dom.inner.count,
-      time: hv.host.machine.cpu.now,
-      registers: registerLines(dom.vcpus[0].file),
-      text: dom.console.text,
-    }));
-    assertEquals(h, b, `at ${count}`);
-    assertEquals(differing(bare.dom, hvm.dom), [], `at ${count}`);
+    for (const { hv, dom } of [bare, hvm, shadow]) runTo(hv, dom, count);
+    for (const [name, other] of [["hvm", hvm], ["shadow", shadow]] as const) {
+      assertEquals(seen(other), seen(bare), `${name} at ${count}`);
+      assertEquals(differing(bare.dom, other.dom), [], `${name} at ${count}`);
+    }
   }
-  return { bare, hvm };
+  return { bare, hvm, shadow };
 }
 
-Deno.test("a program of faults and exits is the same bare and in HVM at any count", async () => {
-  const { bare, hvm } = await sideBySide(rom(), [6, 7, 100, 1500, 6000, 6001, 1e6]);
+Deno.test("a program of faults and exits is the same bare, in HVM and under shadow paging", async () => {
+  const { bare, hvm, shadow } = await sideBySide(rom(), [6, 7, 100, 1500, 6000, 6001, 1e6]);
   const notes = new DataView(bare.dom.inner.memory.read(0x30000, 0x1004).buffer);
   assertEquals(notes.getUint32(0, true), 200);
   // A #PF and a #UD in each round.
   assertEquals(notes.getUint32(0x1000, true), 400);
   assert(hvm.dom.exits.io >= 400 && hvm.dom.exits.msr >= 400);
-  await bare.hv.close();
-  await hvm.hv.close();
+  for (const { hv } of [bare, hvm, shadow]) await hv.close();
 });
 
-Deno.test("the demo guest with its timer is the same bare and in HVM at any count", async () => {
+Deno.test("the demo guest with its timer is the same bare, in HVM and under shadow paging", async () => {
   const { image } = demoGuest();
-  const { bare, hvm } = await sideBySide(image, [1000, 9339, 10_000, 54_321, 300_000]);
+  const { bare, hvm, shadow } = await sideBySide(image, [1000, 9339, 10_000, 54_321, 300_000]);
   assert(hvm.dom.exits.hlt > 1000);
-  await bare.hv.close();
-  await hvm.hv.close();
+  for (const { hv } of [bare, hvm, shadow]) await hv.close();
 });
 
 const CMDLINE = "console=ttyS0 nokaslr mitigations=off cryptomgr.notests noisapnp quiet";
@@ -232,27 +233,32 @@ function guestTest(name: string, fn: () => Promise<void>): void {
   Deno.test({ name: name + why, ignore: missing !== undefined, fn });
 }
 
-guestTest("Linux 686-pae boots to the same state bare and in HVM", async () => {
-  const both = [];
-  for (const type of ["bare", "hvm"] as const) {
-    const made = await make(type, KERNEL, linux), { hv, dom } = made;
-    // In steps of ten million: a look at the text costs little then.
-    while (!dom.console.text.includes("GUEST-READY") && dom.inner.count < 1e9) {
-      runTo(hv, dom, dom.inner.count + 10e6);
+guestTest(
+  "Linux 686-pae boots to the same state bare, in HVM, and there under shadow paging",
+  async () => {
+    const both = [];
+    for (const type of ["bare", "hvm", "shadow"] as const) {
+      const made = await make(type, KERNEL, linux), { hv, dom } = made;
+      // In steps of ten million: a look at the text costs little then.
+      while (!dom.console.text.includes("GUEST-READY") && dom.inner.count < 1e9) {
+        runTo(hv, dom, dom.inner.count + 10e6);
+      }
+      both.push(made);
     }
-    both.push(made);
-  }
-  const [b, h] = both.map(({ hv, dom }) => ({
-    text: dom.console.text,
-    count: dom.inner.count,
-    time: hv.host.machine.cpu.now,
-    registers: registerLines(dom.vcpus[0].file),
-  }));
-  assert(b.text.includes("GUEST-READY"), b.text.slice(-1000));
-  assertEquals(h, b);
-  assertEquals(differing(both[0].dom, both[1].dom), []);
-  for (const { hv } of both) await hv.close();
-});
+    const [b, h, s] = both.map(({ hv, dom }) => ({
+      text: dom.console.text,
+      count: dom.inner.count,
+      time: hv.host.machine.cpu.now,
+      registers: registerLines(dom.vcpus[0].file),
+    }));
+    assert(b.text.includes("GUEST-READY"), b.text.slice(-1000));
+    assertEquals(h, b);
+    assertEquals(differing(both[0].dom, both[1].dom), []);
+    assertEquals(s, b);
+    assertEquals(differing(both[0].dom, both[2].dom), []);
+    for (const { hv } of both) await hv.close();
+  },
+);
 
 guestTest("a boot that is traced and intercepted has the hashes of one that is not", async () => {
   const run = async (observe: boolean) => {

@@ -18,7 +18,11 @@ const BOOTS: readonly Boot[] = [
   { kernel: "vmlinuz-686", ramdisk: "tiny-i386.cpio.gz" },
   { kernel: "vmlinux-686-pae", ramdisk: "tiny-i386.cpio.gz" },
 ];
-const TYPES = ["bare", "hvm"] as const;
+const WAYS: readonly Pick<RunOptions, "type" | "paging">[] = [
+  { type: "bare" },
+  { type: "hvm" },
+  { type: "hvm", paging: "shadow" },
+];
 
 /** Instructions; a 686 boot takes 5.2 thousand million. */
 const LIMIT = 12e9;
@@ -26,12 +30,12 @@ const LIMIT = 12e9;
 const folder = guestsFolder();
 for (const { kernel, ramdisk } of BOOTS) {
   const missing = [kernel, ramdisk].find((file) => !exists(`${folder}/${file}`));
-  for (const type of TYPES) {
-    const name = `${kernel} boots to GUEST-DONE, ${type}`;
+  for (const way of WAYS) {
+    const name = `${kernel} boots to GUEST-DONE, ${Object.values(way).join(", ")}`;
     Deno.test({
       name: missing ? `${name}: skipped, no ${missing} in ${folder} (xvm guests fetch)` : name,
       ignore: missing !== undefined,
-      fn: () => boot(`${folder}/${kernel}`, `${folder}/${ramdisk}`, type),
+      fn: () => boot(`${folder}/${kernel}`, `${folder}/${ramdisk}`, way),
     });
   }
 }
@@ -39,12 +43,12 @@ for (const { kernel, ramdisk } of BOOTS) {
 async function boot(
   image: string,
   ramdisk: string,
-  type: RunOptions["type"],
+  way: Pick<RunOptions, "type" | "paging">,
 ): Promise<void> {
   const outcome = await run({
     image,
     ramdisk,
-    type,
+    ...way,
     cmdline: CMDLINE,
     limit: LIMIT,
     until: EXPECTED_LINES.at(-1),

@@ -36,7 +36,9 @@ export const MSR = {
   PAT: 0x277,
   MTRR_DEF_TYPE: 0x2ff,
   VMX_BASIC: 0x480,
+  TSC_DEADLINE: 0x6e0,
   X2APIC: 0x800,
+  XSS: 0xda0,
   EFER: 0xc000_0080,
   STAR: 0xc000_0081,
   LSTAR: 0xc000_0082,
@@ -47,6 +49,8 @@ export const MSR = {
   KERNEL_GS_BASE: 0xc000_0102,
   TSC_AUX: 0xc000_0103,
   TSC_RATIO: 0xc000_0104,
+  /** Four controls, then four counters. */
+  PERF_CTL0: 0xc001_0000,
   HWCR: 0xc001_0015,
   NB_CFG: 0xc001_001f,
   VM_CR: 0xc001_0114,

@@ -2,6 +2,7 @@
 import type { Module } from "../wasm/module.ts";
 import { check } from "../checks.ts";
 import { buildSystemFunctions } from "../segmentation/build.ts";
+import { buildRunGuest } from "./guest.ts";
 import type { Virtualization } from "../virtualization.ts";
 import { cell64, noteFault } from "../system.ts";
 import { V } from "../state.ts";
@@ -16,6 +17,7 @@ export function buildSystemParts(m: Module, extensions: Virtualization): void {
   extensions.hooks(m);
   buildSystemFunctions(m);
   extensions.functions(m);
+  buildRunGuest(m);
   m.func("fetchLimit", ["i64"], [], (f, ip) => {
     noteFault(f, 13, 0, FETCH_LIMIT, ip, cell64(V.codeLimit));
   });

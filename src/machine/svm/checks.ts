@@ -6,20 +6,10 @@ import { check } from "../checks.ts";
 import { CPU, V } from "../state.ts";
 import { cell64, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
-import type { Func, Local, Module } from "../wasm/module.ts";
+import type { Func, Module } from "../wasm/module.ts";
 import { cr4Allowed, eferAllowed } from "../isa/semantics/control_state.ts";
+import { patInvalid, tooWide } from "../values.ts";
 import { Vmcb } from "./layout.ts";
-
-/** 1 if an address has bits this processor has not got. */
-export const tooWide = (pa: Expr): Expr =>
-  pa.and(cell64(V.reservedHigh).or(0xfff0_0000_0000_0000n)).nez();
-
-/** 1 unless each byte of a page-attribute table is a memory type (0, 1, 4, 5, 6, 7). */
-function patInvalid(value: Local): Expr {
-  // Types are below 8; 2 and 3 are those with bit 1 set and bit 2 clear.
-  const two = value.and(0x0202_0202_0202_0202n), four = value.and(0x0404_0404_0404_0404n);
-  return value.and(~0x0707_0707_0707_0707n).nez().or(two.and(four.shrU(1).not()).nez());
-}
 
 /** Writes a list of checks: each notes itself and leaves the function with 1. */
 class Checks {
@@ -143,7 +133,7 @@ function nestedPaging(c: Checks, vmcb: Vmcb): void {
       host,
     );
     c.fail("nested.cr3", "nCR3 {a} is wider than a physical address", tooWide(root), root);
-    c.fail("nested.pat", "G_PAT {a} holds a byte that is no memory type", patInvalid(pat), pat);
+    c.fail("nested.pat", "G_PAT {a} holds a byte that is no memory type", patInvalid(f, pat), pat);
   });
 }
 

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { EXIT_CODE, INTERCEPT1 } from "../../abi/x86/vmcb.ts";
 import { CPU } from "../state.ts";
+import { SERVICE } from "../system.ts";
 import { STUB } from "./layout.ts";
 import { Bench, type Fields, LONG, PLACE } from "./testing.ts";
 
@@ -177,18 +178,23 @@ Deno.test("a virtual interrupt waits for IF, the shadow and its priority", () =>
 
 Deno.test("CR8 is the virtual TPR with V_INTR_MASKING, and both without", () => {
   const source = "mov rax, cr8\nmov ebx, 7\nmov cr8, rbx\njmp $";
+  const told: number[] = [];
+  b.cpu.hooks.service = (number, argument) => number === SERVICE.priority ? told.push(argument) : 0;
   b.reset({ ...LONG, virtualInterrupt: 1 << 24 | 3 });
   b.longTables();
   b.cpu.set("cr8", 9n);
   b.load(source, 64);
   b.enter(4);
   assertEquals([b.gpr(RAX), b.read("virtualInterrupt") & 15n, b.cpu.get("cr8")], [3n, 7n, 9n]);
+  // The local APIC has not heard of it.
+  assertEquals(told, []);
   b.reset({ ...LONG, virtualInterrupt: 3 });
   b.longTables();
   b.cpu.set("cr8", 9n);
   b.load(source, 64);
   b.enter(4);
   assertEquals([b.gpr(RAX), b.read("virtualInterrupt") & 15n, b.cpu.get("cr8")], [9n, 7n, 7n]);
+  assertEquals(told, [7]);
 });
 
 Deno.test("a host interrupt leaves by the host's IF with V_INTR_MASKING, by the guest's without", () => {

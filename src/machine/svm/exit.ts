@@ -6,23 +6,11 @@
 import { LBR_ENABLE, NP_ENABLE, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
 import { ACCESS, CPU, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
-import { type Expr, i32, i64, load, load128 } from "../wasm/expr.ts";
+import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
 import { is64 } from "../segmentation/linear.ts";
+import { copyBlock } from "../values.ts";
 import { HOST_SAVE, hostSave, markDirty, MODE, storeSegment, SVMC, Vmcb } from "./layout.ts";
-
-/** Copies `size` bytes (a multiple of 16) by v128 moves. */
-export function copyBlock(
-  f: Func,
-  to: { base: Expr; offset: number; memory: number },
-  from: { base: Expr; offset: number; memory: number },
-  size: number,
-): void {
-  for (let i = 0; i < size; i += 16) {
-    const value = load128(from.base, from.offset + i, from.memory);
-    f.store128(to.base, value, to.offset + i, to.memory);
-  }
-}
 
 /** ES, CS, SS and DS; GDTR and IDTR: as blocks of the processor's state and of the host save area. */
 const BLOCKS = [

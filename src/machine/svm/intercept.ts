@@ -183,14 +183,13 @@ function inputOutput(f: Func, vmcb: Vmcb, qualification: Local): void {
   });
   f.if(exit.eqz(), () => f.return());
   const info = ioInformation(f, qualification, port, size);
-  const next = f.let(cell64(CPU.rip));
-  leave(f, EXIT_CODE.io, info.zext(), nextRip(f, next));
+  leave(f, EXIT_CODE.io, info.zext(), nextRip(f));
 }
 
-/** Address of the next instruction, while CPU.rip may still lag behind: from the record. */
-function nextRip(f: Func, next: Local): Local {
+/** Address of the next instruction; CPU.rip may still lag behind. */
+function nextRip(f: Func): Local {
   const offset = load("i64", 16, "u", cell(V.record), REC.offset);
-  f.set(next, cell64(V.ipBase).add(offset).add(cell(V.length).zext()));
+  const next = f.let(cell64(V.ipBase).add(offset).add(cell(V.length).zext()));
   f.if(is64().eqz(), () => f.set(next, next.and(0xffff_ffffn)));
   return next;
 }
@@ -324,6 +323,11 @@ function buildIntercept(m: Module): void {
   });
   // Control registers are the guest's own: nothing is shown or kept in their place.
   m.func("crShadow", ["i32", "i64"], ["i64"], (f, _n, value) => f.result(value));
+  // With V_INTR_MASKING CR8 is the virtual TPR: the local APIC hears nothing of it.
+  m.func("priorityIsVirtual", [], ["i32"], (f) => {
+    f.if(cell(V.nonRoot).eqz(), () => f.return(i32(0)));
+    f.result(Vmcb.current(f).get("virtualInterrupt").and(VIRTUAL_INTERRUPT.masking));
+  });
   m.func("crMasked", ["i32", "i64", "i64"], ["i64"], (f, _n, _old, value) => f.result(value));
 }
 

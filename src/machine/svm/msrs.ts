@@ -4,11 +4,11 @@ import { VM_CR } from "../../abi/x86/vmcb.ts";
 import { EFER } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
 import { CPU, V } from "../state.ts";
-import { cell64, noteFault, setCell64 } from "../system.ts";
+import { cell64, noteFault, SERVICE, setCell64 } from "../system.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { hostTimeStamp } from "../isa/semantics/control_state.ts";
-import { tooWide } from "./checks.ts";
+import { tooWide } from "../values.ts";
 
 const CHECK = {
   reserved: check("svm.msr.reserved", "MSR {a}: {b} sets reserved bits", "APM 2 15.30"),
@@ -76,6 +76,7 @@ export function buildOwnMsrs(m: Module): void {
       // A guest that may write the counter writes the processor's: offset and ratio do not count.
       const old = cell64(CPU.tscAdjust);
       setCell64(f, CPU.tscAdjust, old.add(value.sub(hostTimeStamp())));
+      f.call("service", SERVICE.tsc, 0);
       f.return(i32(1));
     });
     for (const [msr, home, writable] of HOMES) {

@@ -163,7 +163,7 @@ function buildNptWalk(m: Module): void {
         // The PDPTEs of PAE paging have neither rights nor an accessed bit.
         f.if(level.eq(3).and(long.eqz()).eqz(), () => {
           f.set(rights, rights.and(entry.wrap()));
-          f.set(noExecute, noExecute.or(entry.shrU(63).wrap()));
+          f.set(noExecute, noExecute.or(entry.shrU(63).wrap().and(wide)));
           f.store(64, steps.shl(4), where, SVMC.nestedEntries);
           f.store(64, steps.shl(4), entry, SVMC.nestedEntries + 8);
           f.set(steps, steps.add(1));

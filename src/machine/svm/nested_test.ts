@@ -1,5 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { EXIT_CODE, INTERCEPT1, NPF } from "../../abi/x86/vmcb.ts";
+import { V } from "../state.ts";
+import { SVMC } from "./layout.ts";
 import { Bench, type Fields, PLACE } from "./testing.ts";
 
 const b = new Bench();
@@ -174,4 +176,125 @@ Deno.test("G_PAT is the guest's PAT with nested paging alone", () => {
   };
   assertEquals(run(true), [0x0101_0101_0101_0101n, 0x0007_0406_0007_0406n]);
   assertEquals(run(false), [0x0606_0606_0606_0606n, 0x0101_0101_0101_0101n]);
+});
+
+/** A host's paging, as VMRUN leaves it in V.eptp. */
+interface Format {
+  readonly levels: number;
+  readonly kind: number;
+  readonly nxe: boolean;
+  readonly pse?: boolean;
+}
+/** What the manual says of an access: the machine address, or the error code of the fault. */
+type Answer = { readonly at: bigint } | { readonly code: bigint };
+
+const HIGH = 0x000f_ffff_ffff_f000n & ~((1n << 36n) - 1n);
+
+/** A plain walk (APM 2 chapter 5, 15.25.5), written apart from the machine's. */
+function plainWalk(x: Format, root: bigint, gpa: bigint, write: boolean, fetch: boolean): Answer {
+  const wide = x.levels > 2, bits = wide ? 9n : 10n, size = wide ? 8n : 4n;
+  const asked = U | (write ? W : 0n) | (fetch && x.nxe ? ID : 0n);
+  let table = root, user = true, writable = true, execute = true;
+  for (let level = x.levels;; level--) {
+    const shift = 12n + bits * BigInt(level - 1);
+    const at = Number(table + (gpa >> shift & (1n << bits) - 1n) * size);
+    const outside = at + Number(size) > b.machine.ram.length;
+    const entry = outside
+      ? (1n << 8n * size) - 1n
+      : wide
+      ? b.view.getBigUint64(at, true)
+      : BigInt(b.view.getUint32(at, true));
+    if (!(entry & 1n)) return { code: asked };
+    const big = (entry & 0x80n) !== 0n &&
+      (level === 2 ? wide || x.pse === true : level === 3 && x.levels === 4);
+    let reserved = 0n;
+    if (wide) {
+      reserved = HIGH | (x.nxe ? 0n : 1n << 63n);
+      if (x.levels === 3) reserved |= 0x7ff0_0000_0000_0000n;
+      if (x.levels === 3 && level === 3) reserved |= 0x8000_0000_0000_01e6n;
+      if (level === 4) reserved |= 0x180n;
+      if (big) reserved |= ((1n << shift) - 1n) & ~0x1fffn;
+    } else if (big) reserved = 0x3e_0000n;
+    if (entry & reserved) return { code: asked | P | RSV };
+    if (x.levels !== 3 || level < 3) {
+      user &&= (entry & 4n) !== 0n;
+      writable &&= (entry & 2n) !== 0n;
+      execute &&= !(entry >> 63n & 1n);
+    }
+    if (!big && level > 1) {
+      table = entry & 0x000f_ffff_ffff_f000n;
+      continue;
+    }
+    if (!user || write && !writable || fetch && !execute) return { code: asked | P };
+    const low = (1n << shift) - 1n;
+    let frame = entry & 0x000f_ffff_ffff_f000n & ~low;
+    if (big && !wide) frame = entry & 0xffc0_0000n | (entry >> 13n & 0xffn) << 32n;
+    return { at: frame | gpa & low };
+  }
+}
+
+Deno.test("the nested walk agrees with a plain one on random tables, in every format", () => {
+  b.reset();
+  const { cpu, view } = b, { system } = cpu;
+  let x = 4711;
+  const next = () => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return x >>> 0;
+  };
+  const formats: Format[] = [
+    { levels: 4, kind: 3, nxe: true },
+    { levels: 4, kind: 3, nxe: false },
+    { levels: 3, kind: 2, nxe: true },
+    { levels: 3, kind: 2, nxe: false },
+    { levels: 2, kind: 1, nxe: false, pse: true },
+    { levels: 2, kind: 0, nxe: false, pse: false },
+  ];
+  let found = 0, faults = 0;
+  const nested = system.nested as unknown as (
+    gpa: bigint,
+    access: number,
+    linear: bigint,
+  ) => bigint;
+  for (let round = 0; round < 6000; round++) {
+    const format = formats[round % formats.length];
+    // Eight frames of tables whose few entries point among themselves.
+    if (round % 600 < formats.length) {
+      cpu.flushTlb();
+      for (let at = PLACE.nested; at < PLACE.nested + 0x8000; at += 8) {
+        const target = BigInt(PLACE.nested + (next() % 8) * 0x1000);
+        const odd = next() % 16 ? 0n : 1n << BigInt(next() % 64);
+        const rights = next() % 4 ? 7n : BigInt(next() % 8);
+        const entry = target | rights | odd;
+        if (format.levels > 2) view.setBigUint64(at, entry, true);
+        else {
+          view.setUint32(at, Number(entry & 0xffff_ffffn), true);
+          view.setUint32(at + 4, Number(target | 7n), true);
+        }
+      }
+      for (let n = 0; format.levels === 3 && n < 4; n++) {
+        view.setBigUint64(PLACE.nested + 8 * n, BigInt(PLACE.nested + 0x1000 * (n + 1)) | 1n, true);
+      }
+    }
+    const gpa = BigInt(next()) | (format.levels === 4 ? BigInt(next() % 0x1_0000) << 32n : 0n);
+    const kind = next() % 3, write = kind === 1, fetch = kind === 2;
+    const expected = plainWalk(format, BigInt(PLACE.nested), gpa, write, fetch);
+    const fetchBit = format.nxe ? 0x18 : 0;
+    cpu.u64[V.eptp >> 3] = BigInt(PLACE.nested | 1 | format.kind << 1 | fetchBit);
+    cpu.i32[V.abort >> 2] = 0;
+    const at = nested(gpa, write ? 2 : fetch ? 16 : 0, -1n);
+    const label = `round ${round}: ${gpa.toString(16)}`;
+    if (cpu.i32[V.abort >> 2]) {
+      faults++;
+      assertEquals([label, { code: cpu.u64[SVMC.info1 >> 3] & ~NPF.final }], [label, expected]);
+      assertEquals(cpu.u64[SVMC.info2 >> 3], gpa);
+    } else {
+      found++;
+      assertEquals([label, { at: BigInt.asUintN(64, at) }], [label, expected]);
+    }
+  }
+  cpu.u64[V.eptp >> 3] = 0n;
+  cpu.i32[V.abort >> 2] = 0;
+  assertEquals([found > 1000, faults > 1000], [true, true], `${found} found, ${faults} faults`);
 });

@@ -27,7 +27,7 @@ import { CPU, gpr } from "../state.ts";
 import { cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
-import { copyBlock } from "./exit.ts";
+import { copyBlock } from "../values.ts";
 import { STATUS } from "./entry.ts";
 import { markDirty, STUB, SVMC, Vmcb } from "./layout.ts";
 

@@ -7,7 +7,7 @@ import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
 import { CONTROLS, CR3_TARGETS } from "./capabilities.ts";
 import { Region } from "./layout.ts";
-import { tooWide } from "./operations.ts";
+import { tooWide } from "../values.ts";
 
 /** Writes a list of checks: each notes itself and leaves the function with `result`. */
 export class Checks {

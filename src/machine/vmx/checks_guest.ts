@@ -11,9 +11,8 @@ import type { Func, Local, Module } from "../wasm/module.ts";
 import { isCanonical } from "../segmentation/linear.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, DEBUGCTL_BITS, EFER_BITS } from "./capabilities.ts";
 import { Checks, secondaryOf } from "./checks_controls.ts";
-import { patInvalid } from "./checks_host.ts";
 import { HEAD, Region, VMCS_REVISION } from "./layout.ts";
-import { tooWide } from "./operations.ts";
+import { patInvalid, tooWide } from "../values.ts";
 
 const PE = 1, PAE = 0x20, VM = 1 << 17, TF = 0x100, IF = 0x200;
 const UNUSABLE = 0x1_0000;

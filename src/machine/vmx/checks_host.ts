@@ -2,23 +2,12 @@
 import { EXIT_CONTROL } from "../../abi/x86/vmx.ts";
 import { CPU } from "../state.ts";
 import { cell64 } from "../system.ts";
-import type { Expr } from "../wasm/expr.ts";
-import type { Func, Local, Module } from "../wasm/module.ts";
+import type { Local, Module } from "../wasm/module.ts";
 import { isCanonical } from "../segmentation/linear.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, EFER_BITS } from "./capabilities.ts";
 import { Checks } from "./checks_controls.ts";
 import { Region } from "./layout.ts";
-import { tooWide } from "./operations.ts";
-
-/** 1 unless each byte of a page-attribute table is a memory type (0, 1, 4, 5, 6, 7). */
-export function patInvalid(f: Func, pat: Expr): Local {
-  const value = f.let(pat);
-  // Types are below 8; 2 and 3 are those with bit 1 set and bit 2 clear.
-  const two = value.and(0x0202_0202_0202_0202n), four = value.and(0x0404_0404_0404_0404n);
-  return f.let(
-    value.and(~0x0707_0707_0707_0707n).nez().or(two.and(four.shrU(1).not()).nez()),
-  );
-}
+import { patInvalid, tooWide } from "../values.ts";
 
 function registers(c: Checks, vmcs: Region, exit: Local): void {
   const cr0 = vmcs.get("hostCr0"), cr4 = vmcs.get("hostCr4"), cr3 = vmcs.get("hostCr3");

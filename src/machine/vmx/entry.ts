@@ -48,7 +48,11 @@ function checkBefore(f: Func, vmcs: Region, launch: Local, passed: Local, valid:
   f.if(valid, () => check("vmxCheckInjection", VM_ERROR.controls));
   f.if(passed.and(GROUP.host).eqz(), () => {
     check("vmxCheckHost", VM_ERROR.host);
+    setCell(f, VMXC.hostBlockOf, -1);
+  });
+  f.if(cell(VMXC.hostBlockOf).ne(vmcs.base), () => {
     f.call("vmxHostBlock");
+    setCell(f, VMXC.hostBlockOf, vmcs.base);
   });
 }
 

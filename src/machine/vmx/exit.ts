@@ -6,25 +6,15 @@
 import { ENTRY_FAILURE, EXIT_CONTROL, EXIT_REASON, PIN } from "../../abi/x86/vmx.ts";
 import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
-import { type Expr, i32, i64, load, load128 } from "../wasm/expr.ts";
+import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
+import { copyBlock } from "../values.ts";
 import { BLOCK, HEAD, Region, VMXC } from "./layout.ts";
 import { markDirty, MODE } from "./operations.ts";
 
 const LMA_LME = 0x500n;
 
-/** Copies `size` bytes (a multiple of 16) by v128 moves. */
-export function copyBlock(
-  f: Func,
-  to: { base: Expr; offset: number; memory: number },
-  from: { base: Expr; offset: number; memory: number },
-  size: number,
-): void {
-  for (let i = 0; i < size; i += 16) {
-    const value = load128(from.base, from.offset + i, from.memory);
-    f.store128(to.base, value, to.offset + i, to.memory);
-  }
-}
+export { copyBlock };
 
 /** Reasons after which RFLAGS.RF stays as it is: events and boundaries, not instructions. */
 const KEEPS_RF = [

@@ -1,6 +1,6 @@
 /** Control registers and EFER: what may be written, and what follows (SDM 3 2.5, 4.1, 9.8.5). */
 import { CPU, V } from "../../state.ts";
-import { cell, cell64, setCell64 } from "../../system.ts";
+import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Module } from "../../wasm/module.ts";
@@ -186,6 +186,10 @@ function buildCr4(m: Module): void {
   m.func("writeCr8", ["i64"], [], (f, value) => {
     failIf(f, value.gtU(15), 13, 0, CHECK.cr8, value);
     setCell64(f, CPU.cr8, value);
+    // A guest of SVM may have a virtual priority.
+    if (m.has("priorityIsVirtual")) f.if(f.call("priorityIsVirtual"), () => f.return());
+    // The local APIC's task priority, where the processor is the guest's own.
+    f.call("service", SERVICE.priority, value.wrap());
   });
 }
 

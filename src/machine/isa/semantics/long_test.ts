@@ -9,7 +9,7 @@ const STAR = 0x001b_0008_0000_0000n, LSTAR = 0xffff_8000_0000_1000n, CSTAR = 0x7
 
 /** 64-bit code about to run, with the registers of SYSCALL set. */
 function machine(code: string, vendor: "intel" | "amd" = "intel"): Machine {
-  const m = flatMachine(code, { long: true }), { cpu } = m;
+  const m = flatMachine(code, { long: true, cpu: vendor }), { cpu } = m;
   cpu.hooks.cpuid = new Cpuid(vendor).install(cpu.i32);
   cpu.set("efer", 0xd01n);
   cpu.set("star", STAR);

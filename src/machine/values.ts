@@ -1,0 +1,32 @@
+/** Parts of conditions and moves that the virtualization extensions of both vendors need. */
+import { V } from "./state.ts";
+import { cell64 } from "./system.ts";
+import { type Expr, load128 } from "./wasm/expr.ts";
+import type { Func, Local } from "./wasm/module.ts";
+
+/** 1 if physical address `pa` has bits this processor has not got. */
+export const tooWide = (pa: Expr): Expr =>
+  pa.and(cell64(V.reservedHigh).or(0xfff0_0000_0000_0000n)).nez();
+
+/** 1 unless each byte of a page-attribute table is a memory type (0, 1, 4, 5, 6, 7). */
+export function patInvalid(f: Func, pat: Expr): Local {
+  const value = f.let(pat);
+  // Types are below 8; 2 and 3 are those with bit 1 set and bit 2 clear.
+  const two = value.and(0x0202_0202_0202_0202n), four = value.and(0x0404_0404_0404_0404n);
+  return f.let(
+    value.and(~0x0707_0707_0707_0707n).nez().or(two.and(four.shrU(1).not()).nez()),
+  );
+}
+
+/** Copies `size` bytes (a multiple of 16) by v128 moves. */
+export function copyBlock(
+  f: Func,
+  to: { base: Expr; offset: number; memory: number },
+  from: { base: Expr; offset: number; memory: number },
+  size: number,
+): void {
+  for (let i = 0; i < size; i += 16) {
+    const value = load128(from.base, from.offset + i, from.memory);
+    f.store128(to.base, value, to.offset + i, to.memory);
+  }
+}

@@ -1,0 +1,215 @@
+// Shadow paging: what the tables say, what is derived and when it goes, and that nobody can tell.
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { demoGuest } from "../builder/demo.ts";
+import type { NamedAddress } from "../builder/symbols.ts";
+import { Hypervisor } from "../debug/hypervisor.ts";
+import type { GuestDomain } from "../debug/domain.ts";
+import { SHADOW_MODES, shadowCampaign } from "../../tests/fuzz/shadow.ts";
+import type { HvmEngine } from "./hvm.ts";
+import { defaultShadowMemory, type Shadow } from "./shadow.ts";
+import { isGuestTable, KIND } from "./shadow_pool.ts";
+
+for (const mode of SHADOW_MODES) {
+  for (const pool of [16, 64]) {
+    Deno.test(`random page tables, ${mode}, pool of ${pool} frames: as a plain walk has it`, () => {
+      const result = shadowCampaign({ mode, pool, accesses: 10_000, seed: 20261126 + pool });
+      assertEquals(result.finding, undefined);
+      assert(result.allowed > 500, JSON.stringify(result));
+      if (mode !== "none") assert(result.faulted > 500 && result.writes > 0);
+    });
+  }
+}
+
+Deno.test("defaultShadowMemory() gives 1 MB a vCPU and 8 KB a MB", () => {
+  assertEquals(defaultShadowMemory(1, 256 << 20), 3 << 20);
+  assertEquals(defaultShadowMemory(2, 16 << 20), (2 << 20) + (128 << 10));
+});
+
+const shadowOf = (dom: GuestDomain): Shadow => (dom.inner.engine as HvmEngine).shadow!;
+
+/** What must hold of the pool at any time. */
+function checkPool({ pool, p2m }: Shadow): void {
+  const { machine } = pool.frames;
+  for (let slot = 0; slot < pool.slots; slot++) {
+    let present = 0;
+    const leaf = ([KIND.pt32, KIND.ptPae, KIND.pt64, KIND.pages] as number[])
+      .includes(pool.kind[slot]);
+    for (let index = 0; index < 512; index++) {
+      const node = slot * 512 + index, target = pool.target[node];
+      const low = machine.words[pool.place(node) >>> 2];
+      if (((low & 1) !== 0) !== (target >= 0)) throw new Error(`slot ${slot}, entry ${index}`);
+      if (target < 0) continue;
+      present++;
+      const frame = leaf ? p2m.machineFrame(target) : pool.frame[target];
+      if (low >>> 12 !== frame) throw new Error(`slot ${slot}, entry ${index}: frame ${frame}`);
+      // No table of the guest may be written through any mapping.
+      if (leaf && low & 2) assert(!pool.isTable(target) && p2m.writable(target));
+      if (!leaf) assert(pool.kind[target] !== KIND.free);
+    }
+    assertEquals(pool.present[slot], present);
+    if (isGuestTable(pool.kind[slot])) assert(pool.isTable(pool.guest[slot]));
+  }
+}
+
+async function demo(options: { paging?: "hap" | "shadow"; shadowMemory?: number } = {}) {
+  const hv = await Hypervisor.start({ memory: "64M" });
+  const { image, symbols } = demoGuest();
+  const dom = await hv.createDomain({
+    name: "demo",
+    kernel: image,
+    memory: "16M",
+    paging: "shadow",
+    ...options,
+  });
+  return { hv, dom, symbols };
+}
+
+const timerOf = (symbols: readonly NamedAddress[]): bigint =>
+  BigInt(symbols.find((s) => s.name === "timer")!.address);
+
+/** Lets a domain run to a count of instructions. */
+function runTo(hv: Hypervisor, dom: GuestDomain, count: number): void {
+  const { inner } = dom, { host } = hv, { cpu } = host.machine;
+  if (inner.state.kind === "paused") inner.setState({ kind: "running" });
+  while (inner.count < count && !inner.ended) {
+    host.runOnce(count - inner.count);
+    if (inner.state.kind !== "blocked" || inner.count >= count) continue;
+    const next = Math.min(inner.platform.deadline(), host.machine.bus.deadline());
+    cpu.skipTo(next);
+    host.interrupts?.handlePending();
+    inner.platform.run(cpu.now);
+  }
+  inner.pause();
+}
+
+Deno.test("a guest has the same state under shadow paging, whatever the pool, as over nested tables", async () => {
+  const states: string[][] = [];
+  for (const options of [{ paging: "hap" }, {}, { shadowMemory: 16 * 4096 }] as const) {
+    const { hv, dom } = await demo(options);
+    const state: string[] = [];
+    for (const count of [1000, 9339, 54_321, 120_000]) {
+      runTo(hv, dom, count);
+      state.push(`${dom.inner.count} ${hv.host.machine.cpu.now} ${dom.stateHash()}`);
+      if (dom.shadow) checkPool(shadowOf(dom));
+    }
+    states.push(state);
+    await hv.close();
+  }
+  assertEquals(states[1], states[0]);
+  assertEquals(states[2], states[0]);
+});
+
+Deno.test("a walk shows the guest's levels beside those the processor walks", async () => {
+  const { hv, dom, symbols } = await demo();
+  runTo(hv, dom, 20_000);
+  const linear = timerOf(symbols);
+  const walk = dom.vcpus[0].pageTables.walk(linear);
+  const sides = walk.sideBySide.map(({ level, guest, shadow }) => [
+    level,
+    guest?.name,
+    shadow?.name,
+  ]);
+  assertEquals(sides, [
+    [3, undefined, "shadow PDPTE"],
+    [2, "PDE", "shadow PDE"],
+    [1, "PTE", "shadow PTE"],
+  ]);
+  assertEquals(walk.shadowMachine, walk.machine);
+  assert(walk.shadow![2].flags.includes("present"));
+  // The last shadow entry is an entry of a table in `dom.shadow`.
+  const { address, entry } = walk.shadow![2];
+  const table = dom.shadow!.table({ address: address & ~0xfffn });
+  assertEquals(table.entries.find((e) => e.address === address)?.entry, entry);
+  assert(String(dom.shadow).includes("page directory, 32-bit"));
+  assert(String(table).includes("guest frame"));
+  assert(String(walk).includes("=> the shadow leads to machine"));
+  assertThrows(() => dom.shadow!.table({ guestFrame: 0x999 }), RangeError, "0x999");
+  await hv.close();
+});
+
+Deno.test("a shadow entry corrupted by hand is what the guest gets", async () => {
+  const { hv, dom, symbols } = await demo();
+  runTo(hv, dom, 20_000);
+  const linear = timerOf(symbols);
+  const walk = dom.vcpus[0].pageTables.walk(linear);
+  // Another frame with other code: INT3 all over.
+  const other = hv.host.frames!.allocate(dom.id);
+  hv.memory.write(BigInt(other * 4096), new Uint8Array(4096).fill(0xcc));
+  const entry = walk.shadow![2];
+  const bytes = new Uint8Array(8);
+  const flags = entry.entry & 0xfffn | entry.entry >> 52n << 52n;
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(other * 4096) | flags, true);
+  hv.memory.write(entry.address, bytes);
+  assertEquals(dom.vcpus[0].pageTables.walk(linear).shadowMachine! >> 12n, BigInt(other));
+  // The guest's own entry is untouched, and its memory too: the processor reads the other frame.
+  const stop = await dom.until("exception", { vector: 3 });
+  assert(stop.regs.rip >= linear && stop.regs.rip < linear + 0x1000n);
+  await hv.close();
+});
+
+Deno.test("writes to the guest's tables from outside are seen, through whatever door", async () => {
+  const { hv, dom, symbols } = await demo();
+  runTo(hv, dom, 20_000);
+  const linear = timerOf(symbols);
+  const { pageTables } = dom.vcpus[0];
+  const before = pageTables.walk(linear), leaf = before.levels[1];
+  assert(before.shadowMachine !== undefined);
+  const frame = Number(before.physical! >> 12n);
+  for (
+    const write of [
+      (bytes: Uint8Array) => dom.memory.write(leaf.address, bytes),
+      (bytes: Uint8Array) => {
+        const machine = dom.inner.memory.machineAddress(Number(leaf.address));
+        hv.memory.write(BigInt(machine), bytes);
+      },
+    ]
+  ) {
+    // Another frame, accessed and dirty: the old translation goes at once.
+    const bytes = new Uint8Array(4);
+    new DataView(bytes.buffer).setUint32(0, (frame + 1) * 4096 | 0x63, true);
+    write(bytes);
+    checkPool(shadowOf(dom));
+    assertEquals(pageTables.walk(linear).shadowMachine, undefined);
+    new DataView(bytes.buffer).setUint32(0, frame * 4096 | 0x63, true);
+    write(bytes);
+    runTo(hv, dom, dom.inner.count + 20_000);
+    assertEquals(pageTables.walk(linear).shadowMachine, before.machine);
+  }
+  await hv.close();
+});
+
+Deno.test("save, load and save again are equal, and a loaded guest goes on the same", async () => {
+  const { hv, dom } = await demo();
+  runTo(hv, dom, 50_000);
+  const saved = hv.save();
+  assertEquals(shadowOf(dom).pool.free, shadowOf(dom).pool.slots - 1);
+  runTo(hv, dom, 120_000);
+  const later = `${dom.stateHash()} ${hv.host.machine.cpu.now}`;
+  hv.load(saved);
+  assertEquals(hv.save(), saved);
+  runTo(hv, dom, 120_000);
+  assertEquals(`${dom.stateHash()} ${hv.host.machine.cpu.now}`, later);
+  await hv.close();
+});
+
+Deno.test("destroy() gives all frames back, and the processor's hooks", async () => {
+  const { hv, dom } = await demo();
+  const { frames, machine } = hv.host;
+  runTo(hv, dom, 20_000);
+  const used = frames!.owners.reduce((n, owner) => n + (owner === dom.id ? 1 : 0), 0);
+  const free = frames!.free;
+  dom.destroy();
+  assertEquals(frames!.free, free + used);
+  assertEquals(machine.onWrite.size, 0);
+  await hv.close();
+});
+
+Deno.test("a pool that cannot hold one translation is refused", async () => {
+  const hv = await Hypervisor.start({ memory: "64M" });
+  const { image } = demoGuest();
+  let message = "";
+  await hv.createDomain({ kernel: image, memory: "16M", paging: "shadow", shadowMemory: "32K" })
+    .catch((error) => message = error.message);
+  assert(message.includes("shadowMemory"), message);
+  await hv.close();
+});
