@@ -174,8 +174,10 @@ function asked(v: SvmVcpu, exit: Exit): Exit | undefined {
         // An NMI may come in after this instruction, not before it.
         blockNmis(v, false);
         v.write(F.interruptShadow, v.words[F.interruptShadow >> 2] | INTERRUPT_SHADOW);
+        if (!v.own[OWN.iret]) return undefined;
       }
-      return v.own[OWN.iret] ? exit : undefined;
+      // Also where the intercept was written by hand: the guest would leave here for ever.
+      return exit;
     case "cr":
       return wantsCr(v, exit) ? exit : pass(v);
     case "exception":

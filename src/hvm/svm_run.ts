@@ -18,7 +18,8 @@ export function boundary(v: SvmVcpu): RunStop | undefined {
   }
   // The trap of the last instruction goes before interrupts.
   if (i32[CPU.pendingDebug >> 2] && !(i32[CPU.interruptibility >> 2] & 2)) return undefined;
-  if (v.words[F.virtualInterrupt >> 2] & VIRTUAL_INTERRUPT.irq && system.svmBoundary()) {
+  // 2: the guest has taken the virtual interrupt itself.
+  if (v.words[F.virtualInterrupt >> 2] & VIRTUAL_INTERRUPT.irq && system.svmBoundary() === 1) {
     return "exit";
   }
   if (i32[CPU.pendingNmi >> 2] && system.nmiExit()) {

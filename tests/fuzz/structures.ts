@@ -6,10 +6,11 @@
  * Each episode runs twice from the same state: once with what the processor remembers of checks that
  * passed before the fields were written, once with nothing remembered. Both must come to the same.
  *
- *     deno run -A tests/fuzz/structures.ts vmx EPISODES [SEED]
+ *     deno run -A tests/fuzz/structures.ts vmx|svm EPISODES [SEED]
  *
  * @module
  */
+import { vmcbFields } from "../../src/abi/x86/vmcb.ts";
 import { vmcsFields } from "../../src/abi/x86/vmcs.ts";
 import type { EntryFailureExit, Exit } from "../../src/hvm/exit.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
@@ -22,6 +23,7 @@ import type { HvmEngine } from "../../src/xen/hvm.ts";
 import { randomCode } from "./code.ts";
 import { initialState, MODES, pagingOf } from "./modes.ts";
 import { Random } from "./random.ts";
+import { svmExpectation } from "./svm_rules.ts";
 import { vmxExpectation } from "./vmx_rules.ts";
 import { GUEST_MEMORY, Subject } from "./subject.ts";
 import { AT, descriptorTables, interruptTable, pageTables, taskStates } from "./tables.ts";
@@ -49,7 +51,8 @@ export interface Structure {
 
 /** What is wrong with a structure's contents: the part, and all rules in it that are broken. */
 export interface Expectation {
-  readonly what: EntryFailureExit["what"];
+  /** Undefined where the vendor makes no difference. */
+  readonly what?: EntryFailureExit["what"];
   readonly checks: ReadonlySet<string>;
 }
 
@@ -134,6 +137,45 @@ const VMX_TOGETHER: Structure["together"] = [
   ],
 ];
 
+const ENABLE = 1n;
+const SVM_TOGETHER: Structure["together"] = [
+  // Events of every type.
+  (r) => {
+    const type = r.pick([0, 0, 2, 3, 3, 3, 4, 1, 5, 7]), vector = r.below(r.chance(0.7) ? 32 : 256);
+    const info = (0x8000_0000 | (r.chance(0.4) ? 0x800 : 0) | type << 8 | vector) >>> 0;
+    return [["eventInjection", BigInt(info) | BigInt(r.below(0x1_0000)) << 32n]];
+  },
+  // The way into long mode.
+  (r, old) => [
+    ["efer", old("efer") ^ 1n << BigInt(r.pick([0, 8, 8, 10, 11, 12]))],
+    ["cr0", old("cr0") ^ 1n << BigInt(r.pick([0, 0, 29, 30, 31, 31]))],
+    ["cr4", old("cr4") ^ (r.chance(0.5) ? 0x20n : 0n)],
+    ["csAttributes", old("csAttributes") ^ BigInt(r.below(4)) << 9n],
+  ],
+  // Nested paging off: the guest's CR3 is the machine's.
+  (r, old) => [
+    ["nestedControl", old("nestedControl") ^ (r.chance(0.5) ? ENABLE : 0n)],
+    ["nestedCr3", old("nestedCr3") ^ 1n << BigInt(r.below(64))],
+    ["pat", old("pat") ^ (r.chance(0.3) ? 1n << BigInt(r.below(64)) : 0n)],
+    ["cr3", BigInt(r.below(0x1000)) << BigInt(r.pick([5, 12]))],
+  ],
+  (r, old) => [
+    ["asid", BigInt(r.below(2))],
+    ["intercepts2", old("intercepts2") ^ BigInt(r.below(2))],
+  ],
+  (r) => [[
+    r.pick(["iopmBase", "msrpmBase"]),
+    (1n << BigInt(30 + r.below(12))) - BigInt(r.below(5) * 0x1000),
+  ]],
+  (r, old) => [
+    ["virtualInterrupt", old("virtualInterrupt") ^ 1n << BigInt(r.pick([0, 8, 8, 16, 20, 24]))],
+    ["virtualVector", BigInt(r.below(256))],
+    ["interruptShadow", BigInt(r.below(2))],
+    ["rflags", old("rflags") ^ BigInt(r.below(4)) << 8n],
+    ["intercepts1", old("intercepts1") ^ 1n << BigInt(r.below(32))],
+  ],
+];
+
 const CPUID_STATE = { osxsave: false, apicEnabled: true, apicId: 0, xcr0: 1 };
 
 /** By the vendor's name for its extensions. */
@@ -160,6 +202,29 @@ export const STRUCTURES: Readonly<Record<string, Structure>> = {
     unreachable: {
       "vmx.host.ia32eGuest": "this host runs in IA-32e mode, so vmx.host.addressSpace fails first",
       "vmx.host.ripWide": "as above",
+    },
+  },
+  svm: {
+    cpu: "amd",
+    fields: vmcbFields,
+    reasons: [
+      [/^svm\.(asid|iopm|msrpm|hsave|intercept\.vmrun|inject\.|nested\.)/, "controls"],
+      [/^svm\.(efer|cr0|cr3|cr4|long\.|dr6|dr7|pdpte)/, "guest-state"],
+    ],
+    together: SVM_TOGETHER,
+    expected: (subject) => {
+      const { ops, vcpu } = subject.engine!, { ram } = subject.host.machine;
+      const cpuid = new Cpuid("amd");
+      return svmExpectation((field) => ops.readRaw(vcpu, field), {
+        width: cpuid.read(0x8000_0008, 0, CPUID_STATE).eax & 0xff,
+        cr4: BigInt(cpuid.cr4Valid >>> 0),
+        efer: BigInt(cpuid.eferValid >>> 0),
+        ram: new DataView(ram.buffer, ram.byteOffset, ram.length),
+      });
+    },
+    unreachable: {
+      "svm.hsave": "VM_HSAVE_PA is no field",
+      "svm.nested.paging": "this host has paging on",
     },
   },
 };
@@ -226,17 +291,18 @@ class Snapshot {
 
   restore(): void {
     const { machine, cpu, frames } = this.#parts, engine = this.subject.engine!;
+    const blocks = () => {
+      for (const [from, bytes] of this.#blocks) cpu.u8.set(bytes, from);
+    };
+    blocks();
+    // What is kept in objects; it may write into the structures.
+    engine.ops.refresh(engine.on, engine.vcpu);
     for (let frame = 0; frame < machine.ram.length / 4096; frame++) {
       if (!(frames[frame * (FRAME.size / 4)] & FRAME_FLAG.dirty)) continue;
       machine.write(frame * 4096, this.#ram.subarray(frame * 4096, frame * 4096 + 4096));
     }
     cpu.flushTlb();
     this.#clean();
-    const blocks = () => {
-      for (const [from, bytes] of this.#blocks) cpu.u8.set(bytes, from);
-    };
-    blocks();
-    engine.ops.refresh(engine.on, engine.vcpu);
     // Checks that had passed count as passed again.
     blocks();
     cpu.count = this.#count;
@@ -262,7 +328,7 @@ class Snapshot {
 }
 
 /** A guest that can be entered, in any mode, with random code; entered once, and left. */
-function start(subject: Subject, r: Random): void {
+function start(subject: Subject, r: Random, { fields }: Structure): void {
   const mode = r.pick(MODES), paging = pagingOf(r, mode);
   subject.write(AT.gdt, descriptorTables(r));
   subject.write(AT.idt, interruptTable(r, mode === "long64"));
@@ -275,6 +341,8 @@ function start(subject: Subject, r: Random): void {
   const { ops, vcpu } = subject.engine!;
   ops.enter(vcpu, { budget: 1 });
   ops.cancelEvent(vcpu);
+  // Whatever the processor still holds of the structure goes to memory.
+  for (const { name } of fields) ops.readRaw(vcpu, name);
 }
 
 /** A value for a field that holds `old`. */
@@ -340,10 +408,9 @@ function wrong(exit: Exit, { reasons }: Structure, expected: Expectation | undef
   if (exit.what === "msr-loading") {
     return expected && `${[...expected.checks].join(" ")} was not seen: ${describe(exit)}`;
   }
-  if (expected?.what === exit.what && expected.checks.has(exit.check)) return undefined;
-  const rules = expected
-    ? `${expected.what}: ${[...expected.checks].join(" ")}`
-    : "nothing is wrong";
+  const part = expected?.what ?? exit.what;
+  if (expected && part === exit.what && expected.checks.has(exit.check)) return undefined;
+  const rules = expected ? `${part}: ${[...expected.checks].join(" ")}` : "nothing is wrong";
   return `the rules say: ${rules}; the processor: ${describe(exit)}`;
 }
 
@@ -360,7 +427,7 @@ export async function structureCampaign(options: StructureCampaign): Promise<Str
     const r = new Random(seed * 1_000_003 + episode);
     if (episode % SAME_START === 0) {
       whole.restore();
-      start(subject, new Random(seed * 7919 + episode));
+      start(subject, new Random(seed * 7919 + episode), structure);
       snapshot = new Snapshot(subject);
     }
     const fields = contents(r, structure, engine);

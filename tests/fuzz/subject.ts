@@ -82,7 +82,7 @@ export class Subject {
     ops.cancelEvent(vcpu);
     ops.setActivity(vcpu, "active");
     ops.setInterruptShadow(vcpu, { sti: false, movSs: false, nmi: false });
-    ops.writeRaw(vcpu, "guestPendingDebug", 0n);
+    if (host.options.cpu === "intel") ops.writeRaw(vcpu, "guestPendingDebug", 0n);
     for (const [name, value] of Object.entries(state.regs)) {
       ops.setRegister(vcpu, name as RegisterName, value);
     }

@@ -3,6 +3,7 @@
  * what the machine's checks, which are generated code with a memory, are held against. Names are
  * those of the machine's checks.
  */
+import { bit, bits, memoryTypes } from "./rules.ts";
 import { CONTROLS } from "../../src/machine/vmx/capabilities.ts";
 
 /** What an entry with these contents comes to. */
@@ -24,9 +25,6 @@ export interface Surroundings {
 
 type Get = (field: string) => bigint;
 
-const bit = (value: bigint, n: number): boolean => (value >> BigInt(n) & 1n) === 1n;
-const bits = (value: bigint, high: number, low: number): bigint =>
-  value >> BigInt(low) & (1n << BigInt(high - low + 1)) - 1n;
 const canonical = (address: bigint): boolean =>
   BigInt.asUintN(64, BigInt.asIntN(48, address)) === address;
 
@@ -112,10 +110,6 @@ function injected(get: Get): Set<string> {
   return names;
 }
 
-const memoryTypes = (pat: bigint): boolean =>
-  Array.from({ length: 8 }, (_, n) => bits(pat, 8 * n + 7, 8 * n)).every((type) =>
-    [0n, 1n, 4n, 5n, 6n, 7n].includes(type)
-  );
 /** SCE, LME, LMA, NXE. */
 const eferGood = (efer: bigint): boolean => (efer & ~0xd01n) === 0n;
 /** Bits of CR4 that the processor has (its features are those of the simulated Intel model). */

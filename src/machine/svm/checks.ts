@@ -102,8 +102,9 @@ function controls(c: Checks, vmcb: Vmcb): void {
   }
 }
 
-/** Vectors that EVENTINJ takes as exceptions: those that exist, #HV, #VC and #SX. */
-const EXCEPTIONS = exceptionVectors.filter((x) => x.vector !== VECTOR.NMI).map((x) => x.vector)
+/** Vectors that EVENTINJ takes as exceptions: those there are on AMD's processors, #HV, #VC, #SX. */
+const EXCEPTIONS = exceptionVectors.map((x) => x.vector)
+  .filter((vector) => vector !== VECTOR.NMI && vector !== VECTOR.VE)
   .concat(28, 29, 30).reduce((bits, n) => bits | 1 << n, 0);
 
 function injection(c: Checks, vmcb: Vmcb): void {
