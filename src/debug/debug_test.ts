@@ -2,15 +2,17 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GuestStopped } from "./stop.ts";
 import { Hypervisor } from "./hypervisor.ts";
 
-const both = ["bare", "hvm"] as const;
+const ways = ["bare", "hvm", "shadow"] as const;
 
-async function demo(type: "bare" | "hvm" = "hvm") {
-  const hv = await Hypervisor.demo({ type });
+async function demo(way: typeof ways[number] = "hvm") {
+  const hv = await Hypervisor.demo(
+    way === "shadow" ? { type: "hvm", paging: "shadow" } : { type: way },
+  );
   const [dom] = hv.domains;
   return { hv, dom, vcpu: dom.vcpus[0], close: () => hv.close() };
 }
 
-for (const type of both) {
+for (const type of ways) {
   Deno.test(`until() runs to a symbol and stops before its instruction (${type})`, async () => {
     const { dom, vcpu, close } = await demo(type);
     const stop = await dom.until("execute", { address: "high" });
@@ -197,7 +199,7 @@ for (const type of both) {
 
 Deno.test("a bare and a virtual guest are in the same state at the same place", async () => {
   const states: string[] = [];
-  for (const type of both) {
+  for (const type of ways) {
     const { dom, vcpu, close } = await demo(type);
     // What CPUID and MSRs say is shown before; the timer is not in it yet.
     await dom.until("execute", { address: "main" });
