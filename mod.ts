@@ -40,6 +40,8 @@ export { GuestStopped, type Position, type Response, Stop } from "./src/debug/st
 export { type BreakOptions, Breakpoint } from "./src/debug/breakpoint.ts";
 export { type Fields, type Filters, type Kind, kinds } from "./src/debug/kinds.ts";
 export { Console } from "./src/debug/console.ts";
+export { type CpuidOptions, CpuidTable, parseCpuid } from "./src/debug/cpuid.ts";
+export type { CpuidEdit, CpuidModel, CpuidResult, CpuidRow } from "./src/machine/cpuid.ts";
 export { Dump, Memory, type SearchOptions } from "./src/debug/memory.ts";
 export {
   type MapRange,
@@ -61,5 +63,16 @@ export {
   type Side,
   sideOf,
 } from "./src/debug/lockstep.ts";
+export {
+  compare,
+  type ComparedExit,
+  type ComparedRun,
+  type CompareOptions,
+  Comparison,
+  type Configuration,
+  configurationOf,
+  runUntil,
+} from "./src/debug/compare.ts";
+export { type DigestDifference, GuestDigest } from "./src/debug/digest.ts";
 export { Why } from "./src/debug/why.ts";
 export type { Address } from "./src/debug/values.ts";

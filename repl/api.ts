@@ -7,6 +7,7 @@ import type { DomainView, HypervisorView } from "./context.ts";
 
 /** A domain as `xvm boot` needs it. */
 export interface BootDomain extends DomainView {
+  destroy(): void;
   /** Resolves when the guest powered off, crashed or was destroyed; `ok` for a power-off. */
   ended: Promise<{ reason: string; detail: string; ok: boolean }>;
   /** The text screen. */
@@ -31,6 +32,7 @@ export interface DomainOptions {
   memory: number;
   vcpus: number;
   symbols?: string;
+  cpuid?: string;
 }
 
 /** A host as `xvm boot` needs it. */
@@ -48,10 +50,10 @@ export async function publicApi(): Promise<Record<string, unknown>> {
 
 /** Starts a host. */
 export async function openHost(
-  options: { cpu: "intel" | "amd"; memory: number },
+  options: { cpu: "intel" | "amd"; memory: number; seed?: number },
 ): Promise<BootHost> {
   const { Hypervisor } = await publicApi() as {
-    Hypervisor: { start(options: { cpu: string; memory: number }): Promise<BootHost> };
+    Hypervisor: { start(options: object): Promise<BootHost> };
   };
   return await Hypervisor.start(options);
 }

@@ -1,5 +1,5 @@
 /**
- * `xvm boot` and `xvm create`: a domain whose console is the terminal.
+ * `xvm boot`: a domain whose console is the terminal.
  *
  * @module
  */
@@ -23,6 +23,8 @@ export interface BootOptions {
   /** Bytes of the domain. */
   memory: number;
   vcpus: number;
+  /** The processor the guest sees, as xl's `cpuid=` says it: "common", "host,rdrand=0". */
+  cpuid?: string;
   /** A file of symbols: System.map or an ELF. */
   symbols?: string;
   /** Exit 0 when the console shows this. */
@@ -61,11 +63,12 @@ export async function boot(options: BootOptions): Promise<number> {
 }
 
 /** The host's own share beside the domain's memory. */
-const hostMemory = (domain: number) => domain + Math.max(64 * 2 ** 20, domain / 4);
+export const hostMemory = (domain: number) => domain + Math.max(64 * 2 ** 20, domain / 4);
 
 function domainOf(options: BootOptions) {
-  const { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols } = options;
-  return { name: name ?? "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols };
+  const { name = "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus } = options;
+  const { symbols, cpuid } = options;
+  return { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols, cpuid };
 }
 
 /** Resolves when the text appeared, the guest ended, or time was up. */
@@ -106,7 +109,7 @@ function lastWords(domain: BootDomain): string {
 }
 
 /** Resolves when the console's text, since now, contains `text`. */
-function shows(domain: BootDomain, text: string): Promise<void> {
+export function shows(domain: BootDomain, text: string): Promise<void> {
   return new Promise((resolve) => {
     let tail = "";
     const stop = domain.console.onOutput((output) => {
@@ -124,7 +127,7 @@ function shows(domain: BootDomain, text: string): Promise<void> {
 /** No terminal: the console goes to standard output, standard input to the console. */
 async function plainly(domain: BootDomain, done: Promise<End>): Promise<End> {
   const stop = domain.console.onOutput(writeOut);
-  void typeFrom(domain);
+  void typeFrom(() => domain);
   await domain.unpause();
   const end = await done;
   await domain.pause();
@@ -132,13 +135,14 @@ async function plainly(domain: BootDomain, done: Promise<End>): Promise<End> {
   return end;
 }
 
-async function typeFrom(domain: BootDomain): Promise<void> {
+/** Standard input goes to the console of the domain there is. */
+export async function typeFrom(domain: () => BootDomain): Promise<void> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(4096);
   for (;;) {
     const length = await Deno.stdin.read(buffer).catch(() => null);
     if (length === null) return;
-    domain.console.write(decoder.decode(buffer.subarray(0, length), { stream: true }));
+    domain().console.write(decoder.decode(buffer.subarray(0, length), { stream: true }));
   }
 }
 
@@ -169,7 +173,8 @@ async function atTerminal(
   return end ?? { code };
 }
 
-function statistics(host: BootHost, domain: BootDomain, started: number) {
+/** What it took, for a line of JSON. */
+export function statistics(host: BootHost, domain: BootDomain, started: number) {
   const seconds = (performance.now() - started) / 1000;
   const { user, system } = process.cpuUsage();
   const cpu = (user + system) / 1e6;

@@ -27,7 +27,7 @@ function replCommand(done: Done) {
     .example("xvm repl -c '1n << 40n'", "Prints 0x10000000000n; exits 1 when the code throws.")
     .action(async ({ code }, ...files) => {
       const { shell } = await import("./shell.ts");
-      done(await shell({ code, files: await Promise.all(files.map(existing)) }));
+      done(await shell({ code, files: await Promise.all(files.map((file) => existing(file))) }));
     });
 }
 
@@ -55,6 +55,10 @@ function bootCommand(done: Done) {
     .option("--type <type:guest>", "bare, hvm, pvh or pv.", { default: "hvm" })
     .option("--cpu <vendor:cpu>", "The simulated processor: intel or amd.", { default: "intel" })
     .option("--paging <mode:paging>", "hap (nested) or shadow.", { default: "hap" })
+    .option(
+      "--cpuid <changes:string>",
+      "What CPUID shows: a model (common, nehalem, …), then feature=0 or leaf.register=value, commas between.",
+    )
     .option("--memory <size:string>", "Memory of the guest: 256M, 1G.", { default: "256M" })
     .option("--vcpus <n:integer>", "Virtual processors.", { default: 1 })
     .option(
@@ -75,20 +79,71 @@ function bootCommand(done: Done) {
 
 function createCommand(done: Done) {
   return new Command()
-    .description("A domain from a file: xl.cfg syntax, or a .ts file that exports a configuration.")
-    .arguments("<file:string>")
-    .action(async (_, file) => {
-      const { readDomainFile } = await import("./xl.ts");
-      const read = await readDomainFile(await existing(file)).catch((error) => {
-        throw new Misuse(error.message);
-      });
-      if (!read.kernel) throw new Misuse(`${file}: names no kernel`);
-      const { boot } = await import("./boot.ts");
-      const { memory = 256 * 2 ** 20, vcpus = 1, type = "hvm", cpu = "intel", paging = "hap" } =
-        read;
-      const kernel = read.kernel;
-      done(await boot(await checked({ ...read, kernel, memory, vcpus, type, cpu, paging })));
+    .description(
+      "Domains from files, on one host: xl.cfg syntax, or a .ts file that exports a configuration.",
+    )
+    .arguments("<files...:string>")
+    .option("--until <text:string>", "Exit 0 when every domain's console has shown it.")
+    .option("--timeout <seconds:number>", "Exit 1 after so many seconds.")
+    .option("--stats", "A line of JSON for each domain on standard error.")
+    .option("-n, --dry-run", "Say what the files come to, and create nothing.")
+    .example("xvm create debian.cfg", 'name = "debian"; kernel = "vmlinuz"; memory = 256')
+    .example("xvm create web.ts db.cfg", "Two domains share the host by their cpu_weight.")
+    .action(async ({ dryRun, ...options }, ...paths) => {
+      const { ownKeys, readDomainFile, xlKeys } = await import("./xl.ts");
+      const files = [];
+      for (const path of paths) {
+        const file = await readDomainFile(await existing(path)).catch((error) => {
+          throw new Misuse(error.message);
+        });
+        for (const key of ["kernel", "ramdisk", "symbols"]) {
+          const named = file.options[key];
+          if (typeof named === "string") await existing(named, `${path}: ${key}: `);
+        }
+        files.push(file);
+      }
+      checkHosts(files, paths);
+      if (options.timeout !== undefined && !(options.timeout > 0)) {
+        throw new Misuse(`--timeout: expected seconds above 0, got ${options.timeout}`);
+      }
+      if (dryRun) {
+        for (const { options, host, actions } of files) {
+          console.log(JSON.stringify({ ...host, ...options, actions }, shortBytes, 2));
+        }
+        console.log(
+          `keys of xl.cfg: ${xlKeys.filter((key) => !ownKeys.includes(key)).join(" ")}\n` +
+            `and our own: ${ownKeys.join(" ")}`,
+        );
+        return;
+      }
+      const { create } = await import("./create.ts");
+      done(await create(files, options));
     });
+}
+
+const shortBytes = (_: string, value: unknown) =>
+  value instanceof Uint8Array ? `${value.length} bytes` : value;
+
+/** Files for one host have to agree about it, and about their domains' names. */
+function checkHosts(files: { host: object; options: { name?: string } }[], paths: string[]): void {
+  const seen = new Map<string, { value: unknown; path: string }>();
+  files.forEach(({ host, options }, n) => {
+    for (const [key, value] of Object.entries(host)) {
+      const before = seen.get(key);
+      if (before && before.value !== value) {
+        throw new Misuse(
+          `${paths[n]}: ${key} is ${JSON.stringify(value)}, but ${before.path} has ` +
+            `${JSON.stringify(before.value)}: the domains are on one host`,
+        );
+      }
+      seen.set(key, { value, path: paths[n] });
+    }
+    const same = options.name &&
+      files.slice(0, n).findIndex((f) => f.options.name === options.name);
+    if (same !== undefined && same !== "" && same >= 0) {
+      throw new Misuse(`${paths[n]}: the name "${options.name}" is ${paths[same]}'s already`);
+    }
+  });
 }
 
 function guestsCommand(done: Done) {
@@ -125,25 +180,36 @@ async function checked(options: BootOptions): Promise<BootOptions> {
   if (timeout !== undefined && !(timeout > 0)) {
     throw new Misuse(`--timeout: expected seconds above 0, got ${timeout}`);
   }
+  if (options.cpuid !== undefined) await checkCpuid(options.cpu, options.cpuid);
   for (const file of [options.kernel, options.ramdisk, options.symbols]) {
     if (file !== undefined) await existing(file);
   }
   return options;
 }
 
+async function checkCpuid(cpu: BootOptions["cpu"], text: string): Promise<void> {
+  const { parseCpuid } = await import("../src/debug/cpuid.ts");
+  const { guestCpuid } = await import("../src/machine/features.ts");
+  try {
+    guestCpuid(cpu, parseCpuid(text));
+  } catch (error) {
+    throw new Misuse((error as Error).message);
+  }
+}
+
 /** The path, when there is a file that can be read. */
-async function existing(path: string): Promise<string> {
+async function existing(path: string, what = ""): Promise<string> {
   try {
     const { isFile } = await Deno.stat(path);
     if (isFile) return path;
   } catch (error) {
     throw new Misuse(
       error instanceof Deno.errors.NotFound
-        ? `${path}: no such file`
-        : `${path}: ${(error as Error).message}`,
+        ? `${what}${path}: no such file`
+        : `${what}${path}: ${(error as Error).message}`,
     );
   }
-  throw new Misuse(`${path}: is no file`);
+  throw new Misuse(`${what}${path}: is no file`);
 }
 
 /** Runs the command line; resolves to the exit status, or null when the process ends by itself. */

@@ -72,14 +72,28 @@ export interface SymbolsView {
 /** A filter as an object, and a predicate. */
 export type Filter = Record<string, unknown>;
 
+/** CPUID as commands use it. */
+export interface CpuidView {
+  text(leaf?: string): string;
+  edit(changes: string): void;
+}
+
 /** A domain as commands use it. */
 export interface DomainView {
+  cpuid: CpuidView;
   id: number;
   name: string;
   /** "running", "paused", or how it ended. */
   state: string;
+  /** It waits for an interrupt. */
+  blocked?: boolean;
+  /** Share of the processor, 1 to 65535; most of it in percent, 0: no cap; what it has had, 0 to 1. */
+  weight?: number;
+  cap?: number;
+  cpuShare?: number;
+  statistics?(): { instructions: number | bigint };
   vcpus: readonly VcpuView[];
-  memory: MemoryView;
+  memory: MemoryView & { readonly size?: number };
   /** Undefined where no symbols were given. */
   symbols: SymbolsView | undefined;
   breakpoints: Iterable<BreakpointView>;
@@ -152,6 +166,8 @@ export interface Context {
   runScript(text: string): Promise<void>;
   /** Gives the terminal to the domain's console until ctrl-]. */
   attach(domain: DomainView): Promise<void>;
+  /** Calls `listener` at ctrl-C; the result ends that. */
+  onInterrupt(listener: () => void): () => void;
   /** Ends the session. */
   exit(code?: number): void;
 }

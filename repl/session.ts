@@ -286,6 +286,10 @@ export class Session implements Context {
     throw new CommandError(".attach: needs a terminal");
   }
 
+  onInterrupt(listener: () => void): () => void {
+    return this.evaluator.interrupt.listen(listener);
+  }
+
   exit(code = 0): void {
     this.exitCode = code;
   }

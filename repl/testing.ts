@@ -77,6 +77,8 @@ export class FakeVcpu implements VcpuView {
 
 /** A domain that notes what is asked of it. */
 export class FakeDomain implements DomainView {
+  readonly cpuid = { text: () => "leaf", edit: (text: string) => void this.edits.push(text) };
+  readonly edits: string[] = [];
   readonly id: number;
   readonly name: string;
   readonly vcpus: readonly FakeVcpu[] = [new FakeVcpu()];

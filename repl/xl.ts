@@ -1,127 +1,320 @@
 /**
- * Domain configurations: the syntax of xl.cfg, and typed .ts files.
+ * Domain configurations: the keys of xl.cfg, and typed .ts files.
  *
  * @module
  */
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseSize } from "./size.ts";
+import { parseXl, type XlEntry, type XlValue } from "./xl_syntax.ts";
 
-/** What `createDomain` takes, as far as a file can say it. */
+/** What is done with a domain that ended. */
+export type Action = "destroy" | "restart" | "preserve";
+/** How a domain can end, as far as an action can be chosen for it. */
+export type Event = "poweroff" | "reboot" | "crash";
+
+/** A domain as a file describes it. */
 export interface DomainFile {
-  name?: string;
-  type?: "bare" | "hvm" | "pvh" | "pv";
-  kernel?: string;
-  ramdisk?: string;
-  cmdline?: string;
-  /** Bytes. */
-  memory?: number;
-  vcpus?: number;
-  paging?: "hap" | "shadow";
-  /** Bytes for shadow tables. */
-  shadowMemory?: number;
-  /** The simulated host's processor; xl.cfg has no such key, so it is ours. */
-  cpu?: "intel" | "amd";
+  /** What `createDomain` takes. */
+  readonly options: Record<string, unknown> & { name?: string; kernel?: unknown };
+  /** What the simulated host is to be; xl.cfg has no such keys, so they are ours. */
+  readonly host: { cpu?: "intel" | "amd"; seed?: number };
+  readonly actions: Readonly<Record<Event, Action>>;
+  /** What was passed over, and why. */
+  readonly warnings: readonly string[];
 }
 
-type Value = string | number | Value[];
+/** xl's own: a guest that powers off is gone, one that resets comes again. */
+const ACTIONS: Readonly<Record<Event, Action>> = {
+  poweroff: "destroy",
+  reboot: "restart",
+  crash: "destroy",
+};
 
-/** Reads a configuration: a .ts module's default export (or what it returns), else xl.cfg syntax. */
+/**
+ * Reads a configuration: a .ts module's default export (or what it returns), else xl.cfg syntax.
+ *
+ * A module exports what `createDomain` takes, and may export `host`, what `Hypervisor.start` takes:
+ *
+ * ```ts ignore
+ * import type { DomainOptions } from "xvm";
+ * export default { name: "debian", kernel: "vmlinuz", memory: "256M" } satisfies DomainOptions;
+ * ```
+ *
+ * @throws {Error} with the file, the line where there is one, and what was expected
+ */
 export async function readDomainFile(path: string): Promise<DomainFile> {
-  if (/\.[mc]?[jt]s$/.test(path)) {
-    const { default: exported } = await import(pathToFileURL(resolve(path)).href);
-    const config = typeof exported === "function" ? await exported() : exported;
-    if (typeof config === "object" && config !== null) return fromModule(config, path);
-    throw new TypeError(
-      `${path}: the default export has to be a configuration, got ${typeof exported}`,
-    );
-  }
+  if (/\.[mc]?[jt]s$/.test(path)) return await fromModule(path);
   return fromXl(parseXl(await Deno.readTextFile(path), path), path);
 }
 
-function fromModule(config: DomainFile & { memory?: unknown }, _path: string): DomainFile {
-  const { memory } = config;
-  return { ...config, memory: typeof memory === "string" ? parseSize(memory) : memory as number };
-}
-
-/** The assignments of a text in xl.cfg syntax: strings, numbers and lists, `#` comments. */
-export function parseXl(text: string, path = "configuration"): Record<string, Value> {
-  const result: Record<string, Value> = {};
-  const token =
-    /\s+|#[^\n]*|([A-Za-z_]\w*)|("[^"\n]*"|'[^'\n]*')|(0x[0-9a-f]+|-?\d+)|(\+=|[=[\],;])/giy;
-  const tokens: { text: string; line: number }[] = [];
-  while (token.lastIndex < text.length) {
-    const at = token.lastIndex;
-    const line = text.slice(0, at).split("\n").length;
-    const match = token.exec(text);
-    if (!match) throw new SyntaxError(`${path}:${line}: cannot read ${JSON.stringify(text[at])}`);
-    if (match.slice(1).some((it) => it !== undefined)) tokens.push({ text: match[0], line });
-  }
-  let i = 0;
-  const fail = (wanted: string): never => {
-    const got = tokens[i] ?? { text: "the end", line: text.split("\n").length };
-    throw new SyntaxError(`${path}:${got.line}: expected ${wanted}, got ${got.text}`);
-  };
-  const value = (): Value => {
-    const it = tokens[i]?.text ?? fail("a value");
-    if (/^["']/.test(it)) return tokens[i++].text.slice(1, -1);
-    if (/^-?\d/.test(it)) return Number(tokens[i++].text);
-    if (it !== "[") return fail("a string, a number or a list");
-    i++;
-    const list: Value[] = [];
-    while (tokens[i]?.text !== "]") {
-      list.push(value());
-      if (tokens[i]?.text === ",") i++;
-      else if (tokens[i]?.text !== "]") fail(", or ]");
-    }
-    i++;
-    return list;
-  };
-  while (i < tokens.length) {
-    const name = tokens[i].text;
-    if (name === ";") {
-      i++;
-      continue;
-    }
-    if (!/^[A-Za-z_]/.test(name)) fail("a name");
-    i++;
-    if (tokens[i]?.text !== "=") fail(`= after ${name}`);
-    i++;
-    result[name] = value();
-  }
-  return result;
-}
-
-/** Keys of xl.cfg that we know, and what they become; MiB are xl's unit of memory. */
-function fromXl(config: Record<string, Value>, path: string): DomainFile {
-  const text = (key: string) => config[key] === undefined ? undefined : String(config[key]);
-  const type = text("type") ?? text("builder") ?? (config.firmware === "pvh" ? "pvh" : undefined);
-  const types: Record<string, DomainFile["type"]> = {
-    hvm: "hvm",
-    pvh: "pvh",
-    pv: "pv",
-    generic: "pv",
-    bare: "bare",
-  };
-  if (type !== undefined && !types[type]) {
-    throw new RangeError(
-      `${path}: type is ${JSON.stringify(type)}; expected one of ${Object.keys(types).join(", ")}`,
+async function fromModule(path: string): Promise<DomainFile> {
+  const module = await import(pathToFileURL(resolve(path)).href);
+  const exported = module.default;
+  const options = typeof exported === "function" ? await exported() : exported;
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new TypeError(
+      `${path}: the default export has to be a configuration, an object or a function that gives ` +
+        `one; it is ${
+          Array.isArray(options) ? "a list" : options === null ? "null" : typeof options
+        }`,
     );
   }
-  const cmdline = [text("cmdline") ?? (text("root") && `root=${text("root")}`), text("extra")]
-    .filter((it) => it).join(" ");
-  return {
-    name: text("name"),
-    type: type === undefined ? undefined : types[type],
-    kernel: text("kernel"),
-    ramdisk: text("ramdisk"),
-    cmdline: cmdline || undefined,
-    memory: config.memory === undefined ? undefined : Number(config.memory) * 2 ** 20,
-    vcpus: config.vcpus === undefined ? undefined : Number(config.vcpus),
-    paging: config.hap === undefined ? undefined : Number(config.hap) ? "hap" : "shadow",
-    shadowMemory: config.shadow_memory === undefined
-      ? undefined
-      : Number(config.shadow_memory) * 2 ** 20,
-    cpu: text("cpu") as DomainFile["cpu"],
+  const host = module.host ?? {};
+  return { options: { ...options }, host: { ...host }, actions: ACTIONS, warnings: [] };
+}
+
+/** One key's reading: what is wrong is said with its line. */
+class Key {
+  constructor(readonly entry: XlEntry, readonly path: string) {}
+
+  fail(what: string): never {
+    const { key, line } = this.entry;
+    throw new RangeError(`${this.path}:${line}: ${key}: ${what}`);
+  }
+  expected(what: string): never {
+    return this.fail(`expected ${what}, got ${shown(this.entry.value)}`);
+  }
+  get text(): string {
+    const { value } = this.entry;
+    return typeof value === "string" ? value : this.expected("a string in quotes");
+  }
+  /** xl takes numbers in quotes too. */
+  number(what: string, min: number, max: number): number {
+    const { value } = this.entry;
+    const number = typeof value === "string" && /^(0x[0-9a-f]+|\d+)$/i.test(value)
+      ? Number(value)
+      : value;
+    if (typeof number !== "number" || !(number >= min && number <= max)) {
+      return this.expected(`${what} from ${min} to ${max}`);
+    }
+    return number;
+  }
+  get flag(): boolean {
+    const { value } = this.entry;
+    if (value === 0 || value === "0") return false;
+    if (value === 1 || value === "1") return true;
+    return this.expected("0 or 1");
+  }
+  one<T extends string>(choices: readonly T[]): T {
+    const { value } = this.entry;
+    const found = choices.find((it) => it === value);
+    return found ?? this.expected(`one of ${choices.map((it) => `"${it}"`).join(", ")}`);
+  }
+}
+
+const shown = (value: XlValue): string => JSON.stringify(value);
+
+/** What a file comes to while it is read. */
+interface Reading {
+  readonly options: Record<string, unknown>;
+  readonly host: { cpu?: "intel" | "amd"; seed?: number };
+  readonly actions: Record<Event, Action>;
+  root?: string;
+  extra?: string;
+}
+
+const MIB = 2 ** 20;
+const TYPES = { hvm: "hvm", pvh: "pvh", pv: "pv", bare: "bare", generic: "pv" } as const;
+
+function action(event: Event) {
+  return (key: Key, r: Reading): void => {
+    const { value } = key.entry;
+    const later = ["rename-restart", "coredump-destroy", "coredump-restart", "soft-reset"];
+    if (later.includes(value as string)) key.fail(`"${value}" is not available yet`);
+    r.actions[event] = key.one(["destroy", "restart", "preserve"] as const);
   };
+}
+
+/** The keys that apply here. */
+const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
+  name: (key, r) => r.options.name = key.text,
+  type: (key, r) => r.options.type = key.one(["hvm", "pvh", "pv", "bare"]),
+  builder: (key, r) => r.options.type = TYPES[key.one(["hvm", "generic"])],
+  kernel: (key, r) => r.options.kernel = key.text,
+  ramdisk: (key, r) => r.options.ramdisk = key.text,
+  cmdline: (key, r) => r.options.cmdline = key.text,
+  root: (key, r) => r.root = key.text,
+  extra: (key, r) => r.extra = key.text,
+  memory: (key, r) => r.options.memory = key.number("MiB", 1, 65536) * MIB,
+  maxmem: (key) => void key.number("MiB", 1, 65536),
+  vcpus: (key, r) => r.options.vcpus = key.number("processors", 1, 64),
+  maxvcpus: (key) => void key.number("processors", 1, 64),
+  cpu_weight: (key, r) => r.options.weight = key.number("a weight", 1, 65535),
+  cap: (key, r) => r.options.cap = key.number("percent of the processor", 0, 100),
+  cpus: (key) => {
+    const { value } = key.entry;
+    if (value !== "all" && value !== "0" && value !== 0) key.expected(`"all" or "0"`);
+  },
+  hap: (key, r) => r.options.paging = key.flag ? "hap" : "shadow",
+  shadow_memory: (key, r) => r.options.shadowMemory = key.number("MiB", 1, 65536) * MIB,
+  on_poweroff: action("poweroff"),
+  on_reboot: action("reboot"),
+  on_crash: action("crash"),
+  serial: (key) => {
+    // The guest's first serial port is its console, on the terminal.
+    if (Array.isArray(key.entry.value)) key.fail("one serial port is there, not a list of them");
+    key.one(["pty", "stdio", "mon:stdio"]);
+  },
+  cpuid: (key, r) => {
+    const { value } = key.entry;
+    if (Array.isArray(value)) {
+      key.fail(
+        `the list of 32-digit strings is not read; write "host,FEATURE=0,…", or ` +
+          `"LEAF.REGISTER=VALUE" in it`,
+      );
+    }
+    r.options.cpuid = key.text;
+  },
+  symbols: (key, r) => r.options.symbols = key.text,
+  cpu: (key, r) => r.host.cpu = key.one(["intel", "amd"] as const),
+  seed: (key, r) => r.host.seed = key.number("a seed", 0, 2 ** 32 - 1),
+};
+/** Keys that xl.cfg does not have. */
+const OURS = ["symbols", "cpu", "seed"];
+
+/** Keys of which one value is what is here anyway. */
+const FIXED: Readonly<Record<string, readonly [value: XlValue, why: string]>> = {
+  acpi: [1, "the motherboard has its ACPI tables"],
+  apic: [1, "the motherboard has its APIC; a guest can be kept from it by cpuid"],
+  pae: [1, "the processor has PAE; a guest can be kept from it by cpuid"],
+  nx: [1, "the processor has NX; a guest can be kept from it by cpuid"],
+  hpet: [0, "the motherboard has no HPET"],
+  nestedhvm: [0, "nested virtualization is not available yet"],
+  viridian: [0, "Hyper-V's interfaces are not available"],
+  xen_platform_pci: [0, "Xen's platform device is not available yet"],
+  vnc: [0, "the screen is text: dom.screen at the prompt"],
+  sdl: [0, "the screen is text: dom.screen at the prompt"],
+  spice: [0, "the screen is text: dom.screen at the prompt"],
+  nographic: [1, "the screen is text: dom.screen at the prompt"],
+  usb: [0, "there is no USB"],
+  localtime: [0, "the clock is UTC"],
+  rtc_timeoffset: [0, "the clock is the host's unixTime"],
+  tsc_mode: ["default", "the time-stamp counter counts the guest's own nanoseconds"],
+};
+
+const DEVICE = "device models are part of the simulated motherboard";
+const FIRMWARE = "no firmware is there: kernel= is entered directly";
+const PASS = "no device of a real machine can be passed through";
+const SCREEN = "the screen is text: dom.screen at the prompt";
+const POLICY = "the host has one processor and one policy";
+const PV = "paravirtual devices are not available yet";
+/** Keys of xl.cfg that do not apply, and why. An empty list asks for nothing and may stand. */
+const REFUSED: Readonly<Record<string, string>> = {
+  disk: "no block device is there yet: put what the guest needs into its ramdisk",
+  vif: "no network is there yet",
+  ...Object.fromEntries(
+    [
+      ["firmware firmware_override boot bootloader bootloader_args bios smbios_firmware", FIRMWARE],
+      ["acpi_firmware ms_vm_genid loader nvram", FIRMWARE],
+      [
+        "device_model_version device_model_override device_model_args device_model_args_hvm",
+        DEVICE,
+      ],
+      ["device_model_args_pv device_model_user device_model_stubdomain_override", DEVICE],
+      ["device_model_stubdomain_seclabel stubdomain_memory stubdomain_kernel soundhw", DEVICE],
+      ["stubdomain_ramdisk stubdomain_cmdline parallel vga videoram stdvga usbdevice", DEVICE],
+      ["usbversion vendor_device keymap", DEVICE],
+      ["pci pci_permissive pci_msitranslate pci_power_mgmt pci_seize gfx_passthru rdm", PASS],
+      ["rdm_mem_boundary usbctrl usbdev ioports iomem irqs passthrough dtdev device_tree", PASS],
+      ["vfb vkb vnclisten vncdisplay vncunused vncpasswd opengl display vdispl vsnd", SCREEN],
+      ["spicehost spiceport spicetls_port spicedisable_ticketing spicepasswd", SCREEN],
+      ["spiceagent_mouse spicevdagent spice_clipboard_sharing spiceusbredirection", SCREEN],
+      ["vtpm p9 pvcalls channel vuart virtio", PV],
+      ["pool cpus_soft vnuma seclabel init_seclabel max_grant_frames", POLICY],
+      ["max_maptrack_frames max_grant_version driver_domain vmtrace_buf_kb", POLICY],
+      ["uuid", "a domain is known by its id and name"],
+      ["timer_mode", "timers keep the guest's own time"],
+      ["on_watchdog on_soft_reset", "no watchdog and no soft reset are there yet"],
+      ["altp2m mca_caps vpmu nomigrate suppress_spurious_page_faults", "not available"],
+      ["e820_host features blkdev_start pvh pvshim pvshim_path pvshim_cmdline pvshim_extra", PV],
+      ["mmio_hole msr_relaxed trap_unmapped_accesses", "not available"],
+    ].flatMap(([keys, why]) => keys.split(" ").map((key) => [key, why])),
+  ),
+};
+
+/** Reads one key, or says why it cannot. */
+function readKey(key: Key, reading: Reading): void {
+  const { key: name, value } = key.entry;
+  const reader = Object.hasOwn(KEYS, name) ? KEYS[name] : undefined;
+  if (reader) return reader(key, reading);
+  if (Object.hasOwn(FIXED, name)) {
+    const [only, why] = FIXED[name];
+    if (value === only || value === String(only)) return;
+    return key.fail(`${shown(only)} is the one value available, got ${shown(value)}: ${why}`);
+  }
+  if (Object.hasOwn(REFUSED, name)) {
+    if (Array.isArray(value) && value.length === 0) return;
+    return key.fail(`cannot be given: ${REFUSED[name]}`);
+  }
+  const known = Object.keys(KEYS);
+  const near = known.find((it) => distance(it, name) <= 2);
+  key.fail(
+    `xl.cfg has no such key${
+      near ? `; did you mean ${near}?` : `; there are: ${known.join(", ")}`
+    }`,
+  );
+}
+
+/** How many letters have to change, at most 3. */
+function distance(a: string, b: string): number {
+  if (a === b) return 0;
+  if (!a || !b || Math.abs(a.length - b.length) > 2) return 3;
+  let row = Array.from({ length: b.length + 1 }, (_, n) => n);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1;
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + same);
+    }
+    row = next;
+  }
+  return Math.min(3, row[b.length]);
+}
+
+function fromXl(entries: Record<string, XlEntry>, path: string): DomainFile {
+  const reading: Reading = { options: {}, host: {}, actions: { ...ACTIONS } };
+  const warnings: string[] = [];
+  const all = Object.values(entries);
+  for (const entry of all) readKey(new Key(entry, path), reading);
+  const { options } = reading;
+  const keeps = (key: string, like: string, is: number) => {
+    const entry = entries[key];
+    if (!entry || Number(entry.value) === is) return;
+    new Key(entry, path).fail(
+      `a domain keeps what it starts with: expected ${like}'s ${is}, got ${shown(entry.value)}`,
+    );
+  };
+  // Alone, maxmem is the memory there is.
+  if (entries.maxmem && !entries.memory) options.memory = Number(entries.maxmem.value) * MIB;
+  keeps("maxmem", "memory", Number(options.memory) / MIB);
+  keeps("maxvcpus", "vcpus", Number(options.vcpus ?? 1));
+  if (options.paging !== "shadow" && entries.shadow_memory) {
+    new Key(entries.shadow_memory, path).fail("shadow paging has a pool: say hap = 0 too");
+  }
+  const { root, extra } = reading;
+  if (options.cmdline === undefined) {
+    const words = [root && `root=${root}`, extra].filter((it) => it);
+    if (words.length) options.cmdline = words.join(" ");
+  } else if (root ?? extra) {
+    const line = (entries.root ?? entries.extra).line;
+    warnings.push(`${path}:${line}: root and extra are passed over, because cmdline is given`);
+  }
+  if (options.kernel === undefined) {
+    throw new RangeError(`${path}: names no kernel: expected kernel = "FILE"`);
+  }
+  return { options, host: reading.host, actions: reading.actions, warnings };
+}
+
+/** The keys that can be given, for help. */
+export const xlKeys: readonly string[] = Object.keys(KEYS);
+/** Those that are ours. */
+export const ownKeys: readonly string[] = OURS;
+
+/** Bytes of a domain's memory; 256 MB is what createDomain gives. */
+export function memoryOf({ options }: DomainFile): number {
+  const { memory = "256M" } = options;
+  if (typeof memory === "number") return memory;
+  if (typeof memory === "string") return parseSize(memory);
+  throw new TypeError(`memory: a number of bytes or a size such as "256M" was expected`);
 }

@@ -18,7 +18,7 @@ export async function copy(
   if (!options.overwrite && existsSync(dest)) {
     throw new Deno.errors.AlreadyExists(`'${dest}' already exists.`);
   }
-  await cp(src, dest, { recursive: true, ...options, force: options.overwrite });
+  await cp(src, dest, { recursive: true, ...options, force: options.overwrite ?? false });
 }
 
 /** What {@linkcode move} may be told. */

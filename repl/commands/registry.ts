@@ -7,11 +7,13 @@ import { attach } from "./attach.ts";
 import { backtrace } from "./backtrace.ts";
 import { break_ } from "./break.ts";
 import { breakpoints } from "./breakpoints.ts";
+import { cpuid } from "./cpuid.ts";
 import type { Call, Command } from "./command.ts";
+import { compare } from "./compare.ts";
 import { continue_ } from "./continue.ts";
 import { delete_ } from "./delete.ts";
 import { disassemble } from "./disassemble.ts";
-import { domain } from "./domain.ts";
+import { domain, weight } from "./domain.ts";
 import { examine } from "./examine.ts";
 import { edit } from "./edit.ts";
 import { exit } from "./exit.ts";
@@ -59,7 +61,10 @@ export const COMMANDS: readonly Command[] = [
   why,
   exits,
   raw,
+  compare,
+  cpuid,
   domain,
+  weight,
   reverseStep,
   reverseContinue,
   helpCommand(() => COMMANDS),

@@ -62,8 +62,17 @@ export class Board implements Platform {
       signal: (kind) => {
         if (kind === "nmi") events.nmi();
       },
-      timeOfTsc: (tsc) => Number(tsc),
-    }, { id: 0, bus: apicBus, x2apic: false });
+      priority: events.priority,
+      get timeOfTsc() {
+        return events.has("tsc_deadline_timer") ? events.timeOfTsc : undefined;
+      },
+    }, {
+      id: 0,
+      bus: apicBus,
+      get x2apic() {
+        return events.has("x2apic");
+      },
+    });
     this.ioApic = new IoApic({ id: 1, bus: apicBus });
     this.pic = new Pic({ intr: (level) => this.localApic.setLint(0, level) });
     const context: DeviceContext = {
@@ -145,6 +154,16 @@ export class Board implements Platform {
     if (!this.#fromPic) return -1;
     this.localApic.acknowledgeExtInt();
     return this.pic.acknowledge();
+  }
+
+  get cr8(): number {
+    return this.localApic.cr8;
+  }
+  set cr8(value: number) {
+    this.localApic.cr8 = value;
+  }
+  tscChanged(): void {
+    this.localApic.tscChanged();
   }
 
   deadline(): number {

@@ -17,13 +17,14 @@ import { HvmEngine } from "../xen/hvm.ts";
 import { HostInterrupts } from "../xen/irq.ts";
 import { P2M } from "../xen/p2m.ts";
 import { defaultShadowMemory, LEAST_SHADOW_MEMORY, Shadow } from "../xen/shadow.ts";
-import { Cpuid, type CpuidModel } from "../machine/cpuid.ts";
-import { missingFeatures, NO_VIRTUALIZATION } from "../machine/features.ts";
+import { Cpuid, type CpuidEdit, type CpuidModel } from "../machine/cpuid.ts";
+import { absentEncodings, guestCpuid } from "../machine/features.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { Board } from "./board.ts";
 import type { InitialState } from "./entry.ts";
 import { type GuestOptions, loadGuest } from "./guest.ts";
 import type { Alias, LoadedGuest, NamedBytes } from "./load.ts";
+import type { PlatformEvents } from "../xen/platform.ts";
 import { RomWindow } from "./rom_window.ts";
 
 export interface DomainConfig {
@@ -36,12 +37,12 @@ export interface DomainConfig {
   readonly memory: number;
   readonly vcpus: number;
   readonly paging: "hap" | "shadow";
-  /** Model of the processor the guest sees, and features switched on or off by name. */
-  readonly cpuid?: {
-    readonly model?: CpuidModel;
-    readonly features?: Readonly<Record<string, boolean>>;
-  };
+  /** The processor the guest sees: a model, and changes of its features and leaves. */
+  readonly cpuid?: CpuidEdit & { readonly model?: CpuidModel };
   readonly consolePorts?: readonly number[];
+  /** Share of the processor beside others, 1 to 65535; and most of it in percent, 0: no cap. */
+  readonly weight?: number;
+  readonly cap?: number;
   /** Bytes of machine memory for shadow tables; none given: Xen's rule. */
   readonly shadowMemory?: number;
 }
@@ -94,23 +95,24 @@ export function setInitialState(cpu: Cpu, entry: InitialState): void {
   cpu.flushTlb();
 }
 
-function makeBoard(
-  host: Host,
-  domain: Domain,
-  config: DomainConfig,
-  changed: () => void,
-  nmi: () => void,
-): Board {
+/** What differs in a board between the kinds of domain. */
+type BoardEvents = Pick<PlatformEvents, "changed" | "nmi" | "priority"> & {
+  /** The guest's time-stamp counter less the domain's time. */
+  tscOffset(): bigint;
+};
+
+function makeBoard(host: Host, domain: Domain, config: DomainConfig, own: BoardEvents): Board {
   const { cpu } = host.machine;
   return new Board({
-    now: () => cpu.now,
-    changed,
+    ...own,
+    now: () => domain.now,
+    timeOfTsc: (tsc) => Number(BigInt.asIntN(64, tsc - own.tscOffset())),
+    has: (feature) => domain.cpuid.has(feature),
     stall: (nanoseconds) => cpu.idle += nanoseconds,
     output: (bytes) => domain.emit(bytes),
     end: (reason, detail) => domain.end(reason, detail),
     post: (code) => domain.posts.push(code),
     a20: () => {},
-    nmi,
   }, {
     unixTime: host.world.unixTime,
     memory: config.memory,
@@ -145,7 +147,9 @@ function enableHvm(host: Host): { ops: HvmOps; on: HvmCpu; frames: Frames; irq: 
   const { frames } = host;
   if (!host.hvm) {
     const ops = hvmOps(host.options.cpu);
-    machine.cpu.hooks.cpuid = new Cpuid(host.options.cpu).install(machine.cpu.i32);
+    const cpuid = new Cpuid(host.options.cpu);
+    machine.cpu.hooks.cpuid = cpuid.install(machine.cpu.i32);
+    machine.cpu.predecoder.absent = absentEncodings(cpuid);
     host.hvm = { ops, on: ops.enable(machine.cpu, frameSource(frames, -1)) };
   }
   return { ...host.hvm, frames, irq: host.interrupts };
@@ -163,7 +167,8 @@ function timerOf(host: Host): HostInterrupts {
 
 function frameSource(frames: Frames, owner: number): FrameSource {
   return {
-    allocate: () => frames.allocate(owner) * 4096,
+    allocate: (count = 1) =>
+      (count === 1 ? frames.allocate(owner) : frames.allocateRun(owner, count)) * 4096,
     free: (address) => frames.release(address / 4096),
   };
 }
@@ -205,15 +210,6 @@ function hvmMemory(host: Host, p2m: P2M, size: number): DomainMemory {
       return frame < 0 ? -1 : frame * 4096 + gpa % 4096;
     },
   };
-}
-
-/** What the guest's CPUID says: the model asked for, less what the machine cannot do. */
-function guestCpuid(host: Host, config: DomainConfig): Cpuid {
-  return new Cpuid(config.cpuid?.model ?? host.options.cpu, {
-    ...missingFeatures(),
-    ...NO_VIRTUALIZATION,
-    ...config.cpuid?.features,
-  });
 }
 
 function setHvmState(ops: HvmOps, vcpu: HvmVcpu, entry: InitialState): void {
@@ -274,12 +270,18 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
       if (gfn < 0xa0 || gfn >= 0xc0) p2m.map(gfn, frames.allocate(id));
     }
     const memory = hvmMemory(host, p2m, config.memory);
-    const domain = new Domain(host, id, config.name, "hvm", memory);
+    const domain = new Domain(host, id, config.name, "hvm", memory, config);
+    domain.cpuid = guestCpuid(host.options.cpu, config.cpuid);
     const loaded = await load(domain, config);
     for (const alias of loaded.aliases ?? []) mapRom(p2m, alias);
     const vcpu = ops.createVcpu(on, frameSource(frames, id));
-    const engine = new HvmEngine(domain, ops, on, vcpu, p2m, irq, guestCpuid(host, config));
-    const board = makeBoard(host, domain, config, () => engine.changed = true, () => engine.nmi());
+    const engine = new HvmEngine(domain, ops, on, vcpu, p2m, irq, domain.cpuid);
+    const board = makeBoard(host, domain, config, {
+      changed: () => engine.changed = true,
+      nmi: () => engine.nmi(),
+      priority: (cr8) => ops.setCr(vcpu, 8, BigInt(cr8)),
+      tscOffset: () => engine.msrs.get(MSR.TSC_ADJUST) ?? 0n,
+    });
     domain.platform = board;
     domain.engine = engine;
     host.switchTo(undefined);
@@ -288,7 +290,7 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
       engine.shadow = new Shadow(p2m, ops, vcpu, frames, id, shadowMemory);
     }
     setHvmState(ops, vcpu, loaded.entry);
-    ops.setIntercepts(vcpu, {
+    engine.setIntercepts({
       hlt: true,
       wbinvd: true,
       monitor: true,
@@ -314,23 +316,28 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   }
   const { machine } = host;
   const domain = new Domain(host, host.newId(), config.name, "bare", bareMemory(host));
+  domain.cpuid = guestCpuid(host.options.cpu, config.cpuid);
   const loaded = await load(domain, config);
   // The legacy hole belongs to the graphics adapter.
   machine.setFrames(0xa0000, 0xc0000, "mmio");
-  const board = makeBoard(
-    host,
-    domain,
-    config,
-    () => machine.cpu.endSlice(),
-    () => machine.cpu.raiseNmi(),
-  );
+  const { cpu } = machine;
+  const board = makeBoard(host, domain, config, {
+    changed: () => cpu.endSlice(),
+    nmi: () => cpu.raiseNmi(),
+    priority: (cr8) => cpu.set("cr8", BigInt(cr8)),
+    tscOffset: () => cpu.get("tscAdjust"),
+  });
   for (const alias of loaded.aliases ?? []) {
     machine.setFrames(alias.target, alias.target + alias.end - alias.start, "rom");
     board.bus.attach(new RomWindow(domain.memory, alias));
   }
   domain.platform = board;
   domain.engine = new BareEngine(machine, domain);
-  machine.cpu.hooks.cpuid = guestCpuid(host, config).install(machine.cpu.i32);
+  cpu.hooks.cpuid = domain.cpuid.install(cpu.i32);
+  // The processor is the guest's own: it has what its CPUID shows, and no more.
+  const own = () => cpu.predecoder.absent = absentEncodings(domain.cpuid);
+  own();
+  domain.cpuid.onChange.add(own);
   setInitialState(machine.cpu, loaded.entry);
   host.domains.push(domain);
   return { domain, board, loaded };

@@ -2,17 +2,19 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GuestStopped } from "./stop.ts";
 import { Hypervisor } from "./hypervisor.ts";
 
-const ways = ["bare", "hvm", "shadow"] as const;
+const all = ["bare", "hvm", "hvm on AMD", "shadow"] as const;
 
-async function demo(way: typeof ways[number] = "hvm") {
-  const hv = await Hypervisor.demo(
-    way === "shadow" ? { type: "hvm", paging: "shadow" } : { type: way },
-  );
+async function demo(how: typeof all[number] = "hvm") {
+  const hv = await Hypervisor.demo({
+    type: how === "bare" ? "bare" : "hvm",
+    cpu: how === "hvm on AMD" ? "amd" : "intel",
+    paging: how === "shadow" ? "shadow" : "hap",
+  });
   const [dom] = hv.domains;
   return { hv, dom, vcpu: dom.vcpus[0], close: () => hv.close() };
 }
 
-for (const type of ways) {
+for (const type of all) {
   Deno.test(`until() runs to a symbol and stops before its instruction (${type})`, async () => {
     const { dom, vcpu, close } = await demo(type);
     const stop = await dom.until("execute", { address: "high" });
@@ -143,7 +145,7 @@ for (const type of ways) {
         dom.trace("watch", { address: "ticks", length: 4, read: true });
         dom.trace("execute", { address: "put_char" });
         dom.trace("step");
-        if (type === "hvm") dom.trace("io");
+        if (type !== "bare") dom.trace("io");
       }
       let keys = "fdtq";
       dom.console.onOutput(() => {
@@ -199,14 +201,25 @@ for (const type of ways) {
 
 Deno.test("a bare and a virtual guest are in the same state at the same place", async () => {
   const states: string[] = [];
-  for (const type of ways) {
+  for (const type of all) {
     const { dom, vcpu, close } = await demo(type);
     // What CPUID and MSRs say is shown before; the timer is not in it yet.
     await dom.until("execute", { address: "main" });
     states.push(JSON.stringify([vcpu.regs.rip, vcpu.regs.rsp, vcpu.regs.cr3].map(String)));
     await close();
   }
-  assertEquals(states[0], states[1]);
+  assertEquals([states[1], states[2]], [states[0], states[0]]);
+});
+
+Deno.test("kinds of exit that the host's processor lacks are refused, others it alone has stop", async () => {
+  const intel = await demo("hvm"), amd = await demo("hvm on AMD");
+  assertThrows(() => intel.dom.break("iret"), Error, 'no exits of kind "iret": VMX');
+  assertThrows(() => amd.dom.break("rdrand"), Error, 'no exits of kind "rdrand": SVM');
+  const stop = await amd.dom.until("iret");
+  assertEquals(amd.vcpu.disassemble(undefined, 1)[0].text.slice(0, 4), "iret");
+  assertEquals(amd.vcpu.raw!.exitCode, 0x74n);
+  assertEquals(stop.kind, "iret");
+  await Promise.all([intel.close(), amd.close()]);
 });
 
 Deno.test("exits of a virtual guest: filters, answers, statistics", async () => {

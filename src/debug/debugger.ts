@@ -75,7 +75,13 @@ export class Debugger implements Observer {
     how: { temporary?: boolean; traces?: boolean } = {},
   ): Breakpoint {
     const kind = toKind(kindName);
-    if (!(this.domain.engine instanceof HvmEngine)) {
+    if (this.domain.engine instanceof HvmEngine) {
+      const { name, exitKinds } = this.domain.engine.ops;
+      const known: readonly string[] = [...everywhere, "any", "mmio", ...exitKinds];
+      if (!known.includes(kind)) {
+        throw new Error(`this host's processor has no exits of kind "${kind}": ${name} lacks them`);
+      }
+    } else {
       if (!everywhere.includes(kind)) {
         throw new Error(
           `domain ${this.domain.name} runs on the bare processor: nothing leaves it, so there is no ` +
@@ -231,7 +237,7 @@ export class Debugger implements Observer {
     if (exit.kind === "cpuid") {
       Object.defineProperty(fields, "result", {
         enumerable: true,
-        get: () => owner.cpuid(exit.leaf, exit.subleaf),
+        get: () => owner.cpuid.read(exit.leaf, exit.subleaf),
       });
     }
     if (exit.kind === "hypercall") fields.number = Number(owner.vcpu.regs.eax);

@@ -7,13 +7,13 @@ import type { Board } from "../builder/board.ts";
 import type { BuiltDomain } from "../builder/domain.ts";
 import { isElf, readElf } from "../builder/elf.ts";
 import { readElfSymbols, readSystemMap, type SymbolTable } from "../builder/symbols.ts";
-import type { CpuidResult } from "../machine/cpuid.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import type { ShadowCounts } from "../xen/shadow.ts";
 import type { PoolCounts } from "../xen/shadow_pool.ts";
 import type { BreakOptions, Breakpoint } from "./breakpoint.ts";
 import { Console } from "./console.ts";
+import { CpuidTable } from "./cpuid.ts";
 import { Debugger } from "./debugger.ts";
 import type { FieldsOf, Filters, Kind } from "./kinds.ts";
 import { type ByteSource, Memory } from "./memory.ts";
@@ -28,6 +28,7 @@ import {
   sizeText,
   tableText,
   timeText,
+  toCount,
 } from "./values.ts";
 import { ShadowView } from "./shadow.ts";
 import { Vcpu } from "./vcpu.ts";
@@ -100,6 +101,8 @@ export class GuestDomain {
   /** Guest-physical memory. */
   readonly memory: Memory;
   readonly console: Console;
+  /** What CPUID tells the guest; it prints as a table, and can be changed at any time. */
+  readonly cpuid: CpuidTable;
   /** The text screen: `screen.text()`. */
   readonly screen: { text(): string };
   /** Resolves when the guest powered off, crashed, or was destroyed. */
@@ -124,6 +127,7 @@ export class GuestDomain {
     this.type = domain.type;
     this.memory = new Memory(new PhysicalSource(domain), () => this.symbols);
     this.console = new Console(domain);
+    this.cpuid = new CpuidTable(domain);
     this.screen = { text: () => board.vga.text() };
     this.vcpus = [new Vcpu(this)];
     this.#debugger = new Debugger(this, domain);
@@ -200,10 +204,10 @@ export class GuestDomain {
     return Object.defineProperty(copy, INSPECT, { value: () => exitsText(copy, count) });
   }
   statistics(): Statistics {
-    const { exits, count, cpu } = this.#inner;
+    const { exits, count, now } = this.#inner;
     const shadow = this.#engine?.shadow;
     const counts = shadow && { shadow: { ...shadow.counts, ...shadow.pool.counts } };
-    return { instructions: count, exits: { ...exits }, time: cpu.now, ...counts };
+    return { instructions: count, exits: { ...exits }, time: now, ...counts };
   }
   /** A hash of the guest's state: registers, memory, devices; as 16 hexadecimal digits. */
   stateHash(): string {
@@ -213,12 +217,6 @@ export class GuestDomain {
   get shadow(): ShadowView | undefined {
     const { shadow } = this.#engine ?? {};
     return shadow && new ShadowView(shadow);
-  }
-  /** What CPUID gives this domain. */
-  cpuid(leaf: number, subleaf = 0): CpuidResult {
-    const engine = this.#engine;
-    if (!engine) throw new Error("cpuid: a bare guest asks the processor itself");
-    return engine.cpuidLeaf(leaf, subleaf);
   }
   get #engine(): HvmEngine | undefined {
     const { engine } = this.#debugger.monitor;
@@ -258,12 +256,37 @@ export class GuestDomain {
 
   // --- running ---
 
+  /**
+   * Its share of the processor beside other domains, 1 to 65535: twice the weight, twice the time.
+   *
+   * @throws {RangeError} for anything else
+   */
+  get weight(): number {
+    return this.#inner.weight;
+  }
+  set weight(weight: number) {
+    this.#inner.weight = toCount(weight, "weight", 1, 65535);
+  }
+  /** Most of the processor it gets, in percent, even if nobody else wants it; 0: no cap. */
+  get cap(): number {
+    return this.#inner.cap;
+  }
+  set cap(cap: number) {
+    this.#inner.cap = toCount(cap, "cap", 0, 100);
+  }
+  /** Its part of the machine's time since it was made, 0 to 1. */
+  get cpuShare(): number {
+    const { share, cpu } = this.#inner;
+    return cpu.now > share.since ? share.used / (cpu.now - share.since) : 0;
+  }
+
   /** Lets it run; what happens is told to breakpoints and to those who wait. */
   unpause(): void {
     this.#inner.unpause();
     // The driver may be about to rest just now.
     setImmediate(() => {
-      if (this.#inner.state.kind === "running") this.#inner.host.wake();
+      const { kind } = this.#inner.state;
+      if (kind === "running" || kind === "blocked") this.#inner.host.wake();
     });
   }
   /** It stands still at the next instruction. */
@@ -281,14 +304,11 @@ export class GuestDomain {
   }
   /** Ends it and gives back all it holds. */
   destroy(): void {
-    const inner = this.#inner, { host } = inner;
+    const inner = this.#inner;
     if (inner.state.kind === "destroyed") return;
     inner.pause();
     for (const b of [...this.#debugger.breakpoints]) b.delete();
-    inner.setState({ kind: "destroyed" });
-    inner.engine.destroy();
-    const at = host.domains.indexOf(inner);
-    if (at >= 0) host.domains.splice(at, 1);
+    inner.destroy();
     this.#destroyed();
   }
 
@@ -405,11 +425,11 @@ export class GuestDomain {
   }
 
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
-    const { count, cpu, memory } = this.#inner;
+    const { count, now, memory, weight, cap } = this.#inner;
     const lines = [
       bold(`domain ${this.id} "${this.name}" (${this.type}), ${this.state}`, options),
       `  ${sizeText(memory.size)}, ${this.vcpus.length} vCPU, ${grouped(count)} instructions, ` +
-      `guest time ${timeText(cpu.now)}`,
+      `guest time ${timeText(now)}, weight ${weight}${cap ? `, cap ${cap} %` : ""}`,
     ];
     if (this.#symbols) {
       lines.push(`  ${grouped(this.#symbols.size)} symbols from ${this.#symbols.source}`);
@@ -419,7 +439,7 @@ export class GuestDomain {
     for (const b of this.breakpoints) lines.push(`  ${b[INSPECT]()}`);
     lines.push(
       "  break until tryUntil trace wait stops; continue pause unpause destroy; vcpus memory console",
-      "  screen devices ioreq symbols breakpoints exits statistics() stateHash()",
+      "  screen devices cpuid ioreq symbols breakpoints exits statistics() stateHash()",
     );
     return lines.join("\n");
   }

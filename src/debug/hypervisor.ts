@@ -8,8 +8,8 @@ import { buildBare, buildHvm, type BuiltDomain, type DomainConfig } from "../bui
 import { demoGuest } from "../builder/demo.ts";
 import { SymbolTable } from "../builder/symbols.ts";
 import type { CpuModel } from "../machine/cpu.ts";
-import type { CpuidModel } from "../machine/cpuid.ts";
 import { Host } from "../xen/host.ts";
+import { type CpuidOptions, parseCpuid } from "./cpuid.ts";
 import { GuestDomain, readSymbols } from "./domain.ts";
 import { type ByteSource, Memory } from "./memory.ts";
 import { CpuFile } from "./register_file.ts";
@@ -56,15 +56,20 @@ export interface DomainOptions {
   readonly paging?: "hap" | "shadow";
   /** For shadow tables; if not given 1 MB, and 8 KB for each MB of the domain. */
   readonly shadowMemory?: string | number;
-  /** The processor the guest sees: a model, and features by name. */
-  readonly cpuid?: CpuidModel | {
-    readonly model?: CpuidModel;
-    readonly features?: Readonly<Record<string, boolean>>;
-  };
+  /**
+   * The processor the guest sees: a model's name, text as xl's `cpuid=` takes it
+   * (`"host,rdrand=0"`), or a model with changes of features and leaves. The host's if not given;
+   * "common" shows neither the vendor nor what depends on it.
+   */
+  readonly cpuid?: string | CpuidOptions;
   /** System.map or an ELF: a path or bytes. Beside a kernel `vmlinuz-X`, `System.map-X` is found. */
   readonly symbols?: string | Uint8Array;
   /** Further ports whose bytes are console text. */
   readonly consolePorts?: readonly number[];
+  /** Share of the processor beside other domains, 1 to 65535; 256 if not given. */
+  readonly weight?: number;
+  /** Most of the processor it gets, in percent; 0, no cap, if not given. */
+  readonly cap?: number;
 }
 
 const START_KEYS = ["cpu", "memory", "seed", "unixTime"];
@@ -81,6 +86,8 @@ const DOMAIN_KEYS = [
   "cpuid",
   "symbols",
   "consolePorts",
+  "weight",
+  "cap",
 ];
 const DEFAULT_TIME = 1_767_225_600;
 
@@ -153,9 +160,13 @@ export class Hypervisor implements AsyncDisposable {
 
   /** A host with the built-in demo guest on it, paused at its first instruction. */
   static async demo(
-    options: StartOptions & { type?: "bare" | "hvm"; paging?: "hap" | "shadow" } = {},
+    options: StartOptions & {
+      type?: "bare" | "hvm";
+      paging?: "hap" | "shadow";
+      cpuid?: DomainOptions["cpuid"];
+    } = {},
   ): Promise<Hypervisor> {
-    const { type = "hvm", paging = "hap", ...rest } = options;
+    const { type = "hvm", paging = "hap", cpuid, ...rest } = options;
     const hv = new Hypervisor({ memory: "64M", ...rest });
     const { image, symbols } = demoGuest();
     const domain = await hv.createDomain({
@@ -164,6 +175,7 @@ export class Hypervisor implements AsyncDisposable {
       paging,
       kernel: image,
       memory: "16M",
+      cpuid,
     });
     domain.setSymbols(new SymbolTable("the demo guest", symbols));
     return hv;
@@ -247,8 +259,10 @@ export class Hypervisor implements AsyncDisposable {
       shadowMemory: options.shadowMemory === undefined
         ? undefined
         : wholePages(toSize(options.shadowMemory, "shadowMemory"), "shadowMemory"),
-      cpuid: typeof cpuid === "string" ? { model: cpuid } : cpuid,
+      cpuid: cpuidOptions(cpuid),
       consolePorts: options.consolePorts,
+      weight: options.weight,
+      cap: options.cap,
     };
   }
 
@@ -320,6 +334,18 @@ function refuseUnknown(options: object, known: readonly string[], what: string):
       }`,
     );
   }
+}
+
+function cpuidOptions(given: DomainOptions["cpuid"]): CpuidOptions | undefined {
+  if (given === undefined) return undefined;
+  if (typeof given === "string") return parseCpuid(given);
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(
+      `cpuid: a model, text or { model, features, leaves } was expected, not ${shown(given)}`,
+    );
+  }
+  refuseUnknown(given, ["model", "features", "leaves"], "cpuid");
+  return given;
 }
 
 function wholePages(bytes: number, what: string): number {

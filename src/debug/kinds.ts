@@ -77,6 +77,15 @@ export interface Filters {
   "shadow-write": { gpa?: AddressRange; linear?: AddressRange };
   "interrupt-window": Record<never, never>;
   "nmi-window": Record<never, never>;
+  /** INT n. */
+  "software-interrupt": { vector?: number };
+  iret: Record<never, never>;
+  pushf: Record<never, never>;
+  popf: Record<never, never>;
+  icebp: Record<never, never>;
+  rsm: Record<never, never>;
+  smi: Record<never, never>;
+  init: Record<never, never>;
   "preemption-timer": Record<never, never>;
   "triple-fault": Record<never, never>;
   tpr: Record<never, never>;
@@ -146,6 +155,7 @@ export interface Fields {
   "descriptor-table": { readonly instruction: string };
   rdtsc: { readonly aux: boolean };
   hypercall: { readonly number: number };
+  "software-interrupt": { readonly vector: number };
   "nested-page-fault": {
     readonly gpa: bigint;
     readonly linear?: bigint;
@@ -214,6 +224,14 @@ const RULES: Record<Kind, Readonly<Record<string, Rule | "address">>> = {
   "shadow-write": { gpa: "addresses", linear: "addresses" },
   "interrupt-window": PLAIN,
   "nmi-window": PLAIN,
+  "software-interrupt": { vector: "number" },
+  iret: PLAIN,
+  pushf: PLAIN,
+  popf: PLAIN,
+  icebp: PLAIN,
+  rsm: PLAIN,
+  smi: PLAIN,
+  init: PLAIN,
   "preemption-timer": PLAIN,
   "triple-fault": PLAIN,
   tpr: PLAIN,
@@ -426,6 +444,11 @@ const ALL: Intercepts = {
   rdrand: true,
   rdseed: true,
   nmi: true,
+  iret: true,
+  pushf: true,
+  popf: true,
+  softwareInterrupts: true,
+  icebp: true,
   crRead: 0x108,
   crWrite: 0x108,
   cr0Bits: 0xffff_ffff,
@@ -453,6 +476,11 @@ const INTERCEPTS: Partial<Record<Kind, (w: Wanted, filter: Filter) => void>> = {
   rdrand: flag("rdrand"),
   rdseed: flag("rdseed"),
   nmi: flag("nmi"),
+  iret: flag("iret"),
+  pushf: flag("pushf"),
+  popf: flag("popf"),
+  "software-interrupt": flag("softwareInterrupts"),
+  icebp: flag("icebp"),
   io: (w) => void (w.ports = "all"),
   msr: (w, { msr, write }) => {
     const add = (old: Intercepts["msrReads"]): Intercepts["msrReads"] =>

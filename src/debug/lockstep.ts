@@ -142,11 +142,7 @@ export function advance(domain: Inner, instructions: number): number {
   while (cpu.count < to && !domain.ended) {
     if (host.runOnce(to - cpu.count)) continue;
     if (domain.state.kind !== "blocked") break;
-    const next = Math.min(host.machine.bus.deadline(), domain.platform.deadline());
-    if (next === Infinity) break;
-    cpu.skipTo(next);
-    host.interrupts?.handlePending();
-    domain.platform.run(next);
+    if (!host.idle()) break;
   }
   if (!domain.ended && domain.state.kind === "running") domain.pause();
   return cpu.count - from;
@@ -171,7 +167,8 @@ export function sideOf(hv: Hypervisor, name?: string): Side {
   };
 }
 
-function instructionOf(dom: GuestDomain): string {
+/** The next instruction of a domain, with its place. */
+export function instructionOf(dom: GuestDomain): string {
   try {
     const [line] = dom.vcpu.disassemble(undefined, 1);
     return `${dom.name_(line.address)}: ${line.text}`;

@@ -50,3 +50,13 @@ Deno.test("a bare guest and a virtual one agree at the end of what the demo gues
   // CPUID apart, which the one is and the other is not intercepted for, both did the same.
   assertEquals(ends[0], ends[1]);
 });
+
+Deno.test("both vendors run the demo guest in lockstep, seen and unseen", async () => {
+  const a = await Hypervisor.demo({ cpu: "intel", cpuid: "common" });
+  const b = await Hypervisor.demo({ cpu: "amd", cpuid: "common" });
+  b.domains[0].trace("any", { all: true });
+  for (const hv of [a, b]) hv.domains[0].console.write("fdm");
+  const found = lockstep(sideOf(a), sideOf(b), { instructions: 60_000, stride: 7000 });
+  assertEquals(found, undefined);
+  await Promise.all([a.close(), b.close()]);
+});

@@ -16,6 +16,7 @@ import {
   tableText,
   toAddress,
 } from "./values.ts";
+import type { NestedFormat } from "../hvm/ops.ts";
 import {
   type PagingContext,
   type RawStep,
@@ -91,31 +92,6 @@ export function guestFlags(entry: bigint, level: number, mode: PagingMode): stri
   return flags;
 }
 
-const MEMORY_TYPES: Record<number, string> = {
-  0: "uncacheable",
-  1: "write-combining",
-  4: "write-through",
-  5: "write-protected",
-  6: "write-back",
-};
-
-/** A nested entry's flags in words (SDM 3 28.3.2). */
-export function nestedFlags(entry: bigint, level: number): string[] {
-  const low = Number(entry & 0xfffn);
-  if (!(low & 7)) return ["not present"];
-  const flags = [["read", 1], ["write", 2], ["execute", 4]] as const;
-  const words: string[] = flags.filter(([, bit]) => low & bit).map(([name]) => name);
-  const large = level > 1 && low & 0x80;
-  if (large) words.push("large");
-  if (level === 1 || large) {
-    words.push(MEMORY_TYPES[low >> 3 & 7] ?? `memory type ${low >> 3 & 7}`);
-    if (low & 0x40) words.push("ignore-PAT");
-    if (low & 0x200) words.push("dirty");
-  }
-  if (low & 0x100) words.push("accessed");
-  return words;
-}
-
 /** A walk of a linear address, level by level, as the processor does it. */
 export class PageWalk {
   /** The guest's own levels, the highest first. Empty while paging is off. */
@@ -145,6 +121,7 @@ export class PageWalk {
     result: RawWalk | undefined,
     file: RegisterFile,
     readonly cr3: bigint,
+    format?: NestedFormat,
     shadow?: RawWalk,
   ) {
     this.shadow = shadow?.steps.map((s) => describeShadow(s, shadow.steps[0].level === 3));
@@ -153,7 +130,7 @@ export class PageWalk {
     const levels: WalkLevel[] = [], nested: WalkLevel[][] = [];
     let pending: WalkLevel[] = [];
     for (const step of raw.steps) {
-      const level = describe(step, linear, mode);
+      const level = describe(step, linear, mode, format);
       if (step.nested) pending.push(level);
       else {
         levels.push(level);
@@ -161,7 +138,7 @@ export class PageWalk {
         pending = [];
       }
     }
-    nested.push(result ? result.steps.map((s) => describe(s, linear, mode)) : pending);
+    nested.push(result ? result.steps.map((s) => describe(s, linear, mode, format)) : pending);
     this.levels = levels;
     this.nested = nested;
     this.failure = raw.failure?.text ?? result?.failure?.text;
@@ -231,7 +208,12 @@ const row = (l: WalkLevel, indent: string) => [
   l.flags.join(" "),
 ];
 
-function describe(step: RawStep, linear: bigint, mode: PagingMode): WalkLevel {
+function describe(
+  step: RawStep,
+  linear: bigint,
+  mode: PagingMode,
+  format: NestedFormat | undefined,
+): WalkLevel {
   const { level, nested, address, entry } = step;
   const wide = nested || mode !== "32-bit";
   const index = !nested && mode === "PAE" && level === 3
@@ -243,7 +225,9 @@ function describe(step: RawStep, linear: bigint, mode: PagingMode): WalkLevel {
     address,
     index,
     entry,
-    flags: nested ? nestedFlags(entry, level) : guestFlags(entry, level, mode),
+    flags: nested
+      ? format?.flags?.(entry, level) ?? guestFlags(entry, level, "4-level")
+      : guestFlags(entry, level, mode),
   };
 }
 
@@ -362,7 +346,7 @@ export class PageTables {
       // The record of a nested walk has room for the guest's levels only; the result's come apart.
       const last = raw.steps.findLast((s) => !s.nested);
       const reached = !raw.failure || raw.failure.kind === "exit";
-      const result = context.nestedRoot !== undefined && reached && (mode === "none" || last)
+      const result = context.nested !== undefined && reached && (mode === "none" || last)
         ? walker.nested(leafAddress(last, linear, mode))
         : undefined;
       const shadow = context.shadow && withShadow(context, context.shadow, (w) => {
@@ -375,7 +359,8 @@ export class PageTables {
         );
         return { ...found, steps };
       });
-      return new PageWalk(linear, mode, raw, result, file, file.get("cr3")!, shadow);
+      const cr3 = file.get("cr3")!;
+      return new PageWalk(linear, mode, raw, result, file, cr3, context.nested?.format, shadow);
     });
   }
 

@@ -17,6 +17,8 @@ import {
 } from "../machine/state.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
+import type { SchedulerState } from "../xen/scheduler.ts";
+import type { WorldState } from "../xen/world.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
 import type { GuestDomain } from "./domain.ts";
@@ -76,13 +78,20 @@ function timeBlock(host: Host): StateBlock {
     version: VERSION,
     save: () => {
       const { cpu } = host.machine;
-      return encodePlain({ count: cpu.count, idle: cpu.idle, ...host.world.state });
+      const { count, idle, fruitless } = cpu;
+      const { state } = host.world, scheduler = host.scheduler.state;
+      return encodePlain({ count, idle, fruitless, ...state, scheduler } as unknown as Plain);
     },
     load: (bytes) => {
-      const s = decodePlain(bytes) as Record<string, number>;
-      host.machine.cpu.count = s.count;
-      host.machine.cpu.idle = s.idle;
-      host.world.state = { random: s.random, ordinal: s.ordinal };
+      const s = decodePlain(bytes) as unknown as
+        & WorldState
+        & { count: number; idle: number; fruitless: number; scheduler: SchedulerState };
+      const { cpu } = host.machine;
+      cpu.count = s.count;
+      cpu.idle = s.idle;
+      cpu.fruitless = s.fruitless;
+      host.world.state = s;
+      host.scheduler.state = s.scheduler;
     },
   };
 }
@@ -132,7 +141,10 @@ function domainBlock(domain: Inner): StateBlock {
         count: domain.count,
         exits: domain.exits,
         posts: domain.posts,
-        blocked: domain.state.kind === "blocked",
+        time: domain.now,
+        share: { ...domain.share },
+        cpuid: domain.cpuid.save(),
+        blocked: domain.halted,
         msrs: engine ? [...engine.msrs].sort((a, b) => a[0] - b[0]) : [],
         pending: (engine?.pending ?? null) as unknown as Plain,
       });
@@ -156,6 +168,7 @@ function domainBlock(domain: Inner): StateBlock {
       for (const kind of Object.keys(domain.exits)) delete domain.exits[kind];
       Object.assign(domain.exits, s.exits);
       domain.posts = [...s.posts as number[]];
+      domain.cpuid.load(s.cpuid as number[][]);
       const engine = hvmEngine(domain);
       if (engine) {
         engine.msrs.clear();
@@ -164,8 +177,14 @@ function domainBlock(domain: Inner): StateBlock {
         engine.changed = true;
       }
       // Blocked guests wake by themselves; so the state to go on from is "paused" or "blocked".
+      domain.setState({ kind: s.blocked ? "blocked" : "running" });
       domain.setState({ kind: "paused" });
-      if (s.blocked) domain.setState({ kind: "blocked" });
+      domain.stopClock(s.time as number);
+      Object.assign(domain.share, s.share);
+      if (s.blocked) {
+        domain.setState({ kind: "blocked" });
+        if (!domain.engine.waiting) domain.startClock();
+      }
     },
   };
 }

@@ -127,7 +127,7 @@ export class Vcpu {
     const { engine, host } = domain.inner;
     this.file = engine instanceof HvmEngine
       ? new HvmFile(engine.ops, engine.vcpu, () => {
-        if (host.current !== domain.inner) host.switchTo(domain.inner);
+        host.look(domain.inner);
       })
       : new CpuFile(domain.inner.cpu);
     this.#engine = engine instanceof HvmEngine ? engine : undefined;
@@ -158,10 +158,11 @@ export class Vcpu {
   #paging(): PagingContext {
     const { cpu } = this.domain.inner;
     if (!this.#engine) cpu.system.refresh();
-    const { p2m, shadow } = this.#engine ?? {};
+    if (!this.#engine) return { cpu, file: this.file };
+    const { p2m: { root, format }, shadow } = this.#engine;
     // Looking at registers brings the vCPU onto its processor.
     if (shadow) this.file.get("cr3");
-    return { cpu, file: this.file, nestedRoot: p2m?.root, shadow: shadow?.walked };
+    return { cpu, file: this.file, nested: { root, format }, shadow: shadow?.walked };
   }
 
   /** The vendor's record, VMCS or VMCB, every field by its name; null on the bare processor. */

@@ -15,6 +15,7 @@ import {
   TLB_LIST,
   V,
 } from "../machine/state.ts";
+import type { NestedFormat } from "../hvm/ops.ts";
 import type { RegisterFile } from "./register_file.ts";
 
 /** One entry that a walk read. */
@@ -45,8 +46,8 @@ export interface RawWalk {
 export interface PagingContext {
   readonly cpu: Cpu;
   readonly file: RegisterFile;
-  /** Machine address of the nested tables' root; undefined: none. */
-  readonly nestedRoot?: number;
+  /** Nested tables: machine address of their root, and their format; undefined: none. */
+  readonly nested?: { readonly root: number; readonly format: NestedFormat };
   /** The shadow tables that the processor walks in place of the guest's, if it does. */
   readonly shadow?: ShadowRoot;
 }
@@ -59,16 +60,16 @@ export interface ShadowRoot {
 
 const CELLS = { from: V.abort, to: 0x1180 };
 const ENTRIES = { from: V.walkEntries, to: 0x2000 };
-const EPTP_FLAGS = 3 << 3 | 6;
 
 /**
  * Runs `look` with the processor's paging registers those of the vCPU; everything is put back. The
  * registers of the machine's own state are not touched for a bare guest, whose they are already.
  */
 export function withPaging<T>(context: PagingContext, look: (walker: Walker) => T): T {
-  const { file, nestedRoot } = context;
-  return withRegisters(context, (name) => file.get(name)!, nestedRoot, (walker) => {
-    if (nestedRoot !== undefined) loadGuestPdptes(context);
+  const { file, nested } = context;
+  const pointer = nested ? nested.format.pointer(nested.root) : 0n;
+  return withRegisters(context, (name) => file.get(name)!, pointer, (walker) => {
+    if (nested) loadGuestPdptes(context);
     return look(walker);
   });
 }
@@ -85,7 +86,7 @@ export function withShadow<T>(
     cr4: 0x20n,
     efer: fourLevel ? 0xd01n : 0x801n,
   };
-  return withRegisters(context, (name) => values[name], undefined, (walker) => {
+  return withRegisters(context, (name) => values[name], 0n, (walker) => {
     if (!fourLevel) loadPdptes(context.cpu, root);
     return look(walker);
   });
@@ -94,7 +95,7 @@ export function withShadow<T>(
 function withRegisters<T>(
   { cpu }: PagingContext,
   value: (name: string) => bigint,
-  nestedRoot: number | undefined,
+  nestedPointer: bigint,
   look: (walker: Walker) => T,
 ): T {
   const { u8, i32 } = cpu;
@@ -108,7 +109,7 @@ function withRegisters<T>(
   const steps = u8.slice(WALK_STEPS, ENTRIES.from);
   try {
     for (const name of ["cr0", "cr3", "cr4", "efer"]) cpu.set(name, value(name));
-    cpu.u64[V.eptp >> 3] = nestedRoot === undefined ? 0n : BigInt(nestedRoot | EPTP_FLAGS);
+    cpu.u64[V.eptp >> 3] = nestedPointer;
     i32[V.paging >> 2] = value("cr0") & 0x8000_0000n ? 1 : 0;
     i32[V.emulating >> 2] = 0;
     return look(new Walker(cpu, room));

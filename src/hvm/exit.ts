@@ -145,6 +145,11 @@ export interface TaskSwitchExit extends Common {
   readonly selector: number;
   readonly source: "call" | "iret" | "jmp" | "gate";
 }
+/** INT n. */
+export interface SoftwareInterruptExit extends Common {
+  readonly kind: "software-interrupt";
+  readonly vector: number;
+}
 export interface InvlpgExit extends Common {
   readonly kind: "invlpg";
   readonly linear: Wide;
@@ -185,6 +190,16 @@ export interface PlainExit extends Common {
     | "rdrand"
     | "rdseed"
     | "preemption-timer"
+    | "iret"
+    | "pushf"
+    | "popf"
+    /** INT1. */
+    | "icebp"
+    | "rsm"
+    /** A system-management interrupt of the host. */
+    | "smi"
+    /** The host was asked to initialize. */
+    | "init"
     /** The guest's task priority fell below the threshold. */
     | "tpr"
     /** One instruction was executed (monitor trap, single-step). */
@@ -233,6 +248,7 @@ export type Exit =
   | NmiExit
   | ExternalInterruptExit
   | TaskSwitchExit
+  | SoftwareInterruptExit
   | InvlpgExit
   | DescriptorTableExit
   | RdtscExit
@@ -278,6 +294,14 @@ export const exitKinds: readonly ExitKind[] = [
   "rdrand",
   "rdseed",
   "preemption-timer",
+  "iret",
+  "pushf",
+  "popf",
+  "software-interrupt",
+  "icebp",
+  "rsm",
+  "smi",
+  "init",
   "tpr",
   "debug",
   "entry-failure",

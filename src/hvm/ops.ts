@@ -1,18 +1,22 @@
 /**
  * The function table through which the hypervisor reaches the virtualization hardware, whoever made
- * it: in the spirit of Xen's hvm_function_table and of the xvm_ops proposed in 2005. `vmx.ts` (and
- * one day its neighbour) fill it; nothing else names a vendor.
+ * it: in the spirit of Xen's hvm_function_table and of the xvm_ops proposed in 2005. `vmx.ts` and
+ * `svm.ts` fill it; nothing else names a vendor.
  *
  * A vCPU's state lies in machine memory: in the vendor's control structure and in a save area. The
  * objects here are handles. Hot operations take and give 32-bit halves; `bigint` is for views.
  */
 import type { Cpu } from "../machine/cpu.ts";
-import type { Exit, GuestEvent } from "./exit.ts";
+import type { Exit, ExitKind, GuestEvent } from "./exit.ts";
 
 /** Whole frames of machine memory (4 KiB), zeroed, for control structures and bitmaps. */
 export interface FrameSource {
-  /** The machine address of a fresh frame. @throws if there is none left */
-  allocate(): number;
+  /**
+   * The machine address of a fresh frame, or of the first of `count` consecutive ones.
+   * @throws if there are none left
+   */
+  allocate(count?: number): number;
+  /** Gives one frame back. */
   free(address: number): void;
 }
 
@@ -130,7 +134,8 @@ export type UserRegisters = Readonly<Record<RegisterName, bigint>>;
 
 /**
  * Which exits are wanted. What is left out stays as it is. Some exits come whatever one asks (CPUID
- * on one vendor); they are then handled and not shown.
+ * on one vendor); they are then handled and not shown. Those a vendor does not have
+ * ({@linkcode HvmOps.exitKinds}) do not come however one asks.
  */
 export interface Intercepts {
   readonly hlt?: boolean;
@@ -146,6 +151,13 @@ export interface Intercepts {
   readonly rdrand?: boolean;
   readonly rdseed?: boolean;
   readonly nmi?: boolean;
+  readonly iret?: boolean;
+  readonly pushf?: boolean;
+  readonly popf?: boolean;
+  /** INT n. */
+  readonly softwareInterrupts?: boolean;
+  /** INT1. */
+  readonly icebp?: boolean;
   /** Reads of CR3 and CR8: bits 3 and 8. */
   readonly crRead?: number;
   /** Writes of CR3 and CR8: bits 3 and 8. */
@@ -192,6 +204,10 @@ export interface NestedFormat {
   page(address: number, rights: Rights): bigint;
   /** Machine address in an entry, undefined if it is not present. */
   address(entry: bigint): number | undefined;
+  /** What the processor's walk goes by: the root, and how its tables are to be read. */
+  pointer(root: number): bigint;
+  /** An entry's flags in words; absent where they are those of 4-level paging. */
+  flags?(entry: bigint, level: number): readonly string[];
 }
 
 /** One field of a raw control structure, for the shell. */
@@ -207,6 +223,8 @@ export interface RawField {
 
 /** State of a vCPU between instructions. */
 export type Activity = "active" | "hlt" | "shutdown" | "wait-for-sipi";
+/** By the processor's number of it. */
+export const ACTIVITIES: readonly Activity[] = ["active", "hlt", "shutdown", "wait-for-sipi"];
 
 /** Shadows: after STI, after MOV SS, and while an NMI is being handled. */
 export interface InterruptShadow {
@@ -223,6 +241,8 @@ export interface InterruptShadow {
 export interface HvmOps {
   /** The hardware's name, for display only. */
   readonly name: string;
+  /** The kinds of exit it can give. */
+  readonly exitKinds: readonly ExitKind[];
 
   /** Turns the extensions on. @throws if the processor has none or its firmware locked them */
   enable(cpu: Cpu, frames: FrameSource): HvmCpu;

@@ -1,9 +1,10 @@
 /** A guest of a few instructions, for the tests of this folder. */
 import { assemble } from "../machine/isa/encode.ts";
+import type { CpuModel } from "../machine/cpu.ts";
 import { Machine } from "../machine/machine.ts";
 import type { Exit } from "./exit.ts";
-import type { HvmCpu, HvmVcpu, Intercepts } from "./ops.ts";
-import { vmxOps as ops } from "./vmx.ts";
+import type { HvmCpu, HvmOps, HvmVcpu, Intercepts, Rights } from "./ops.ts";
+import { hvmOps } from "./vendors.ts";
 
 /** Where the guest's 2 MiB lie in machine memory, and what is in them. */
 export const GUEST = {
@@ -17,30 +18,35 @@ export const GUEST = {
 
 /** One machine with a vCPU in flat 32-bit protected mode; guest memory is one 2-MiB nested page. */
 export class Guest {
-  readonly machine = new Machine({ memory: 8 << 20, cpu: "intel" });
+  readonly machine: Machine;
+  readonly ops: HvmOps;
   readonly on: HvmCpu;
   v!: HvmVcpu;
   root = 0;
   #next = 1 << 20;
   readonly #free: number[] = [];
   readonly frames = {
-    allocate: () => {
-      const frame = this.#free.pop() ?? (this.#next += 4096) - 4096;
-      this.machine.write(frame, new Uint8Array(4096));
+    allocate: (count = 1) => {
+      const reused = count === 1 ? this.#free.pop() : undefined;
+      const frame = reused ?? (this.#next += 4096 * count) - 4096 * count;
+      this.machine.write(frame, new Uint8Array(4096 * count));
       return frame;
     },
     free: (frame: number) => void this.#free.push(frame),
   };
 
-  constructor() {
+  constructor(model: CpuModel) {
+    this.machine = new Machine({ memory: 8 << 20, cpu: model });
+    this.ops = hvmOps(model);
     const { cpu } = this.machine;
     cpu.hooks.msr = () => false;
-    this.on = ops.enable(cpu, this.frames);
+    this.on = this.ops.enable(cpu, this.frames);
     this.reset();
   }
 
   /** A fresh vCPU and empty memory. */
   reset(): void {
+    const { ops } = this;
     if (this.v) ops.destroyVcpu(this.v, this.frames);
     this.v = ops.createVcpu(this.on, this.frames);
     this.machine.write(GUEST.machine, new Uint8Array(2 << 20));
@@ -66,12 +72,17 @@ export class Guest {
   }
 
   #nestedTables(): number {
-    const l4 = this.frames.allocate(), l3 = this.frames.allocate(), l2 = this.frames.allocate();
-    this.machineWrite64(l4, BigInt(l3) | 7n);
-    this.machineWrite64(l3, BigInt(l2) | 7n);
-    this.machineWrite64(l2, BigInt(GUEST.machine) | 0xb7n);
-    this.l2 = l2;
+    const { table } = this.ops.nestedFormat;
+    const l4 = this.frames.allocate(), l3 = this.frames.allocate();
+    this.l2 = this.frames.allocate();
+    this.machineWrite64(l4, table(l3));
+    this.machineWrite64(l3, table(this.l2));
+    this.mapLarge(0, GUEST.machine);
     return l4;
+  }
+  /** Maps one of the first 512 pages of 2 MBytes. */
+  mapLarge(page: number, machine: number, rights: Rights = ALL): void {
+    this.machineWrite64(this.l2 + 8 * page, this.ops.nestedFormat.page(machine, rights) | 0x80n);
   }
   /** The nested page directory. */
   l2 = 0;
@@ -101,19 +112,40 @@ export class Guest {
   load(source: string, mode: 16 | 32 | 64 = 32): Map<string, bigint> {
     const { bytes, symbols } = assemble(`org ${GUEST.code}\nbits ${mode}\n${source}`, { mode });
     this.write(GUEST.code, bytes);
-    ops.setRegister(this.v, "rip", BigInt(GUEST.code));
+    this.ops.setRegister(this.v, "rip", BigInt(GUEST.code));
     return symbols as Map<string, bigint>;
   }
 
   /** Runs from where it stands; at most `budget` instructions. */
   run(budget = 1000): Exit {
-    return ops.enter(this.v, { budget });
+    return this.ops.enter(this.v, { budget });
+  }
+
+  /** One 4-MByte page maps the first addresses onto themselves; paging is not on yet. */
+  identityPage(): void {
+    this.write64(0x4000, 0x83n);
+    this.ops.setCr(this.v, 3, 0x4000n);
+    this.ops.setCr(this.v, 4, 0x10n);
+  }
+
+  /** 64-bit mode, on one page of 1 GByte that maps the first addresses onto themselves. */
+  longMode(): void {
+    const { ops, v } = this;
+    this.write64(0x4000, 0x5003n);
+    this.write64(0x5000, 0x83n);
+    ops.setMsr(v, 0xc000_0080, 0x100n);
+    ops.setCr(v, 4, 0x20n);
+    ops.setCr(v, 3, 0x4000n);
+    ops.setCr(v, 0, 0x8000_0031n);
+    ops.setSegment(v, "cs", { ...ops.getSegment(v, "cs"), attributes: 0xa09b });
   }
 
   want(intercepts: Intercepts): void {
-    ops.setIntercepts(this.v, intercepts);
+    this.ops.setIntercepts(this.v, intercepts);
   }
 }
+
+const ALL: Rights = { read: true, write: true, execute: true };
 
 /** A system descriptor of that type at GUEST.tss. */
 function tss(type: number): bigint {

@@ -3,13 +3,13 @@
  * reaches the processor by VMXON, VMPTRLD, VMREAD, VMWRITE and VM entry only, and keeps the guest's
  * general registers in a save area, as an assembly stub would.
  */
-import { gpr64 } from "../abi/x86/registers.ts";
 import { vmcsField } from "../abi/x86/vmcs.ts";
 import { EXIT_REASON } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
-import { wide } from "./exit.ts";
+import { exitKinds } from "./exit.ts";
 import {
+  ACTIVITIES,
   type EnterOptions,
   type FrameSource,
   GUEST,
@@ -17,15 +17,14 @@ import {
   type HvmOps,
   type HvmVcpu,
   type Intercepts,
-  type NestedFormat,
-  type RegisterName,
   type SegmentRegister,
-  type UserRegisters,
 } from "./ops.ts";
+import { RegisterAccess } from "./registers.ts";
 import { STUB } from "../machine/vmx/layout.ts";
-import { ACTIVITIES, dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
+import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
 import { decodeExit, entryRefused, eventFrom, eventInformation, requeue } from "./vmx_exit.ts";
+import { eptFormat } from "./vmx_paging.ts";
 import { enterOnGuestTables, enterReal } from "./vmx_real.ts";
 import { enterGuest, type Outcome } from "./vmx_run.ts";
 import { guestWord, NESTED, setShadowedEfer, setShadowRoot } from "./vmx_shadow.ts";
@@ -40,43 +39,12 @@ function at(v: HvmVcpu): VmxVcpu {
   return own;
 }
 
-const GPRS: readonly RegisterName[] = gpr64;
-/** Registers that lie in the VMCS. */
-const IN_VMCS: Partial<Record<RegisterName, number>> = {
-  rip: F.guestRip,
-  rsp: F.guestRsp,
-  rflags: F.guestRflags,
-  dr7: F.guestDr7,
-};
-/** Registers that stay in the processor while the vCPU is loaded. */
-const IN_CPU: readonly RegisterName[] = ["cr2", "dr0", "dr1", "dr2", "dr3", "dr6"];
-const ALL: readonly RegisterName[] = [...GPRS, "rip", "rflags", ...IN_CPU, "dr7"];
-
-function getRegister(v: VmxVcpu, name: RegisterName): bigint {
-  const field = IN_VMCS[name];
-  if (field !== undefined) return v.on.read64(field);
-  const n = GPRS.indexOf(name);
-  if (n >= 0) return wideBigInt(v.gprs[2 * n], v.gprs[2 * n + 1]);
-  if (IN_CPU.includes(name)) return v.on.cpu.get(name);
-  throw new RangeError(`no register "${name}"; there are: ${ALL.join(" ")}`);
-}
-
-function setRegister(v: VmxVcpu, name: RegisterName, value: bigint): void {
-  const field = IN_VMCS[name], n = GPRS.indexOf(name);
-  if (field !== undefined) v.on.write64(field, value);
-  else if (n >= 0) {
-    const { low, high } = halves(value);
-    v.gprs[2 * n] = low;
-    v.gprs[2 * n + 1] = high;
-  } else if (IN_CPU.includes(name)) v.on.cpu.set(name, value);
-  else throw new RangeError(`no register "${name}"; there are: ${ALL.join(" ")}`);
-}
-
-const wideBigInt = (low: number, high: number) => BigInt(high >>> 0) << 32n | BigInt(low >>> 0);
-const halves = (value: bigint) => {
-  const v = BigInt.asUintN(64, value);
-  return wide(Number(v & 0xffff_ffffn), Number(v >> 32n));
-};
+const registers = new RegisterAccess<VmxVcpu>({
+  fields: { rip: F.guestRip, rsp: F.guestRsp, rflags: F.guestRflags, dr7: F.guestDr7 },
+  inCpu: ["cr2", "dr0", "dr1", "dr2", "dr3", "dr6"],
+  read: (v, field) => v.on.read64(field),
+  write: (v, field, value) => v.on.write64(field, value),
+});
 
 const visibleCr0 = (v: VmxVcpu): number => v.shadowed ? v.guest[GUEST.cr0] : v.on.read(F.guestCr0);
 
@@ -165,18 +133,14 @@ function enter(v: VmxVcpu, options: EnterOptions): Exit {
   return { kind: "stopped", why: outcome, length: 0 };
 }
 
-/** The table over VMX. */
-/** EPT entries (SDM 3 28.3.2): read 0, write 1, execute 2, memory type write-back in 5:3. */
-const eptFormat: NestedFormat = {
-  table: (address) => BigInt(address) | 7n,
-  page: (address, { read, write, execute }) =>
-    BigInt(address) | 6n << 3n | (read ? 1n : 0n) | (write ? 2n : 0n) | (execute ? 4n : 0n),
-  address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
-};
+/** Kinds of exit that only the neighbour has. */
+const NOT_HERE = ["iret", "pushf", "popf", "software-interrupt", "icebp", "rsm", "smi", "init"];
 
+/** The table over VMX. */
 export const vmxOps: HvmOps = {
   nestedFormat: eptFormat,
   name: "VMX",
+  exitKinds: exitKinds.filter((kind) => !NOT_HERE.includes(kind)),
   enable,
   disable(on, frames) {
     const own = on as VmxCpu;
@@ -191,18 +155,7 @@ export const vmxOps: HvmOps = {
   refresh: (on, current) => (on as VmxCpu).refresh(current as VmxVcpu | undefined),
   enter: (v, options) => enter(at(v), options),
 
-  storeRegisters(v) {
-    const own = at(v);
-    return Object.fromEntries(ALL.map((name) => [name, getRegister(own, name)])) as UserRegisters;
-  },
-  loadRegisters(v, registers) {
-    const own = at(v);
-    for (const name of Object.keys(registers) as RegisterName[]) {
-      setRegister(own, name, registers[name]!);
-    }
-  },
-  getRegister: (v, name) => getRegister(at(v), name),
-  setRegister: (v, name, value) => setRegister(at(v), name, value),
+  ...registers.table(at),
   getSegment(v, name: SegmentRegister) {
     const { on } = at(v), s = capital(name);
     return {
@@ -306,8 +259,7 @@ export const vmxOps: HvmOps = {
     const controls = own.on.read(F.secondaryControls) & ~NESTED;
     const off = root === undefined || own.shadowed;
     own.on.write(F.secondaryControls, off ? controls : controls | NESTED, 0);
-    // Write-back, a walk of four levels, no accessed and dirty flags.
-    if (root !== undefined) own.on.write64(F.eptPointer, BigInt(root) | 0x1en);
+    if (root !== undefined) own.on.write64(F.eptPointer, eptFormat.pointer(root));
     this.flushTranslations(v);
   },
   setShadowRoot: (v, root) => setShadowRoot(at(v), root),

@@ -1,6 +1,7 @@
 /** VM-execution controls: the least that is always on, and what a neutral description asks for. */
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from "../abi/x86/vmx.ts";
 import { CONTROLS } from "../machine/vmx/capabilities.ts";
+import { portBitmap, setBit } from "./bitmaps.ts";
 import { GUEST, type Intercepts, SHADOW_CR0, SHADOW_CR4 } from "./ops.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
 
@@ -14,7 +15,7 @@ export const BASE_CONTROLS: Readonly<Record<string, number>> = {
   pinBasedControls: CONTROLS.pin.must | PIN.externalInterrupt | PIN.nmi | PIN.virtualNmis,
   processorBasedControls: CONTROLS.primary.must | PRIMARY.ioBitmaps | PRIMARY.msrBitmaps |
     PRIMARY.secondary,
-  secondaryControls: SECONDARY.rdtscp | SECONDARY.invpcid,
+  secondaryControls: SECONDARY.rdtscp | SECONDARY.invpcid | SECONDARY.xsaves,
   exitControls: CONTROLS.exit.must | EXIT_CONTROL.saveDebug | EXIT_CONTROL.hostAddressSpace |
     EXIT_CONTROL.acknowledgeInterrupt | EXIT_CONTROL.savePat | EXIT_CONTROL.loadPat |
     EXIT_CONTROL.saveEfer | EXIT_CONTROL.loadEfer,
@@ -70,10 +71,6 @@ function msrBit(number: number): number {
   return -1;
 }
 
-function setBit(bytes: Uint8Array, bit: number): void {
-  bytes[bit >> 3] |= 1 << (bit & 7);
-}
-
 function msrBitmap(wanted: "all" | "none" | readonly number[]): Uint8Array {
   const bytes = new Uint8Array(2048).fill(wanted === "all" ? 0xff : 0);
   if (typeof wanted === "string") return bytes;
@@ -81,20 +78,6 @@ function msrBitmap(wanted: "all" | "none" | readonly number[]): Uint8Array {
     const bit = msrBit(number);
     // The others exit whatever one asks.
     if (bit >= 0) setBit(bytes, bit);
-  }
-  return bytes;
-}
-
-function portBitmaps(wanted: "all" | "none" | readonly (readonly [number, number])[]): Uint8Array {
-  const bytes = new Uint8Array(8192).fill(wanted === "all" ? 0xff : 0);
-  if (typeof wanted === "string") return bytes;
-  for (const [first, last] of wanted) {
-    if (!(first >= 0 && first <= last && last <= 0xffff)) {
-      throw new RangeError(
-        `ports: a range within 0 to 0xffff was expected, ${first}..${last} given`,
-      );
-    }
-    for (let port = first; port <= last; port++) setBit(bytes, port);
   }
   return bytes;
 }
@@ -136,7 +119,7 @@ export function applyIntercepts(v: VmxVcpu, asked: Intercepts): void {
     on.write(F.pageFaultErrorCodeMatch, wanted.pageFault.match, 0);
   }
   if (wanted.ports !== undefined) {
-    const bytes = portBitmaps(wanted.ports);
+    const bytes = portBitmap(wanted.ports);
     machine.write(on.read(F.ioBitmapA) >>> 0, bytes.subarray(0, 4096));
     machine.write(on.read(F.ioBitmapB) >>> 0, bytes.subarray(4096));
   }

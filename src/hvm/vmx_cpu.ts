@@ -3,21 +3,16 @@ import { VMCS, vmcsFields } from "../abi/x86/vmcs.ts";
 import { controlBits, controlNames, instructionErrors, PIN, PRIMARY } from "../abi/x86/vmx.ts";
 import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { explain } from "../machine/checks.ts";
-import { CPU, V } from "../machine/state.ts";
+import { V } from "../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../machine/vmx/layout.ts";
-import { type Activity, AREA, GUEST, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
+import { AREA, GUEST, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
+import { Switched } from "./switched.ts";
 
 /** Field encodings by name. */
 export const F = VMCS;
 
-/** By the number of the activity state. */
-export const ACTIVITIES: readonly Activity[] = ["active", "hlt", "shutdown", "wait-for-sipi"];
-
-/**
- * Registers that hardware leaves alone at entry and exit: the vCPU's stand in the processor while it
- * is loaded. Forgetting one hands a domain the other's.
- */
-export const SWITCHED = [
+/** Registers that hardware leaves alone at entry and exit. */
+const SWITCHED = new Switched([
   "cr2",
   "cr8",
   "xcr0",
@@ -32,11 +27,7 @@ export const SWITCHED = [
   "sfmask",
   "kernelGsBase",
   "tscAux",
-] as const;
-
-/** x87, MMX and SSE state: one block of memory 0. */
-const FLOAT = { start: CPU.fpr0, size: CPU.xmm15 + 16 - CPU.fpr0 };
-const FLOAT_AREA = AREA.switched + 8 * SWITCHED.length;
+]);
 
 /** What the root's registers hold: a 64-bit hypervisor's. */
 const HOST = {
@@ -145,14 +136,15 @@ export class VmxCpu implements HvmCpu {
   }
 
   load(v: VmxVcpu): void {
+    if (this.#i32[V.nonRoot >> 2]) {
+      throw new Error(
+        "the processor is in the middle of a guest's instruction: another vCPU's registers can be " +
+          "seen when it is done (from a device's read, after an await)",
+      );
+    }
     this.unload();
     this.#succeed("VMPTRLD", this.system.vmptrld(v.control, 0));
-    const { cpu } = this, area = this.#words(v);
-    SWITCHED.forEach((name, n) => {
-      cpu.i32[CPU[name] >> 2] = area[2 * n];
-      cpu.i32[(CPU[name] >> 2) + 1] = area[2 * n + 1];
-    });
-    cpu.u8.set(cpu.machine.ram.subarray(v.area + FLOAT_AREA).subarray(0, FLOAT.size), FLOAT.start);
+    SWITCHED.load(this.cpu, v.area);
     this.current = v;
     v.noteControls();
   }
@@ -160,21 +152,8 @@ export class VmxCpu implements HvmCpu {
   unload(): void {
     const v = this.current;
     if (!v) return;
-    const { cpu } = this;
-    const bytes = new Uint8Array(8 * SWITCHED.length + FLOAT.size);
-    const words = new Int32Array(bytes.buffer, 0, 2 * SWITCHED.length);
-    SWITCHED.forEach((name, n) => {
-      words[2 * n] = cpu.i32[CPU[name] >> 2];
-      words[2 * n + 1] = cpu.i32[(CPU[name] >> 2) + 1];
-    });
-    bytes.set(cpu.u8.subarray(FLOAT.start, FLOAT.start + FLOAT.size), 8 * SWITCHED.length);
-    cpu.machine.write(v.area + AREA.switched, bytes);
+    SWITCHED.store(this.cpu, v.area);
     this.current = undefined;
-  }
-
-  #words(v: VmxVcpu): Int32Array {
-    const { buffer } = this.cpu.machine.ram;
-    return new Int32Array(buffer, v.area + AREA.switched, 2 * SWITCHED.length);
   }
 
   /** After state came from outside: what follows from the current-VMCS pointer is worked out anew. */
@@ -182,8 +161,8 @@ export class VmxCpu implements HvmCpu {
     this.#i32[VMXC.hostedRoot >> 2] = 1;
     this.#i32[VMXC.contextValid >> 2] = 0;
     this.current = current;
-    if (!current) return;
     this.system.vmxCurrent();
+    if (!current) return;
     current.noteControls();
   }
 

@@ -13,6 +13,7 @@ import {
   type Wide,
   wide,
 } from "./exit.ts";
+import { type Common, cpuidExit, msrExit, portValue } from "./registers.ts";
 import { STUB } from "../machine/vmx/layout.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
 
@@ -84,7 +85,6 @@ const INSTRUCTIONS = [
   EXIT_REASON.invvpid,
 ] as readonly number[];
 
-type Common = { readonly length: number; readonly vectoring?: GuestEvent };
 const TABLES = ["sgdt", "sidt", "lgdt", "lidt", "sldt", "str", "lldt", "ltr"] as const;
 
 /** Why the guest just left; the event whose delivery was cut short is queued again. */
@@ -101,13 +101,7 @@ export function decodeExit(v: VmxVcpu): Exit {
   if (kind !== undefined) return { kind, ...common };
   switch (reason) {
     case EXIT_REASON.cpuid:
-      return {
-        kind: "cpuid",
-        leaf: v.gprs[0] >>> 0,
-        subleaf: v.gprs[2] >>> 0,
-        length,
-        vectoring: common.vectoring,
-      };
+      return cpuidExit(v, common);
     case EXIT_REASON.io:
       return io(v, common);
     case EXIT_REASON.eptViolation:
@@ -117,13 +111,7 @@ export function decodeExit(v: VmxVcpu): Exit {
       return cr(v, common);
     case EXIT_REASON.rdmsr:
     case EXIT_REASON.wrmsr:
-      return {
-        kind: "msr",
-        write: reason === EXIT_REASON.wrmsr,
-        msr: v.gprs[2] >>> 0,
-        value: wide(v.gprs[0], v.gprs[4]),
-        ...common,
-      };
+      return msrExit(v, reason === EXIT_REASON.wrmsr, common);
     case EXIT_REASON.externalInterrupt: {
       const info = on.exit(STUB.interruption);
       return { kind: "external-interrupt", vector: info < 0 ? info & 0xff : -1, ...common };
@@ -162,8 +150,6 @@ const qualification = (v: VmxVcpu): Wide =>
 function io(v: VmxVcpu, common: Common): Exit {
   const q = v.on.exit(STUB.qualification);
   const size = (q & 7) + 1, string = (q & 0x10) !== 0, write = (q & 8) === 0;
-  const rax = v.gprs[0];
-  const value = !write ? 0 : size === 1 ? rax & 0xff : size === 2 ? rax & 0xffff : rax >>> 0;
   const exit = {
     kind: "io",
     write,
@@ -171,7 +157,7 @@ function io(v: VmxVcpu, common: Common): Exit {
     size,
     string,
     rep: (q & 0x20) !== 0,
-    value,
+    value: portValue(v, write, size),
     ...common,
   } as const;
   return string ? { ...exit, address: readWide(v, F.guestLinearAddress) } : exit;

@@ -7,7 +7,7 @@ import { wide } from "./exit.ts";
 import { GUEST, Guest } from "./testing.ts";
 import { vmxOps as ops } from "./vmx.ts";
 
-const g = new Guest();
+const g = new Guest("intel");
 
 /** Real mode at 0:8000, an IVT whose vectors all lead to 0:9000 + 16 * vector. */
 function reset(shadow: boolean): void {

@@ -1,6 +1,8 @@
 /** Running a guest: entry, the processor's run loop, and the way back. */
 import type { RunStop } from "../machine/cpu.ts";
+import { GUEST } from "../machine/interpreter/guest.ts";
 import { ABORT, CPU, V } from "../machine/state.ts";
+import { LEFT_AT_ONCE } from "../machine/vmx/entry.ts";
 import type { EnterOptions } from "./ops.ts";
 import type { VmxVcpu } from "./vmx_cpu.ts";
 
@@ -40,15 +42,25 @@ export function boundary(v: VmxVcpu): RunStop | undefined {
 /** Enters the guest of the current VMCS and runs it until it leaves. */
 export function enterGuest(v: VmxVcpu, options: EnterOptions, budget: number): Outcome {
   const { on } = v, { cpu, system } = on, { i32 } = cpu;
-  i32[V.emulating >> 2] = options.emulate ? 1 : 0;
-  const status = system.enterGuest(v.area, v.launchState[0] ? 0 : 1);
-  if (status !== 0) {
-    i32[V.emulating >> 2] = 0;
-    return status === 3 ? "exit" : "refused";
+  const launch = v.launchState[0] ? 0 : 1, end = cpu.count + budget;
+  let stop: RunStop | undefined;
+  if (!options.emulate && !v.boundary && budget > 0) {
+    const outcome = cpu.runGuest(v.area, launch, budget);
+    if (outcome === GUEST.left) return "exit";
+    if (typeof outcome === "number") {
+      if (outcome !== GUEST.entered) return outcome === LEFT_AT_ONCE ? "exit" : "refused";
+    } else if (outcome !== "budget") stop = outcome;
+  } else {
+    i32[V.emulating >> 2] = options.emulate ? 1 : 0;
+    const status = system.enterGuest(v.area, launch);
+    if (status !== GUEST.entered) {
+      i32[V.emulating >> 2] = 0;
+      return status === LEFT_AT_ONCE ? "exit" : "refused";
+    }
   }
   v.reported = cpu.count;
   cpu.hooks.boundary = v.boundaryHook ??= () => boundary(v);
-  const stop = run(v, budget);
+  stop ??= run(v, end);
   cpu.hooks.boundary = undefined;
   i32[V.emulating >> 2] = 0;
   if (v.boundary) report(v);
@@ -64,9 +76,9 @@ export function enterGuest(v: VmxVcpu, options: EnterOptions, budget: number): O
   return stop;
 }
 
-function run(v: VmxVcpu, budget: number): RunStop {
+/** Runs on until the processor's count is `end`. */
+function run(v: VmxVcpu, end: number): RunStop {
   const { on } = v, { cpu, system } = on;
-  const end = cpu.count + budget;
   for (;;) {
     const left = end - cpu.count;
     if (left <= 0) return "budget";

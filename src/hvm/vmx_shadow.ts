@@ -8,7 +8,7 @@ import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import { GUEST } from "./ops.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, OWN_CR0, OWN_CR4, setControl } from "./vmx_controls.ts";
-import { machineAddress } from "./vmx_state.ts";
+import { guestMachine } from "./vmx_state.ts";
 
 /** Controls of nested paging; without them there is no real mode in hardware. */
 export const NESTED = SECONDARY.ept | SECONDARY.unrestrictedGuest;
@@ -123,7 +123,7 @@ export function setShadowedEfer(v: VmxVcpu, value: bigint): void {
 function loadPdptes(v: VmxVcpu): void {
   const pae = v.guest[GUEST.cr0] & PG && v.guest[GUEST.cr4] & PAE && !(v.guest[GUEST.efer] & LMA);
   if (!pae) return;
-  const at = machineAddress(v, (v.guest[GUEST.cr3] & ~31) >>> 0);
+  const at = guestMachine(v, (v.guest[GUEST.cr3] & ~31) >>> 0, 32);
   if (at < 0) return;
   v.guest.set(new Int32Array(v.on.cpu.machine.ram.buffer, at, 8), GUEST.pdptes);
   markArea(v);

@@ -1,6 +1,9 @@
 /** Guest state that takes more than one field: reset, control registers, MSRs. */
 import { ENTRY_CONTROL } from "../abi/x86/vmx.ts";
+import { machineAddress } from "./guest_memory.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
+import { eptFormat } from "./vmx_paging.ts";
+import { resetFloat } from "./switched.ts";
 import { OWN_CR4 } from "./vmx_controls.ts";
 import { setShadowedControl } from "./vmx_shadow.ts";
 
@@ -53,7 +56,7 @@ export function resetGuest(v: VmxVcpu): void {
   }
   cpu.set("dr6", 0xffff_0ff0n);
   cpu.set("xcr0", 1n);
-  resetFloat(v);
+  resetFloat(cpu);
 }
 
 const RESET: readonly (readonly [string, bigint])[] = [
@@ -74,16 +77,6 @@ const RESET: readonly (readonly [string, bigint])[] = [
   ["guestPendingDebug", 0n],
   ["entryInterruptionInformation", 0n],
 ];
-
-import { CPU } from "../machine/state.ts";
-/** x87 and SSE as RESET leaves them. */
-function resetFloat(v: VmxVcpu): void {
-  const { cpu } = v.on;
-  cpu.u8.fill(0, CPU.fpr0, CPU.xmm15 + 16);
-  cpu.i32[CPU.fcw >> 2] = 0x40;
-  cpu.i32[CPU.ftw >> 2] = 0x5555;
-  cpu.i32[CPU.mxcsr >> 2] = 0x1f80;
-}
 
 /** Sets CR0, CR2, CR3, CR4 or CR8 as the guest is to see it, and what follows from it. */
 export function setControlRegister(v: VmxVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigint): void {
@@ -118,28 +111,14 @@ function loadPdptes(v: VmxVcpu): void {
   const { on } = v;
   const paging = on.read64(F.guestCr0) & PG, pae = on.read64(F.guestCr4) & PAE;
   if (!paging || !pae || on.read64(F.guestEfer) & LMA) return;
-  const at = machineAddress(v, Number(on.read64(F.guestCr3) & 0xffff_ffe0n));
+  const at = guestMachine(v, Number(on.read64(F.guestCr3) & 0xffff_ffe0n), 32);
   if (at < 0) return;
   const view = new DataView(on.cpu.machine.ram.buffer);
   for (let i = 0; i < 4; i++) on.write64(F[`guestPdpte${i}`], view.getBigUint64(at + 8 * i, true));
 }
 
-/** Machine address of a guest-physical one by the extended page tables; -1 if it has none. */
-export function machineAddress(v: VmxVcpu, gpa: number): number {
-  const view = new DataView(v.on.cpu.machine.ram.buffer);
-  let table = Number(v.on.read64(F.eptPointer) & 0x000f_ffff_ffff_f000n);
-  for (let level = 4; level > 0; level--) {
-    const size = 2 ** (12 + 9 * (level - 1));
-    const at = table + Math.floor(gpa / size) % 512 * 8;
-    if (at + 8 > view.byteLength) return -1;
-    const entry = view.getBigUint64(at, true);
-    if (!(entry & 7n)) return -1;
-    const address = Number(entry & 0x000f_ffff_ffff_f000n);
-    if (level === 1 || entry & 0x80n) {
-      const machine = address - address % size + gpa % size;
-      return machine + 32 <= view.byteLength ? machine : -1;
-    }
-    table = address;
-  }
-  return -1;
+/** Machine address of a guest-physical one by the extended page tables; -1 without `bytes` there. */
+export function guestMachine(v: VmxVcpu, gpa: number, bytes: number): number {
+  const { on } = v, root = Number(on.read64(F.eptPointer) & ~0xfffn);
+  return machineAddress({ ram: on.cpu.machine.ram, format: eptFormat, root }, gpa, bytes);
 }

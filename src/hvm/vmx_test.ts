@@ -1,58 +1,14 @@
-import { assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { vmcsFields } from "../abi/x86/vmcs.ts";
-import { type Exit, exitKinds, toWide, wideToBigInt } from "./exit.ts";
-import type { Intercepts } from "./ops.ts";
-import { GUEST, Guest } from "./testing.ts";
+import { toWide, wideToBigInt } from "./exit.ts";
+import { Guest } from "./testing.ts";
+import { type Case, commonCases, number, testCases, testTable } from "./testing_cases.ts";
 import { vmxOps as ops } from "./vmx.ts";
 
-const g = new Guest();
-
-/** Guest code, what is set up around it, and the exit it has to raise at the label `here`. */
-interface Case {
-  readonly name: string;
-  readonly code: string;
-  readonly want?: Intercepts;
-  readonly setUp?: () => void;
-  readonly exit: Partial<Exit> & { kind: Exit["kind"] };
-}
-
-const number = (n: number) => ({ low: n >>> 0, high: 0 });
+const g = new Guest("intel");
 
 const cases: Case[] = [
-  {
-    name: "CPUID",
-    code: "mov eax, 7\nmov ecx, 3\nhere: cpuid",
-    exit: { kind: "cpuid", leaf: 7, subleaf: 3, length: 2 },
-  },
-  {
-    name: "HLT",
-    code: "here: hlt",
-    want: { hlt: true },
-    exit: { kind: "hlt", length: 1 },
-  },
-  { name: "INVD", code: "here: invd", exit: { kind: "invd" } },
-  { name: "WBINVD", code: "here: wbinvd", want: { wbinvd: true }, exit: { kind: "wbinvd" } },
-  {
-    name: "INVLPG",
-    code: "mov ebx, 0x5000\nhere: invlpg [ebx+0x234]",
-    want: { invlpg: true },
-    exit: { kind: "invlpg", linear: number(0x5234), length: 7 },
-  },
-  {
-    name: "RDTSC",
-    code: "here: rdtsc",
-    want: { rdtsc: true },
-    exit: { kind: "rdtsc", aux: false },
-  },
-  { name: "RDPMC", code: "here: rdpmc", want: { rdpmc: true }, exit: { kind: "rdpmc" } },
-  { name: "PAUSE", code: "here: pause", want: { pause: true }, exit: { kind: "pause", length: 2 } },
-  {
-    name: "MONITOR",
-    code: "here: monitor",
-    want: { monitor: true },
-    exit: { kind: "monitor", length: 3 },
-  },
-  { name: "MWAIT", code: "here: mwait", want: { mwait: true }, exit: { kind: "mwait" } },
+  ...commonCases,
   { name: "VMCALL", code: "here: vmcall", exit: { kind: "hypercall", length: 3 } },
   {
     name: "VMREAD",
@@ -76,82 +32,9 @@ const cases: Case[] = [
     exit: { kind: "virtualization-instruction", instruction: "invept" },
   },
   {
-    name: "IN from an immediate port",
-    code: "here: in al, 0x60",
-    want: { ports: [[0x60, 0x60]] },
-    exit: { kind: "io", write: false, port: 0x60, size: 1, string: false, rep: false },
-  },
-  {
-    name: "OUT to DX",
-    code: "mov dx, 0x8123\nmov eax, 0x12345678\nhere: out dx, ax",
-    want: { ports: [[0x8124, 0x8124]] },
-    exit: { kind: "io", write: true, port: 0x8123, size: 2, value: 0x5678 },
-  },
-  {
-    name: "OUT around the end of the ports",
-    code: "mov dx, 0xffff\nhere: out dx, eax",
-    want: { ports: "none" },
-    exit: { kind: "io", write: true, port: 0xffff, size: 4 },
-  },
-  {
-    name: "REP INSB",
-    code: "mov dx, 0x3f8\nmov edi, 0x5000\nmov ecx, 4\ncld\nhere: rep insb",
-    want: { ports: "all" },
-    exit: {
-      kind: "io",
-      write: false,
-      string: true,
-      rep: true,
-      size: 1,
-      port: 0x3f8,
-      address: number(0x5000),
-    },
-  },
-  {
-    name: "OUTSD",
-    code: "mov dx, 0x3f8\nmov esi, 0x5004\nhere: outsd",
-    want: { ports: "all" },
-    exit: { kind: "io", write: true, string: true, rep: false, size: 4, address: number(0x5004) },
-  },
-  {
-    name: "RDMSR",
-    code: "mov ecx, 0x1b\nhere: rdmsr",
-    want: { msrReads: [0x1b] },
-    exit: { kind: "msr", write: false, msr: 0x1b },
-  },
-  {
-    name: "WRMSR",
-    code: "mov ecx, 0xc0000082\nmov eax, 5\nmov edx, 6\nhere: wrmsr",
-    want: { msrWrites: [0xc000_0082] },
-    exit: { kind: "msr", write: true, msr: 0xc000_0082, value: { low: 5, high: 6 } },
-  },
-  {
-    name: "RDMSR outside the bitmap",
-    code: "mov ecx, 0x12345678\nhere: rdmsr",
-    exit: { kind: "msr", write: false, msr: 0x1234_5678 },
-  },
-  {
-    name: "MOV to CR3",
-    code: "mov ebx, 0x4000\nhere: mov cr3, ebx",
-    want: { crWrite: 8 },
-    exit: { kind: "cr", cr: 3, write: true, access: "mov", gpr: 3, value: number(0x4000) },
-  },
-  {
-    name: "MOV from CR3",
-    code: "here: mov edx, cr3",
-    want: { crRead: 8 },
-    exit: { kind: "cr", cr: 3, write: false, access: "mov", gpr: 2 },
-  },
-  {
     name: "MOV to CR0 of a bit the host owns",
     code: "mov eax, cr0\nor eax, 0x40000000\nhere: mov cr0, eax",
     exit: { kind: "cr", cr: 0, write: true, value: number(0x4000_0031) },
-  },
-  {
-    name: "MOV to CR0 of a bit that is asked for",
-    code: "mov eax, cr0\nor eax, 8\nmov cr0, eax\nor eax, 0x10000\nhere: mov cr0, eax",
-    want: { cr0Bits: 0x1_0000 },
-    exit: { kind: "cr", cr: 0, write: true, value: number(0x1_0039) },
   },
   {
     name: "MOV to CR4 of VMXE",
@@ -159,94 +42,9 @@ const cases: Case[] = [
     exit: { kind: "cr", cr: 4, write: true, value: number(0x2000) },
   },
   {
-    name: "CLTS",
-    code: "mov eax, 0x39\nmov cr0, eax\nhere: clts",
-    setUp: () => {
-      ops.setCr(g.v, 0, 0x39n);
-      g.want({ cr0Bits: 8 });
-    },
-    exit: { kind: "cr", cr: 0, write: true, access: "clts" },
-  },
-  {
-    name: "LMSW",
-    code: "mov ebx, 0x3b\nhere: lmsw bx",
-    want: { cr0Bits: 8 },
-    exit: { kind: "cr", cr: 0, access: "lmsw", value: number(0x3b) },
-  },
-  {
-    name: "MOV to DR",
-    code: "here: mov dr7, eax",
-    want: { dr: true },
-    exit: { kind: "dr", dr: 7, write: true, gpr: 0 },
-  },
-  {
-    name: "MOV from DR",
-    code: "here: mov ecx, dr3",
-    want: { dr: true },
-    exit: { kind: "dr", dr: 3, write: false, gpr: 1 },
-  },
-  ...(["sgdt", "sidt", "lgdt", "lidt"] as const).map((instruction): Case => ({
-    name: instruction,
-    code: `here: ${instruction} [0x5000]`,
-    want: { descriptorTables: true },
-    exit: { kind: "descriptor-table", instruction },
-  })),
-  ...(["sldt", "str", "lldt", "ltr"] as const).map((instruction): Case => ({
-    name: instruction,
-    code: `here: ${instruction} ax`,
-    want: { descriptorTables: true },
-    exit: { kind: "descriptor-table", instruction },
-  })),
-  {
-    name: "an exception: #UD",
-    code: "here: ud2",
-    want: { exceptions: 1 << 6 },
-    exit: { kind: "exception", event: { type: "exception", vector: 6 } },
-  },
-  {
-    name: "an exception with an error code: #GP",
-    code: "mov ax, 0x50\nhere: mov ds, ax",
-    want: { exceptions: 1 << 13 },
-    exit: { kind: "exception", event: { type: "exception", vector: 13, errorCode: 0x50 } },
-  },
-  {
-    name: "INT3",
-    code: "here: int3",
-    want: { exceptions: 1 << 3 },
-    exit: { kind: "exception", event: { type: "software-exception", vector: 3, length: 1 } },
-  },
-  {
-    name: "a page fault that matches",
-    code: "mov eax, cr0\nor eax, 0x80000000\nmov cr0, eax\nhere: mov [0x12345678], eax",
-    setUp: () => {
-      identityPage();
-      g.want({ exceptions: 1 << 14, pageFault: { mask: 2, match: 2 } });
-    },
-    exit: {
-      kind: "exception",
-      event: { type: "exception", vector: 14, errorCode: 2 },
-      qualification: number(0x1234_5678),
-    },
-  },
-  {
-    name: "a nested page fault by a write",
+    name: "a nested page fault, which tells the linear address",
     code: "here: mov [0x200010], eax",
-    exit: {
-      kind: "nested-page-fault",
-      gpa: 0x20_0010,
-      linear: number(0x20_0010),
-      read: false,
-      write: true,
-      fetch: false,
-      walk: false,
-      rights: 0,
-      misconfigured: false,
-    },
-  },
-  {
-    name: "a nested page fault by a fetch",
-    code: "jmp 8:0x300000",
-    exit: { kind: "nested-page-fault", gpa: 0x30_0000, fetch: true, write: false },
+    exit: { kind: "nested-page-fault", gpa: 0x20_0010, linear: number(0x20_0010) },
   },
   {
     name: "a nested page fault by a walk",
@@ -256,95 +54,37 @@ const cases: Case[] = [
   {
     name: "a misconfigured nested entry",
     code: "here: mov eax, [0x200010]",
-    setUp: () => g.machineWrite64(g.l2 + 8, 2n),
+    setUp: (g) => g.machineWrite64(g.l2 + 8, 2n),
     exit: { kind: "nested-page-fault", gpa: 0x20_0010, misconfigured: true },
-  },
-  {
-    name: "a read-only nested page",
-    code: "mov eax, [0x200010]\nhere: mov [0x200010], eax",
-    setUp: () => g.machineWrite64(g.l2 + 8, BigInt(6 << 20) | 0xb1n),
-    exit: { kind: "nested-page-fault", gpa: 0x20_0010, write: true, rights: 1 },
-  },
-  {
-    name: "a triple fault",
-    code: "here: ud2",
-    setUp: () => ops.setDescriptorTable(g.v, "idtr", { base: 0n, limit: 0 }),
-    exit: { kind: "triple-fault" },
-  },
-  {
-    name: "a task switch by JMP",
-    code: "here: jmp 24:0",
-    setUp: () => g.write64(GUEST.gdt + 24, 0x0000_8900_3000_0067n),
-    exit: { kind: "task-switch", selector: 24, source: "jmp" },
-  },
-  {
-    name: "an interrupt window after STI",
-    code: "cli\nsti\nnop\nhere: nop",
-    setUp: () => ops.setInterruptWindow(g.v, true),
-    exit: { kind: "interrupt-window" },
-  },
-  {
-    name: "an NMI window",
-    code: "here: nop",
-    setUp: () => ops.setNmiWindow(g.v, true),
-    exit: { kind: "nmi-window" },
-  },
-  {
-    name: "the monitor trap",
-    code: "nop\nhere: nop",
-    setUp: () => ops.setSingleStep(g.v, true),
-    exit: { kind: "debug" },
   },
   {
     name: "the preemption timer",
     code: "times 32 nop\nhere: nop",
-    setUp: () => ops.setPreemptionTimer(g.v, 32),
+    setUp: (g) => ops.setPreemptionTimer(g.v, 32),
     exit: { kind: "preemption-timer" },
-  },
-  {
-    name: "a budget",
-    code: "times 5 nop\nhere: jmp here",
-    exit: { kind: "stopped", why: "budget" },
   },
   {
     name: "a state that is not allowed",
     code: "nop",
-    setUp: () => ops.writeRaw(g.v, "guestCr3", 1n << 40n),
+    setUp: (g) => ops.writeRaw(g.v, "guestCr3", 1n << 40n),
     exit: { kind: "entry-failure", what: "guest-state", check: "vmx.guest.cr3", code: 33 },
   },
   {
     name: "controls that are not allowed",
     code: "nop",
-    setUp: () => ops.writeRaw(g.v, "cr3TargetCount", 5n),
+    setUp: (g) => ops.writeRaw(g.v, "cr3TargetCount", 5n),
     exit: { kind: "entry-failure", what: "controls", check: "vmx.controls.cr3Targets", code: 7 },
   },
   {
     name: "a host state that is not allowed",
     code: "nop",
-    setUp: () => ops.writeRaw(g.v, "hostCr4", 0n),
+    setUp: (g) => ops.writeRaw(g.v, "hostCr4", 0n),
     exit: { kind: "entry-failure", what: "host-state", check: "vmx.host.cr4", code: 8 },
   },
 ];
 
-/** One 4-MByte page maps the first addresses onto themselves. */
-function identityPage(): void {
-  g.write64(0x4000, 0x83n);
-  ops.setCr(g.v, 3, 0x4000n);
-  ops.setCr(g.v, 4, 0x10n);
-}
-
-for (const one of cases) {
-  Deno.test(`enter() leaves by ${one.name}`, () => {
-    g.reset();
-    const symbols = g.load(one.code);
-    if (one.want) g.want(one.want);
-    one.setUp?.();
-    const exit = g.run(one.exit.kind === "stopped" ? 5 : 1000);
-    assertObjectMatch(exit as unknown as Record<string, unknown>, one.exit);
-    const here = symbols.get("here");
-    if (here !== undefined) assertEquals(ops.getRegister(g.v, "rip"), here, "RIP at the exit");
-  });
-}
+testCases(g, cases);
+testTable(g);
 
 Deno.test("every kind of exit that VMX has is raised by a case or a test below", () => {
   const below = [
@@ -358,19 +98,13 @@ Deno.test("every kind of exit that VMX has is raised by a case or a test below",
     "tpr",
   ];
   const seen = new Set([...cases.map((c) => c.exit.kind), ...below, "unknown"]);
-  assertEquals(exitKinds.filter((k) => !seen.has(k)), []);
+  assertEquals(ops.exitKinds.filter((k) => !seen.has(k)), []);
 });
 
 Deno.test("a TPR shadow answers for CR8, and leaves below its threshold", () => {
   g.reset();
-  // CR8 can be named in 64-bit mode alone: long mode by hand, on one 1-GByte page.
-  g.write64(0x4000, 0x5003n);
-  g.write64(0x5000, 0x83n);
-  ops.setMsr(g.v, 0xc000_0080, 0x100n);
-  ops.setCr(g.v, 4, 0x20n);
-  ops.setCr(g.v, 3, 0x4000n);
-  ops.setCr(g.v, 0, 0x8000_0031n);
-  ops.setSegment(g.v, "cs", { ...ops.getSegment(g.v, "cs"), attributes: 0xa09b });
+  // CR8 can be named in 64-bit mode alone.
+  g.longMode();
   const page = g.frames.allocate();
   const primary = ops.readRaw(g.v, "processorBasedControls");
   ops.writeRaw(g.v, "virtualApicAddress", BigInt(page));
@@ -383,202 +117,6 @@ Deno.test("a TPR shadow answers for CR8, and leaves below its threshold", () => 
   assertEquals(g.run().kind, "tpr");
   assertEquals(g.machine.ram[page + 0x80], 0x20);
   assertEquals(ops.getRegister(g.v, "rip"), symbols.get("here"));
-});
-
-Deno.test("intercepts not asked for do not leave", () => {
-  g.reset();
-  const { cpu } = g.machine;
-  g.load(`
-    mov eax, cr0
-    mov cr0, eax
-    mov edx, cr3
-    mov cr3, edx
-    mov eax, dr7
-    mov dr7, eax
-    pause
-    rdtsc
-    invlpg [eax]
-    wbinvd
-    sgdt [0x5000]
-    in al, 0x60
-    mov ecx, 0xc0000081
-    rdmsr
-    clts
-    cpuid
-  `);
-  cpu.hooks.msr = () => true;
-  const exit = g.run();
-  assertEquals(exit.kind, "cpuid");
-});
-
-Deno.test("advance() goes past the instruction and ends shadows", () => {
-  g.reset();
-  const symbols = g.load("sti\nhere: cpuid\nnext: cpuid");
-  ops.setIntercepts(g.v, {});
-  assertEquals(g.run().kind, "cpuid");
-  ops.setInterruptShadow(g.v, { sti: true, movSs: false, nmi: false });
-  ops.advance(g.v, 2);
-  assertEquals(ops.getRegister(g.v, "rip"), symbols.get("next"));
-  assertEquals(ops.interruptShadow(g.v).sti, false);
-  assertEquals(g.run().kind, "cpuid");
-});
-
-Deno.test("inject() delivers every kind of event through the guest's IDT", () => {
-  const events = [
-    [{ type: "external-interrupt", vector: 0x21 }, 0, false],
-    [{ type: "nmi", vector: 2 }, 0, false],
-    [{ type: "exception", vector: 13, errorCode: 0x18 }, 0, true],
-    [{ type: "exception", vector: 6 }, 0, false],
-    [{ type: "software-interrupt", vector: 0x80, length: 2 }, 2, false],
-    [{ type: "software-exception", vector: 3, length: 1 }, 1, false],
-  ] as const;
-  for (const [event, length, hasError] of events) {
-    g.reset();
-    g.load("nop");
-    g.gate(event.vector, 0x9000);
-    g.write(0x9000, new Uint8Array([0x0f, 0xa2]));
-    ops.setRegister(g.v, "rflags", 0x202n);
-    ops.inject(g.v, event);
-    assertEquals(ops.pendingEvent(g.v), event);
-    const exit = g.run();
-    assertEquals([exit.kind, ops.getRegister(g.v, "rip")], ["cpuid", 0x9000n]);
-    assertEquals(ops.pendingEvent(g.v), undefined);
-    const frame = GUEST.stack - (hasError ? 16 : 12);
-    assertEquals(ops.getRegister(g.v, "rsp"), BigInt(frame));
-    if (hasError) assertEquals(g.read32(frame), 0x18);
-    assertEquals(g.read32(frame + (hasError ? 4 : 0)), GUEST.code + length);
-    assertEquals(ops.interruptShadow(g.v).nmi, event.type === "nmi");
-  }
-});
-
-Deno.test("a nested page fault in the course of a delivery queues the event again", () => {
-  g.reset();
-  g.load("nop");
-  g.gate(0x21, 0x9000);
-  ops.setRegister(g.v, "rflags", 0x202n);
-  ops.setRegister(g.v, "rsp", 0x20_0008n);
-  const event = { type: "external-interrupt", vector: 0x21 } as const;
-  ops.inject(g.v, event);
-  const exit = g.run();
-  assertObjectMatch(exit, { kind: "nested-page-fault", write: true, vectoring: event });
-  assertEquals(ops.pendingEvent(g.v), event);
-  assertEquals(ops.getRegister(g.v, "rip"), BigInt(GUEST.code));
-});
-
-Deno.test("an exception in the course of a delivery is tested before it becomes a double fault", () => {
-  g.reset();
-  g.load("mov ax, 40\nhere: mov ds, ax");
-  // #NP for a segment that is not present; its gate is empty, so #GP in the course of it.
-  ops.setDescriptorTable(g.v, "gdtr", { base: BigInt(GUEST.gdt), limit: 47 });
-  g.write64(GUEST.gdt + 40, 0x00cf_1300_0000_ffffn);
-  g.want({ exceptions: 1 << 13 });
-  const exit = g.run();
-  assertObjectMatch(exit, {
-    kind: "exception",
-    event: { vector: 13 },
-    vectoring: { type: "exception", vector: 11, errorCode: 40 },
-  });
-  assertEquals(ops.pendingEvent(g.v)?.vector, 11);
-});
-
-Deno.test("host interrupts leave the guest, acknowledged, whatever its IF", () => {
-  g.reset();
-  g.load("cli\nhere: jmp here");
-  const { machine } = g;
-  const bus = machine.bus;
-  let pending = true;
-  machine.bus = {
-    ...bus,
-    interruptPending: () => pending,
-    acknowledge: () => {
-      pending = false;
-      return 0x41;
-    },
-    deadline: () => Infinity,
-  };
-  const exit = g.run();
-  machine.bus = bus;
-  assertObjectMatch(exit, { kind: "external-interrupt", vector: 0x41 });
-});
-
-Deno.test("an NMI of the host leaves the guest", () => {
-  g.reset();
-  g.load("here: jmp here");
-  g.machine.cpu.set("pendingNmi", 1n);
-  assertEquals(g.run().kind, "nmi");
-});
-
-Deno.test("the same guest gives the same state with every intercept on and with none", () => {
-  const code = `
-    mov ecx, 50
-    again: add eax, ecx
-    push eax
-    mov edx, cr3
-    mov cr3, edx
-    mov ebx, dr7
-    rdtsc
-    xor eax, edx
-    xor eax, eax
-    xor edx, edx
-    pop ebx
-    loop again
-    vmcall`;
-  const all = { rdtsc: true, dr: true, crRead: 8, crWrite: 8 };
-  const results = [{}, all].map((want) => {
-    g.reset();
-    g.load(code);
-    g.want(want);
-    for (;;) {
-      const exit = g.run(100_000);
-      if (exit.kind === "hypercall") break;
-      if (exit.kind === "cr" && !exit.write) {
-        ops.setRegister(g.v, "rdx", ops.getCr(g.v, 3));
-      } else if (exit.kind === "dr") ops.setRegister(g.v, "rbx", ops.getRegister(g.v, "dr7"));
-      ops.advance(g.v, exit.length);
-    }
-    return ops.storeRegisters(g.v);
-  });
-  assertEquals(results[0], results[1]);
-});
-
-Deno.test("registers, segments, control registers and MSRs read back as they were set", () => {
-  g.reset();
-  for (const name of ["rax", "r15", "rip", "rsp", "cr2", "dr3", "dr7"] as const) {
-    ops.setRegister(g.v, name, 0x1234_5678_9abcn);
-    assertEquals(ops.getRegister(g.v, name), 0x1234_5678_9abcn, name);
-  }
-  const segment = { selector: 0x33, base: 0x1_0000n, limit: 0xf_ffff, attributes: 0x40f3 };
-  ops.setSegment(g.v, "gs", segment);
-  assertEquals(ops.getSegment(g.v, "gs"), segment);
-  for (const [n, value] of [[0, 0x6000_0011n], [3, 0x5000n], [4, 0x90n], [8, 5n]] as const) {
-    ops.setCr(g.v, n, value);
-    assertEquals(ops.getCr(g.v, n), value, `CR${n}`);
-  }
-  for (const msr of [0x174, 0x277, 0xc000_0081, 0xc000_0102]) {
-    assertEquals(ops.setMsr(g.v, msr, 0x55n), true);
-    assertEquals(ops.getMsr(g.v, msr), 0x55n);
-  }
-  assertEquals(ops.getMsr(g.v, 0x1b), undefined);
-  assertThrows(() => ops.readRaw(g.v, "guestFoo"), RangeError, "guestFoo");
-});
-
-Deno.test("two vCPUs on a processor keep what hardware does not switch", () => {
-  g.reset();
-  const first = g.v, second = ops.createVcpu(g.on, g.frames);
-  const msrs = [0xc000_0081, 0xc000_0082, 0xc000_0084, 0xc000_0102, 0xc000_0103];
-  for (const msr of msrs) {
-    ops.setMsr(first, msr, 1n);
-    ops.setMsr(second, msr, 2n);
-    assertEquals([ops.getMsr(first, msr), ops.getMsr(second, msr)], [1n, 2n], msr.toString(16));
-  }
-  for (const name of ["cr2", "dr0", "dr6"] as const) {
-    ops.setRegister(first, name, 1n);
-    ops.setRegister(second, name, 2n);
-    assertEquals(ops.getRegister(first, name), 1n, name);
-  }
-  g.machine.cpu.u8[g.machine.cpu.memory.buffer.byteLength - 1] = 0;
-  ops.destroyVcpu(second, g.frames);
-  ops.load(first);
 });
 
 Deno.test("dump() names every field, and control words by their bits", () => {

@@ -9,15 +9,20 @@ import {
   CPU,
   CPU_MEMORY_PAGES,
   EMULATED,
+  PREFIX,
+  REC,
   SEGMENT,
   segment,
   TLB,
   V,
 } from "./state.ts";
+import { LINK } from "./segmentation/descriptor.ts";
 import type { HostFunctions } from "./system.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
+import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
+import { isForeign } from "./virtualization.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
 
@@ -95,12 +100,15 @@ export class Cpu {
   count = 0;
   /** Nanoseconds skipped while idle: time is `count` plus this (one instruction takes 1 ns). */
   idle = 0;
+  /** Exceptions in a row without an instruction between them. */
+  fruitless = 0;
   #stop = false;
   readonly #table: WebAssembly.Table;
   #tableNext = 1;
   readonly #cold = new Map<string, number>();
   readonly #groups = new Map<string, WebAssembly.Exports>();
-  readonly #interpreters = new Map<InterpreterKind, WasmFunction>();
+  /** By mode: the interpreter, and its place in the table. */
+  readonly #interpreters: { run: WasmFunction; index: number }[] = [];
   readonly #imports: WebAssembly.Imports;
   #slice = 0;
   readonly #debug: DebugBreakpoints;
@@ -127,7 +135,7 @@ export class Cpu {
       },
       host: this.#hostFunctions(),
     };
-    const instance = new WebAssembly.Instance(systemModule(), this.#imports);
+    const instance = new WebAssembly.Instance(systemModule(model), this.#imports);
     this.system = instance.exports as unknown as SystemFunctions;
     this.#imports.system = instance.exports as WebAssembly.ModuleImports;
     const s = this.system;
@@ -149,7 +157,16 @@ export class Cpu {
     this.u64[V.ramSize >> 3] = BigInt(machine.ram.length);
     this.u64[V.reservedHigh >> 3] = 0x000f_ffff_ffff_f000n & ~((1n << 36n) - 1n);
     this.i64[V.passing >> 3] = -1n;
+    this.ways = model;
     this.reset();
+  }
+
+  /**
+   * Whose ways instructions follow where the two vendors' differ. They are the model's, but while an
+   * instruction of a guest is executed that believes itself on the other.
+   */
+  set ways(vendor: CpuModel) {
+    this.i32[LINK.amd >> 2] = vendor === "amd" ? 1 : 0;
   }
 
   /** State after power-up or RESET (SDM 3 table 10-1). */
@@ -180,6 +197,7 @@ export class Cpu {
     this.set("vmcsPointer", -1n);
     this.set("vmxonPointer", -1n);
     this.i32[CPU.gif >> 2] = 1;
+    this.set("tscRatio", 1n << 32n);
     this.i32[CPU.fcw >> 2] = 0x40;
     this.i32[CPU.ftw >> 2] = 0x5555;
     this.i32[CPU.mxcsr >> 2] = 0x1f80;
@@ -229,6 +247,11 @@ export class Cpu {
     return this.idle + this.count + (this.#slice ? this.#slice - this.i32[V.left >> 2] : 0);
   }
 
+  /** Instructions retired, exact even inside a device access. */
+  get counted(): number {
+    return this.count + (this.#slice ? this.#slice - this.i32[V.left >> 2] : 0);
+  }
+
   /** Lets time pass without instructions, as in HLT; devices that are due are run. */
   skipTo(time: number): void {
     if (time > this.now) this.idle += time - this.now;
@@ -263,9 +286,10 @@ export class Cpu {
     const name = formName(form);
     let index = this.#cold.get(name);
     if (index === undefined) {
-      const group = groupOf(form.key) ?? "special";
-      const key = groupOf(form.key) ? name : formName(SPECIAL.unsupported);
-      const f = this.#group(group)[key] as WasmFunction | undefined;
+      const own = groupOf(form.key), group = own && isForeign(own, this.model) ? undefined : own;
+      const none = own ? SPECIAL.foreign : SPECIAL.unsupported;
+      const key = group ? name : formName(none);
+      const f = this.#group(group ?? "special")[key] as WasmFunction | undefined;
       if (!f) throw new Error(`no handler for the form ${name} in group ${group}`);
       index = this.#tableNext++;
       this.#table.set(index, f);
@@ -283,18 +307,22 @@ export class Cpu {
     return exports;
   }
 
-  #interpreter(mode: Mode): WasmFunction {
-    const kind = mode === CODE_MODE.flat32
-      ? "flat32"
-      : mode === CODE_MODE.flat64
-      ? "flat64"
-      : "general";
-    let found = this.#interpreters.get(kind);
-    if (!found) {
-      const { exports } = new WebAssembly.Instance(interpreter(kind), this.#imports);
-      this.#interpreters.set(kind, found = exports.interpret as unknown as WasmFunction);
+  #interpreter(mode: Mode): { run: WasmFunction; index: number } {
+    return this.#interpreters[mode] ?? this.#makeInterpreter(mode);
+  }
+  #makeInterpreter(mode: Mode): { run: WasmFunction; index: number } {
+    const kinds: Partial<Record<Mode, InterpreterKind>> = {
+      [CODE_MODE.flat32]: "flat32",
+      [CODE_MODE.flat64]: "flat64",
+    };
+    const kind = kinds[mode] ?? "general";
+    const { exports } = new WebAssembly.Instance(interpreter(kind), this.#imports);
+    const made = { run: exports.interpret as unknown as WasmFunction, index: this.#tableNext++ };
+    this.#table.set(made.index, made.run);
+    for (const each of Object.values(CODE_MODE)) {
+      if ((kinds[each as Mode] ?? "general") === kind) this.#interpreters[each] = made;
     }
-    return found;
+    return made;
   }
 
   #hostFunctions(): HostFunctions {
@@ -387,7 +415,8 @@ export class Cpu {
       if (event) return event;
       const flags = i32[CPU.rflags >> 2];
       const shadow = i32[CPU.interruptibility >> 2] & 3;
-      const single = shadow !== 0 || (flags & (TF | RF)) !== 0 || this.#trapping;
+      const recording = this.#recordsBranches;
+      const single = shadow !== 0 || (flags & (TF | RF)) !== 0 || this.#trapping || recording;
       const trapping = this.#trapping;
       const slice = single ? 1 : Math.min(left, SLICE, due);
       if (!this.hot) {
@@ -395,32 +424,73 @@ export class Cpu {
         if (i32[V.codeMode >> 2] === CODE_MODE.flat64) i32[V.codeMode >> 2] = CODE_MODE.code64;
       }
       const mode = this.predecoder.mode = i32[V.codeMode >> 2] as Mode;
+      if (recording) this.#beforeBranch();
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
-      const code = this.#interpreter(mode)(slice);
-      let rest = i32[V.left >> 2];
-      if (code === STOPPED.abort) rest++;
-      const done = this.#slice - rest;
-      left -= done;
-      this.count += done;
-      this.#slice = 0;
-      if (done > 0) {
-        this.#afterInstructions(shadow, flags);
-        if (trapping) this.#trap();
-      }
-      if (code === STOPPED.breakpoint) {
-        if (!this.#executionBreakpoint(flags)) return "breakpoint";
-        continue;
-      }
-      if (done > 0) this.#fruitless = 0;
-      if (code === STOPPED.abort) {
-        const stop = this.#aborted();
-        if (stop) return stop;
-        // The handler's instructions are not the one that was to be emulated.
-        if (this.#livelocked() || i32[V.emulating >> 2]) return "stopped";
-      }
+      const code = this.#interpreter(mode).run(slice);
+      const before = this.count;
+      const stop = this.#ran(code, shadow, flags, trapping);
+      if (recording && this.count > before) this.#afterBranch();
+      left -= this.count - before;
+      if (stop) return stop;
     }
     return "budget";
+  }
+
+  /** The interpreter came back: counts, and what it stopped for. Undefined: run on. */
+  #ran(code: number, shadow: number, flags: number, trapping: boolean): RunStop | undefined {
+    const { i32 } = this;
+    let rest = i32[V.left >> 2];
+    if (code === STOPPED.abort) rest++;
+    const done = this.#slice - rest;
+    this.count += done;
+    this.#slice = 0;
+    if (done > 0) {
+      this.#afterInstructions(shadow, flags);
+      if (trapping) this.#trap();
+    }
+    if (code === STOPPED.breakpoint) {
+      return this.#executionBreakpoint(flags) ? undefined : "breakpoint";
+    }
+    if (done > 0) this.fruitless = 0;
+    if (code === STOPPED.abort) {
+      const stop = this.#aborted();
+      if (stop) return stop;
+      // The handler's instructions are not the one that was to be emulated.
+      if (this.#livelocked() || i32[V.emulating >> 2]) return "stopped";
+    }
+  }
+
+  /**
+   * Enters the guest that `enterGuest(area, launch)` enters and, if nothing is due first, runs at most
+   * `budget` instructions of it.
+   *
+   * @returns a number of GUEST: what `enterGuest` gives, or `left` when the guest ran and left again;
+   *   else why it stopped while it still is in the processor: "budget" if it may run on.
+   */
+  runGuest(area: number, launch: number, budget: number): number | RunStop {
+    const { system, machine: { bus } } = this;
+    const slice = Math.min(budget, SLICE, bus.deadline() - this.count - this.idle);
+    const quick = slice > 0 && this.hot && !this.#trapping && !this.hooks.fault &&
+      !this.#debug.execute && !this.#debug.data && !bus.interruptPending();
+    if (!quick) return system.enterGuest(area, launch);
+    this.#stop = false;
+    const { mode } = this.predecoder;
+    this.#begin(slice, 0);
+    this.i32[V.stepping >> 2] = 0;
+    const end = system.runGuest(area, launch, slice, mode, this.#interpreter(mode).index);
+    if (end === GUEST.left) {
+      const done = this.#slice - this.i32[V.left >> 2] - 1;
+      this.count += done;
+      this.#slice = 0;
+      if (done > 0) this.fruitless = 0;
+      return end;
+    }
+    if (end >= GUEST.ran) {
+      return this.#ran(end - GUEST.ran, 0, 0, false) ?? (this.#stop ? "stopped" : "budget");
+    }
+    this.#slice = 0;
+    return end;
   }
 
   /**
@@ -428,14 +498,60 @@ export class Cpu {
    * exception takes 1 ns there, so that timers still ring, and the caller gets its turn.
    */
   #livelocked(): boolean {
-    if (++this.#fruitless < LIVELOCK) return false;
-    this.#fruitless = 0;
+    if (++this.fruitless < LIVELOCK) return false;
+    this.fruitless = 0;
     this.idle += LIVELOCK;
     return true;
   }
-  #fruitless = 0;
 
-  #begin(slice: number): void {
+  /** DEBUGCTL.LBR: AMD's last-branch record (APM 2 13.1.1.6); the instructions run one by one. */
+  get #recordsBranches(): boolean {
+    return (this.i32[CPU.debugctl >> 2] & 1) !== 0 && this.model === "amd";
+  }
+  readonly #branch = { from: 0n, next: 0n, guest: 0 };
+
+  /** Notes where the instruction that comes next is, and the one behind it. */
+  #beforeBranch(): void {
+    const { i32, u64, u8 } = this;
+    const from = u64[CPU.rip >> 3], low = Number(from & 0xffff_ffffn) | 0;
+    const record = this.predecoder.predecode(low, Number(from >> 32n) | 0);
+    // What cannot be fetched faults when it is to run.
+    i32[V.abort >> 2] = ABORT.none;
+    this.#branch.from = from;
+    this.#branch.next = from + BigInt(record ? u8[record + REC.length] : 0);
+    this.#branch.guest = i32[V.nonRoot >> 2];
+  }
+
+  #afterBranch(): void {
+    const { from, next, guest } = this.#branch, to = this.u64[CPU.rip >> 3];
+    // VMRUN is no branch, nor is the next round of a repeated instruction.
+    if (guest !== this.i32[V.nonRoot >> 2] || to === next || next === from) return;
+    if (to === from && this.#isRepeated(from)) return;
+    this.u64[CPU.branchFrom >> 3] = from;
+    this.u64[CPU.branchTo >> 3] = to;
+  }
+  #isRepeated(at: bigint): boolean {
+    const record = this.predecoder.predecode(Number(at & 0xffff_ffffn) | 0, Number(at >> 32n) | 0);
+    const prefixes = record ? this.u16[(record + REC.prefixes) >> 1] : 0;
+    return (prefixes & (PREFIX.rep | PREFIX.repne)) !== 0;
+  }
+
+  /** Delivers the event in the cells; the branch before it is the last one before an exception. */
+  #deliverEvent(): void {
+    if (!this.#recordsBranches) return void this.system.deliver();
+    const { u64 } = this, from = u64[CPU.rip >> 3];
+    const branch = [u64[CPU.branchFrom >> 3], u64[CPU.branchTo >> 3]];
+    const debug = this.i32[V.vector >> 2] === 1;
+    this.system.deliver();
+    if (this.i32[V.abort >> 2] !== ABORT.none) return;
+    [u64[CPU.lastExceptionFrom >> 3], u64[CPU.lastExceptionTo >> 3]] = branch;
+    u64[CPU.branchFrom >> 3] = from;
+    u64[CPU.branchTo >> 3] = u64[CPU.rip >> 3];
+    // A debug exception freezes the records for its handler.
+    if (debug) this.i32[CPU.debugctl >> 2] &= ~1;
+  }
+
+  #begin(slice: number, pending = this.machine.bus.interruptPending() ? 1 : 0): void {
     const { i32 } = this;
     this.#slice = slice;
     i32[V.slice >> 2] = slice;
@@ -443,7 +559,7 @@ export class Cpu {
     const time = this.count + this.idle;
     i32[V.countBase >> 2] = time | 0;
     i32[(V.countBase >> 2) + 1] = Math.floor(time / 2 ** 32);
-    i32[V.interruptPending >> 2] = this.machine.bus.interruptPending() ? 1 : 0;
+    i32[V.interruptPending >> 2] = pending;
   }
 
   /** What holds for one instruction only ends with it; a traced one leaves its trap. */
@@ -479,7 +595,9 @@ export class Cpu {
     const long = i32[V.codeMode >> 2] >= CODE_MODE.code64;
     const hits = this.#debug.match(low, long ? i32[(CPU.rip >> 2) + 1] : 0, 1);
     if (!hits) return false;
-    if (flags & RF) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
+    // On Intel's processors MOV SS holds back instruction breakpoints too (SDM 3 6.8.3).
+    const inhibited = (i32[CPU.interruptibility >> 2] & 2) !== 0 && !i32[LINK.amd >> 2];
+    if (flags & RF || inhibited) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
     else {
       i32[CPU.pendingDebug >> 2] |= hits;
       this.#deliver(1, 3);
@@ -504,7 +622,7 @@ export class Cpu {
     if (this.hooks.boundary) {
       const stop = this.hooks.boundary();
       if (stop) return stop;
-    }
+    } else if (i32[V.nonRoot >> 2] && this.#guestBoundary()) return "delivered";
     const activity = i32[CPU.activity >> 2];
     if (activity === 2) return "shutdown";
     const shadow = i32[CPU.interruptibility >> 2];
@@ -512,12 +630,16 @@ export class Cpu {
       this.#deliver(1, 3);
       return "delivered";
     }
-    if (i32[CPU.pendingNmi >> 2] && !(shadow & 10)) {
+    // Without the global interrupt flag of SVM nothing from outside gets in.
+    const gif = i32[CPU.gif >> 2] !== 0;
+    if (i32[CPU.pendingNmi >> 2] && !(shadow & 10) && gif) {
       i32[CPU.pendingNmi >> 2] = 0;
       this.#deliver(2, 2);
       return "delivered";
     }
-    if (i32[CPU.rflags >> 2] & IF && !(shadow & 3) && this.machine.bus.interruptPending()) {
+    const held = i32[V.nonRoot >> 2] && !this.hooks.boundary && this.system.interruptMode() !== 0;
+    const open = i32[CPU.rflags >> 2] & IF && !(shadow & 3) && gif && !held;
+    if (open && this.machine.bus.interruptPending()) {
       const vector = this.machine.bus.acknowledge();
       if (vector >= 0) {
         this.#deliver(vector, 0);
@@ -527,6 +649,27 @@ export class Cpu {
     return activity ? "halt" : undefined;
   }
 
+  /**
+   * A guest whose host is code of this machine: what is due in it, as {@linkcode CpuHooks.boundary}
+   * does for a host in TypeScript. True if the state has changed.
+   */
+  #guestBoundary(): boolean {
+    const { i32, system } = this;
+    if (!system.svmExit) return false;
+    const trapped = i32[CPU.pendingDebug >> 2] && !(i32[CPU.interruptibility >> 2] & 2);
+    if (!trapped) {
+      const virtual = system.svmBoundary();
+      if (virtual === 2) return true;
+      const nmi = !virtual && i32[CPU.pendingNmi >> 2] && system.nmiExit();
+      if (!virtual && !nmi && this.machine.bus.interruptPending()) {
+        if (system.interruptMode() === 1) system.interruptExit(-1);
+      }
+    }
+    if (i32[V.abort >> 2] !== ABORT.exit) return false;
+    system.svmExit();
+    return true;
+  }
+
   #deliver(vector: number, type: number): void {
     const { i32 } = this;
     i32[CPU.activity >> 2] = 0;
@@ -534,7 +677,7 @@ export class Cpu {
     i32[V.vector >> 2] = vector;
     i32[V.eventType >> 2] = type;
     i32[V.hasError >> 2] = 0;
-    this.system.deliver();
+    this.#deliverEvent();
   }
 
   #aborted(): RunStop | undefined {
@@ -555,11 +698,13 @@ export class Cpu {
           count: this.count,
         };
         if (this.hooks.fault?.()) return "fault";
-        this.system.deliver();
+        this.#deliverEvent();
         if (i32[V.abort >> 2] === ABORT.exit) return this.#aborted();
         return;
       case ABORT.exit:
-        return "exit";
+        if (this.hooks.boundary || !this.system.svmExit) return "exit";
+        this.system.svmExit();
+        return;
       case ABORT.watch:
         if (this.#trapping && this.#trapped) {
           this.#trapped = 0;
@@ -591,6 +736,7 @@ const SPECIAL = {
   undefined: special("decode.undefined"),
   tooLong: special("decode.tooLong"),
   unsupported: special("decode.unsupported"),
+  foreign: special("decode.foreign"),
 };
 
 function at(name: string): number {

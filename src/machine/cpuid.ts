@@ -1,14 +1,15 @@
 /**
- * What CPUID says, by model of processor; each feature can be switched on and off by its name in
- * abi/x86/cpuid.ts (SDM 2 CPUID; APM 3 appendix E).
+ * CPUID as a table: leaves and sub-leaves with their four registers, made from a model and edited by
+ * feature or by leaf. What depends on the processor's state is put in when it is read (SDM 2 CPUID;
+ * APM 3 appendix E).
  */
 import { CR4, EFER } from "../abi/x86/cr.ts";
-import { type CpuidRegister, featureBits } from "../abi/x86/cpuid.ts";
+import { type CpuidRegister, type FeatureBit, featureBits } from "../abi/x86/cpuid.ts";
+import { type CpuidModel, type CpuidModelRow, cpuidModels, MODELS, NEEDS } from "./cpuid_models.ts";
 import { LINK as MODEL_CELL } from "./segmentation/descriptor.ts";
 import { CPU, V } from "./state.ts";
 
-/** "common" shows the same on processors of both vendors, and neither's virtualization. */
-export type CpuidModel = "intel" | "amd" | "common";
+export type { CpuidModel } from "./cpuid_models.ts";
 
 /** The four registers, unsigned 32-bit numbers. */
 export type CpuidResult = Record<CpuidRegister, number>;
@@ -20,62 +21,49 @@ export interface CpuidState {
   /** The local APIC is enabled in IA32_APIC_BASE. */
   readonly apicEnabled: boolean;
   readonly apicId: number;
-  readonly xcr0: number;
 }
 
-const COMMON =
-  "fpu vme de pse tsc msr pae mce cx8 sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 " +
-  "sse3 ssse3 cx16 sse4_1 sse4_2 popcnt fsgsbase tsc_adjust smep erms smap umip " +
-  "syscall nx pdpe1gb rdtscp lm lahf_lm constant_tsc";
-
-interface Model {
-  readonly vendor: string;
-  readonly brand: string;
-  /** Family, model, stepping as leaf 1 has them in EAX. */
-  readonly signature: number;
-  readonly features: string;
-  readonly maxLeaf: number;
-  readonly maxExtended: number;
+/** Changes of a table: features by name, and registers of leaves, whole, by "leaf" or "leaf.subleaf". */
+export interface CpuidEdit {
+  readonly features?: Readonly<Record<string, boolean>>;
+  readonly leaves?: Readonly<Record<string, Partial<Record<CpuidRegister, number>>>>;
 }
 
-const MODELS: Record<CpuidModel, Model> = {
-  intel: {
-    vendor: "GenuineIntel",
-    brand: "xvm processor, Intel model",
-    // Family 6, model 0x2c: the last one before AVX.
-    signature: 0x0002_06c2,
-    features: `${COMMON} vmx pcid invpcid`,
-    maxLeaf: 0xb,
-    maxExtended: 0x8000_0008,
-  },
-  amd: {
-    vendor: "AuthenticAMD",
-    brand: "xvm processor, AMD model",
-    // Family 0x10, model 0xa.
-    signature: 0x0010_0fa0,
-    features: `${COMMON} svm cr8_legacy 3dnowprefetch npt nrip_save flushbyasid decodeassists`,
-    maxLeaf: 7,
-    maxExtended: 0x8000_000a,
-  },
-  common: {
-    vendor: "XvmProcessor",
-    brand: "xvm processor",
-    signature: 0x0000_0600,
-    features: COMMON,
-    maxLeaf: 7,
-    maxExtended: 0x8000_0008,
-  },
+/** One row of the table. */
+export interface CpuidRow extends CpuidResult {
+  readonly leaf: number;
+  readonly subleaf: number;
+}
+
+/** What a processor can honour. */
+export interface CpuidLimits {
+  /** Undefined if the feature can be switched on; else why not. */
+  readonly refuse: (feature: string) => string | undefined;
+  /** MAXPHYADDR, 36 to 52. */
+  readonly physicalBits: number;
+}
+
+const UNLIMITED: CpuidLimits = { refuse: () => undefined, physicalBits: 36 };
+const REGISTERS = ["eax", "ebx", "ecx", "edx"] as const;
+/** Leaves whose sub-leaf counts. */
+const WITH_SUBLEAVES = new Set([4, 7, 0xb, 0xd, 0xf, 0x10, 0x12, 0x14, 0x8000_001d]);
+/** The last leaf that a table can have, by the first one of its range. */
+const RANGES: readonly (readonly [number, number])[] = [
+  [0, 0x1f],
+  [0x4000_0000, 0x4000_00ff],
+  [0x8000_0000, 0x8000_001f],
+];
+/** Leaves all of whose registers are features, or nothing. */
+const FEATURES_ONLY = new Set([7, 0x8000_0007, 0x8000_0008]);
+/** Features that CPUID works out when it is asked. */
+const DYNAMIC: Readonly<Record<string, string>> = {
+  osxsave: "it follows CR4.OSXSAVE",
+  ospke: "it follows CR4.PKE",
 };
-
-/** Bytes of a text as little-endian 32-bit numbers. */
-function words(text: string, count: number): number[] {
-  const bytes = new Uint8Array(4 * count);
-  new TextEncoder().encodeInto(text, bytes);
-  const view = new DataView(bytes.buffer);
-  return Array.from({ length: count }, (_, i) => view.getUint32(4 * i, true));
-}
-
-const ZERO: CpuidResult = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+const EXTENDED = 0x8000_0000;
+const EXTENDED_SIGNATURE = 0x8000_0001;
+/** Bits of leaf 1 EDX that AMD's processors repeat in 80000001h. */
+const REPEATED = 0x0183_f3ff;
 
 /** Bits of CR4 and EFER that exist only with a feature. */
 const CR4_BITS: Record<string, number> = {
@@ -101,19 +89,92 @@ const EFER_BITS: Record<string, number> = {
   lm: EFER.LME | EFER.LMA,
   nx: EFER.NXE,
   svm: EFER.SVME,
-  fxsr_opt: EFER.FFXSR,
 };
+
+const ZERO: CpuidResult = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+const keyOf = (leaf: number, subleaf: number) =>
+  leaf * 256 + (WITH_SUBLEAVES.has(leaf) ? Math.min(subleaf, 255) : 0);
+
+/** "1", "7.0", "0x80000001", "d.1": a leaf, hexadecimal with 0x or with a letter in it. */
+export function parseLeaf(text: string): { leaf: number; subleaf: number } {
+  const number = (part: string) => {
+    const hexadecimal = /^0x/i.test(part) ? part : /[a-f]/i.test(part) ? `0x${part}` : part;
+    return /^(0x[0-9a-f]{1,8}|\d{1,10})$/i.test(hexadecimal) ? Number(hexadecimal) : NaN;
+  };
+  const parts = text.trim().split(/[.:]/);
+  const [leaf, subleaf = 0] = parts.map(number);
+  if (parts.length > 2 || !(leaf < 2 ** 32) || !(subleaf < 2 ** 32)) {
+    throw new TypeError(
+      `cpuid: a leaf was expected, as "1", "7.0" or "0x80000001", not ${JSON.stringify(text)}`,
+    );
+  }
+  return { leaf, subleaf };
+}
+
+/** "7.0": how a leaf is written. */
+export function leafText(leaf: number, subleaf = 0): string {
+  const base = `0x${leaf.toString(16)}`;
+  return WITH_SUBLEAVES.has(leaf) || subleaf ? `${base}.${subleaf.toString(16)}` : base;
+}
+
+/** Bytes of a text as little-endian 32-bit numbers. */
+function words(text: string, count: number): number[] {
+  const bytes = new Uint8Array(4 * count);
+  new TextEncoder().encodeInto(text, bytes);
+  const view = new DataView(bytes.buffer);
+  return Array.from({ length: count }, (_, i) => view.getUint32(4 * i, true));
+}
+
+/** Deterministic cache parameters: 32 KB L1 data and code, 256 KB L2 (SDM 2 CPUID leaf 4). */
+const CACHES = [[1, 1, 64], [2, 1, 64], [3, 2, 512]].map(([type, level, sets]) => // Eight ways, one partition, lines of 64 bytes, self-initializing.
+({ eax: type | level << 5 | 1 << 8, ebx: 7 << 22 | 63, ecx: sets - 1 }));
+/** Bytes of an XSAVE area with x87 and SSE, in either format. */
+const XSAVE_SIZE = 576;
+
+/** Everything in a model's table but the feature bits. */
+function modelRows(model: CpuidModelRow, limits: CpuidLimits): Map<number, CpuidResult> {
+  const rows = new Map<number, CpuidResult>();
+  const row = (leaf: number, subleaf: number, values: Partial<CpuidResult>) =>
+    rows.set(keyOf(leaf, subleaf), { ...ZERO, ...values });
+  const [ebx, edx, ecx] = words(model.vendor, 3);
+  row(0, 0, { eax: model.maxLeaf, ebx, ecx, edx });
+  // CLFLUSH line of 8 quadwords, one logical processor.
+  row(1, 0, { eax: model.signature, ebx: 1 << 16 | 8 << 8 });
+  if (model.like === "intel") CACHES.forEach((cache, n) => row(4, n, cache));
+  row(EXTENDED, 0, {
+    eax: model.maxExtended,
+    ...(model.like === "intel" ? {} : { ebx, ecx, edx }),
+  });
+  row(EXTENDED_SIGNATURE, 0, model.like === "amd" ? { eax: model.signature } : {});
+  const brand = words(model.brand, 12);
+  for (let n = 0; n < 3; n++) {
+    const [eax, ebx, ecx, edx] = brand.slice(4 * n);
+    row(0x8000_0002 + n, 0, { eax, ebx, ecx, edx });
+  }
+  row(0x8000_0006, 0, { ecx: 0x0100_6040 });
+  row(0x8000_0008, 0, { eax: 48 << 8 | limits.physicalBits });
+  // Revision 1, 256 address-space identifiers.
+  if (model.like === "amd") row(0x8000_000a, 0, { eax: 1, ebx: 256 });
+  for (const [text, values] of Object.entries(model.leaves ?? {})) {
+    const { leaf, subleaf } = parseLeaf(text);
+    row(leaf, subleaf, values);
+  }
+  return rows;
+}
 
 /** Values for a processor that are its CPUID's. */
 export class Cpuid {
-  readonly #features: ReadonlySet<string>;
-  readonly #model: Model;
+  readonly #rows: Map<number, CpuidResult>;
+  readonly #like: CpuidModelRow["like"];
+  readonly #limits: CpuidLimits;
+  /** Called after each edit. */
+  readonly onChange: Set<() => void> = new Set();
 
   /**
-   * @param model the processor's model
-   * @param changes features to switch on or off, by name
-   * @param physicalBits MAXPHYADDR, 36 to 52
-   * @throws TypeError for a name that is no feature
+   * @param model the processor's model; features of it that the limits refuse are left out
+   * @param features features to switch on or off, by name
+   * @param limits what the processor can honour
+   * @throws TypeError for a name that is no model or feature, and for a feature that is refused
    *
    * @example
    * ```ts
@@ -121,33 +182,49 @@ export class Cpuid {
    * import { Cpuid } from "./cpuid.ts";
    * const cpuid = new Cpuid("intel", { sse2: false });
    * assertEquals(cpuid.read(1, 0).edx >>> 26 & 1, 0);
-   * assert(cpuid.has("vmx"));
+   * assert(cpuid.has("vmx") && !cpuid.has("sse3"));
+   * cpuid.edit({ leaves: { "0x40000000": { eax: 0x4000_0001 } } });
+   * assertEquals(cpuid.read(0x4000_0000, 0).eax, 0x4000_0001);
    * ```
    */
   constructor(
     readonly model: CpuidModel,
-    changes: Readonly<Record<string, boolean>> = {},
-    readonly physicalBits = 36,
+    features: Readonly<Record<string, boolean>> = {},
+    limits: CpuidLimits = UNLIMITED,
   ) {
-    this.#model = MODELS[model];
-    const features = new Set(this.#model.features.split(" "));
-    for (const [name, on] of Object.entries(changes)) {
-      if (!Object.hasOwn(featureBits, name)) {
-        throw new TypeError(`cpuid: "${name}" is no feature's name; see abi/x86/cpuid.ts`);
-      }
-      if (on) features.add(name);
-      else features.delete(name);
+    if (!Object.hasOwn(MODELS, model)) {
+      throw new TypeError(`cpuid: no model "${model}"; there are: ${cpuidModels.join(" ")}`);
     }
-    this.#features = features;
+    const row: CpuidModelRow = MODELS[model];
+    this.#like = row.like;
+    this.#limits = limits;
+    this.#rows = modelRows(row, limits);
+    for (const name of row.features.split(" ")) {
+      if (!limits.refuse(name)) this.#setBit(featureBits[name], true);
+    }
+    // One that lost what it needs goes too.
+    for (const [name, needed] of Object.entries(NEEDS)) {
+      if (this.has(name) && !this.has(needed)) this.#setFeature(name, false);
+    }
+    this.edit({ features });
   }
 
   has(feature: string): boolean {
-    return this.#features.has(feature);
+    const f = featureBits[feature];
+    const row = f && this.#rows.get(keyOf(f.leaf, f.subleaf));
+    return row !== undefined && this.#exists(f.leaf) && (row[f.register] >>> f.bit & 1) !== 0;
   }
 
   /** The features, sorted by name. */
   get features(): readonly string[] {
-    return [...this.#features].sort();
+    return Object.keys(featureBits).filter((name) => this.has(name)).sort();
+  }
+
+  /** Whose ways software expects, by the text of leaf 0; undefined if it is neither vendor's. */
+  get vendor(): "intel" | "amd" | undefined {
+    const { ebx, ecx, edx } = this.#rows.get(keyOf(0, 0))!;
+    const text = new TextDecoder().decode(Uint32Array.of(ebx, edx, ecx));
+    return text === MODELS.intel.vendor ? "intel" : text === MODELS.amd.vendor ? "amd" : undefined;
   }
 
   /** Bits of CR4 that can be set. */
@@ -158,109 +235,211 @@ export class Cpuid {
   get eferValid(): number {
     return this.#bits(EFER_BITS);
   }
-  /** SYSCALL and SYSRET exist outside of 64-bit mode. */
-  get legacySyscall(): boolean {
-    return this.model === "amd" && this.has("syscall");
-  }
   #bits(table: Record<string, number>): number {
     return Object.entries(table).reduce((bits, [n, b]) => this.has(n) ? bits | b : bits, 0);
   }
 
+  /** The last leaf of the basic or of the extended range. */
+  #last(leaf: number): number {
+    const [first] = RANGES.find(([from, to]) => leaf >= from && leaf <= to) ?? [0];
+    const head = this.#rows.get(keyOf(first, 0));
+    return first === 0x4000_0000 ? (head ? 0x4000_00ff : 0) : head?.eax ?? 0;
+  }
+  #exists(leaf: number): boolean {
+    return RANGES.some(([from, to]) => leaf >= from && leaf <= to) && leaf <= this.#last(leaf);
+  }
+
   /** The registers for leaf EAX and sub-leaf ECX. */
   read(leaf: number, subleaf: number, state?: CpuidState): CpuidResult {
-    const { maxLeaf, maxExtended } = this.#model;
-    const highest = this.has("xsave") ? Math.max(maxLeaf, 0xd) : maxLeaf;
     leaf >>>= 0;
-    if (leaf >= 0x8000_0000 ? leaf > maxExtended : leaf > highest) {
+    subleaf >>>= 0;
+    if (!this.#exists(leaf)) {
       // Intel's processors answer with the highest basic leaf, the others with zeros.
-      if (this.model !== "intel") return { ...ZERO };
-      leaf = highest;
+      if (this.#like !== "intel") return { ...ZERO };
+      leaf = this.#last(0);
     }
-    const result = { ...ZERO, ...this.#fixed(leaf, subleaf >>> 0, highest, state) };
-    for (const name of this.#features) {
-      const f = featureBits[name];
-      if (f.leaf === leaf && f.subleaf === (leaf === 7 || leaf === 0xd ? subleaf : 0)) {
-        result[f.register] |= 1 << f.bit;
-      }
+    const result = { ...(this.#rows.get(keyOf(leaf, subleaf)) ?? ZERO) };
+    const leaf1 = this.#rows.get(keyOf(1, 0))!;
+    if (leaf === 0xb) {
+      // No level of topology; EDX is the x2APIC id whatever the sub-leaf.
+      result.ecx = subleaf & 0xff;
+      if (this.has("x2apic")) result.edx = state?.apicId ?? 0;
     }
+    if (leaf === 0xd && this.has("xsave")) this.#xsave(subleaf, result);
     if (leaf === 1 && state) {
-      if (!state.apicEnabled) result.edx &= ~(1 << 9);
+      result.ebx |= state.apicId << 24;
       if (state.osxsave && this.has("xsave")) result.ecx |= 1 << 27;
     }
-    for (const r of ["eax", "ebx", "ecx", "edx"] as const) result[r] >>>= 0;
+    if (leaf === EXTENDED_SIGNATURE && this.#like === "amd") result.edx |= leaf1.edx & REPEATED;
+    const repeated = leaf === EXTENDED_SIGNATURE && this.#like === "amd";
+    if ((leaf === 1 || repeated) && state?.apicEnabled === false) result.edx &= ~(1 << 9);
+    for (const r of REGISTERS) result[r] >>>= 0;
     return result;
   }
 
-  /** All of a leaf but its feature bits. */
-  #fixed(leaf: number, subleaf: number, highest: number, state?: CpuidState): Partial<CpuidResult> {
-    const model = this.#model;
-    const vendor = words(model.vendor, 3);
-    switch (leaf) {
-      case 0:
-        return { eax: highest, ebx: vendor[0], edx: vendor[1], ecx: vendor[2] };
-      case 1:
-        // CLFLUSH line of 8 quadwords, one logical processor.
-        return { eax: model.signature, ebx: (state?.apicId ?? 0) << 24 | 1 << 16 | 8 << 8 };
-      case 2:
-        return this.model === "intel" ? { eax: 0x665b_5001, edx: 0x007a_7040 } : {};
-      case 4:
-        return this.model === "intel" ? cacheLeaf(subleaf) : {};
-      case 0xd:
-        return xsaveLeaf(subleaf);
-      case 0x8000_0000:
-        return {
-          eax: model.maxExtended,
-          ...(this.model === "intel" ? {} : { ebx: vendor[0], edx: vendor[1], ecx: vendor[2] }),
-        };
-      case 0x8000_0001:
-        return this.#extendedSignature();
-      case 0x8000_0002:
-      case 0x8000_0003:
-      case 0x8000_0004: {
-        const [eax, ebx, ecx, edx] = words(model.brand, 12).slice(4 * (leaf - 0x8000_0002));
-        return { eax, ebx, ecx, edx };
-      }
-      case 0x8000_0005:
-        return this.model === "amd" ? { ecx: 0x2002_0140, edx: 0x2002_0140 } : {};
-      case 0x8000_0006:
-        return { ecx: 0x0100_6040 };
-      case 0x8000_0008:
-        return { eax: 48 << 8 | this.physicalBits };
-      case 0x8000_000a:
-        // Revision 1, 256 address-space identifiers.
-        return this.has("svm") ? { eax: 1, ebx: 256 } : {};
-      default:
-        return {};
-    }
+  /** Leaf 0Dh follows from the features: x87 and SSE, nothing supervisor. */
+  #xsave(subleaf: number, result: CpuidResult): void {
+    if (subleaf === 0) Object.assign(result, { eax: 3, ebx: XSAVE_SIZE, ecx: XSAVE_SIZE });
+    if (subleaf === 1 && this.has("xsavec")) result.ebx = XSAVE_SIZE;
   }
 
-  /** AMD repeats most of leaf 1's EDX there. */
-  #extendedSignature(): Partial<CpuidResult> {
-    if (this.model !== "amd") return {};
-    let edx = 0;
-    for (const name of this.#features) {
-      const f = featureBits[name];
-      if (f.leaf === 1 && f.register === "edx") edx |= 1 << f.bit;
-    }
-    return { eax: this.#model.signature, edx: edx & 0x0183_f3ff };
+  /** The table, sorted: every leaf and sub-leaf that is not all zeros, and the first of each range. */
+  rows(state?: CpuidState): CpuidRow[] {
+    const keys = new Set(this.#rows.keys());
+    if (this.has("xsave")) { for (const n of [0, 1]) keys.add(keyOf(0xd, n)); }
+    return [...keys].sort((a, b) => a - b)
+      .map((key) => ({ leaf: Math.floor(key / 256), subleaf: key % 256 }))
+      .filter(({ leaf }) => this.#exists(leaf))
+      .map(({ leaf, subleaf }) => ({ leaf, subleaf, ...this.read(leaf, subleaf, state) }))
+      .filter((row) => row.leaf % 0x4000_0000 === 0 || REGISTERS.some((r) => row[r] !== 0));
   }
 
   /**
-   * Writes what depends on the model into the volatile cells of a processor, and gives the host
+   * Changes the table; nothing changes if any part of the edit is refused.
+   *
+   * Switching a feature off takes along those that need it; leaves are written after features.
+   *
+   * @throws TypeError naming the feature or the leaf that does not exist, or cannot be so
+   */
+  edit(edit: CpuidEdit): void {
+    const before = this.save();
+    try {
+      for (const [name, on] of Object.entries(edit.features ?? {})) this.#setFeature(name, on);
+      for (const [text, values] of Object.entries(edit.leaves ?? {})) this.#setLeaf(text, values);
+      this.#checkNeeds();
+    } catch (error) {
+      this.load(before);
+      throw error;
+    }
+    for (const listener of [...this.onChange]) listener();
+  }
+
+  /** What is to be saved: the rows as they stand. */
+  save(): number[][] {
+    return [...this.#rows].sort((a, b) => a[0] - b[0])
+      .map(([key, r]) => [key, ...REGISTERS.map((name) => r[name] >>> 0)]);
+  }
+  load(saved: readonly (readonly number[])[]): void {
+    this.#rows.clear();
+    for (const [key, eax, ebx, ecx, edx] of saved) this.#rows.set(key, { eax, ebx, ecx, edx });
+    for (const listener of [...this.onChange]) listener();
+  }
+
+  #setBit(f: FeatureBit, on: boolean): void {
+    const key = keyOf(f.leaf, f.subleaf);
+    const row = this.#rows.get(key) ?? { ...ZERO };
+    row[f.register] = (on ? row[f.register] | 1 << f.bit : row[f.register] & ~(1 << f.bit)) >>> 0;
+    this.#rows.set(key, row);
+    // A leaf that says something is one that exists.
+    const head = this.#rows.get(keyOf(f.leaf >= EXTENDED ? EXTENDED : 0, 0))!;
+    if (on && head.eax < f.leaf) head.eax = f.leaf;
+  }
+
+  #setFeature(name: string, on: boolean): void {
+    const f = Object.hasOwn(featureBits, name) ? featureBits[name] : undefined;
+    if (!f) throw new TypeError(`cpuid: "${name}" is no feature's name${near(name)}`);
+    if (typeof on !== "boolean") {
+      throw new TypeError(`cpuid: ${name} can be true or false, not ${String(on)}`);
+    }
+    if (DYNAMIC[name]) throw new TypeError(`cpuid: ${name} cannot be set: ${DYNAMIC[name]}`);
+    const refused = on ? this.#limits.refuse(name) : undefined;
+    if (refused) throw new TypeError(`cpuid: ${name} cannot be switched on: ${refused}`);
+    this.#setBit(f, on);
+    if (on) return;
+    for (const [other, needed] of Object.entries(NEEDS)) {
+      if (needed === name && this.has(other)) this.#setFeature(other, false);
+    }
+  }
+
+  #checkNeeds(): void {
+    for (const [name, needed] of Object.entries(NEEDS)) {
+      if (this.has(name) && !this.has(needed)) {
+        throw new TypeError(`cpuid: ${name} needs ${needed}, which is off`);
+      }
+    }
+  }
+
+  #setLeaf(text: string, values: Partial<Record<string, unknown>>): void {
+    const { leaf, subleaf } = parseLeaf(text), at = leafText(leaf, subleaf);
+    if (!RANGES.some(([from, to]) => leaf >= from && leaf <= to)) {
+      const ranges = RANGES.map(([from, to]) => `0x${from.toString(16)} to 0x${to.toString(16)}`);
+      throw new TypeError(`cpuid: there is no leaf ${at}; leaves are ${ranges.join(", ")}`);
+    }
+    if (subleaf && !WITH_SUBLEAVES.has(leaf)) {
+      throw new TypeError(`cpuid: leaf 0x${leaf.toString(16)} has no sub-leaves`);
+    }
+    const row = { ...(this.#rows.get(keyOf(leaf, subleaf)) ?? ZERO) };
+    for (const [name, given] of Object.entries(values)) {
+      if (!(REGISTERS as readonly string[]).includes(name)) {
+        throw new TypeError(`cpuid: leaf ${at} has ${REGISTERS.join(", ")}, not "${name}"`);
+      }
+      const register = name as CpuidRegister;
+      const value = Number(given);
+      if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
+        throw new TypeError(`cpuid: ${at} ${name}: 0 to 0xffffffff was expected, not ${given}`);
+      }
+      this.#checkRegister(leaf, subleaf, register, row[register] >>> 0, value);
+      row[register] = value;
+    }
+    this.#rows.set(keyOf(leaf, subleaf), row);
+  }
+
+  /** Refuses what a register cannot say on this processor. */
+  #checkRegister(
+    leaf: number,
+    subleaf: number,
+    register: CpuidRegister,
+    old: number,
+    value: number,
+  ): void {
+    const at = `${leafText(leaf, subleaf)} ${register}`;
+    const refuse = (why: string) => {
+      throw new TypeError(`cpuid: ${at} cannot be 0x${value.toString(16)}: ${why}`);
+    };
+    const fixed = leaf === 0xd && !(subleaf === 1 && register === "eax") ||
+      leaf === 0x8000_0008 && register === "eax" || leaf === 7 && register === "eax";
+    if (fixed && value !== old) refuse("the machine gives it");
+    if (leaf % EXTENDED === 0 && register === "eax" && (value < leaf || value > leaf + 0x1f)) {
+      refuse(`the last leaf is 0x${leaf.toString(16)} to 0x${(leaf + 0x1f).toString(16)}`);
+    }
+    const names = new Map(
+      Object.entries(featureBits)
+        .filter(([, f]) => f.leaf === leaf && f.subleaf === subleaf && f.register === register)
+        .map(([name, f]) => [f.bit, name]),
+    );
+    if (names.size === 0 && !FEATURES_ONLY.has(leaf)) return;
+    for (let bit = 0; bit < 32; bit++) {
+      const name = names.get(bit);
+      if (((old ^ value) >>> bit & 1) === 0) continue;
+      if (name && DYNAMIC[name]) refuse(`${name}: ${DYNAMIC[name]}`);
+      if ((value >>> bit & 1) === 0) continue;
+      if (!name) return refuse(`bit ${bit} is no feature of this machine`);
+      const refused = this.#limits.refuse(name);
+      if (refused) refuse(`${name} cannot be switched on: ${refused}`);
+    }
+  }
+
+  /**
+   * Writes what depends on the table into the volatile cells of a processor, and gives the host
    * function `cpuid`, which reads EAX and ECX there and writes the four registers.
    */
   install(cells: Int32Array): () => void {
-    const high = (0x000f_ffff_ffff_f000n >> BigInt(this.physicalBits)) << BigInt(this.physicalBits);
+    const { physicalBits } = this.#limits;
+    const high = (0x000f_ffff_ffff_f000n >> BigInt(physicalBits)) << BigInt(physicalBits);
     const set64 = (at: number, value: bigint) => {
       cells[at >> 2] = Number(BigInt.asIntN(32, value));
       cells[(at >> 2) + 1] = Number(BigInt.asIntN(32, value >> 32n));
     };
-    set64(V.reservedHigh, high);
-    set64(MODEL_CELL.cr4Valid, BigInt(this.cr4Valid >>> 0));
-    set64(MODEL_CELL.eferValid, BigInt(this.eferValid >>> 0));
-    cells[MODEL_CELL.legacySyscall >> 2] = this.legacySyscall ? 1 : 0;
     // Results by what they depend on: software asks for the same few leaves again and again.
     const known = new Map<string, CpuidResult>();
+    const changed = () => {
+      known.clear();
+      set64(V.reservedHigh, high);
+      set64(MODEL_CELL.cr4Valid, BigInt(this.cr4Valid >>> 0));
+      set64(MODEL_CELL.eferValid, BigInt(this.eferValid >>> 0));
+    };
+    changed();
+    this.onChange.add(changed);
     return () => {
       const leaf = cells[CPU.rax >> 2], subleaf = cells[CPU.rcx >> 2];
       const osxsave = (cells[CPU.cr4 >> 2] & CR4.OSXSAVE) !== 0;
@@ -270,8 +449,7 @@ export class Cpuid {
       if (!r) {
         // Software can ask for any number of leaves that do not exist.
         if (known.size > 256) known.clear();
-        const state = { osxsave, apicEnabled, apicId: 0, xcr0: cells[CPU.xcr0 >> 2] };
-        known.set(key, r = this.read(leaf, subleaf, state));
+        known.set(key, r = this.read(leaf, subleaf, { osxsave, apicEnabled, apicId: 0 }));
       }
       const set = (at: number, value: number) => {
         cells[at >> 2] = value;
@@ -285,18 +463,9 @@ export class Cpuid {
   }
 }
 
-/** Deterministic cache parameters: 32 KB L1 data and code, 256 KB L2 (SDM 2 CPUID leaf 4). */
-function cacheLeaf(subleaf: number): Partial<CpuidResult> {
-  const caches = [[1, 1, 64], [2, 1, 64], [3, 2, 512]];
-  const cache = caches[subleaf];
-  if (!cache) return {};
-  const [type, level, sets] = cache;
-  // Eight ways, one partition, lines of 64 bytes, self-initializing.
-  return { eax: type | level << 5 | 1 << 8, ebx: 7 << 22 | 63, ecx: sets - 1 };
-}
-
-/** XSAVE with x87 and SSE: 576 bytes. */
-function xsaveLeaf(subleaf: number): Partial<CpuidResult> {
-  if (subleaf === 0) return { eax: 3, ebx: 576, ecx: 576 };
-  return {};
+/** "; did you mean …?", for a feature's name that is nearly one. */
+function near(name: string): string {
+  const plain = name.toLowerCase().replaceAll(/[.-]/g, "_").replaceAll("_", "");
+  const found = Object.keys(featureBits).find((other) => other.replaceAll("_", "") === plain);
+  return found ? `; did you mean ${found}?` : "; the names are those of Linux's /proc/cpuinfo";
 }

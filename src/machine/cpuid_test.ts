@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { featureBits } from "../abi/x86/cpuid.ts";
 import { Cpuid } from "./cpuid.ts";
+import { cpuidModels, MODELS } from "./cpuid_models.ts";
+import { guestLimits } from "./features.ts";
 
 const bit = (value: number, n: number) => value >>> n & 1;
 
@@ -25,11 +27,10 @@ Deno.test("the features of common are in both other models", () => {
 });
 
 Deno.test("every feature can be switched on and off", () => {
-  const dynamic = new Set(["osxsave", "apic"]);
+  const dynamic = new Set(["osxsave", "ospke"]);
   for (const [name, f] of Object.entries(featureBits)) {
     if (dynamic.has(name)) continue;
-    const leaf = (on: boolean) =>
-      new Cpuid("amd", { [name]: on, xsave: name === "xsave" ? on : true }).read(f.leaf, f.subleaf);
+    const leaf = (on: boolean) => new Cpuid("amd", { [name]: on }).read(f.leaf, f.subleaf);
     assertEquals(
       [bit(leaf(true)[f.register], f.bit), bit(leaf(false)[f.register], f.bit)],
       [1, 0],
@@ -56,4 +57,89 @@ Deno.test("leaves beyond the last, and the brand text", () => {
   });
   const text = new TextDecoder().decode(new Uint8Array(Uint32Array.from(words).buffer));
   assertEquals(text.replaceAll("\0", ""), "xvm processor, Intel model");
+});
+
+Deno.test("a feature takes those that need it along, and cannot be had without what it needs", () => {
+  const cpuid = new Cpuid("intel", { sse: false });
+  for (const f of ["sse2", "sse3", "sse4_2"]) assert(!cpuid.has(f), f);
+  assertThrows(
+    () => cpuid.edit({ features: { sse3: true } }),
+    TypeError,
+    "sse3 needs sse2, which is off",
+  );
+  assert(!cpuid.has("sse3"), "a refused edit changes nothing");
+});
+
+Deno.test("limits: models lose what is refused, and edits that ask for it are refused by name", () => {
+  const cpuid = new Cpuid("goldmont", {}, guestLimits("intel"));
+  for (const f of ["aes", "sha_ni", "vmx"]) assert(!cpuid.has(f), f);
+  for (const f of ["movbe", "rdrand", "xsaves", "tsc_deadline_timer"]) assert(cpuid.has(f), f);
+  for (const f of ["avx", "aes"]) {
+    assertThrows(
+      () => cpuid.edit({ features: { [f]: true } }),
+      TypeError,
+      `${f} cannot be switched`,
+    );
+  }
+  assertThrows(() => cpuid.edit({ features: { vmx: true } }), TypeError, "virtualization inside");
+  assertThrows(
+    () => cpuid.edit({ leaves: { "7.0": { ebx: 1 << 5 } } }),
+    TypeError,
+    "0x7.0 ebx cannot be 0x20: avx2",
+  );
+});
+
+Deno.test("leaves are edited whole, and refused where they cannot be so", () => {
+  const cpuid = new Cpuid("common", {}, guestLimits("amd"));
+  cpuid.edit({ leaves: { "0x40000000": { eax: 0x4000_0001, ebx: 7 }, "1": { eax: 0x0002_06c2 } } });
+  assertEquals(cpuid.read(0x4000_0000, 0), { eax: 0x4000_0001, ebx: 7, ecx: 0, edx: 0 });
+  assertEquals(cpuid.read(1, 0).eax, 0x0002_06c2);
+  const { ebx } = cpuid.read(7, 0);
+  cpuid.edit({ leaves: { "7": { ebx: ebx & ~(1 << 20) } } });
+  assert(!cpuid.has("smap") && bit(cpuid.cr4Valid, 21) === 0);
+  const refused: [Parameters<Cpuid["edit"]>[0]["leaves"], string][] = [
+    [{ "0x123": { eax: 1 } }, "there is no leaf 0x123"],
+    [{ "1": { eex: 1 } as never }, 'not "eex"'],
+    [{ "1": { eax: -1 } }, "0 to 0xffffffff was expected"],
+    [{ "1.2": { eax: 1 } }, "leaf 0x1 has no sub-leaves"],
+    [{ "7": { edx: 1 << 26 } }, "bit 26 is no feature of this machine"],
+    [{ "0x80000008": { eax: 0x3030 } }, "the machine gives it"],
+    [{ "0xd": { ebx: 1 } }, "the machine gives it"],
+    [{ "0": { eax: 0x100 } }, "the last leaf is"],
+    [{ one: { eax: 1 } }, "a leaf was expected"],
+  ];
+  for (const [leaves, message] of refused) {
+    assertThrows(() => cpuid.edit({ leaves }), TypeError, message);
+  }
+});
+
+Deno.test("a table that was saved and loaded says the same", () => {
+  const cpuid = new Cpuid("intel", { rdrand: false });
+  const other = new Cpuid("intel");
+  other.load(cpuid.save());
+  assertEquals(other.rows(), cpuid.rows());
+  assertEquals(other.save(), cpuid.save());
+});
+
+Deno.test("every model is valid, and common shows no vendor", () => {
+  for (const model of cpuidModels) {
+    for (const vendor of ["intel", "amd"] as const) {
+      const cpuid = new Cpuid(model, {}, guestLimits(vendor));
+      for (const name of MODELS[model].features.split(" ")) assert(name in featureBits, name);
+      assert(cpuid.has("lm") || model === "opteron", model);
+    }
+  }
+  const rows = (vendor: "intel" | "amd") => new Cpuid("common", {}, guestLimits(vendor)).rows();
+  assertEquals(rows("intel"), rows("amd"));
+});
+
+Deno.test("what follows the processor's state is put in when it is read", () => {
+  const cpuid = new Cpuid("amd");
+  const state = { osxsave: true, apicEnabled: false, apicId: 3 };
+  const one = cpuid.read(1, 0, state);
+  assertEquals([bit(one.edx, 9), bit(one.ecx, 27), one.ebx >>> 24], [0, 1, 3]);
+  assertEquals(bit(cpuid.read(0x8000_0001, 0, state).edx, 9), 0);
+  assertEquals(bit(cpuid.read(0x8000_0001, 0).edx, 9), 1);
+  assertEquals(cpuid.read(0xb, 1, state).edx, 3);
+  assertEquals(cpuid.read(0xd, 0), { eax: 3, ebx: 576, ecx: 576, edx: 0 });
 });

@@ -1,32 +1,67 @@
 /** Which CPUID features the machine can honour: those all of whose instructions have a meaning. */
 import { featureBits } from "../abi/x86/cpuid.ts";
+import type { CpuModel } from "./cpu.ts";
+import { Cpuid, type CpuidEdit, type CpuidLimits } from "./cpuid.ts";
+import { type CpuidModel, MODELS, NEEDS } from "./cpuid_models.ts";
 import { encodings } from "./isa/encodings.ts";
 import { groupOf } from "./isa/semantics/index.ts";
 
 /** Names in the encoding table that CPUID spells differently. */
 const CPUID_NAME: Record<string, string> = { x87: "fpu", sse41: "sse4_1", sse42: "sse4_2" };
-/** Extensions that make no sense without the one before them. */
-const NEEDS: Record<string, string> = {
-  sse: "fxsr",
-  sse2: "sse",
-  sse3: "sse2",
-  ssse3: "sse3",
-  sse4_1: "ssse3",
-  sse4_2: "sse4_1",
-};
 
+/** Features that can be shown though no model of the machine's own has them. */
+const HARMLESS = ["hypervisor", "ht", "ss"];
 /** Guests are not offered the virtualization extensions: nesting is not there yet. */
-export const NO_VIRTUALIZATION = { vmx: false, svm: false } as const;
+const VIRTUALIZATION = ["vmx", "svm"];
 
-/** Features to switch off, for `new Cpuid(model, ...)`: the machine does not execute them yet. */
-export function missingFeatures(): Record<string, boolean> {
-  const missing: Record<string, boolean> = {};
+/** Features of the encoding table whose instructions the machine does not all execute. */
+export function missingFeatures(): ReadonlySet<string> {
+  const missing = new Set<string>();
   for (const e of encodings) {
     const name = CPUID_NAME[e.attributes.feature] ?? e.attributes.feature;
-    if (name in featureBits && groupOf(e.key) === undefined) missing[name] = false;
-  }
-  for (const [name, needed] of Object.entries(NEEDS)) {
-    if (needed in missing) missing[name] = false;
+    if (name in featureBits && groupOf(e.key) === undefined) missing.add(name);
   }
   return missing;
+}
+
+/** By number of the encoding: 1 if it belongs to a feature that `cpuid` does not show. */
+export function absentEncodings(cpuid: Cpuid): Uint8Array {
+  return Uint8Array.from(encodings, (e) => {
+    const name = CPUID_NAME[e.attributes.feature] ?? e.attributes.feature;
+    return name in featureBits && !cpuid.has(name) ? 1 : 0;
+  });
+}
+
+let missing: ReadonlySet<string> | undefined;
+/** Physical address bits of the machine. */
+const PHYSICAL_BITS = 36;
+
+/** What a processor of a vendor can honour in the CPUID of a guest. */
+export function guestLimits(vendor: CpuModel): CpuidLimits {
+  const able = new Set([...MODELS[vendor].features.split(" "), ...HARMLESS]);
+  const refuse = (name: string): string | undefined => {
+    if (VIRTUALIZATION.includes(name) || VIRTUALIZATION.includes(NEEDS[name])) {
+      return "virtualization inside a guest is not available yet";
+    }
+    if (name === "monitor") return "MWAIT would keep an idle guest running";
+    if (!able.has(name)) return `a simulated ${vendor} processor does not have it`;
+    missing ??= missingFeatures();
+    return missing.has(name) ? "the machine does not execute its instructions yet" : undefined;
+  };
+  return { refuse, physicalBits: PHYSICAL_BITS };
+}
+
+/**
+ * The CPUID of a guest on a processor of a vendor: a model, less what the processor cannot do, and
+ * changed as asked.
+ *
+ * @throws TypeError for a model, a feature or a leaf that does not exist or cannot be so
+ */
+export function guestCpuid(
+  vendor: CpuModel,
+  { model = vendor, ...edit }: CpuidEdit & { readonly model?: CpuidModel } = {},
+): Cpuid {
+  const cpuid = new Cpuid(model, {}, guestLimits(vendor));
+  cpuid.edit(edit);
+  return cpuid;
 }

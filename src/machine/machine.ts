@@ -44,7 +44,7 @@ export class Machine {
   readonly frames: WebAssembly.Memory;
   /** Machine memory. Read as you like; write through {@linkcode Machine.write}. */
   readonly ram: Uint8Array;
-  /** The same as 32-bit words. */
+  /** The same as 32-bit words, for what is hot. */
   readonly words: Int32Array;
   readonly frameTable: Int32Array;
   readonly cpus: readonly Cpu[];

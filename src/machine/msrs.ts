@@ -23,6 +23,8 @@ export interface MsrRow {
   readonly write: "store" | "ignore" | "fault" | "tsc" | "efer";
   /** Value of a register without a home. */
   readonly fixed: bigint;
+  /** Whose processors have it; both vendors' if undefined. */
+  readonly vendor?: "intel" | "amd";
 }
 
 const ALL = (1n << 64n) - 1n;
@@ -69,6 +71,8 @@ export const msrTable: readonly MsrRow[] = [
   row(MSR.MISC_ENABLE, "MISC_ENABLE", "miscEnable"),
   // Lock bit, VMX inside and outside SMX.
   row(MSR.FEATURE_CONTROL, "FEATURE_CONTROL", "featureControl", 7n, { rule: "locked" }),
+  // There is no supervisor state that XSAVES could save.
+  row(MSR.XSS, "XSS", "xss", 0n),
   row(MSR.DEBUGCTL, "DEBUGCTL", "debugctl", 3n),
   fixed(MSR.PLATFORM_ID, "PLATFORM_ID"),
   fixed(MSR.EBL_CR_POWERON, "EBL_CR_POWERON", 0n, "ignore"),
@@ -83,11 +87,13 @@ export const msrTable: readonly MsrRow[] = [
   row(MSR.MTRR_FIX64K, "MTRR_FIX64K", "mtrrFixed0", ALL, { rule: "mtrrFixed" }),
   row(MSR.MTRR_FIX16K_80000, "MTRR_FIX16K", "mtrrFixed1", ALL, { count: 2, rule: "mtrrFixed" }),
   row(MSR.MTRR_FIX4K_C0000, "MTRR_FIX4K", "mtrrFixed3", ALL, { count: 8, rule: "mtrrFixed" }),
+  // Performance counters that every AMD processor has: they count nothing.
+  row(MSR.PERF_CTL0, "PERF_CTL", undefined, ALL, { count: 8, write: "ignore", vendor: "amd" }),
   row(MSR.MTRR_DEF_TYPE, "MTRR_DEF_TYPE", "mtrrDefType", 0xcffn, { rule: "mtrrType" }),
 ];
 
 /**
- * The row that holds an MSR, undefined if it is not in the table.
+ * The row that holds an MSR of a vendor's processor, undefined if it is not in the table.
  *
  * @example
  * ```ts
@@ -97,6 +103,8 @@ export const msrTable: readonly MsrRow[] = [
  * assertEquals(msrRow(0x12345), undefined);
  * ```
  */
-export function msrRow(number: number): MsrRow | undefined {
-  return msrTable.find((r) => number >= r.number && number < r.number + r.count);
+export function msrRow(number: number, vendor?: "intel" | "amd"): MsrRow | undefined {
+  return msrTable.find((r) =>
+    number >= r.number && number < r.number + r.count && (!r.vendor || r.vendor === vendor)
+  );
 }

@@ -42,6 +42,7 @@ const ARCHITECTURAL = [
   ["cr4", 8],
   ["cr8", 8],
   ["xcr0", 8],
+  ["xss", 8],
   ...[0, 1, 2, 3, 6, 7].map((n) => [`dr${n}`, 8] as const),
   ...SEGMENTS.flatMap((s) =>
     [[`${s}.base`, 8], [`${s}.limit`, 4], [`${s}.attributes`, 4], [`${s}.selector`, 4], [
@@ -111,6 +112,13 @@ const ARCHITECTURAL = [
   ["svmMode", 4],
   ["vmHsave", 8],
   ["vmCr", 8],
+  // The VMCB of the running guest; TSC ratio in 8.32 bits; last branch and exception records.
+  ["vmcb", 8],
+  ["tscRatio", 8],
+  ["branchFrom", 8],
+  ["branchTo", 8],
+  ["lastExceptionFrom", 8],
+  ["lastExceptionTo", 8],
 ] as const;
 
 const fields: Field[] = [];
@@ -227,6 +235,10 @@ export const V = {
   interruptPending: 0x111c,
   /** The code mode (predecode.ts) of what runs, i64: the low bits of tags in the code TLB. */
   codeMode: 0x1120,
+  /** TSC ratio in force, 0 for 1.0, i64 (SVM guests). */
+  tscRatio: 0x1168,
+  /** Not zero: PAE paging reads its PDPTEs in memory at each walk (SVM guests with nested paging). */
+  pdptesInMemory: 0x1170,
   /** Entries of a running walk: address and value of each, to set their accessed bits at the end. */
   walkEntries: 0x1e00,
   // 0x1180 to 0x11db: LINK in segmentation/descriptor.ts.

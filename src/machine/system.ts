@@ -36,6 +36,16 @@ export const HOST_FUNCTIONS = {
   /** Anything a semantics function hands to TypeScript: (service number, argument) -> number. */
   service: [2, 1],
 } as const satisfies Record<string, readonly [number, number]>;
+
+/** Numbers of the services: `service(number, argument)`. */
+export const SERVICE = {
+  /** 32 random bits. */
+  random: 1,
+  /** CR8 was written: the argument. */
+  priority: 2,
+  /** The time-stamp counter or IA32_TSC_ADJUST was written. */
+  tsc: 3,
+} as const;
 export type HostFunctions = Record<
   keyof typeof HOST_FUNCTIONS,
   (...args: number[]) => number | void

@@ -15,11 +15,13 @@ export interface FlatOptions {
   readonly stack?: number;
   /** 64-bit code. (IA-32e mode without paging: no real processor does that.) */
   readonly long?: boolean;
+  /** "intel" if not given. */
+  readonly cpu?: "intel" | "amd";
 }
 
 /** A machine in flat protected mode, CPL 0, without paging, about to run `program`. */
 export function flatMachine(program: string, options: FlatOptions = {}): Machine {
-  const machine = new Machine({ memory: options.memory ?? 1 << 20 });
+  const machine = new Machine({ memory: options.memory ?? 1 << 20, cpu: options.cpu });
   const { cpu } = machine, origin = options.origin ?? 0x1000;
   cpu.hot = options.hot ?? true;
   cpu.set("cr0", 0x11n);

@@ -1,6 +1,8 @@
 /** A guest on the processor itself: no hypervisor under it, the platform on the machine's buses. */
+import { MSR } from "../abi/x86/msr.ts";
 import type { Machine } from "../machine/machine.ts";
 import { CPU, V } from "../machine/state.ts";
+import { SERVICE } from "../machine/system.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 
 /** What a debugger may want of a bare machine's stops; absent: they end the run. */
@@ -20,10 +22,21 @@ export class BareEngine implements Engine {
     machine.bus = platform;
     machine.cpu.hooks.msr = (number, write) => {
       const { u64 } = machine.cpu;
-      if (write) return platform.writeMsr(number, u64[MSR_VALUE]);
+      if (write) {
+        const done = platform.writeMsr(number, u64[MSR_VALUE]);
+        if (done && number === MSR.APIC_BASE) u64[CPU.apicBase >> 3] = u64[MSR_VALUE];
+        return done;
+      }
       const value = platform.readMsr(number);
       if (value !== undefined) u64[MSR_VALUE] = value;
       return value !== undefined;
+    };
+    const { world } = domain.host;
+    machine.cpu.hooks.service = (number, argument) => {
+      if (number === SERVICE.random) return world.randomFor(domain.id);
+      if (number === SERVICE.priority) platform.cr8 = argument;
+      if (number === SERVICE.tsc) platform.tscChanged();
+      return 0;
     };
   }
 

@@ -1,7 +1,9 @@
 /** A domain: its memory, its platform, its vCPUs, and what it is doing. */
 import type { Cpu } from "../machine/cpu.ts";
+import type { Cpuid } from "../machine/cpuid.ts";
 import type { Host } from "./host.ts";
 import type { Platform } from "./platform.ts";
+import { checkCap, checkWeight, type Share } from "./scheduler.ts";
 
 /** How a domain ended, or why it stands still. */
 export type DomainState =
@@ -58,8 +60,13 @@ export class Domain {
   readonly onState: Set<(state: DomainState) => void> = new Set();
   /** Exits by kind. */
   readonly exits: Record<string, number> = {};
-  /** Instructions this domain has retired. */
-  count = 0;
+  #count = 0;
+  /** Its share of the processor. */
+  readonly share: Share;
+  /** Its own time (ns) while its clock stands; less machine time while it goes. */
+  #clock = 0;
+  #goes: boolean;
+  #halted = false;
   posts: number[] = [];
   #ending: { reason: ShutdownReason; detail: string } | undefined;
 
@@ -69,12 +76,72 @@ export class Domain {
     readonly name: string,
     readonly type: "bare" | "hvm",
     readonly memory: DomainMemory,
-  ) {}
+    share: { readonly weight?: number; readonly cap?: number } = {},
+  ) {
+    this.share = host.scheduler.join(share.weight, share.cap);
+    // The machine's time is a bare guest's own.
+    this.#goes = type === "bare";
+  }
 
   platform!: Platform;
   engine!: Engine;
+  /** What CPUID tells the guest. */
+  cpuid!: Cpuid;
   get cpu(): Cpu {
     return this.host.machine.cpu;
+  }
+
+  /** Instructions this domain has retired; exact inside a device access too. */
+  get count(): number {
+    return this.#count + (this.host.running === this ? this.host.ranSoFar : 0);
+  }
+  set count(count: number) {
+    this.#count = count;
+  }
+
+  /**
+   * Its own time (ns): it passes while the domain runs or waits, and stands while it is paused or
+   * another has the processor. So a guest sees the same times whoever runs beside it.
+   */
+  get now(): number {
+    if (!this.#goes) return this.#clock;
+    const now = this.cpu.now + this.#clock;
+    // A domain that waits is woken by its next deadline: no time passes for it after that.
+    return this.#state.kind === "blocked" ? Math.min(now, this.platform.deadline()) : now;
+  }
+  /** Own time less machine time, while the clock goes. */
+  get timeOffset(): number {
+    return this.#goes ? this.#clock : this.#clock - this.cpu.now;
+  }
+  startClock(): void {
+    if (this.#goes) return;
+    this.#goes = true;
+    this.#clock -= this.cpu.now;
+  }
+  /** Stops it, at a given own time or where it is. */
+  stopClock(at: number = this.now): void {
+    if (this.type === "bare") return;
+    this.#clock = at;
+    this.#goes = false;
+  }
+
+  /** Share of the processor beside others, 1 to 65535; 256 is everybody's. */
+  get weight(): number {
+    return this.share.weight;
+  }
+  set weight(weight: number) {
+    checkWeight(weight);
+    this.host.world.enter("weight", this.id, weight);
+    this.share.weight = weight;
+  }
+  /** Most of the processor it gets, in percent; 0: no cap. */
+  get cap(): number {
+    return this.share.cap;
+  }
+  set cap(cap: number) {
+    checkCap(cap);
+    this.host.world.enter("cap", this.id, cap);
+    this.share.cap = cap;
   }
 
   get state(): DomainState {
@@ -82,8 +149,14 @@ export class Domain {
   }
   setState(state: DomainState): void {
     if (this.#state.kind === "destroyed") return;
+    if (state.kind === "blocked") this.#halted = true;
+    else if (state.kind === "running") this.#halted = false;
     this.#state = state;
     for (const listener of [...this.onState]) listener(state);
+  }
+  /** It waits for an interrupt, or will when it is unpaused. */
+  get halted(): boolean {
+    return this.#halted;
   }
   get ended(): boolean {
     return this.#state.kind === "shutdown" || this.#state.kind === "destroyed";
@@ -101,13 +174,33 @@ export class Domain {
   /** Lets the domain run; the host's driver does the rest. */
   unpause(): void {
     if (this.ended) throw new Error(`domain ${this.name} has ended: ${this.describe()}`);
-    if (this.#state.kind === "paused") this.setState({ kind: "running" });
+    this.resume();
     this.host.wake();
+  }
+  /** A paused domain may run, or waits as it did; the host's driver is not told. */
+  resume(): void {
+    if (this.#state.kind !== "paused") return;
+    this.setState({ kind: this.#halted ? "blocked" : "running" });
+    if (this.#halted && !this.engine.waiting) this.startClock();
   }
   pause(): void {
     if (this.ended || this.#state.kind === "paused") return;
-    this.cpu.stop();
+    if (this.host.running === this) this.cpu.stop();
+    else this.stopClock();
     this.setState({ kind: "paused" });
+  }
+
+  /** Ends it and gives back all it holds, at whatever moment. */
+  destroy(): void {
+    const { host } = this;
+    if (this.#state.kind === "destroyed") return;
+    this.cpu.stop();
+    this.setState({ kind: "destroyed" });
+    const at = host.domains.indexOf(this);
+    if (at >= 0) host.domains.splice(at, 1);
+    // What runs it has to come back first: a device of its, or an observer, may have asked for it.
+    if (host.running === this) host.whenOff = () => this.engine.destroy();
+    else this.engine.destroy();
   }
 
   /** Console input from outside. */

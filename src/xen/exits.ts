@@ -1,6 +1,7 @@
 /** What the hypervisor does about each kind of exit: one short dispatch, handlers by name. */
 import type {
   CrExit,
+  ExceptionExit,
   Exit,
   ExitKind,
   IoExit,
@@ -40,9 +41,25 @@ function emulate(e: HvmEngine): Handled {
   return enterPlainly(e, 1);
 }
 
+/**
+ * A guest that believes itself on the other vendor's processor met #UD: the instruction is executed as
+ * that one would (SYSCALL in compatibility mode, say); if there, too, it does not exist, #UD follows.
+ */
+function emulateForeign(e: HvmEngine): Handled {
+  const { cpu } = e.on;
+  cpu.ways = e.cpuid.vendor ?? cpu.model;
+  const exit = e.ops.enter(e.vcpu, { budget: 1, emulate: true });
+  cpu.ways = cpu.model;
+  if (exit.kind !== "exception" || exit.event.vector !== UD) return afterPlainEntry(e, exit);
+  e.ops.inject(e.vcpu, exit.event);
+}
+
 /** Enters with intercepts off, for what is to be delivered and `budget` instructions. */
 function enterPlainly(e: HvmEngine, budget: number): Handled {
-  const exit = e.ops.enter(e.vcpu, { budget, emulate: true });
+  return afterPlainEntry(e, e.ops.enter(e.vcpu, { budget, emulate: true }));
+}
+
+function afterPlainEntry(e: HvmEngine, exit: Exit): Handled {
   e.changed = true;
   e.shadow?.sync();
   if (exit.kind === "stopped") {
@@ -117,6 +134,7 @@ const CR0_WRITABLE = 0xe005_003fn;
 
 /** Writes to CR0 and CR4 that change bits the hypervisor owns; the rest passes through. */
 function cr(e: HvmEngine, exit: CrExit): Handled {
+  if (exit.cr === 8) return taskPriority(e, exit);
   if (exit.cr === 3 && e.shadow) return exit.write ? writeCr3(e, exit) : readCr3(e, exit);
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
   const old = e.ops.getCr(e.vcpu, exit.cr), value = newCr(e, exit, old);
@@ -125,6 +143,18 @@ function cr(e: HvmEngine, exit: CrExit): Handled {
   e.ops.setCr(e.vcpu, exit.cr, exit.cr === 0 ? (value & CR0_WRITABLE) | 0x10n : value);
   if (e.shadow) e.shadow.sync();
   else e.ops.flushTranslations(e.vcpu);
+  return skip(e, exit);
+}
+
+/** CR8 is bits 7 to 4 of the local APIC's task priority. */
+function taskPriority(e: HvmEngine, exit: CrExit): Handled {
+  const { platform } = e.domain;
+  if (exit.write) {
+    const value = wideToBigInt(exit.value);
+    if (value > 15n) return injectFault(e, GP, 0);
+    platform.cr8 = Number(value);
+    e.changed = true;
+  } else e.ops.setRegister(e.vcpu, gpr64[exit.gpr], BigInt(platform.cr8));
   return skip(e, exit);
 }
 
@@ -151,6 +181,40 @@ function newCr(e: HvmEngine, exit: CrExit, old: bigint): bigint {
   // LMSW sets PE, MP, EM and TS, and cannot clear PE.
   return (old & ~0xen) | (given & 0xfn);
 }
+
+const CONTRIBUTORY = [0, 10, 11, 12, 13, 21], DB = 1, DF = 8, PF = 14;
+
+/** What two exceptions come to, the second in the course of the first's delivery (SDM 3 table 6-5). */
+function combined(first: number | undefined, second: number): "second" | "double" | "triple" {
+  const severe = CONTRIBUTORY.includes(second) || second === PF;
+  if (first === undefined || !severe) return "second";
+  if (first === DF) return "triple";
+  const double = first === PF || (CONTRIBUTORY.includes(first) && second !== PF);
+  return double ? "double" : "second";
+}
+
+/** An exception that somebody wanted to see goes on to the guest, as it would have without. */
+function exception(e: HvmEngine, { event, qualification, vectoring }: ExceptionExit): Handled {
+  if (event.vector === UD && e.foreign) return emulateForeign(e);
+  if (event.vector === PF) e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(qualification));
+  if (event.vector === DB && event.type === "exception") {
+    const dr6 = e.ops.getRegister(e.vcpu, "dr6"), dr7 = e.ops.getRegister(e.vcpu, "dr7");
+    const causes = BigInt(qualification.low & 0xe00f);
+    e.ops.setRegister(e.vcpu, "dr6", dr6 & ~0xfn | causes);
+    e.ops.setRegister(e.vcpu, "dr7", dr7 & ~0x2000n);
+  }
+  const first = vectoring?.type === "exception" ? vectoring.vector : undefined;
+  switch (combined(first, event.vector)) {
+    case "triple":
+      return TRIPLE_FAULT;
+    case "double":
+      return injectFault(e, DF, 0);
+    default:
+      e.ops.inject(e.vcpu, event);
+  }
+}
+
+const TRIPLE_FAULT: SliceEnd = { kind: "end", reason: "crash", detail: "triple fault" };
 
 const handlers: { [K in ExitKind]?: Handler<K> } = {
   cpuid: (e, exit) => {
@@ -181,13 +245,22 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   rdrand: emulate,
   rdseed: emulate,
   invpcid: emulate,
+  iret: emulate,
+  pushf: emulate,
+  popf: emulate,
+  "software-interrupt": emulate,
+  icebp: emulate,
   pause: skip,
   wbinvd: skip,
   invd: skip,
   monitor: skip,
   rdpmc: (e) => injectFault(e, GP, 0),
-  xsetbv: (e) => injectFault(e, GP, 0),
+  xsetbv: emulate,
   "virtualization-instruction": (e) => injectFault(e, UD),
+  rsm: (e) => injectFault(e, UD),
+  // The host's own; nothing here sends them.
+  smi: () => undefined,
+  init: () => undefined,
   mwait: skip,
   hlt: (e, exit) => {
     skip(e, exit);
@@ -202,15 +275,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     setGpr(e, RAX, -ENOSYS, -1);
     return skip(e, exit);
   },
-  exception: (e, exit) => {
-    // A fault in the course of a delivery: double faults and more are the processor's business.
-    if (e.shadow && exit.vectoring && exit.event.vector === 14) return enterPlainly(e, 0);
-    if (exit.event.vector === 14) {
-      e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(exit.qualification));
-    }
-    e.ops.inject(e.vcpu, exit.event);
-    return undefined;
-  },
+  exception,
   nmi: () => undefined,
   "external-interrupt": (e, exit) => {
     if (exit.vector >= 0) e.interrupts.handle(exit.vector);
@@ -228,7 +293,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   "preemption-timer": () => undefined,
   tpr: () => undefined,
   debug: () => undefined,
-  "triple-fault": () => ({ kind: "end", reason: "crash", detail: "triple fault" }),
+  "triple-fault": () => TRIPLE_FAULT,
   "entry-failure": (_, exit) => ({
     kind: "end",
     reason: "crash",

@@ -49,6 +49,29 @@ export class Frames {
     return frame;
   }
 
+  /**
+   * The first of `count` consecutive zeroed frames, the lowest there are.
+   * @throws {RangeError} when there are none
+   */
+  allocateRun(owner: number, count: number): number {
+    for (let first = 0, length = 0, frame = 0; frame < this.owners.length; frame++) {
+      if (this.owners[frame] !== FREE) length = 0;
+      else if (++length === 1) first = frame;
+      if (length < count) continue;
+      let kept = 0;
+      for (let i = 0; i < this.#count; i++) {
+        const free = this.#free[i];
+        if (free < first || free > frame) this.#free[kept++] = free;
+      }
+      this.#count = kept;
+      this.owners.fill(owner, first, frame + 1);
+      return first;
+    }
+    throw new RangeError(
+      `no ${count} consecutive machine frames are free; start the host with more memory`,
+    );
+  }
+
   release(frame: number): void {
     if (this.owners[frame] === FREE) {
       throw new Error(`frame 0x${frame.toString(16)} is free already`);

@@ -14,3 +14,19 @@ Deno.test("Frames hands out frames of zeroes, also ones used before", () => {
   const again = frames.allocate(2);
   assertEquals(machine.ram.subarray(again * 4096, again * 4096 + 4096).some((b) => b !== 0), false);
 });
+
+Deno.test("Frames hands out consecutive frames, and no other after", () => {
+  const machine = new Machine({ memory: 16 * 4096 });
+  const frames = new Frames(machine, 8, () => 3);
+  const first = frames.allocateRun(1, 3);
+  assertEquals([first, frames.free, frames.owners.subarray(8, 11)], [
+    8,
+    5,
+    Int16Array.of(1, 1, 1),
+  ]);
+  const others = Array.from({ length: 5 }, () => frames.allocate(2));
+  assertEquals(others.toSorted((a, b) => a - b), [11, 12, 13, 14, 15]);
+  frames.release(9);
+  frames.release(12);
+  assertThrows(() => frames.allocateRun(1, 2), RangeError, "no 2 consecutive");
+});

@@ -38,11 +38,11 @@ export class GuestWalk {
 
   /** Entries read, from the top: count, place in machine words (-1: no memory), halves. */
   steps = 0;
-  readonly place = new Int32Array(4);
-  readonly low = new Int32Array(4);
-  readonly high = new Int32Array(4);
+  readonly place: Int32Array = new Int32Array(4);
+  readonly low: Int32Array = new Int32Array(4);
+  readonly high: Int32Array = new Int32Array(4);
   /** Guest frame of the table each was read from. */
-  readonly table = new Int32Array(4);
+  readonly table: Int32Array = new Int32Array(4);
   /** Level of the entry that ended the walk: 1 a page, 2 and 3 large pages. */
   level = 0;
   /** Guest frame of the 4-KByte page, and of the first of the page it lies in. */

@@ -9,6 +9,7 @@ import type { HvmCpu, HvmOps } from "../hvm/ops.ts";
 import type { Domain } from "./domain.ts";
 import type { Frames } from "./frames.ts";
 import type { HostInterrupts } from "./irq.ts";
+import { Scheduler } from "./scheduler.ts";
 import { World } from "./world.ts";
 
 export interface HostOptions {
@@ -27,6 +28,7 @@ export class Host {
   readonly machine: Machine;
   readonly world: World;
   readonly domains: Domain[] = [];
+  readonly scheduler: Scheduler;
   /** The host's interrupt controllers, once a hypervisor is on it. */
   interrupts: HostInterrupts | undefined;
   frames: Frames | undefined;
@@ -39,6 +41,11 @@ export class Host {
   #woken = false;
   #wake: (() => void) | undefined;
   #current: Domain | undefined;
+  #running: Domain | undefined;
+  /** Instructions of the machine when `#running` got the processor. */
+  #ranFrom = 0;
+  /** Done as soon as the domain that runs has left the processor. */
+  whenOff: (() => void) | undefined;
   #nextId = 1;
   /** An error of ours that ended the driver. */
   readonly onError: Set<(error: unknown) => void> = new Set();
@@ -48,6 +55,8 @@ export class Host {
 
   constructor(readonly options: HostOptions) {
     this.machine = new Machine({ memory: options.memory, cpu: options.cpu });
+    const { cpu } = this.machine;
+    this.scheduler = new Scheduler(options.seed, () => cpu.now);
     this.world = new World(options.unixTime, options.seed, () => this.machine.cpu.count);
   }
 
@@ -70,38 +79,112 @@ export class Host {
     this.#current = domain;
     domain?.engine.load();
   }
+  /** Makes a domain's state one that can be looked at, in the middle of another's turn too. */
+  look(domain: Domain): void {
+    // The turn goes on with its own domain's hooks; the vCPU's own state comes and goes with each look.
+    if (!this.#running) this.switchTo(domain);
+  }
   get current(): Domain | undefined {
     return this.#current;
   }
+  /** The domain whose turn it is just now; undefined between turns. */
+  get running(): Domain | undefined {
+    return this.#running;
+  }
+  /** Instructions it has retired in this turn. */
+  get ranSoFar(): number {
+    return this.machine.cpu.counted - this.#ranFrom;
+  }
 
-  /** The domain whose turn it is: round robin among those that can run. */
-  #next(): Domain | undefined {
-    const { domains } = this;
-    const start = this.#current ? domains.indexOf(this.#current) + 1 : 0;
-    for (let i = 0; i < domains.length; i++) {
-      const d = domains[(start + i) % domains.length];
-      if (d.state.kind === "blocked" && d.engine.runnable()) d.setState({ kind: "running" });
-      if (d.state.kind === "running") return d;
+  /** A domain that waits has its time run up to now; true if that, or anybody, has woken it. */
+  #awake(d: Domain): boolean {
+    if (!d.engine.waiting) {
+      const { platform } = d;
+      const due = platform.deadline();
+      if (due <= d.now) {
+        d.stopClock(due);
+        platform.run(due);
+      }
     }
+    if (!d.engine.runnable()) {
+      if (!d.engine.waiting) d.startClock();
+      return false;
+    }
+    d.stopClock();
+    d.setState({ kind: "running" });
+    return true;
+  }
+
+  /** The domains that can run, as they stand in the list. */
+  #runnable(): Domain[] {
+    return this.domains.filter((d) =>
+      d.state.kind === "running" || (d.state.kind === "blocked" && this.#awake(d))
+    );
   }
 
   /** Runs one domain for at most `budget` instructions. Undefined if none can run. */
   runOnce(budget: number): Domain | undefined {
-    const domain = this.#next();
-    if (!domain) return undefined;
-    this.switchTo(domain);
-    const before = this.machine.cpu.count;
-    const end = domain.engine.run(budget);
-    domain.count += this.machine.cpu.count - before;
-    this.#finish(domain, end);
+    if (this.#running) {
+      throw new Error("the host runs a domain already: this call came from within");
+    }
+    let able = this.#runnable();
+    if (able.length === 0) return undefined;
+    const { scheduler, machine: { cpu } } = this;
+    const within = able.filter((d) => scheduler.allowance(d.share) > 0);
+    if (within.length === 0) {
+      // All have used up what their caps allow: the processor idles to the next window.
+      cpu.skipTo(scheduler.nextWindow);
+      this.interrupts?.handlePending();
+      return able[0];
+    }
+    able = within;
+    const domain = able.length === 1 && this.domains.length === 1
+      ? able[0]
+      : scheduler.choose(able, this.domains);
+    const turn = able.length === 1 ? budget : Math.min(budget, scheduler.turnLength());
+    this.#turn(domain, Math.min(turn, this.#untilWake(), scheduler.allowance(domain.share)));
     return domain;
+  }
+
+  /** Instructions until a domain that waits has to be looked at. */
+  #untilWake(): number {
+    if (this.domains.length === 1) return Infinity;
+    return Math.max(1, this.#nextWake() - this.machine.cpu.now);
+  }
+
+  #turn(domain: Domain, budget: number): void {
+    const { cpu } = this.machine;
+    this.switchTo(domain);
+    domain.startClock();
+    this.#running = domain;
+    this.#ranFrom = cpu.count;
+    const started = cpu.now;
+    let end: ReturnType<Domain["engine"]["run"]>;
+    try {
+      end = domain.engine.run(budget);
+    } finally {
+      this.#running = undefined;
+      domain.count += cpu.count - this.#ranFrom;
+      this.scheduler.burn(domain.share, cpu.now - started);
+      domain.stopClock();
+      const { whenOff } = this;
+      this.whenOff = undefined;
+      whenOff?.();
+      if (this.#woken && !this.#driving) queueMicrotask(() => this.wake());
+    }
+    this.#finish(domain, end);
   }
 
   #finish(domain: Domain, end: ReturnType<Domain["engine"]["run"]>): void {
     if (domain.ending && !domain.ended) {
       domain.setState({ kind: "shutdown", ...domain.ending });
     } else if (end.kind === "blocked" && domain.state.kind === "running") {
+      if (!domain.engine.waiting && domain.platform.deadline() <= domain.now) {
+        domain.platform.run(domain.now);
+      }
       domain.setState({ kind: "blocked" });
+      // While a device outside owes an answer, no time passes.
+      if (!domain.engine.waiting) domain.startClock();
     } else if (end.kind === "end") {
       domain.setState({ kind: "shutdown", reason: end.reason, detail: end.detail });
     } else if (end.kind === "stop" && !domain.ended) {
@@ -109,22 +192,22 @@ export class Host {
     }
   }
 
-  /** The earliest moment (ns) at which a blocked domain may have something to do. */
-  #nextDeadline(): number {
-    let earliest = this.machine.bus.deadline();
+  /** Machine time at which the next domain that waits has something to do; Infinity: never. */
+  #nextWake(): number {
+    let earliest = Infinity;
     for (const d of this.domains) {
-      if (d.state.kind === "blocked") earliest = Math.min(earliest, d.platform.deadline());
+      if (d.state.kind !== "blocked" || d.engine.waiting) continue;
+      earliest = Math.min(earliest, d.platform.deadline() - d.timeOffset);
     }
     return earliest;
   }
 
   /** Lets idle time pass up to the next deadline. False if nothing will ever happen. */
-  #idle(): boolean {
-    const next = this.#nextDeadline();
+  idle(): boolean {
+    const next = this.#nextWake();
     if (next === Infinity) return false;
     this.machine.cpu.skipTo(next);
     this.interrupts?.handlePending();
-    for (const d of this.domains) if (d.state.kind === "blocked") d.platform.run(next);
     return true;
   }
 
@@ -136,7 +219,8 @@ export class Host {
   wake(): void {
     this.#wake?.();
     this.#woken = true;
-    if (this.#driving) return;
+    // From within a turn that somebody else drives: that one has to end first.
+    if (this.#driving || this.#running) return;
     this.#driving = true;
     this.#drive().catch((error) => {
       for (const d of this.domains) {
@@ -167,16 +251,16 @@ export class Host {
         continue;
       }
       if (!this.#blocked) return;
-      const next = this.#nextDeadline();
+      const next = this.#nextWake();
       if (this.interactive) {
         const wait = next === Infinity ? 1e9 : next - this.machine.cpu.now;
         const before = this.machine.cpu.now;
         await this.world.pace(wait, new Promise((resolve) => this.#wake = resolve));
         this.#wake = undefined;
-        if (this.machine.cpu.now === before && next !== Infinity && this.#blocked) this.#idle();
+        if (this.machine.cpu.now === before && next !== Infinity && this.#blocked) this.idle();
         continue;
       }
-      if (!this.#idle()) {
+      if (!this.idle()) {
         // A device model outside has yet to answer; it wakes the driver.
         if (this.domains.some((d) => d.state.kind === "blocked" && d.engine.waiting)) return;
         for (const d of this.domains) {

@@ -1,6 +1,11 @@
 /** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
 import type { Exit } from "../hvm/exit.ts";
-import type { HvmCpu, HvmOps, HvmVcpu } from "../hvm/ops.ts";
+import type { EnterOptions, HvmCpu, HvmOps, HvmVcpu, Intercepts } from "../hvm/ops.ts";
+import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
+import { CR4 } from "../abi/x86/cr.ts";
+import { MSR } from "../abi/x86/msr.ts";
+import type { CpuHooks } from "../machine/cpu.ts";
+import { SERVICE } from "../machine/system.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 import { handleExit } from "./exits.ts";
@@ -39,6 +44,10 @@ export class HvmEngine implements Engine {
   shadow: Shadow | undefined;
   #window = false;
   #nmi = false;
+  /** Made once: entries are hot. */
+  readonly #entry: { budget: number; pageFault?: EnterOptions["pageFault"] } = { budget: 0 };
+  /** What the hardware's time-stamp offset was made from; NaN: to be made anew. */
+  #timeOffset = NaN;
 
   constructor(
     readonly domain: Domain,
@@ -53,13 +62,42 @@ export class HvmEngine implements Engine {
       this.changed = true;
       domain.host.wake();
     });
+    cpuid.onChange.add(() => this.cpuidChanged());
+  }
+
+  /** Exits that the hypervisor wants whatever an observer asks for. */
+  get needs(): Intercepts {
+    // The task priority is the local APIC's; bits of CR4 that CPUID does not show do not exist.
+    return {
+      crRead: 1 << 8,
+      crWrite: 1 << 8,
+      cr4Bits: ~this.cpuid.cr4Valid,
+      exceptions: this.foreign ? 1 << UD : 0,
+    };
+  }
+  /** CPUID shows the other vendor: some instructions that software then expects are not there. */
+  get foreign(): boolean {
+    const { vendor } = this.cpuid;
+    return vendor !== undefined && vendor !== this.on.cpu.model;
+  }
+  /** Asks for exits, those above included. */
+  setIntercepts(wanted: Intercepts): void {
+    const { needs } = this;
+    const both = { ...needs, ...wanted } as Record<string, unknown>;
+    for (const [name, bits] of Object.entries(needs)) {
+      if (typeof bits === "number") both[name] = bits | ((wanted as Bits)[name] ?? 0);
+    }
+    this.ops.setIntercepts(this.vcpu, both);
   }
 
   run(budget: number): SliceEnd {
     const { cpu } = this.on;
     const end = cpu.count + budget;
     let fruitless = 0, last = cpu.count;
+    // Others have run since: their time is not this guest's.
+    if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     const { shadow } = this;
+    this.#entry.pageFault = shadow?.pageFault;
     if (this.pending) {
       const exit = this.pending;
       this.pending = undefined;
@@ -70,10 +108,8 @@ export class HvmEngine implements Engine {
       if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
       if (this.changed) this.#beforeEntry();
       shadow?.sync();
-      const raw = this.ops.enter(this.vcpu, {
-        budget: end - cpu.count,
-        pageFault: shadow?.pageFault,
-      });
+      this.#entry.budget = end - cpu.count;
+      const raw = this.ops.enter(this.vcpu, this.#entry);
       const exit = shadow ? shadow.refine(raw) : raw;
       if (!exit) {
         cpu.idle += LIVELOCK;
@@ -121,10 +157,9 @@ export class HvmEngine implements Engine {
   /** Timers and interrupts of the guest, as they stand now. */
   #beforeEntry(): void {
     this.changed = false;
-    const { platform } = this.domain;
-    const { cpu } = this.on;
-    if (platform.deadline() <= cpu.now) platform.run(cpu.now);
-    this.interrupts.setTimer(platform.deadline());
+    const { domain } = this, { platform } = domain;
+    if (platform.deadline() <= domain.now) platform.run(domain.now);
+    this.interrupts.setTimer(platform.deadline() - domain.timeOffset);
     if (this.#nmi) this.#injectNmi();
     if (!platform.interruptPending()) {
       if (this.#window) this.#setWindow(false);
@@ -162,20 +197,29 @@ export class HvmEngine implements Engine {
     this.ops.setInterruptWindow(this.vcpu, on);
   }
 
-  /** CPUID of this domain, looked up once per leaf. */
+  /** CPUID of this domain, looked up once per leaf; what follows the processor's state is put in. */
   cpuidLeaf(leaf: number, subleaf: number): CpuidResult {
-    const key = (leaf >>> 0) * 64 + (subleaf & 63);
+    const key = (leaf >>> 0) * 256 + (subleaf & 255);
     let result = this.#cpuid.get(key);
     if (!result) {
-      result = this.cpuid.read(leaf, subleaf, {
-        osxsave: false,
-        apicEnabled: true,
-        apicId: 0,
-        xcr0: 1,
-      });
-      this.#cpuid.set(key, result);
+      if (this.#cpuid.size > 256) this.#cpuid.clear();
+      this.#cpuid.set(key, result = this.cpuid.read(leaf, subleaf));
     }
-    return result;
+    if (leaf !== 1 && leaf >>> 0 !== 0x8000_0001) return result;
+    let { ecx, edx } = result;
+    const on = this.domain.platform.readMsr(MSR.APIC_BASE) ?? 0n;
+    if (!(on & 0x800n)) edx = (edx & ~CPUID_APIC) >>> 0;
+    if (leaf !== 1) return { ...result, edx };
+    if (this.ops.getCr(this.vcpu, 4) & BigInt(CR4.OSXSAVE)) ecx = (ecx | CPUID_OSXSAVE) >>> 0;
+    return { ...result, ecx, edx };
+  }
+  /** The domain's CPUID was edited. */
+  cpuidChanged(): void {
+    this.#cpuid.clear();
+    if (this.domain.state.kind !== "destroyed") {
+      const { cr4Bits, exceptions } = this.needs;
+      this.ops.setIntercepts(this.vcpu, { cr4Bits, exceptions });
+    }
   }
 
   /** The host's timer rang. */
@@ -188,17 +232,12 @@ export class HvmEngine implements Engine {
   }
   runnable(): boolean {
     if (this.pending) return !this.servers.waiting;
-    const { platform } = this.domain;
-    return this.#nmi || platform.interruptPending() || platform.deadline() <= this.on.cpu.now;
+    return this.#nmi || this.domain.platform.interruptPending();
   }
   load(): void {
     this.ops.load(this.vcpu);
-    const { hooks } = this.on.cpu;
-    hooks.emulatedRead = (address, bytes) => this.#emulated("copy", address, bytes);
-    hooks.emulatedWrite = (address, bytes, value) =>
-      this.#emulatedWrite("copy", address, bytes, value);
-    hooks.emulatedIoRead = (port, bytes) => this.#emulated("pio", port, bytes);
-    hooks.emulatedIoWrite = (port, bytes, value) => this.#emulatedWrite("pio", port, bytes, value);
+    Object.assign(this.on.cpu.hooks, this.#hooks);
+    this.#timeOffset = NaN;
     this.changed = true;
   }
   unload(): void {
@@ -211,17 +250,30 @@ export class HvmEngine implements Engine {
     this.ops.unload(this.on);
   }
 
-  /** Answers of this instruction so far, for servers that answer later. */
-  #emulated(type: "pio" | "copy", address: number, bytes: number): number | undefined {
-    return this.servers.read(type, address, bytes);
-  }
-  #emulatedWrite(type: "pio" | "copy", address: number, bytes: number, value: number): boolean {
-    return this.servers.write(type, address, bytes, value);
+  /** What the emulated instructions of this domain reach. */
+  readonly #hooks: Pick<
+    CpuHooks,
+    "emulatedRead" | "emulatedWrite" | "emulatedIoRead" | "emulatedIoWrite" | "service"
+  > = {
+    emulatedRead: (address, bytes) => this.servers.read("copy", address, bytes),
+    emulatedWrite: (address, bytes, value) => this.servers.write("copy", address, bytes, value),
+    emulatedIoRead: (port, bytes) => this.servers.read("pio", port, bytes),
+    emulatedIoWrite: (port, bytes, value) => this.servers.write("pio", port, bytes, value),
+    service: (number) =>
+      number === SERVICE.random ? this.domain.host.world.randomFor(this.domain.id) : 0,
+  };
+
+  /** The guest's time-stamp counter counts its own time, from where it set it. */
+  setTsc(): void {
+    this.#timeOffset = this.domain.timeOffset;
+    const offset = BigInt(this.#timeOffset) + (this.msrs.get(MSR.TSC_ADJUST) ?? 0n);
+    this.ops.setTscOffset(this.vcpu, BigInt.asUintN(64, offset));
   }
 
   destroy(): void {
     const { domain, ops, p2m } = this;
     const { frames } = p2m;
+    this.pending = this.last = undefined;
     domain.host.switchTo(undefined);
     this.shadow?.destroy();
     ops.destroyVcpu(this.vcpu, {
@@ -231,6 +283,9 @@ export class HvmEngine implements Engine {
     frames.releaseAll(domain.id);
   }
 }
+
+const UD = 6;
+type Bits = Readonly<Record<string, number | undefined>>;
 
 const BUDGET: SliceEnd = { kind: "budget" };
 /** Exits in a row with no instruction between them, after which time passes: 1 ns each. */

@@ -87,6 +87,11 @@ const UNOBSERVED: Intercepts = {
   descriptorTables: false,
   rdrand: false,
   rdseed: false,
+  iret: false,
+  pushf: false,
+  popf: false,
+  softwareInterrupts: false,
+  icebp: false,
   crRead: 0,
   crWrite: 0,
   cr0Bits: 0,
@@ -192,7 +197,7 @@ export class Monitor {
     this.#wantsExits = wanted !== undefined;
     this.#arm();
     if (domain.state.kind === "destroyed") return;
-    engine.ops.setIntercepts(engine.vcpu, { ...UNOBSERVED, ...wanted });
+    engine.setIntercepts({ ...UNOBSERVED, ...wanted });
   }
 
   /**
@@ -214,7 +219,7 @@ export class Monitor {
   pass(): void {
     const rip = this.observer.ip();
     this.#cpu.i64[V.passing >> 3] = BigInt.asIntN(64, rip);
-    this.#passed = { rip, count: this.#cpu.count };
+    this.#passed = { rip, count: this.domain.count };
   }
 
   get #armed(): boolean {
@@ -341,6 +346,10 @@ export class Monitor {
   #load(): void {
     this.#own.load.call(this.engine);
     this.#leave ??= this.#enter();
+    // Another domain had the processor since the breakpoint was passed.
+    if (this.#passed.count === this.domain.count) {
+      this.#cpu.i64[V.passing >> 3] = BigInt.asIntN(64, this.#passed.rip);
+    }
     if (this.#watches.length) this.#armWatches(true);
     this.#invalidate(this.#offsets);
   }
@@ -448,7 +457,7 @@ export class Monitor {
   #fault(next: Cpu["hooks"]["fault"]): boolean {
     const cpu = this.#cpu;
     cpu.i32[V.slice >> 2] = 0;
-    if (this.#passed.count === cpu.count && this.#passed.rip === cpu.u64[CPU.rip >> 3]) {
+    if (this.#passed.count === this.domain.count && this.#passed.rip === cpu.u64[CPU.rip >> 3]) {
       cpu.i64[V.passing >> 3] = cpu.i64[CPU.rip >> 3];
     }
     return next?.() ?? false;

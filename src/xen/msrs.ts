@@ -3,27 +3,41 @@ import { MSR } from "../abi/x86/msr.ts";
 import { msrRow } from "../machine/msrs.ts";
 import type { HvmEngine } from "./hvm.ts";
 
+/** Registers that are there only with a feature of CPUID. */
+const FEATURE: Readonly<Record<number, string>> = {
+  [MSR.TSC_ADJUST]: "tsc_adjust",
+  [MSR.TSC_AUX]: "rdtscp",
+  [MSR.XSS]: "xsaves",
+};
+function hidden(e: HvmEngine, number: number): boolean {
+  const feature = FEATURE[number];
+  return feature !== undefined && !e.cpuid.has(feature);
+}
+
 /** What RDMSR gives the guest; undefined: #GP(0). */
 export function readMsr(e: HvmEngine, number: number): bigint | undefined {
-  if (number === MSR.TSC) return BigInt(e.on.cpu.now) + (e.msrs.get(MSR.TSC_ADJUST) ?? 0n);
+  if (number === MSR.TSC) return BigInt(e.domain.now) + (e.msrs.get(MSR.TSC_ADJUST) ?? 0n);
+  if (hidden(e, number)) return undefined;
   const own = e.ops.getMsr(e.vcpu, number);
   if (own !== undefined) return own;
   const apic = e.domain.platform.readMsr(number);
   if (apic !== undefined) return apic;
-  const row = msrRow(number);
+  const row = msrRow(number, e.cpuid.vendor);
   if (!row || number === MSR.FEATURE_CONTROL) return undefined;
   return row.home === undefined ? row.fixed : e.msrs.get(number) ?? 0n;
 }
 
 /** What WRMSR does; false: #GP(0). */
 export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
+  if (hidden(e, number)) return false;
   if (number === MSR.TSC || number === MSR.TSC_ADJUST) {
-    const adjust = number === MSR.TSC ? value - BigInt(e.on.cpu.now) : value;
+    const adjust = number === MSR.TSC ? value - BigInt(e.domain.now) : value;
     e.msrs.set(MSR.TSC_ADJUST, BigInt.asUintN(64, adjust));
-    e.ops.setTscOffset(e.vcpu, BigInt.asUintN(64, adjust));
+    e.setTsc();
+    e.domain.platform.tscChanged();
     return true;
   }
-  const row = msrRow(number);
+  const row = msrRow(number, e.cpuid.vendor);
   if (row) {
     if (number === MSR.FEATURE_CONTROL) return false;
     if (row.write === "ignore") return true;

@@ -15,6 +15,10 @@ export interface Platform {
   /** Guest time (ns) at which `run` has something to do; Infinity: never. */
   deadline(): number;
   run(now: number): void;
+  /** The task priority of processor 0, as CR8 has it: 0 to 15. */
+  cr8: number;
+  /** The guest's time-stamp counter was set: a deadline in its terms lies elsewhere now. */
+  tscChanged(): void;
   /** An MSR of the local APIC; undefined for #GP(0). */
   readMsr(number: number): bigint | undefined;
   /** False for #GP(0). */
@@ -42,4 +46,10 @@ export interface PlatformEvents {
   post(code: number): void;
   a20(enabled: boolean): void;
   nmi(): void;
+  /** The task priority changed, by whatever way: CR8's value, 0 to 15. */
+  priority(cr8: number): void;
+  /** Guest time (ns) at which the guest's time-stamp counter reads `tsc`. */
+  timeOfTsc(tsc: bigint): number;
+  /** Whether the guest's CPUID shows a feature. */
+  has(feature: string): boolean;
 }

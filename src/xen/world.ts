@@ -20,10 +20,29 @@ export interface WorldEntry {
   readonly data: unknown;
 }
 
+/** Generators and the count of entries, as they are saved. */
+export interface WorldState {
+  readonly random: number;
+  readonly ordinal: number;
+  /** By domain. */
+  readonly guests: readonly (readonly [number, number])[];
+}
+
+const GOLDEN = 0x9e37_79b1;
+
+/** A step of xorshift on 32 bits. */
+function step(x: number): number {
+  x ^= x << 13;
+  x ^= x >>> 17;
+  x ^= x << 5;
+  return x >>> 0;
+}
+
 export class World {
   readonly entries: WorldEntry[] = [];
   #ordinal = 0;
   #random: number;
+  readonly #guests = new Map<number, number>();
 
   constructor(
     /** Seconds since 1970 at machine time 0, as the guests' clocks show them. */
@@ -49,20 +68,32 @@ export class World {
 
   /** The next 32 bits of the seeded generator (xorshift). */
   random32(): number {
-    let x = this.#random;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return this.#random = x >>> 0;
+    return this.#random = step(this.#random);
   }
 
-  /** State to save: the generator. */
-  get state(): { random: number; ordinal: number } {
-    return { random: this.#random, ordinal: this.#ordinal };
+  /**
+   * 32 random bits for a domain's RDRAND and RDSEED: a stream of its own, so that what the host draws
+   * (the order of frames, say) does not change what the guest sees.
+   */
+  randomFor(domain: number): number {
+    const x = step(
+      this.#guests.get(domain) ?? ((this.seed ^ Math.imul(domain, GOLDEN)) >>> 0 || 1),
+    );
+    this.#guests.set(domain, x);
+    // One multiplication more, because a step's neighbours look alike.
+    return Math.imul(x ^ x >>> 15, GOLDEN) >>> 0;
   }
-  set state(s: { random: number; ordinal: number }) {
+
+  /** State to save: the generators. */
+  get state(): WorldState {
+    const guests = [...this.#guests].sort((a, b) => a[0] - b[0]);
+    return { random: this.#random, ordinal: this.#ordinal, guests };
+  }
+  set state(s: WorldState) {
     this.#random = s.random;
     this.#ordinal = s.ordinal;
+    this.#guests.clear();
+    for (const [domain, x] of s.guests) this.#guests.set(domain, x);
   }
 
   /** Waits for the host's clock: an idle guest with a person in front of it does not race ahead. */

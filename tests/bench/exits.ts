@@ -1,46 +1,85 @@
-/** VM exits a second: a guest that does nothing but CPUID, each handled in TypeScript. */
+/**
+ * What leaving a guest costs: VM exits a second, of a guest that does nothing but CPUID, each handled
+ * in TypeScript; and world switches a second between two domains.
+ */
 import { buildHvm } from "../../src/builder/domain.ts";
 import { assemble } from "../../src/machine/isa/encode_assembler.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Host } from "../../src/xen/host.ts";
 import process from "node:process";
 import { median } from "./measure.ts";
 
 const LOAD = 0x100000;
-const CODE = `
-  header:
-    dd 0x1badb002, 0x10000, ${2 ** 32 - 0x1badb002 - 0x10000}
-    dd header, ${LOAD}, 0, 0, entry
-  entry:
-    mov eax, 0
-    cpuid
-    jmp entry`;
+const image = (code: string) =>
+  assemble(
+    `header:
+      dd 0x1badb002, 0x10000, ${2 ** 32 - 0x1badb002 - 0x10000}
+      dd header, ${LOAD}, 0, 0, entry
+    entry:
+      ${code}`,
+    { origin: LOAD, mode: 32 },
+  ).bytes;
+
+const CPUID = image("mov eax, 0\ncpuid\njmp entry");
+/** Reads and writes memory, so that each switch has translations to make anew. */
+const WORK = image("inc dword [0x200000]\nmov ebx, [0x300000]\nadd ebx, ecx\njmp entry");
 
 /** Instructions of the loop for one exit. */
 const PER_EXIT = 3;
 const MEASURED = 2_000_000;
+/** Instructions of a turn between two switches, and how many switches are measured. */
+const TURN = 8, SWITCHES = 300_000;
+const MEMORY = 16 << 20;
 
-/** Exits a second of CPU time, as the median of `runs`. */
-export async function exitRate(runs: number): Promise<number> {
-  const { bytes } = assemble(CODE, { origin: LOAD, mode: 32 });
-  const memory = 16 << 20;
-  const host = new Host({ cpu: "intel", memory: 2 * memory, unixTime: 0, seed: 1 });
-  const { domain } = await buildHvm(host, {
-    name: "cpuid",
-    type: "hvm",
-    kernel: { file: "cpuid loop", bytes },
-    memory,
-    vcpus: 1,
-    paging: "hap",
-  });
-  domain.setState({ kind: "running" });
+/** A host with domains that run the image, each in 16 MB. */
+async function running(cpu: CpuModel, bytes: Uint8Array, domains: number) {
+  const host = new Host({ cpu, memory: (domains + 1) * MEMORY, unixTime: 0, seed: 1 });
+  for (let n = 0; n < domains; n++) {
+    const { domain } = await buildHvm(host, {
+      name: `bench ${n}`,
+      type: "hvm",
+      kernel: { file: "benchmark", bytes },
+      memory: MEMORY,
+      vcpus: 1,
+      paging: "hap",
+    });
+    domain.setState({ kind: "running" });
+  }
+  return host;
+}
+
+/** How often a second of CPU time something happens, as the median of `runs`; `turn` does it once more. */
+function rate(runs: number, turn: () => number): number {
   const rates: number[] = [];
   // The first turn warms up.
   for (let run = 0; run <= runs; run++) {
-    const before = domain.exits.cpuid ?? 0, started = process.cpuUsage();
-    while ((domain.exits.cpuid ?? 0) - before < MEASURED) host.runOnce(PER_EXIT * 100_000);
+    const started = process.cpuUsage();
+    const done = turn();
     const { user, system } = process.cpuUsage(started);
-    const seconds = (user + system) / 1e6;
-    if (run > 0) rates.push((domain.exits.cpuid - before) / seconds);
+    if (run > 0) rates.push(done / ((user + system) / 1e6));
   }
   return median(rates);
+}
+
+/** Exits a second of CPU time, as the median of `runs`. */
+export async function exitRate(runs: number, cpu: CpuModel): Promise<number> {
+  const host = await running(cpu, CPUID, 1), [domain] = host.domains;
+  return rate(runs, () => {
+    const before = domain.exits.cpuid ?? 0;
+    while ((domain.exits.cpuid ?? 0) - before < MEASURED) host.runOnce(PER_EXIT * 100_000);
+    return domain.exits.cpuid - before;
+  });
+}
+
+/** Switches a second between two domains, each with its turn of a few instructions. */
+export async function switchRate(runs: number, cpu: CpuModel): Promise<number> {
+  const host = await running(cpu, WORK, 2);
+  return rate(runs, () => {
+    // Equals take turns, once the seed's head start is used up.
+    for (let n = 0, before; n < SWITCHES; n += host.current === before ? 0 : 1) {
+      before = host.current;
+      host.runOnce(TURN);
+    }
+    return SWITCHES;
+  });
 }

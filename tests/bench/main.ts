@@ -1,25 +1,28 @@
 /**
- * `deno task bench [boot] [loops] [exits] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
+ * `deno task bench [boot] [loops] [exits] [switches] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
  * against the marks of the issues, with QEMU and v86 in the same run. Without a name, all of it.
  *
  * @module
  */
 import { parseArgs } from "@std/cli";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import { type BootResult, boots, showBoots } from "./boots.ts";
-import { exitRate } from "./exits.ts";
+import { exitRate, switchRate } from "./exits.ts";
 import { type LoopResult, loops, showLoops } from "./loops.ts";
 import { machines, shadowed } from "./machines.ts";
 import { figure, table } from "./measure.ts";
 import { startTime } from "./start.ts";
 
-const PARTS = ["boot", "loops", "exits", "start"] as const;
+const PARTS = ["boot", "loops", "exits", "switches", "start"] as const;
 
 /** Everything a run found out; absent what was not asked for. */
 interface Results {
   boot?: BootResult[];
   loops?: LoopResult[];
-  /** CPUID exits handled in TypeScript, a second. */
-  cpuidExits?: number;
+  /** CPUID exits handled in TypeScript, a second, by the host's vendor. */
+  cpuidExits?: Record<CpuModel, number>;
+  /** Switches between two domains, a second, by the host's vendor. */
+  switches?: Record<CpuModel, number>;
   /** Seconds to the prompt. */
   start?: number;
 }
@@ -48,13 +51,24 @@ if (parts.includes("loops")) {
   results.loops = await loops(found, runs);
   console.log(showLoops(results.loops), "\n");
 }
-if (parts.includes("exits")) results.cpuidExits = await exitRate(runs);
+if (parts.includes("exits")) {
+  results.cpuidExits = {
+    intel: await exitRate(runs, "intel"),
+    amd: await exitRate(runs, "amd"),
+  };
+}
+if (parts.includes("switches")) {
+  results.switches = {
+    intel: await switchRate(runs, "intel"),
+    amd: await switchRate(runs, "amd"),
+  };
+}
 if (parts.includes("start")) results.start = await startTime(runs * 3);
 console.log(table([["what", "mark", "measured"], ...marks(results)]));
 if (args.json) Deno.writeTextFileSync(args.json, JSON.stringify(results, null, 2) + "\n");
 
 /** The marks of issue 2 that this run can speak of. */
-function marks({ boot, cpuidExits, start }: Results): string[][] {
+function marks({ boot, cpuidExits, switches, start }: Results): string[][] {
   const rows: string[][] = [];
   const v86 = boot?.find((r) => r.machine === "v86");
   for (const own of boot?.filter((r) => r.own) ?? []) {
@@ -70,8 +84,11 @@ function marks({ boot, cpuidExits, start }: Results): string[][] {
   if (shadow && nested) {
     rows.push(["CPU time to DONE, shadow / nested paging", "reported", figure(shadow / nested)]);
   }
-  if (cpuidExits !== undefined) {
-    rows.push(["CPUID exits a second", "2 million", `${figure(cpuidExits / 1e6)} million`]);
+  for (const [vendor, rate] of Object.entries(cpuidExits ?? {})) {
+    rows.push([`CPUID exits a second, ${vendor}`, "2 million", `${figure(rate / 1e6)} million`]);
+  }
+  for (const [vendor, rate] of Object.entries(switches ?? {})) {
+    rows.push([`world switches a second, ${vendor}`, "300,000", figure(Math.round(rate))]);
   }
   if (start !== undefined) rows.push(["warm start to the prompt", "0.25 s", `${figure(start)} s`]);
   return rows;

@@ -60,6 +60,7 @@ CUT_GZIP.set([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0, 0xff, 0xff, 0, 0]);
 const NO_IDT = [0x0f, 0x01, 0x1e, 0x00, 0x00]; // lidt [0]: limit 0
 const GUESTS: Record<string, Uint8Array> = {
   "loop.rom": rom([0xfa, 0xeb, 0xfe]), // cli; jmp $
+  "reset.rom": rom([0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe]), // mov al, 0FEh; out 64h, al; jmp $
   "triple.rom": rom([...NO_IDT, 0xcc]), // int3
   "undefined.rom": rom([...NO_IDT, 0x0f, 0x3f]), // no instruction
   "random.bin": Uint8Array.from({ length: 200_000 }, (_, i) => (i * 2654435761) >>> 13),
@@ -241,6 +242,152 @@ Deno.test("the shell stays usable after each of them", async () => {
     assertStringIncludes(await enter("c"), "triple fault");
     assertStringIncludes(await enter("why"), "#UD: these bytes are no instruction");
     assertEquals(await enter("1 + 1"), "2");
+  } finally {
+    await enter("await hv.close()");
+    session.evaluator.close();
+  }
+});
+
+/** Writes a configuration beside the guests. */
+async function config(name: string, text: string): Promise<string> {
+  await Deno.writeTextFile(file(name), text);
+  return file(name);
+}
+
+Deno.test("xvm create makes a domain from a file in the syntax of xl.cfg", async () => {
+  const path = await config(
+    "demo.cfg",
+    `name = "demo"  # as xl has it
+type = "hvm"; kernel = "${file("demo.bin")}"
+memory = 16
+cpu_weight = 512
+disk = []`,
+  );
+  const { code, out, err } = await xvm(["create", path, "--until", "demo> ", "--stats"]);
+  assertEquals(code, 0, err);
+  assertStringIncludes(out, "processor: GenuineIntel");
+  assertEquals(JSON.parse(err).name, "demo");
+  // The guest's own end is the command's: a key on standard input powers it off.
+  const ended = await xvm(["create", path], "q");
+  assertEquals(ended.code, 0, ended.err);
+  assertStringIncludes(ended.err, "demo: poweroff (ACPI S5)");
+});
+
+Deno.test("xvm create makes several domains from several files, one of them typed", async () => {
+  const first = await config(
+    "one.cfg",
+    `name = "one"; kernel = "${file("demo.bin")}"; memory = 16`,
+  );
+  const second = await config(
+    "two.ts",
+    `import type { DomainOptions, StartOptions } from "xvm";
+    export default {
+      name: "two",
+      kernel: ${JSON.stringify(file("demo.bin"))},
+      memory: "16M",
+      weight: 512,
+    } satisfies DomainOptions;
+    export const host = { seed: 3 } satisfies StartOptions;`,
+  );
+  const { code, out, err } = await xvm(["create", first, second, "--until", "processor:"]);
+  assertEquals(code, 0, err);
+  for (const name of ["one", "two"]) assertMatch(out, new RegExp(`^${name}: `, "m"));
+  const twice = await xvm(["create", first, first]);
+  assertMessage(twice, /^xvm create: \S+one\.cfg: the name "one" is \S+one\.cfg's already$/m);
+  assertEquals(twice.code, 2);
+  const amd = await config("amd.cfg", `name = "amd"; kernel = "${file("demo.bin")}"; seed = 4`);
+  const torn = await xvm(["create", second, amd]);
+  assertMessage(torn, /^xvm create: \S+amd\.cfg: seed is 4, but \S+two\.ts has 3: /m);
+});
+
+Deno.test("xvm create does what on_reboot and on_crash say", async () => {
+  const again = await config(
+    "again.cfg",
+    `name = "again"; kernel = "${file("reset.rom")}"; memory = 16`,
+  );
+  const { code, err } = await xvm(["create", again, "--timeout", "6"]);
+  assertEquals(code, 1);
+  assert(err.split("again: reset (").length > 2, err);
+  assertStringIncludes(err, "; it starts again");
+  const once = await config(
+    "once.cfg",
+    `name = "once"; kernel = "${file("reset.rom")}"; memory = 16; on_reboot = "destroy"`,
+  );
+  const ended = await xvm(["create", once]);
+  assertMessage(ended, /^xvm create: the guest ended: once: reset \(/m);
+  assertEquals(ended.code, 1);
+});
+
+Deno.test("xvm create says what is wrong in a file, and --dry-run what it comes to", async () => {
+  const cases: [text: string, message: RegExp][] = [
+    [`kernel = "k"\ndisk = [ "a" ]`, /bad\.cfg:2: disk: cannot be given: no block device/],
+    [
+      `kernel = "k"\nmemry = 4`,
+      /bad\.cfg:2: memry: xl\.cfg has no such key; did you mean memory\?/,
+    ],
+    [`kernel = nosuch`, /bad\.cfg:1: expected a string in quotes/],
+    [`memory = 16`, /bad\.cfg: names no kernel/],
+    [`kernel = "nosuch"`, /bad\.cfg: kernel: nosuch: no such file/],
+    [`kernel = "${file("demo.bin")}"; memory = 16; vcpus = 4`, /vcpus: one is available/],
+    [`kernel = "${file("demo.bin")}"; memory = 16; type = "pv"`, /type "pv": .*not available yet/],
+  ];
+  for (const [text, message] of cases) {
+    const ended = await xvm(["create", await config("bad.cfg", text)]);
+    assertMessage(ended, message);
+    assert(ended.code > 0);
+  }
+  const broken = await xvm(["create", await config("bad.ts", "export default 5;")]);
+  assertMessage(broken, /bad\.ts: the default export has to be a configuration/);
+  const unknown = await xvm([
+    "create",
+    await config(
+      "odd.ts",
+      `export default { kernel: ${JSON.stringify(file("demo.bin"))}, frob: 1 }`,
+    ),
+  ]);
+  assertMessage(unknown, /there is no option "frob"/);
+  const dry = await xvm([
+    "create",
+    "-n",
+    await config("dry.cfg", `kernel = "${file("demo.bin")}"; memory = 16; cap = 40`),
+  ]);
+  assertEquals(dry.code, 0, dry.err);
+  assertStringIncludes(dry.out, '"cap": 40');
+  assertMatch(dry.out, /^keys of xl\.cfg: name type .* cpu_weight/m);
+});
+
+Deno.test("domains shows several with their shares, and weight changes one", async () => {
+  let out = "";
+  const session = new Session({ print: (text) => void (out += text) });
+  prelude(session);
+  const enter = async (input: string) => {
+    out = "";
+    const { ok } = await session.enter(input);
+    return `${ok ? "" : "! "}${out.trimEnd()}`;
+  };
+  try {
+    await enter(`hv = await Hypervisor.start({ memory: "128M" }); 0`);
+    for (const name of ["one", "two"]) {
+      await enter(
+        `await hv.createDomain({ name: "${name}", kernel: ${
+          JSON.stringify(file("loop.rom"))
+        }, memory: "16M" })`,
+      );
+    }
+    assertMatch(
+      await enter("domains"),
+      /^name +id +memory +vcpus +state +weight +cap +cpu +instructions\none +1 +16 MB +1 +paused +256 +none +0\.0 % +0\ntwo +2/,
+    );
+    assertEquals(await enter("weight two 768"), "domain 2 (two) has weight 768");
+    assertEquals(await enter("weight one"), "domain 1 (one) has weight 256");
+    assertMatch(await enter("weight two 0"), /^! weight: a number from 1 to 65535 .*, not 0$/);
+    assertMatch(await enter("weight three 5"), /^! weight: there is no domain three; there are: 1/);
+    await enter("for (const d of hv.domains) d.unpause()");
+    await enter("await new Promise((r) => setTimeout(r, 1500))");
+    await enter("for (const d of hv.domains) d.pause()");
+    // Three to one, as long as a turn is short beside the time they had.
+    const share = Number(await enter("hv.domains[1].cpuShare / hv.domains[0].cpuShare"));
+    assert(share > 2 && share < 4, `${share}`);
   } finally {
     await enter("await hv.close()");
     session.evaluator.close();

@@ -5,6 +5,8 @@ import {
   type BuiltDomain,
   type DomainConfig,
 } from "../../src/builder/domain.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
+import type { CpuidModel } from "../../src/machine/cpuid.ts";
 import { checkById, explain } from "../../src/machine/checks.ts";
 import type { Domain, DomainState } from "../../src/xen/domain.ts";
 import { Host } from "../../src/xen/host.ts";
@@ -16,8 +18,11 @@ export interface RunOptions {
   readonly ramdisk?: string;
   readonly cmdline?: string;
   readonly type?: "bare" | "hvm" | "pvh";
-  /** Nested paging if not given. */
+  /** Whose processor; "intel" if not given. */
+  readonly cpu?: CpuModel;
   readonly paging?: "hap" | "shadow";
+  /** Model of the processor the guest sees; the host's if not given. */
+  readonly cpuid?: CpuidModel;
   /** Bytes of the domain. */
   readonly memory?: number;
   /** Instructions after which it is given up. */
@@ -73,7 +78,7 @@ export async function run(options: RunOptions): Promise<Outcome> {
 }
 
 async function build(options: RunOptions, memory: number) {
-  const { type = "bare", cmdline, image, ramdisk } = options;
+  const { type = "bare", cmdline, image, ramdisk, cpu = "intel", paging = "hap" } = options;
   const file = (path: string) => ({ file: path, bytes: Deno.readFileSync(path) });
   const config: DomainConfig = {
     name: "test",
@@ -83,10 +88,11 @@ async function build(options: RunOptions, memory: number) {
     cmdline,
     memory,
     vcpus: 1,
-    paging: options.paging ?? "hap",
+    paging,
+    cpuid: options.cpuid && { model: options.cpuid },
   };
   const size = type === "hvm" ? memory + HOST_MEMORY : memory;
-  const host = new Host({ cpu: "intel", memory: size, unixTime: UNIX_TIME, seed: 1 });
+  const host = new Host({ cpu, memory: size, unixTime: UNIX_TIME, seed: 1 });
   return { host, built: await (type === "hvm" ? buildHvm : buildBare)(host, config) };
 }
 

@@ -8,6 +8,7 @@ import { demoGuest } from "../../src/builder/demo.ts";
 import type { InitialState } from "../../src/builder/entry.ts";
 import { setInitialState } from "../../src/builder/domain.ts";
 import { type RegisterName, segmentRegisters } from "../../src/hvm/ops.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import { CPU, V } from "../../src/machine/state.ts";
 import { checkById } from "../../src/machine/checks.ts";
 import { Host } from "../../src/xen/host.ts";
@@ -29,9 +30,13 @@ export class Subject {
     readonly image: { bytes: Uint8Array; at: readonly number[] },
   ) {}
 
-  static async make(type: SubjectType, seed: number): Promise<Subject> {
+  static async make(
+    type: SubjectType,
+    seed: number,
+    cpu: CpuModel = "intel",
+  ): Promise<Subject> {
     const memory = type === "bare" ? GUEST_MEMORY : HOST_MEMORY;
-    const host = new Host({ cpu: "intel", memory, unixTime: 1_700_000_000, seed });
+    const host = new Host({ cpu, memory, unixTime: 1_700_000_000, seed });
     const config = {
       name: "fuzz",
       type,

@@ -15,6 +15,9 @@ export interface FeatureBit {
   readonly bit: number;
 }
 
+/** Bits that follow the processor's state: of EDX and ECX of leaf 1. */
+export const CPUID_APIC = 1 << 9, CPUID_OSXSAVE = 1 << 27;
+
 /** leaf, sub-leaf, register, then names by bit from 0; "-" for bits without a name here. */
 const rows: [number, number, CpuidRegister, string][] = [
   [
@@ -37,15 +40,18 @@ const rows: [number, number, CpuidRegister, string][] = [
     0,
     "ebx",
     "fsgsbase tsc_adjust sgx bmi1 hle avx2 - smep bmi2 erms invpcid rtm - - mpx - avx512f avx512dq " +
-    "rdseed adx smap",
+    "rdseed adx smap avx512ifma pcommit clflushopt clwb intel_pt avx512pf avx512er avx512cd sha_ni " +
+    "avx512bw avx512vl",
   ],
   [7, 0, "ecx", "prefetchwt1 avx512vbmi umip pku ospke"],
+  [6, 0, "eax", "- - arat"],
   [0xd, 1, "eax", "xsaveopt xsavec xgetbv1 xsaves"],
   [
     0x8000_0001,
     0,
     "edx",
-    "- - - - - - - - - - - syscall - - - - - - - mp nx - mmxext - - fxsr_opt pdpe1gb rdtscp - lm",
+    "- - - - - - - - - - - syscall - - - - - - - mp nx - mmxext - - fxsr_opt pdpe1gb rdtscp - lm " +
+    "3dnowext 3dnow",
   ],
   [
     0x8000_0001,
@@ -58,7 +64,8 @@ const rows: [number, number, CpuidRegister, string][] = [
     0x8000_000a,
     0,
     "edx",
-    "npt lbrv svm_lock nrip_save tsc_scale vmcb_clean flushbyasid decodeassists",
+    "npt lbrv svm_lock nrip_save tsc_scale vmcb_clean flushbyasid decodeassists - - pausefilter - " +
+    "pfthreshold",
   ],
 ];
 

@@ -22,6 +22,10 @@ export const MSR = {
   MCG_STATUS: 0x17a,
   MISC_ENABLE: 0x1a0,
   DEBUGCTL: 0x1d9,
+  BRANCH_FROM: 0x1db,
+  BRANCH_TO: 0x1dc,
+  LAST_EXCEPTION_FROM: 0x1dd,
+  LAST_EXCEPTION_TO: 0x1de,
   /** The first of eight base and mask pairs. */
   MTRR_PHYSBASE0: 0x200,
   MTRR_FIX64K: 0x250,
@@ -32,7 +36,9 @@ export const MSR = {
   PAT: 0x277,
   MTRR_DEF_TYPE: 0x2ff,
   VMX_BASIC: 0x480,
+  TSC_DEADLINE: 0x6e0,
   X2APIC: 0x800,
+  XSS: 0xda0,
   EFER: 0xc000_0080,
   STAR: 0xc000_0081,
   LSTAR: 0xc000_0082,
@@ -42,10 +48,16 @@ export const MSR = {
   GS_BASE: 0xc000_0101,
   KERNEL_GS_BASE: 0xc000_0102,
   TSC_AUX: 0xc000_0103,
+  TSC_RATIO: 0xc000_0104,
+  /** Four controls, then four counters. */
+  PERF_CTL0: 0xc001_0000,
   HWCR: 0xc001_0015,
   NB_CFG: 0xc001_001f,
   VM_CR: 0xc001_0114,
+  IGNNE: 0xc001_0115,
+  SMM_CTL: 0xc001_0116,
   VM_HSAVE_PA: 0xc001_0117,
+  SVM_KEY: 0xc001_0118,
 } as const;
 
 /** Memory types of PAT and MTRRs (SDM vol. 3, table 12-8). */

@@ -59,6 +59,7 @@ const rows = `
 2010 tscOffset
 2012 virtualApicAddress
 201a eptPointer
+202c xssExitingBitmap
 
 2400 guestPhysicalAddress
 

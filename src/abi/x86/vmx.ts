@@ -173,6 +173,7 @@ export const SECONDARY = {
   rdrand: bit(11),
   invpcid: bit(12),
   rdseed: bit(16),
+  xsaves: bit(20),
 } as const;
 
 /** VM-exit controls (table 24-11). */

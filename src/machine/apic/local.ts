@@ -33,7 +33,9 @@ export interface LocalApicContext {
   /** An interrupt that bypasses the vectors; `vector` is the start-up page of a SIPI. */
   signal?(kind: "nmi" | "smi" | "init" | "startup", vector: number): void;
   /** The time (ns) at which the TSC reaches `tsc`. Without it there is no TSC-deadline mode. */
-  timeOfTsc?(tsc: bigint): number;
+  readonly timeOfTsc?: ((tsc: bigint) => number) | undefined;
+  /** The task priority was written: bits 7 to 4, which are CR8's. */
+  priority?(cr8: number): void;
 }
 
 /** How a local APIC is wired. */
@@ -83,6 +85,8 @@ export interface LocalApicState {
 }
 
 const SOFTWARE_ENABLED = 0x100;
+/** MAXPHYADDR: bits of IA32_APIC_BASE above it are reserved. */
+const PHYSICAL_BITS = 36n;
 const none = () => [0, 0, 0, 0, 0, 0, 0, 0];
 
 type RegisterState = Omit<LocalApicState, "id" | "bootstrap" | "enabled" | "x2apic" | "base">;
@@ -175,8 +179,12 @@ export class LocalApic {
     return this.state.tpr >> 4;
   }
   set cr8(value: number) {
-    this.state.tpr = value << 4;
+    this.setPriority(value << 4);
     this.context.changed?.();
+  }
+  setPriority(tpr: number): void {
+    this.state.tpr = tpr;
+    this.context.priority?.(tpr >> 4);
   }
 
   /** The vector to interrupt the processor with, or -1. */
@@ -372,7 +380,7 @@ export class LocalApic {
         s.id = value >>> 24;
         return true;
       case register.tpr:
-        s.tpr = value & 0xff;
+        this.setPriority(value & 0xff);
         break;
       case register.eoi:
         this.endOfInterrupt();
@@ -522,7 +530,9 @@ export class LocalApic {
     if (now < s.timerNext) return;
     if (this.timerMode() === timerMode.periodic) {
       const period = s.initialCount * this.countTime();
-      s.timerNext = s.timerStart + (Math.floor((now - s.timerStart) / period) + 1) * period;
+      // The count began anew at the last wrap: a change to one-shot goes on from there.
+      s.timerStart += Math.floor((now - s.timerStart) / period) * period;
+      s.timerNext = s.timerStart + period;
     } else {
       s.timerNext = Infinity;
       s.tscDeadline = 0n;
@@ -536,6 +546,11 @@ export class LocalApic {
     this.state.timerNext = tsc === 0n ? Infinity : this.context.timeOfTsc(tsc);
     this.context.reschedule?.();
     this.run(this.context.now());
+  }
+
+  /** The time-stamp counter was set: an armed deadline is due at another time. */
+  tscChanged(): void {
+    if (this.state.tscDeadline !== 0n) this.writeTscDeadline(this.state.tscDeadline);
   }
 
   // Access by programs.
@@ -623,7 +638,7 @@ export class LocalApic {
 
   /** Changes of mode that SDM 3A 11.12.5 does not allow give false: #GP(0). */
   writeBase(value: bigint): boolean {
-    if (value >> 52n !== 0n || value & 0x2ffn) return false;
+    if (value >> PHYSICAL_BITS !== 0n || value & 0x2ffn) return false;
     const s = this.state;
     const [enable, extend] = [(value & 0x800n) !== 0n, (value & 0x400n) !== 0n];
     if (extend && (!enable || this.options.x2apic === false)) return false;
@@ -632,6 +647,7 @@ export class LocalApic {
     s.base = Number(value & ~0xfffn);
     if (s.enabled && !enable) {
       Object.assign(s, registersAfterReset(), { lint: s.lint });
+      this.context.priority?.(0);
       this.context.reschedule?.();
     }
     s.enabled = enable;
@@ -643,6 +659,7 @@ export class LocalApic {
   /** INIT: as after power-up, but the id and IA32_APIC_BASE stay. */
   init(): void {
     Object.assign(this.state, registersAfterReset(), { lint: this.state.lint });
+    this.context.priority?.(0);
     this.context.reschedule?.();
     this.context.changed?.();
   }
@@ -657,6 +674,7 @@ export class LocalApic {
       x2apic: false,
       base: 0xfee00000,
     });
+    this.context.priority?.(0);
     this.context.reschedule?.();
     this.context.changed?.();
   }

@@ -73,7 +73,9 @@ function beforeDelivery(f: Func, vector: Local, type: Local): void {
     setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(8));
   });
   f.if(type.eq(3).and(vector.eq(14)), () => setCell64(f, CPU.cr2, cell64(V.faultAddress)));
-  f.if(type.eq(3).and(vector.eq(1)), () => {
+  // INT1 takes along the traps that MOV SS had held back.
+  const held = type.eq(5).and(cell64(CPU.pendingDebug).nez());
+  f.if(type.eq(3).or(held).and(vector.eq(1)), () => {
     // B0 to B3 are those of this exception, the others stay until software clears them.
     const pending = cell64(CPU.pendingDebug).and(0xe00f);
     setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~0xfn).or(pending));

@@ -27,6 +27,17 @@ Deno.test("a fault while a fault is delivered is a double fault, a third one a s
   assertEquals([triple.stop, triple.check], ["shutdown", "fault.triple"]);
 });
 
+Deno.test("two page faults make a double fault, a #GP behind a #DE as well", () => {
+  // With the IDT on a page that is not there every delivery is a page fault.
+  const lost = runCode(`${PAGING}\nmov dword ptr [0x401234],eax`, {
+    prepare: ({ cpu }) => cpu.set("idtr.base", 0x40_0000n),
+  });
+  assertEquals([lost.stop, lost.check], ["shutdown", "fault.triple"]);
+  const bad = gate(S.beyond, 0, 0x8e);
+  const divide = runCode("xor ecx,ecx\ndiv ecx", { gates: { 0: bad } });
+  assertEquals([divide.vector, divide.check], [8, "fault.double"]);
+});
+
 Deno.test("a fault while a software interrupt is delivered is delivered by itself", () => {
   const ran = runCode("nop\nint 0x30\nhlt", { gates: { 0x30: gate(S.code, 0, 0x0e) } });
   // EXT is 0 and EIP is the INT itself.
@@ -234,19 +245,44 @@ Deno.test("STI and MOV SS keep interrupts off for one instruction", () => {
   assertEquals([popf.vector, popf.reg("ebx")], [0x50, 0]);
 });
 
+Deno.test("an event ends the shadow it came in", () => {
+  // The #UD comes in the shadow of MOV SS; its trap gate leaves IF set, so the interrupt is next.
+  const trap = gate(S.code, AT.stubs + 8 * 6, 0x8f);
+  const ran = runCode("mov eax,ss\nsti\nmov ss,ax\nud2", { ...WAITING, gates: { 6: trap } });
+  assertEquals([ran.vector, ran.eip], [0x50, AT.stubs + 8 * 6]);
+});
+
 Deno.test("HLT ends with an interrupt; its address is the next instruction's", () => {
   const ran = runCode("sti\nhlt\nmov ebx,1\nhlt", WAITING);
   assertEquals([ran.vector, ran.eip], [0x50, AT.code + 2]);
 });
 
 Deno.test("an NMI blocks the next until IRET", () => {
-  const ran = runCode("nop\nhlt", {
-    // The handler counts in EBX and asks for another NMI by itself.
-    gates: { 2: gate(S.code, 0x9000, 0x8e) },
-    memory: [[0x9000, [0x43, 0xcf]]],
-    prepare: ({ cpu }) => cpu.i32[CPU.pendingNmi >> 2] = 1,
-  });
-  assertEquals([ran.stop, ran.reg("ebx")], ["halt", 1]);
+  // The handler asks for another NMI; it comes behind the IRET, on the same stack.
+  const ran = runCode(
+    `
+    jmp start
+  handler: inc ebx
+    mov [0x9100+ebx*4],esp
+    out 0xe9,al
+    nop
+    nop
+    iretd
+  start: nop
+    hlt`,
+    {
+      gates: { 2: gate(S.code, AT.code + 2, 0x8e) },
+      prepare: (machine) => {
+        const { cpu } = machine;
+        let left = 2;
+        const raise = () => void (cpu.i32[CPU.pendingNmi >> 2] = left-- > 0 ? 1 : 0);
+        machine.bus = { ...machine.bus, ioWrite: raise };
+        raise();
+      },
+    },
+  );
+  assertEquals([ran.stop, ran.reg("ebx")], ["halt", 2]);
+  assertEquals([ran.word(0x9104), ran.word(0x9108)], [AT.stack0 - 12, AT.stack0 - 12]);
   assertEquals(ran.machine.cpu.i32[CPU.interruptibility >> 2] & 8, 0);
 });
 

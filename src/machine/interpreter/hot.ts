@@ -18,7 +18,8 @@ import { Flat32, Flat64, goOn, leftBehind, leftHere, type Loop } from "./hot_mea
 import { RECORD_SHIFT, reloadLeft } from "./hot_meaning.ts";
 
 /** Which code an interpreter is for. */
-export type InterpreterKind = "flat32" | "flat64" | "general";
+export const INTERPRETER_KINDS = ["flat32", "flat64", "general"] as const;
+export type InterpreterKind = typeof INTERPRETER_KINDS[number];
 
 /** What `interpret(budget)` returns, NEXT apart. */
 export const STOPPED = { budget: 0, abort: 1, serialize: 3, breakpoint: 4 } as const;

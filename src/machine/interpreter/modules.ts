@@ -1,6 +1,5 @@
 /** The Wasm modules of a processor: system functions, cold groups, interpreters. Made when needed. */
 import { buildAccess } from "../mmu/access.ts";
-import { buildNested } from "../mmu/nested.ts";
 import { buildWalk } from "../mmu/walk.ts";
 import { buildFlags } from "../isa/flags.ts";
 import { encodings } from "../isa/encodings.ts";
@@ -11,6 +10,8 @@ import { buildLinearAddresses } from "../segmentation/linear.ts";
 import { buildRuns } from "../segmentation/runs.ts";
 import { machineModule, noteFault } from "../system.ts";
 import type { Callable, Module } from "../wasm/module.ts";
+import type { CpuModel } from "../cpu.ts";
+import { HOOKS, type Virtualization, virtualization } from "../virtualization.ts";
 import { buildCheckIp, buildCold } from "./cold.ts";
 import { coldForm } from "./forms.ts";
 import { type InterpreterKind, interpreterModule } from "./hot.ts";
@@ -18,7 +19,8 @@ import { buildSystemParts } from "./parts.ts";
 
 /** Compiled modules are shared by all processors of this process. */
 const compiled = new Map<string, WebAssembly.Module>();
-let signatures: Callable[] = [];
+/** Functions of module S by model: what all models have, and what only its own group may call. */
+const signatures = new Map<CpuModel, { shared: Callable[]; own: Callable[] }>();
 
 function compile(name: string, bytes: () => Uint8Array<ArrayBuffer>): WebAssembly.Module {
   let module = compiled.get(name);
@@ -26,40 +28,82 @@ function compile(name: string, bytes: () => Uint8Array<ArrayBuffer>): WebAssembl
   return module;
 }
 
-/** Module S: what every other module may call. */
-export function systemModule(): WebAssembly.Module {
-  return compile("system", () => {
+/** Module S: what every other module may call. One for each vendor's virtualization extensions. */
+export function systemModule(model: CpuModel): WebAssembly.Module {
+  return compile(`system ${model}`, () => {
     const m = machineModule();
-    const before = new Set(m.names());
+    const before = new Set(m.names()), own = new Set<string>();
+    const extensions = noting(virtualization[model], own);
     buildFlags(m);
-    buildNestedAndWalk(m);
+    buildNestedAndWalk(m, extensions);
     buildAccess(m);
     buildLinearAddresses(m);
     buildCheckIp(m, noteFault);
     buildRuns(m);
     buildWideArithmetic(m);
-    buildSystemParts(m);
-    signatures = m.names().filter((n) => !before.has(n)).map((n) => m.get(n));
+    buildSystemParts(m, extensions);
+    const all = m.names().filter((n) => !before.has(n)).map((n) => m.get(n));
+    const shared = all.filter((f) => !own.has(f.name));
+    checkShared(shared);
+    signatures.set(model, { shared, own: all.filter((f) => own.has(f.name)) });
     return m.bytes();
   });
 }
 
-function buildNestedAndWalk(m: Module): void {
+/** The same parts, with the names of the functions that only they have noted in `own`. */
+function noting(extensions: Virtualization, own: Set<string>): Virtualization {
+  const noted = (part: (m: Module) => void) => (m: Module) => {
+    const before = new Set(m.names());
+    part(m);
+    for (const name of m.names()) if (!before.has(name) && !HOOKS.has(name)) own.add(name);
+  };
+  const { nested, hooks, functions } = extensions;
+  return {
+    ...extensions,
+    nested: noted(nested),
+    hooks: noted(hooks),
+    functions: noted(functions),
+  };
+}
+
+/** Modules compiled for one model serve the other: both must offer the same. */
+function checkShared(functions: readonly Callable[]): void {
+  const text = (f: Callable) => `${f.name}(${f.params}) -> (${f.results})`;
+  const now = functions.map(text).sort();
+  for (const { shared } of signatures.values()) {
+    const then = shared.map(text).sort();
+    const odd = now.filter((x) => !then.includes(x)).concat(then.filter((x) => !now.includes(x)));
+    if (odd.length) throw new Error(`module S differs between models: ${odd.join(", ")}`);
+  }
+}
+
+function buildNestedAndWalk(m: Module, extensions: Virtualization): void {
   // Walk and access call each other by name: bodies that come first are declared here.
   m.declareLater("nested", ["i64", "i32", "i64"], ["i64"]);
   m.declareLater("reservedBits", ["i64", "i32", "i32", "i32", "i32"], ["i32"]);
   m.declareLater("dropWrites", [], []);
   m.declareLater("flushTlb", [], []);
-  m.declareLater("eptWalk", ["i64", "i32", "i64"], ["i64"]);
-  m.declareLater("eptMisconfigured", ["i64", "i32", "i32"], ["i32"]);
-  buildWalk(m);
-  buildNested(m);
+  buildWalk(m, extensions.pml4Reserved);
+  extensions.nested(m);
 }
 
-/** Declares imports of all functions of module S. */
+/** Declares imports of the functions of module S that all models have. */
 export function importSystem(m: Module): void {
-  systemModule();
-  for (const s of signatures) m.importFunction("system", s.name, s.params, s.results);
+  if (signatures.size === 0) systemModule("intel");
+  const [{ shared }] = signatures.values();
+  for (const s of shared) m.importFunction("system", s.name, s.params, s.results);
+}
+
+/** The same, and what the extensions that `group` belongs to have besides. */
+function importFor(m: Module, group: string): void {
+  importSystem(m);
+  for (const [model, { group: own }] of Object.entries(virtualization)) {
+    if (own !== group) continue;
+    systemModule(model as CpuModel);
+    for (const s of signatures.get(model as CpuModel)!.own) {
+      m.importFunction("system", s.name, s.params, s.results);
+    }
+  }
 }
 
 /** The module of a group's cold handlers. */
@@ -67,7 +111,7 @@ export function groupModule(name: string): WebAssembly.Module {
   return compile(`group ${name}`, () => {
     const group = groups[name];
     const m = machineModule();
-    importSystem(m);
+    importFor(m, name);
     group.functions?.(m);
     for (const key of Object.keys(group.semantics)) {
       // Forms of what does not decode stand in no table.

@@ -2,7 +2,8 @@
 import type { Module } from "../wasm/module.ts";
 import { check } from "../checks.ts";
 import { buildSystemFunctions } from "../segmentation/build.ts";
-import { buildVmxFunctions, buildVmxHooks } from "../vmx/index.ts";
+import { buildRunGuest } from "./guest.ts";
+import type { Virtualization } from "../virtualization.ts";
 import { cell64, noteFault } from "../system.ts";
 import { V } from "../state.ts";
 
@@ -12,10 +13,11 @@ const FETCH_LIMIT = check(
   "SDM 3 5.3",
 );
 
-export function buildSystemParts(m: Module): void {
-  buildVmxHooks(m);
+export function buildSystemParts(m: Module, extensions: Virtualization): void {
+  extensions.hooks(m);
   buildSystemFunctions(m);
-  buildVmxFunctions(m);
+  extensions.functions(m);
+  buildRunGuest(m);
   m.func("fetchLimit", ["i64"], [], (f, ip) => {
     noteFault(f, 13, 0, FETCH_LIMIT, ip, cell64(V.codeLimit));
   });

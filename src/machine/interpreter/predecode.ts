@@ -122,6 +122,20 @@ export class Predecoder {
   }
 
   /** Forgets everything: the arena is full, or memory was replaced. */
+  /** Encodings, by number, that this processor does not have: they are undefined. */
+  set absent(encodings: Uint8Array) {
+    this.#absent = encodings;
+    this.reset();
+  }
+  #absent: Uint8Array = new Uint8Array();
+
+  #decode(bytes: Uint8Array, at: number, limit: number): DecodeStatus {
+    const status = decode(bytes, at, limit, this.#bits, this.#x);
+    return status === DecodeStatus.Ok && this.#absent[this.#x.encoding.id]
+      ? DecodeStatus.Undefined
+      : status;
+  }
+
   reset(): void {
     for (const frame of this.#runs.keys()) this.#clearMarks(frame);
     for (const index of this.#index) index.fill(0);
@@ -289,7 +303,7 @@ export class Predecoder {
       if (this.host.anyBreakpoint && this.host.hasBreakpoint((low & ~4095) + offset | 0, high)) {
         breakpoint = this.#pseudo(frame, PSEUDO.breakpoint, offset);
       }
-      const status = decode(this.ram, page + offset, limit, this.#bits, x);
+      const status = this.#decode(this.ram, page + offset, limit);
       if (status === DecodeStatus.NeedMoreBytes) {
         // Reading ahead must not touch the next page: only when execution gets here.
         if (n > 0) this.#pseudo(frame, PSEUDO.more, offset);
@@ -485,7 +499,7 @@ export class Predecoder {
     window.set(this.ram.subarray((frame << 12 >>> 0) + offset, (frame << 12 >>> 0) + 4096));
     if (second >= 0) window.set(this.ram.subarray(second, second + 15), here);
     else window.fill(0xff, here, here + 15);
-    const status = decode(window, 0, here + 15, this.#bits, x);
+    const status = this.#decode(window, 0, here + 15);
     const guard = this.#pseudo(frame, PSEUDO.crossing, offset, second >= 0 ? second >>> 12 : -2);
     this.#record(frame, offset, status, 0);
     this.#pseudo(frame, PSEUDO.pageEnd, offset + x.length);
@@ -530,7 +544,7 @@ export class Predecoder {
   #uncached(low: number, high: number, offset: number): number {
     const window = this.#window;
     for (let i = 0; i < 15; i++) window[i] = this.host.fetchDevice((low + i) | 0, high);
-    const status = decode(window, 0, 15, this.#bits, this.#x);
+    const status = this.#decode(window, 0, 15);
     const record = this.#allocate(-1);
     this.#fill(record, offset, status, 0);
     this.#pseudo(-1, PSEUDO.refetch, offset + this.#x.length);

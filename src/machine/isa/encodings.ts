@@ -119,7 +119,7 @@ export interface Encoding {
 
 const features = new Set(
   ("cmov cx8 cx16 mmx sse sse2 sse3 ssse3 sse41 sse42 x87 fxsr xsave xsaveopt xsavec xsaves " +
-    "popcnt movbe rdrand rdseed rdtscp invpcid smap monitor fsgsbase clflush sep syscall vmx svm " +
+    "popcnt movbe rdrand rdseed rdtscp invpcid smap monitor fsgsbase clflush clflushopt clwb sep syscall vmx svm " +
     "sse4a prefetchw msr tsc cpuid lahf").split(" "),
 );
 const conditionReads = ["o", "c", "z", "cz", "s", "p", "so", "soz"];

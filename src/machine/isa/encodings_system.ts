@@ -95,6 +95,8 @@ xsave  np rexw 0f ae /4  M  xsave as:xsave64
 xrstor  np rexw 0f ae /5  M  xsave as:xrstor64
 xsaveopt  np rexw 0f ae /6  M  xsaveopt as:xsaveopt64
 clflush  np 0f ae /7  Mb  clflush
+clflushopt  66 0f ae /7  Mb  clflushopt
+clwb  66 0f ae /6  Mb  clwb
 lfence  np 0f ae /5  -  reg sse2
 mfence  np 0f ae /6  -  reg sse2
 sfence  np 0f ae /7  -  reg sse

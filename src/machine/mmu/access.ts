@@ -10,12 +10,18 @@ import { check } from "../checks.ts";
 import { cell, cell64, MEMORY, noteFault, setCell } from "../system.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
+import { is64, isCanonical } from "../segmentation/linear.ts";
 import { frameEntry } from "./walk.ts";
 
 const ALIGNMENT = check(
   "access.alignment",
   "address {a} of {b} bytes is not aligned",
   "SDM 3 6.15, #AC",
+);
+const NOT_CANONICAL = check(
+  "fetch.canonical",
+  "an instruction is fetched at {a}, which is not canonical",
+  "SDM 1 3.3.7.1",
 );
 const WIDTHS = [8, 16, 32, 64] as const;
 const SLOW_WRITE = FRAME_FLAG.code | FRAME_FLAG.table | FRAME_FLAG.watch | FRAME_FLAG.rom |
@@ -270,6 +276,11 @@ export function buildAccess(m: Module): void {
   // For predecoding: where code lies, -1 if that is no memory. A fault sets V.abort.
   m.func("translateFetch", ["i32", "i32"], ["i32"], (f, low, high) => {
     const linear = f.let(low.zext().or(high.zext().shl(32)));
+    // Branches look themselves; code can run into the hole, and AMD's SYSRET returns there.
+    f.if(is64().and(isCanonical(linear).eqz()), () => {
+      noteFault(f, 13, 0, NOT_CANONICAL, linear);
+      f.return(i32(-1));
+    });
     const pa = f.call("translate", linear, cell(V.access).or(ACCESS.fetch));
     f.if(cell(V.abort).or(pa.geU(cell64(V.ramSize))), () => f.return(i32(-1)));
     const flags = load("i32", 32, "u", frameEntry(pa.wrap()), FRAME.flags, MEMORY.frames);

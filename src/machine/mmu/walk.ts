@@ -94,9 +94,9 @@ function pageFault(f: Func, linear: Expr, acc: Expr, bits: Expr | number, id: nu
 
 /**
  * `walk(linear, access) -> physical`: the translation with its accessed and dirty bits set.
- * On failure V.abort is set.
+ * On failure V.abort is set. `pml4Reserved`: bits of a PML4 entry that must be 0.
  */
-export function buildWalk(m: Module): void {
+export function buildWalk(m: Module, pml4Reserved = PS): void {
   buildTableAccess(m);
   m.func("walk", ["i64", "i32"], ["i64"], (f, linear, acc) => {
     f.if(cell(V.paging).eqz(), () => {
@@ -117,7 +117,9 @@ export function buildWalk(m: Module): void {
     f.set(shift, i32(39).when(long, i32(22).sub(pae)));
     f.if(pae.and(long.eqz()), () => {
       f.set(where, linear.shrU(30).and(3).shl(3));
-      f.set(entry, load("i64", 64, "u", where.wrap(), CPU.pdpte0));
+      f.if(cell(V.pdptesInMemory), () => pdpteInMemory(f, linear, acc, where, entry), () => {
+        f.set(entry, load("i64", 64, "u", where.wrap(), CPU.pdpte0));
+      });
       recordStep(f, acc, i32(3), where, entry);
       f.if(entry.and(P).eqz(), () => {
         pageFault(f, linear, acc, 0, CHECK.present, entry);
@@ -178,11 +180,27 @@ export function buildWalk(m: Module): void {
     });
     f.result(f.call("nested", frame.or(linear.and(mask)), acc, linear));
   });
-  buildReserved(m);
+  buildReserved(m, pml4Reserved);
+}
+
+/** Reserved bits of a PDPTE: 1, 2, 5 to 8, 52 to 63 (SDM 3 table 4-8). */
+const PDPTE_RESERVED = 0xfff0_0000_0000_01e6n;
+
+/** The PDPTE of a guest with nested paging on SVM: no register holds it (APM 2 15.25.10). */
+function pdpteInMemory(f: Func, linear: Local, acc: Local, where: Local, entry: Local): void {
+  f.set(where, cell64(CPU.cr3).and(0xffff_ffe0n).add(where));
+  const machine = f.call("nested", where, acc.and(ACCESS.probe).or(ACCESS.table), linear);
+  f.if(cell(V.abort), () => f.return(i64(0)));
+  f.set(entry, f.call("tableLoad64", machine));
+  const reserved = cell64(V.reservedHigh).or(PDPTE_RESERVED);
+  f.if(entry.and(P).nez().and(entry.and(reserved).nez()), () => {
+    pageFault(f, linear, acc, P | 8, CHECK.reserved, entry);
+    f.return(i64(0));
+  });
 }
 
 /** `reservedBits(entry, level, big, pae, nxe) -> 0 | 1` (SDM 3 tables 4-4 to 4-20). */
-function buildReserved(m: Module): void {
+function buildReserved(m: Module, pml4Reserved: number): void {
   m.func(
     "reservedBits",
     ["i64", "i32", "i32", "i32", "i32"],
@@ -207,7 +225,7 @@ function buildReserved(m: Module): void {
       f.if(big, () => {
         f.set(reserved, reserved.or(i64(0x1f_e000).when(level.eq(2), i64(0x3fff_e000))));
       }, () => {
-        f.if(level.eq(4), () => f.set(reserved, reserved.or(PS)));
+        f.if(level.eq(4), () => f.set(reserved, reserved.or(pml4Reserved)));
       });
       f.result(e.and(reserved).nez());
     },

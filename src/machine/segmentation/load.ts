@@ -4,7 +4,7 @@ import { cell, setCell } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { is64 } from "./linear.ts";
+import { is64, isCanonical } from "./linear.ts";
 import {
   ATTRIBUTE,
   attributesOf,
@@ -36,6 +36,8 @@ import {
 } from "./descriptor.ts";
 
 const CHECK = {
+  base: check("system.base", "selector {a}: the base {b} is not canonical", "SDM 2 LTR"),
+  upper: check("system.upper", "selector {a}: the upper half has type {b}, not 0", "SDM 2 LTR"),
   nullStack: check("ss.null", "a null selector {a} cannot be loaded into SS", "SDM 3 5.7"),
   stackType: check(
     "ss.type",
@@ -175,11 +177,15 @@ function buildLoadSegment(m: Module): void {
 const loadPlace64 = (place: Local, at: number): Expr => load("i64", 64, "u", place, at);
 
 /** Base of a system descriptor, with its upper half in IA-32e mode. */
-function systemBase(f: Func, raw: Expr, selector: Expr, vector: number): Local {
+function systemBase(f: Func, raw: Expr, selector: Expr, upperType: number): Local {
   const base = f.let(baseOf(raw));
   f.if(longMode(), () => {
-    const upper = callChecked(f, "upperDescriptor", selector, i32(vector));
+    const upper = callChecked(f, "upperDescriptor", selector, i32(13));
     f.set(base, base.and(0xffff_ffffn).or(upper.shl(32)));
+    const code = f.let(selectorError(selector));
+    const type = upper.shrU(40).wrap().and(upperType);
+    failIf(f, type.nez(), 13, code, CHECK.upper, selector, type);
+    failIf(f, isCanonical(base).eqz(), 13, code, CHECK.base, selector, base);
   });
   return base;
 }
@@ -200,7 +206,7 @@ function buildSystemLoads(m: Module): void {
     const absent = i32(11).when(vector.eq(13), vector);
     const present = attributes.and(ATTRIBUTE.present);
     failWith(f, present.eqz(), f.let(absent), code, CHECK.systemPresent, selector);
-    const base = systemBase(f, raw, selector, 13);
+    const base = systemBase(f, raw, selector, 0);
     setSegment(f, LDTR, selector, base, limitOf(raw), attributes);
   });
   m.func("loadTask", ["i32"], [], (f, selector) => {
@@ -215,7 +221,7 @@ function buildSystemLoads(m: Module): void {
     const present = attributes.and(ATTRIBUTE.present);
     failIf(f, present.eqz(), 11, code, CHECK.systemPresent, selector);
     const at = f.let(wrapSystem(load("i64", 64, "u", i32(0), LINK.descriptorAt).add(5)));
-    const base = systemBase(f, raw, selector, 13);
+    const base = systemBase(f, raw, selector, 0x1f);
     f.call("st8", at, cell(V.accessSystem), attributes.or(2));
     leaveIfAborted(f);
     setSegment(f, TR, selector, base, limitOf(raw), attributes.or(2));

@@ -12,6 +12,13 @@ const FAULTS: Fault[] = [
   ["DS execute-only", "mov ax,executeOnly\nmov ds,ax", 13, S.executeOnly, "segment.type"],
   ["DS absent", "mov ax,absent\nmov ds,ax", 11, S.absent, "segment.present"],
   ["DS too privileged", "mov ax,data\nmov ds,ax", 13, S.data, "segment.privilege", { cpl: 3 }],
+  [
+    "DS with an RPL above its DPL",
+    "mov ax,data1\nor ax,3\nmov ds,ax",
+    13,
+    0xa0,
+    "segment.privilege",
+  ],
   ["LDT beyond", "mov ax,0x1c\nmov ds,ax", 13, 0x1c, "selector.limit"],
   ["use of a null DS", "mov ax,0\nmov ds,ax\nmov eax,[0]", 13, 0, "segment.unusable"],
   ["limit", "mov ax,small\nmov ds,ax\nmov eax,[0xfd]", 13, 0, "segment.limit"],
@@ -46,6 +53,24 @@ for (const [name, code, vector, error, check, setup] of FAULTS) {
     assertEquals([ran.vector, ran.error, ran.check], [vector, error, check]);
   });
 }
+
+Deno.test("limits hold to the last byte, expand-down ones from the first", () => {
+  const access = (segment: "small" | "expandDown", code: string) => {
+    const ran = runCode(`mov ax,${segment}\nmov ds,ax\n${code}\nhlt`);
+    return ran.vector ?? ran.stop;
+  };
+  // Offsets 0 to 0xff.
+  for (const [bytes, register] of [[1, "al"], [2, "ax"], [4, "eax"]] as const) {
+    assertEquals(access("small", `mov ${register},[${0x100 - bytes}]`), "halt", register);
+    assertEquals(access("small", `mov ${register},[${0x101 - bytes}]`), 13, register);
+    assertEquals(access("small", `mov [${0x101 - bytes}],${register}`), 13, register);
+  }
+  // Offsets above 0xfff, to 4 GiB.
+  assertEquals(access("expandDown", "mov al,[0xfff]"), 13);
+  assertEquals(access("expandDown", "mov eax,[0xffe]"), 13);
+  assertEquals(access("expandDown", "mov eax,[0x1000]"), "halt");
+  assertEquals(access("expandDown", "mov eax,[0xfffffffd]"), 13);
+});
 
 Deno.test("faults name the faulting instruction and leave registers as they were", () => {
   const ran = runCode("mov esp,0x6f00\nmov ax,absent\npush eax\npop ds\nhlt");

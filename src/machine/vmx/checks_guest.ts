@@ -454,20 +454,27 @@ function buildInjectionState(m: Module): void {
 /** Reserved bits of a PAE page-directory-pointer entry: 2:1, 8:5 and above the address width. */
 const PDPTE_RESERVED = 0x1e6;
 
-/** `vmxCheckPdptes(at) -> 0 | 1`: the four entries at `at` in machine memory (26.3.1.6). */
+/**
+ * `vmxCheckPdptes(at) -> 0, or 1 + qualification`: the four entries at `at` in machine memory
+ * (26.3.1.6). Where there is no memory they are all ones.
+ */
 function buildPdptes(m: Module): void {
   m.func("vmxCheckPdptes", ["i32"], ["i32"], (f, at) => {
     const c = new Checks(f, "vmx.guest", "SDM 3 26.3.1.6");
-    for (let n = 0; n < 4; n++) {
-      const entry = load("i64", 64, "u", at, 8 * n, MEMORY.ram);
+    const fail = (n: number, bad: Expr, entry: Expr) =>
       c.fail(
         `pdpte${n}`,
         `guest PDPTE${n} {a} has reserved bits set`,
-        entry.wrap().and(1).and(entry.and(PDPTE_RESERVED).nez().or(tooWide(entry))),
+        bad,
         entry,
         i64(0),
         1 + 2,
       );
+    fail(0, at.geU(cell64(V.ramSize).wrap()), i64(-1));
+    for (let n = 0; n < 4; n++) {
+      const entry = load("i64", 64, "u", at, 8 * n, MEMORY.ram);
+      const reserved = entry.and(PDPTE_RESERVED).nez().or(tooWide(entry));
+      fail(n, entry.wrap().and(1).and(reserved), entry);
     }
     f.result(0);
   });

@@ -322,6 +322,7 @@ Deno.test("vmentry() accepts what stands at the edge of each check", () => {
     { cr3TargetCount: 4 },
     { guestCr4: 0x2020, secondaryControls: 2, eptPointer: 0x5e, guestPdpte2: 0x8001 },
     { vmcsLinkPointer: PLACE.other },
+    { processorBasedControls: PRIMARY | 1 << 21, virtualApicAddress: 0x4000, tprThreshold: 0 },
   ];
   for (const fields of good) {
     const b = new Bench();

@@ -48,7 +48,11 @@ function checkBefore(f: Func, vmcs: Region, launch: Local, passed: Local, valid:
   f.if(valid, () => check("vmxCheckInjection", VM_ERROR.controls));
   f.if(passed.and(GROUP.host).eqz(), () => {
     check("vmxCheckHost", VM_ERROR.host);
+    setCell(f, VMXC.hostBlockOf, -1);
+  });
+  f.if(cell(VMXC.hostBlockOf).ne(vmcs.base), () => {
     f.call("vmxHostBlock");
+    setCell(f, VMXC.hostBlockOf, vmcs.base);
   });
 }
 
@@ -72,8 +76,7 @@ function loadPdptes(f: Func, vmcs: Region, ept: Local): void {
   f.if(pae.and(vmcs.low("entryControls").and(ENTRY_CONTROL.ia32eGuest).eqz()), () => {
     const at = f.let(vmcs.base.add(fieldOffset("guestPdpte0")));
     f.if(ept.eqz(), () => f.set(at, vmcs.low("guestCr3").and(~31)));
-    const bad = f.let(i32(1 + 2));
-    f.if(at.ltU(cell64(V.ramSize).wrap()), () => f.set(bad, f.call("vmxCheckPdptes", at)));
+    const bad = f.call("vmxCheckPdptes", at);
     f.if(bad, () => {
       f.call("vmxEntryFailure", i32(EXIT_REASON.guestState), bad.sub(1).zext());
       f.return(i32(LEFT_AT_ONCE));

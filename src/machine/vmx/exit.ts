@@ -94,6 +94,12 @@ function saveGuest(f: Func, vmcs: Region, reason: Local, controls: Local): void 
   vmcs.set("guestActivity", cell(CPU.activity));
   vmcs.set("guestInterruptibility", cell(CPU.interruptibility).and(0xf));
   const pending = f.let(cell64(CPU.pendingDebug).and(0x400f));
+  // A trap that MOV SS holds back is pending all the same (26.3.1.5); with BTF there is none.
+  const shadow = cell(CPU.interruptibility).and(3), traced = cell(CPU.rflags).and(0x100);
+  f.if(shadow.nez().and(traced.nez()), () => {
+    const trap = i64(0).when(cell64(CPU.debugctl).and(2).nez(), i64(0x4000));
+    f.set(pending, pending.and(~0x4000n).or(trap));
+  });
   f.if(pending.nez(), () => {
     f.set(pending, pending.or(pending.and(15).nez().zext().shl(12)));
     setCell64(f, CPU.pendingDebug, 0);
@@ -226,8 +232,11 @@ function buildLoadHost(m: Module): void {
     f.call("vmxContextAfterExit");
     const count = vmcs.low("exitMsrLoadCount");
     f.if(count, () => {
+      // Why the guest left, or was not entered, stays what is noted.
+      const id = f.let(cell(V.check)), a = f.let(cell64(V.checkA)), b = f.let(cell64(V.checkB));
       const bad = f.call("vmxLoadMsrs", vmcs.get("exitMsrLoadAddress"), count);
       f.if(bad, () => vmcs.setHead(HEAD.abort, 4));
+      f.call("vmxNote", id, a, b);
     });
     setCell(f, V.abort, 0);
     for (const at of [VMXC.trapDue, VMXC.tprDue, VMXC.injecting]) setCell(f, at, 0);

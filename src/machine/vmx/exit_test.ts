@@ -43,9 +43,16 @@ Deno.test("entry loads the guest's registers, exit saves them and loads the host
   const fields = Object.values(guest);
   own.forEach((name, n) => assertEquals(b.cpu(name), fields[n], name));
   assertEquals([b.i32[V.nonRoot >> 2], b.i32[CPU.vmxMode >> 2]], [1, 2]);
+  assertEquals([b.i32[CPU.activity >> 2], b.i32[CPU.interruptibility >> 2]], [1, 8]);
+  // A guest outside IA-32e mode.
+  assertEquals(b.cpu("efer"), 0x800n);
   b.u64[CPU.rip >> 3] = 0x7c10n;
   b.u64[CPU["es.base"] >> 3] = 0x55n;
+  b.u64[CPU.cr3 >> 3] = 0x7000n;
+  b.i32[CPU.interruptibility >> 2] = 2;
   leave();
+  assertEquals([b.read("guestCr3"), b.read("guestInterruptibility")], [0x7000n, 2n]);
+  assertEquals(b.cpu("efer"), 0xd00n);
   assertEquals(b.read("guestRip"), 0x7c10n);
   assertEquals(b.read("guestEsBase"), 0x55n);
   assertEquals(b.read("guestActivity"), 1n);
@@ -127,6 +134,29 @@ Deno.test("an MSR that cannot be loaded at exit is a VMX abort", () => {
   msrEntry(0x4000, 0xc000_0101, 0n);
   leave();
   assertEquals(b.view.getUint32(PLACE.vmcs + HEAD.abort, true), 4);
+});
+
+Deno.test("a check of the entry stays noted when the host's MSRs cannot be loaded either", () => {
+  enter({ exitMsrLoadCount: 1, exitMsrLoadAddress: 0x4000, guestCr3: 1n << 40n });
+  assertEquals(b.read("exitReason"), BigInt(0x8000_0000 + EXIT_REASON.guestState));
+  assertEquals([b.check, b.u64[V.checkA >> 3]], ["vmx.guest.cr3", 1n << 40n]);
+  assertEquals(b.view.getUint32(PLACE.vmcs + HEAD.abort, true), 4);
+});
+
+Deno.test("a trap that MOV SS holds back is saved as pending: the guest can be entered again", () => {
+  const shadowed = (flags: bigint, debugctl: bigint) => {
+    enter();
+    b.u64[CPU.rflags >> 3] = flags;
+    b.u64[CPU.debugctl >> 3] = debugctl;
+    b.i32[CPU.interruptibility >> 2] = 2;
+    leave();
+    b.write("guestDebugctl", debugctl);
+    const pending = b.read("guestPendingDebug");
+    return [pending, b.s.vmentry(0)];
+  };
+  assertEquals(shadowed(0x102n, 0n), [0x4000n, STATUS.succeed]);
+  assertEquals(shadowed(0x002n, 0n), [0n, STATUS.succeed]);
+  assertEquals(shadowed(0x102n, 2n), [0n, STATUS.succeed], "BTF: branches alone are traced");
 });
 
 Deno.test("PAE PDPTEs come from memory without EPT, from the VMCS with it", () => {

@@ -24,8 +24,9 @@
 import { EXIT_REASON, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import type { InterceptKind } from "../isa/encodings.ts";
 import { INTERCEPT } from "../isa/intercepts.ts";
+import { check } from "../checks.ts";
 import { ABORT, CPU, gpr, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
-import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { is64 } from "../segmentation/linear.ts";
@@ -33,6 +34,14 @@ import { secondaryOf } from "./checks_controls.ts";
 import { Region, VMXC } from "./layout.ts";
 
 const ES = CPU["es.base"];
+
+const CHECK = {
+  disabled: check(
+    "vmx.disabled",
+    "the guest's control that enables this instruction is 0",
+    "SDM 3 25.3",
+  ),
+};
 
 /** `vmxLeave(reason, qualification)`: a VM exit is to be made when the instruction is given up. */
 function buildLeave(m: Module): void {
@@ -316,7 +325,16 @@ function descriptorTable(f: Func, vmcs: Region, instruction: Local): void {
   });
 }
 
+/** Without its "enable" control an instruction does not exist in a guest: #UD. */
+function needs(f: Func, vmcs: Region, control: number, when: Expr = i32(1)): void {
+  f.if(when.and(secondaryOf(vmcs).and(control).eqz()), () => {
+    noteFault(f, 6, undefined, CHECK.disabled);
+    f.return();
+  });
+}
+
 function timeStamp(f: Func, vmcs: Region, rdtscp: Local): void {
+  needs(f, vmcs, SECONDARY.rdtscp, rdtscp.nez());
   f.if(primary(vmcs).and(PRIMARY.rdtsc), () => {
     const reason = i32(EXIT_REASON.rdtscp).when(rdtscp.nez(), i32(EXIT_REASON.rdtsc));
     f.call("vmxLeave", reason, i64(0));
@@ -324,7 +342,8 @@ function timeStamp(f: Func, vmcs: Region, rdtscp: Local): void {
 }
 
 function invalidatePcid(f: Func, vmcs: Region): void {
-  // Exits with INVLPG; without the "enable INVPCID" control the instruction does not exist.
+  needs(f, vmcs, SECONDARY.invpcid);
+  // It exits with INVLPG.
   f.if(primary(vmcs).and(PRIMARY.invlpg), () => {
     f.call(
       "vmxLeave",
@@ -332,6 +351,16 @@ function invalidatePcid(f: Func, vmcs: Region): void {
       load("i64", 32, "s", cell(V.record), REC.displacement),
     );
     f.call("vmxInformation", i32(INFORMATION.two), i32(0));
+  });
+}
+
+/** XSAVES (0) and XRSTORS (1) leave for a component in EDX:EAX, IA32_XSS and the exiting bitmap. */
+function supervisorSave(f: Func, vmcs: Region, restores: Local): void {
+  needs(f, vmcs, SECONDARY.xsaves);
+  const asked = cell(CPU.rdx).zext().shl(32).or(cell(CPU.rax).zext());
+  const exits = asked.and(cell64(CPU.xss)).and(vmcs.get("xssExitingBitmap")).nez();
+  f.if(exits, () => {
+    f.call("vmxLeave", i32(EXIT_REASON.xsaves).add(restores.wrap()), i64(0));
   });
 }
 
@@ -369,7 +398,7 @@ const handlers: Record<InterceptKind, Handler> = {
   popf: never,
   int: never,
   icebp: never,
-  xsaves: never,
+  xsaves: supervisorSave,
 };
 
 function buildIntercept(m: Module): void {

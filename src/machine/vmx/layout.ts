@@ -146,11 +146,22 @@ export const VMXC = {
   tprDue: VMX_AREA + 0x7c,
   /** What `leaveGuest` has read for the root: see STUB. */
   stub: VMX_AREA + 0x80,
+  /** Whose host state is in `hostBlock`: first byte of a VMCS, -1 for none. */
+  hostBlockOf: VMX_AREA + 0xa0,
+  /** VMCSs that were current of late: KNOWN. */
+  known: VMX_AREA + 0x100,
+  nextKnown: VMX_AREA + 0xa4,
   /** The field table. */
   fields: VMX_AREA + 0x400,
   /** The host's segments as a VM exit loads them, in the layout of BLOCK. */
   hostBlock: VMX_AREA + 0xc00,
 } as const;
+
+/**
+ * What a VMCS has passed is remembered while others are current: entries of 8 bytes, first byte of the
+ * VMCS (-1: none) and `passed`. VMCLEAR forgets it, as hardware may keep a VMCS until then.
+ */
+export const KNOWN = { entries: 8, base: 0, passed: 4, size: 8 } as const;
 
 /** Exit fields that the root's stub reads at once: 32-bit words from VMXC.stub. */
 export const STUB = {

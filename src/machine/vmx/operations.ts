@@ -15,6 +15,7 @@ import {
   fieldOffset,
   GROUP,
   HEAD,
+  KNOWN,
   Region,
   VMCS_REVISION,
   VMCS_SIZE,
@@ -123,9 +124,9 @@ function buildOnOff(m: Module): void {
       pa,
       revision.zext(),
     );
-    f.call("vmxTables");
     setCell64(f, CPU.vmxonPointer, pa);
     setCell64(f, CPU.vmcsPointer, -1);
+    f.call("vmxCurrent");
     setCell(f, CPU.vmxMode, MODE.root);
     setCell(f, VMXC.contextValid, 0);
     f.result(STATUS.succeed);
@@ -151,18 +152,43 @@ export function markDirty(f: Func, base: Expr): void {
   f.store(32, entry, flags.or(FRAME_FLAG.dirty), FRAME.flags, MEMORY.frames);
 }
 
+const knownPlaces = Array.from(
+  { length: KNOWN.entries },
+  (_, n) => VMXC.known + n * KNOWN.size,
+);
+
 function buildPointers(m: Module): void {
   // Cells that follow from the current-VMCS pointer; also after state was loaded from outside.
   m.func("vmxCurrent", [], [], (f) => {
     f.call("vmxTables");
     setCell(f, VMXC.base, cell64(CPU.vmcsPointer).wrap());
     setCell(f, VMXC.passed, 0);
+    setCell(f, VMXC.hostBlockOf, -1);
+    for (const at of knownPlaces) setCell(f, at + KNOWN.base, -1);
+  });
+  // vmxForget(base): nothing is known of the VMCS.
+  m.func("vmxForget", ["i32"], [], (f, base) => {
+    for (const at of knownPlaces) {
+      f.if(cell(at + KNOWN.base).eq(base), () => setCell(f, at + KNOWN.base, -1));
+    }
+  });
+  // vmxRemember(): what the current VMCS has passed, before another becomes current.
+  m.func("vmxRemember", [], [], (f) => {
+    const base = f.let(cell(VMXC.base));
+    f.call("vmxForget", base);
+    const slot = f.let(cell(VMXC.nextKnown).and(KNOWN.entries - 1));
+    setCell(f, VMXC.nextKnown, slot.add(1));
+    const at = f.let(slot.mul(KNOWN.size).add(VMXC.known));
+    f.store(32, at, base, KNOWN.base);
+    f.store(32, at, cell(VMXC.passed), KNOWN.passed);
   });
   m.func("vmclear", ["i32", "i32"], ["i32"], (f, low, high) => {
     const pa = f.let(wide(low, high));
     checkPointer(f, pa, VM_ERROR.vmclearAddress, VM_ERROR.vmclearVmxonPointer);
     f.if(pa.leU(cell64(V.ramSize).sub(VMCS_SIZE)), () => {
       new Region(f, pa.wrap()).setHead(HEAD.launched, 0);
+      f.call("vmxForget", pa.wrap());
+      f.if(cell(VMXC.hostBlockOf).eq(pa.wrap()), () => setCell(f, VMXC.hostBlockOf, -1));
       markDirty(f, pa.wrap());
     });
     f.if(pa.eq(cell64(CPU.vmcsPointer)), () => setCell64(f, CPU.vmcsPointer, -1));
@@ -172,8 +198,16 @@ function buildPointers(m: Module): void {
     const pa = f.let(wide(low, high));
     checkPointer(f, pa, VM_ERROR.vmptrldAddress, VM_ERROR.vmptrldVmxonPointer);
     f.if(revisionAt(f, pa).ne(VMCS_REVISION), () => fail(f, VM_ERROR.vmptrldRevision, pa));
+    f.if(pa.eq(cell64(CPU.vmcsPointer)), () => f.return(i32(STATUS.succeed)));
+    f.if(cell64(CPU.vmcsPointer).ne(-1), () => f.call("vmxRemember"));
     setCell64(f, CPU.vmcsPointer, pa);
-    f.call("vmxCurrent");
+    setCell(f, VMXC.base, pa.wrap());
+    setCell(f, VMXC.passed, 0);
+    for (const at of knownPlaces) {
+      f.if(cell(at + KNOWN.base).eq(pa.wrap()), () => {
+        setCell(f, VMXC.passed, cell(at + KNOWN.passed));
+      });
+    }
     f.result(STATUS.succeed);
   });
   m.func("vmptrst", [], [], (f) => setCell64(f, VMXC.value, cell64(CPU.vmcsPointer)));
@@ -261,8 +295,8 @@ function buildInvalidation(m: Module): void {
 /** The operations; `eptpValid` is that of the entry checks. */
 export function buildOperations(m: Module): void {
   buildFail(m);
-  buildOnOff(m);
   buildPointers(m);
+  buildOnOff(m);
   buildFields(m);
   buildInvalidation(m);
 }

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { VMCS, vmcsField, vmcsFields } from "../../abi/x86/vmcs.ts";
 import { VM_ERROR, VMX_MSR } from "../../abi/x86/vmx.ts";
-import { CPU, FRAME, FRAME_FLAG } from "../state.ts";
+import { CPU, FRAME, FRAME_FLAG, SEGMENT, segment, V } from "../state.ts";
 import { CONTROLS, CR0_FIXED0, CR4_FIXED1, vmxCapability } from "./capabilities.ts";
 import { fieldOffset, HEAD, VMCS_REVISION, VMXC } from "./layout.ts";
 import { STATUS } from "./operations.ts";
@@ -128,6 +128,41 @@ Deno.test("a VMCS lies in memory alone: copied bytes are the same VMCS", () => {
   assertEquals(frame & FRAME_FLAG.dirty, FRAME_FLAG.dirty);
   assertEquals(fieldOffset("guestRip") % 8, 0);
   assertEquals(b.view.getUint32(PLACE.other + HEAD.launched, true), 1);
+});
+
+Deno.test("what a VMCS has passed holds while others are current, until VMCLEAR or a VMWRITE", () => {
+  /** Two VMCSs that have been entered; the first is current again. */
+  const two = () => {
+    b.reset();
+    const bytes = new Uint8Array(b.ram.buffer, PLACE.vmcs, 4096).slice();
+    new Uint8Array(b.ram.buffer).set(bytes, PLACE.other);
+    for (const at of [PLACE.vmcs, PLACE.other]) {
+      b.expect(STATUS.succeed, b.s.vmptrld(at, 0));
+      b.write("hostTrSelector", at === PLACE.other ? 0x28 : 0x18);
+      b.expect(STATUS.succeed, b.s.vmentry(1));
+      b.i32[V.abort >> 2] = 2;
+      b.s.vmexit();
+    }
+    b.expect(STATUS.succeed, b.s.vmptrld(PLACE.vmcs, 0));
+  };
+  two();
+  assertEquals(b.i32[VMXC.passed >> 2], 15);
+  b.expect(STATUS.succeed, b.s.vmentry(0));
+  b.i32[V.abort >> 2] = 2;
+  b.s.vmexit();
+  // The host's segments are those of the VMCS that was entered.
+  assertEquals(b.i32[(segment(7) + SEGMENT.selector) >> 2], 0x18);
+  // A bad field is seen, wherever it was written and whoever was current since.
+  b.write("guestTrAccessRights", 0x1_0000);
+  b.expect(STATUS.succeed, b.s.vmptrld(PLACE.other, 0));
+  b.expect(STATUS.succeed, b.s.vmptrld(PLACE.vmcs, 0));
+  assertEquals(b.s.vmentry(0), 3);
+  two();
+  b.expect(STATUS.succeed, b.s.vmptrld(PLACE.other, 0));
+  b.expect(STATUS.succeed, b.s.vmclear(PLACE.vmcs, 0));
+  b.view.setUint32(PLACE.vmcs + fieldOffset("guestTrAccessRights"), 0x1_0000, true);
+  b.expect(STATUS.succeed, b.s.vmptrld(PLACE.vmcs, 0));
+  assertEquals(b.s.vmentry(1), 3);
 });
 
 Deno.test("capability MSRs follow from what is implemented", () => {

@@ -117,6 +117,8 @@ function writeDebug(m: Meaning): void {
 function storeStatusWord(m: Meaning): void {
   const hidden = cell(CPU.cr4).and(CR4.UMIP).nez().and(cell(V.cpl).nez());
   m.faultIf(hidden, 13, 0, UMIP, cell(V.cpl));
+  // A read of CR0 that is no MOV: bit 7.
+  m.intercept("cr", i64(0x90));
   const value = m.f.let(cell64(CPU.cr0));
   shown(m, i32(0), value);
   m.write(0, wide(m, value, 0));
@@ -196,10 +198,10 @@ function restricted(): Expr {
 
 function pushFlags(m: Meaning): void {
   const f = m.f, bits = m.form.operandSize;
+  m.intercept("pushf");
   const low = f.let(restricted());
   const vme = bits === 16 ? cell(CPU.cr4).and(CR4.VME).eqz() : i32(1);
   m.faultIf(low.and(vme), 13, 0, CHECK.v86, iopl());
-  m.intercept("pushf");
   f.call("materialize");
   const image = f.let(cell(CPU.rflags).and(0xfc_ffff));
   if (bits === 16) {
@@ -211,10 +213,10 @@ function pushFlags(m: Meaning): void {
 
 function popFlags(m: Meaning): void {
   const f = m.f, bits = m.form.operandSize;
+  m.intercept("popf");
   const low = f.let(restricted());
   const vme = bits === 16 ? cell(CPU.cr4).and(CR4.VME).eqz() : i32(1);
   m.faultIf(low.and(vme), 13, 0, CHECK.v86, iopl());
-  m.intercept("popf");
   const value = f.let(m.stackRead(bits).wrap());
   const always = bits === 16 ? FLAGS_ALWAYS : FLAGS_ALWAYS | FLAG.ac | FLAG.id | FLAG.rf;
   const mask = f.let(i32(always));

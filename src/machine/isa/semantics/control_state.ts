@@ -1,6 +1,6 @@
 /** Control registers and EFER: what may be written, and what follows (SDM 3 2.5, 4.1, 9.8.5). */
 import { CPU, V } from "../../state.ts";
-import { cell, cell64, setCell64 } from "../../system.ts";
+import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Module } from "../../wasm/module.ts";
@@ -66,10 +66,13 @@ const CR4_KNOWN = CR4.VME | CR4.PVI | CR4.TSD | CR4.DE | CR4.PSE | CR4.PAE | CR4
 const EFER_KNOWN = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE | EFER.SVME | EFER.LMSLE | EFER.FFXSR;
 
 const valid = (at: number, known: number): Expr => cell64(at).when(cell64(at).nez(), i64(known));
+/** Bits of CR4 and of EFER that can be set on this processor, as i64. */
+export const cr4Allowed = (): Expr => valid(LINK.cr4Valid, CR4_KNOWN);
+export const eferAllowed = (): Expr => valid(LINK.eferValid, EFER_KNOWN);
 
 /** Paging with PAE outside IA-32e mode: CR3 points to four PDPTEs held in registers. */
 const paePaging = (cr0: Expr, cr4: Expr): Expr =>
-  cr0.shrU(31).and(cr4.shrU(5)).and(1).and(longMode().eqz());
+  cr0.shrU(31).and(cr4.shrU(5)).and(1).and(longMode().eqz()).and(cell(V.pdptesInMemory).eqz());
 
 function buildPdptes(m: Module): void {
   // readPdptes(cr3): the four entries into V.buffer; #GP(0) for a reserved bit in a present one.
@@ -119,7 +122,8 @@ function buildCr0(m: Module): void {
         const bad = cr4.and(CR4.PAE).eqz().or(attributesAt(CS).shrU(13).and(1));
         failIf(f, bad, 13, 0, CHECK.pae, cr4);
       }, () => {
-        f.if(cr4.and(CR4.PAE), () => callChecked(f, "readPdptes", cell64(CPU.cr3)));
+        const inRegisters = cr4.and(CR4.PAE).nez().and(cell(V.pdptesInMemory).eqz());
+        f.if(inRegisters, () => callChecked(f, "readPdptes", cell64(CPU.cr3)));
       });
     });
     f.if(paging.eq(-1), () => {
@@ -133,7 +137,9 @@ function buildCr0(m: Module): void {
       ),
     );
     f.if(reload, () => callChecked(f, "readPdptes", cell64(CPU.cr3)));
-    const pae = f.let(cr4.and(CR4.PAE).nez().and(lme.eqz()));
+    const pae = f.let(
+      cr4.and(CR4.PAE).nez().and(lme.eqz()).and(cell(V.pdptesInMemory).eqz()),
+    );
     f.if(reload.or(paging.eq(1).and(pae)), () => f.call("setPdptes"));
     f.if(paging.eq(1).and(lme), () => setCell64(f, CPU.efer, cell64(CPU.efer).or(EFER.LMA)));
     f.if(paging.eq(-1), () => setCell64(f, CPU.efer, cell64(CPU.efer).and(~BigInt(EFER.LMA))));
@@ -157,7 +163,7 @@ function buildCr3(m: Module): void {
 
 function buildCr4(m: Module): void {
   m.func("writeCr4", ["i64"], [], (f, value) => {
-    const allowed = f.let(valid(LINK.cr4Valid, CR4_KNOWN));
+    const allowed = f.let(cr4Allowed());
     const old = f.let(cell(CPU.cr4)), now = f.let(value.wrap());
     const reserved = value.and(allowed.not()).nez();
     failIf(f, reserved, 13, 0, CHECK.cr4Reserved, value, allowed);
@@ -180,12 +186,14 @@ function buildCr4(m: Module): void {
   m.func("writeCr8", ["i64"], [], (f, value) => {
     failIf(f, value.gtU(15), 13, 0, CHECK.cr8, value);
     setCell64(f, CPU.cr8, value);
+    // The local APIC's task priority, where the processor is the guest's own.
+    f.call("service", SERVICE.priority, value.wrap());
   });
 }
 
 function buildEfer(m: Module): void {
   m.func("writeEfer", ["i64"], [], (f, value) => {
-    const allowed = f.let(valid(LINK.eferValid, EFER_KNOWN));
+    const allowed = f.let(eferAllowed());
     failIf(f, value.and(allowed.not()).nez(), 13, 0, CHECK.efer, value, allowed);
     const old = f.let(cell64(CPU.efer));
     const changed = f.let(old.xor(value).wrap());
@@ -206,8 +214,20 @@ export function buildControlState(m: Module): void {
   buildEfer(m);
 }
 
-/** The time-stamp counter: instructions retired, the guest's offset and IA32_TSC_ADJUST. */
+/**
+ * The time-stamp counter: instructions retired and IA32_TSC_ADJUST, for a guest by the ratio in force
+ * (8.32 bits, APM 2 15.30.5) and with its offset.
+ */
 export function timeStamp(): Expr {
+  const host = hostTimeStamp();
+  const ratio = cell64(V.tscRatio), fraction = ratio.and(0xffff_ffffn);
+  const scaled = host.mul(ratio.shrU(32)).add(host.shrU(32).mul(fraction))
+    .add(host.and(0xffff_ffffn).mul(fraction).shrU(32));
+  return scaled.when(ratio.nez(), host).add(cell64(CPU.tscOffset));
+}
+
+/** The counter itself, as it is without a guest's ratio and offset. */
+export function hostTimeStamp(): Expr {
   const retired = load("i64", 32, "u", i32(0), V.slice).sub(load("i64", 32, "u", i32(0), V.left));
-  return cell64(V.countBase).add(retired).add(cell64(CPU.tscOffset)).add(cell64(CPU.tscAdjust));
+  return cell64(V.countBase).add(retired).add(cell64(CPU.tscAdjust));
 }

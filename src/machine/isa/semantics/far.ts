@@ -44,8 +44,8 @@ const transfer = (isCall: 0 | 1): Semantics => (m) => {
 
 function interrupt(m: Meaning): void {
   const f = m.f;
-  m.intercept("int");
   const vector = f.let(m.immediate(0).and(0xff));
+  m.intercept("int", vector.zext());
   f.if(protectedMode().and(virtual8086()), () => {
     f.if(cell(CPU.cr4).and(CR4.VME), () => {
       const redirected = f.call("virtualInterrupt", vector, f.let(m.nextIp));

@@ -10,6 +10,8 @@ import type { Func, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { buildAt, FCW_BITS, FCW_ONES, partAccess } from "./x87_environment.ts";
 import { buildX87Summary, signExponent, significand, slot } from "./x87_state.ts";
+import { each, xmmCount } from "./x87_loops.ts";
+import { buildXsave, xsaveSemantics } from "./xsave.ts";
 
 const CHECK = {
   notAvailable: check(
@@ -43,23 +45,6 @@ const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
 const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
 const osfxsr = (): Expr => cr4().and(OSFXSR);
 
-/** Number of XMM registers the mode can reach: 8, or 16 in 64-bit mode. */
-const xmmCount = (): Expr =>
-  i32(16).when(
-    cell64(CPU.efer).shrU(10).wrap().and(cell(CPU["cs.attributes"]).shrU(13)).and(1),
-    i32(8),
-  );
-
-/** `f` does `body` for i = 0 to count - 1. */
-function each(f: Func, count: Expr, body: (i: Expr) => void): void {
-  const i = f.let(i32(0)), end = f.let(count);
-  f.loop((again) => {
-    body(i);
-    f.set(i, i.add(1));
-    f.brIf(again, i.ltU(end));
-  });
-}
-
 /** `fxPut(linear, offset, value)`, `fxGet(linear, offset)`: eight bytes of the image. */
 function buildPieces(m: Module): void {
   m.func("fxPut", ["i64", "i32", "i64"], [], (f, linear, offset, value) => {
@@ -72,9 +57,9 @@ function buildPieces(m: Module): void {
   }, false);
 }
 
-function buildSave(m: Module): void {
-  // `fxSave(linear, wide)`: wide = 64-bit pointers (REX.W). The place was probed.
-  m.func("fxSave", ["i64", "i32"], [], (f, linear, wide) => {
+/** `fxSaveX87(linear, wide)`, `fxSaveMxcsr(linear)`, `fxSaveXmm(linear)`: parts of an image. */
+function buildSaveParts(m: Module): void {
+  m.func("fxSaveX87", ["i64", "i32"], [], (f, linear, wide) => {
     const put = (offset: number | Expr, value: Expr) => f.call("fxPut", linear, offset, value);
     // Abridged tag word: a one for each register that is not empty.
     const tags = f.let(i32(0));
@@ -94,34 +79,59 @@ function buildSave(m: Module): void {
       );
     put(AT.ip, pointer(CPU.fip, CPU.fcs));
     put(AT.dp, pointer(CPU.fdp, CPU.fds));
-    f.if(osfxsr(), () => {
-      put(AT.mxcsr, cell(CPU.mxcsr).zext().or(BigInt(MXCSR_MASK) << 32n));
-    });
     each(f, i32(8), (i) => {
       const place = f.let(slot(i)), offset = i.shl(4).add(AT.registers);
       put(offset, significand(place));
       put(offset.add(8), signExponent(place).zext());
     });
-    f.if(osfxsr(), () => {
-      each(f, xmmCount().shl(1), (i) => {
-        put(i.shl(3).add(AT.xmm), load("i64", 64, "u", i.shl(3), CPU.xmm0));
-      });
+  }, false);
+  m.func("fxSaveMxcsr", ["i64"], [], (f, linear) => {
+    const value = cell(CPU.mxcsr).zext().or(BigInt(MXCSR_MASK) << 32n);
+    f.call("fxPut", linear, i32(AT.mxcsr), value);
+  }, false);
+  m.func("fxSaveXmm", ["i64"], [], (f, linear) => {
+    each(f, xmmCount().shl(1), (i) => {
+      const offset = i.shl(3).add(AT.xmm);
+      f.call("fxPut", linear, offset, load("i64", 64, "u", i.shl(3), CPU.xmm0));
     });
   }, false);
 }
 
-function buildRestore(m: Module): void {
-  // `fxRestore(linear, wide)`: nothing changes if it faults. The place was probed.
-  m.func("fxRestore", ["i64", "i32"], [], (f, linear, wide) => {
-    const get = (offset: number | Expr) => f.call("fxGet", linear, offset);
-    const head = get(0), ip = get(AT.ip), dp = get(AT.dp), mxcsr = f.let(get(AT.mxcsr).wrap());
+function buildSave(m: Module): void {
+  // `fxSave(linear, wide)`: wide = 64-bit pointers (REX.W). The place was probed.
+  m.func("fxSave", ["i64", "i32"], [], (f, linear, wide) => {
+    f.call("fxSaveX87", linear, wide);
     f.if(osfxsr(), () => {
-      f.if(mxcsr.and(~MXCSR_MASK), () => {
-        noteFault(f, 13, 0, CHECK.reserved, mxcsr, i32(MXCSR_MASK));
-        f.return();
-      });
-      setCell(f, CPU.mxcsr, mxcsr);
+      f.call("fxSaveMxcsr", linear);
+      f.call("fxSaveXmm", linear);
     });
+  }, false);
+}
+
+/**
+ * `fxCheckMxcsr(linear)`: #GP(0) if the image's MXCSR has reserved bits; `fxRestoreX87(linear, wide)`,
+ * `fxRestoreMxcsr(linear)`, `fxRestoreXmm(linear)`.
+ */
+function buildRestoreParts(m: Module): void {
+  const imageMxcsr = (f: Func, linear: Expr) =>
+    f.let(f.call("fxGet", linear, i32(AT.mxcsr)).wrap());
+  m.func("fxCheckMxcsr", ["i64"], [], (f, linear) => {
+    const mxcsr = imageMxcsr(f, linear);
+    f.if(mxcsr.and(~MXCSR_MASK), () => {
+      noteFault(f, 13, 0, CHECK.reserved, mxcsr, i32(MXCSR_MASK));
+    });
+  }, false);
+  m.func("fxRestoreMxcsr", ["i64"], [], (f, linear) => {
+    setCell(f, CPU.mxcsr, imageMxcsr(f, linear));
+  }, false);
+  m.func("fxRestoreXmm", ["i64"], [], (f, linear) => {
+    each(f, xmmCount().shl(1), (i) => {
+      f.store(64, i.shl(3), f.call("fxGet", linear, i.shl(3).add(AT.xmm)), CPU.xmm0);
+    });
+  }, false);
+  m.func("fxRestoreX87", ["i64", "i32"], [], (f, linear, wide) => {
+    const get = (offset: number | Expr) => f.call("fxGet", linear, offset);
+    const head = get(0), ip = get(AT.ip), dp = get(AT.dp);
     setCell(f, CPU.fcw, head.wrap().and(FCW_BITS).or(FCW_ONES));
     setCell(f, CPU.fsw, head.wrap().shrU(16));
     setCell(f, CPU.fop, head.shrU(48).wrap().and(0x7ff));
@@ -142,11 +152,19 @@ function buildRestore(m: Module): void {
       f.store(64, place, get(offset));
       f.store(16, place, get(offset.add(8)), 8);
     });
+  }, false);
+}
+
+function buildRestore(m: Module): void {
+  // `fxRestore(linear, wide)`: nothing changes if it faults. The place was probed.
+  m.func("fxRestore", ["i64", "i32"], [], (f, linear, wide) => {
     f.if(osfxsr(), () => {
-      each(f, xmmCount().shl(1), (i) => {
-        f.store(64, i.shl(3), get(i.shl(3).add(AT.xmm)), CPU.xmm0);
-      });
+      f.call("fxCheckMxcsr", linear);
+      f.if(cell(V.abort), () => f.return());
+      f.call("fxRestoreMxcsr", linear);
     });
+    f.call("fxRestoreX87", linear, wide);
+    f.if(osfxsr(), () => f.call("fxRestoreXmm", linear));
   }, false);
 }
 
@@ -209,14 +227,17 @@ const semantics: Record<string, Semantics> = {
   },
 };
 
-/** FXSAVE and its kin: meanings by key, and the functions they call. */
+/** FXSAVE, XSAVE and their kin: meanings by key, and the functions they call. */
 export const fxsaveGroup = {
-  semantics,
+  semantics: { ...semantics, ...xsaveSemantics },
   functions(m: Module): void {
     buildAt(m);
     buildX87Summary(m);
     buildPieces(m);
+    buildSaveParts(m);
     buildSave(m);
+    buildRestoreParts(m);
     buildRestore(m);
+    buildXsave(m);
   },
 };

@@ -9,6 +9,7 @@ import { multiplySemantics } from "./multiply.ts";
 import { shiftSemantics } from "./shift.ts";
 import { specialSemantics } from "./special.ts";
 import { systemGroup } from "./system_group.ts";
+import { svmGroup } from "../../svm/index.ts";
 import { vmxGroup } from "../../vmx/index.ts";
 import { x87Group } from "./x87.ts";
 import { mmxGroup } from "./mmx.ts";
@@ -40,6 +41,7 @@ export const groups: Record<string, Group> = {
   integer: integerGroup,
   system: systemGroup,
   vmx: vmxGroup,
+  svm: svmGroup,
   x87: x87Group,
   mmx: mmxGroup,
   fxsave: fxsaveGroup,

@@ -1,8 +1,8 @@
 /** RDMSR and WRMSR, the counters, CPUID, XCR0 (SDM 2). */
 import { CPU, V } from "../../state.ts";
-import { cell, cell64, setCell64 } from "../../system.ts";
+import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
-import { type Expr, i64 } from "../../wasm/expr.ts";
+import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { timeStamp } from "./control_state.ts";
 import { isCanonical } from "../../segmentation/linear.ts";
@@ -15,9 +15,7 @@ const CHECK = {
   tsd: check("cr4.tsd", "RDTSC with CR4.TSD set and CPL {a}", "SDM 2 RDTSC"),
   pce: check("cr4.pce", "RDPMC with CR4.PCE clear and CPL {a}", "SDM 2 RDPMC"),
   counter: check("rdpmc.counter", "there is no performance counter {a}", "SDM 2 RDPMC"),
-  xcr: check("xcr.number", "there is no extended control register {a}", "SDM 2 XGETBV"),
   base: check("base.canonical", "segment base {a} is not canonical", "SDM 2 WRFSBASE"),
-  xcr0: check("xcr0.value", "XCR0 cannot be {a}", "SDM 2 XSETBV"),
 };
 
 function setPair(m: Meaning, value: Expr): void {
@@ -48,7 +46,20 @@ function base(register: "fs" | "gs", write: boolean): Semantics {
   };
 }
 
+/** RDRAND and RDSEED: the numbers come from outside the machine, and there is always one. */
+function random(kind: "rdrand" | "rdseed"): Semantics {
+  return (m) => {
+    m.intercept(kind);
+    const low = m.f.let(m.f.call("service", SERVICE.random, 0));
+    if (m.type() === "i32") m.write(0, low);
+    else m.write(0, m.f.call("service", SERVICE.random, 0).zext().shl(32).or(low.zext()));
+    m.setArithmeticFlags(0x8d5, i32(1));
+  };
+}
+
 export const msrSemantics: Record<string, Semantics> = {
+  rdrand: random("rdrand"),
+  rdseed: random("rdseed"),
   rdmsr: (m) => {
     requirePrivilege(m);
     m.intercept("msr", i64(0));
@@ -71,23 +82,5 @@ export const msrSemantics: Record<string, Semantics> = {
     m.faultIf(off, 13, 0, CHECK.pce, cell(V.cpl));
     m.intercept("rdpmc");
     m.fault(13, 0, CHECK.counter, m.gprU(RCX, 32));
-  },
-  xgetbv: (m) => {
-    undefinedIf(m, cell(CPU.cr4).and(CR4.OSXSAVE).eqz());
-    const n = m.f.let(m.gprU(RCX, 32));
-    m.faultIf(n.nez(), 13, 0, CHECK.xcr, n);
-    setPair(m, cell64(CPU.xcr0));
-  },
-  xsetbv: (m) => {
-    undefinedIf(m, cell(CPU.cr4).and(CR4.OSXSAVE).eqz());
-    requirePrivilege(m);
-    m.intercept("xsetbv");
-    const n = m.f.let(m.gprU(RCX, 32)), value = m.f.let(pair(m));
-    m.faultIf(n.nez(), 13, 0, CHECK.xcr, n);
-    // x87 always, SSE if wanted, nothing more.
-    m.faultIf(value.and(~2n).ne(1), 13, 0, CHECK.xcr0, value);
-    m.commit();
-    setCell64(m.f, CPU.xcr0, value);
-    finish(m);
   },
 };

@@ -1,12 +1,13 @@
 /** `readMsr(number) -> i64` and `writeMsr(number, value)`, from the table of msrs.ts. */
 import { V } from "../../state.ts";
-import { cell64, setCell64 } from "../../system.ts";
+import { MSR } from "../../../abi/x86/msr.ts";
+import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { CPU } from "../../state.ts";
 import { check } from "../../checks.ts";
 import { type MsrRow, msrTable } from "../../msrs.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
-import { callChecked, failIf } from "../../segmentation/descriptor.ts";
+import { callChecked, failIf, LINK } from "../../segmentation/descriptor.ts";
 import { isCanonical } from "../../segmentation/linear.ts";
 import { timeStamp } from "./control_state.ts";
 
@@ -48,7 +49,10 @@ function checkRule(f: Func, r: MsrRow, number: Local, value: Local): void {
 /** Runs `body` with the address of the home if `number` is in the row. */
 function inRow(f: Func, r: MsrRow, number: Local, body: (place: Expr) => void): void {
   const index = number.sub(r.number | 0);
-  f.if(r.count === 1 ? number.eq(r.number | 0) : index.ltU(r.count), () => {
+  const inside = r.count === 1 ? number.eq(r.number | 0) : index.ltU(r.count);
+  const amd = cell(LINK.amd);
+  const there = r.vendor ? inside.and(r.vendor === "amd" ? amd : amd.eqz()) : inside;
+  f.if(there, () => {
     body(r.home === undefined ? i32(0) : index.shl(3).add(r.home));
   });
 }
@@ -67,10 +71,12 @@ function writeTo(f: Func, r: MsrRow, number: Local, value: Local): void {
       case "tsc":
         // Both ways of setting the counter show in IA32_TSC_ADJUST (SDM 3 18.17.3).
         setCell64(f, CPU.tscAdjust, cell64(CPU.tscAdjust).add(value.sub(timeStamp())));
+        f.call("service", SERVICE.tsc, 0);
         break;
       case "store":
         checkRule(f, r, number, value);
         f.store(64, place, value);
+        if (r.number === MSR.TSC_ADJUST) f.call("service", SERVICE.tsc, 0);
     }
     f.return();
   });
@@ -78,6 +84,9 @@ function writeTo(f: Func, r: MsrRow, number: Local, value: Local): void {
 
 export function buildMsrs(m: Module): void {
   m.func("readMsr", ["i32"], ["i64"], (f, number) => {
+    if (m.has("ownMsrRead")) {
+      f.if(f.call("ownMsrRead", number), () => f.return(cell64(V.value)));
+    }
     for (const r of msrTable) {
       inRow(f, r, number, (place) => {
         if (r.write === "tsc") f.return(timeStamp());
@@ -90,6 +99,8 @@ export function buildMsrs(m: Module): void {
     f.result(cell64(V.value));
   });
   m.func("writeMsr", ["i32", "i64"], [], (f, number, value) => {
+    // Registers of the vendor's virtualization extensions.
+    if (m.has("ownMsrWrite")) f.if(f.call("ownMsrWrite", number, value), () => f.return());
     for (const r of msrTable) writeTo(f, r, number, value);
     setCell64(f, V.value, value);
     const unknown = callChecked(f, "msr", number, i32(1));

@@ -14,10 +14,16 @@ const CHECK = {
     "xvm decodes this instruction but does not execute it yet",
     "xvm",
   ),
+  foreign: check(
+    "decode.foreign",
+    "an instruction of the other vendor's virtualization extensions",
+    "SDM 2; APM 3",
+  ),
 };
 
 export const specialSemantics: Record<string, Semantics> = {
   "decode.undefined": (m) => m.fault(6, undefined, CHECK.undefined),
   "decode.tooLong": (m) => m.fault(13, 0, CHECK.tooLong),
   "decode.unsupported": (m) => m.fault(6, undefined, CHECK.unsupported),
+  "decode.foreign": (m) => m.fault(6, undefined, CHECK.foreign),
 };

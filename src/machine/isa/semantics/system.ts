@@ -79,6 +79,12 @@ const loadSelector = (name: string, number: number): Semantics => (m) => {
   else m.callChecked(name, selector);
 };
 
+/** CLFLUSH, CLFLUSHOPT, CLWB: a byte that could be read. */
+function flushLine(m: Meaning): void {
+  const linear = m.addressOf(0, 1, false);
+  m.callChecked("probeAccess", linear, cell(V.access), i32(1));
+}
+
 /** INVLPG, INVPCID, INVD, WBINVD. */
 const flushing: Record<string, Semantics> = {
   invlpg: (m) => {
@@ -113,10 +119,9 @@ const flushing: Record<string, Semantics> = {
     requirePrivilege(m);
     m.intercept("wbinvd");
   },
-  clflush: (m) => {
-    const linear = m.addressOf(0, 1, false);
-    m.callChecked("probeAccess", linear, cell(V.access), i32(1));
-  },
+  clflush: flushLine,
+  clflushopt: flushLine,
+  clwb: flushLine,
 };
 
 /** Sleeps until an event. */

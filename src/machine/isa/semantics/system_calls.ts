@@ -1,5 +1,5 @@
 /** SYSENTER, SYSEXIT, SYSCALL, SYSRET, SWAPGS (SDM 2, SDM 3 5.8.7, 5.8.8; APM 2 6.1). */
-import { CPU } from "../../state.ts";
+import { CPU, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
@@ -48,7 +48,11 @@ function setCodeAndStack(
   setFlat(m, SS, stack, i32(ATTRIBUTES.data | dpl));
 }
 
+/** In long mode SYSENTER and SYSEXIT are Intel's alone (APM 3 SYSENTER). */
+const notInLongMode = (m: Meaning) => undefinedIf(m, cell(LINK.amd).and(longMode()));
+
 function sysenter(m: Meaning): void {
+  notInLongMode(m);
   m.faultIf(protectedMode().eqz(), 13, 0, CHECK.real);
   const f = m.f, selector = f.let(cell(CPU.sysenterCs).and(0xfffc));
   m.faultIf(selector.eqz(), 13, 0, CHECK.selector, selector);
@@ -63,6 +67,7 @@ function sysenter(m: Meaning): void {
 }
 
 function sysexit(m: Meaning): void {
+  notInLongMode(m);
   m.faultIf(protectedMode().eqz(), 13, 0, CHECK.real);
   requirePrivilege(m);
   const f = m.f, selector = f.let(cell(CPU.sysenterCs).and(0xfffc));
@@ -83,7 +88,10 @@ function sysexit(m: Meaning): void {
 }
 
 /** SYSCALL of a 32-bit kernel exists on AMD's processors only (APM 3 SYSCALL). */
-const legacyAllowed = (): Expr => cell(LINK.legacySyscall);
+const legacyAllowed = (): Expr => cell(LINK.amd);
+
+/** The single-step trap follows if TF is set at the end of the instruction, not at its start. */
+const trapAfter = (m: Meaning) => setCell(m.f, V.stepping, cell(CPU.rflags).and(FLAG.tf));
 
 function syscall(m: Meaning): void {
   const f = m.f;
@@ -107,6 +115,7 @@ function syscall(m: Meaning): void {
     setCell(f, CPU.rflags, cell(CPU.rflags).and(~(FLAG.vm | FLAG.if | FLAG.rf)));
     setCodeAndStack(m, code, code.add(8), 0, i32(0));
   });
+  trapAfter(m);
   m.serialize();
 }
 
@@ -117,7 +126,11 @@ function sysret(m: Meaning): void {
   requirePrivilege(m);
   const long = m.form.operandSize === 64;
   const ip = f.let(m.gprU(RCX, 64));
-  if (long) m.faultIf(isCanonical(ip).eqz(), 13, 0, CHECK.canonical, ip);
+  // AMD's processors return first: the fetch faults, with CPL 3 (APM 3 SYSRET).
+  if (long) {
+    const bad = isCanonical(ip).or(cell(LINK.amd)).eqz();
+    m.faultIf(bad, 13, 0, CHECK.canonical, ip);
+  }
   f.call("materialize");
   m.commit();
   const base = f.let(cell64(CPU.star).shrU(48).wrap().and(0xffff));
@@ -127,6 +140,7 @@ function sysret(m: Meaning): void {
   }, () => setCell(f, CPU.rflags, cell(CPU.rflags).or(FLAG.if)));
   const code = base.add(long ? 16 : 0).or(3);
   setCodeAndStack(m, code, base.add(8).or(3), 3, i32(long ? 1 : 0));
+  trapAfter(m);
   m.serialize();
 }
 

@@ -1,0 +1,285 @@
+/**
+ * Boots real kernels in every way there is, to the three results of their initramfs, and compares what
+ * the guests can see: {686 bzImage, 686-pae PVH, cloud PVH, cloud bzImage, amd64 PVH} on
+ * {intel, amd} with {hap, shadow}, and the cloud kernel bare.
+ *
+ * `deno task matrix [WORDS…] [--cpuid MODEL] [--ready] [--timeout SECONDS]`
+ *
+ * Words choose: intel, amd, hap, shadow, bare, and parts of kernels' names ("cloud", "686-pae"). With
+ * `--ready` a boot ends at GUEST-READY. Guests see the processor "common", unless `--cpuid` names
+ * another ("own": the host's). Each boot is a process of its own; what cannot be made shows the
+ * refusal as its result. Exit status 1 when a boot fails, or two of one guest differ.
+ *
+ * @module
+ */
+import { parseArgs } from "@std/cli";
+import process from "node:process";
+import { type DigestDifference, type DomainOptions, GuestDigest, Hypervisor, runUntil } from "xvm";
+import { differenceText, type DigestRecord } from "../src/debug/digest.ts";
+import { guestsFolder } from "../repl/guests/images.ts";
+import { EXPECTED_LINES } from "../repl/guests/initramfs.ts";
+
+const CMDLINE = "console=ttyS0 nokaslr mitigations=off cryptomgr.notests noisapnp quiet";
+const MEMORY = 256;
+const READY = "GUEST-READY", DONE = "GUEST-DONE";
+
+/** A guest and how it is entered. */
+interface Kernel {
+  readonly name: string;
+  readonly file: string;
+  readonly ramdisk: string;
+  readonly type: "hvm" | "pvh" | "bare";
+}
+const KERNELS: readonly Kernel[] = [
+  { name: "686 bzImage", file: "vmlinuz-686", ramdisk: "tiny-i386", type: "hvm" },
+  { name: "686-pae PVH", file: "vmlinux-686-pae", ramdisk: "tiny-i386", type: "pvh" },
+  { name: "cloud PVH", file: "vmlinux-cloud", ramdisk: "tiny-amd64", type: "pvh" },
+  { name: "cloud bzImage", file: "vmlinuz-cloud", ramdisk: "tiny-amd64", type: "hvm" },
+  { name: "amd64 PVH", file: "vmlinux-amd64", ramdisk: "tiny-amd64", type: "pvh" },
+  { name: "cloud bare", file: "vmlinux-cloud", ramdisk: "tiny-amd64", type: "bare" },
+];
+
+/** One boot. */
+interface Boot {
+  readonly kernel: Kernel;
+  readonly cpu: "intel" | "amd";
+  readonly paging: "hap" | "shadow";
+}
+
+/** What the guest was when its console had shown a text. */
+interface Milestone {
+  readonly instructions: number;
+  readonly time: number;
+  readonly state: DigestRecord;
+}
+
+/** What a boot came to; written to a file by its process. */
+interface Result {
+  readonly end: string;
+  readonly refused: boolean;
+  readonly console: string;
+  readonly instructions: number;
+  readonly exits: number;
+  readonly cpuSeconds: number;
+  readonly milestones: Readonly<Record<string, Milestone>>;
+}
+
+const failed = (end: string, refused = false): Result => ({
+  end,
+  refused,
+  console: "",
+  instructions: 0,
+  exits: 0,
+  cpuSeconds: 0,
+  milestones: {},
+});
+
+const nameOf = ({ kernel, cpu, paging }: Boot): string =>
+  kernel.type === "bare" ? `${kernel.name} ${cpu}` : `${kernel.name} ${cpu} ${paging}`;
+
+// --- in the boot's own process ---
+
+async function boot({ kernel, cpu, paging }: Boot, cpuid: string, ready: boolean): Promise<Result> {
+  const folder = guestsFolder(), { type } = kernel;
+  let hv: Hypervisor, dom;
+  try {
+    hv = await Hypervisor.start({ cpu, memory: `${MEMORY + 96}M` });
+    const options = {
+      name: "guest",
+      type,
+      kernel: `${folder}/${kernel.file}`,
+      ramdisk: `${folder}/${kernel.ramdisk}.cpio.gz`,
+      cmdline: CMDLINE,
+      memory: `${MEMORY}M`,
+      ...(type === "bare" ? {} : { paging }),
+      ...(cpuid === "own" ? {} : { cpuid }),
+    };
+    dom = await hv.createDomain(options as DomainOptions);
+  } catch (error) {
+    return failed((error as Error).message, true);
+  }
+  const milestones: Record<string, Milestone> = {};
+  let end = "";
+  for (const until of ready ? [READY] : [READY, DONE]) {
+    end = await runUntil(dom, { until });
+    if (end !== "until") break;
+    const { instructions, time } = dom.statistics();
+    milestones[until] = { instructions, time, state: GuestDigest.of(dom).toJSON() };
+  }
+  const { user, system } = process.cpuUsage();
+  const { instructions, exits } = dom.statistics();
+  return {
+    end: end === "until" ? verdict(dom.console.text, ready) : end,
+    refused: false,
+    console: dom.console.text,
+    instructions,
+    exits: Object.values(exits).reduce((sum, n) => sum + n, 0),
+    cpuSeconds: (user + system) / 1e6,
+    milestones,
+  };
+}
+
+/** "ok", or the first result that is not as on every correct machine. */
+function verdict(text: string, ready: boolean): string {
+  const lines = text.split(/\r?\n/);
+  const from = lines.findIndex((line) => line.startsWith(READY));
+  const wanted = ready ? [] : EXPECTED_LINES.slice(1);
+  for (const [i, line] of wanted.entries()) {
+    const given = lines[from + 1 + i];
+    if (given !== line) return `${JSON.stringify(given)} instead of ${JSON.stringify(line)}`;
+  }
+  return "ok";
+}
+
+// --- in the process that was started ---
+
+let child: Deno.ChildProcess | undefined;
+
+/** Starts a boot's process, and waits for what it writes. */
+async function run(it: Boot, options: string[], timeout: number): Promise<Result> {
+  const file = Deno.makeTempFileSync({ prefix: "xvm-matrix-" });
+  const index = KERNELS.indexOf(it.kernel);
+  child = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "-A", "--no-check", import.meta.filename!, ...options],
+      ...["--boot", `${index},${it.cpu},${it.paging}`, "--to", file],
+    ],
+    stdin: "null",
+  }).spawn();
+  const own = child;
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    own.kill("SIGKILL");
+  }, timeout * 1000);
+  try {
+    const { success, code } = await own.status;
+    if (late) return failed(`${timeout} seconds passed`);
+    if (!success) return failed(`its process ended with status ${code}`);
+    return JSON.parse(await Deno.readTextFile(file));
+  } finally {
+    clearTimeout(timer);
+    child = undefined;
+    Deno.removeSync(file);
+  }
+}
+
+/** The boots that the words choose. */
+function chosen(words: readonly string[]): Boot[] {
+  const of = <T extends string>(all: readonly T[]) => {
+    const named = all.filter((it) => words.includes(it));
+    return named.length ? named : all;
+  };
+  const cpus = of(["intel", "amd"] as const), pagings = of(["hap", "shadow"] as const);
+  const names = words.filter((w) => !["intel", "amd", "hap", "shadow"].includes(w));
+  const kernels = KERNELS.filter((k) =>
+    names.length === 0 || names.some((name) => k.name === name || k.name.split(" ").includes(name))
+  );
+  return kernels.flatMap((kernel) =>
+    cpus.flatMap((cpu) =>
+      kernel.type === "bare"
+        ? [{ kernel, cpu, paging: "hap" as const }]
+        : pagings.map((paging) => ({ kernel, cpu, paging }))
+    )
+  );
+}
+
+const millions = (n: number | undefined) => n === undefined ? "" : (n / 1e6).toFixed(1);
+
+const COLUMNS = [20, 10, 10, 9, 9, 9] as const;
+function row(cells: readonly string[]): string {
+  const own = cells.slice(0, COLUMNS.length);
+  const padded = own.map((c, i) => i === 0 ? c.padEnd(COLUMNS[i] + 6) : c.padStart(COLUMNS[i]));
+  return [...padded, ...cells.slice(COLUMNS.length)].join("  ");
+}
+
+/** Compares all boots of one guest with the first that came through; true if none differs. */
+function compareBoots(kernel: Kernel, results: ReadonlyMap<Boot, Result>): boolean {
+  const own = [...results].filter(([boot, r]) =>
+    boot.kernel.file === kernel.file && r.end === "ok"
+  );
+  const same = own.filter(([boot]) => boot.kernel === kernel);
+  if (same.length < 2) return true;
+  const [[first, a], ...others] = same;
+  let equal = true;
+  for (const [boot, b] of others) {
+    const names = [nameOf(first), nameOf(boot)] as const;
+    const said: string[] = [];
+    if (a.console !== b.console) said.push(`console: ${textDifference(a.console, b.console)}`);
+    for (const [text, milestone] of Object.entries(a.milestones)) {
+      const other = b.milestones[text];
+      const [x, y] = [milestone, other].map(({ state }) => GuestDigest.from(state));
+      const found: DigestDifference[] = x.differences(y);
+      if (found.length) said.push(`at ${text}:\n${differenceText(found, names)}`);
+    }
+    const verdict = said.length
+      ? "differs"
+      : `same console, same state at ${Object.keys(a.milestones).join(" and ")}`;
+    console.log(`${names[1]} against ${names[0]}: ${verdict}`);
+    for (const line of said) console.log(line.replace(/^/gm, "  "));
+    equal &&= said.length === 0;
+  }
+  return equal;
+}
+
+function textDifference(a: string, b: string): string {
+  const [x, y] = [a.split("\n"), b.split("\n")];
+  const at = x.findIndex((line, i) => line !== y[i]);
+  return `line ${at + 1}: ${JSON.stringify(x[at])} and ${JSON.stringify(y[at])}`;
+}
+
+async function main(): Promise<number> {
+  const args = parseArgs(Deno.args, {
+    string: ["_", "cpuid", "timeout", "boot", "to"],
+    boolean: ["ready"],
+  });
+  const cpuid = args.cpuid ?? "common";
+  if (args.boot !== undefined) {
+    const [index, cpu, paging] = args.boot.split(",");
+    const it = { kernel: KERNELS[Number(index)], cpu, paging } as Boot;
+    await Deno.writeTextFile(args.to!, JSON.stringify(await boot(it, cpuid, args.ready)));
+    return 0;
+  }
+  const boots = chosen(args._.map(String)), timeout = Number(args.timeout ?? 1800);
+  if (boots.length === 0 || !(timeout > 0)) {
+    const names = KERNELS.map((k) => k.name).join(", ");
+    console.error(`matrix: nothing is chosen; there are intel, amd, hap, shadow, and: ${names}`);
+    return 2;
+  }
+  Deno.addSignalListener("SIGINT", () => {
+    child?.kill("SIGKILL");
+    Deno.exit(130);
+  });
+  const options = ["--cpuid", cpuid, ...(args.ready ? ["--ready"] : [])];
+  console.log(row(["guest", "READY, M", "all, M", "exits", "CPU s", "wall s", "result"]));
+  const results = new Map<Boot, Result>();
+  for (const it of boots) {
+    const started = performance.now();
+    const result = await run(it, options, timeout);
+    results.set(it, result);
+    const wall = (performance.now() - started) / 1000;
+    const numbers = result.refused ? ["", "", "", "", ""] : [
+      millions(result.milestones[READY]?.instructions),
+      millions(result.instructions),
+      String(result.exits),
+      result.cpuSeconds.toFixed(1),
+      wall.toFixed(1),
+    ];
+    console.log(
+      row([nameOf(it), ...numbers, result.refused ? `refused: ${result.end}` : result.end]),
+    );
+  }
+  console.log();
+  let equal = true;
+  for (const kernel of KERNELS) equal = compareBoots(kernel, results) && equal;
+  const good = [...results.values()].filter((r) => r.end === "ok").length;
+  const refused = [...results.values()].filter((r) => r.refused).length;
+  console.log(
+    `${boots.length} boots: ${good} ok, ${refused} refused, ${
+      boots.length - good - refused
+    } failed`,
+  );
+  return equal && good === boots.length ? 0 : 1;
+}
+
+if (import.meta.main) Deno.exit(await main());

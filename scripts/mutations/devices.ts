@@ -1,0 +1,59 @@
+/**
+ * Mistakes in interrupt controllers and device models.
+ *
+ * @module
+ */
+import { type Mutation, mutationsOf } from "./mutation.ts";
+
+const APIC = "src/machine/apic";
+
+export const DEVICE_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf(`${APIC}/io.ts`, `${APIC}/io_test.ts`, [
+    [
+      "IO-APIC: the reverse map gives pins for IRQs",
+      "map[low & 0xff] = this.irqOf(pin);",
+      "map[low & 0xff] = pin;",
+      "IoApic.vector_irq reads the table backwards",
+    ],
+    [
+      "IO-APIC: a level that stays is not sent again after EOI",
+      "this.drive(pin, false);\n    }\n  }\n\n  readRegister",
+      "}\n  }\n\n  readRegister",
+      "IoApic repeats a level until it falls, once per EOI",
+    ],
+  ]),
+  ...mutationsOf(`${APIC}/local.ts`, `${APIC}/local_test.ts`, [
+    [
+      "local APIC: EOI lost",
+      "setBit(this.state.isr, vector, false);",
+      "",
+      "LocalApic delivers by priority: class above PPR only",
+    ],
+    [
+      "local APIC: the priority's class not compared",
+      "return vector >> 4 > this.processorPriority >> 4 ? vector : -1;",
+      "return vector > this.processorPriority ? vector : -1;",
+      "LocalApic delivers by priority: class above PPR only",
+    ],
+  ]),
+  ...mutationsOf("src/devices/pic.ts", "src/devices/pic_test.ts", [
+    [
+      "8259: EOI lost",
+      "chip.isr &= ~(1 << line);",
+      "",
+      "Pic gives the vector of the highest request and holds back lower ones until EOI",
+    ],
+    [
+      "8259: the mask ignored",
+      "const wanted = highest(chip, chip.irr & ~chip.imr);",
+      "const wanted = highest(chip, chip.irr);",
+      "Pic masks by OCW1 and reads IRR, ISR, IMR",
+    ],
+    [
+      "8259: no spurious vector of the slave",
+      "vector = slave.base + (second < 0 ? 7 : second);",
+      "vector = slave.base + (second < 0 ? 0 : second);",
+      "Pic answers IRQ 7 and 15 for requests that went away",
+    ],
+  ]),
+];

@@ -1,0 +1,189 @@
+/**
+ * Mistakes of the hypervisor: in the function table over the hardware, and in what it does for a
+ * guest.
+ *
+ * @module
+ */
+import { type Mutation, mutationsOf } from "./mutation.ts";
+
+const VMX_TEST = "src/hvm/vmx_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
+const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
+
+export const HVM_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/hvm/vmx_cpu.ts", VMX_TEST, [
+    ["the switch of vCPUs forgets STAR", `  "star",\n`, "", SWITCHED],
+    ["the switch of vCPUs forgets LSTAR", `  "lstar",\n`, "", SWITCHED],
+    ["the switch of vCPUs forgets SFMASK", `  "sfmask",\n`, "", SWITCHED],
+    ["the switch of vCPUs forgets KERNEL_GS_BASE", `  "kernelGsBase",\n`, "", SWITCHED],
+    ["the switch of vCPUs forgets CR2", `  "cr2",\n`, "", SWITCHED],
+    ["the switch of vCPUs forgets DR6", `  "dr6",\n`, "", SWITCHED],
+  ]),
+  ...mutationsOf("src/hvm/switched.ts", VMX_TEST, [
+    [
+      "the switch of vCPUs forgets x87 and SSE",
+      "for (let at = FLOAT.start; at < FLOAT.end; at += 4) places.push(at >> 2);",
+      "",
+      SWITCHED,
+    ],
+  ]),
+  ...mutationsOf("src/hvm/vmx_exit.ts", VMX_TEST, [
+    [
+      "an event whose delivery was cut short is lost",
+      "on.write(F.entryInterruptionInformation, info & ~EVENT.nmiUnblocking, 0);",
+      "",
+      "VMX: a nested page fault in the course of a delivery queues the event again",
+    ],
+    [
+      "IN and OUT exchanged",
+      "write = (q & 8) === 0;",
+      "write = (q & 8) !== 0;",
+      "VMX: enter() leaves by OUT to DX",
+    ],
+    [
+      "a walk's nested fault taken for the access's",
+      "walk: (q & 0x180) === 0x80,",
+      "walk: (q & 0x180) === 0x180,",
+      "VMX: enter() leaves by a nested page fault by a walk",
+    ],
+    [
+      "LMSW's source taken from the wrong bits",
+      "value = wide(q >>> 16, 0);",
+      "value = wide(q & 0xffff, 0);",
+      "VMX: enter() leaves by LMSW",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/vmx_paging.ts", VMX_TEST, [
+    [
+      "writable EPT pages made executable only",
+      "(write ? 2n : 0n) | (execute ? 4n : 0n)",
+      "(write ? 4n : 0n) | (execute ? 4n : 0n)",
+      "VMX: enter() leaves by a nested page that the format makes writable, and not executable",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/vmx_controls.ts", VMX_TEST, [
+    [
+      "the MSR bitmap's upper range is off",
+      "return 0x2000 + number - 0xc000_0000;",
+      "return 0x1000 + number - 0xc000_0000;",
+      "VMX: enter() leaves by WRMSR",
+    ],
+  ]),
+  ...mutationsOf("src/machine/vmx/stub.ts", VMX_TEST, [
+    [
+      "an interrupt shadow stays after an instruction is completed for the guest",
+      `f.if(blocked.and(3), () => vmcs.set("guestInterruptibility", blocked.and(~3)));`,
+      "",
+      "VMX: advance() goes past the instruction and ends shadows",
+    ],
+  ]),
+  ...mutationsOf("src/xen/msrs.ts", XEN_TEST, [
+    [
+      "a guest may set reserved bits of EFER",
+      "if (value & ~BigInt(e.cpuid.eferValid >>> 0)) return false;",
+      "",
+      "WRMSR of what a guest may not write is #GP (intel)",
+    ],
+    [
+      "a guest may load LSTAR with an address that is not canonical",
+      `if (row.rule === "canonical" && BigInt.asIntN(48, value) !== BigInt.asIntN(64, value)) {`,
+      `if (row.rule === "canonical" && value < 0n) {`,
+      "WRMSR of what a guest may not write is #GP (intel)",
+    ],
+    [
+      "a guest may write a read-only MSR",
+      `if (row.write === "fault" || value & ~row.valid) return false;`,
+      `if (value & ~row.valid) return false;`,
+      "WRMSR of what a guest may not write is #GP (intel)",
+    ],
+    [
+      "the TSC a guest sets runs from the wrong side",
+      "value - BigInt(e.domain.now) : value;",
+      "BigInt(e.domain.now) - value : value;",
+      "a guest that sets its TSC reads on from there (intel)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/control.ts", XEN_TEST, [
+    [
+      "a guest may set bits of CR4 that its processor has not",
+      "if (value & ~BigInt(e.cpuid.cr4Valid >>> 0)) return true;",
+      "",
+      "MOV to CR4 of a bit the guest's processor has not is #GP (intel)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/exits.ts", XEN_TEST, [
+    [
+      "IN of a byte clears the rest of EAX",
+      "gprs[0] = (gprs[0] & ~mask) | (value & mask);",
+      "gprs[0] = value & mask;",
+      "IN of a byte keeps the rest of EAX (intel)",
+    ],
+    [
+      "HLT goes on without an interrupt",
+      `return awake ? undefined : { kind: "blocked" };`,
+      "return awake ? undefined : undefined;",
+      "HLT waits for the timer's interrupt, once for each (intel)",
+    ],
+    [
+      "RDMSR forgets EDX",
+      "setGpr(e, RDX, high);",
+      "",
+      "RDMSR gives both halves, and clears the upper ones (intel)",
+    ],
+    [
+      "host interrupts are acknowledged and forgotten",
+      "if (exit.vector >= 0) e.interrupts.handle(exit.vector);",
+      "if (exit.vector >= 0) return undefined;",
+      "the timer interrupts a guest that runs, by host interrupts (intel)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/hvm.ts", XEN_TEST, [
+    [
+      "no interrupt window for a request that has to wait",
+      "if (!this.#window) this.#setWindow(true);",
+      "",
+      "an interrupt that comes with IF clear is delivered behind STI's shadow (intel)",
+    ],
+    [
+      "an interrupt is injected though the guest cannot take it",
+      "if (!this.ops.canInterrupt(this.vcpu)) {",
+      "if (!this.ops.canInterrupt(this.vcpu) && !this.domain.ended && false) {",
+      "an interrupt that comes with IF clear is delivered behind STI's shadow (intel)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/irq.ts", "src/xen/irq_test.ts", [
+    [
+      "the host's EOI is lost",
+      "this.localApic.endOfInterrupt();",
+      "",
+      "the host's timer rings again after its interrupt was handled",
+    ],
+    [
+      "the host asks for its interrupt before its time",
+      "if (now < this.#timer) return;",
+      "",
+      "the host's timer rings again after its interrupt was handled",
+    ],
+  ]),
+  ...mutationsOf("src/xen/p2m.ts", "src/xen/p2m_test.ts", [
+    [
+      "an unmapped guest frame stays in the nested tables",
+      "this.#write(this.#slot(guestFrame), 0n);",
+      "",
+      "what is unmapped is gone from the tables the processor walks",
+    ],
+    [
+      "a protected guest frame keeps its rights",
+      "this.format.page(frame * 4096, rights)",
+      "this.format.page(frame * 4096, ALL)",
+      "protect() changes what the tables allow",
+    ],
+  ]),
+  ...mutationsOf("src/xen/frames.ts", "src/xen/frames_test.ts", [
+    [
+      "a released frame keeps its owner's bytes",
+      "if (words.some((word) => word !== 0)) this.machine.write(frame * 4096, ZEROES);",
+      "",
+      "Frames hands out frames of zeroes, also ones used before",
+    ],
+  ]),
+];

@@ -1,0 +1,249 @@
+/**
+ * Mistakes in the processor: paging, segmentation, events, system instructions.
+ *
+ * @module
+ */
+import { type Mutation, mutationsOf } from "./mutation.ts";
+
+const MACHINE = "src/machine", CPU_TEST = `${MACHINE}/cpu_test.ts`;
+const PAGING_TEST = `${MACHINE}/mmu/paging_test.ts`, NESTED_TEST = `${MACHINE}/mmu/nested_test.ts`;
+const EXCEPTIONS_TEST = `${MACHINE}/exceptions/exceptions_test.ts`;
+const SEGMENTATION_TEST = `${MACHINE}/segmentation/segmentation_test.ts`;
+const SYSTEM_TEST = `${MACHINE}/isa/semantics/system_test.ts`;
+const LONG_TEST = `${MACHINE}/isa/semantics/long_test.ts`;
+const RIGHTS = "rights of pages, by every combination of bits and every kind of access";
+const FORMATS = "accessed and dirty bits are set at every level, by what uses it";
+
+export const MACHINE_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf(`${MACHINE}/mmu/walk.ts`, PAGING_TEST, [
+    [
+      "NX ignored",
+      "fail(acc.and(ACCESS.fetch).nez().and(noExecute), CHECK.fetch);",
+      "",
+      RIGHTS,
+    ],
+    [
+      "user accesses to supervisor pages allowed",
+      "fail(rights.and(U).eqz(), CHECK.user);",
+      "",
+      RIGHTS,
+    ],
+    [
+      "CR0.WP ignored",
+      ".and(cell64(CPU.cr0).shrU(15).wrap()), CHECK.write);",
+      ".and(0), CHECK.write);",
+      RIGHTS,
+    ],
+    ["SMEP ignored", "fail(acc.shrU(4).and(cr4.shrU(20)).and(1), CHECK.smep);", "", RIGHTS],
+    [
+      "SMAP ignored",
+      "fail(acc.and(ACCESS.smap).nez().and(acc.and(ACCESS.fetch).eqz()), CHECK.smap);",
+      "",
+      RIGHTS,
+    ],
+    [
+      "rights of the last level alone count",
+      "f.set(rights, rights.and(entry.wrap()));",
+      "f.set(rights, entry.wrap());",
+      RIGHTS,
+    ],
+    [
+      "a write sets no dirty bit",
+      "() => f.set(now, now.or(D)));",
+      "() => f.set(now, now.or(A)));",
+      FORMATS,
+    ],
+    [
+      "accessed bits above the last level not set",
+      "f.set(i, i.add(1));\n      f.set(now, old.or(A));",
+      "f.set(i, i.add(1));\n      f.set(now, old.or(i32(A).when(i.eq(steps), i32(0)).zext()));",
+      FORMATS,
+    ],
+    [
+      "reserved bits of large pages not checked",
+      "f.if(big, () => {\n        f.set(reserved,",
+      "f.if(big.and(0), () => {\n        f.set(reserved,",
+      "reserved bits of entries are #PF with RSVD",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/mmu/access.ts`, CPU_TEST, [
+    [
+      "a store to a page table drops no translation",
+      "f.if(flags.and(FRAME_FLAG.table), () => storeToTable(f, pa, bits, value));",
+      "",
+      "a changed page-table entry takes effect without INVLPG (general)",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/mmu/access.ts`, PAGING_TEST, [
+    [
+      "writes to a page table go through the TLB",
+      "const SLOW_WRITE = FRAME_FLAG.code | FRAME_FLAG.table |",
+      "const SLOW_WRITE = FRAME_FLAG.code |",
+      "a page table is watched however often it is written (hot)",
+    ],
+    [
+      "a store across two pages takes one translation",
+      `const second = f.let(wrapLinear(linear.add(bytes - 1).and(-4096n)));
+        const next = f.call("translate", second, acc.or(ACCESS.write));`,
+      `const second = f.let(wrapLinear(linear.add(bytes - 1).and(-4096n)));
+        const next = f.let(pa.add(4096).and(-4096n).add(second.and(0)));`,
+      "an access across two pages uses the translation of each (hot)",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/mmu/nested.ts`, NESTED_TEST, [
+    [
+      "nested rights ignored",
+      "f.if(wanted.and(rights.not()).nez().and(acc.and(ACCESS.probe).eqz()), () => violation());",
+      "",
+      "rights of nested pages, at every level",
+    ],
+    [
+      "nested rights of the last level alone count",
+      "f.set(rights, rights.and(low));",
+      "f.set(rights, low.and(7));",
+      "rights of nested pages, at every level",
+    ],
+    [
+      "nested fault: the qualification says data for a walk",
+      ".or(valid.and(isTable.eqz()).shl(8))",
+      ".or(valid.shl(8))",
+      "rights of nested pages, at every level",
+    ],
+    [
+      "nested accessed and dirty flags not set",
+      'f.if(now.ne(entry), () => f.call("tableStore64", where, now));',
+      "",
+      "nested accessed and dirty flags, and none without EPTP bit 6",
+    ],
+    [
+      "a nested entry that is writable and not readable is taken",
+      "f.if(low.and(3).eq(2), () => f.return(i32(1)));",
+      "",
+      "malformed nested entries are misconfigurations",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/isa/semantics/control_state.ts`, PAGING_TEST, [
+    [
+      "MOV to CR3 drops no translation",
+      `setCell64(f, CPU.cr3, cr3);\n    f.call("flushTlb");`,
+      "setCell64(f, CPU.cr3, cr3);",
+      "MOV to CR3, CR4 and EFER drop what they change (hot)",
+    ],
+    [
+      "a change of EFER.NXE drops no translation",
+      `f.if(changed.and(EFER.NXE), () => f.call("flushTlb"));`,
+      "",
+      "MOV to CR3, CR4 and EFER drop what they change (hot)",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/segmentation/linear.ts`, PAGING_TEST, [
+    [
+      "64-bit addresses need not be canonical",
+      "isCanonical(linear).and(isCanonical(linear.add(bytes.zext()).sub(1))).eqz(),",
+      "isCanonical(linear).and(isCanonical(linear.add(bytes.zext()).sub(1))).and(0),",
+      "64-bit addresses must be canonical, to their last byte (hot)",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/segmentation/linear.ts`, SEGMENTATION_TEST, [
+    [
+      "segment limits checked without the access's size",
+      "const last = f.let(offset.add(bytes.zext()).sub(1));",
+      "const last = f.let(offset.add(bytes.zext().and(0)));",
+      "limits hold to the last byte, expand-down ones from the first",
+    ],
+    [
+      "expand-down segments end at their limit",
+      "offset.leU(limit).or(last.gtU(top)),",
+      "offset.ltU(limit).or(last.gtU(top)),",
+      "limits hold to the last byte, expand-down ones from the first",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/segmentation/load.ts`, SEGMENTATION_TEST, [
+    [
+      "data segments: the selector's RPL not checked",
+      "const below = dpl.ltU(level).or(dpl.ltU(selector.and(3)));",
+      "const below = dpl.ltU(level);",
+      "fault: DS with an RPL above its DPL",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/exceptions/deliver.ts`, EXCEPTIONS_TEST, [
+    [
+      "an interrupt shadow outlives the event",
+      "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~3));",
+      "",
+      "an event ends the shadow it came in",
+    ],
+    [
+      "an NMI does not block the next",
+      "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(8));",
+      "",
+      "an NMI blocks the next until IRET",
+    ],
+    [
+      "a page fault leaves CR2 alone",
+      "f.if(type.eq(3).and(vector.eq(14)), () => setCell64(f, CPU.cr2, cell64(V.faultAddress)));",
+      "",
+      "a page fault writes CR2 and pushes its error code",
+    ],
+    [
+      "a #PF in the course of a #PF is no double fault",
+      "pageFault(first).and(severe)",
+      "pageFault(first).and(contributory(second))",
+      "two page faults make a double fault, a #GP behind a #DE as well",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/segmentation/iret.ts`, EXCEPTIONS_TEST, [
+    [
+      "IRET leaves NMIs blocked",
+      "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~8));",
+      "",
+      "an NMI blocks the next until IRET",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/isa/semantics/system_calls.ts`, LONG_TEST, [
+    [
+      "SYSCALL ignores SFMASK",
+      "cell(CPU.rflags).and(cell(CPU.sfmask).or(FLAG.rf).not()).or(2)",
+      "cell(CPU.rflags).and(i32(FLAG.rf).not()).or(2)",
+      "SYSCALL and SYSRET: addresses, flags, selectors",
+    ],
+    [
+      "SYSCALL from compatibility mode goes to LSTAR",
+      "cell64(CPU.lstar).when(wide, cell64(CPU.cstar))",
+      "cell64(CPU.lstar).when(wide, cell64(CPU.lstar))",
+      "SYSCALL in compatibility mode goes to CSTAR on AMD, and is undefined on Intel",
+    ],
+    [
+      "SYSRET takes an address that is not canonical",
+      "m.faultIf(bad, 13, 0, CHECK.canonical, ip);",
+      "",
+      "SYSCALL and SYSRET: addresses, flags, selectors",
+    ],
+    [
+      "SYSRET's stack selector from the wrong place",
+      "setCodeAndStack(m, code, base.add(8).or(3), 3,",
+      "setCodeAndStack(m, code, base.add(16).or(3), 3,",
+      "SYSCALL and SYSRET: addresses, flags, selectors",
+    ],
+    [
+      "SWAPGS loses the old base",
+      "setCell64(m.f, CPU.kernelGsBase, old);",
+      "",
+      "SWAPGS exchanges, at privilege 0 alone",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/isa/semantics/msr_state.ts`, SYSTEM_TEST, [
+    [
+      "a locked IA32_FEATURE_CONTROL can be written",
+      `if (r.rule === "locked") fail(cell64(r.home!).and(1).nez(), CHECK.locked);`,
+      "",
+      "IA32_FEATURE_CONTROL can be locked once",
+    ],
+    [
+      "a write of the TSC does not show in IA32_TSC_ADJUST",
+      "cell64(CPU.tscAdjust).add(value.sub(timeStamp()))",
+      "cell64(CPU.tscAdjust).sub(value.sub(timeStamp()))",
+      "RDTSC counts instructions; a write shows in IA32_TSC_ADJUST",
+    ],
+  ]),
+];

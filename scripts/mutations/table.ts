@@ -1,0 +1,17 @@
+/**
+ * All mutations. A new group is a file beside this one, and a line here.
+ *
+ * @module
+ */
+import { DEVICE_MUTATIONS } from "./devices.ts";
+import { HVM_MUTATIONS } from "./hvm.ts";
+import { MACHINE_MUTATIONS } from "./machine.ts";
+import type { Mutation } from "./mutation.ts";
+import { VMX_MUTATIONS } from "./vmx.ts";
+
+export const MUTATIONS: readonly Mutation[] = [
+  ...VMX_MUTATIONS,
+  ...HVM_MUTATIONS,
+  ...MACHINE_MUTATIONS,
+  ...DEVICE_MUTATIONS,
+];

@@ -1,0 +1,75 @@
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { compare, configurationOf } from "./compare.ts";
+import { GuestDigest } from "./digest.ts";
+import { Hypervisor } from "./hypervisor.ts";
+
+Deno.test("compare() of two hosts with other machine frames finds nothing that differs", async () => {
+  const result = await compare({ host: { seed: 1 } }, { host: { seed: 99 } }, {
+    until: "power off",
+  });
+  assertEquals([result.equal, result.first, result.state], [true, undefined, []]);
+  const [a, b] = result.runs;
+  assertEquals([a.name, b.name, a.end], ["seed 1", "seed 99", "until"]);
+  assertEquals([b.exits, b.instructions, b.console], [a.exits, a.instructions, a.console]);
+  assert(result.same > 100, `${result.same} exits`);
+  assertStringIncludes(Deno.inspect(result), "the guest's state is the same");
+});
+
+Deno.test("compare() shows the first exit that differs, with both records", async () => {
+  const result = await compare(
+    { domain: { cpuid: "common" } },
+    { domain: { cpuid: "intel" } },
+    { until: "power off" },
+  );
+  const [a, b] = result.first!;
+  // The demo guest prints the vendor's name: the first letter that differs goes to the console.
+  assertEquals([a!.kind, b!.kind, a!.count], ["io", "io", b!.count]);
+  assert(a!.text !== b!.text, a!.text);
+  assertEquals(a!.raw!.exitReason, 30n);
+  assertStringIncludes(a!.instruction!, "out");
+  assertEquals(result.equal, false);
+  assertEquals(result.runs[0].console.slice(0, result.consoleDifference!).at(-1), " ");
+  const text = Deno.inspect(result);
+  for (const part of ["cpuid common", "cpuid intel", "exits that are the same", "console's text"]) {
+    assertStringIncludes(text, part);
+  }
+});
+
+Deno.test("compare() says which configuration cannot be made, and ends at a signal", async () => {
+  const signal = AbortSignal.abort();
+  await assertRejects(() => compare({}, {}, { until: 1000, signal }));
+  await assertRejects(
+    () => compare({}, { name: "small", host: { memory: "4M" } }, { until: 1000 }),
+    Error,
+    "small: ",
+  );
+  assertThrows(() => configurationOf("intel+sahdow"), TypeError, "sahdow");
+});
+
+Deno.test("a digest shows lines and frames that differ, and survives JSON", async () => {
+  const digest = async (change: (hv: Hypervisor) => void) => {
+    await using hv = await Hypervisor.demo();
+    const [dom] = hv.domains;
+    await dom.until("execute", { address: "main" });
+    change(hv);
+    return GuestDigest.of(dom);
+  };
+  const plain = await digest(() => {});
+  const same = GuestDigest.from(JSON.parse(JSON.stringify(await digest(() => {}))));
+  assertEquals([same.hash, same.differences(plain)], [plain.hash, []]);
+  const other = await digest(({ domains: [dom] }) => {
+    dom.vcpus[0].regs.rbx = 0x1234n;
+    dom.memory.write(0x5000, Uint8Array.of(1));
+    dom.inner.platform.ioWrite(0x21, 1, 0x5a);
+  });
+  const blocks = new Set(plain.differences(other).map((d) => d.block));
+  assertEquals([...blocks].sort(), ["memory", "pic", "registers", "time"]);
+  assertEquals(plain.differingFrames(other), [5]);
+  assert(plain.hash !== other.hash);
+});

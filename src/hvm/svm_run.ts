@@ -1,0 +1,78 @@
+/** Running a guest: VMRUN, the processor's run loop, and the way back. */
+import { VIRTUAL_INTERRUPT } from "../abi/x86/vmcb.ts";
+import type { RunStop } from "../machine/cpu.ts";
+import { ABORT, CPU, V } from "../machine/state.ts";
+import type { EnterOptions } from "./ops.ts";
+import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
+
+/** What is due in a guest at an instruction boundary, before anything is delivered to it. */
+export function boundary(v: SvmVcpu): RunStop | undefined {
+  const { cpu, system } = v.on, { i32 } = cpu;
+  // A delivery between two boundaries may have become an exit.
+  if (i32[V.abort >> 2] === ABORT.exit) return "exit";
+  // In a single step a changed address means that an event was delivered.
+  if (v.stepping && v.stepCount === cpu.count && cpu.u64[CPU.rip >> 3] !== v.stepFrom) {
+    v.delivered = true;
+    return "budget";
+  }
+  // The trap of the last instruction goes before interrupts.
+  if (i32[CPU.pendingDebug >> 2] && !(i32[CPU.interruptibility >> 2] & 2)) return undefined;
+  if (v.words[F.virtualInterrupt >> 2] & VIRTUAL_INTERRUPT.irq && system.svmBoundary()) {
+    return "exit";
+  }
+  if (i32[CPU.pendingNmi >> 2] && system.nmiExit()) {
+    i32[CPU.pendingNmi >> 2] = 0;
+    return "exit";
+  }
+  if (!cpu.machine.bus.interruptPending() || !system.interruptMode()) return undefined;
+  system.interruptExit(-1);
+  return "exit";
+}
+
+/** What `enterGuest` gives if the guest was left again at once, or refused; else it is #GP. */
+const LEFT = 3;
+
+/** Runs the guest until it leaves, or for `budget` instructions. "exit": the VMCB says why. */
+export function enterGuest(v: SvmVcpu, { budget, emulate }: EnterOptions): RunStop {
+  const { cpu, system } = v.on, { i32 } = cpu;
+  i32[V.emulating >> 2] = emulate ? 1 : 0;
+  v.toProcessor();
+  const status = system.enterGuest(v.area, v.control);
+  if (status !== 0) {
+    i32[V.emulating >> 2] = 0;
+    if (status !== LEFT) throw new Error(`VMRUN: ${v.on.lastCheck().text}`);
+    left(v);
+    return "exit";
+  }
+  if (v.own[OWN.activity]) i32[CPU.activity >> 2] = v.own[OWN.activity];
+  const stop = run(v, cpu.count + budget);
+  i32[V.emulating >> 2] = 0;
+  v.setOwn(OWN.activity, i32[CPU.activity >> 2]);
+  i32[CPU.activity >> 2] = 0;
+  // Whatever else stopped it, the guest's state goes back to the VMCB, as by a host interrupt.
+  if (stop !== "exit") system.interruptExit(-1);
+  system.leaveGuest(v.area);
+  left(v);
+  return stop;
+}
+
+function run(v: SvmVcpu, end: number): RunStop {
+  const { cpu } = v.on;
+  v.delivered = false;
+  v.stepCount = cpu.count;
+  if (v.stepping) v.stepFrom = cpu.u64[CPU.rip >> 3];
+  cpu.hooks.boundary = v.boundaryHook ??= () => boundary(v);
+  let stop: RunStop = "budget";
+  while (stop === "budget" && cpu.count < end && !v.delivered) {
+    stop = cpu.run(Math.min(end - cpu.count, 0x7fff_ffff));
+  }
+  cpu.hooks.boundary = undefined;
+  return stop;
+}
+
+/** The guest has left: what asked for this one entry is over. */
+function left(v: SvmVcpu): void {
+  const { words } = v;
+  words[F.tlbControl >> 2] = 0;
+  v.setClean();
+}

@@ -1,0 +1,48 @@
+/**
+ * A guest's run from entry to exit in one call, for what is by far the commonest: nothing is due at
+ * the entry, the guest runs in the mode it left in, and it leaves by an exit. All else goes on in
+ * `Cpu.run`, which says what each step means. It stands on `enterGuest` and `leaveGuest` alone, which
+ * either vendor's extensions have.
+ */
+import { ABORT, CPU, V } from "../state.ts";
+import { cell } from "../system.ts";
+import { i32 } from "../wasm/expr.ts";
+import type { Module } from "../wasm/module.ts";
+
+/** What `runGuest` gives, besides what `enterGuest` does when the guest did not run (1 to 3). */
+export const GUEST = {
+  /** Entered; no instruction has run. */
+  entered: 0,
+  /** It ran and has left: `leaveGuest` is done. */
+  left: 4,
+  /** It ran; the interpreter's reason is added. */
+  ran: 8,
+} as const;
+
+const TF_RF = 0x1_0100, DR_ENABLED = 0xff, LBR = 1;
+
+/** `runGuest(area, launch, budget, mode, interpreter) -> GUEST`. */
+export function buildRunGuest(m: Module): void {
+  m.func(
+    "runGuest",
+    ["i32", "i32", "i32", "i32", "i32"],
+    ["i32"],
+    (f, area, launch, budget, mode, interpreter) => {
+      const status = f.call("enterGuest", area, launch);
+      f.if(status, () => f.return(status));
+      f.call("refresh");
+      const due = cell(V.abort).or(cell(CPU.activity)).or(cell(CPU.pendingDebug))
+        .or(cell(CPU.pendingNmi)).or(cell(CPU.interruptibility).and(3))
+        .or(cell(CPU.rflags).and(TF_RF)).or(cell(CPU.dr7).and(DR_ENABLED))
+        .or(cell(CPU.debugctl).and(LBR))
+        .or(cell(V.codeMode).xor(mode));
+      f.if(due, () => f.return(i32(GUEST.entered)));
+      const code = f.callIndirect(interpreter, ["i32"], ["i32"], budget);
+      f.if(code.eq(1).and(cell(V.abort).eq(ABORT.exit)), () => {
+        f.call("leaveGuest", area);
+        f.return(i32(GUEST.left));
+      });
+      f.result(code.add(GUEST.ran));
+    },
+  );
+}

@@ -1,0 +1,39 @@
+/** The virtual interrupt (APM 2 15.21.4): what is due in a guest at an instruction boundary. */
+import { EXIT_CODE, INTERCEPT1, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
+import { CPU, V } from "../state.ts";
+import { cell, setCell } from "../system.ts";
+import { type Expr, i32, i64 } from "../wasm/expr.ts";
+import type { Local, Module } from "../wasm/module.ts";
+import { Vmcb } from "./layout.ts";
+
+/** The virtual TPR: CR8's while V_INTR_MASKING makes that its home. */
+const virtualTpr = (word: Local): Expr =>
+  cell(CPU.cr8).when(word.and(VIRTUAL_INTERRUPT.masking), word).and(VIRTUAL_INTERRUPT.tpr);
+
+export function buildBoundary(m: Module): void {
+  // svmBoundary() -> 0; 1 if the guest leaves here (V.abort is set); 2 if the interrupt was delivered.
+  m.func("svmBoundary", [], ["i32"], (f) => {
+    const vmcb = Vmcb.current(f);
+    const word = f.let(vmcb.get("virtualInterrupt"));
+    f.if(word.and(VIRTUAL_INTERRUPT.irq).eqz(), () => f.return(i32(0)));
+    // A debug trap comes first.
+    f.if(cell(CPU.pendingDebug), () => f.return(i32(0)));
+    const open = cell(CPU.rflags).shrU(9).and(cell(CPU.interruptibility).and(3).eqz()).and(1);
+    const awake = cell(CPU.activity).leU(1).and(cell(CPU.gif).nez());
+    const priority = word.and(VIRTUAL_INTERRUPT.priority).shrU(VIRTUAL_INTERRUPT.priorityShift);
+    const above = priority.gtU(virtualTpr(word)).or(word.and(VIRTUAL_INTERRUPT.ignoreTpr).nez());
+    f.if(open.and(awake).and(above).eqz(), () => f.return(i32(0)));
+    f.if(vmcb.get("intercepts1").and(INTERCEPT1.vintr), () => {
+      f.call("svmLeave", i32(EXIT_CODE.vintr), i64(0), i64(0));
+      f.return(i32(1));
+    });
+    vmcb.set("virtualInterrupt", word.and(~VIRTUAL_INTERRUPT.irq));
+    setCell(f, CPU.activity, 0);
+    setCell(f, V.abort, 0);
+    setCell(f, V.vector, vmcb.get("virtualVector"));
+    setCell(f, V.eventType, 0);
+    setCell(f, V.hasError, 0);
+    f.call("deliver");
+    f.result(i32(1).when(cell(V.abort).eq(2), i32(2)));
+  });
+}

@@ -1,0 +1,55 @@
+/** The virtualization extensions of the two vendors, as parts of module S; one of them is linked in. */
+import type { CpuModel } from "./cpu.ts";
+import { buildNested } from "./mmu/nested.ts";
+import { buildNestedPaging, buildSvmFunctions, buildSvmHooks } from "./svm/index.ts";
+import { buildVmxFunctions, buildVmxHooks } from "./vmx/index.ts";
+import type { Module } from "./wasm/module.ts";
+
+export interface Virtualization {
+  /** The group of its instructions. */
+  readonly group: "vmx" | "svm";
+  /** Bits of a PML4 entry that must be 0 besides the address: PS, and bit 8 on AMD's processors. */
+  readonly pml4Reserved: number;
+  /** `nested(physical, access, linear)`: guest-physical to machine-physical. */
+  nested(m: Module): void;
+  /** What event delivery and instructions call; before those are built. */
+  hooks(m: Module): void;
+  /** The rest, which calls those. */
+  functions(m: Module): void;
+}
+
+export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
+  intel: {
+    group: "vmx",
+    pml4Reserved: 0x80,
+    nested(m) {
+      m.declareLater("eptWalk", ["i64", "i32", "i64"], ["i64"]);
+      m.declareLater("eptMisconfigured", ["i64", "i32", "i32"], ["i32"]);
+      buildNested(m);
+    },
+    hooks: buildVmxHooks,
+    functions: buildVmxFunctions,
+  },
+  amd: {
+    group: "svm",
+    pml4Reserved: 0x180,
+    nested: buildNestedPaging,
+    hooks: buildSvmHooks,
+    functions: buildSvmFunctions,
+  },
+};
+
+/** Functions that both fill under one name: every module may call them. */
+export const HOOKS: ReadonlySet<string> = new Set([
+  "nested",
+  "intercept",
+  "crShadow",
+  "crMasked",
+  "vectoringExit",
+]);
+
+/** Is it the group of the other vendor's instructions: undefined on this model. */
+export function isForeign(group: string, model: CpuModel): boolean {
+  return group !== virtualization[model].group &&
+    Object.values(virtualization).some((v) => v.group === group);
+}
