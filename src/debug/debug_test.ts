@@ -2,12 +2,13 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GuestStopped } from "./stop.ts";
 import { Hypervisor } from "./hypervisor.ts";
 
-const all = ["bare", "hvm", "hvm on AMD"] as const;
+const all = ["bare", "hvm", "hvm on AMD", "shadow"] as const;
 
 async function demo(how: typeof all[number] = "hvm") {
   const hv = await Hypervisor.demo({
     type: how === "bare" ? "bare" : "hvm",
     cpu: how === "hvm on AMD" ? "amd" : "intel",
+    paging: how === "shadow" ? "shadow" : "hap",
   });
   const [dom] = hv.domains;
   return { hv, dom, vcpu: dom.vcpus[0], close: () => hv.close() };

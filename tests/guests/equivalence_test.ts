@@ -260,28 +260,33 @@ guestTest(
   },
 );
 
-guestTest("a boot that is traced and intercepted has the hashes of one that is not", async () => {
-  const run = async (observe: boolean) => {
-    const { hv, dom } = await make("hvm", KERNEL, linux);
-    let events = 0;
-    if (observe) {
-      const note = () => void events++;
-      for (const kind of OBSERVED) dom.trace(kind, {}, note);
-      dom.trace("execute", { address: 0xc100_0000 }, note);
-      dom.trace("watch", { address: 0xc1a0_0000, length: 8 }, note);
-    }
-    const hashes: string[] = [];
-    for (const count of [1e6, 10e6, 25e6, 50e6]) {
-      runTo(hv, dom, count);
-      hashes.push(`${dom.inner.count} ${dom.stateHash()} ${hv.host.machine.cpu.now}`);
-    }
-    await hv.close();
-    return { hashes, events };
-  };
-  const alone = await run(false), observed = await run(true);
-  assertEquals(observed.hashes, alone.hashes);
-  assert(observed.events > 1000, `${observed.events} events`);
-});
+for (const type of ["hvm", "shadow"] as const) {
+  guestTest(
+    `a boot that is traced and intercepted has the hashes of one that is not, ${type}`,
+    async () => {
+      const run = async (observe: boolean) => {
+        const { hv, dom } = await make(type, KERNEL, linux);
+        let events = 0;
+        if (observe) {
+          const note = () => void events++;
+          for (const kind of OBSERVED) dom.trace(kind, {}, note);
+          dom.trace("execute", { address: 0xc100_0000 }, note);
+          dom.trace("watch", { address: 0xc1a0_0000, length: 8 }, note);
+        }
+        const hashes: string[] = [];
+        for (const count of [1e6, 10e6, 25e6, 50e6]) {
+          runTo(hv, dom, count);
+          hashes.push(`${dom.inner.count} ${dom.stateHash()} ${hv.host.machine.cpu.now}`);
+        }
+        await hv.close();
+        return { hashes, events };
+      };
+      const alone = await run(false), observed = await run(true);
+      assertEquals(observed.hashes, alone.hashes);
+      assert(observed.events > 1000, `${observed.events} events`);
+    },
+  );
+}
 
 /** Every intercept that a trace can ask for and that Linux meets in its first instructions. */
 const OBSERVED = [
@@ -298,6 +303,7 @@ const OBSERVED = [
   "wbinvd",
   "pause",
   "nested-page-fault",
+  "shadow-write",
   "mmio",
   "external-interrupt",
 ] as const;
