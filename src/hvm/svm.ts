@@ -7,7 +7,14 @@
  * IRET intercept, single steps and timers of exact budgets (TF would show), narrow intercepts of
  * wide ones that are looked at and passed over.
  */
-import { INTERRUPT_SHADOW, NP_ENABLE, SVM_EVENT, SVM_EVENT_TYPE } from "../abi/x86/vmcb.ts";
+import {
+  CR_MOV,
+  EXIT_CODE,
+  INTERRUPT_SHADOW,
+  NP_ENABLE,
+  SVM_EVENT,
+  SVM_EVENT_TYPE,
+} from "../abi/x86/vmcb.ts";
 import type { Cpu, RunStop } from "../machine/cpu.ts";
 import {
   type CrExit,
@@ -26,6 +33,7 @@ import {
   type HvmOps,
   type HvmVcpu,
 } from "./ops.ts";
+import { gpr64 } from "../abi/x86/registers.ts";
 import { RegisterAccess } from "./registers.ts";
 import {
   applyIntercepts,
@@ -35,9 +43,10 @@ import {
 } from "./svm_controls.ts";
 import { F, OWN, SvmCpu, SvmVcpu } from "./svm_cpu.ts";
 import { dumpFields, readField, writeField } from "./svm_dump.ts";
-import { decodeExit, eventFrom, eventInformation } from "./svm_exit.ts";
+import { decodeExit, eventFrom, eventInformation, requeue } from "./svm_exit.ts";
 import { nptFormat } from "./svm_paging.ts";
 import { enterGuest } from "./svm_run.ts";
+import { setShadowRoot, visible } from "./svm_shadow.ts";
 import * as state from "./svm_state.ts";
 
 /** The vCPU, current on its processor. */
@@ -87,31 +96,66 @@ function destroyVcpu(v: SvmVcpu, frames: FrameSource): void {
 // --- entry ---
 
 /** Enters until an exit comes that was asked for. */
-function enter(v: SvmVcpu, { budget, emulate = false }: EnterOptions): Exit {
+function enter(v: SvmVcpu, options: EnterOptions): Exit {
+  const { budget, emulate = false } = options;
   const { cpu } = v.on, { own } = v, end = cpu.count + budget;
   // A fault of the instruction that is emulated is delivered, and its handler not begun.
   for (let left = budget;; left = emulate ? 0 : end - cpu.count) {
     const watched = own[OWN.step] | own[OWN.timer] | own[OWN.nmiWindow];
-    const exit = watched ? enterWatched(v, left, emulate) : enterPlainly(v, left, emulate);
+    const exit = watched ? enterWatched(v, left, options) : enterPlainly(v, left, options);
     if (exit) return exit;
   }
 }
 
 /** Undefined: the guest left for a reason that is nobody's but this file's. */
-function enterPlainly(v: SvmVcpu, budget: number, emulate: boolean): Exit | undefined {
+function enterPlainly(v: SvmVcpu, budget: number, options: EnterOptions): Exit | undefined {
   if (v.words[F.eventInjection >> 2] < 0) noteInjection(v);
   v.stepping = false;
-  const stop = enterGuest(v, budget, emulate);
-  if (stop === "exit") return asked(v, decodeExit(v));
+  const stop = enterGuest(v, budget, options.emulate ?? false);
+  if (stop === "exit") return left(v, options);
   return { kind: "stopped", why: stop, length: 0 };
 }
+
+/** The exit, if it is anybody's but this file's. */
+function left(v: SvmVcpu, { pageFault }: EnterOptions): Exit | undefined {
+  const code = v.words[F.exitCode >> 2];
+  if (pageFault && code === PAGE_FAULT && pageFaultHandled(v, pageFault)) return undefined;
+  if (code === CR0_READ || code === CR4_READ) return hiddenRead(v, code === CR0_READ ? 0 : 4);
+  return asked(v, decodeExit(v));
+}
+
+const PAGE_FAULT = EXIT_CODE.exception + 14;
+const CR0_READ = EXIT_CODE.crRead, CR4_READ = EXIT_CODE.crRead + 4;
+
+/** The #PF that made the guest leave is dealt with, and it may go on. */
+function pageFaultHandled(
+  v: SvmVcpu,
+  handler: NonNullable<EnterOptions["pageFault"]>,
+): boolean {
+  const { words } = v, linear = F.exitInfo2 >> 2;
+  if (!handler(words[linear], words[linear + 1], words[F.exitInfo1 >> 2])) return false;
+  const info = words[F.exitIntInfo >> 2];
+  if (info < 0) requeue(v, info, PAGE_FAULT);
+  return true;
+}
+
+/** A read of CR0 or CR4 where the hardware's is not the guest's: nobody but this file asks for it. */
+function hiddenRead(v: SvmVcpu, n: 0 | 4): Exit | undefined {
+  // SMSW.
+  if (!(v.readHigh(F.exitInfo1) & MOV)) return pass(v);
+  const name = gpr64[v.words[F.exitInfo1 >> 2] & 15];
+  registers.set(v, name, BigInt(visible(v, n) >>> 0));
+  advance(v, v.words[F.nextRip >> 2] - v.words[F.rip >> 2] & 15);
+  return undefined;
+}
+const MOV = Number(BigInt.asIntN(32, CR_MOV >> 32n));
 
 const NMI_WINDOW: Exit = { kind: "nmi-window", length: 0 };
 const DEBUG: Exit = { kind: "debug", length: 0 };
 const TIMER: Exit = { kind: "preemption-timer", length: 0 };
 
 /** The same with what ends a run before its budget does: a step, a timer, a window. */
-function enterWatched(v: SvmVcpu, most: number, emulate: boolean): Exit | undefined {
+function enterWatched(v: SvmVcpu, most: number, options: EnterOptions): Exit | undefined {
   const { cpu } = v.on, { own } = v;
   const injected = v.words[F.eventInjection >> 2] < 0;
   if (own[OWN.nmiWindow] && !injected && nmiOpen(v)) return NMI_WINDOW;
@@ -122,8 +166,12 @@ function enterWatched(v: SvmVcpu, most: number, emulate: boolean): Exit | undefi
   if (v.stepping) budget = Math.min(budget, injected ? 0 : 1);
   if (own[OWN.timer]) budget = Math.min(budget, timerLeft(v));
   const before = cpu.count;
-  const stop = runFor(v, budget, emulate);
-  if (stop === "exit") return asked(v, decodeExit(v));
+  const stop = runFor(v, budget, options.emulate ?? false);
+  if (stop === "exit") {
+    const exit = left(v, options);
+    // The instruction that left was completed here: that was the step.
+    return exit || !own[OWN.step] || cpu.count === before ? exit : DEBUG;
+  }
   if (stop === "budget") {
     const moved = cpu.count !== before || injected || v.delivered;
     if (own[OWN.step] && moved) return DEBUG;
@@ -193,7 +241,7 @@ function asked(v: SvmVcpu, exit: Exit): Exit | undefined {
 /** Whether a write of CR0 or CR4 changes a bit that somebody wants to see change. */
 function wantsCr(v: SvmVcpu, exit: CrExit): boolean {
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return true;
-  const old = v.read(F[`cr${exit.cr}`]), { low } = exit.value;
+  const old = visible(v, exit.cr), { low } = exit.value;
   const value = exit.access === "mov"
     ? low
     : exit.access === "clts"
@@ -215,6 +263,12 @@ function pass(v: SvmVcpu): Exit | undefined {
   // "stopped": it faulted, and the fault was delivered.
   if (stop === "budget" || stop === "stopped") return undefined;
   return { kind: "stopped", why: stop, length: 0 };
+}
+
+/** Past an instruction that the hypervisor completed; it counts as one. */
+function advance({ on }: SvmVcpu, length: number): void {
+  on.system.advanceGuest(length);
+  on.cpu.count++;
 }
 
 // --- events ---
@@ -284,12 +338,7 @@ export const svmOps: HvmOps = {
   },
   getCpl: (v) => at(v).read8(F.cpl),
 
-  advance(v, length) {
-    const { on } = at(v);
-    on.system.advanceGuest(length);
-    // An instruction that the hypervisor completed counts as one.
-    on.cpu.count++;
-  },
+  advance: (v, length) => advance(at(v), length),
   inject: (v, event) => inject(at(v), event),
   pendingEvent: (v) => pendingEvent(at(v)),
   cancelEvent: (v) => at(v).write(F.eventInjection, 0),
@@ -322,13 +371,11 @@ export const svmOps: HvmOps = {
   setTscOffset: (v, offset) => at(v).write64(F.tscOffset, BigInt.asUintN(64, offset)),
   setNestedRoot(v, root) {
     const own = at(v);
-    own.write(F.nestedControl, root === undefined ? 0 : NP_ENABLE);
+    own.write(F.nestedControl, root === undefined || own.shadowed ? 0 : NP_ENABLE);
     own.write64(F.nestedCr3, BigInt(root ?? 0));
     own.flush();
   },
-  setShadowRoot() {
-    throw new Error('SVM: shadow paging is not available yet; paging "hap" is');
-  },
+  setShadowRoot: (v, root) => setShadowRoot(at(v), root),
   flushTranslations: (v) => at(v).flush(),
 
   dump: (v) => dumpFields(at(v)),

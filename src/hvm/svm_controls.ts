@@ -8,9 +8,11 @@ import {
   msrpmRanges,
   VIRTUAL_INTERRUPT,
 } from "../abi/x86/vmcb.ts";
+import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { portBitmap, setBit } from "./bitmaps.ts";
-import type { Intercepts } from "./ops.ts";
+import { GUEST, type Intercepts, SHADOW_CR0, SHADOW_CR4 } from "./ops.ts";
+import { withShadow } from "./shadow.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
 
 const ONE = INTERCEPT1, TWO = INTERCEPT2;
@@ -74,8 +76,9 @@ function mapMsrs(v: SvmVcpu, wanted: "all" | "none" | readonly number[], shift: 
   const mask = 0x55 << shift, all = wanted === "all" ? mask : 0;
   for (let i = 0; i < bytes.length; i++) bytes[i] = bytes[i] & ~mask | all;
   const numbers = typeof wanted === "string" ? [] : wanted;
-  // The guest's EFER lacks SVME, so it never gets at the real one.
-  for (const number of [...numbers, MSR.EFER]) {
+  // The guest's EFER lacks SVME, and its PAT is the processor's only with nested paging: it never
+  // gets at the real ones.
+  for (const number of [...numbers, MSR.EFER, MSR.PAT]) {
     const bit = msrBit(number);
     if (bit >= 0) setBit(bytes, bit + shift);
   }
@@ -94,20 +97,22 @@ function mapPorts(v: SvmVcpu, wanted: NonNullable<Intercepts["ports"]>): void {
 }
 
 /** Gives the vCPU the exits that are wanted. */
-export function applyIntercepts(v: SvmVcpu, wanted: Intercepts): void {
+export function applyIntercepts(v: SvmVcpu, asked: Intercepts): void {
+  const wanted = v.shadowed ? withShadow(asked) : asked;
   for (const name of Object.keys(BITS) as (keyof typeof BITS)[]) {
     const value = wanted[name];
     if (value === undefined) continue;
     setBits(v, F.intercepts1, BITS[name][0], value);
     setBits(v, F.intercepts2, BITS[name][1], value);
   }
-  if (wanted.invlpg !== undefined) setBits(v, F.intercepts3, INTERCEPT3.invpcid, wanted.invlpg);
+  if (wanted.invlpg !== undefined) v.setOwn(OWN.invlpg, +wanted.invlpg);
   if (wanted.dr !== undefined) {
     for (const field of [F.drReads, F.drWrites]) v.write16(field, wanted.dr ? 0xffff : 0);
   }
   if (wanted.iret !== undefined) v.setOwn(OWN.iret, +wanted.iret);
   interceptIret(v);
   controlRegisters(v, wanted);
+  interceptControls(v);
   if (wanted.exceptions !== undefined) v.write(F.exceptions, wanted.exceptions);
   if (wanted.pageFault) {
     v.setOwn(OWN.pageFaultMask, wanted.pageFault.mask);
@@ -118,16 +123,34 @@ export function applyIntercepts(v: SvmVcpu, wanted: Intercepts): void {
   if (wanted.msrWrites !== undefined) mapMsrs(v, wanted.msrWrites, 1);
 }
 
-/** Writes of CR0 and CR4 leave if a bit is asked for that may change; the exit is then looked at. */
 function controlRegisters(v: SvmVcpu, wanted: Intercepts): void {
   if (wanted.cr0Bits !== undefined) v.setOwn(OWN.cr0Bits, wanted.cr0Bits);
   if (wanted.cr4Bits !== undefined) v.setOwn(OWN.cr4Bits, wanted.cr4Bits);
-  const cr0 = v.own[OWN.cr0Bits], cr4 = v.own[OWN.cr4Bits];
-  const reads = wanted.crRead ?? v.read16(F.crReads);
-  const writes = (wanted.crWrite ?? v.read16(F.crWrites)) & ~0x11;
-  v.write16(F.crReads, reads & 0x108);
-  v.write16(F.crWrites, writes & 0x108 | (cr0 & UNSELECTIVE ? 1 : 0) | (cr4 ? 0x10 : 0));
-  setBits(v, F.intercepts1, ONE.cr0Selective, cr0 !== 0 && !(cr0 & UNSELECTIVE));
+  if (wanted.crRead !== undefined) v.write16(F.crReads, wanted.crRead & 0x108);
+  if (wanted.crWrite !== undefined) v.write16(F.crWrites, wanted.crWrite & 0x108);
+}
+
+/** Bits 0 and 4: CR0 and CR4 that the guest sees are not the hardware's. */
+function hiddenControls({ shadowed, guest, words }: SvmVcpu): number {
+  if (!shadowed) return 0;
+  const cr0 = (words[F.cr0 >> 2] ^ guest[GUEST.cr0]) & SHADOW_CR0;
+  const cr4 = (words[F.cr4 >> 2] ^ guest[GUEST.cr4]) & SHADOW_CR4;
+  return (cr0 ? 1 : 0) | (cr4 ? 0x10 : 0);
+}
+
+/**
+ * Writes of CR0 and CR4 leave if a bit is asked for that may change, reads of what is hidden; the
+ * exit is then looked at. INVPCID leaves like INVLPG, or if the guest has PCIDs the hardware has not.
+ */
+export function interceptControls(v: SvmVcpu): void {
+  const cr0 = v.own[OWN.cr0Bits], cr4 = v.own[OWN.cr4Bits], hidden = hiddenControls(v);
+  const reads = v.read16(F.crReads), writes = v.read16(F.crWrites);
+  const wanted = hidden | (cr0 & UNSELECTIVE ? 1 : 0) | (cr4 ? 0x10 : 0);
+  if ((reads & 0x11) !== hidden) v.write16(F.crReads, reads & 0x108 | hidden);
+  if ((writes & 0x11) !== wanted) v.write16(F.crWrites, writes & 0x108 | wanted);
+  setBits(v, F.intercepts1, ONE.cr0Selective, cr0 !== 0 && !(wanted & 1));
+  const pcids = v.shadowed && (v.guest[GUEST.cr4] & CR4.PCIDE) !== 0;
+  setBits(v, F.intercepts3, INTERCEPT3.invpcid, v.own[OWN.invlpg] !== 0 || pcids);
 }
 
 /** IRET leaves if somebody wants to see it, or while it would end an NMI. */

@@ -6,6 +6,7 @@ import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { FRAME, FRAME_FLAG, V } from "../machine/state.ts";
 import { SVMC } from "../machine/svm/layout.ts";
 import { AREA, type HvmCpu, type HvmVcpu } from "./ops.ts";
+import { isShadowed } from "./shadow.ts";
 import { refuseInGuest, Switched } from "./switched.ts";
 
 /** Field offsets by name. */
@@ -60,6 +61,7 @@ export const OWN = {
   pageFaultMask: 10,
   pageFaultMatch: 11,
   iret: 12,
+  invlpg: 13,
   words: 16,
 } as const;
 const OWN_AREA = 0xf00;
@@ -79,6 +81,8 @@ export class SvmVcpu implements HvmVcpu {
   readonly own: Int32Array;
   #sync: Sync = "both";
   boundaryHook: (() => RunStop | undefined) | undefined;
+  /** Of a shadowed vCPU, while the emulator runs on the guest's own tables. */
+  readonly kept = { root: 0, exceptions: 0 };
   /** The run ends with the next instruction or delivery; where it began, and if by a delivery. */
   stepping = false;
   stepFrom = 0n;
@@ -94,6 +98,11 @@ export class SvmVcpu implements HvmVcpu {
     this.#u8 = new Uint8Array(buffer, control, VMCB_SIZE);
     this.#u16 = new Uint16Array(buffer, control, VMCB_SIZE / 2);
     this.#u64 = new BigUint64Array(buffer, control, VMCB_SIZE / 8);
+  }
+
+  /** The processor walks shadow tables for it. */
+  get shadowed(): boolean {
+    return isShadowed(this);
   }
 
   /** A field of 32 bits, or the low half of one of 64, signed. */

@@ -77,7 +77,7 @@ function lengthOf(v: SvmVcpu, code: number): number {
 
 // --- events ---
 
-const OVERFLOW = 4, BREAKPOINT = 3, DEBUG = 1, NMI = 2;
+const OVERFLOW = 4, BREAKPOINT = 3, DEBUG = 1, NMI = 2, PAGE_FAULT = 14;
 
 /** An event in the format of EVENTINJ: its low half. The error code is the high half. */
 export function eventInformation(event: GuestEvent): number {
@@ -118,7 +118,7 @@ export function eventFrom(v: SvmVcpu, info: number, code: number): GuestEvent {
 }
 
 /** The cut-short event goes in again at the next entry, unless a task switch consumed it. */
-function requeue(v: SvmVcpu, info: number, code: number): GuestEvent {
+export function requeue(v: SvmVcpu, info: number, code: number): GuestEvent {
   const error = v.readHigh(F.exitIntInfo);
   if (code !== EXIT_CODE.taskSwitch) {
     v.write(F.eventInjection, info);
@@ -263,17 +263,17 @@ function exception(v: SvmVcpu, vector: number, common: Common): Exit {
   const code = v.words[F.exitInfo1 >> 2] >>> 0;
   const event: GuestEvent = software
     ? { type: "software-exception", vector, length: common.length }
-    : HAS_CODE >>> vector & 1 && v.words[F.cr0 >> 2] & 1
+    : HAS_CODE >>> vector & 1 && (vector === PAGE_FAULT || v.words[F.cr0 >> 2] & 1)
     ? { type: "exception", vector, errorCode: code }
     : { type: "exception", vector };
   let qualification = wide(0, 0);
-  if (vector === 14) qualification = readWide(v, F.exitInfo2);
+  if (vector === PAGE_FAULT) qualification = readWide(v, F.exitInfo2);
   // DR6 is the guest's new one already.
   else if (vector === DEBUG) qualification = wide(v.read(F.dr6) & 0x600f, 0);
   return { kind: "exception", event, qualification, ...common };
 }
 
-/** #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP. */
+/** #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP; not in real mode, but for #PF, with shadow paging. */
 const HAS_CODE = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21;
 
 function taskSwitch(v: SvmVcpu, common: Common): TaskSwitchExit {

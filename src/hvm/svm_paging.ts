@@ -2,11 +2,12 @@
 import { decode, DecodeStatus, Instruction } from "../machine/isa/decode.ts";
 import { NESTED_KIND, NESTED_ROOT } from "../machine/svm/layout.ts";
 import { type Wide, wide } from "./exit.ts";
-import { type Nested, nestedEntries, readLinear } from "./guest_memory.ts";
-import type { NestedFormat, SegmentRegister } from "./ops.ts";
+import { machineAddress, type Nested, nestedEntries, readLinear } from "./guest_memory.ts";
+import { GUEST, type NestedFormat, type SegmentRegister } from "./ops.ts";
 import { gprOf } from "./registers.ts";
+import { guestWord } from "./shadow.ts";
 import { F, type SvmVcpu } from "./svm_cpu.ts";
-import { is64 } from "./svm_state.ts";
+import { getControlRegister, is64 } from "./svm_state.ts";
 
 const NX = 1n << 63n;
 /** The tables are those of a host in long mode with no-execute pages, as this one is. */
@@ -24,8 +25,10 @@ export const nptFormat: NestedFormat = {
   address: (entry) => entry & 1n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
 };
 
+/** The nested tables, if there are any: a shadowed guest has them for the emulator. */
 function nestedOf(v: SvmVcpu): Nested {
-  const root = v.words[F.nestedControl >> 2] & 1 ? v.words[F.nestedCr3 >> 2] >>> 0 : undefined;
+  const has = v.shadowed || v.words[F.nestedControl >> 2] & 1;
+  const root = has ? v.words[F.nestedCr3 >> 2] >>> 0 : undefined;
   return { ram: v.on.cpu.machine.ram, format: nptFormat, root };
 }
 
@@ -37,12 +40,17 @@ export function nestedRights(v: SvmVcpu, gpa: number): number {
   }, 7);
 }
 
+/** Machine address of a guest-physical one; -1 without `bytes` there. */
+export function guestMachine(v: SvmVcpu, gpa: number, bytes: number): number {
+  return machineAddress(nestedOf(v), gpa, bytes);
+}
+
 function readGuest(v: SvmVcpu, linear: bigint, length: number): Uint8Array {
   const paging = {
-    cr0: v.read64(F.cr0),
-    cr3: v.read64(F.cr3),
-    cr4: v.read64(F.cr4),
-    efer: v.read64(F.efer),
+    cr0: getControlRegister(v, 0),
+    cr3: getControlRegister(v, 3),
+    cr4: getControlRegister(v, 4),
+    efer: v.shadowed ? guestWord(v, GUEST.efer) : v.read64(F.efer),
   };
   return readLinear(nestedOf(v), paging, linear, length);
 }

@@ -5,6 +5,7 @@ import { GUEST } from "../machine/interpreter/guest.ts";
 import { ABORT, CPU, V } from "../machine/state.ts";
 import { STATUS } from "../machine/svm/entry.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
+import { useGuestTables, useShadowTables } from "./svm_shadow.ts";
 
 /** What is due in a guest at an instruction boundary, before anything is delivered to it. */
 export function boundary(v: SvmVcpu): RunStop | undefined {
@@ -33,6 +34,14 @@ export function boundary(v: SvmVcpu): RunStop | undefined {
 
 /** Runs the guest until it leaves, or for `budget` instructions. "exit": the VMCB says why. */
 export function enterGuest(v: SvmVcpu, budget: number, emulate: boolean): RunStop {
+  if (!emulate || !v.shadowed) return enterAsIs(v, budget, emulate);
+  useGuestTables(v);
+  const stop = enterAsIs(v, budget, emulate);
+  useShadowTables(v);
+  return stop;
+}
+
+function enterAsIs(v: SvmVcpu, budget: number, emulate: boolean): RunStop {
   const { cpu, system } = v.on, { i32 } = cpu, { own, words } = v;
   v.toProcessor();
   const end = cpu.count + budget;

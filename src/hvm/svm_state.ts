@@ -2,8 +2,10 @@
 import { EFER } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { attributesFromVmcb, attributesToVmcb } from "../abi/x86/vmcb.ts";
-import type { Segment, SegmentRegister } from "./ops.ts";
+import { GUEST, type Segment, type SegmentRegister } from "./ops.ts";
+import { guestWord } from "./shadow.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
+import { shadowControl, visible } from "./svm_shadow.ts";
 import { resetFloat } from "./switched.ts";
 
 const PG = 0x8000_0000n, SVME = BigInt(EFER.SVME), LME = BigInt(EFER.LME), LMA = BigInt(EFER.LMA);
@@ -33,8 +35,12 @@ export function setSegment(v: SvmVcpu, name: SegmentRegister, value: Segment): v
   if (name === "ss") v.write8(F.cpl, value.attributes >>> 5 & 3);
 }
 
-/** CR0, CR2, CR3, CR4 or CR8 as the guest has it: nothing in them is the hypervisor's. */
+/** CR0, CR2, CR3, CR4 or CR8 as the guest sees it: the hypervisor's only under shadow paging. */
 export function getControlRegister(v: SvmVcpu, n: 0 | 2 | 3 | 4 | 8): bigint {
+  if (v.shadowed) {
+    if (n === 3) return guestWord(v, GUEST.cr3);
+    if (n === 0 || n === 4) return BigInt(visible(v, n) >>> 0);
+  }
   return n === 8 ? BigInt(v.read(F.virtualInterrupt) & 0xf) : v.read64(F[`cr${n}`]);
 }
 
@@ -44,6 +50,7 @@ export function setControlRegister(v: SvmVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigi
     const others = v.read(F.virtualInterrupt) & ~0xf;
     return v.write(F.virtualInterrupt, others | Number(value & 0xfn));
   }
+  if (v.shadowed && n !== 2) return shadowControl.set(v, n, value);
   v.write64(F[`cr${n}`], value);
   if (n === 0) setLongMode(v, (value & PG) !== 0n);
   // The guest's translations may be other ones now.
@@ -78,6 +85,7 @@ export function getMsr(v: SvmVcpu, msr: number): bigint | undefined {
   const home = MSR_HOMES[msr >>> 0];
   if (home === undefined) return undefined;
   if (typeof home === "string") return v.on.cpu.get(home);
+  if (home === F.efer && v.shadowed) return guestWord(v, GUEST.efer);
   const value = v.read64(home);
   // VMRUN wants EFER.SVME; the guest does not see it.
   return home === F.efer ? value & ~SVME : value;
@@ -87,6 +95,7 @@ export function setMsr(v: SvmVcpu, msr: number, value: bigint): boolean {
   const home = MSR_HOMES[msr >>> 0];
   if (home === undefined) return false;
   if (typeof home === "string") v.on.cpu.set(home, value);
+  else if (home === F.efer && v.shadowed) shadowControl.setEfer(v, value);
   else if (home === F.efer) {
     v.write64(home, value | SVME);
     v.flush();

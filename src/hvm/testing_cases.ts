@@ -3,6 +3,7 @@
  * what is no exit. The vendors' own tests run them and add theirs.
  */
 import { assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
+import { CPU } from "../machine/state.ts";
 import type { Exit } from "./exit.ts";
 import type { Intercepts } from "./ops.ts";
 import { GUEST, type Guest } from "./testing.ts";

@@ -20,6 +20,7 @@ import {
   type SegmentRegister,
 } from "./ops.ts";
 import { RegisterAccess } from "./registers.ts";
+import { guestWord } from "./shadow.ts";
 import { STUB } from "../machine/vmx/layout.ts";
 import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
@@ -27,7 +28,7 @@ import { decodeExit, entryRefused, eventFrom, eventInformation, requeue } from "
 import { eptFormat } from "./vmx_paging.ts";
 import { enterOnGuestTables, enterReal } from "./vmx_real.ts";
 import { enterGuest, type Outcome } from "./vmx_run.ts";
-import { guestWord, NESTED, setShadowedEfer, setShadowRoot } from "./vmx_shadow.ts";
+import { NESTED, setShadowRoot, shadowControl } from "./vmx_shadow.ts";
 import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
 
 const capital = (s: string) => s[0].toUpperCase() + s.slice(1);
@@ -202,7 +203,7 @@ export const vmxOps: HvmOps = {
     const own = at(v), { on } = own, home = MSR_FIELDS[msr >>> 0];
     if (home === undefined) return false;
     if (home === F.guestEfer && own.shadowed) {
-      setShadowedEfer(own, value);
+      shadowControl.setEfer(own, value);
       return true;
     }
     if (typeof home === "number") on.write64(home, value);

@@ -2,7 +2,8 @@
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from "../abi/x86/vmx.ts";
 import { CONTROLS } from "../machine/vmx/capabilities.ts";
 import { portBitmap, setBit } from "./bitmaps.ts";
-import { GUEST, type Intercepts, SHADOW_CR0, SHADOW_CR4 } from "./ops.ts";
+import { GUEST, type Intercepts } from "./ops.ts";
+import { withShadow } from "./shadow.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
 
 /** CR0: NE is the hardware's, NW and CD are not loaded by VM entry. CR4: VMXE is the host's. */
@@ -82,24 +83,17 @@ function msrBitmap(wanted: "all" | "none" | readonly number[]): Uint8Array {
   return bytes;
 }
 
-/** What shadow paging needs besides; what is left out stays so. */
-function withShadow(v: VmxVcpu, wanted: Intercepts): Intercepts {
-  const more: { -readonly [K in keyof Intercepts]: Intercepts[K] } = { ...wanted };
-  if (more.crRead !== undefined) more.crRead |= 8;
-  if (more.crWrite !== undefined) more.crWrite |= 8;
-  if (more.cr0Bits !== undefined) more.cr0Bits |= SHADOW_CR0;
-  if (more.cr4Bits !== undefined) more.cr4Bits |= SHADOW_CR4;
-  if (more.exceptions !== undefined) more.exceptions |= 1 << 14;
-  // The hardware has no PCIDs: INVPCID is completed where the guest's CR4 counts.
-  if (more.invlpg !== undefined && v.guest[GUEST.cr4] & CR4_PCIDE) more.invlpg = true;
-  more.pageFault = { mask: 0, match: 0 };
-  return more;
+/** The hardware has no PCIDs: INVPCID is completed where the guest's CR4 counts. */
+function forShadow(v: VmxVcpu, asked: Intercepts): Intercepts {
+  const wanted = withShadow(asked);
+  if (wanted.invlpg !== undefined && v.guest[GUEST.cr4] & CR4_PCIDE) wanted.invlpg = true;
+  return wanted;
 }
 
 /** Gives the current VMCS the exits that are wanted. */
 export function applyIntercepts(v: VmxVcpu, asked: Intercepts): void {
   const { on } = v, { machine } = on.cpu;
-  const wanted = v.shadowed ? withShadow(v, asked) : asked;
+  const wanted = v.shadowed ? forShadow(v, asked) : asked;
   for (const name of Object.keys(BITS) as (keyof typeof BITS)[]) {
     const value = wanted[name];
     if (value !== undefined) setControl(v, BITS[name][0], BITS[name][1], value);

@@ -5,7 +5,8 @@ import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { explain } from "../machine/checks.ts";
 import { V } from "../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../machine/vmx/layout.ts";
-import { AREA, GUEST, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
+import { AREA, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
+import { isShadowed } from "./shadow.ts";
 import { refuseInGuest, Switched } from "./switched.ts";
 
 /** Field encodings by name. */
@@ -66,7 +67,7 @@ export class VmxVcpu implements HvmVcpu {
 
   /** The processor walks shadow tables for it. */
   get shadowed(): boolean {
-    return (this.guest[GUEST.flags] & 1) !== 0;
+    return isShadowed(this);
   }
 
   /** Remembers what the run loop asks of the controls; the vCPU is current. */

@@ -5,7 +5,7 @@ import { F, type VmxVcpu } from "./vmx_cpu.ts";
 import { eptFormat } from "./vmx_paging.ts";
 import { resetFloat } from "./switched.ts";
 import { OWN_CR4 } from "./vmx_controls.ts";
-import { setShadowedControl } from "./vmx_shadow.ts";
+import { shadowControl } from "./vmx_shadow.ts";
 
 const PG = 0x8000_0000n, PAE = 0x20n, NE = 0x20n, LME = 0x100n, LMA = 0x400n;
 /** Bits of CR0 that VM entry does not load: NW and CD. */
@@ -82,7 +82,7 @@ const RESET: readonly (readonly [string, bigint])[] = [
 export function setControlRegister(v: VmxVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigint): void {
   const { on } = v;
   if (n === 2 || n === 8) return on.cpu.set(`cr${n}`, value);
-  if (v.shadowed) return setShadowedControl(v, n, value);
+  if (v.shadowed) return shadowControl.set(v, n, value);
   if (n === 0) {
     on.write64(F.cr0ReadShadow, value);
     on.write64(F.guestCr0, value & ~CACHE | NE);

@@ -119,8 +119,6 @@ Deno.test("a TPR shadow answers for CR8, and leaves below its threshold", () => 
   assertEquals(ops.getRegister(g.v, "rip"), symbols.get("here"));
 });
 
-<<<<<<< HEAD
-=======
 Deno.test("MOV from CR0 and CR4 shows the guest its own bits", () => {
   g.reset();
   g.load("mov eax, cr0\nmov ebx, cr4\nsmsw ecx\nvmcall");
@@ -136,7 +134,6 @@ Deno.test("MOV from CR0 and CR4 shows the guest its own bits", () => {
   assertEquals(ops.readRaw(g.v, "guestCr4") & 0x2010n, 0x2010n);
 });
 
->>>>>>> proof
 Deno.test("dump() names every field, and control words by their bits", () => {
   g.reset();
   const fields = ops.dump(g.v);

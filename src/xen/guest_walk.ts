@@ -5,6 +5,7 @@
  */
 import type { Machine } from "../machine/machine.ts";
 import { FRAME, FRAME_FLAG, V } from "../machine/state.ts";
+import { virtualization } from "../machine/virtualization.ts";
 import type { P2M } from "./p2m.ts";
 
 /** How a guest translates; the number of levels it reads from memory, but for PAE's registers. */
@@ -35,6 +36,8 @@ export class GuestWalk {
   readonly #frameTable: Int32Array;
   /** Bits of the high word of an entry that lie above the physical-address width, without bit 63. */
   readonly #reservedHigh: number;
+  /** Bits of the low word of an entry of level 4 that must be 0. */
+  readonly #reservedTop: number;
 
   /** Entries read, from the top: count, place in machine words (-1: no memory), halves. */
   steps = 0;
@@ -58,6 +61,7 @@ export class GuestWalk {
     this.#frameTable = machine.frameTable;
     const reserved = machine.cpu.u64[V.reservedHigh >> 3];
     this.#reservedHigh = Number(BigInt.asIntN(32, reserved >> 32n)) & 0x7fff_ffff;
+    this.#reservedTop = virtualization[machine.cpu.model].pml4Reserved;
   }
 
   /**
@@ -144,7 +148,11 @@ export class GuestWalk {
       const lo = this.low[this.steps - 1], hi = this.high[this.steps - 1];
       if (!(lo & P)) return this.#fault(r, access, 0);
       const large = (lo & PS) !== 0 && (level === 2 || level === 3);
-      const inside = large ? level === 2 ? 0x1f_e000 : 0x3fff_e000 : level === 4 ? PS : 0;
+      const inside = large
+        ? level === 2 ? 0x1f_e000 : 0x3fff_e000
+        : level === 4
+        ? this.#reservedTop
+        : 0;
       if (hi & reservedHigh || lo & inside) return this.#fault(r, access, P | RESERVED);
       frame = lo >>> 12 | (hi & 0xf) << 20;
       if (level > 1 && !large) continue;

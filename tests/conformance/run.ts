@@ -5,6 +5,7 @@ import {
   type BuiltDomain,
   type DomainConfig,
 } from "../../src/builder/domain.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import type { CpuidModel } from "../../src/machine/cpuid.ts";
 import { checkById, explain } from "../../src/machine/checks.ts";
 import type { Domain, DomainState } from "../../src/xen/domain.ts";

@@ -143,7 +143,7 @@ class Rig {
     this.#set("cr4", r.cr4);
     this.#set("efer", r.efer);
     i32[V.paging >> 2] = r.cr0 < 0 ? 1 : 0;
-    cpu.u64[V.eptp >> 3] = BigInt(this.plain.root | 0x1e);
+    cpu.u64[V.eptp >> 3] = this.ops.nestedFormat.pointer(this.plain.root);
     if (r.cr0 < 0 && r.cr4 & 0x20 && !(r.efer & 0x400)) this.#setPdptes(this.#pointers);
     // As the emulator does it: where there is no memory a table reads as ones, a page is a device's.
     i32[V.emulating >> 2] = 1;

@@ -91,9 +91,9 @@ function buildReserved(m: Module): void {
   });
 }
 
-/** What an access asks for besides being a user's: write and fetch. */
+/** What an access asks for besides being a user's: write and fetch. The emulator reads tables in ROM. */
 function wantedBy(acc: Local): Expr {
-  const walk = i32(W).when(acc.and(ACCESS.probe).eqz(), i32(0));
+  const walk = i32(W).when(acc.and(ACCESS.probe).or(cell(V.emulating)).eqz(), i32(0));
   return walk.when(acc.and(ACCESS.table), acc.and(ACCESS.write | ACCESS.fetch));
 }
 
