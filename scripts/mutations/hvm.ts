@@ -21,7 +21,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/hvm/switched.ts", VMX_TEST, [
     [
       "the switch of vCPUs forgets x87 and SSE",
-      "for (let at = FLOAT.start; at < FLOAT.end; at += 4) places.push(at >> 2);",
+      "cpu.system.storeFloat(area + AREA.switched + 4 * places.length);",
       "",
       SWITCHED,
     ],

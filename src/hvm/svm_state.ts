@@ -2,6 +2,7 @@
 import { EFER } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { attributesFromVmcb, attributesToVmcb } from "../abi/x86/vmcb.ts";
+import { V } from "../machine/state.ts";
 import { GUEST, type Segment, type SegmentRegister } from "./ops.ts";
 import { guestWord } from "./shadow.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
@@ -47,7 +48,9 @@ export function getControlRegister(v: SvmVcpu, n: 0 | 2 | 3 | 4 | 8): bigint {
 /** Sets it, and what follows from it. */
 export function setControlRegister(v: SvmVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigint): void {
   if (n === 8) {
-    const others = v.read(F.virtualInterrupt) & ~0xf;
+    const others = v.read(F.virtualInterrupt) & ~0xf, { cpu } = v.on;
+    // Amid an instruction that is emulated the processor has it, and its exit writes the VMCB.
+    if (cpu.i32[V.nonRoot >> 2]) cpu.set("cr8", value & 0xfn);
     return v.write(F.virtualInterrupt, others | Number(value & 0xfn));
   }
   if (v.shadowed && n !== 2) return shadowControl.set(v, n, value);

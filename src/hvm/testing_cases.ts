@@ -426,6 +426,19 @@ export function testTable(g: Guest, label = ""): void {
     assertEquals([ops.getRegister(g.v, "rbx"), ops.getCr(g.v, 8)], [9n, 5n]);
   });
 
+  test("a task priority that a device sets amid an emulated access stays", () => {
+    g.reset();
+    g.load("mov [0x200010], eax");
+    const { hooks } = g.machine.cpu;
+    hooks.emulatedWrite = () => {
+      ops.setCr(g.v, 8, 5n);
+      return true;
+    };
+    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }).kind, "stopped");
+    hooks.emulatedWrite = undefined;
+    assertEquals(ops.getCr(g.v, 8), 5n);
+  });
+
   test("a traced instruction that the hypervisor completes leaves its trap", () => {
     g.reset();
     const symbols = g.load("here: cpuid\nnext: nop");
