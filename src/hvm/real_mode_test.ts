@@ -24,15 +24,7 @@ function reset(g: Guest, shadow: boolean): void {
   for (let n = 0; n < 256; n++) {
     g.write(4 * n, new Uint8Array(Uint16Array.of(0x9000 + 16 * n, 0).buffer));
   }
-  if (shadow) ops.setShadowRoot(v, shadowTables(g));
-}
-
-/** PAE tables that map the guest's 2 MiB in one large page. */
-function shadowTables(g: Guest): number {
-  const pointers = g.frames.allocate(), directory = g.frames.allocate();
-  g.machineWrite64(pointers, BigInt(directory) | 1n);
-  g.machineWrite64(directory, BigInt(GUEST.machine) | 0xe7n);
-  return pointers;
+  if (shadow) ops.setShadowRoot(v, g.shadowTables());
 }
 
 interface Program {

@@ -94,6 +94,14 @@ export class Guest {
     this.machineWrite64(table, format.page(machine, rights));
   }
 
+  /** Tables for shadow paging: the guest's 2 MiB in one large page. */
+  shadowTables(): number {
+    const pointers = this.frames.allocate(), directory = this.frames.allocate();
+    this.machineWrite64(pointers, BigInt(directory) | 1n);
+    this.machineWrite64(directory, BigInt(GUEST.machine) | 0xe7n);
+    return pointers;
+  }
+
   machineWrite64(address: number, value: bigint): void {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, value, true);

@@ -5,14 +5,15 @@ import type { NamedAddress } from "../builder/symbols.ts";
 import { Hypervisor } from "../debug/hypervisor.ts";
 import type { GuestDomain } from "../debug/domain.ts";
 import { SHADOW_MODES, shadowCampaign } from "../../tests/fuzz/shadow.ts";
+import type { CpuModel } from "../machine/cpu.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { defaultShadowMemory, type Shadow } from "./shadow.ts";
 import { isGuestTable, KIND } from "./shadow_pool.ts";
 
 for (const mode of SHADOW_MODES) {
-  for (const pool of [16, 64]) {
-    Deno.test(`random page tables, ${mode}, pool of ${pool} frames: as a plain walk has it`, () => {
-      const result = shadowCampaign({ mode, pool, accesses: 10_000, seed: 20261126 + pool });
+  for (const [cpu, pool] of [["intel", 16], ["intel", 64], ["amd", 32]] as const) {
+    Deno.test(`random page tables, ${mode}, ${cpu}, pool of ${pool} frames: as a plain walk has it`, () => {
+      const result = shadowCampaign({ cpu, mode, pool, accesses: 10_000, seed: 20261126 + pool });
       assertEquals(result.finding, undefined);
       assert(result.allowed > 500, JSON.stringify(result));
       if (mode !== "none") assert(result.faulted > 500 && result.writes > 0);
@@ -51,8 +52,10 @@ function checkPool({ pool, p2m }: Shadow): void {
   }
 }
 
-async function demo(options: { paging?: "hap" | "shadow"; shadowMemory?: number } = {}) {
-  const hv = await Hypervisor.start({ memory: "64M" });
+type DemoOptions = { cpu?: CpuModel; paging?: "hap" | "shadow"; shadowMemory?: number };
+
+async function demo({ cpu, ...options }: DemoOptions = {}) {
+  const hv = await Hypervisor.start({ memory: "64M", cpu });
   const { image, symbols } = demoGuest();
   const dom = await hv.createDomain({
     name: "demo",
@@ -82,10 +85,10 @@ function runTo(hv: Hypervisor, dom: GuestDomain, count: number): void {
   inner.pause();
 }
 
-Deno.test("a guest has the same state under shadow paging, whatever the pool, as over nested tables", async () => {
+const sameState = async (cpu: CpuModel) => {
   const states: string[][] = [];
   for (const options of [{ paging: "hap" }, {}, { shadowMemory: 16 * 4096 }] as const) {
-    const { hv, dom } = await demo(options);
+    const { hv, dom } = await demo({ cpu, ...options });
     const state: string[] = [];
     for (const count of [1000, 9339, 54_321, 120_000]) {
       runTo(hv, dom, count);
@@ -97,7 +100,11 @@ Deno.test("a guest has the same state under shadow paging, whatever the pool, as
   }
   assertEquals(states[1], states[0]);
   assertEquals(states[2], states[0]);
-});
+};
+for (const cpu of ["intel", "amd"] as const) {
+  Deno.test(`a guest has the same state under shadow paging, whatever the pool, as over nested tables, ${cpu}`, () =>
+    sameState(cpu));
+}
 
 Deno.test("a walk shows the guest's levels beside those the processor walks", async () => {
   const { hv, dom, symbols } = await demo();
@@ -178,8 +185,8 @@ Deno.test("writes to the guest's tables from outside are seen, through whatever 
   await hv.close();
 });
 
-Deno.test("save, load and save again are equal, and a loaded guest goes on the same", async () => {
-  const { hv, dom } = await demo();
+const saveAndLoad = async (cpu: CpuModel) => {
+  const { hv, dom } = await demo({ cpu });
   runTo(hv, dom, 50_000);
   const saved = hv.save();
   assertEquals(shadowOf(dom).pool.free, shadowOf(dom).pool.slots - 1);
@@ -190,7 +197,11 @@ Deno.test("save, load and save again are equal, and a loaded guest goes on the s
   runTo(hv, dom, 120_000);
   assertEquals(`${dom.stateHash()} ${hv.host.machine.cpu.now}`, later);
   await hv.close();
-});
+};
+for (const cpu of ["intel", "amd"] as const) {
+  Deno.test(`save, load and save again are equal, and a loaded guest goes on the same, ${cpu}`, () =>
+    saveAndLoad(cpu));
+}
 
 Deno.test("destroy() gives all frames back, and the processor's hooks", async () => {
   const { hv, dom } = await demo();
