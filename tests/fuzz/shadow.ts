@@ -248,7 +248,12 @@ function randomLinear(random: Random, mode: ShadowMode): bigint {
   const wide = mode !== "32-bit", bits = wide ? 9n : 10n;
   let linear = BigInt(random.below(4096));
   for (let level = 1n; level <= (mode === "4-level" ? 4n : 2n); level++) {
-    linear |= BigInt(spread(random.below(SPREAD), wide)) << (12n + bits * (level - 1n));
+    // Pages within a large one lie anywhere in it.
+    const within = level === 1n && random.chance(0.3);
+    const index = within
+      ? random.pick([0, 24, 32, 37, 44, 80])
+      : spread(random.below(SPREAD), wide);
+    linear |= BigInt(index) << (12n + bits * (level - 1n));
   }
   if (mode === "PAE") linear |= BigInt(random.below(4)) << 30n;
   return mode === "4-level" ? BigInt.asUintN(64, BigInt.asIntN(48, linear)) : linear;
@@ -307,7 +312,7 @@ export function shadowCampaign(options: ShadowCampaign): ShadowOutcome {
     evictions: rig.shadow.pool.counts.evictions,
     finding,
   });
-  let registers = randomRegisters(random, mode);
+  let registers = randomRegisters(random, mode), linear = randomLinear(random, mode);
   for (let n = 0; n < accesses; n++) {
     if (n % 4096 === 0) randomTables(rig, mode);
     if (n % ROUND === 0) {
@@ -319,7 +324,8 @@ export function shadowCampaign(options: ShadowCampaign): ShadowOutcome {
       const frame = random.below(TABLE_FRAMES);
       writeEntry(rig, frame, random.below(SPREAD), levelOf(frame, mode), mode !== "32-bit");
     }
-    const linear = randomLinear(random, mode);
+    // The same address again, with another access, more often than chance would have it.
+    if (!random.chance(0.4)) linear = randomLinear(random, mode);
     let access = random.pick([0, WRITE, FETCH]) | (random.chance(0.5) ? USER : 0);
     const smap = registers.cr4 & 0x20_0000 && registers.cr0 < 0 && !registers.ac;
     if (!(access & USER) && smap) access |= ACCESS.smap;
