@@ -139,6 +139,13 @@ X87_RULES.push({
     i.opcode === 0x1ae && i.reg === 1 && i.mod !== 3 ? [FX.fip + 6, FX.fip + 8] : undefined,
 });
 
+X87_RULES.push({
+  id: "FBSTP across a page: this host has stored eight bytes when the other two fault",
+  source: "SDM vol 3, 6.5: restart is possible; the order of the parts is not architectural",
+  other: (i, _, field) =>
+    i.opcode === 0xdf && i.reg === 6 && i.mod !== 3 && ["exception", "memory"].includes(field),
+});
+
 const SSE_RULES: Entry[] = [
   {
     id: "RCPPS, RCPSS, RSQRTPS, RSQRTSS: relative error at most 1.5 * 2^-12 each",
