@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GuestStopped } from "./stop.ts";
+import { demoGuest } from "../builder/demo.ts";
 import { Hypervisor } from "./hypervisor.ts";
 
 const all = ["bare", "hvm", "hvm on AMD", "shadow"] as const;
@@ -314,4 +315,48 @@ Deno.test("a breakpoint of one domain is none of another's on the same host", as
   assertEquals(hv.domains.length, 1);
   await first.until("cr", { cr: 3, write: true });
   await hv.close();
+});
+
+Deno.test("dom.cpuid is a table that is edited before and during a run, and saved with the host", async () => {
+  for (const type of ["hvm", "bare"] as const) {
+    await using hv = await Hypervisor.demo({ type });
+    const [dom] = hv.domains;
+    assert(dom.cpuid.has("rdrand") && dom.cpuid.has("apic"), type);
+    assertEquals(dom.cpuid.read(1).edx >>> 9 & 1, 1);
+    const state = hv.save();
+    dom.cpuid.set("rdrand", false);
+    dom.cpuid.set(0x4000_0000, { ebx: 0x206d_7678 });
+    dom.cpuid.edit("sse4.2=0,cmpxchg16=0");
+    assertEquals(dom.cpuid.read(1).ecx & (1 << 30 | 1 << 20 | 1 << 13), 0);
+    assertEquals(dom.cpuid.read(0x4000_0000).ebx, 0x206d_7678);
+    await dom.vcpus[0].step(100);
+    dom.cpuid.set("smap", false);
+    assert(!dom.cpuid.has("smap"));
+    assertThrows(() => dom.cpuid.set("avx", true), TypeError, "avx cannot be switched on");
+    assertThrows(() => dom.cpuid.set("sse9", true), TypeError, '"sse9" is no feature');
+    assertThrows(() => dom.cpuid.edit("7.0.efx=1"), TypeError, "efx");
+    assert(Deno.inspect(dom.cpuid).includes("0x40000000  00000000  206d7678"));
+    assert(dom.cpuid.text("7").includes("fsgsbase"));
+    hv.load(state);
+    assert(dom.cpuid.has("rdrand") && dom.cpuid.has("smap") && dom.cpuid.has("sse4_2"));
+  }
+});
+
+Deno.test("createDomain takes CPUID as a model, as xl's text, or as a table; others are refused", async () => {
+  const { image } = demoGuest();
+  const make = async (cpuid: unknown) => {
+    await using hv = await Hypervisor.start({ memory: "64M" });
+    const dom = await hv.createDomain({ kernel: image, memory: "16M", cpuid: cpuid as string });
+    return [dom.cpuid.model, dom.cpuid.has("popcnt"), dom.cpuid.has("x2apic")];
+  };
+  assertEquals(await make("nehalem"), ["nehalem", true, false]);
+  assertEquals(await make("host,x2apic=0"), ["intel", true, false]);
+  assertEquals(await make({ model: "common", features: { popcnt: false } }), [
+    "common",
+    false,
+    true,
+  ]);
+  await assertRejects(() => make("i486"), TypeError, 'no model "i486"');
+  await assertRejects(() => make({ feature: {} }), TypeError, "feature");
+  await assertRejects(() => make({ features: { vmx: true } }), TypeError, "vmx cannot be switched");
 });

@@ -127,7 +127,8 @@ class Check {
     word("fsw", FX.fsw, this.freeStatus(e.getUint16(FX.fsw, true) ^ a.getUint16(FX.fsw, true)));
     word("ftw", FX.ftw, 0);
     this.range("fop", FX.fop, 2);
-    this.range("fip", FX.fip, 8);
+    this.range("fip", FX.fip, 6);
+    this.range("fip, bits 63 to 48", FX.fip + 6, 2);
     this.range("fdp", FX.fdp, 8);
     this.range("mxcsr", FX.mxcsr, 4);
     for (let n = 0; n < 8; n++) this.stack(n);

@@ -7,13 +7,14 @@ const note = missing ? ` (skipped: ${missing})` : "";
 const ignore = missing !== undefined;
 if (missing) console.warn(`skipped: ${missing}`);
 
-/** A part of the exhaustive list: one sequence of 61, a prime, so that all opcodes take part. */
-function* sample(mode: 16 | 32): Generator<Uint8Array> {
+/** A part of the exhaustive list: one sequence of a prime number, so that all opcodes take part. */
+function* sample(mode: 16 | 32 | 64): Generator<Uint8Array> {
+  const every = mode === 64 ? 397 : 199;
   let n = 0;
-  for (const bytes of exhaustive(mode)) if (n++ % 61 === 0) yield bytes;
+  for (const bytes of exhaustive(mode)) if (n++ % every === 0) yield bytes;
 }
 
-for (const mode of [16, 32] as const) {
+for (const mode of [16, 32, 64] as const) {
   Deno.test({
     name: `the disassembler prints what objdump prints, ${mode}-bit sample${note}`,
     ignore,

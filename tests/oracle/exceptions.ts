@@ -132,6 +132,20 @@ X87_RULES.push({
       : undefined,
 });
 
+X87_RULES.push({
+  id: "FXRSTOR64: bits 63 to 48 of FIP, which a host with 57-bit linear addresses keeps",
+  source: "SDM vol 1, 10.5.1.2: processors make FIP canonical; vol 1, 3.3.7.1",
+  image: (i) =>
+    i.opcode === 0x1ae && i.reg === 1 && i.mod !== 3 ? [FX.fip + 6, FX.fip + 8] : undefined,
+});
+
+X87_RULES.push({
+  id: "FBSTP across a page: this host has stored eight bytes when the other two fault",
+  source: "SDM vol 3, 6.5: restart is possible; the order of the parts is not architectural",
+  other: (i, _, field) =>
+    i.opcode === 0xdf && i.reg === 6 && i.mod !== 3 && ["exception", "memory"].includes(field),
+});
+
 const SSE_RULES: Entry[] = [
   {
     id: "RCPPS, RCPSS, RSQRTPS, RSQRTSS: relative error at most 1.5 * 2^-12 each",

@@ -174,7 +174,7 @@ export class Oracle {
     const request = new DataView(new ArrayBuffer(8));
     request.setInt32(0, this.#reports, true);
     request.setInt16(4, 1, true);
-    const ready = symbols.poll(new Uint8Array(request.buffer), 1n, 20_000);
+    const ready = symbols.poll(new Uint8Array(request.buffer), 1n, 120_000);
     const buffer = new Uint8Array(24);
     if (ready > 0 && Number(symbols.read(this.#reports, buffer, 24n)) === 24) return;
     const status = new Int32Array(1);
@@ -185,7 +185,7 @@ export class Oracle {
 
   #obituary(status: number, timeout: boolean): string {
     const exit = (status >> 8) & 0xff, signal = status & 0x7f;
-    if (timeout) return `the process did not answer within 20 s, case ${this.#current()}`;
+    if (timeout) return `the process did not answer within 120 s, case ${this.#current()}`;
     if (signal) return `the process died of signal ${signal}, case ${this.#current()}`;
     return `the process's system call for "${STEPS[exit] ?? exit}" was refused`;
   }

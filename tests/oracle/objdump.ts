@@ -38,7 +38,9 @@ export function unavailable(): string | undefined {
 }
 
 function command(mode: Mode, path: string): Deno.Command {
-  const args = ["-D", "-b", "binary", ...MACHINES[mode], "-M", "intel", "-w", "--no-show-raw-insn"];
+  // Intel's ways where the vendors' 64-bit encodings differ (66 before near branches, MOVSXD).
+  const syntax = mode === 64 ? "intel,intel64" : "intel";
+  const args = ["-D", "-b", "binary", ...MACHINES[mode], "-M", syntax, "-w", "--no-show-raw-insn"];
   return new Deno.Command("objdump", { args: [...args, path], stdout: "piped", stderr: "piped" });
 }
 

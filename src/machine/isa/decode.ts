@@ -310,7 +310,8 @@ export function decode(
   if (kind === Slot.Undefined) return undefinedAt(out, at, offset);
   if (kind === Slot.Prefixes) {
     id = blocks[id + state];
-    if (id >= 0 && byte === 0x90 && (rex & 1) !== 0) id = xchgR8.id;
+    // PAUSE stays what it is: tried on the host's processor.
+    if (id >= 0 && byte === 0x90 && (rex & 1) !== 0 && encodings[id].key === "nop") id = xchgR8.id;
   } else if (kind >= Slot.ModrmRow) {
     if (at >= end) return short(out, at, offset, limit);
     const modrm = bytes[at++];

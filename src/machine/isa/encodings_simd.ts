@@ -303,6 +303,8 @@ dppd  66 0f 3a 41  Vx,Wx,Ib  sse41
 mpsadbw  66 0f 3a 42  Vx,Wx,Ib  sse41
 pcmpestrm  66 0f 3a 60  Vx,Wx,Ib  sse42 w:oszapc
 pcmpestri  66 0f 3a 61  Vx,Wx,Ib  sse42 w:oszapc
+pcmpestrm  66 rexw 0f 3a 60  Vx,Wx,Ib  sse42 w:oszapc as:pcmpestrmq
+pcmpestri  66 rexw 0f 3a 61  Vx,Wx,Ib  sse42 w:oszapc as:pcmpestriq
 pcmpistrm  66 0f 3a 62  Vx,Wx,Ib  sse42 w:oszapc
 pcmpistri  66 0f 3a 63  Vx,Wx,Ib  sse42 w:oszapc
 `;

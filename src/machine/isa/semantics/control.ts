@@ -78,8 +78,9 @@ function writeControl(m: Meaning): void {
 function debugNumber(m: Meaning, i: number): Local {
   const n = m.f.let(m.place(i));
   const alias = n.and(0xe).eq(4);
+  undefinedIf(m, n.gtU(7));
   requirePrivilege(m);
-  undefinedIf(m, n.gtU(7).or(alias.and(cell(CPU.cr4).and(CR4.DE).nez())));
+  undefinedIf(m, alias.and(cell(CPU.cr4).and(CR4.DE).nez()));
   return n;
 }
 function generalDetect(m: Meaning): void {

@@ -60,6 +60,9 @@ const QUALIFICATION = { in: 8, string: 0x10, rep: 0x20, immediate: 0x40 };
 
 function checkPort(m: Meaning, port: Local, bytes: number, kind: Expr): void {
   m.callChecked("ioPermission", port, i32(bytes));
+  interceptPort(m, port, bytes, kind);
+}
+function interceptPort(m: Meaning, port: Local, bytes: number, kind: Expr): void {
   m.intercept("io", port.shl(16).or(bytes - 1).or(kind).zext());
 }
 
@@ -118,13 +121,15 @@ function string(isInput: boolean): Semantics {
       });
     };
     const repeated = f.let(prefixes.and(PREFIX.rep | PREFIX.repne).nez());
+    const port = f.let(m.gprU(RDX, 16));
+    // The port has to be allowed even if nothing is moved.
+    m.callChecked("ioPermission", port, i32(bytes));
     f.block((none) => {
       f.brIf(none, repeated.and(register(RCX).eqz()));
-      const port = f.let(m.gprU(RDX, 16));
       const kind = i32(QUALIFICATION.string | (isInput ? QUALIFICATION.in : 0)).or(
         repeated.shl(5),
       );
-      checkPort(m, port, bytes, kind);
+      interceptPort(m, port, bytes, kind);
       const pointer = isInput ? RDI : RSI;
       const place = isInput ? i32(ES) : m.field(28);
       const linear = m.callChecked(
