@@ -12,7 +12,7 @@
  * | `readExit()` | the words of STUB (layout.ts) at SVMC.stub, of the VMCB that ran last |
  * | `advanceGuest(length)` | RIP past the instruction; interrupt shadow and RF end; a TF trap becomes due (CPU.pendingDebug) |
  * | `svmBoundary()` | a pending V_IRQ: 0 it waits, 1 the guest leaves by VINTR, 2 it was delivered |
- * | `interruptMode()` | a host interrupt is pending: 0 the guest does not leave for it, 1 it does |
+ * | `interruptMode()` | a host interrupt is pending: 0 the guest does not leave for it, 1 it does, 2 it waits (GIF, or the host's IF, is clear) |
  * | `interruptExit(-1)` | makes the INTR exit due; nothing is acknowledged |
  * | `nmiExit()` | 1: the NMI intercept makes the guest leave; the NMI stays pending |
  * | `vmload(low, high)`, `vmsave(low, high)` | 0, or 1 for #GP |
