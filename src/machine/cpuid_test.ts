@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { featureBits } from "../abi/x86/cpuid.ts";
 import { Cpuid } from "./cpuid.ts";
 import { cpuidModels, MODELS } from "./cpuid_models.ts";
-import { guestLimits } from "./features.ts";
+import { guestCpuid, guestLimits } from "./features.ts";
 
 const bit = (value: number, n: number) => value >>> n & 1;
 
@@ -87,6 +87,15 @@ Deno.test("limits: models lose what is refused, and edits that ask for it are re
     TypeError,
     "0x7.0 ebx cannot be 0x20: avx2",
   );
+});
+
+Deno.test("a system on AMD's processor alone may have SVM, if it asks for it", () => {
+  assert(!guestCpuid("amd", {}, true).has("svm"));
+  const cpuid = guestCpuid("amd", { features: { svm: true } }, true);
+  assert(cpuid.has("svm") && cpuid.has("npt") && cpuid.has("nrip_save"));
+  assertEquals(cpuid.read(0x8000_000a, 0).ebx, 256);
+  assertThrows(() => guestCpuid("amd", { features: { svm: true } }), TypeError, "inside a guest");
+  assertThrows(() => guestCpuid("intel", { features: { vmx: true } }, true), TypeError, "inside");
 });
 
 Deno.test("leaves are edited whole, and refused where they cannot be so", () => {

@@ -11,8 +11,12 @@ const CPUID_NAME: Record<string, string> = { x87: "fpu", sse41: "sse4_1", sse42:
 
 /** Features that can be shown though no model of the machine's own has them. */
 const HARMLESS = ["hypervisor", "ht", "ss"];
-/** Guests are not offered the virtualization extensions: nesting is not there yet. */
+/**
+ * Guests are not offered the virtualization extensions: nesting is not there yet. The processor's own
+ * system may have SVM if it is asked for: a hypervisor of machine code runs its guests then.
+ */
 const VIRTUALIZATION = ["vmx", "svm"];
+const BARE = "svm";
 
 /** Features of the encoding table whose instructions the machine does not all execute. */
 export function missingFeatures(): ReadonlySet<string> {
@@ -36,14 +40,12 @@ let missing: ReadonlySet<string> | undefined;
 /** Physical address bits of the machine. */
 const PHYSICAL_BITS = 36;
 
-/**
- * What a processor of a vendor can honour in the CPUID of a guest. A bare guest has the processor for
- * itself, its virtualization extensions too.
- */
+/** What a processor of a vendor can honour in the CPUID of a guest, or of a system on it alone. */
 export function guestLimits(vendor: CpuModel, bare = false): CpuidLimits {
   const able = new Set([...MODELS[vendor].features.split(" "), ...HARMLESS]);
   const refuse = (name: string): string | undefined => {
-    if (!bare && (VIRTUALIZATION.includes(name) || VIRTUALIZATION.includes(NEEDS[name]))) {
+    const extension = [name, NEEDS[name]].find((x) => VIRTUALIZATION.includes(x));
+    if (extension !== undefined && !(bare && extension === BARE)) {
       return "virtualization inside a guest is not available yet";
     }
     if (name === "monitor") return "MWAIT would keep an idle guest running";
@@ -58,6 +60,7 @@ export function guestLimits(vendor: CpuModel, bare = false): CpuidLimits {
  * The CPUID of a guest on a processor of a vendor: a model, less what the processor cannot do, and
  * changed as asked.
  *
+ * @param bare it is the system's on the processor itself; SVM is shown only if asked for
  * @throws TypeError for a model, a feature or a leaf that does not exist or cannot be so
  */
 export function guestCpuid(
@@ -66,7 +69,6 @@ export function guestCpuid(
   bare = false,
 ): Cpuid {
   const cpuid = new Cpuid(model, {}, guestLimits(vendor, bare));
-  // A bare guest gets the extensions if it is given them by name.
   const off = VIRTUALIZATION.filter((name) => cpuid.has(name) && !edit.features?.[name]);
   cpuid.edit({ features: Object.fromEntries(off.map((name) => [name, false])) });
   cpuid.edit(edit);
