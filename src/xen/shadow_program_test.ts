@@ -243,6 +243,28 @@ identity:
   or eax, 0x80000000
   mov cr0, eax
   mov ecx, [0x400000]`,
+  "a directory in ROM": `
+  mov eax, cr4
+  or eax, 0x10
+  mov cr4, eax
+  mov eax, 0xf0000 + directory
+  mov cr3, eax
+  mov eax, cr0
+  or eax, 0x80010000
+  mov cr0, eax
+  mov dword [0x60000], 0x41
+  mov ecx, [0x60000]
+  ${after("above")}
+  mov esi, [0x400000]
+above:
+  nop
+  jmp over
+align 4096
+directory:
+  dd 0x83
+align 4096
+over:
+  nop`,
   "PAE: pointers are loaded by CR3 alone": `
   mov dword [0x10000], 0x11001
   mov dword [0x10004], 0
