@@ -135,3 +135,17 @@ Deno.test("SVM: dump() names every field, and intercepts by their bits", () => {
   assertEquals(of("intercepts1").set?.includes("hlt"), true);
   assertObjectMatch(of("crWrites"), { value: 8n, set: ["cr3"] });
 });
+
+Deno.test("SVM: under shadow paging a page fault has its error code in real mode too", () => {
+  g.reset();
+  ops.setShadowRoot(g.v, g.shadowTables());
+  ops.setCr(g.v, 0, 0x10n);
+  ops.setSegment(g.v, "cs", { selector: 0, base: 0n, limit: 0xffff, attributes: 0x9b });
+  ops.setSegment(g.v, "ds", { selector: 0, base: 0x1234_5000n, limit: 0xffff, attributes: 0x93 });
+  g.load("mov [0x678], ax", 16);
+  assertObjectMatch(g.run(), {
+    kind: "exception",
+    event: { vector: 14, errorCode: 2 },
+    qualification: { low: 0x1234_5678 },
+  });
+});
