@@ -10,6 +10,7 @@ import type {
 } from "../hvm/exit.ts";
 import { toWide, wideToBigInt } from "../hvm/exit.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
+import { badCr0, badCr4 } from "./cr_checks.ts";
 import type { SliceEnd } from "./domain.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
@@ -126,8 +127,7 @@ function msr(e: HvmEngine, exit: MsrExit): Handled {
   return skip(e, exit);
 }
 
-const CR0_WRITABLE = 0xe005_003fn, CR0_PE = 1n, CR0_NW = 1n << 29n, CR0_CD = 1n << 30n;
-const CR0_PG = 1n << 31n;
+const CR0_WRITABLE = 0xe005_003fn;
 
 /** Writes to CR0 and CR4 that change bits the hypervisor owns; the rest passes through. */
 function cr(e: HvmEngine, exit: CrExit): Handled {
@@ -135,13 +135,10 @@ function cr(e: HvmEngine, exit: CrExit): Handled {
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
   const value = newCr(e, exit);
   if (exit.cr === 0) {
-    const bad = value >> 32n !== 0n || (value & CR0_PG && !(value & CR0_PE)) ||
-      (value & CR0_NW && !(value & CR0_CD));
-    if (bad) return injectFault(e, GP, 0);
+    if (badCr0(e, value)) return injectFault(e, GP, 0);
     e.ops.setCr(e.vcpu, 0, (value & CR0_WRITABLE) | 0x10n);
   } else {
-    const valid = BigInt(e.cpuid.cr4Valid >>> 0);
-    if (value & ~valid) return injectFault(e, GP, 0);
+    if (badCr4(e, value)) return injectFault(e, GP, 0);
     e.ops.setCr(e.vcpu, 4, value);
   }
   e.ops.flushTranslations(e.vcpu);
