@@ -100,7 +100,7 @@ const BEYOND = new Set(
 
 /** Tried on the host's processor: each of these with 66, F2 or F3 before it is #UD. */
 const REFUSED =
-  /^(fxsave|fxrstor|ldmxcsr|stmxcsr|xsavec|xsaves|xrstors|[lms]fence|pmovmskb|movq2dq|movdq2q|swapgs|vmptrst)/;
+  /^(fxsave|fxrstor|ldmxcsr|stmxcsr|xsavec|xsaves|xrstors|xgetbv|xsetbv|[lms]fence|pmovmskb|movq2dq|movdq2q|swapgs|vmptrst)/;
 
 /** Hint NOPs (0F 18 to 0F 1F) and prefixes that later extensions gave a meaning. */
 const HINTS = /^(bnd|cldemote|endbr|rdssp|prefetch|nop|reserved)/;
