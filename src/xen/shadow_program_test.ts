@@ -2,6 +2,7 @@
 // state at the end is the same.
 import { assert, assertEquals } from "@std/assert";
 import { Hypervisor } from "../debug/hypervisor.ts";
+import type { CpuModel } from "../machine/cpu.ts";
 import { assemble } from "../machine/isa/encode.ts";
 
 /** Real mode to protected mode; every vector ends at `handler`, which notes CR2 and the error code. */
@@ -242,6 +243,28 @@ identity:
   or eax, 0x80000000
   mov cr0, eax
   mov ecx, [0x400000]`,
+  "a directory in ROM": `
+  mov eax, cr4
+  or eax, 0x10
+  mov cr4, eax
+  mov eax, 0xf0000 + directory
+  mov cr3, eax
+  mov eax, cr0
+  or eax, 0x80010000
+  mov cr0, eax
+  mov dword [0x60000], 0x41
+  mov ecx, [0x60000]
+  ${after("above")}
+  mov esi, [0x400000]
+above:
+  nop
+  jmp over
+align 4096
+directory:
+  dd 0x83
+align 4096
+over:
+  nop`,
   "PAE: pointers are loaded by CR3 alone": `
   mov dword [0x10000], 0x11001
   mov dword [0x10004], 0
@@ -284,8 +307,12 @@ function rom(program: string): Uint8Array {
 }
 
 /** The end of a program: registers, and what lies in its memory. */
-async function end(program: string, how: { paging: "hap" | "shadow"; shadowMemory?: number }) {
-  const hv = await Hypervisor.start({ memory: "64M" });
+async function end(
+  program: string,
+  cpu: CpuModel,
+  how: { paging: "hap" | "shadow"; shadowMemory?: number },
+) {
+  const hv = await Hypervisor.start({ memory: "64M", cpu });
   const dom = await hv.createDomain({ kernel: rom(program), memory: "16M", ...how });
   const { inner } = dom;
   inner.setState({ kind: "running" });
@@ -305,14 +332,18 @@ async function end(program: string, how: { paging: "hap" | "shadow"; shadowMemor
   return { state, writes };
 }
 
-for (const [name, program] of Object.entries(PROGRAMS)) {
-  Deno.test(`${name}: the same over nested and under shadow tables`, async () => {
-    const nested = await end(program, { paging: "hap" });
-    assertEquals(nested.state.kind, "blocked", JSON.stringify(nested.state));
-    const shadow = await end(program, { paging: "shadow" });
-    assertEquals(shadow.state, nested.state);
-    const tiny = await end(program, { paging: "shadow", shadowMemory: 16 * 4096 });
-    assertEquals(tiny.state, nested.state);
-    if (/tables|table that/.test(name)) assert(shadow.writes > 0);
-  });
+for (const cpu of ["intel", "amd"] as const) {
+  for (const [name, program] of Object.entries(PROGRAMS)) {
+    // AMD's processors keep no pointers with nested paging (APM 2 15.25.10); without, they do.
+    const like = name.startsWith("PAE") ? "intel" : cpu;
+    Deno.test(`${name}: the same over nested and under shadow tables, ${cpu}`, async () => {
+      const nested = await end(program, like, { paging: "hap" });
+      assertEquals(nested.state.kind, "blocked", JSON.stringify(nested.state));
+      const shadow = await end(program, cpu, { paging: "shadow" });
+      assertEquals(shadow.state, nested.state);
+      const tiny = await end(program, cpu, { paging: "shadow", shadowMemory: 16 * 4096 });
+      assertEquals(tiny.state, nested.state);
+      if (/tables|table that/.test(name)) assert(shadow.writes > 0);
+    });
+  }
 }
