@@ -108,7 +108,7 @@ const BEYOND = new Set(
 
 /** Tried on the host's processor: each of these with 66, F2 or F3 before it is #UD. */
 const REFUSED =
-  /^(fxsave|fxrstor|ldmxcsr|stmxcsr|xsavec|xsaves|xrstors|xgetbv|xsetbv|[lms]fence|pmovmskb|movq2dq|movdq2q|swapgs|vmptrst)/;
+  /^(fxsave|fxrstor|ldmxcsr|stmxcsr|xsavec|xsaves|xrstors|xgetbv|xsetbv|clac|stac|vmfunc|[lms]fence|pmovmskb|movq2dq|movdq2q|swapgs|vmptrst)/;
 
 /** Hint NOPs (0F 18 to 0F 1F) and prefixes that later extensions gave a meaning. */
 const HINTS = /^(bnd|cldemote|endbr|rdssp|prefetch|nop|reserved)/;
@@ -186,9 +186,10 @@ export function allowedDifferences(): Allowed[] {
         mnemonic(expected?.text ?? "") === mnemonic(actual.text),
     ),
     rule(
-      "objdump knows SWAPGS outside 64-bit mode, where it is #UD",
+      "objdump knows SWAPGS, RDFSBASE and its kin outside 64-bit mode, where they are #UD",
       ({ mode, expected, actual }) =>
-        mode !== 64 && bad(actual.text) && mnemonic(expected?.text ?? "") === "swapgs",
+        mode !== 64 && bad(actual.text) &&
+        /^(swapgs|(rd|wr)[fg]sbase)$/.test(mnemonic(expected?.text ?? "")),
     ),
     rule(
       "F2, F3 or 66 before VMMCALL: VMGEXIT of later processors, or refused",
