@@ -103,7 +103,7 @@ const BEYOND = new Set(
     "encodekey128 encodekey256 loadiwkey enqcmd enqcmds movdir64b movdiri gf2p8mulb " +
     "gf2p8affineqb gf2p8affineinvqb pclmulqdq pclmullqlqdq pclmulhqlqdq pclmullqhqdq pclmulhqhqdq " +
     "sha1msg1 sha1msg2 sha1nexte sha1rnds4 sha256msg1 sha256msg2 sha256rnds2 wrussd wrussq " +
-    "aadd aand aor axor").split(" "),
+    "aadd aand aor axor rdmsrlist wrmsrlist rmpquery").split(" "),
 );
 
 /** Tried on the host's processor: each of these with 66, F2 or F3 before it is #UD. */
