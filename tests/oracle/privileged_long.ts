@@ -81,9 +81,23 @@ export const KNOWN: readonly KnownError[] = [
     is: (d) => fault(d, "cr4.pae", "cr8.reserved", "cr0.leave", "cr3.reserved"),
   },
   {
-    name: "reserved bits of EFER",
+    name: "reserved bits of EFER, and LME while paging is on",
     reason: "are ignored; #GP(0) by SDM 3 2.2.1",
-    is: (d) => fault(d, "efer.reserved"),
+    is: (d) => fault(d, "efer.reserved", "efer.lme"),
+  },
+  {
+    name: "IRETQ to the same privilege level",
+    reason: "clears data segments as if it went outward; not by SDM 2, IRET",
+    is: (d) =>
+      d[0].code.startsWith("48cf") && d.every((x) => /^[defg]s$/.test(x.what)) &&
+      d.every((x) => /^0( |$)/.test(x.theirs)),
+  },
+  {
+    name: "a page fault of an instruction that reads and writes its operand",
+    reason: "is one of a read; of a write on processors, tried by ptrace",
+    is: (d) =>
+      d.length === 1 && d[0].what.startsWith("memory") &&
+      differ(d[0], (x, y) => (x | y) < 0x20 && x === (y | 2)),
   },
   {
     name: "accesses across the end of the lower half of the address space",
