@@ -160,6 +160,12 @@ const LIST: readonly Entry[] = [...FLAG_RULES, ...X87_RULES, ...SSE_RULES, {
   other: (i, t, field) =>
     [0x1a4, 0x1a5, 0x1ac, 0x1ad].includes(i.opcode) && doubleShiftCount(i, t) > i.size &&
     (i.mod === 3 ? field === registerName(i.rm | ((i.rex & 1) << 3)) : field === "memory"),
+}, {
+  id: "REP MOVS with 67 in 64-bit mode: this host has cleared RSI's upper half when it faults",
+  source: "SDM vol 2, REP: registers hold what they did before the iteration that faults",
+  other: (i, _, field) =>
+    i.mode === 64 && (i.opcode === 0xa4 || i.opcode === 0xa5) && i.prefixes.has(0x67) &&
+    (i.prefixes.has(0xf3) || i.prefixes.has(0xf2)) && field === registerName(6),
 }];
 
 function flags(id: string, source: string, rule: (i: Instruction, t: Case) => number): Entry {
