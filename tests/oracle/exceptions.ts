@@ -5,7 +5,7 @@
  * which it was needed).
  */
 import { type Case, FX, type Result } from "./state.ts";
-import { type Instruction, isX87, operandAddress } from "./instruction.ts";
+import { type Instruction, isX87 } from "./instruction.ts";
 
 /** Status flags in RFLAGS. */
 export const CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800;
@@ -137,17 +137,6 @@ X87_RULES.push({
   source: "SDM vol 1, 10.5.1.2: processors make FIP canonical; vol 1, 3.3.7.1",
   image: (i) =>
     i.opcode === 0x1ae && i.reg === 1 && i.mod !== 3 ? [FX.fip + 6, FX.fip + 8] : undefined,
-});
-
-X87_RULES.push({
-  id: "FBSTP across a page: this host has stored eight bytes when the other two fault",
-  source: "SDM vol 3, 6.5: restart is possible; the order of the parts is not architectural",
-  other: (i, test, field, expected) => {
-    if (i.opcode !== 0xdf || i.reg !== 6 || i.mod === 3) return false;
-    const at = operandAddress(i, test);
-    const across = at !== undefined && (at & 0xfff) > 0x1000 - 10;
-    return across && pageFault(expected) && ["exception", "memory"].includes(field);
-  },
 });
 
 const SSE_RULES: Entry[] = [
