@@ -136,6 +136,16 @@ again:
   loop again
   mov dword [0x40f123], 0x33
   mov eax, [0x7f123]`,
+  "a write to tables across two entries": `${TABLES}
+  mov eax, [0x400000]
+  mov eax, [0x401000]
+  mov dword [0x62000], 0x22
+  mov dword [0x63000], 0x33
+  ; 0x60067, 0x61067 become 0x62067, 0x63067: the high half of one, the low half of the other
+  mov byte [0x11001], 0x20
+  mov dword [0x11002], 0x30670006
+  mov ecx, [0x400000]
+  mov edx, [0x401000]`,
   "accessed and dirty bits, cleared and set again": `${TABLES}
   mov ecx, 3
 once:

@@ -204,14 +204,30 @@ for (const cpu of ["intel", "amd"] as const) {
 }
 
 Deno.test("destroy() gives all frames back, and the processor's hooks", async () => {
-  const { hv, dom } = await demo();
-  const { frames, machine } = hv.host;
+  const hv = await Hypervisor.start({ memory: "64M" });
+  const { image } = demoGuest();
+  // Another one, so that the host is virtualized before and after.
+  await hv.createDomain({ kernel: image, memory: "8M" });
+  const { frames, machine } = hv.host, free = frames!.free;
+  const dom = await hv.createDomain({ kernel: image, memory: "16M", paging: "shadow" });
   runTo(hv, dom, 20_000);
-  const used = frames!.owners.reduce((n, owner) => n + (owner === dom.id ? 1 : 0), 0);
-  const free = frames!.free;
+  const pool = shadowOf(dom).pool.slots;
+  assertEquals(pool > 256 && frames!.free < free - pool, true);
   dom.destroy();
-  assertEquals(frames!.free, free + used);
+  assertEquals(frames!.free, free);
   assertEquals(machine.onWrite.size, 0);
+  await hv.close();
+});
+
+Deno.test("a guest frame that is taken away has no shadow entry left", async () => {
+  const { hv, dom, symbols } = await demo();
+  runTo(hv, dom, 20_000);
+  const linear = timerOf(symbols), { pageTables } = dom.vcpus[0];
+  const before = pageTables.walk(linear);
+  assertEquals(before.shadowMachine, before.machine);
+  shadowOf(dom).p2m.unmap(Number(before.physical! >> 12n));
+  checkPool(shadowOf(dom));
+  assertEquals(pageTables.walk(linear).shadowMachine, undefined);
   await hv.close();
 });
 
