@@ -280,16 +280,18 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
       "a page fault leaves with code and address before CR2 is written",
     ],
     [
-      "host interrupts by the guest's IF with V_INTR_MASKING",
-      "intercepted.when(host.and(0x200), i32(2))",
-      "intercepted.when(cell(CPU.rflags).and(0x200), i32(2))",
-      "a host interrupt leaves by the host's IF with V_INTR_MASKING, by the guest's without",
-    ],
-    [
       "EXITINFO2 of a task switch without JMP",
       "f.set(info, info.or(TASK_SWITCH.jump))",
       "{}",
       "a task switch tells selector, source and error code",
+    ],
+  ]),
+  ...mutationsOf(`${SVM}/intercept.ts`, `${SVM}/instructions_test.ts`, [
+    [
+      "host interrupts by the guest's IF with V_INTR_MASKING",
+      "intercepted.when(host.and(0x200), i32(2))",
+      "intercepted.when(cell(CPU.rflags).and(0x200), i32(2))",
+      "with V_INTR_MASKING interrupts wait for the IF that the host had at VMRUN",
     ],
   ]),
   ...mutationsOf(`${SVM}/boundary.ts`, EVENTS, [
@@ -401,7 +403,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
       "the switch of SVM vCPUs forgets VMSAVE",
       "    v.lazy(false);\n    // As the next load does",
       "    // As the next load does",
-      "SVM: two vCPUs on a processor keep what hardware does not switch",
+      "SVM: what a guest writes into MSRs that hardware does not switch stays its own",
     ],
     [
       "a written field keeps its clean bit",
