@@ -440,8 +440,8 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
   ]),
   ...mutationsOf("src/hvm/svm.ts", HVM, [
     [
-      "SVM: IRET does not end an NMI",
-      "blockNmis(v, false);",
+      "SVM: the NMI window opens before IRET",
+      "v.write(F.interruptShadow, v.words[F.interruptShadow >> 2] | INTERRUPT_SHADOW);",
       "",
       "SVM: IRET ends an NMI, and the window opens after it, not before",
     ],
