@@ -14,7 +14,7 @@ const NARROW = random("32-bit", "intel, pool of 16"), PAE = random("PAE", "intel
 const LONG = random("4-level", "amd, pool of 32"), TINY = random("4-level", "intel, pool of 16");
 const program = (name: string, cpu: "intel" | "amd" = "intel") =>
   `${name}: the same over nested and under shadow tables, ${cpu}`;
-const BITS = program("accessed and dirty bits, cleared and set again");
+const WRITTEN = program("pages that are read, then written");
 const SEEN = program("writes to tables, seen at once");
 const TURNED = program("modes turned while paging is on");
 const POINTERS = program("PAE: pointers are loaded by CR3 alone");
@@ -29,7 +29,31 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "a shadow entry writable though the guest's is not dirty",
       "flags = P | entry & US | A | D | (entry & D ? entry & RW : 0);",
       "flags = P | entry & (US | RW) | A | D;",
-      BITS,
+      WRITTEN,
+    ],
+    [
+      "a shadowed large page writable though the guest's is not dirty",
+      "return P | entry & US | A | (entry & D ? entry & RW : 0);",
+      "return P | entry & (US | RW) | A;",
+      WRITTEN,
+    ],
+    [
+      "ROM mapped writable",
+      "if (pool.isTable(walk.frame) || !this.p2m.writable(walk.frame)) flags &= ~RW;",
+      "if (pool.isTable(walk.frame)) flags &= ~RW;",
+      program("ROM in a page that may be written"),
+    ],
+    [
+      "a shadowed table mapped writable",
+      "if (pool.isTable(walk.frame) || !this.p2m.writable(walk.frame)) flags &= ~RW;",
+      "if (!this.p2m.writable(walk.frame)) flags &= ~RW;",
+      WRITTEN,
+    ],
+    [
+      "both halves of a 4-MB page are its first",
+      "pool.get(KIND.pages, walk.frame & ~0x1ff, 0)",
+      "pool.get(KIND.pages, walk.firstFrame, 0)",
+      WRITTEN,
     ],
     [
       "writes where CR0.WP is clear are not emulated",
@@ -64,12 +88,6 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
   ]),
   ...mutationsOf(`${XEN}/shadow.ts`, TEST, [
     [
-      "a shadowed large page writable though the guest's is not dirty",
-      "return P | entry & US | A | (entry & D ? entry & RW : 0);",
-      "return P | entry & (US | RW) | A;",
-      NARROW,
-    ],
-    [
       "shadow entries lose the user bit",
       "flags = P | entry & US | A |",
       "flags = P | US | A |",
@@ -83,27 +101,9 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
     ],
     ["shadow entries lose NX", "walk.high[step] & XD : 0;", "0 : 0;", PAE],
     [
-      "ROM mapped writable",
-      "if (pool.isTable(walk.frame) || !this.p2m.writable(walk.frame)) flags &= ~RW;",
-      "if (pool.isTable(walk.frame)) flags &= ~RW;",
-      LONG,
-    ],
-    [
-      "a shadowed table mapped writable",
-      "if (pool.isTable(walk.frame) || !this.p2m.writable(walk.frame)) flags &= ~RW;",
-      "if (!this.p2m.writable(walk.frame)) flags &= ~RW;",
-      `${SAME}intel`,
-    ],
-    [
       "the second half of a 4-MB entry outlives a write to it",
       "pool.clear(slot, 2 * (entry & 255) + 1);",
       "",
-      NARROW,
-    ],
-    [
-      "both halves of a 4-MB page are its first",
-      "pool.get(KIND.pages, walk.frame & ~0x1ff, 0)",
-      "pool.get(KIND.pages, walk.firstFrame, 0)",
       NARROW,
     ],
     [
@@ -141,6 +141,12 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "a saved guest keeps its shadow root",
       "this.pool.clearAll();\n    this.#installed = false;",
       "this.pool.clearAll();",
+      LONG,
+    ],
+    [
+      "what is saved has shadow tables in it",
+      "this.pool.clearAll();\n    this.#installed = false;",
+      "this.#installed = false;",
       "save, load and save again are equal, and a loaded guest goes on the same, amd",
     ],
   ]),
@@ -150,12 +156,6 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "this.frame[n] = frames.allocate(owner);",
       "this.frame[n] = frames.allocate(owner + 1);",
       DESTROY,
-    ],
-    [
-      "a frame that becomes a table stays writable where it was mapped",
-      "words[at >>> 2] & ~RW, words[(at >>> 2) + 1]",
-      "words[at >>> 2], words[(at >>> 2) + 1]",
-      `${SAME}intel`,
     ],
     [
       "eviction leaves the entry above",
@@ -189,6 +189,12 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
     ],
   ]),
   ...mutationsOf(`${XEN}/shadow_pool.ts`, PROGRAMS, [
+    [
+      "a frame that becomes a table stays writable where it was mapped",
+      "words[at >>> 2] & ~RW, words[(at >>> 2) + 1]",
+      "words[at >>> 2], words[(at >>> 2) + 1]",
+      WRITTEN,
+    ],
     [
       "writes to shadowed tables not noticed",
       "this.#mark(guest, true);",

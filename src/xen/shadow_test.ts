@@ -8,7 +8,7 @@ import { SHADOW_MODES, shadowCampaign } from "../../tests/fuzz/shadow.ts";
 import type { CpuModel } from "../machine/cpu.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { defaultShadowMemory, type Shadow } from "./shadow.ts";
-import { isGuestTable, KIND } from "./shadow_pool.ts";
+import { checkPool } from "./shadow_testing.ts";
 
 for (const mode of SHADOW_MODES) {
   for (const [cpu, pool] of [["intel", 16], ["intel", 64], ["amd", 32]] as const) {
@@ -27,30 +27,6 @@ Deno.test("defaultShadowMemory() gives 1 MB a vCPU and 8 KB a MB", () => {
 });
 
 const shadowOf = (dom: GuestDomain): Shadow => (dom.inner.engine as HvmEngine).shadow!;
-
-/** What must hold of the pool at any time. */
-function checkPool({ pool, p2m }: Shadow): void {
-  const { machine } = pool.frames;
-  for (let slot = 0; slot < pool.slots; slot++) {
-    let present = 0;
-    const leaf = ([KIND.pt32, KIND.ptPae, KIND.pt64, KIND.pages] as number[])
-      .includes(pool.kind[slot]);
-    for (let index = 0; index < 512; index++) {
-      const node = slot * 512 + index, target = pool.target[node];
-      const low = machine.words[pool.place(node) >>> 2];
-      if (((low & 1) !== 0) !== (target >= 0)) throw new Error(`slot ${slot}, entry ${index}`);
-      if (target < 0) continue;
-      present++;
-      const frame = leaf ? p2m.machineFrame(target) : pool.frame[target];
-      if (low >>> 12 !== frame) throw new Error(`slot ${slot}, entry ${index}: frame ${frame}`);
-      // No table of the guest may be written through any mapping.
-      if (leaf && low & 2) assert(!pool.isTable(target) && p2m.writable(target));
-      if (!leaf) assert(pool.kind[target] !== KIND.free);
-    }
-    assertEquals(pool.present[slot], present);
-    if (isGuestTable(pool.kind[slot])) assert(pool.isTable(pool.guest[slot]));
-  }
-}
 
 type DemoOptions = { cpu?: CpuModel; paging?: "hap" | "shadow"; shadowMemory?: number };
 

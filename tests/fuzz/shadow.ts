@@ -320,6 +320,11 @@ export function shadowCampaign(options: ShadowCampaign): ShadowOutcome {
       if (mode === "PAE") randomPointers(rig, registers);
       load(rig, registers);
       rig.loadPointers(registers);
+      if (random.chance(0.1)) {
+        // As when a guest is saved.
+        rig.shadow.drop();
+        rig.shadow.sync();
+      }
     } else if (n % 8 === 0) {
       const frame = random.below(TABLE_FRAMES);
       writeEntry(rig, frame, random.below(SPREAD), levelOf(frame, mode), mode !== "32-bit");
