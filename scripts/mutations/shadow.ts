@@ -18,8 +18,6 @@ const WRITTEN = program("pages that are read, then written");
 const SEEN = program("writes to tables, seen at once");
 const TURNED = program("modes turned while paging is on");
 const POINTERS = program("PAE: pointers are loaded by CR3 alone");
-const SAME =
-  "a guest has the same state under shadow paging, whatever the pool, as over nested tables, ";
 const OUTSIDE = "writes to the guest's tables from outside are seen, through whatever door";
 const DESTROY = "destroy() gives all frames back, and the processor's hooks";
 
@@ -173,7 +171,7 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "tables of the running translation are evicted",
       "if (this.#used[slot] === this.#serial || slot === this.root) continue;",
       "if (slot === this.root) continue;",
-      TINY,
+      random("4-level", "amd, pool of 6"),
     ],
     [
       "an evicted table keeps its entries",

@@ -11,7 +11,7 @@ import { defaultShadowMemory, type Shadow } from "./shadow.ts";
 import { checkPool } from "./shadow_testing.ts";
 
 for (const mode of SHADOW_MODES) {
-  for (const [cpu, pool] of [["intel", 16], ["intel", 64], ["amd", 32]] as const) {
+  for (const [cpu, pool] of [["intel", 16], ["intel", 64], ["amd", 32], ["amd", 6]] as const) {
     Deno.test(`random page tables, ${mode}, ${cpu}, pool of ${pool} frames: as a plain walk has it`, () => {
       const result = shadowCampaign({ cpu, mode, pool, accesses: 10_000, seed: 20261126 + pool });
       assertEquals(result.finding, undefined);
