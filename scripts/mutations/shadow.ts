@@ -173,18 +173,6 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "if (slot === this.root) continue;",
       random("4-level", "amd, pool of 6"),
     ],
-    [
-      "an evicted table keeps its entries",
-      "    this.empty(slot);\n    this.#forget(slot);",
-      "    this.#forget(slot);",
-      TINY,
-    ],
-    [
-      "an entry that leads elsewhere stays in the old list",
-      "if (old !== NONE) this.#unlink(node);",
-      "",
-      TINY,
-    ],
   ]),
   ...mutationsOf(`${XEN}/shadow_pool.ts`, PROGRAMS, [
     [
