@@ -191,7 +191,7 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "a shadow entry that goes stays in the TLB",
       "    this.#unlink(node);\n    this.frames.machine.writeEntry(this.place(node), 0, 0);\n  }\n\n  #heads",
       "    this.#unlink(node);\n    this.#words[this.place(node) >>> 2] = 0;\n  }\n\n  #heads",
-      SEEN,
+      "a table written from outside shows at the next access, shadow, intel",
     ],
   ]),
   ...mutationsOf(`${XEN}/guest_walk.ts`, TEST, [

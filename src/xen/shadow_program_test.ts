@@ -386,3 +386,26 @@ for (const cpu of ["intel", "amd"] as const) {
     });
   }
 }
+
+for (const cpu of ["intel", "amd"] as const) {
+  for (const paging of ["hap", "shadow"] as const) {
+    Deno.test(`a table written from outside shows at the next access, ${paging}, ${cpu}`, async () => {
+      const hv = await Hypervisor.start({ memory: "64M", cpu });
+      const program = `${TABLES}
+        mov dword [0x60000], 6
+        mov dword [0x61000], 7
+      again:
+        mov eax, [0x400000]
+        jmp again`;
+      const dom = await hv.createDomain({ kernel: rom(program), memory: "16M", paging });
+      dom.inner.setState({ kind: "running" });
+      hv.host.runOnce(20_000);
+      const { file } = dom.vcpus[0];
+      assertEquals(file.get("rax"), 6n);
+      dom.memory.write(0x11000n, Uint8Array.of(0x67, 0x10, 6, 0));
+      hv.host.runOnce(100);
+      assertEquals(file.get("rax"), 7n);
+      await hv.close();
+    });
+  }
+}
