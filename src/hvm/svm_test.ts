@@ -165,3 +165,17 @@ Deno.test("SVM: a field that is written loses its clean bit, and a flush its tra
   ops.flushTranslations(g.v);
   assertEquals(ops.readRaw(g.v, "tlbControl") !== 0n, true);
 });
+
+Deno.test("SVM: under shadow paging a page fault has its error code in real mode too", () => {
+  g.reset();
+  ops.setShadowRoot(g.v, g.shadowTables());
+  ops.setCr(g.v, 0, 0x10n);
+  ops.setSegment(g.v, "cs", { selector: 0, base: 0n, limit: 0xffff, attributes: 0x9b });
+  ops.setSegment(g.v, "ds", { selector: 0, base: 0x1234_5000n, limit: 0xffff, attributes: 0x93 });
+  g.load("mov [0x678], ax", 16);
+  assertObjectMatch(g.run(), {
+    kind: "exception",
+    event: { vector: 14, errorCode: 2 },
+    qualification: { low: 0x1234_5678 },
+  });
+});

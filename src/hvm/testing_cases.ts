@@ -492,7 +492,7 @@ export function testTable(g: Guest, label = ""): void {
   test("an NMI of the host leaves the guest", () => {
     g.reset();
     g.load("here: jmp here");
-    g.machine.cpu.set("pendingNmi", 1n);
+    g.machine.cpu.raiseNmi();
     assertEquals(g.run().kind, "nmi");
   });
 

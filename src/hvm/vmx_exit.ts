@@ -1,5 +1,5 @@
 /** From the exit fields of a VMCS to the neutral Exit. */
-import { EVENT, EXIT_REASON, exitReasonNames } from "../abi/x86/vmx.ts";
+import { EVENT, EXIT_REASON, exitReasonNames, INTERRUPTIBILITY } from "../abi/x86/vmx.ts";
 import { checkById } from "../machine/checks.ts";
 import {
   type CrExit,
@@ -97,6 +97,7 @@ export function decodeExit(v: VmxVcpu): Exit {
   const common: Common = vectoring < 0
     ? { length, vectoring: requeue(v, vectoring, reason) }
     : { length };
+  if (vectoring >= 0) blockAgain(v, reason);
   const kind = PLAIN[reason];
   if (kind !== undefined) return { kind, ...common };
   switch (reason) {
@@ -137,6 +138,16 @@ export function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
     }
   }
   return eventFrom(info, code, length);
+}
+
+/** The guest is to repeat an IRET that has unblocked NMIs before it gave up (SDM 3 27.2.3). */
+function blockAgain(v: VmxVcpu, reason: number): void {
+  const { on } = v;
+  let word = 0;
+  if (reason === EXIT_REASON.exception) word = on.exit(STUB.interruption);
+  else if (reason === EXIT_REASON.eptViolation) word = on.exit(STUB.qualification);
+  if ((word & EVENT.nmiUnblocking) === 0) return;
+  on.write(F.guestInterruptibility, on.read(F.guestInterruptibility) | INTERRUPTIBILITY.nmi, 0);
 }
 
 function readWide(v: VmxVcpu, field: number): Wide {

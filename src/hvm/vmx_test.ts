@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { vmcsFields } from "../abi/x86/vmcs.ts";
 import { toWide, wideToBigInt } from "./exit.ts";
-import { Guest } from "./testing.ts";
+import { GUEST, Guest } from "./testing.ts";
 import { type Case, commonCases, number, testCases, testTable } from "./testing_cases.ts";
 import { vmxOps as ops } from "./vmx.ts";
 
@@ -117,6 +117,39 @@ Deno.test("a TPR shadow answers for CR8, and leaves below its threshold", () => 
   assertEquals(g.run().kind, "tpr");
   assertEquals(g.machine.ram[page + 0x80], 0x20);
   assertEquals(ops.getRegister(g.v, "rip"), symbols.get("here"));
+});
+
+/** Runs an IRET with NMIs blocked; `stack` is where it finds its frame. */
+function returns(stack: bigint, prepare = () => {}): Record<string, unknown> {
+  g.reset();
+  g.load("iret");
+  for (const [n, value] of [0x9000, 0x51, 2].entries()) {
+    g.write(GUEST.stack + 4 * n, Uint8Array.of(value & 0xff, value >> 8, 0, 0));
+  }
+  ops.setRegister(g.v, "rsp", stack);
+  ops.setInterruptShadow(g.v, { sti: false, movSs: false, nmi: true });
+  prepare();
+  const { kind } = g.run();
+  const raw = (field: string) => (ops.readRaw(g.v, field) & 0x1000n) !== 0n;
+  const nmi = ops.interruptShadow(g.v).nmi;
+  return { kind, event: raw("exitInterruptionInformation"), access: raw("exitQualification"), nmi };
+}
+
+Deno.test("an IRET that leaves tells that it has unblocked NMIs, which are blocked for its repetition", () => {
+  const told = { kind: "exception", event: true, access: false, nmi: true };
+  // Selector 0x51 is outside the GDT.
+  assertEquals(returns(BigInt(GUEST.stack), () => g.want({ exceptions: 1 << 13 })), told);
+  const nested = { kind: "nested-page-fault", event: false, access: true, nmi: true };
+  assertEquals(returns(0x20_0000n), nested);
+  const open = () => ops.setInterruptShadow(g.v, { sti: false, movSs: false, nmi: false });
+  assertEquals(returns(0x20_0000n, open), { ...nested, access: false, nmi: false });
+  // A fault the guest handles itself: NMIs are open for its handler.
+  const handled = () => {
+    g.gate(13, 0xa000);
+    g.write(0xa000, Uint8Array.of(0x0f, 0x01, 0xc1));
+  };
+  const own = { kind: "hypercall", event: false, access: false, nmi: false };
+  assertEquals(returns(BigInt(GUEST.stack), handled), own);
 });
 
 Deno.test("MOV from CR0 and CR4 shows the guest its own bits", () => {

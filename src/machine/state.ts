@@ -239,11 +239,21 @@ export const V = {
   tscRatio: 0x1168,
   /** Not zero: PAE paging reads its PDPTEs in memory at each walk (SVM guests with nested paging). */
   pdptesInMemory: 0x1170,
+  /** What the IRET of a VMX guest that is under way does to the blocking of NMIs: IRET_NMI; 0 else. */
+  iret: 0x1178,
   /** Entries of a running walk: address and value of each, to set their accessed bits at the end. */
   walkEntries: 0x1e00,
   // 0x1180 to 0x11db: LINK in segmentation/descriptor.ts.
   /** Scratch for semantics that store structures (FXSAVE images, task states). */
   buffer: 0x1200,
+} as const;
+
+/** V.iret (SDM 3 25.3). */
+export const IRET_NMI = {
+  /** It ends, even if the IRET faults. */
+  unblocks: 1,
+  /** It stays. */
+  keeps: 2,
 } as const;
 
 /** Bits of an access, as in a page-fault error code where it has them (SDM 3 4.7). */

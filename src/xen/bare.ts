@@ -33,7 +33,7 @@ export class BareEngine implements Engine {
     };
     const { world } = domain.host;
     machine.cpu.hooks.service = (number, argument) => {
-      if (number === SERVICE.random) return world.randomFor(domain.id);
+      if (number === SERVICE.random) return world.randomFor(domain);
       if (number === SERVICE.priority) platform.cr8 = argument;
       if (number === SERVICE.tsc) platform.tscChanged();
       return 0;

@@ -260,7 +260,7 @@ export class HvmEngine implements Engine {
     emulatedIoRead: (port, bytes) => this.servers.read("pio", port, bytes),
     emulatedIoWrite: (port, bytes, value) => this.servers.write("pio", port, bytes, value),
     service: (number) =>
-      number === SERVICE.random ? this.domain.host.world.randomFor(this.domain.id) : 0,
+      number === SERVICE.random ? this.domain.host.world.randomFor(this.domain) : 0,
   };
 
   /** The guest's time-stamp counter counts its own time, from where it set it. */

@@ -38,6 +38,13 @@ function step(x: number): number {
   return x >>> 0;
 }
 
+/** FNV-1a of a text. */
+function hashOf(text: string): number {
+  let hash = 0x811c_9dc5;
+  for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash ^ byte, 0x0100_0193);
+  return hash >>> 0;
+}
+
 export class World {
   readonly entries: WorldEntry[] = [];
   #ordinal = 0;
@@ -72,14 +79,13 @@ export class World {
   }
 
   /**
-   * 32 random bits for a domain's RDRAND and RDSEED: a stream of its own, so that what the host draws
-   * (the order of frames, say) does not change what the guest sees.
+   * 32 random bits for a domain's RDRAND and RDSEED: a stream of its own, by the host's seed and the
+   * domain's name, so that neither what the host draws (the order of frames, say) nor who else is on
+   * it changes what the guest sees.
    */
-  randomFor(domain: number): number {
-    const x = step(
-      this.#guests.get(domain) ?? ((this.seed ^ Math.imul(domain, GOLDEN)) >>> 0 || 1),
-    );
-    this.#guests.set(domain, x);
+  randomFor({ id, name }: { readonly id: number; readonly name: string }): number {
+    const x = step(this.#guests.get(id) ?? ((this.seed ^ hashOf(name)) >>> 0 || 1));
+    this.#guests.set(id, x);
     // One multiplication more, because a step's neighbours look alike.
     return Math.imul(x ^ x >>> 15, GOLDEN) >>> 0;
   }

@@ -66,8 +66,8 @@ class Check {
   }
 
   add(field: string, before: string, expected: string, actual: string): void {
-    const { instruction, test, allowed } = this;
-    if (forgiven(allowed, (a) => a.other?.(instruction, test, field) ?? false)) return;
+    const { instruction, test, allowed, expected: host } = this;
+    if (forgiven(allowed, (a) => a.other?.(instruction, test, field, host) ?? false)) return;
     this.found.push({ field: FIELD_NAMES[field] ?? field, before, expected, actual });
   }
 

@@ -17,7 +17,7 @@ import { Qemu, type QemuState } from "./qemu.ts";
 const STEPS = 120;
 
 /** A difference: what, on which side how, and the last check of ours that failed. */
-interface Difference {
+export interface Difference {
   readonly what: string;
   readonly ours: string;
   readonly theirs: string;
@@ -83,7 +83,7 @@ export interface LockstepResult {
 }
 
 /** Our side: one processor, stepped like the stub steps: an instruction, or delivery of its fault. */
-class Ours {
+export class Ours {
   readonly machine = new Machine({ memory: 16 << 20 });
   faults = 0;
   #stop = false;
@@ -258,9 +258,9 @@ async function lockstep(qemu: Qemu, ours: Ours, s: Sequence, result: Result): Pr
   }
 }
 
-type Result = { -readonly [K in keyof LockstepResult]: LockstepResult[K] };
+export type Result = { -readonly [K in keyof LockstepResult]: LockstepResult[K] };
 
-function note(result: Result, s: Sequence, d: readonly Difference[], where: string): void {
+export function note(result: Result, s: Sequence, d: readonly Difference[], where: string): void {
   const known = KNOWN.find((k) => k.is(d));
   if (known) {
     result.known[known.name] = (result.known[known.name] ?? 0) + 1;

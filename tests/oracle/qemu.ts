@@ -20,6 +20,8 @@ export const QEMU_ERRORS: readonly string[] = [
 export interface QemuSegment {
   selector: number;
   base: number;
+  /** All 64 bits of it. */
+  wideBase: bigint;
   limit: number;
   /** The descriptor's upper word with base and limit bits cleared (access rights in bits 8 to 23). */
   flags: number;
@@ -31,8 +33,8 @@ export interface QemuState {
   registers: Record<string, bigint>;
   /** es, cs, ss, ds, fs, gs, ldt, tr. */
   segments: Record<string, QemuSegment>;
-  gdt: { base: number; limit: number };
-  idt: { base: number; limit: number };
+  gdt: { base: number; wideBase: bigint; limit: number };
+  idt: { base: number; wideBase: bigint; limit: number };
   cpl: number;
   halted: boolean;
 }
@@ -292,12 +294,14 @@ export function parseState(text: string): QemuState {
     /^(ES|CS|SS|DS|FS|GS|LDT|TR)\s*=([0-9a-f]{4}) ([0-9a-f]+) ([0-9a-f]{8}) ([0-9a-f]{8})/gm;
   for (const [, name, ...rest] of text.matchAll(line)) {
     const [selector, base, limit, flags] = rest.map((v) => parseInt(v, 16));
-    segments[name.toLowerCase()] = { selector, base, limit, flags };
+    const wideBase = BigInt(`0x${rest[1]}`);
+    segments[name.toLowerCase()] = { selector, base, wideBase, limit, flags };
   }
   const table = (name: string) => {
     const found = new RegExp(`^${name}=\\s+([0-9a-f]+) ([0-9a-f]{8})`, "m").exec(text);
     if (!found) throw new Error(`QEMU's "info registers" shows no ${name}: ${text}`);
-    return { base: parseInt(found[1], 16), limit: parseInt(found[2], 16) };
+    const [, base, limit] = found;
+    return { base: parseInt(base, 16), wideBase: BigInt(`0x${base}`), limit: parseInt(limit, 16) };
   };
   return {
     registers,

@@ -69,11 +69,12 @@ Deno.test({
       states.slice(1).forEach((s, n) => console.log(changes(states[n], s)));
     }
     const at = (eip: bigint) => states.find((s) => s.registers.eip === eip)!;
-    assertEquals(at(0x7c06n).gdt, { base: 0x7d00, limit: 0x1f });
-    assertEquals(at(0x7c0bn).idt, { base: 0x7e00, limit: 0xff });
+    assertEquals(at(0x7c06n).gdt, { base: 0x7d00, wideBase: 0x7d00n, limit: 0x1f });
+    assertEquals(at(0x7c0bn).idt, { base: 0x7e00, wideBase: 0x7e00n, limit: 0xff });
     assertEquals(at(0x7c18n).segments.cs, {
       selector: 8,
       base: 0,
+      wideBase: 0n,
       limit: 0xffff_ffff,
       flags: 0xcf9a00,
     });

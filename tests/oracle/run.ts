@@ -2,8 +2,12 @@
  * The oracle's command line:
  *
  *     deno run -A tests/oracle/run.ts [--count N] [--seed S] [--from N] [--mode 16,32,64]
- *         [--kinds integer,system,x87,mmx,sse] [--stop-after N] [--show N]
+ *         [--kinds integer,system,x87,mmx,sse] [--mix] [--stop-after N] [--show N]
  *         [--save FILE] [--from-file FILE] [--case SEED:INDEX] [--host-only]
+ *
+ * `--mix` takes all kinds and SSE3 to SSE4.2, every other case SSE, with MXCSR compared:
+ *
+ *     deno run -A tests/oracle/run.ts --mode 64 --mix --count 2000000 --seed 2026
  *
  * Exit status: 0 no difference, 1 differences, 2 bad arguments or no oracle.
  * `--save` appends the differing cases to a file that `--from-file` reads again; `--host-only`
@@ -17,6 +21,7 @@ import { hitReport } from "./exceptions.ts";
 import { caseFromText, casesFromText, caseToText } from "./cases.ts";
 import { type Kind, KINDS } from "./opcodes.ts";
 import { disassembleOne } from "./objdump.ts";
+import { mixed } from "./sse.ts";
 
 interface Options {
   count: number;
@@ -24,6 +29,7 @@ interface Options {
   from: number;
   modes: Mode[];
   kinds?: Kind[];
+  mix: boolean;
   stopAfter: number;
   show: number;
   save?: string;
@@ -38,14 +44,17 @@ function parse(args: string[]): Options {
     seed: 1,
     from: 0,
     modes: [32],
+    mix: false,
     stopAfter: Infinity,
     show: 10,
     hostOnly: false,
   };
   for (let i = 0; i < args.length; i++) {
     if (args[i] === "--host-only") o.hostOnly = true;
+    else if (args[i] === "--mix") o.mix = true;
     else option(o, args[i], args[++i]);
   }
+  if (o.mix && o.kinds) throw new Error("--mix has all kinds: --kinds does not go with it");
   return o;
 }
 
@@ -90,7 +99,8 @@ function* chosen(o: Options): Generator<Case> {
     const [seed, from, count] = one
       ? [Number(one[1]), Number(one[2]), 1]
       : [o.seed, o.from, o.count];
-    yield* generated(seed, mode, from, count, o.kinds);
+    if (o.mix) yield* mixed(seed, mode, from, count);
+    else yield* generated(seed, mode, from, count, o.kinds);
   }
 }
 

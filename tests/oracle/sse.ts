@@ -5,6 +5,8 @@
  *     deno run -A tests/oracle/sse.ts [--count N] [--seed S] [--mode 32,64] [--maps 0f,0f38,0f3a]
  *         [--opcodes HEX,...] [--show N] [--case SEED:INDEX]
  *
+ * `run.ts --mix` runs these among all the others, by {@linkcode mixed}.
+ *
  * Exit status: 0 no difference, 1 differences.
  */
 import { type Failure, run } from "./campaign.ts";
@@ -13,6 +15,7 @@ import { hitReport } from "./exceptions.ts";
 import { generate } from "./generate.ts";
 import { Oracle } from "./host.ts";
 import { disassembleOne } from "./objdump.ts";
+import { detected, splitsLock } from "./split_lock.ts";
 import { KINDS, type Rule } from "./opcodes.ts";
 import { type Case, FX, type Mode } from "./state.ts";
 import { openSubject } from "./subject.ts";
@@ -100,29 +103,60 @@ export const SSE_MAPS = ["0f", ...Object.keys(MAPS)];
 
 /** Cases of a map: the generator's, with a third opcode byte put in. */
 export function* cases(o: Options, map: string, mode: Mode): Generator<Case> {
-  const rules = KINDS as Record<string, readonly Rule[]>, plain = rules.sse;
-  const three = MAPS[map];
-  const chosen = three
-    ? three.rows.flatMap(([prefix, bytes]): { rule: Rule; byte: number }[] =>
-      bytes.filter((b) => !o.opcodes || o.opcodes.includes(b)).map((byte) => ({
-        rule: { opcode: three.second, prefix, modrm: "any", vector: true },
-        byte,
-      }))
-    )
-    : [];
-  const simple = [...plain, ...SSE3, ...SSE3].filter((r) =>
-    !o.opcodes ||
-    o.opcodes.some((b) => b >= (r.opcode & 0xff) && b < (r.opcode & 0xff) + (r.span ?? 1))
-  );
   const from = o.only ?? 0, to = o.only === undefined ? o.count : o.only + 1;
-  for (let index = from; index < to; index++) {
-    const pick = three && chosen[index % chosen.length];
-    rules.sse = pick ? [pick.rule] : simple;
-    const test = generate({ seed: o.seed, mode, kinds: ["sse"] }, index);
-    rules.sse = plain;
-    // MXCSR as programs have it, where Wasm's own float may stand in.
-    if (index % 3 === 0) new DataView(test.state.fx.buffer).setUint32(FX.mxcsr, 0x1fa0, true);
-    yield pick ? withByte(test, pick.rule, pick.byte) : test;
+  for (let index = from; index < to; index++) yield sseCase(o, map, mode, index, index);
+}
+
+/** The case of a number, with rule `turn` of those of the map where they are taken in turns. */
+function sseCase(
+  o: Pick<Options, "seed" | "opcodes">,
+  map: string,
+  mode: Mode,
+  index: number,
+  turn: number,
+): Case {
+  const rules = KINDS as Record<string, readonly Rule[]>, plain = rules.sse;
+  const three = MAPS[map] && thirdBytes(map, o.opcodes);
+  const pick = three?.[turn % three.length];
+  rules.sse = pick ? [pick.rule] : twoByteRules(plain, o.opcodes);
+  const test = generate({ seed: o.seed, mode, kinds: ["sse"] }, index);
+  rules.sse = plain;
+  // MXCSR as programs have it, where Wasm's own float may stand in.
+  if (turn % 3 === 0) new DataView(test.state.fx.buffer).setUint32(FX.mxcsr, 0x1fa0, true);
+  return pick ? withByte(test, pick.rule, pick.byte) : test;
+}
+
+function thirdBytes(map: string, opcodes?: readonly number[]): { rule: Rule; byte: number }[] {
+  const { rows, second } = MAPS[map];
+  return rows.flatMap(([prefix, bytes]) =>
+    bytes.filter((b) => !opcodes || opcodes.includes(b)).map((byte) => ({
+      rule: { opcode: second, prefix, modrm: "any", vector: true },
+      byte,
+    }))
+  );
+}
+
+function twoByteRules(plain: readonly Rule[], opcodes?: readonly number[]): Rule[] {
+  return [...plain, ...SSE3, ...SSE3].filter((r) =>
+    !opcodes ||
+    opcodes.some((b) => b >= (r.opcode & 0xff) && b < (r.opcode & 0xff) + (r.span ?? 1))
+  );
+}
+
+/** What the mix takes in turns: a map of SSE, or the kinds that are not SSE. */
+const MIX = ["plain", "0f", "plain", "0f38", "plain", "0f", "plain", "0f3a"];
+
+/**
+ * Cases `from` to `from + count - 1` of the mix: half integer, system, x87 and MMX code, half SSE to
+ * SSE4.2; less those that stop this host's stub.
+ */
+export function* mixed(seed: number, mode: Mode, from: number, count: number): Generator<Case> {
+  for (let index = from; index < from + count; index++) {
+    const map = MIX[index % MIX.length], turn = Math.floor(index / MIX.length);
+    const test = map === "plain"
+      ? generate({ seed, mode }, index)
+      : sseCase({ seed }, map, mode, index, turn);
+    if (!detected || !splitsLock(test)) yield test;
   }
 }
 

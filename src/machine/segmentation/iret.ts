@@ -1,5 +1,5 @@
 /** IRET in every mode (SDM 2 IRET; SDM 3 6.12, 7.4, 20.3), and what INT does in virtual-8086 mode. */
-import { CPU, V } from "../state.ts";
+import { CPU, IRET_NMI, V } from "../state.ts";
 import { cell, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
@@ -171,7 +171,9 @@ export function buildIret(m: Module): void {
     setCell(f, LINK.taskSwitched, 0);
     f.call("materialize");
     const unblock = () => {
-      setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~8));
+      const ends = i32(~8).when(cell(V.iret).and(IRET_NMI.keeps).eqz(), i32(-1));
+      setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(ends));
+      setCell(f, V.iret, 0);
     };
     f.if(protectedMode().eqz(), () => {
       f.call("iretReal", bits);

@@ -3,7 +3,7 @@
  * is that of the instruction or event boundary. Afterwards the processor is in VMX root operation
  * with the host state loaded; who asks learns the rest by VMREAD.
  */
-import { ENTRY_FAILURE, EXIT_CONTROL, EXIT_REASON, PIN } from "../../abi/x86/vmx.ts";
+import { ENTRY_FAILURE, EVENT, EXIT_CONTROL, EXIT_REASON, PIN } from "../../abi/x86/vmx.ts";
 import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
@@ -65,6 +65,19 @@ function saveInformation(f: Func, vmcs: Region, reason: Local): void {
   for (const at of [V.exitQualification, V.exitGuestLinear, V.exitGuestPhysical]) {
     setCell64(f, at, 0);
   }
+}
+
+/** 27.2.3: NMI unblocking due to IRET; not told of a double fault, nor in the course of delivery. */
+function noteUnblocking(f: Func, reason: Local): void {
+  f.if(f.call("vmxUnblocked").and(cell(V.vectoring).eqz()), () => {
+    const event = f.let(cell(VMXC.event));
+    f.if(reason.eq(EXIT_REASON.exception).and(event.and(0x7ff).ne(0x308)), () => {
+      setCell(f, VMXC.event, event.or(EVENT.nmiUnblocking));
+    });
+    f.if(reason.eq(EXIT_REASON.eptViolation), () => {
+      setCell64(f, V.exitQualification, cell64(V.exitQualification).or(EVENT.nmiUnblocking));
+    });
+  });
 }
 
 const ownBlock = { base: i32(0), offset: BLOCK.cpu, memory: MEMORY.cpu };
@@ -242,6 +255,7 @@ function buildVmexit(m: Module): void {
     const event = f.let(cell(VMXC.event));
     setCell(f, V.abort, 0);
     f.call("vmxContextNote");
+    noteUnblocking(f, reason);
     saveGuest(f, vmcs, reason, controls);
     saveInformation(f, vmcs, reason);
     const stores = vmcs.low("exitMsrStoreCount");

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
+import { INTERCEPT } from "../isa/intercepts.ts";
 import { ABORT, CPU, segment, V } from "../state.ts";
 import { HEAD, VMXC } from "./layout.ts";
 import { LEFT_AT_ONCE } from "./entry.ts";
@@ -241,6 +242,38 @@ Deno.test("exits note the instruction, the event and what was being delivered", 
   // A fault's RFLAGS image has RF.
   assertEquals(b.read("guestRflags"), 0x1_0002n);
   assertEquals(b.i32[V.abort >> 2], 0);
+});
+
+Deno.test("NMI unblocking due to IRET is noted by fault and EPT violation, and by nothing else", () => {
+  const UNBLOCKED = 0x1000n;
+  /** An IRET given up by #GP or #DF (vector), or by the EPT violation (0). */
+  const given = (vector: number, fields: Fields, vectoring = 0) => {
+    enter({ exceptionBitmap: 1 << 13 | 1 << 8, guestInterruptibility: 8, ...fields });
+    b.s.intercept(INTERCEPT.iret, 0n as unknown as number);
+    b.i32[V.vectoring >> 2] = vectoring;
+    b.i32[V.vector >> 2] = vector;
+    b.i32[V.eventType >> 2] = 3;
+    b.i32[V.hasError >> 2] = 0;
+    if (vector) b.s.vectoringExit(0);
+    else b.i32[V.exitReason >> 2] = EXIT_REASON.eptViolation;
+    b.s.vmexit();
+    return [
+      b.read("exitInterruptionInformation") & UNBLOCKED,
+      b.read("exitQualification") & UNBLOCKED,
+      b.read("guestInterruptibility"),
+    ];
+  };
+  const virtual = { pinBasedControls: 0x16 | 0x28 }, exiting = { pinBasedControls: 0x16 | 8 };
+  for (const fields of [{}, virtual]) {
+    assertEquals(given(13, fields), [UNBLOCKED, 0n, 0n]);
+    assertEquals(given(0, fields), [0n, UNBLOCKED, 0n]);
+    assertEquals(given(0, { ...fields, guestInterruptibility: 0 }), [0n, 0n, 0n]);
+    assertEquals(given(0, fields, 0x8000_0021 | 0), [0n, 0n, 0n]);
+    assertEquals(given(8, fields), [0n, 0n, 0n]);
+  }
+  // "NMI exiting" alone: the blocking is not IRET's.
+  assertEquals(given(13, exiting), [0n, 0n, 8n]);
+  assertEquals(given(0, exiting), [0n, 0n, 8n]);
 });
 
 Deno.test("page-fault mask and match turn the bitmap around where they do not match", () => {

@@ -25,7 +25,7 @@ import { EXIT_REASON, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import type { InterceptKind } from "../isa/encodings.ts";
 import { INTERCEPT } from "../isa/intercepts.ts";
 import { check } from "../checks.ts";
-import { ABORT, CPU, gpr, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
+import { ABORT, CPU, gpr, IRET_NMI, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -364,6 +364,13 @@ function supervisorSave(f: Func, vmcs: Region, restores: Local): void {
   });
 }
 
+/** IRET: the blocking of NMIs is the guest's own without "NMI exiting" or with "virtual NMIs" (25.3). */
+function beginReturn(f: Func, vmcs: Region): void {
+  const pin = f.let(vmcs.low("pinBasedControls"));
+  const own = pin.and(PIN.nmi).eqz().or(pin.and(PIN.virtualNmis).nez());
+  setCell(f, V.iret, i32(IRET_NMI.unblocks).when(own, i32(IRET_NMI.keeps)));
+}
+
 type Handler = (f: Func, vmcs: Region, qualification: Local) => void;
 
 const handlers: Record<InterceptKind, Handler> = {
@@ -393,7 +400,7 @@ const handlers: Record<InterceptKind, Handler> = {
   vmx: never,
   svm: never,
   rsm: never,
-  iret: never,
+  iret: beginReturn,
   pushf: never,
   popf: never,
   int: never,
@@ -459,6 +466,14 @@ function exceptionExits(f: Func, vmcs: Region, vector: Local, exit: Local): void
 }
 
 function buildEvents(m: Module): void {
+  // vmxUnblocked() -> 1 if an IRET that was given up has ended the blocking of NMIs.
+  m.func("vmxUnblocked", [], ["i32"], (f) => {
+    const unblocks = f.let(cell(V.iret).and(IRET_NMI.unblocks));
+    setCell(f, V.iret, 0);
+    f.if(unblocks.eqz().or(cell(CPU.interruptibility).and(8).eqz()), () => f.return(i32(0)));
+    setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~8));
+    f.result(i32(1));
+  });
   m.func("vectoringExit", ["i32"], [], (f, what) => {
     f.if(what, () => {
       leave(f, EXIT_REASON.tripleFault);
@@ -476,6 +491,7 @@ function buildEvents(m: Module): void {
     f.if(type.eq(2), () => f.set(exit, vmcs.low("pinBasedControls").and(PIN.nmi)));
     f.if(type.eq(3).or(type.eq(5)).or(type.eq(6)), () => exceptionExits(f, vmcs, vector, exit));
     f.if(exit.eqz(), () => {
+      f.call("vmxUnblocked");
       // A delivery is something the monitor trap flag stops after.
       setCell(f, VMXC.trapDue, primary(vmcs).and(PRIMARY.monitorTrapFlag));
       f.return();

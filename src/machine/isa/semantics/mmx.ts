@@ -19,6 +19,7 @@ import {
   type Width,
 } from "./mmx_packed.ts";
 import { byteMask, join, lane64, splat64 } from "./mmx_vector.ts";
+import { buildSseLoads } from "./sse_access.ts";
 import { CHECK as X87_CHECK, FERR_SERVICE } from "./x87_state.ts";
 
 const CHECK = {
@@ -29,15 +30,18 @@ const CHECK = {
     "an SSE instruction with CR0.EM set or CR4.OSFXSR clear: CR0 = {a}, CR4 = {b}",
     "SDM 3 13.1",
   ),
-  alignment: check("sse.alignment", "address {a} is not a multiple of 16", "SDM 2 2.4"),
 };
 
 const EM = 4, TS = 8, NE = 0x20, OSFXSR = 0x200;
 const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
 const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
 
-/** `mmxBegin()`: #UD, #NM, #MF. `sseBegin()`: #UD, #NM. `mmxEnter()`: tags and TOP. */
+/**
+ * `mmxBegin()`: #UD, #NM, #MF. `sseBegin()`: #UD, #NM. `mmxEnter()`: tags and TOP. Operands of 16
+ * bytes in memory are read as SSE's.
+ */
 function functions(m: Module): void {
+  buildSseLoads(m);
   const available = (f: Func, bad: Expr, id: number) => {
     f.if(bad, () => {
       noteFault(f, 6, undefined, id, cr0(), cr4());
@@ -87,14 +91,6 @@ function enter(m: Meaning): void {
 /** Address of MMX register operand `i` in memory 0. */
 const mmx = (m: Meaning, i: number): Expr => m.place(i).shl(4).add(CPU.fpr0);
 
-/** Memory operand `i` of 128 bits, aligned: its linear address. */
-function aligned(m: Meaning, i: number, write: boolean): Local {
-  const linear = m.addressOf(i, 16, write);
-  const wide = linear.type === "i64" ? linear : linear.zext();
-  m.faultIf(wide.and(15).nez(), 13, 0, CHECK.alignment, wide);
-  return linear;
-}
-
 /** Low 64 bits of operand `i` (32-bit operands with zeros above). */
 function read64(m: Meaning, i: number): Local {
   const form = m.form.operands[i];
@@ -106,9 +102,7 @@ function read64(m: Meaning, i: number): Local {
 function readVector(m: Meaning, i: number): Local {
   if (isXmm(m, i)) return m.f.let(load128(m.place(i)));
   if (isMmx(m, i) || m.form.sizes[i] <= 64) return m.f.let(splat64(read64(m, i)));
-  const linear = aligned(m, i, false);
-  const low = m.loadLinear(64, linear), high = m.loadLinear(64, linear.add(8));
-  return m.f.let(join(low, high));
+  return m.callChecked("sseLoad", m.callChecked("sseAligned", m.rec, 0));
 }
 
 function writeMmx(m: Meaning, i: number, value: Expr): void {

@@ -63,10 +63,10 @@ function buildBegin(m: Module): void {
 }
 
 /**
- * Memory operands of 16 bytes: `sseLoad`, `sseStore`; `sseAligned(rec, write)`, an aligned address.
+ * Memory operands of 16 bytes: `sseLoad`; `sseAligned(rec, write)`, an aligned address.
  * Where that check is not made, #AC is not either, as processors have it.
  */
-function buildMemory(m: Module): void {
+export function buildSseLoads(m: Module): void {
   m.func("sseAt", ["i64", "i32"], ["i64"], (f, linear, bytes) => {
     const at = f.let(linear.add(bytes.zext()));
     f.result(at.when(cell64(CPU.efer).shrU(10).wrap().and(1), at.and(0xffff_ffffn)));
@@ -91,6 +91,10 @@ function buildMemory(m: Module): void {
     const high = f.call("ld64", f.call("sseAt", linear, 8), partAccess());
     f.result(join(low, high));
   }, false);
+}
+
+/** `sseStore(linear, value)`: 16 bytes. */
+function buildStores(m: Module): void {
   m.func("sseStore", ["i64", "v128"], [], (f, linear, value) => {
     // A second page is looked at before anything is stored.
     f.if(linear.wrap().and(0xfff).gtU(0xff0), () => {
@@ -138,7 +142,8 @@ function buildEnvironment(m: Module): void {
 
 export function buildSseAccess(m: Module): void {
   buildBegin(m);
-  buildMemory(m);
+  buildSseLoads(m);
+  buildStores(m);
   buildEnvironment(m);
 }
 

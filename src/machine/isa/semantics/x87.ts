@@ -47,16 +47,22 @@ function memoryKind(m: Meaning, number: Number): number {
   return kind;
 }
 
+const accessOf = (write: boolean): Expr => partAccess().or(write ? ACCESS.write : 0);
+
 /**
- * Address of a structure of `bytes` whose elements have `element` bytes. Processors look at the
- * first element, then at the last byte; alignment is that of an element.
+ * Address of a structure of `bytes` whose elements have `element` bytes, after a look at the first
+ * element; alignment is that of an element.
  */
-function structure(m: Meaning, write: boolean, bytes: number, element: number): Local {
-  const access = partAccess().or(write ? ACCESS.write : 0);
+function firstElement(m: Meaning, write: boolean, bytes: number, element: number): Local {
   const linear = m.addressOf(0, element, write);
-  m.callChecked("x87Probe", linear, access, element);
+  m.callChecked("x87Probe", linear, accessOf(write), element);
   m.addressOf(0, bytes, write);
-  m.callChecked("translate", m.f.call("x87At", linear, bytes - 1), access);
+  return linear;
+}
+/** The same after a look at the last byte too, in the order of processors. */
+function structure(m: Meaning, write: boolean, bytes: number, element: number): Local {
+  const linear = firstElement(m, write, bytes, element);
+  m.callChecked("translate", m.f.call("x87At", linear, bytes - 1), accessOf(write));
   return linear;
 }
 
@@ -82,7 +88,8 @@ function storeMemory(number: Number, pops: number, truncate = 0): Semantics {
     // With an unmasked exception memory is not even looked at.
     m.f.if(notStored().eqz(), () => {
       if (bits === 80) {
-        const linear = structure(m, true, 10, 8);
+        // Processors store two parts: where the second faults, the first is in memory.
+        const linear = firstElement(m, true, 10, 8);
         m.mayFaultLate = true;
         m.storeLinear(64, linear, value);
         m.storeLinear(16, m.f.call("x87At", linear, 8), cell(F.extra));
