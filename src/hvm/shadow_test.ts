@@ -162,6 +162,30 @@ for (const g of [new Guest("intel"), new Guest("amd")]) {
     assertEquals(g.run().kind, "hlt");
   });
 
+  test("page faults leave again behind an emulated instruction", () => {
+    g.write64(0x4000, 0x83n);
+    g.write64(0x4400, 0x83n);
+    g.load("mov eax, [0x40008000]\nmov ebx, [0x40008000]\nhlt");
+    ops.setCr(g.v, 3, 0x4000n);
+    ops.setCr(g.v, 4, 0x10n);
+    ops.setCr(g.v, 0, 0x8000_0031n);
+    const fault = {
+      kind: "exception",
+      event: { vector: 14 },
+      qualification: { low: 0x4000_8000, high: 0 },
+    };
+    assertObjectMatch(g.run(), fault);
+    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }).kind, "stopped");
+    // The guest's own tables have it; those the processor walks have not.
+    assertObjectMatch(g.run(), fault);
+    assertEquals(registers("rip"), [BigInt(GUEST.code) + 5n]);
+  });
+
+  test("MOV to CR3 leaves", () => {
+    g.load("mov eax, 0x5000\nmov cr3, eax\nhlt");
+    assertObjectMatch(g.run(), { kind: "cr", cr: 3, write: true, gpr: 0, value: { low: 0x5000 } });
+  });
+
   test("steps count instructions that the hypervisor completes", () => {
     g.load("mov eax, cr0\nmov ebx, cr4\nnop\nhlt");
     ops.setSingleStep(g.v, true);
