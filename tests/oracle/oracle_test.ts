@@ -211,7 +211,8 @@ Deno.test({
       },
     };
     const found: string[] = [];
-    const cases = generated(5, 32, 0, 600);
+    // Fewer than 600 where the host's kernel stops split locks.
+    const cases = [...generated(5, 32, 0, 600)];
     const summary = run({
       oracle,
       subject,
@@ -219,7 +220,7 @@ Deno.test({
       onDifference: (f) => found.push(f.differences.map((d) => d.field).join()),
     });
     assertEquals(found, ["rflags", "rbx", "memory", "exception", "subject"]);
-    assertEquals([summary.cases, summary.failed], [600, 5]);
+    assertEquals([summary.cases, summary.failed], [cases.length, 5]);
   },
 });
 
@@ -250,6 +251,23 @@ Deno.test("FNSTENV's FCS and FDS may differ, FIP may not", () => {
   assertEquals(check(DATA + 0x110, 0x1b, 0), 0); // FCS at 16
   assertEquals(check(DATA + 0x108, 0, 1), 1); // FIP at 12
   assertEquals(check(DATA + 0x118, 0x10000, 0), 1); // behind FDS
+});
+
+Deno.test("REP MOVS with 67 may lose RSI's upper half on this host, when it faults and not else", () => {
+  const rsi = 0x5_1000_0000n;
+  const result = (value: bigint, faults: boolean): Result => {
+    const state = emptyState(64);
+    state.gpr[6] = value;
+    return { state, memory: [], exception: faults ? { vector: 14, error: 4 } : undefined };
+  };
+  const check = (bytes: number[], host: bigint, faults: boolean) => {
+    const test = make(bytes, { mode: 64, gpr: { 6: rsi } });
+    return compare(test, result(host, faults), result(rsi, faults), allowances()).length;
+  };
+  assertEquals(check([0x67, 0xf3, 0xa4], 0x1000_0000n, true), 0);
+  assertEquals(check([0x67, 0xf3, 0xa4], 0x1000_0000n, false), 1);
+  assertEquals(check([0x67, 0xf3, 0xa4], 0x1000_0001n, true), 1);
+  assertEquals(check([0x67, 0xa4], 0x1000_0000n, true), 1);
 });
 
 Deno.test("a case survives its text form", () => {

@@ -51,12 +51,19 @@ export const KNOWN: readonly KnownError[] = [
   {
     name: "code segments with L and D set",
     reason: "are accepted; #GP by SDM 2, JMP: far jumps",
-    is: (d) => fault(d, "far.mode", "iret.mode"),
+    is: (d) => fault(d, "far.mode"),
   },
   {
     name: "SS of an interrupt that takes a stack of IST and keeps CPL",
-    reason: "becomes NULL; it stays by SDM 2, INT n: INTRA-PRIVILEGE-LEVEL-INTERRUPT",
+    reason: "becomes NULL; only RSP is loaded by SDM 2, INT n: INTRA-PRIVILEGE-LEVEL-INTERRUPT",
     is: (d) => d.length === 1 && d[0].what === "ss" && d[0].code.startsWith("cd"),
+  },
+  {
+    name: "data segments of lower DPL after an IRETQ that keeps CPL 3",
+    reason: "become null; they stay by SDM 2, IRET: RETURN-TO-SAME-PRIVILEGE-LEVEL",
+    is: (d) =>
+      d[0].code.startsWith("48cf") &&
+      d.every((x) => ["es", "ds", "fs", "gs"].includes(x.what) && /^0( |$)/.test(x.theirs)),
   },
   {
     name: "status flags after SYSCALL",
@@ -81,7 +88,19 @@ export const KNOWN: readonly KnownError[] = [
     is: (d) => fault(d, "cr4.pae", "cr8.reserved", "cr0.leave", "cr3.reserved"),
   },
   {
-    name: "reserved bits of EFER, and LME while paging is on",
+    name: "EFER.LME changed while paging is on",
+    reason: "is accepted; #GP(0) by SDM 3 4.1.1",
+    is: (d) => fault(d, "efer.lme") && d.some((x) => x.what === "efer"),
+  },
+  {
+    name: "error code of a page fault by an instruction that reads and writes its operand",
+    reason: "tells of a read; of a write by SDM 3 4.7 as this host's processor has it (run.ts)",
+    is: (d) =>
+      d.length === 1 && d[0].what.startsWith("memory") && d[0].check.startsWith("page.") &&
+      differ(d[0], (x, y) => (y & ~0x1d) === 0 && x === (y | 2)),
+  },
+  {
+    name: "reserved bits of EFER",
     reason: "are ignored; #GP(0) by SDM 3 2.2.1",
     is: (d) => fault(d, "efer.reserved", "efer.lme"),
   },

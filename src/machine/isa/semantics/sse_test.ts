@@ -99,6 +99,21 @@ Deno.test("SSE faults: #UD by EM and OSFXSR, #NM by TS, #GP by alignment", () =>
   assertEquals(run("movups xmm0,[0x9001]\naddss xmm0,[0x9005]").vector, undefined);
 });
 
+Deno.test("an operand beyond the stack segment is #GP where it is not aligned, and #SS where it is", () => {
+  const fault = (code: string) => {
+    const prepare: Setup["prepare"] = (machine) => {
+      prepared(0, OSFXSR)!(machine);
+      const { cpu } = machine;
+      cpu.setSegment(2, { ...cpu.getSegment(2), limit: 0xffff, attributes: 0x4093 });
+    };
+    return runCode(`mov ebp,0x20000\n${code}\nhlt`, { prepare }).vector;
+  };
+  for (const name of ["addps", "paddb", "pshufb", "pxor"]) {
+    assertEquals([name, fault(`${name} xmm0,[ebp+8]`)], [name, 13]);
+    assertEquals([name, fault(`${name} xmm0,[ebp+16]`)], [name, 12]);
+  }
+});
+
 Deno.test("conversions: rounding, truncation, integer indefinite", () => {
   const convert = (name: string, value: number) => {
     const ran = run(`${name} eax,qword ptr [0x9000]`, 0, undefined, [
