@@ -23,6 +23,9 @@ export class TypeCompleter {
   #next = 1;
   readonly #waiting = new Map<number, (answer: Completion) => void>();
 
+  /** @param patience milliseconds after which there is no completion */
+  constructor(private readonly patience = PATIENCE) {}
+
   /** Starts the worker, if it does not run yet. */
   start(): Worker {
     if (this.#worker) return this.#worker;
@@ -54,7 +57,7 @@ export class TypeCompleter {
     const id = this.#next++;
     const worker = this.start();
     return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve({ from: cursor, items: [] }), PATIENCE);
+      const timer = setTimeout(() => resolve({ from: cursor, items: [] }), this.patience);
       this.#waiting.set(id, (answer) => {
         clearTimeout(timer);
         resolve(answer);

@@ -30,6 +30,9 @@ interface Evaluated {
 
 const GROUP = "xvm";
 
+/** How a look at an expression is evaluated. REPL mode would await a promise that nobody asked for. */
+const PEEK = { replMode: false, throwOnSideEffect: true, timeout: 100 } as const;
+
 /** The language of the prompt. One per process: its variables are the process's globals. */
 export class Evaluator {
   readonly interrupt: Interrupt;
@@ -96,7 +99,7 @@ export class Evaluator {
     if (prepared.kind !== "ready") return null;
     const js = prepared.js.replaceAll(`${HOOKS}.check();`, "").replaceAll(`${HOOKS}.check(),`, "");
     try {
-      const outcome = await this.#run(js, { throwOnSideEffect: true, timeout: 100 });
+      const outcome = await this.#run(js, PEEK);
       return outcome.kind === "value" ? { value: outcome.value } : null;
     } catch {
       return null; // the inspector answers a timeout with an error of its own
