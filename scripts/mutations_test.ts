@@ -24,3 +24,12 @@ Deno.test("mutations have names of their own, and tests that are there", async (
   const files = new Set(MUTATIONS.map((m) => m.test[0]));
   for (const file of files) assert((await Deno.stat(new URL(file, root))).isFile, file);
 });
+
+Deno.test("every test that a mutation names is there", async () => {
+  const { stdout, stderr, success } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", new URL("mutations/names.ts", import.meta.url).pathname],
+    env: { NO_COLOR: "1" },
+  }).output();
+  assert(success, new TextDecoder().decode(stderr));
+  assertEquals(new TextDecoder().decode(stdout), "");
+});

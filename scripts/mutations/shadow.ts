@@ -171,7 +171,7 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "tables of the running translation are evicted",
       "if (this.#used[slot] === this.#serial || slot === this.root) continue;",
       "if (slot === this.root) continue;",
-      random("4-level", "amd, pool of 6"),
+      "eviction spares the tables of the running translation",
     ],
   ]),
   ...mutationsOf(`${XEN}/shadow_pool.ts`, PROGRAMS, [

@@ -53,6 +53,12 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
   ]),
   ...mutationsOf(`${VMX}/checks_guest.ts`, CHECKS, [
     [
+      "VM entry: conforming code above SS's privilege",
+      ".or(type.and(0xd).eq(0xd).and(dpl.gtU(ssDpl))),",
+      ".or(type.and(0xd).eq(0xd).and(dpl.geU(ssDpl))),",
+      AT_THE_EDGE,
+    ],
+    [
       "VM entry: guest CS.L and CS.D may both be set",
       "mode.ia32e.and(rights.and(0x6000).eq(0x6000)),",
       "mode.ia32e.and(rights.and(0x6000).eq(0x6001)),",
@@ -251,14 +257,6 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
       'f.set(exit, exit.xor(code.ne(vmcs.low("pageFaultErrorCodeMatch"))));',
       'f.set(exit, exit.and(code.eq(vmcs.low("pageFaultErrorCodeMatch"))));',
       "page-fault mask and match turn the bitmap around where they do not match",
-    ],
-  ]),
-  ...mutationsOf(`${VMX}/checks_guest.ts`, "tests/fuzz/fuzz_test.ts", [
-    [
-      "VM entry: conforming code above SS's privilege",
-      ".or(type.and(0xd).eq(0xd).and(dpl.gtU(ssDpl))),",
-      ".or(type.and(0xd).eq(0xd).and(dpl.geU(ssDpl))),",
-      FUZZ,
     ],
   ]),
   ...mutationsOf(`${VMX}/layout.ts`, "tests/fuzz/fuzz_test.ts", [

@@ -8,6 +8,7 @@ import { SHADOW_MODES, shadowCampaign } from "../../tests/fuzz/shadow.ts";
 import type { CpuModel } from "../machine/cpu.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { defaultShadowMemory, type Shadow } from "./shadow.ts";
+import { KIND, ShadowPool } from "./shadow_pool.ts";
 import { checkPool } from "./shadow_testing.ts";
 
 for (const mode of SHADOW_MODES) {
@@ -204,6 +205,23 @@ Deno.test("a guest frame that is taken away has no shadow entry left", async () 
   shadowOf(dom).p2m.unmap(Number(before.physical! >> 12n));
   checkPool(shadowOf(dom));
   assertEquals(pageTables.walk(linear).shadowMachine, undefined);
+  await hv.close();
+});
+
+Deno.test("eviction spares the tables of the running translation", async () => {
+  const { hv, dom } = await demo();
+  const pool = new ShadowPool(shadowOf(dom).p2m, hv.host.frames!, dom.id, 4);
+  const get = (guest: number) => pool.get(KIND.ptPae, guest, 0);
+  pool.begin();
+  const first = [10, 11, 12].map(get);
+  pool.begin();
+  assertEquals(get(10), first[0]);
+  // The next one to go would be that of 10, the oldest.
+  assertEquals(get(13), first[1]);
+  assertEquals(get(14), first[2]);
+  assertEquals([10, 11, 12].map((n) => pool.find(KIND.ptPae, n, 0)), [first[0], -1, -1]);
+  assertThrows(() => get(15), Error, "all 4 shadow frames are in use by one translation");
+  pool.clearAll();
   await hv.close();
 });
 
