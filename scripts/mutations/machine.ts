@@ -195,7 +195,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${MACHINE}/segmentation/iret.ts`, EXCEPTIONS_TEST, [
     [
       "IRET leaves NMIs blocked",
-      "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~8));",
+      "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(ends));",
       "",
       "an NMI blocks the next until IRET",
     ],
