@@ -30,6 +30,7 @@ export interface DomainOptions {
   ramdisk?: string;
   cmdline?: string;
   memory: number;
+  shadowMemory?: number;
   vcpus: number;
   symbols?: string;
   cpuid?: string;

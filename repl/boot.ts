@@ -22,6 +22,8 @@ export interface BootOptions {
   cmdline?: string;
   /** Bytes of the domain. */
   memory: number;
+  /** Bytes for shadow tables; Xen's rule if not given. */
+  shadowMemory?: number;
   vcpus: number;
   /** The processor the guest sees, as xl's `cpuid=` says it: "common", "host,rdrand=0". */
   cpuid?: string;
@@ -67,8 +69,9 @@ export const hostMemory = (domain: number) => domain + Math.max(64 * 2 ** 20, do
 
 function domainOf(options: BootOptions) {
   const { name = "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus } = options;
-  const { symbols, cpuid } = options;
-  return { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, symbols, cpuid };
+  const { symbols, cpuid, shadowMemory } = options;
+  const more = { symbols, cpuid, shadowMemory };
+  return { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, ...more };
 }
 
 /** Resolves when the text appeared, the guest ended, or time was up. */

@@ -55,6 +55,7 @@ function bootCommand(done: Done) {
     .option("--type <type:guest>", "bare, hvm, pvh or pv.", { default: "hvm" })
     .option("--cpu <vendor:cpu>", "The simulated processor: intel or amd.", { default: "intel" })
     .option("--paging <mode:paging>", "hap (nested) or shadow.", { default: "hap" })
+    .option("--shadow-memory <size:string>", "Memory for shadow tables: 1M.")
     .option(
       "--cpuid <changes:string>",
       "What CPUID shows: a model (common, nehalem, …), then feature=0 or leaf.register=value, commas between.",
@@ -159,16 +160,28 @@ function guestsCommand(done: Done) {
 }
 
 /** The options of `xvm boot` as they were written. */
-type Written = Omit<BootOptions, "memory"> & { memory: string };
+type Written = Omit<BootOptions, "memory" | "shadowMemory"> & {
+  memory: string;
+  shadowMemory?: string;
+};
 
 async function bootOptions(options: Written): Promise<BootOptions> {
-  let memory: number;
-  try {
-    memory = parseSize(options.memory);
-  } catch (error) {
-    throw new Misuse(`--memory: ${(error as Error).message}`);
+  const size = (option: string, text: string) => {
+    try {
+      return parseSize(text);
+    } catch (error) {
+      throw new Misuse(`${option}: ${(error as Error).message}`);
+    }
+  };
+  const { shadowMemory: shadow, paging } = options;
+  if (shadow !== undefined && paging !== "shadow") {
+    throw new Misuse("--shadow-memory: expected --paging shadow too");
   }
-  return await checked({ ...options, memory });
+  return await checked({
+    ...options,
+    memory: size("--memory", options.memory),
+    shadowMemory: shadow === undefined ? undefined : size("--shadow-memory", shadow),
+  });
 }
 
 async function checked(options: BootOptions): Promise<BootOptions> {

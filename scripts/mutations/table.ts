@@ -7,11 +7,15 @@ import { DEVICE_MUTATIONS } from "./devices.ts";
 import { HVM_MUTATIONS } from "./hvm.ts";
 import { MACHINE_MUTATIONS } from "./machine.ts";
 import type { Mutation } from "./mutation.ts";
+import { SHADOW_MUTATIONS } from "./shadow.ts";
+import { SVM_MUTATIONS } from "./svm.ts";
 import { VMX_MUTATIONS } from "./vmx.ts";
 
 export const MUTATIONS: readonly Mutation[] = [
   ...VMX_MUTATIONS,
+  ...SVM_MUTATIONS,
   ...HVM_MUTATIONS,
+  ...SHADOW_MUTATIONS,
   ...MACHINE_MUTATIONS,
   ...DEVICE_MUTATIONS,
 ];

@@ -3,7 +3,7 @@
 import { assertEquals, assertObjectMatch } from "@std/assert";
 import { GUEST, Guest } from "./testing.ts";
 import type { Exit } from "./exit.ts";
-import type { RegisterName } from "./ops.ts";
+import { GUEST as PLACE, type RegisterName } from "./ops.ts";
 
 for (const g of [new Guest("intel"), new Guest("amd")]) {
   const { ops } = g;
@@ -73,22 +73,76 @@ for (const g of [new Guest("intel"), new Guest("amd")]) {
     assertEquals(registers("rip"), [BigInt(code)]);
   });
 
-  test("an event whose delivery faults goes in again once the fault is dealt with", () => {
-    g.load("int 0x30\nhlt");
-    g.gate(0x30, 0x9000);
+  const interrupt = { type: "external-interrupt", vector: 0x30 } as const;
+  for (const injected of [false, true]) {
+    const what = injected ? "an injected interrupt" : "INT n";
+    test(`${what} whose delivery faults goes in again once the fault is dealt with`, () => {
+      g.load(injected ? "nop" : "int 0x30");
+      g.gate(0x30, 0x9000);
+      g.write(0x9000, Uint8Array.of(0xf4));
+      ops.setRegister(g.v, "rsp", 0x20_0008n);
+      ops.setRegister(g.v, "rflags", 0x202n);
+      if (injected) ops.inject(g.v, interrupt);
+      let faults = 0;
+      const pageFault = (low: number) => {
+        faults++;
+        assertEquals(low, 0x20_0004);
+        ops.setRegister(g.v, "rsp", BigInt(GUEST.stack));
+        return true;
+      };
+      assertEquals(ops.enter(g.v, { budget: 10, pageFault }).kind, "hlt");
+      assertEquals([faults, ...registers("rip")], [1, 0x9000n]);
+      // The return address is behind INT n.
+      assertEquals(g.read32(GUEST.stack - 12), GUEST.code + (injected ? 0 : 2));
+    });
+  }
+
+  test("no-execute in the hardware's tables counts, whatever the guest's EFER", () => {
+    const directory = g.frames.allocate(), pointers = g.frames.allocate();
+    g.machineWrite64(pointers, BigInt(directory) | 1n);
+    g.machineWrite64(directory, BigInt(GUEST.machine) | 1n << 63n | 0xe7n);
+    ops.setShadowRoot(g.v, pointers);
+    g.load("nop");
+    const event = { type: "exception", vector: 14, errorCode: 0x11 };
+    assertObjectMatch(g.run(), { kind: "exception", event });
+    assertEquals(ops.getMsr(g.v, 0xc000_0080), 0n);
+  });
+
+  test("the emulator gives the guest its own page faults", () => {
+    g.load("mov eax, [0x40000000]");
+    g.gate(14, 0x9000);
     g.write(0x9000, Uint8Array.of(0xf4));
-    ops.setRegister(g.v, "rsp", 0x20_0008n);
-    let faults = 0;
-    const pageFault = (low: number) => {
-      faults++;
-      assertEquals(low, 0x20_0004);
-      ops.setRegister(g.v, "rsp", BigInt(GUEST.stack));
-      return true;
-    };
-    assertEquals(ops.enter(g.v, { budget: 10, pageFault }).kind, "hlt");
-    assertEquals([faults, ...registers("rip")], [1, 0x9000n]);
-    // The return address is behind INT n.
-    assertEquals(g.read32(GUEST.stack - 12), GUEST.code + 2);
+    g.identityPage();
+    ops.setCr(g.v, 0, 0x8000_0031n);
+    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }).kind, "stopped");
+    assertEquals(registers("cr2", "rip"), [0x4000_0000n, 0x9000n]);
+    // They leave again on the shadow tables.
+    g.write(0x9000, Uint8Array.of(0xa1, 0, 0, 0, 0x40));
+    assertObjectMatch(g.run(), { kind: "exception", event: { vector: 14 } });
+  });
+
+  test("SMEP and SMAP wait for the guest's paging", () => {
+    g.load("mov eax, [0x5000]\nhlt");
+    ops.setCr(g.v, 4, 0x30_0000n);
+    assertEquals(g.run().kind, "hlt");
+    assertEquals(ops.getCr(g.v, 4), 0x30_0000n);
+  });
+
+  test("the emulator's MOV to CR3 loads the pointers of PAE paging", () => {
+    g.write64(0x4000, 0x5001n);
+    g.write64(0x5000, 0x83n);
+    g.write64(0x6000, 0x5001n);
+    g.write64(0x6008, 0x7001n);
+    g.load("mov cr3, eax");
+    ops.setRegister(g.v, "rax", 0x6000n);
+    ops.setCr(g.v, 3, 0x4000n);
+    ops.setCr(g.v, 4, 0x20n);
+    ops.setCr(g.v, 0, 0x8000_0031n);
+    const pointers = () => [...g.v.guest.subarray(PLACE.pdptes, PLACE.pdptes + 8)];
+    assertEquals(pointers(), [0x5001, 0, 0, 0, 0, 0, 0, 0]);
+    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }).kind, "stopped");
+    assertEquals(ops.getCr(g.v, 3), 0x6000n);
+    assertEquals(pointers(), [0x5001, 0, 0x7001, 0, 0, 0, 0, 0]);
   });
 
   test("the emulator runs on the guest's own tables", () => {
@@ -106,6 +160,30 @@ for (const g of [new Guest("intel"), new Guest("amd")]) {
     // The accessed bit is in the guest's entry.
     assertEquals(g.read32(0x4400), 0xa3);
     assertEquals(g.run().kind, "hlt");
+  });
+
+  test("page faults leave again behind an emulated instruction", () => {
+    g.write64(0x4000, 0x83n);
+    g.write64(0x4400, 0x83n);
+    g.load("mov eax, [0x40008000]\nmov ebx, [0x40008000]\nhlt");
+    ops.setCr(g.v, 3, 0x4000n);
+    ops.setCr(g.v, 4, 0x10n);
+    ops.setCr(g.v, 0, 0x8000_0031n);
+    const fault = {
+      kind: "exception",
+      event: { vector: 14 },
+      qualification: { low: 0x4000_8000, high: 0 },
+    };
+    assertObjectMatch(g.run(), fault);
+    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }).kind, "stopped");
+    // The guest's own tables have it; those the processor walks have not.
+    assertObjectMatch(g.run(), fault);
+    assertEquals(registers("rip"), [BigInt(GUEST.code) + 5n]);
+  });
+
+  test("MOV to CR3 leaves", () => {
+    g.load("mov eax, 0x5000\nmov cr3, eax\nhlt");
+    assertObjectMatch(g.run(), { kind: "cr", cr: 3, write: true, gpr: 0, value: { low: 0x5000 } });
   });
 
   test("steps count instructions that the hypervisor completes", () => {

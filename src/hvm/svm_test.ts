@@ -135,3 +135,47 @@ Deno.test("SVM: dump() names every field, and intercepts by their bits", () => {
   assertEquals(of("intercepts1").set?.includes("hlt"), true);
   assertObjectMatch(of("crWrites"), { value: 8n, set: ["cr3"] });
 });
+
+Deno.test("SVM: a field that is written loses its clean bit, and a flush its translations", () => {
+  g.reset();
+  g.load("here: jmp here");
+  g.run(1);
+  const clean = () => Number(ops.readRaw(g.v, "cleanBits"));
+  const all = clean(), before = ops.getCr(g.v, 3);
+  assertEquals(all !== 0, true);
+  // Bits of the clean field (APM 2 15.15.3): intercepts, ASID, nested paging, control registers, CR2.
+  const writes: [number, () => void][] = [
+    [1, () => ops.setIntercepts(g.v, { hlt: true })],
+    [1, () => ops.setTscOffset(g.v, 5n)],
+    [1 << 4, () => ops.setNestedRoot(g.v, g.root)],
+    [1 << 5, () => ops.setCr(g.v, 3, before)],
+    [1 << 6, () => ops.setRegister(g.v, "dr7", 0x400n)],
+    [1 << 7, () => ops.setDescriptorTable(g.v, "gdtr", ops.getDescriptorTable(g.v, "gdtr"))],
+    [1 << 8, () => ops.setSegment(g.v, "ds", ops.getSegment(g.v, "ds"))],
+    [1 << 9, () => ops.setRegister(g.v, "cr2", 1n)],
+  ];
+  for (const [bit, write] of writes) {
+    g.run(1);
+    assertEquals([bit, clean()], [bit, all]);
+    write();
+    assertEquals([bit, clean() & bit], [bit, 0]);
+  }
+  g.run(1);
+  assertEquals(ops.readRaw(g.v, "tlbControl"), 0n);
+  ops.flushTranslations(g.v);
+  assertEquals(ops.readRaw(g.v, "tlbControl") !== 0n, true);
+});
+
+Deno.test("SVM: under shadow paging a page fault has its error code in real mode too", () => {
+  g.reset();
+  ops.setShadowRoot(g.v, g.shadowTables());
+  ops.setCr(g.v, 0, 0x10n);
+  ops.setSegment(g.v, "cs", { selector: 0, base: 0n, limit: 0xffff, attributes: 0x9b });
+  ops.setSegment(g.v, "ds", { selector: 0, base: 0x1234_5000n, limit: 0xffff, attributes: 0x93 });
+  g.load("mov [0x678], ax", 16);
+  assertObjectMatch(g.run(), {
+    kind: "exception",
+    event: { vector: 14, errorCode: 2 },
+    qualification: { low: 0x1234_5678 },
+  });
+});

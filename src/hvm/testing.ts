@@ -24,11 +24,14 @@ export class Guest {
   v!: HvmVcpu;
   root = 0;
   #next = 1 << 20;
-  readonly #free: number[] = [];
+  /** Where the frames of one test begin. */
+  readonly #first: number;
+  #free: number[] = [];
   readonly frames = {
     allocate: (count = 1) => {
       const reused = count === 1 ? this.#free.pop() : undefined;
       const frame = reused ?? (this.#next += 4096 * count) - 4096 * count;
+      if (frame + 4096 * count > GUEST.machine) throw new Error("no frames are left");
       this.machine.write(frame, new Uint8Array(4096 * count));
       return frame;
     },
@@ -41,6 +44,7 @@ export class Guest {
     const { cpu } = this.machine;
     cpu.hooks.msr = () => false;
     this.on = this.ops.enable(cpu, this.frames);
+    this.#first = this.#next;
     this.reset();
   }
 
@@ -48,6 +52,8 @@ export class Guest {
   reset(): void {
     const { ops } = this;
     if (this.v) ops.destroyVcpu(this.v, this.frames);
+    this.#next = this.#first;
+    this.#free = [];
     this.v = ops.createVcpu(this.on, this.frames);
     this.machine.write(GUEST.machine, new Uint8Array(2 << 20));
     this.root = this.#nestedTables();

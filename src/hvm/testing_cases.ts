@@ -466,7 +466,7 @@ export function testTable(g: Guest, label = ""): void {
       event: { vector: 13 },
       vectoring: { type: "exception", vector: 11, errorCode: 40 },
     });
-    assertEquals(ops.pendingEvent(g.v)?.vector, 11);
+    assertEquals(ops.pendingEvent(g.v), { type: "exception", vector: 11, errorCode: 40 });
   });
 
   test("host interrupts leave the guest, acknowledged, whatever its IF", () => {
@@ -492,7 +492,7 @@ export function testTable(g: Guest, label = ""): void {
   test("an NMI of the host leaves the guest", () => {
     g.reset();
     g.load("here: jmp here");
-    g.machine.cpu.set("pendingNmi", 1n);
+    g.machine.cpu.raiseNmi();
     assertEquals(g.run().kind, "nmi");
   });
 
@@ -548,6 +548,26 @@ export function testTable(g: Guest, label = ""): void {
     }
     assertEquals(ops.getMsr(g.v, 0x1b), undefined);
     assertThrows(() => ops.readRaw(g.v, "guestFoo"), RangeError, "guestFoo");
+  });
+
+  test("what a guest writes into MSRs that hardware does not switch stays its own", () => {
+    g.reset();
+    g.load(`
+      mov ecx, 0xc0000082
+      mov eax, 0x1234
+      xor edx, edx
+      wrmsr
+      mov ecx, 0xc0000084
+      wrmsr
+      cpuid`);
+    g.want({ msrWrites: "none" });
+    assertEquals(g.run().kind, "cpuid");
+    const first = g.v, second = ops.createVcpu(g.on, g.frames), msrs = [0xc000_0082, 0xc000_0084];
+    for (const msr of msrs) ops.setMsr(second, msr, 2n);
+    assertEquals(msrs.map((msr) => ops.getMsr(first, msr)), [0x1234n, 0x1234n]);
+    assertEquals(msrs.map((msr) => ops.getMsr(second, msr)), [2n, 2n]);
+    ops.destroyVcpu(second, g.frames);
+    ops.load(first);
   });
 
   test("two vCPUs on a processor keep what hardware does not switch", () => {

@@ -83,8 +83,8 @@ const cases: Case[] = [
   },
 ];
 
-testCases(g, cases);
-testTable(g);
+testCases(g, cases, "VMX: ");
+testTable(g, "VMX: ");
 
 Deno.test("every kind of exit that VMX has is raised by a case or a test below", () => {
   const below = [

@@ -62,6 +62,7 @@ const DYNAMIC: Readonly<Record<string, string>> = {
 };
 const EXTENDED = 0x8000_0000;
 const EXTENDED_SIGNATURE = 0x8000_0001;
+const SVM_FEATURES = 0x8000_000a;
 /** Bits of leaf 1 EDX that AMD's processors repeat in 80000001h. */
 const REPEATED = 0x0183_f3ff;
 
@@ -154,7 +155,7 @@ function modelRows(model: CpuidModelRow, limits: CpuidLimits): Map<number, Cpuid
   row(0x8000_0006, 0, { ecx: 0x0100_6040 });
   row(0x8000_0008, 0, { eax: 48 << 8 | limits.physicalBits });
   // Revision 1, 256 address-space identifiers.
-  if (model.like === "amd") row(0x8000_000a, 0, { eax: 1, ebx: 256 });
+  if (model.like === "amd") row(SVM_FEATURES, 0, { eax: 1, ebx: 256 });
   for (const [text, values] of Object.entries(model.leaves ?? {})) {
     const { leaf, subleaf } = parseLeaf(text);
     row(leaf, subleaf, values);
@@ -258,6 +259,8 @@ export class Cpuid {
       if (this.#like !== "intel") return { ...ZERO };
       leaf = this.#last(0);
     }
+    // Without SVM none of its features are there to be told.
+    if (leaf === SVM_FEATURES && !this.has("svm")) return { ...ZERO };
     const result = { ...(this.#rows.get(keyOf(leaf, subleaf)) ?? ZERO) };
     const leaf1 = this.#rows.get(keyOf(1, 0))!;
     if (leaf === 0xb) {

@@ -8,10 +8,10 @@ import { SHADOW_MODES, shadowCampaign } from "../../tests/fuzz/shadow.ts";
 import type { CpuModel } from "../machine/cpu.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { defaultShadowMemory, type Shadow } from "./shadow.ts";
-import { isGuestTable, KIND } from "./shadow_pool.ts";
+import { checkPool } from "./shadow_testing.ts";
 
 for (const mode of SHADOW_MODES) {
-  for (const [cpu, pool] of [["intel", 16], ["intel", 64], ["amd", 32]] as const) {
+  for (const [cpu, pool] of [["intel", 16], ["intel", 64], ["amd", 32], ["amd", 6]] as const) {
     Deno.test(`random page tables, ${mode}, ${cpu}, pool of ${pool} frames: as a plain walk has it`, () => {
       const result = shadowCampaign({ cpu, mode, pool, accesses: 10_000, seed: 20261126 + pool });
       assertEquals(result.finding, undefined);
@@ -27,30 +27,6 @@ Deno.test("defaultShadowMemory() gives 1 MB a vCPU and 8 KB a MB", () => {
 });
 
 const shadowOf = (dom: GuestDomain): Shadow => (dom.inner.engine as HvmEngine).shadow!;
-
-/** What must hold of the pool at any time. */
-function checkPool({ pool, p2m }: Shadow): void {
-  const { machine } = pool.frames;
-  for (let slot = 0; slot < pool.slots; slot++) {
-    let present = 0;
-    const leaf = ([KIND.pt32, KIND.ptPae, KIND.pt64, KIND.pages] as number[])
-      .includes(pool.kind[slot]);
-    for (let index = 0; index < 512; index++) {
-      const node = slot * 512 + index, target = pool.target[node];
-      const low = machine.words[pool.place(node) >>> 2];
-      if (((low & 1) !== 0) !== (target >= 0)) throw new Error(`slot ${slot}, entry ${index}`);
-      if (target < 0) continue;
-      present++;
-      const frame = leaf ? p2m.machineFrame(target) : pool.frame[target];
-      if (low >>> 12 !== frame) throw new Error(`slot ${slot}, entry ${index}: frame ${frame}`);
-      // No table of the guest may be written through any mapping.
-      if (leaf && low & 2) assert(!pool.isTable(target) && p2m.writable(target));
-      if (!leaf) assert(pool.kind[target] !== KIND.free);
-    }
-    assertEquals(pool.present[slot], present);
-    if (isGuestTable(pool.kind[slot])) assert(pool.isTable(pool.guest[slot]));
-  }
-}
 
 type DemoOptions = { cpu?: CpuModel; paging?: "hap" | "shadow"; shadowMemory?: number };
 
@@ -204,14 +180,30 @@ for (const cpu of ["intel", "amd"] as const) {
 }
 
 Deno.test("destroy() gives all frames back, and the processor's hooks", async () => {
-  const { hv, dom } = await demo();
-  const { frames, machine } = hv.host;
+  const hv = await Hypervisor.start({ memory: "64M" });
+  const { image } = demoGuest();
+  // Another one, so that the host is virtualized before and after.
+  await hv.createDomain({ kernel: image, memory: "8M" });
+  const { frames, machine } = hv.host, free = frames!.free;
+  const dom = await hv.createDomain({ kernel: image, memory: "16M", paging: "shadow" });
   runTo(hv, dom, 20_000);
-  const used = frames!.owners.reduce((n, owner) => n + (owner === dom.id ? 1 : 0), 0);
-  const free = frames!.free;
+  const pool = shadowOf(dom).pool.slots;
+  assertEquals(pool > 256 && frames!.free < free - pool, true);
   dom.destroy();
-  assertEquals(frames!.free, free + used);
+  assertEquals(frames!.free, free);
   assertEquals(machine.onWrite.size, 0);
+  await hv.close();
+});
+
+Deno.test("a guest frame that is taken away has no shadow entry left", async () => {
+  const { hv, dom, symbols } = await demo();
+  runTo(hv, dom, 20_000);
+  const linear = timerOf(symbols), { pageTables } = dom.vcpus[0];
+  const before = pageTables.walk(linear);
+  assertEquals(before.shadowMachine, before.machine);
+  shadowOf(dom).p2m.unmap(Number(before.physical! >> 12n));
+  checkPool(shadowOf(dom));
+  assertEquals(pageTables.walk(linear).shadowMachine, undefined);
   await hv.close();
 });
 

@@ -3,10 +3,11 @@
  * campaign is a row of episodes; each has a seed of its own and can be run alone. The seed of the
  * running one is kept in a file, in case it never ends:
  *
- *     deno run -A tests/fuzz/fuzz.ts MODE bare|hvm INSTRUCTIONS [SEED [EPISODE]]
+ *     deno run -A tests/fuzz/fuzz.ts MODE bare|hvm INSTRUCTIONS [SEED [EPISODE [CPU [PAGING]]]]
  *
  * @module
  */
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import { randomCode } from "./code.ts";
 import { initialState, type Mode, MODES, pagingOf } from "./modes.ts";
 import { Random } from "./random.ts";
@@ -23,6 +24,8 @@ import {
 export interface Campaign {
   readonly mode: Mode;
   readonly type: SubjectType;
+  readonly cpu?: CpuModel;
+  readonly paging?: "hap" | "shadow";
   /** Instructions to retire in all. */
   readonly instructions: number;
   readonly seed: number;
@@ -55,7 +58,7 @@ export async function campaign(options: Campaign): Promise<CampaignResult> {
     progress?.(episode);
     const r = new Random(seed * 1_000_003 + episode);
     const fresh = subject === undefined;
-    subject ??= await Subject.make(type, seed);
+    subject ??= await Subject.make(type, seed, options.cpu, options.paging);
     const before = subject.count;
     let end: string;
     try {
@@ -109,10 +112,12 @@ function prepare(subject: Subject, r: Random, mode: Mode, all: boolean): void {
 }
 
 if (import.meta.main) {
-  const [mode, type, instructions, seed = "1", length = "3000"] = Deno.args;
+  const [mode, type, instructions, seed = "1", length = "3000", cpu, paging] = Deno.args;
   if (!MODES.includes(mode as Mode) || (type !== "bare" && type !== "hvm")) {
     console.error(
-      `fuzz.ts: ${MODES.join("|")} bare|hvm INSTRUCTIONS [SEED [EPISODE]] was expected`,
+      `fuzz.ts: ${
+        MODES.join("|")
+      } bare|hvm INSTRUCTIONS [SEED [EPISODE [CPU [PAGING]]]] was expected`,
     );
     Deno.exit(2);
   }
@@ -125,6 +130,8 @@ if (import.meta.main) {
     instructions: Number(instructions),
     seed: Number(seed),
     episode: Number(length),
+    cpu: cpu as CpuModel | undefined,
+    paging: paging as "hap" | "shadow" | undefined,
     progress: (episode) => {
       if (episode % 64 === 0) Deno.writeTextFileSync(file, String(episode));
     },

@@ -6,7 +6,7 @@
  * access must come to the same place, or fault with the same error code, and leave the same accessed
  * and dirty bits. In between the guest's tables are written, and control registers change.
  *
- *     deno run -A tests/fuzz/shadow.ts [ACCESSES] [SEED]
+ *     deno run -A tests/fuzz/shadow.ts [ACCESSES] [SEED] [intel|amd]
  */
 import { hvmOps } from "../../src/hvm/vendors.ts";
 import type { HvmOps, HvmVcpu } from "../../src/hvm/ops.ts";
@@ -320,6 +320,11 @@ export function shadowCampaign(options: ShadowCampaign): ShadowOutcome {
       if (mode === "PAE") randomPointers(rig, registers);
       load(rig, registers);
       rig.loadPointers(registers);
+      if (random.chance(0.1)) {
+        // As when a guest is saved.
+        rig.shadow.drop();
+        rig.shadow.sync();
+      }
     } else if (n % 8 === 0) {
       const frame = random.below(TABLE_FRAMES);
       writeEntry(rig, frame, random.below(SPREAD), levelOf(frame, mode), mode !== "32-bit");
@@ -353,12 +358,17 @@ export function shadowCampaign(options: ShadowCampaign): ShadowOutcome {
 
 if (import.meta.main) {
   const accesses = Number(Deno.args[0] ?? 10e6), seed = Number(Deno.args[1] ?? 1);
+  const cpu = Deno.args[2] ?? "intel";
+  if (!(accesses > 0) || !Number.isInteger(seed) || (cpu !== "intel" && cpu !== "amd")) {
+    console.error("shadow.ts: [ACCESSES] [SEED] [intel|amd] was expected");
+    Deno.exit(2);
+  }
   let failed = false;
   for (const mode of SHADOW_MODES) {
     const start = performance.now();
-    const result = shadowCampaign({ mode, accesses: Math.ceil(accesses / 4), seed });
+    const result = shadowCampaign({ cpu, mode, accesses: Math.ceil(accesses / 4), seed });
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    console.log(`${mode}: ${JSON.stringify(result)} in ${seconds} s`);
+    console.log(`${cpu}, ${mode}: ${JSON.stringify(result)} in ${seconds} s`);
     failed ||= result.finding !== undefined;
   }
   if (failed) Deno.exit(1);

@@ -34,6 +34,7 @@ export class Subject {
     type: SubjectType,
     seed: number,
     cpu: CpuModel = "intel",
+    paging: "hap" | "shadow" = "hap",
   ): Promise<Subject> {
     const memory = type === "bare" ? GUEST_MEMORY : HOST_MEMORY;
     const host = new Host({ cpu, memory, unixTime: 1_700_000_000, seed });
@@ -43,7 +44,7 @@ export class Subject {
       kernel: { file: "demo", bytes: demoGuest().image },
       memory: GUEST_MEMORY,
       vcpus: 1,
-      paging: "hap" as const,
+      paging,
     };
     const built = await (type === "bare" ? buildBare : buildHvm)(host, config);
     armTimer(built);

@@ -9,6 +9,7 @@ import { assert, assertEquals } from "@std/assert";
 import { guestsFolder } from "../../repl/guests/images.ts";
 import type { GuestDomain } from "../../src/debug/domain.ts";
 import { Hypervisor } from "../../src/debug/hypervisor.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import { registerLines } from "../../src/debug/state.ts";
 import { demoGuest } from "../../src/builder/demo.ts";
 import { assemble } from "../../src/machine/isa/encode.ts";
@@ -135,8 +136,15 @@ function rom(): Uint8Array {
   return image;
 }
 
-async function make(type: Type, kernel: Uint8Array | string, more: object = {}) {
-  const hv = await Hypervisor.start({ memory: type === "bare" ? "64M" : "192M" });
+const CPUS = ["intel", "amd"] as const;
+
+async function make(
+  type: Type,
+  kernel: Uint8Array | string,
+  more: object = {},
+  cpu: CpuModel = "intel",
+) {
+  const hv = await Hypervisor.start({ memory: type === "bare" ? "64M" : "192M", cpu });
   const how = type === "shadow" ? { type: "hvm", paging: "shadow" } as const : { type };
   const dom = await hv.createDomain({ ...how, kernel, memory: "16M", cpuid: "common", ...more });
   return { hv, dom };
@@ -176,10 +184,15 @@ function differing(a: GuestDomain, b: GuestDomain): number[] {
   return pages;
 }
 
+/** A test on each vendor's host. */
+function forEach(name: string, body: (cpu: CpuModel) => Promise<void>): void {
+  for (const cpu of CPUS) Deno.test(`${name}, ${cpu}`, () => body(cpu));
+}
+
 /** All kinds side by side: the same at each count. */
-async function sideBySide(kernel: Uint8Array, counts: readonly number[]) {
-  const bare = await make("bare", kernel), hvm = await make("hvm", kernel);
-  const shadow = await make("shadow", kernel);
+async function sideBySide(cpu: CpuModel, kernel: Uint8Array, counts: readonly number[]) {
+  const bare = await make("bare", kernel, {}, cpu), hvm = await make("hvm", kernel, {}, cpu);
+  const shadow = await make("shadow", kernel, {}, cpu);
   const seen = ({ hv, dom }: typeof bare) => ({
     count: dom.inner.count,
     time: hv.host.machine.cpu.now,
@@ -196,22 +209,29 @@ async function sideBySide(kernel: Uint8Array, counts: readonly number[]) {
   return { bare, hvm, shadow };
 }
 
-Deno.test("a program of faults and exits is the same bare, in HVM and under shadow paging", async () => {
-  const { bare, hvm, shadow } = await sideBySide(rom(), [6, 7, 100, 1500, 6000, 6001, 1e6]);
-  const notes = new DataView(bare.dom.inner.memory.read(0x30000, 0x1004).buffer);
-  assertEquals(notes.getUint32(0, true), 200);
-  // A #PF and a #UD in each round.
-  assertEquals(notes.getUint32(0x1000, true), 400);
-  assert(hvm.dom.exits.io >= 400 && hvm.dom.exits.msr >= 400);
-  for (const { hv } of [bare, hvm, shadow]) await hv.close();
-});
+forEach(
+  "a program of faults and exits is the same bare, in HVM and under shadow paging",
+  async (cpu) => {
+    const counts = [6, 7, 100, 1500, 6000, 6001, 1e6];
+    const { bare, hvm, shadow } = await sideBySide(cpu, rom(), counts);
+    const notes = new DataView(bare.dom.inner.memory.read(0x30000, 0x1004).buffer);
+    assertEquals(notes.getUint32(0, true), 200);
+    // A #PF and a #UD in each round.
+    assertEquals(notes.getUint32(0x1000, true), 400);
+    assert(hvm.dom.exits.io >= 400 && hvm.dom.exits.msr >= 400);
+    for (const { hv } of [bare, hvm, shadow]) await hv.close();
+  },
+);
 
-Deno.test("the demo guest with its timer is the same bare, in HVM and under shadow paging", async () => {
-  const { image } = demoGuest();
-  const { bare, hvm, shadow } = await sideBySide(image, [1000, 9339, 10_000, 54_321, 300_000]);
-  assert(hvm.dom.exits.hlt > 1000);
-  for (const { hv } of [bare, hvm, shadow]) await hv.close();
-});
+forEach(
+  "the demo guest with its timer is the same bare, in HVM and under shadow paging",
+  async (cpu) => {
+    const { image } = demoGuest(), counts = [1000, 9339, 10_000, 54_321, 300_000];
+    const { bare, hvm, shadow } = await sideBySide(cpu, image, counts);
+    assert(hvm.dom.exits.hlt > 1000);
+    for (const { hv } of [bare, hvm, shadow]) await hv.close();
+  },
+);
 
 const CMDLINE = "console=ttyS0 nokaslr mitigations=off cryptomgr.notests noisapnp quiet";
 const folder = guestsFolder();
@@ -260,12 +280,12 @@ guestTest(
   },
 );
 
-for (const type of ["hvm", "shadow"] as const) {
+for (const [type, cpu] of [["hvm", "intel"], ["shadow", "intel"], ["shadow", "amd"]] as const) {
   guestTest(
-    `a boot that is traced and intercepted has the hashes of one that is not, ${type}`,
+    `a boot that is traced and intercepted has the hashes of one that is not, ${type}, ${cpu}`,
     async () => {
       const run = async (observe: boolean) => {
-        const { hv, dom } = await make(type, KERNEL, linux);
+        const { hv, dom } = await make(type, KERNEL, linux, cpu);
         let events = 0;
         if (observe) {
           const note = () => void events++;

@@ -116,6 +116,22 @@ Deno.test("a host of instructions gets its guest back at host interrupts and NMI
   assertEquals(run(() => {}, virtual), BigInt(EXIT_CODE.vintr));
 });
 
+Deno.test("with V_INTR_MASKING interrupts wait for the IF that the host had at VMRUN", () => {
+  const run = (source: string): [bigint, bigint] => {
+    host(`${source}\nmov eax, ${PLACE.vmcb}\nvmrun\nhlt`);
+    b.write("virtualInterrupt", 1 << 24);
+    b.write("intercepts1", INTERCEPT1.intr | INTERCEPT1.cpuid);
+    b.load("mov edx, 1\nsti\ninc edx\ninc edx\ncpuid");
+    const { bus } = b.machine;
+    b.machine.bus = { ...bus, interruptPending: () => true, acknowledge: () => 0x40 };
+    assertEquals(cpu.run(100), "halt");
+    b.machine.bus = bus;
+    return [b.read("exitCode"), cpu.get("rdx")];
+  };
+  assertEquals(run("clgi"), [BigInt(EXIT_CODE.cpuid), 3n]);
+  assertEquals(run("clgi\nsti")[0], BigInt(EXIT_CODE.intr));
+});
+
 Deno.test("the last branch is recorded while DEBUGCTL.LBR is set", () => {
   host("nop\njmp short next\nnop\nnext: nop\nmov ecx, 2\nrep stosb\nhlt");
   cpu.set("debugctl", 1n);

@@ -156,6 +156,10 @@ Deno.test("the TLBs are emptied only when the translation context changes", () =
   b.write("tlbControl", 0);
   assertEquals(around(() => b.identityNested()), false);
   assertEquals(around(() => {}), true);
+  // Another root with the same entry in it.
+  const other = PLACE.nested + 0x8000;
+  b.view.setBigUint64(other, b.view.getBigUint64(PLACE.nested, true), true);
+  assertEquals(around(() => b.write("nestedCr3", other)), false);
 });
 
 Deno.test("a budget ends at exactly its instruction, wherever that is", () => {
