@@ -34,6 +34,12 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "VMX: a nested page fault in the course of a delivery queues the event again",
     ],
     [
+      "NMIs that an IRET has unblocked before it gave up stay unblocked",
+      "if (vectoring >= 0) blockAgain(v, reason);",
+      "",
+      "an IRET that leaves tells that it has unblocked NMIs, which are blocked for its repetition",
+    ],
+    [
       "IN and OUT exchanged",
       "write = (q & 8) === 0;",
       "write = (q & 8) !== 0;",

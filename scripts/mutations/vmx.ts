@@ -157,6 +157,18 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
   ]),
   ...mutationsOf(`${VMX}/exit.ts`, EXIT, [
     [
+      "an EPT violation of an IRET does not tell of the NMIs it has unblocked",
+      "cell64(V.exitQualification).or(EVENT.nmiUnblocking)",
+      "cell64(V.exitQualification)",
+      "NMI unblocking due to IRET is noted by fault and EPT violation, and by nothing else",
+    ],
+    [
+      "a fault of an IRET does not tell of the NMIs it has unblocked",
+      "event.or(EVENT.nmiUnblocking)",
+      "event",
+      "NMI unblocking due to IRET is noted by fault and EPT violation, and by nothing else",
+    ],
+    [
       "VM exit saves no interruptibility",
       `vmcs.set("guestInterruptibility", cell(CPU.interruptibility).and(0xf));`,
       "",

@@ -59,13 +59,6 @@ export const KNOWN: readonly KnownError[] = [
     is: (d) => d.length === 1 && d[0].what === "ss" && d[0].code.startsWith("cd"),
   },
   {
-    name: "data segments of lower DPL after an IRETQ that keeps CPL 3",
-    reason: "become null; they stay by SDM 2, IRET: RETURN-TO-SAME-PRIVILEGE-LEVEL",
-    is: (d) =>
-      d[0].code.startsWith("48cf") &&
-      d.every((x) => ["es", "ds", "fs", "gs"].includes(x.what) && /^0( |$)/.test(x.theirs)),
-  },
-  {
     name: "status flags after SYSCALL",
     reason: "are all clear; only those in IA32_FMASK by SDM 2, SYSCALL",
     is: (d) =>
@@ -88,25 +81,14 @@ export const KNOWN: readonly KnownError[] = [
     is: (d) => fault(d, "cr4.pae", "cr8.reserved", "cr0.leave", "cr3.reserved"),
   },
   {
-    name: "EFER.LME changed while paging is on",
-    reason: "is accepted; #GP(0) by SDM 3 4.1.1",
-    is: (d) => fault(d, "efer.lme") && d.some((x) => x.what === "efer"),
-  },
-  {
-    name: "error code of a page fault by an instruction that reads and writes its operand",
-    reason: "tells of a read; of a write by SDM 3 4.7 as this host's processor has it (run.ts)",
-    is: (d) =>
-      d.length === 1 && d[0].what.startsWith("memory") && d[0].check.startsWith("page.") &&
-      differ(d[0], (x, y) => (y & ~0x1d) === 0 && x === (y | 2)),
-  },
-  {
-    name: "reserved bits of EFER",
+    name: "reserved bits of EFER, and LME while paging is on",
     reason: "are ignored; #GP(0) by SDM 3 2.2.1",
     is: (d) => fault(d, "efer.reserved", "efer.lme"),
   },
   {
     name: "IRETQ to the same privilege level",
-    reason: "clears data segments as if it went outward; not by SDM 2, IRET",
+    reason: "clears data segments as if it went outward; not by SDM 2, IRET: " +
+      "RETURN-TO-SAME-PRIVILEGE-LEVEL",
     is: (d) =>
       d[0].code.startsWith("48cf") && d.every((x) => /^[defg]s$/.test(x.what)) &&
       d.every((x) => /^0( |$)/.test(x.theirs)),
@@ -115,8 +97,8 @@ export const KNOWN: readonly KnownError[] = [
     name: "a page fault of an instruction that reads and writes its operand",
     reason: "is one of a read; of a write on processors, tried by ptrace",
     is: (d) =>
-      d.length === 1 && d[0].what.startsWith("memory") &&
-      differ(d[0], (x, y) => (x | y) < 0x20 && x === (y | 2)),
+      d.length === 1 && d[0].what.startsWith("memory") && d[0].check.startsWith("page.") &&
+      differ(d[0], (x, y) => (y & ~0x1d) === 0 && x === (y | 2)),
   },
   {
     name: "accesses across the end of the lower half of the address space",
