@@ -1,4 +1,4 @@
-/** The 686 boot on every machine: wall and CPU seconds to GUEST-READY and GUEST-DONE, and memory. */
+/** A Debian kernel's boot on every machine: wall and CPU seconds to GUEST-READY and GUEST-DONE, and memory. */
 import { guestsFolder } from "../../repl/guests/images.ts";
 import { figure, measure, median, table } from "./measure.ts";
 import type { Machine } from "./machines.ts";
@@ -28,9 +28,11 @@ export async function boots(
   kernel: string,
 ): Promise<BootResult[]> {
   const folder = guestsFolder();
+  const long = /amd64|cloud/.test(kernel);
   const boot = {
     kernel: `${folder}/${kernel}`,
-    ramdisk: `${folder}/tiny-i386.cpio.gz`,
+    ramdisk: `${folder}/tiny-${long ? "amd64" : "i386"}.cpio.gz`,
+    long,
     cmdline: "console=ttyS0 nokaslr mitigations=off cryptomgr.notests noisapnp quiet",
     memory: MEMORY,
   };

@@ -6,6 +6,8 @@ export interface Boot {
   readonly kernel: string;
   readonly ramdisk?: string;
   readonly cmdline?: string;
+  /** A 64-bit kernel. */
+  readonly long?: boolean;
   /** Megabytes. */
   readonly memory: number;
 }
@@ -42,8 +44,8 @@ export const shadowed: Machine = xvm("hvm", "shadow");
 const qemu: Machine = {
   name: "QEMU TCG",
   own: false,
-  command: ({ kernel, ramdisk, cmdline, memory }) => [
-    "qemu-system-i386",
+  command: ({ kernel, ramdisk, cmdline, memory, long }) => [
+    long ? "qemu-system-x86_64" : "qemu-system-i386",
     ...["-accel", "tcg,thread=single", "-m", `${memory}`, "-nographic", "-no-reboot"],
     ...["-nodefaults", "-serial", "stdio", "-kernel", kernel],
     ...[...ramdisk ? ["-initrd", ramdisk] : [], ...cmdline ? ["-append", cmdline] : []],
@@ -55,8 +57,8 @@ function v86(folder: string): Machine {
   return {
     name: "v86",
     own: false,
-    command: ({ kernel, ramdisk, cmdline, memory }) =>
-      ramdisk === undefined ? undefined : [
+    command: ({ kernel, ramdisk, cmdline, memory, long }) =>
+      ramdisk === undefined || long ? undefined : [
         "node",
         ...[`${PEERS}v86.mjs`, folder, kernel, ramdisk, cmdline ?? "", `${memory * 2 ** 20}`],
       ],
