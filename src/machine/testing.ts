@@ -37,6 +37,25 @@ export function flatMachine(program: string, options: FlatOptions = {}): Machine
   return machine;
 }
 
+/**
+ * Assembly of a ROM at F000h: from real mode to flat 32-bit code, by the descriptors 8 and 16 that the
+ * label `gdtr` names.
+ */
+export const TO_FLAT = `  db 0x2e
+  lgdt [gdtr]
+  mov eax, cr0
+  or al, 1
+  mov cr0, eax
+  db 0x66, 0xea
+  dd 0xf0000 + flat
+  dw 8
+bits 32
+flat:
+  mov ax, 16
+  mov ds, ax
+  mov es, ax
+  mov ss, ax`;
+
 /** A 32-bit register as an unsigned number. */
 export function register(machine: Machine, name: (typeof GPRS)[number] | "rip"): number {
   return machine.cpu.i32[CPU[name] >> 2] >>> 0;

@@ -1,8 +1,9 @@
 /** Parts of conditions and moves that the virtualization extensions of both vendors need. */
-import { V } from "./state.ts";
-import { cell64 } from "./system.ts";
-import { type Expr, load128 } from "./wasm/expr.ts";
-import type { Func, Local } from "./wasm/module.ts";
+import { frameEntry } from "./mmu/walk.ts";
+import { FRAME, FRAME_FLAG, gpr, V } from "./state.ts";
+import { cell64, MEMORY } from "./system.ts";
+import { type Expr, i32, load, load128 } from "./wasm/expr.ts";
+import type { Func, Local, Module } from "./wasm/module.ts";
 
 /** 1 if physical address `pa` has bits this processor has not got. */
 export const tooWide = (pa: Expr): Expr =>
@@ -29,4 +30,23 @@ export function copyBlock(
     const value = load128(from.base, from.offset + i, from.memory);
     f.store128(to.base, value, to.offset + i, to.memory);
   }
+}
+
+/** Notes that the frame at `base` was written: it is memory like any other. */
+export function markDirty(f: Func, base: Expr): void {
+  const entry = f.let(frameEntry(base));
+  const flags = load("i32", 32, "u", entry, FRAME.flags, MEMORY.frames);
+  f.store(32, entry, flags.or(FRAME_FLAG.dirty), FRAME.flags, MEMORY.frames);
+}
+
+/** `loadGprs(area)` and `storeGprs(area)`: the 16 general registers from and to a save area. */
+export function buildGprs(m: Module): void {
+  const own = { base: i32(0), offset: gpr(0), memory: MEMORY.cpu };
+  m.func("loadGprs", ["i32"], [], (f, area) => {
+    copyBlock(f, own, { base: area, offset: 0, memory: MEMORY.ram }, 128);
+  });
+  m.func("storeGprs", ["i32"], [], (f, area) => {
+    copyBlock(f, { base: area, offset: 0, memory: MEMORY.ram }, own, 128);
+    markDirty(f, area);
+  });
 }

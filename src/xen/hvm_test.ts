@@ -5,6 +5,7 @@ import { buildHvm, type BuiltDomain } from "../builder/domain.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import { Host } from "./host.ts";
 import type { HvmEngine } from "./hvm.ts";
+import { TO_FLAT } from "../machine/testing.ts";
 
 const HOSTS = ["intel", "amd"] as const;
 const NOTES = 0x30000;
@@ -14,20 +15,7 @@ const START = `
 bits 16
 org 0
   cli
-  db 0x2e
-  lgdt [gdtr]
-  mov eax, cr0
-  or al, 1
-  mov cr0, eax
-  db 0x66, 0xea
-  dd 0xf0000 + flat
-  dw 8
-bits 32
-flat:
-  mov ax, 16
-  mov ds, ax
-  mov es, ax
-  mov ss, ax
+${TO_FLAT}
   mov esp, 0x18000
   mov edi, 0x21000
   xor ecx, ecx

@@ -6,6 +6,7 @@ import type { CpuModel } from "../machine/cpu.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { checkPool } from "./shadow_testing.ts";
+import { TO_FLAT } from "../machine/testing.ts";
 
 /** Real mode to protected mode; every vector ends at `handler`, which notes CR2 and the error code. */
 const HEAD = `
@@ -13,20 +14,7 @@ bits 16
 org 0
 start:
   cli
-  db 0x2e
-  lgdt [gdtr]
-  mov eax, cr0
-  or al, 1
-  mov cr0, eax
-  db 0x66, 0xea
-  dd 0xf0000 + flat
-  dw 8
-bits 32
-flat:
-  mov ax, 16
-  mov ds, ax
-  mov es, ax
-  mov ss, ax
+${TO_FLAT}
   mov esp, 0x18000
   mov ebp, 0x50000          ; notes
   mov edi, 0x21000

@@ -13,6 +13,7 @@ import type { CpuModel } from "../../src/machine/cpu.ts";
 import { registerLines } from "../../src/debug/state.ts";
 import { demoGuest } from "../../src/builder/demo.ts";
 import { assemble } from "../../src/machine/isa/encode.ts";
+import { TO_FLAT } from "../../src/machine/testing.ts";
 
 type Type = "bare" | "hvm" | "shadow";
 
@@ -32,21 +33,7 @@ start:
   mov eax, 1
   cpuid
   push edx
-  db 0x2e
-  lgdt [gdtr]
-  mov eax, cr0
-  or al, 1
-  mov cr0, eax
-  db 0x66, 0xea
-  dd 0xf0000 + flat
-  dw 8
-
-bits 32
-flat:
-  mov ax, 16
-  mov ds, ax
-  mov es, ax
-  mov ss, ax
+${TO_FLAT}
   mov esp, 0x18000
   ; 4-MB pages, all to themselves; one more that is read-only
   mov cr3, eax

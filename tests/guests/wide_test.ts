@@ -2,6 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Hypervisor } from "../../src/debug/hypervisor.ts";
 import { assemble } from "../../src/machine/isa/encode.ts";
+import { TO_FLAT } from "../../src/machine/testing.ts";
 
 /** A ROM: real mode to flat protected mode; #GP writes "G" and goes on at EBP; then the body. */
 function rom(body: string): Uint8Array {
@@ -12,20 +13,7 @@ org 0
   xor ax, ax
   mov ss, ax
   mov sp, 0x7000
-  db 0x2e
-  lgdt [gdtr]
-  mov eax, cr0
-  or al, 1
-  mov cr0, eax
-  db 0x66, 0xea
-  dd 0xf0000 + flat
-  dw 8
-bits 32
-flat:
-  mov ax, 16
-  mov ds, ax
-  mov es, ax
-  mov ss, ax
+${TO_FLAT}
   mov esp, 0x7000
   mov edi, 0x1000
   mov ecx, 256

@@ -16,13 +16,13 @@ import { i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { is64, isCanonical } from "../segmentation/linear.ts";
 import { LINK } from "../segmentation/descriptor.ts";
+import { markDirty } from "../values.ts";
 import { BRANCH_RECORDS, moveHostBlocks } from "./exit.ts";
 import {
   canonicalized,
   HOST_REGISTERS,
   hostSave,
   loadSegment,
-  markDirty,
   MODE,
   NESTED_KIND,
   NESTED_ROOT,

@@ -4,11 +4,10 @@
  * clean bits may say what they like (APM 2 15.15.1 allows a processor to ignore them).
  */
 import { VMCB, VMCB_SEGMENT, vmcbField } from "../../abi/x86/vmcb.ts";
-import { CPU, FRAME, FRAME_FLAG, SEGMENT, segment, VMX_AREA } from "../state.ts";
+import { CPU, SEGMENT, segment, VMX_AREA } from "../state.ts";
 import { cell, cell64, MEMORY, setCell } from "../system.ts";
 import { type Expr, i32, load, type Operand, toExpr } from "../wasm/expr.ts";
 import type { Func } from "../wasm/module.ts";
-import { frameEntry } from "../mmu/walk.ts";
 
 /** Cells of memory 0; all can be made anew. */
 export const SVMC = {
@@ -164,11 +163,4 @@ export function storeSegment(f: Func, vmcb: Vmcb, name: string): void {
   f.store(32, vmcb.base, limit, record + VMCB_SEGMENT.limit, MEMORY.ram);
   const base = cell64(place + SEGMENT.base);
   f.store(64, vmcb.base, base, record + VMCB_SEGMENT.base, MEMORY.ram);
-}
-
-/** Notes that the frame at `base` was written: it is memory like any other. */
-export function markDirty(f: Func, base: Expr): void {
-  const entry = f.let(frameEntry(base));
-  const flags = load("i32", 32, "u", entry, FRAME.flags, MEMORY.frames);
-  f.store(32, entry, flags.or(FRAME_FLAG.dirty), FRAME.flags, MEMORY.frames);
 }

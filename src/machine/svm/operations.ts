@@ -4,7 +4,8 @@ import { CPU, V } from "../state.ts";
 import { cell64, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { canonicalized, loadSegment, markDirty, storeSegment, SVMC, Vmcb } from "./layout.ts";
+import { canonicalized, loadSegment, storeSegment, SVMC, Vmcb } from "./layout.ts";
+import { markDirty } from "../values.ts";
 
 const ADDRESS = check(
   "svm.address",

@@ -23,25 +23,18 @@
  * VMRUN and #VMEXIT: CPU.pendingDebug and CPU.activity; CPU.interruptibility is the VMCB's shadow in
  * the guest and 0 outside.
  */
-import { CPU, gpr } from "../state.ts";
+import { CPU } from "../state.ts";
 import { cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
-import { copyBlock } from "../values.ts";
+import { buildGprs, markDirty } from "../values.ts";
 import { STATUS } from "./entry.ts";
-import { markDirty, STUB, SVMC, Vmcb } from "./layout.ts";
+import { STUB, SVMC, Vmcb } from "./layout.ts";
 
 const IF = 0x200, TF = 0x100, RF = 0x1_0000;
 
 export function buildStub(m: Module): void {
-  const own = { base: i32(0), offset: gpr(0), memory: MEMORY.cpu };
-  m.func("loadGprs", ["i32"], [], (f, area) => {
-    copyBlock(f, own, { base: area, offset: 0, memory: MEMORY.ram }, 128);
-  });
-  m.func("storeGprs", ["i32"], [], (f, area) => {
-    copyBlock(f, { base: area, offset: 0, memory: MEMORY.ram }, own, 128);
-    markDirty(f, area);
-  });
+  buildGprs(m);
   // readExit(): the fields of STUB; RAX goes to the save area by `svmLeft`.
   m.func("readExit", [], [], (f) => {
     const vmcb = Vmcb.current(f);

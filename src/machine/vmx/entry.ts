@@ -16,9 +16,10 @@ import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { secondaryOf } from "./checks_controls.ts";
-import { copyBlock, CR0_KEPT, GUEST_REGISTERS, regionBlock } from "./exit.ts";
+import { CR0_KEPT, GUEST_REGISTERS, regionBlock } from "./exit.ts";
 import { BLOCK, fieldOffset, GROUP, HEAD, Region, VMXC } from "./layout.ts";
-import { markDirty, MODE, STATUS } from "./operations.ts";
+import { MODE, STATUS } from "./operations.ts";
+import { copyBlock, markDirty } from "../values.ts";
 
 /** What `vmentry` gives besides STATUS: the guest was left again at once; the VMCS says why. */
 export const ENTERED = STATUS.succeed;

@@ -8,13 +8,11 @@ import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { copyBlock } from "../values.ts";
+import { copyBlock, markDirty } from "../values.ts";
 import { BLOCK, HEAD, Region, VMXC } from "./layout.ts";
-import { markDirty, MODE } from "./operations.ts";
+import { MODE } from "./operations.ts";
 
 const LMA_LME = 0x500n;
-
-export { copyBlock };
 
 /** Reasons after which RFLAGS.RF stays as it is: events and boundaries, not instructions. */
 const KEEPS_RF = [

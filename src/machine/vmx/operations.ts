@@ -4,12 +4,11 @@
  */
 import { VM_ERROR } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
-import { CPU, FRAME, FRAME_FLAG, V } from "../state.ts";
+import { CPU, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { frameEntry } from "../mmu/walk.ts";
-import { tooWide } from "../values.ts";
+import { markDirty, tooWide } from "../values.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1 } from "./capabilities.ts";
 import {
   FIELD_ENTRY,
@@ -140,13 +139,6 @@ function buildOnOff(m: Module): void {
 function checkPointer(f: Func, pa: Local, address: number, vmxonPointer: number): void {
   f.if(pa.and(VMCS_SIZE - 1).nez().or(tooWide(pa)), () => fail(f, address, pa));
   f.if(pa.eq(cell64(CPU.vmxonPointer)), () => fail(f, vmxonPointer, pa));
-}
-
-/** Notes that the region at `base` was written: it is memory like any other. */
-export function markDirty(f: Func, base: Expr): void {
-  const entry = f.let(frameEntry(base));
-  const flags = load("i32", 32, "u", entry, FRAME.flags, MEMORY.frames);
-  f.store(32, entry, flags.or(FRAME_FLAG.dirty), FRAME.flags, MEMORY.frames);
 }
 
 const knownPlaces = Array.from(

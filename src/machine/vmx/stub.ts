@@ -4,24 +4,14 @@
  * is a sequence of VMX instructions; they stand here because calls from TypeScript cost more than
  * the instructions do.
  */
-import { gpr } from "../state.ts";
-import { cell, MEMORY, setCell, setCell64 } from "../system.ts";
-import { i32 } from "../wasm/expr.ts";
+import { cell, setCell, setCell64 } from "../system.ts";
 import type { Module } from "../wasm/module.ts";
 import { isCanonical } from "../segmentation/linear.ts";
-import { copyBlock } from "./exit.ts";
+import { buildGprs, markDirty } from "../values.ts";
 import { GROUP, Region, STUB, VMXC } from "./layout.ts";
-import { markDirty } from "./operations.ts";
 
 export function buildStub(m: Module): void {
-  const own = { base: i32(0), offset: gpr(0), memory: MEMORY.cpu };
-  m.func("loadGprs", ["i32"], [], (f, area) => {
-    copyBlock(f, own, { base: area, offset: 0, memory: MEMORY.ram }, 128);
-  });
-  m.func("storeGprs", ["i32"], [], (f, area) => {
-    copyBlock(f, { base: area, offset: 0, memory: MEMORY.ram }, own, 128);
-    markDirty(f, area);
-  });
+  buildGprs(m);
   // readExit(): the fields of STUB.
   m.func("readExit", [], [], (f) => {
     const vmcs = Region.current(f);

@@ -6,7 +6,7 @@ import { check } from "../../checks.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
-import type { Func, Module } from "../../wasm/module.ts";
+import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { buildAt, FCW_BITS, FCW_ONES, partAccess } from "./x87_environment.ts";
 import { buildX87Summary, signExponent, significand, slot } from "./x87_state.ts";
@@ -175,15 +175,26 @@ function buildRestore(m: Module): void {
  */
 function image(m: Meaning, write: boolean): Expr {
   m.faultIf(cr0().and(EM | TS), 7, undefined, CHECK.notAvailable, cr0());
+  return stateArea(m, write, SIZE, 16, CHECK.alignment);
+}
+
+/** The address of a state area of `size` bytes, aligned to `to`, whose pages can be accessed so. */
+export function stateArea(
+  m: Meaning,
+  write: boolean,
+  size: number,
+  to: number,
+  alignment: typeof CHECK.alignment,
+): Local {
   const linear = m.addressOf(0, 4, false);
-  m.f.if(linear.and(15).nez(), () => {
+  m.f.if(linear.and(to - 1).nez(), () => {
     const unaligned = cell(V.access).and(ACCESS.align).nez().and(linear.and(3).nez());
-    m.faultIf(unaligned, 17, 0, CHECK.alignment, linear);
-    m.fault(13, 0, CHECK.alignment, linear);
+    m.faultIf(unaligned, 17, 0, alignment, linear);
+    m.fault(13, 0, alignment, linear);
   });
-  m.addressOf(0, SIZE, write);
+  m.addressOf(0, size, write);
   const access = m.f.let(partAccess().or(write ? ACCESS.write : 0));
-  m.callChecked("translate", m.f.call("x87At", linear, SIZE - 1), access);
+  m.callChecked("translate", m.f.call("x87At", linear, size - 1), access);
   m.callChecked("translate", linear, access);
   return linear;
 }

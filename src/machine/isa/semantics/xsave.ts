@@ -4,13 +4,13 @@
  */
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { check } from "../../checks.ts";
-import { ACCESS, CPU, V } from "../../state.ts";
+import { CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { finish, requirePrivilege, undefinedIf } from "./system_helpers.ts";
-import { partAccess } from "./x87_environment.ts";
+import { stateArea } from "./fxsave.ts";
 import { each, xmmCount } from "./x87_loops.ts";
 
 const CHECK = {
@@ -146,19 +146,9 @@ export function buildXsave(m: Module): void {
   buildRestores(m);
 }
 
-/** #UD, #NM, the address, and the pages of the area: the last byte's first, as FXSAVE does. */
+/** The address, and the pages of the area: the last byte's first, as FXSAVE does. */
 function area(m: Meaning, write: boolean): Local {
-  const linear = m.addressOf(0, 4, false);
-  m.f.if(linear.and(63).nez(), () => {
-    const unaligned = cell(V.access).and(ACCESS.align).nez().and(linear.and(3).nez());
-    m.faultIf(unaligned, 17, 0, CHECK.alignment, linear);
-    m.fault(13, 0, CHECK.alignment, linear);
-  });
-  m.addressOf(0, SIZE, write);
-  const access = m.f.let(partAccess().or(write ? ACCESS.write : 0));
-  m.callChecked("translate", m.f.call("x87At", linear, SIZE - 1), access);
-  m.callChecked("translate", linear, access);
-  return linear;
+  return stateArea(m, write, SIZE, 64, CHECK.alignment);
 }
 function available(m: Meaning): void {
   undefinedIf(m, cell(CPU.cr4).and(CR4.OSXSAVE).eqz());
