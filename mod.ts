@@ -38,7 +38,8 @@ export {
 } from "./src/debug/vcpu.ts";
 export { GuestStopped, type Position, type Response, Stop } from "./src/debug/stop.ts";
 export { type BreakOptions, Breakpoint } from "./src/debug/breakpoint.ts";
-export { type Fields, type Filters, type Kind, kinds } from "./src/debug/kinds.ts";
+export type { Fields, Filters, Kind } from "./src/debug/kinds.ts";
+export { fieldNames, kinds } from "./src/debug/filters.ts";
 export { Console } from "./src/debug/console.ts";
 export { type CpuidOptions, CpuidTable, parseCpuid } from "./src/debug/cpuid.ts";
 export type { CpuidEdit, CpuidModel, CpuidResult, CpuidRow } from "./src/machine/cpuid.ts";
@@ -75,4 +76,4 @@ export {
 } from "./src/debug/compare.ts";
 export { type DigestDifference, GuestDigest } from "./src/debug/digest.ts";
 export { Why } from "./src/debug/why.ts";
-export type { Address } from "./src/debug/values.ts";
+export type { Address } from "./src/debug/check.ts";

@@ -55,6 +55,9 @@ export interface BreakpointView {
   id: number;
   kind: string;
   filter: Record<string, unknown>;
+  /** What else has to hold, as it is shown. */
+  condition?: string;
+  enabled?: boolean;
   hits: number;
   /** It prints, and never stops. */
   traces?: boolean;
@@ -77,6 +80,15 @@ export interface CpuidView {
   text(leaf?: string): string;
   edit(changes: string): void;
 }
+
+/** What is done at a match: a function, or more about it. */
+export type BreakAction<E> =
+  | ((event: E) => unknown)
+  | {
+    condition?: string;
+    predicate?: (event: unknown) => boolean;
+    action?: (event: E) => unknown;
+  };
 
 /** A domain as commands use it. */
 export interface DomainView {
@@ -111,14 +123,14 @@ export interface DomainView {
   break(
     kind: string,
     filter: Filter,
-    action?: (stop: StopView) => unknown,
+    action?: BreakAction<StopView>,
   ): BreakpointView;
   until(
     kind: string,
     filter: Filter,
-    predicate?: (stop: StopView) => boolean,
+    predicate?: (stop: unknown) => boolean,
   ): Promise<StopView>;
-  trace(kind: string, filter: Filter, action: (event: unknown) => void): BreakpointView;
+  trace(kind: string, filter: Filter, action: BreakAction<unknown>): BreakpointView;
   /** Runs until something stops it: a breakpoint, its own end, ctrl-C (then null). */
   continue(): Promise<StopView | null>;
   pause(): Promise<void> | void;

@@ -67,7 +67,7 @@ Deno.test("b takes addresses, symbols and kinds with filters", () =>
     assertStringIncludes(await enter("b 0x10 write"), "! b: 0x10 is taken for an address");
     assertStringIncludes(
       await enter("b nosuch"),
-      "! no register, symbol or variable is named nosuch",
+      "! b: nosuch is no kind of exit, and no register, symbol or variable is named nosuch",
     );
     assertEquals(
       await enter("watch jiffies 4"),

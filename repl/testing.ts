@@ -5,6 +5,7 @@
  */
 import type {
   Address,
+  BreakAction,
   BreakpointView,
   DomainView,
   Filter,
@@ -117,10 +118,18 @@ export class FakeDomain implements DomainView {
     for (const listener of this.#listeners) listener(text);
   }
 
-  break(kind: string, filter: Filter, action?: (stop: StopView) => unknown): BreakpointView {
-    this.log.push(`break ${kind} ${Deno.inspect(filter)}${action ? " if" : ""}`);
+  break(kind: string, filter: Filter, action?: BreakAction<StopView>): BreakpointView {
+    const condition = typeof action === "object" ? action.condition : undefined;
+    this.log.push(`break ${kind} ${Deno.inspect(filter)}${condition ? " if" : ""}`);
     const id = this.#breakpoints.size + 1;
-    const made = { id, kind, filter, hits: 0, delete: () => void this.#breakpoints.delete(id) };
+    const made = {
+      id,
+      kind,
+      filter,
+      condition,
+      hits: 0,
+      delete: () => void this.#breakpoints.delete(id),
+    };
     this.#breakpoints.set(id, made);
     return made;
   }
@@ -130,8 +139,8 @@ export class FakeDomain implements DomainView {
     return Promise.resolve({ kind, vcpu: this.vcpus[0] });
   }
 
-  trace(kind: string, filter: Filter, action: (event: unknown) => void): BreakpointView {
-    action({ kind });
+  trace(kind: string, filter: Filter, action: BreakAction<unknown>): BreakpointView {
+    (typeof action === "function" ? action : action.action)?.({ kind });
     return this.break(kind, filter);
   }
 

@@ -15,9 +15,13 @@ API: dom.breakpoints`,
 /** Prints the breakpoints of the current domain. */
 export function listBreakpoints(context: Context): void {
   const rows = [...context.domain().breakpoints].map((it) => {
-    return [it.id, it.traces ? "trace" : "break", it.kind, it.hits, filterText(it.filter, context)];
+    const { id, traces, kind, hits, filter, condition = "", enabled } = it;
+    const does = `${traces ? "trace" : "break"}${enabled === false ? ", off" : ""}`;
+    return [id, does, kind, hits, filterText(filter, context), condition];
   });
   context.print(
-    rows.length ? `${table(["id", "does", "kind", "hits", "filter"], rows)}\n` : "no breakpoints\n",
+    rows.length
+      ? `${table(["id", "does", "kind", "hits", "filter", "condition"], rows)}\n`
+      : "no breakpoints\n",
   );
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Context, Line, StopView, VcpuView } from "../context.ts";
+import type { BreakpointView, Context, Line, StopView, VcpuView } from "../context.ts";
 
 /** `0xc0100000`, as many digits as the code is wide. */
 export function hex(value: bigint, bits: number): string {
@@ -71,14 +71,20 @@ export function printHere(vcpu: VcpuView, context: Context): void {
 export function filterText(filter: Record<string, unknown>, context: Context): string {
   const value = (it: unknown): string => {
     if (typeof it === "bigint") return hex(it, 32);
-    if (Array.isArray(it)) return `[${it.map(value).join(", ")}]`;
-    return String(it);
+    if (Array.isArray(it)) return it.map(value).join("-");
+    return typeof it === "number" && it > 9 ? `0x${it.toString(16)}` : String(it);
   };
   return Object.entries(filter).map(([key, it]) => {
     if (typeof it === "boolean") return it ? key : `!${key}`;
     const symbol = key === "address" && typeof it === "bigint" ? symbolAt(it, context) : "";
     return `${key}=${value(it)}${symbol && ` ${symbol}`}`;
   }).join(" ");
+}
+
+/** What a breakpoint waits for, as one types it. */
+export function breakpointText(it: BreakpointView, context: Context): string {
+  const condition = it.condition ? ` if ${it.condition}` : "";
+  return `${it.kind} ${filterText(it.filter, context)}`.trimEnd() + condition;
 }
 
 /** Rows as a table with a head; numbers to the right. */

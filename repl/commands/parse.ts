@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { type Condition, conditionOf } from "./condition.ts";
+import { EXIT_KINDS } from "./kinds.ts";
 import { CommandError, type Context, type Filter } from "../context.ts";
 import type { Call } from "./command.ts";
 
@@ -96,40 +98,102 @@ function number(text: string): bigint {
   return BigInt(text.replaceAll("_", "").replace(/n$/i, ""));
 }
 
+/** What a command breaks on: a kind, a filter, and a condition. */
+export interface Wanted {
+  readonly kind: string;
+  readonly filter: Filter;
+  readonly condition?: Condition;
+}
+
 /**
- * A filter from words: `cr=3 write !read` is `{ cr: 3, write: true, read: false }`; an object literal
- * stands for itself; what follows `if` is a predicate on `stop`.
+ * What stands behind `b`, `until` and `trace`: a kind and its filter, a vector such as `#PF`, or an
+ * address; then, behind `if`, a condition on `stop`.
+ *
+ * A filter is written in words: `cr=3 write !read` is `{ cr: 3, write: true, read: false }`, and
+ * `port=0x3f8-0x3ff` a range; an object literal stands for itself.
  */
-export async function filter(
-  text: string,
-  context: Context,
-): Promise<{ filter: Filter; predicate?: (stop: unknown) => boolean }> {
-  const [, before, condition] = text.match(/^([^]*?)(?:(?:^|\s)if\s+([^]+))?$/)!;
-  const predicate = condition
-    ? await context.evaluate(`(stop) => (${condition})`) as (stop: unknown) => boolean
-    : undefined;
+export async function wanted({ name, rest }: Call, context: Context): Promise<Wanted> {
+  const [, before, behind] = rest.match(/^([^]*?)(?:(?:^|\s)if\s+([^]+))?$/)!;
+  const [first, ...words] = wordsOf(before);
+  if (!first) {
+    throw new CommandError(
+      `${name}: a kind or an address is missing; kinds: ${EXIT_KINDS.join(" ")}`,
+    );
+  }
+  const isKind = EXIT_KINDS.includes(first);
+  const vector = VECTOR.test(first);
+  const kind = isKind ? first : vector ? "exception" : "execute";
   const result: Filter = {};
-  for (const word of wordsOf(before)) {
+  if (vector) result.vector = first;
+  else if (!isKind) result.address = await placeOf(first, name, context);
+  for (const word of words) {
     if (word.startsWith("{")) Object.assign(result, await context.evaluate(word));
+    else if (VECTOR.test(word) && kind === "exception") result.vector = word;
     else {
       const match = word.match(/^(!?)([A-Za-z]\w*)(?:=(.+))?$/);
       if (!match || (match[1] && match[3])) {
         throw new CommandError(
-          `a filter is written name, !name, name=value or an object literal; got ${word}`,
+          `a filter is written name, !name, name=value, name=first-last or an object literal; got ${word}`,
+        );
+      }
+      if (kind === "execute") {
+        throw new CommandError(
+          `${name}: ${first} is taken for an address, and takes no filter; kinds: ${
+            EXIT_KINDS.join(" ")
+          }`,
         );
       }
       result[match[2]] = match[3] === undefined ? !match[1] : await value(match[3], context);
     }
   }
-  return { filter: result, predicate };
+  return {
+    kind,
+    filter: result,
+    condition: behind ? await conditionOf(behind, kind, context) : undefined,
+  };
 }
+
+/** An address; a word that is none may have been meant for a kind. */
+async function placeOf(word: string, command: string, context: Context): Promise<bigint> {
+  try {
+    return await address(word, context);
+  } catch (error) {
+    if (!(error instanceof CommandError) || !/^[a-z-]+$/.test(word)) throw error;
+    throw new CommandError(
+      `${command}: ${word} is no kind of exit, and ${error.message}; kinds: ${
+        EXIT_KINDS.join(" ")
+      }`,
+    );
+  }
+}
+
+const VECTOR = /^#[A-Za-z]{2}$/;
 
 async function value(text: string, context: Context): Promise<unknown> {
   if (text === "true" || text === "false") return text === "true";
-  if (NUMBER.test(text)) {
-    const big = number(text);
-    return big <= BigInt(Number.MAX_SAFE_INTEGER) && !/n$/i.test(text) ? Number(big) : big;
+  if (VECTOR.test(text)) return text;
+  const single = plainValue(text, context);
+  if (single !== undefined) return single;
+  // One of the hyphens parts the first of a range from the last.
+  for (let at = text.indexOf("-", 1); at > 0; at = text.indexOf("-", at + 1)) {
+    const range = [text.slice(0, at), text.slice(at + 1)].map((part) => plainValue(part, context));
+    if (range.every((part) => part !== undefined)) return range;
   }
-  if (/^[A-Za-z_]\w*$/.test(text)) return context.domain().symbols?.address(text) ?? text;
-  return await context.evaluate(text);
+  try {
+    return await context.evaluate(text);
+  } catch (error) {
+    // A word, such as the name of an MSR.
+    if (error instanceof ReferenceError && /^[A-Za-z_]\w*$/.test(text)) return text;
+    throw new CommandError(
+      `${text} is no number, symbol or range (first-last), and as an expression it throws ` +
+        (error instanceof Error ? `${error.name}: ${error.message}` : String(error)),
+    );
+  }
+}
+
+/** A number or a symbol's address; undefined if it is neither. */
+function plainValue(text: string, context: Context): number | bigint | undefined {
+  if (!NUMBER.test(text)) return context.domain().symbols?.address(text);
+  const big = number(text);
+  return big <= BigInt(Number.MAX_SAFE_INTEGER) && !/n$/i.test(text) ? Number(big) : big;
 }

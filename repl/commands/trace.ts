@@ -1,31 +1,24 @@
-import { CommandError, type Context } from "../context.ts";
+import type { Context } from "../context.ts";
 import type { Command } from "./command.ts";
-import { filterText } from "./format.ts";
+import { breakpointText } from "./format.ts";
 import { EXIT_KINDS } from "./kinds.ts";
-import { filter } from "./parse.ts";
+import { wanted } from "./parse.ts";
 
 export const trace: Command = {
   name: "trace",
-  usage: "trace KIND [FILTER…] [if CONDITION]",
-  summary: "Print every exit of a kind, without stopping; bd ends it",
+  usage: "trace KIND [FILTER…] [if CONDITION]   trace ADDRESS",
+  summary: "Print every exit of a kind, or each pass of an address, without stopping; bd ends it",
   help: `  trace msr
   trace cr cr=3 write
 
 Kinds: ${EXIT_KINDS.join(" ")}
 
 API: dom.trace("msr", {}, (event) => …)`,
-  async run({ words, rest }, context) {
-    const [kind] = words;
-    if (!kind || !EXIT_KINDS.includes(kind)) {
-      throw new CommandError(
-        `trace: ${kind ?? "nothing"} is no kind of exit; kinds: ${EXIT_KINDS.join(" ")}`,
-      );
-    }
-    const { filter: fields, predicate } = await filter(rest.slice(kind.length), context);
-    const made = context.domain().trace(kind, fields, (event) => {
-      if (!predicate || predicate(event)) context.print(`${eventLine(event, context)}\n`);
-    });
-    context.print(`trace ${made.id}: ${kind} ${filterText(made.filter, context)}\n`);
+  async run(call, context) {
+    const { kind, filter, condition } = await wanted(call, context);
+    const action = (event: unknown) => context.print(`${eventLine(event, context)}\n`);
+    const made = context.domain().trace(kind, filter, { ...condition, action });
+    context.print(`trace ${made.id}: ${breakpointText(made, context)}\n`);
   },
 };
 

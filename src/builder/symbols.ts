@@ -42,6 +42,9 @@ export class SymbolTable {
 
   /** The address of a name; the lowest, when it stands for several. */
   address(name: string): bigint | undefined {
+    if (typeof name !== "string") {
+      throw new TypeError(`symbols.address: a name was expected, ${typeof name} was given`);
+    }
     return this.#byName.get(name);
   }
 
@@ -51,6 +54,9 @@ export class SymbolTable {
    * @param reach Farther away than this (bytes) is not told as "inside" the symbol.
    */
   nearest(address: bigint, reach: bigint = 1n << 20n): SymbolPlace | undefined {
+    if (typeof address !== "bigint" || typeof reach !== "bigint") {
+      throw new TypeError(`symbols.nearest: a bigint was expected, ${typeof address} was given`);
+    }
     let low = 0, high = this.#addresses.length;
     while (low < high) {
       const middle = (low + high) >> 1;

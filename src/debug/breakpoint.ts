@@ -3,7 +3,9 @@
  *
  * @module
  */
-import { type Filter, filterText, type Kind, matches } from "./kinds.ts";
+import { wrongType } from "./check.ts";
+import { type Filter, filterText, matches } from "./filters.ts";
+import type { Kind } from "./kinds.ts";
 import { type Response, Stop } from "./stop.ts";
 import { INSPECT } from "./values.ts";
 
@@ -11,6 +13,8 @@ import { INSPECT } from "./values.ts";
 export interface BreakOptions<S = Stop> {
   /** Asked where the filter matches; false: not this one. It is synchronous. */
   readonly predicate?: (stop: S) => boolean;
+  /** What the predicate asks, in words, for lists; the function's own text if not given. */
+  readonly condition?: string;
   /** Only from the so-manieth match on; 1 if not given. */
   readonly hits?: number;
   /** Gone after it acted once. */
@@ -28,6 +32,9 @@ export type Decision =
   | { readonly kind: "none" }
   | { readonly kind: "respond"; readonly response: Response }
   | { readonly kind: "wait"; readonly promise: Promise<Response | undefined> };
+
+/** Most of a predicate's text that is shown. */
+const MAX_TEXT = 100;
 
 const NONE: Decision = { kind: "none" };
 const STOP: Decision = { kind: "respond", response: { kind: "stop" } };
@@ -69,10 +76,28 @@ export class Breakpoint {
     this.changed(this);
   }
 
+  /** What else has to hold, as it is shown: the predicate, and from which match on. */
+  get condition(): string {
+    const { condition, predicate, hits = 1, once } = this.options;
+    return [
+      condition ?? (predicate ? predicate.toString().replace(/\s+/g, " ").slice(0, MAX_TEXT) : ""),
+      hits > 1 ? `from match ${hits} on` : "",
+      once ? "once" : "",
+    ].filter((s) => s).join(", ");
+  }
+
   /** @ignore Whether an event is one of its own, its predicate asked. Counts. */
   takes(stop: Stop, fields: Readonly<Record<string, unknown>>): boolean {
     if (!this.enabled || !matches(this.filter, fields)) return false;
-    if (this.options.predicate && !this.options.predicate(stop)) return false;
+    const { predicate } = this.options;
+    if (predicate) {
+      const value: unknown = predicate(stop);
+      if (value instanceof Promise) {
+        value.catch(() => {});
+        throw wrongType(`${this.kind}: the predicate`, "true or false at once", value);
+      }
+      if (!value) return false;
+    }
     this.hits++;
     return this.hits >= (this.options.hits ?? 1);
   }
@@ -95,6 +120,7 @@ export class Breakpoint {
     const state = this.#deleted ? "deleted" : this.#enabled ? "" : "off";
     return [
       `${this.traces ? "trace" : "breakpoint"} ${this.id}: ${this.kind} ${filterText(this.filter)}`,
+      this.condition && `if ${this.condition}`,
       `${this.hits} hits`,
       state,
     ].filter((s) => s).join(", ");

@@ -8,16 +8,8 @@ import type { GuestDomain } from "./domain.ts";
 import { differenceText, type DigestDifference, GuestDigest } from "./digest.ts";
 import { type DomainOptions, Hypervisor, type StartOptions } from "./hypervisor.ts";
 import { advance, instructionOf } from "./lockstep.ts";
-import {
-  bold,
-  grouped,
-  hex,
-  INSPECT,
-  type InspectOptions,
-  tableText,
-  timeText,
-  toCount,
-} from "./values.ts";
+import { toCount } from "./check.ts";
+import { bold, grouped, hex, INSPECT, type InspectOptions, tableText, timeText } from "./values.ts";
 
 /** A host and a guest on it. */
 export interface Configuration {

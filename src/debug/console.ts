@@ -4,6 +4,7 @@
  * @module
  */
 import type { Domain as Inner } from "../xen/domain.ts";
+import { callable, someText, textOrBytes } from "./check.ts";
 import { INSPECT, shown } from "./values.ts";
 
 /** The text console of a domain: its first serial port, and the debug port E9h. */
@@ -20,14 +21,13 @@ export class Console {
 
   /** Types text, or raw bytes, to the guest. */
   write(text: string | Uint8Array): void {
-    if (typeof text !== "string" && !(text instanceof Uint8Array)) {
-      throw new TypeError(`console.write: text or bytes were expected, ${shown(text)} was given`);
-    }
+    textOrBytes(text, "console.write");
     this.#domain.input(typeof text === "string" ? new TextEncoder().encode(text) : text);
   }
 
   /** Calls `listener` with each piece of output from now on; the result ends that. */
   onOutput(listener: (text: string) => void): () => void {
+    callable(listener, "console.onOutput");
     const decoder = new TextDecoder();
     const own = (bytes: Uint8Array) => {
       const text = decoder.decode(bytes, { stream: true });
@@ -54,6 +54,11 @@ export class Console {
    * start the domain.
    */
   shows(wanted: string): Promise<void> {
+    try {
+      someText(wanted, "console.shows");
+    } catch (error) {
+      return Promise.reject(error);
+    }
     if (this.text.includes(wanted)) return Promise.resolve();
     return new Promise((resolve, reject) => {
       let tail = this.text.slice(-wanted.length);

@@ -16,7 +16,8 @@ import { CR4 } from "../abi/x86/cr.ts";
 import { CPU } from "../machine/state.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
-import { bold, INSPECT, type InspectOptions, shown, tableText } from "./values.ts";
+import { type Check, flag, options as optionsOf, text, u32, wrongType } from "./check.ts";
+import { bold, INSPECT, type InspectOptions, tableText } from "./values.ts";
 
 /** The processor a domain sees: a model, and changes of its features and leaves. */
 export interface CpuidOptions extends CpuidEdit {
@@ -123,6 +124,7 @@ export class CpuidTable {
   }
   /** Whether it shows a feature. */
   has(feature: string): boolean {
+    text(feature, "cpuid.has");
     return this.#domain.cpuid.has(featureName(feature));
   }
   /** Every leaf that is not all zeros. */
@@ -136,6 +138,8 @@ export class CpuidTable {
 
   /** What CPUID gives the guest now, four unsigned 32-bit numbers. */
   read(leaf: number, subleaf = 0): CpuidResult {
+    u32(leaf, "cpuid.read leaf");
+    u32(subleaf, "cpuid.read subleaf");
     const { engine, cpuid, cpu } = this.#domain;
     if (engine instanceof HvmEngine) return { ...engine.cpuidLeaf(leaf, subleaf) };
     return cpuid.read(leaf, subleaf, {
@@ -157,16 +161,17 @@ export class CpuidTable {
       return this.edit({ features: { [featureName(String(what))]: value } });
     }
     if (typeof value !== "object" || value === null) {
-      throw new TypeError(`cpuid: true, false or { eax, … } was expected, not ${shown(value)}`);
+      throw wrongType("cpuid.set", "true, false or { eax, … }", value);
     }
-    const leaf = typeof what === "number" ? leafText(what) : what;
+    const leaf = typeof what === "string" ? what : leafText(u32(what, "cpuid.set leaf"));
     this.edit({ leaves: { [leaf]: value } });
   }
 
   /** Several changes at once, or as text: `"rdrand=0,7.ecx=4"`; all of them or none. */
   edit(edit: CpuidEdit | string): void {
-    const changes = typeof edit === "string" ? parseCpuid(`host,${edit}`) : edit;
-    const { features, leaves } = changes;
+    const { features, leaves } = typeof edit === "string"
+      ? parseCpuid(`host,${edit}`)
+      : CPUID_EDIT(edit, "cpuid.edit");
     this.#domain.cpuid.edit({ features, leaves });
     this.#domain.host.world.enter("cpuid", this.#domain.id, { features, leaves });
   }
@@ -204,6 +209,18 @@ export class CpuidTable {
     ].join("\n");
   }
 }
+
+const mapOf = <T>(each: Check<T>): Check<Record<string, T>> => (value, what) => {
+  if (typeof value !== "object" || value === null) throw wrongType(what, "an object", value);
+  for (const [key, v] of Object.entries(value)) each(v, `${what} ${key}`);
+  return value as Record<string, T>;
+};
+const RESULT = { eax: u32, ebx: u32, ecx: u32, edx: u32 };
+const EDIT = { features: mapOf(flag), leaves: mapOf(optionsOf(RESULT)) };
+/** @see CpuidEdit */
+const CPUID_EDIT = optionsOf(EDIT);
+/** @see CpuidOptions */
+export const CPUID_OPTIONS: Check<{ model?: string }> = optionsOf({ ...EDIT, model: text });
 
 const counted = (n: number) => n ? String(n) : "";
 

@@ -17,18 +17,12 @@ import {
 } from "../xen/monitor.ts";
 import { type BreakOptions, Breakpoint, type Decision } from "./breakpoint.ts";
 import type { GuestDomain } from "./domain.ts";
-import {
-  everywhere,
-  fieldsOf,
-  type Filter,
-  interceptsFor,
-  type Kind,
-  toFilter,
-  toKind,
-} from "./kinds.ts";
+import { callable, flag, options as optionsOf, text, toCount } from "./check.ts";
+import { type Filter, toFilter, toKind } from "./filters.ts";
+import { everywhere, fieldsOf, interceptsFor, type Kind } from "./kinds.ts";
 import { codeBits, linearIp } from "./register_file.ts";
 import { GuestStopped, type Response, Stop } from "./stop.ts";
-import { toCount } from "./values.ts";
+import { hex } from "./values.ts";
 
 /** Why the domain came to stand still, as the verbs see it. */
 type Outcome =
@@ -81,6 +75,12 @@ export class Debugger implements Observer {
       if (!known.includes(kind)) {
         throw new Error(`this host's processor has no exits of kind "${kind}": ${name} lacks them`);
       }
+      if (kind === "shadow-write" && !this.domain.engine.shadow) {
+        throw new Error(
+          `domain ${this.domain.name} has nested paging: there is no "shadow-write" to break on; ` +
+            `a domain with paging: "shadow" has it`,
+        );
+      }
     } else {
       if (!everywhere.includes(kind)) {
         throw new Error(
@@ -94,12 +94,7 @@ export class Debugger implements Observer {
     if (this.domain.state.kind === "destroyed") {
       throw new Error(`domain ${this.domain.name} is destroyed`);
     }
-    if (options.hits !== undefined) toCount(options.hits, "hits");
-    for (const name of ["predicate", "action"] as const) {
-      if (options[name] !== undefined && typeof options[name] !== "function") {
-        throw new TypeError(`${kind}: ${name} has to be a function`);
-      }
-    }
+    BREAK_OPTIONS(options, kind);
     const { temporary = false, traces = false } = how;
     const breakpoint = new Breakpoint(
       temporary ? 0 : this.#nextId++,
@@ -188,8 +183,13 @@ export class Debugger implements Observer {
       if (machine >= 0) ranges.push([BigInt(machine), BigInt(machine + n)]);
       at += n;
     }
-    if (ranges.length === 0) {
-      throw new RangeError(`watch: guest-physical 0x${gpa.toString(16)} is not memory`);
+    const { size } = this.domain.memory;
+    if (ranges.length === 0 || gpa + length > size) {
+      throw new RangeError(
+        `watch: ${length} bytes from guest-physical ${hex(gpa)} are not all memory, which ends at ${
+          hex(size)
+        }`,
+      );
     }
     return ranges;
   }
@@ -597,6 +597,15 @@ export class Debugger implements Observer {
     return this.#ask(stop, "step", {})?.kind === "stop" ? stop : undefined;
   }
 }
+
+/** @see BreakOptions */
+const BREAK_OPTIONS = optionsOf({
+  predicate: callable,
+  condition: text,
+  hits: (value, what) => toCount(value, what),
+  once: flag,
+  action: callable,
+});
 
 const scratch = new Instruction();
 const OVER = new Set(["call", "call.far", "int", "int3", "into", "syscall", "sysenter", "vmcall"]);

@@ -6,7 +6,7 @@
 import type { Board } from "../builder/board.ts";
 import type { BuiltDomain } from "../builder/domain.ts";
 import { isElf, readElf } from "../builder/elf.ts";
-import { readElfSymbols, readSystemMap, type SymbolTable } from "../builder/symbols.ts";
+import { readElfSymbols, readSystemMap, SymbolTable } from "../builder/symbols.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import type { ShadowCounts } from "../xen/shadow.ts";
@@ -20,6 +20,16 @@ import { type ByteSource, Memory } from "./memory.ts";
 import { domainHash } from "./state.ts";
 import { GuestStopped, type Stop } from "./stop.ts";
 import {
+  callable,
+  options as optionsOf,
+  pairOf,
+  textOrBytes,
+  toCount,
+  u16,
+  whole,
+  wrongType,
+} from "./check.ts";
+import {
   bold,
   grouped,
   hex,
@@ -28,7 +38,6 @@ import {
   sizeText,
   tableText,
   timeText,
-  toCount,
 } from "./values.ts";
 import { ShadowView } from "./shadow.ts";
 import { Vcpu } from "./vcpu.ts";
@@ -185,10 +194,12 @@ export class GuestDomain {
   }
   /** Reads symbols from a System.map or an ELF file: a path, or its bytes. */
   loadSymbols(source: string | Uint8Array): SymbolTable {
+    textOrBytes(source, "loadSymbols");
     return this.#symbols = readSymbols(source);
   }
   /** Takes symbols that were made elsewhere. */
   setSymbols(symbols: SymbolTable): void {
+    if (!(symbols instanceof SymbolTable)) throw wrongType("setSymbols", "a SymbolTable", symbols);
     this.#symbols = symbols;
   }
   /** @ignore An address, with its symbol if one is near. */
@@ -241,9 +252,10 @@ export class GuestDomain {
           `domain of type "hvm" has them`,
       );
     }
-    const { read, write } = handlers;
+    const place = DEVICE_RANGE(range, "ioreq.serve");
+    const { read, write } = handlersOf(handlers);
     return engine.servers.serve({
-      ...range,
+      ...place,
       read: read && ((address, size) => {
         const value = read(address, size);
         // Time stands still for the guest while the answer is awaited.
@@ -334,8 +346,7 @@ export class GuestDomain {
     filter?: Filters[K] extends { address: unknown } ? Filters[K] : Partial<Filters[K]>,
     action?: ((stop: StopOf<K>) => unknown) | BreakOptions<StopOf<K>>,
   ): Breakpoint {
-    const options = typeof action === "function" ? { action } : action ?? {};
-    return this.#debugger.add(kind, filter ?? {}, options as BreakOptions);
+    return this.#debugger.add(kind, filter ?? {}, breakOptions(action) as BreakOptions);
   }
 
   /**
@@ -370,12 +381,12 @@ export class GuestDomain {
 
   /**
    * Calls `action` with each match, and never stops the guest. Without an action the last 10,000
-   * events are kept in `events`.
+   * events are kept in `events`. An object tells more: `{ predicate, hits, once, action }`.
    */
   trace<K extends Kind>(
     kind: K,
     filter?: Partial<Filters[K]>,
-    action?: (event: StopOf<K>) => void,
+    action?: ((event: StopOf<K>) => void) | BreakOptions<StopOf<K>>,
   ): Breakpoint & { readonly events: StopOf<K>[] } {
     const events: StopOf<K>[] = [];
     const keep = (event: StopOf<K>) => {
@@ -385,7 +396,7 @@ export class GuestDomain {
     const breakpoint = this.#debugger.add(
       kind,
       filter ?? {},
-      { action: action ?? keep } as BreakOptions,
+      { action: keep, ...breakOptions(action) } as BreakOptions,
       { traces: true },
     );
     return Object.assign(breakpoint, { events });
@@ -447,6 +458,33 @@ export class GuestDomain {
 
 const MAX_EVENTS = 10_000;
 
+/** @see DeviceRange */
+const DEVICE_RANGE = optionsOf({
+  port: pairOf(u16),
+  mmio: pairOf(whole(0, Number.MAX_SAFE_INTEGER)),
+});
+/** A device's functions; it may be an object of a class. */
+function handlersOf(device: DeviceHandlers): DeviceHandlers {
+  if (typeof device !== "object" || device === null) {
+    throw wrongType("ioreq.serve", "{ read(address, size), write(address, value, size) }", device);
+  }
+  const { read, write } = device;
+  if (!read && !write) throw new TypeError("ioreq.serve: a device has read, write, or both");
+  if (read) callable(read, "ioreq.serve read");
+  if (write) callable(write, "ioreq.serve write");
+  return { read: read?.bind(device), write: write?.bind(device) };
+}
+
+/** What stands where an action or more may be given. */
+function breakOptions<S>(action: ((stop: S) => unknown) | BreakOptions<S> | undefined): object {
+  if (action === undefined) return {};
+  if (typeof action === "function") return { action };
+  if (typeof action !== "object" || action === null) {
+    throw wrongType("action", "a function, or { predicate, hits, once, action }", action);
+  }
+  return action;
+}
+
 function exitsText(exits: Record<string, number>, count: number): string {
   const rows = Object.entries(exits).sort((a, b) => b[1] - a[1]);
   if (rows.length === 0) return "no exits";
@@ -468,11 +506,19 @@ function exitsText(exits: Record<string, number>, count: number): string {
 /** Symbols from a path or from bytes: System.map, or ELF. */
 export function readSymbols(source: string | Uint8Array): SymbolTable {
   const file = typeof source === "string" ? source : "symbols";
-  const bytes = typeof source === "string" ? Deno.readFileSync(source) : source;
+  const bytes = typeof source === "string" ? readFile(source) : source;
   if (!isElf(bytes)) return readSystemMap(new TextDecoder().decode(bytes), file);
   const table = readElfSymbols(readElf(bytes, file));
   if (!table) throw new Error(`${file}: this ELF file has no symbol table (it is stripped)`);
   return table;
+}
+
+function readFile(path: string): Uint8Array {
+  try {
+    return Deno.readFileSync(path);
+  } catch (error) {
+    throw new Error(`symbols: cannot read ${path}: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 /** Guest-physical memory. */

@@ -9,23 +9,35 @@ import { demoGuest } from "../builder/demo.ts";
 import { SymbolTable } from "../builder/symbols.ts";
 import type { CpuModel } from "../machine/cpu.ts";
 import { Host } from "../xen/host.ts";
-import { type CpuidOptions, parseCpuid } from "./cpuid.ts";
+import { CPUID_OPTIONS, type CpuidOptions, parseCpuid } from "./cpuid.ts";
 import { GuestDomain, readSymbols } from "./domain.ts";
 import { type ByteSource, Memory } from "./memory.ts";
 import { CpuFile } from "./register_file.ts";
 import { type Registers, registersOf } from "./registers.ts";
 import { hostHash, loadHost, saveHost } from "./state.ts";
 import {
+  type Check,
+  flag,
+  listOf,
+  oneOf,
+  options as optionsOf,
+  someText,
+  text,
+  textOrBytes,
+  toSize,
+  u16,
+  whole,
+  wrongType,
+} from "./check.ts";
+import {
   bold,
   grouped,
   hex,
   INSPECT,
   type InspectOptions,
-  nearestName,
   shown,
   sizeText,
   timeText,
-  toSize,
 } from "./values.ts";
 
 /** What a host is started with. */
@@ -72,23 +84,35 @@ export interface DomainOptions {
   readonly cap?: number;
 }
 
-const START_KEYS = ["cpu", "memory", "seed", "unixTime"];
-const DOMAIN_KEYS = [
-  "name",
-  "type",
-  "kernel",
-  "ramdisk",
-  "cmdline",
-  "memory",
-  "vcpus",
-  "paging",
-  "shadowMemory",
-  "cpuid",
-  "symbols",
-  "consolePorts",
-  "weight",
-  "cap",
-];
+const pages: Check<number> = (value, what) => wholePages(toSize(value, what), what);
+const vendor = oneOf("intel", "amd"), paging = oneOf("hap", "shadow");
+
+/** @see StartOptions */
+const START_OPTIONS = optionsOf({
+  cpu: vendor,
+  memory: pages,
+  seed: whole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
+  unixTime: whole(0, 2 ** 40),
+});
+/** What {@linkcode Hypervisor.demo} takes besides. */
+const DEMO_OPTIONS = { type: oneOf("bare", "hvm"), paging, cpuid: cpuidOptions };
+/** @see DomainOptions */
+const DOMAIN_OPTIONS = optionsOf({
+  name: someText,
+  type: oneOf("bare", "hvm", "pvh", "pv"),
+  kernel: textOrBytes,
+  ramdisk: textOrBytes,
+  cmdline: text,
+  memory: pages,
+  vcpus: whole(1, 16),
+  paging,
+  shadowMemory: pages,
+  cpuid: cpuidOptions,
+  symbols: textOrBytes,
+  consolePorts: listOf(u16),
+  weight: whole(1, 65535),
+  cap: whole(0, 100),
+});
 const DEFAULT_TIME = 1_767_225_600;
 
 /** A physical processor of the host. */
@@ -133,16 +157,9 @@ export class Hypervisor implements AsyncDisposable {
   #closed = false;
 
   private constructor(options: StartOptions) {
-    refuseUnknown(options, START_KEYS, "Hypervisor.start");
-    const { cpu = "intel", memory = "512M", seed = 1, unixTime = DEFAULT_TIME } = options;
-    if (cpu !== "intel" && cpu !== "amd") {
-      throw new TypeError(`cpu: "intel" or "amd" was expected, ${shown(cpu)} was given`);
-    }
-    if (!Number.isSafeInteger(seed) || !Number.isFinite(unixTime)) {
-      throw new TypeError(`seed and unixTime are whole numbers`);
-    }
-    const bytes = wholePages(toSize(memory, "memory"), "memory");
-    this.#options = { cpu, memory: bytes, seed, unixTime };
+    const checked = START_OPTIONS(options, "Hypervisor.start");
+    const { cpu = "intel", memory = 2 ** 29, seed = 1, unixTime = DEFAULT_TIME } = checked;
+    this.#options = { cpu, memory, seed, unixTime };
   }
 
   /**
@@ -167,6 +184,7 @@ export class Hypervisor implements AsyncDisposable {
     } = {},
   ): Promise<Hypervisor> {
     const { type = "hvm", paging = "hap", cpuid, ...rest } = options;
+    optionsOf(DEMO_OPTIONS)({ type, paging, cpuid }, "Hypervisor.demo");
     const hv = new Hypervisor({ memory: "64M", ...rest });
     const { image, symbols } = demoGuest();
     const domain = await hv.createDomain({
@@ -211,7 +229,7 @@ export class Hypervisor implements AsyncDisposable {
     return this.#host?.interactive ?? false;
   }
   set interactive(on: boolean) {
-    this.host.interactive = on;
+    this.host.interactive = flag(on, "interactive");
   }
 
   /**
@@ -221,9 +239,9 @@ export class Hypervisor implements AsyncDisposable {
    *   asked for is not available yet
    */
   async createDomain(options: DomainOptions): Promise<GuestDomain> {
-    refuseUnknown(options, DOMAIN_KEYS, "createDomain");
-    const config = await this.#config(options);
-    const symbols = findSymbols(options);
+    const checked = DOMAIN_OPTIONS(options, "createDomain");
+    const config = await this.#config(checked);
+    const symbols = findSymbols(checked);
     const built = await this.#build(config);
     const domain = new GuestDomain(built, symbols, () => {
       this.#domains = this.#domains.filter((d) => d !== domain);
@@ -232,16 +250,8 @@ export class Hypervisor implements AsyncDisposable {
     return domain;
   }
 
-  async #config(options: DomainOptions): Promise<DomainConfig> {
-    const { type = "hvm", vcpus = 1, paging = "hap", cpuid } = options;
-    if (!["bare", "hvm", "pvh", "pv"].includes(type)) {
-      throw new TypeError(
-        `type: "bare", "hvm", "pvh" or "pv" was expected, ${shown(type)} was given`,
-      );
-    }
-    if (paging !== "hap" && paging !== "shadow") {
-      throw new TypeError(`paging: "hap" or "shadow" was expected, ${shown(paging)} was given`);
-    }
+  async #config(options: ReturnType<typeof DOMAIN_OPTIONS>): Promise<DomainConfig> {
+    const { type = "hvm", vcpus = 1, paging = "hap" } = options;
     if (type === "pv") throw new Error(`type "pv": paravirtual domains are not available yet`);
     if (vcpus !== 1) {
       throw new Error(`vcpus: one is available, ${shown(vcpus)} were asked for`);
@@ -253,13 +263,11 @@ export class Hypervisor implements AsyncDisposable {
       kernel: await file(options.kernel, "kernel"),
       ramdisk: options.ramdisk === undefined ? undefined : await file(options.ramdisk, "ramdisk"),
       cmdline: options.cmdline,
-      memory: wholePages(toSize(options.memory ?? "256M", "memory"), "memory"),
+      memory: options.memory ?? 2 ** 28,
       vcpus,
       paging,
-      shadowMemory: options.shadowMemory === undefined
-        ? undefined
-        : wholePages(toSize(options.shadowMemory, "shadowMemory"), "shadowMemory"),
-      cpuid: cpuidOptions(cpuid),
+      shadowMemory: options.shadowMemory,
+      cpuid: options.cpuid,
       consolePorts: options.consolePorts,
       weight: options.weight,
       cap: options.cap,
@@ -324,28 +332,13 @@ export class Hypervisor implements AsyncDisposable {
   }
 }
 
-function refuseUnknown(options: object, known: readonly string[], what: string): void {
-  for (const key of Object.keys(options)) {
-    if (known.includes(key)) continue;
-    const near = nearestName(key, known);
-    throw new TypeError(
-      `${what}: there is no option "${key}"${near ? `; did you mean "${near}"?` : ""}; it has: ${
-        known.join(", ")
-      }`,
-    );
-  }
-}
-
-function cpuidOptions(given: DomainOptions["cpuid"]): CpuidOptions | undefined {
-  if (given === undefined) return undefined;
+function cpuidOptions(given: unknown, what: string): CpuidOptions | undefined {
   if (typeof given === "string") return parseCpuid(given);
+  if (given === undefined) return undefined;
   if (typeof given !== "object" || given === null) {
-    throw new TypeError(
-      `cpuid: a model, text or { model, features, leaves } was expected, not ${shown(given)}`,
-    );
+    throw wrongType(what, "a model, text or { model, features, leaves }", given);
   }
-  refuseUnknown(given, ["model", "features", "leaves"], "cpuid");
-  return given;
+  return CPUID_OPTIONS(given, what) as CpuidOptions;
 }
 
 function wholePages(bytes: number, what: string): number {
@@ -358,9 +351,6 @@ async function file(
   what: string,
 ): Promise<{ file: string; bytes: Uint8Array }> {
   if (given instanceof Uint8Array) return { file: what, bytes: given };
-  if (typeof given !== "string") {
-    throw new TypeError(`${what}: a path or bytes were expected, ${shown(given)} was given`);
-  }
   try {
     return { file: given, bytes: await Deno.readFile(given) };
   } catch (error) {
@@ -369,7 +359,9 @@ async function file(
 }
 
 /** Symbols as asked for, or those that lie beside the kernel under their usual name. */
-function findSymbols({ kernel, symbols }: DomainOptions): SymbolTable | undefined {
+function findSymbols(
+  { kernel, symbols }: Pick<Partial<DomainOptions>, "kernel" | "symbols">,
+): SymbolTable | undefined {
   if (symbols !== undefined) return readSymbols(symbols);
   if (typeof kernel !== "string") return undefined;
   const match = basename(kernel).match(/^vmlinu[xz]-(.+)$/);

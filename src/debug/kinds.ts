@@ -1,23 +1,16 @@
 /**
- * What one can break on: the kinds, what a filter for each may say, and what an event of it has.
- * One table; the verbs, the messages and the intercepts are made from it.
+ * What one can break on: the kinds, what a filter for each may say, what an event of it has, and
+ * which intercepts it needs. What a filter's values must be stands in filters.ts.
  *
  * @module
  */
-import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
+import { vectorName } from "../abi/x86/vectors.ts";
 import type { Exit } from "../hvm/exit.ts";
 import type { Intercepts } from "../hvm/ops.ts";
 import { MSRS } from "./register_file.ts";
-import {
-  type Address,
-  hex,
-  INSPECT,
-  nearestName,
-  shown,
-  type SymbolLookup,
-  toAddress,
-  toCount,
-} from "./values.ts";
+import type { Address } from "./check.ts";
+import type { Filter } from "./filters.ts";
+import { hex } from "./values.ts";
 
 /** A number, or the first and last of a range. */
 export type NumberRange = number | readonly [first: number, last: number];
@@ -154,7 +147,9 @@ export interface Fields {
   invlpg: { readonly linear: bigint };
   "descriptor-table": { readonly instruction: string };
   rdtsc: { readonly aux: boolean };
+  mwait: { readonly armed: boolean };
   hypercall: { readonly number: number };
+  "virtualization-instruction": { readonly instruction: string };
   "software-interrupt": { readonly vector: number };
   "nested-page-fault": {
     readonly gpa: bigint;
@@ -174,213 +169,8 @@ export type FieldsOf<K extends string> = K extends keyof Fields ? Fields[K]
   : K extends "any" ? Record<string, unknown>
   : unknown;
 
-type Rule = "number" | "bigint" | "boolean" | "word" | "numbers" | "addresses" | "msr" | "vector";
-
-const PLAIN = {} as const;
-/** What each key of a filter takes. */
-const RULES: Record<Kind, Readonly<Record<string, Rule | "address">>> = {
-  execute: { address: "address" },
-  watch: {
-    address: "address",
-    length: "number",
-    read: "boolean",
-    write: "boolean",
-    physical: "boolean",
-  },
-  step: PLAIN,
-  cpuid: { leaf: "number", subleaf: "number" },
-  msr: { msr: "msr", write: "boolean", value: "bigint" },
-  io: { port: "numbers", write: "boolean", size: "number", value: "number", string: "boolean" },
-  mmio: { address: "addresses", write: "boolean" },
-  cr: { cr: "number", write: "boolean", value: "bigint", access: "word" },
-  dr: { dr: "number", write: "boolean" },
-  exception: { vector: "vector", errorCode: "number", address: "addresses" },
-  nmi: PLAIN,
-  "external-interrupt": { vector: "number" },
-  "task-switch": { selector: "number", source: "word" },
-  invlpg: { linear: "addresses" },
-  "descriptor-table": { instruction: "word" },
-  rdtsc: { aux: "boolean" },
-  mwait: { armed: "boolean" },
-  monitor: PLAIN,
-  pause: PLAIN,
-  rdpmc: PLAIN,
-  wbinvd: PLAIN,
-  invd: PLAIN,
-  xsetbv: PLAIN,
-  invpcid: PLAIN,
-  rdrand: PLAIN,
-  rdseed: PLAIN,
-  hlt: PLAIN,
-  hypercall: { number: "number" },
-  "virtualization-instruction": { instruction: "word" },
-  "nested-page-fault": {
-    gpa: "addresses",
-    read: "boolean",
-    write: "boolean",
-    fetch: "boolean",
-    walk: "boolean",
-  },
-  "shadow-write": { gpa: "addresses", linear: "addresses" },
-  "interrupt-window": PLAIN,
-  "nmi-window": PLAIN,
-  "software-interrupt": { vector: "number" },
-  iret: PLAIN,
-  pushf: PLAIN,
-  popf: PLAIN,
-  icebp: PLAIN,
-  rsm: PLAIN,
-  smi: PLAIN,
-  init: PLAIN,
-  "preemption-timer": PLAIN,
-  "triple-fault": PLAIN,
-  tpr: PLAIN,
-  debug: PLAIN,
-  "entry-failure": { what: "word" },
-  any: { all: "boolean" },
-};
-
-/** All kinds, for completion and messages. */
-export const kinds: readonly Kind[] = Object.keys(RULES) as Kind[];
 /** The kinds every domain has; the others are exits of a hardware virtual machine. */
 export const everywhere: readonly Kind[] = ["execute", "watch", "step"];
-
-/** A checked filter. */
-export type Filter = Readonly<Record<string, unknown>>;
-
-/** Other words for kinds. */
-const ALIASES: Record<string, Kind> = { memory: "watch", "ept-violation": "nested-page-fault" };
-
-/** The kind of that name. @throws {TypeError} naming those there are */
-export function toKind(kind: string): Kind {
-  const known = ALIASES[kind] ?? kind;
-  if (Object.hasOwn(RULES, known)) return known as Kind;
-  const near = nearestName(kind, kinds);
-  throw new TypeError(
-    `there is no kind ${shown(kind)}${near ? `; did you mean "${near}"?` : ""}; kinds: ${
-      kinds.join(" ")
-    }`,
-  );
-}
-
-/**
- * A filter with its names resolved and its values checked.
- *
- * @throws {TypeError} for a key the kind does not have, naming those it has
- */
-export function toFilter(kind: Kind, given: object, symbols?: SymbolLookup): Filter {
-  if (typeof given !== "object" || given === null) {
-    throw new TypeError(`${kind}: a filter is an object, ${shown(given)} was given`);
-  }
-  const rules = RULES[kind];
-  const result: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(given)) {
-    const rule = Object.hasOwn(rules, key) ? rules[key] : undefined;
-    if (!rule) {
-      const known = Object.keys(rules).join(", ");
-      throw new TypeError(
-        `a filter for "${kind}" has no "${key}"; ` +
-          (known ? `it has: ${known}` : "it has no keys"),
-      );
-    }
-    if (value !== undefined) result[key] = toValue(value, rule, `${kind} filter ${key}`, symbols);
-  }
-  if ("address" in rules && rules.address === "address" && result.address === undefined) {
-    throw new TypeError(`"${kind}" needs an address: { address: 0xc0100000 }`);
-  }
-  if (kind === "watch") {
-    const { read = false, write = true, length = 1 } = result;
-    if (!read && !write) throw new TypeError("watch: neither read nor write is asked for");
-    Object.assign(result, { length: toCount(length as number, "watch length", 1), read, write });
-  }
-  return Object.defineProperty(result, INSPECT, { value: () => filterText(result) });
-}
-
-/** `{ address: 0xc0100000n }`: a filter as one writes it. */
-export function filterText(filter: Filter): string {
-  const text = (v: unknown): string =>
-    Array.isArray(v)
-      ? `[${v.map(text).join(", ")}]`
-      : typeof v === "bigint"
-      ? `${hex(v)}n`
-      : typeof v === "number" && v > 9
-      ? hex(v)
-      : typeof v === "string"
-      ? shown(v)
-      : String(v);
-  const words = Object.entries(filter).map(([k, v]) => `${k}: ${text(v)}`);
-  return words.length ? `{ ${words.join(", ")} }` : "{}";
-}
-
-function toValue(value: unknown, rule: Rule | "address", what: string, symbols?: SymbolLookup) {
-  const wrong = (expected: string) =>
-    new TypeError(`${what}: ${expected} was expected, ${shown(value)} was given`);
-  const address = (v: unknown) => toAddress(v as Address, what, symbols);
-  switch (rule) {
-    case "boolean":
-      if (typeof value !== "boolean") throw wrong("true or false");
-      return value;
-    case "word":
-      if (typeof value !== "string") throw wrong("a word");
-      return value;
-    case "number":
-    case "bigint": {
-      const whole = typeof value === "bigint" || Number.isSafeInteger(value);
-      if (!whole) throw wrong("a whole number");
-      return rule === "number" ? Number(value) : BigInt(value as number);
-    }
-    case "numbers":
-      if (Array.isArray(value)) {
-        if (value.length !== 2 || !value.every(Number.isSafeInteger) || value[0] > value[1]) {
-          throw wrong("a number or [first, last]");
-        }
-        return value;
-      }
-      if (!Number.isSafeInteger(Number(value))) throw wrong("a number or [first, last]");
-      return Number(value);
-    case "addresses":
-      if (!Array.isArray(value)) return address(value);
-      if (value.length !== 2) throw wrong("an address or [first, last]");
-      return value.map(address);
-    case "address":
-      return address(value);
-    case "msr":
-      return toNumber(value, MSR_NUMBERS, wrong('the number of an MSR, or a name such as "efer"'));
-    case "vector":
-      return toNumber(value, VECTORS, wrong('a vector, or a name such as "#PF"'));
-  }
-}
-
-const MSR_NUMBERS = new Map(Object.entries(MSRS).map(([name, n]) => [name.toLowerCase(), n]));
-const VECTORS = new Map(
-  exceptionVectors.flatMap(({ name, vector }) => [
-    [name.toLowerCase(), vector],
-    [name.toLowerCase().replace("#", ""), vector],
-  ]),
-);
-
-function toNumber(value: unknown, names: ReadonlyMap<string, number>, wrong: Error): number {
-  if (typeof value === "bigint" || Number.isSafeInteger(value)) return Number(value);
-  const found = typeof value === "string" ? names.get(value.toLowerCase()) : undefined;
-  if (found === undefined) throw wrong;
-  return found;
-}
-
-/** Whether an event's fields are as the filter wants them. */
-export function matches(filter: Filter, fields: Readonly<Record<string, unknown>>): boolean {
-  for (const key in filter) {
-    if (key === "all") continue;
-    const wanted = filter[key], value = fields[key];
-    if (Array.isArray(wanted)) {
-      if (value === undefined) return false;
-      const v = value as number | bigint;
-      if (v < wanted[0] || v > wanted[1]) return false;
-    } else if (wanted !== value) {
-      return false;
-    }
-  }
-  return true;
-}
 
 /** An exit's fields as scripts see them: halves joined, names beside numbers. */
 export function fieldsOf(exit: Exit): Record<string, unknown> {
@@ -412,6 +202,7 @@ export function fieldsOf(exit: Exit): Record<string, unknown> {
   return fields;
 }
 
+/** Names of MSRs by their numbers. */
 const MSR_NAMES = new Map<number, string>(Object.entries(MSRS).map(([name, n]) => [n, name]));
 
 /** The intercepts that events of these kinds need. Undefined where none is wanted at all. */

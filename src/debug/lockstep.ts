@@ -8,7 +8,8 @@ import { FrameHashes } from "./hash.ts";
 import type { GuestDomain } from "./domain.ts";
 import type { Hypervisor } from "./hypervisor.ts";
 import { domainHash, loadHost, registerLines, saveHost } from "./state.ts";
-import { bold, grouped, hex, INSPECT, type InspectOptions, toCount } from "./values.ts";
+import { options as optionsOf, whole } from "./check.ts";
+import { bold, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
 
 /** One of the two. */
 export interface Side {
@@ -36,6 +37,12 @@ export interface LockstepOptions {
   /** Instructions between two comparisons; 100,000 if not given. */
   readonly stride?: number;
 }
+
+/** @see LockstepOptions */
+const LOCKSTEP_OPTIONS = optionsOf({
+  instructions: whole(1, Number.MAX_SAFE_INTEGER),
+  stride: whole(1, Number.MAX_SAFE_INTEGER),
+});
 
 /** Where two runs part. */
 export class Difference {
@@ -65,9 +72,7 @@ export class Difference {
  * @returns the difference; undefined if there is none
  */
 export function lockstep(a: Side, b: Side, options: LockstepOptions = {}): Difference | undefined {
-  const { instructions = 1_000_000, stride = 100_000 } = options;
-  toCount(instructions, "instructions", 1, Number.MAX_SAFE_INTEGER);
-  toCount(stride, "stride");
+  const { instructions = 1_000_000, stride = 100_000 } = LOCKSTEP_OPTIONS(options, "lockstep");
   if (a.hash() !== b.hash()) return difference(a, b, 0, "before the first");
   for (let done = 0; done < instructions;) {
     const saved = [a.save(), b.save()];

@@ -6,13 +6,13 @@
  */
 import {
   type Address,
-  hex,
-  INSPECT,
-  sizeText,
+  bytes as bytesOf,
+  options as optionsOf,
   type SymbolLookup,
   toAddress,
   toCount,
-} from "./values.ts";
+} from "./check.ts";
+import { hex, INSPECT, sizeText } from "./values.ts";
 
 /** What a {@linkcode Memory} stands on. Addresses are checked and whole numbers. */
 export interface ByteSource {
@@ -85,10 +85,13 @@ export class Memory {
     return bytes;
   }
 
-  /** @throws {RangeError} as {@linkcode Memory.read}; nothing is written then */
+  /**
+   * @throws {RangeError} as {@linkcode Memory.read}; nothing is written then
+   * @throws {TypeError} for anything but bytes
+   */
   write(address: Address, bytes: Uint8Array | readonly number[]): void {
     const at = this.#address(address);
-    const given = bytes instanceof Uint8Array ? bytes : Uint8Array.from(bytes);
+    const given = bytesOf(bytes, "bytes");
     this.read(at, given.length);
     this.#source.write(at, given);
   }
@@ -116,6 +119,7 @@ export class Memory {
   /** Text up to a zero byte, at most `limit` bytes. */
   text(address: Address, limit = 4096): string {
     const at = this.#address(address);
+    toCount(limit, "limit");
     const bytes: number[] = [];
     while (bytes.length < limit) {
       let part: Uint8Array;
@@ -136,14 +140,18 @@ export class Memory {
   search(pattern: string | Uint8Array | readonly number[], options: SearchOptions = {}): bigint[] {
     const wanted = typeof pattern === "string"
       ? new TextEncoder().encode(pattern)
-      : Uint8Array.from(pattern);
+      : bytesOf(pattern, "search pattern");
     if (wanted.length === 0) throw new RangeError("search: the pattern is empty");
-    const limit = toCount(options.limit ?? 100, "limit");
-    const to = options.to === undefined
-      ? BigInt(this.#source.size ?? 0x1_0000_0000)
-      : this.#address(options.to);
+    const {
+      from = 0n,
+      to = BigInt(this.#source.size ?? 0x1_0000_0000),
+      limit = 100,
+    } = SEARCH_OPTIONS(options, "search", this.#symbols());
+    if (from >= to) {
+      throw new RangeError(`search: nothing lies from ${hex(from)} to before ${hex(to)}`);
+    }
     const found: bigint[] = [];
-    let at: bigint | undefined = options.from === undefined ? 0n : this.#address(options.from);
+    let at: bigint | undefined = from;
     let before = new Uint8Array(0);
     while (at !== undefined && at < to && found.length < limit) {
       let part: Uint8Array;
@@ -182,6 +190,12 @@ export class Memory {
   }
 }
 
+/** @see SearchOptions */
+const SEARCH_OPTIONS = optionsOf({
+  from: toAddress,
+  to: toAddress,
+  limit: (value, what) => toCount(value, what),
+});
 const CHUNK = 65536n;
 
 function indexOf(bytes: Uint8Array, wanted: Uint8Array, from: number): number {

@@ -5,17 +5,8 @@
  */
 import type { RegisterFile } from "./register_file.ts";
 import { codeBits } from "./register_file.ts";
-import {
-  type Address,
-  bold,
-  hex,
-  INSPECT,
-  type InspectOptions,
-  sizeText,
-  type SymbolLookup,
-  tableText,
-  toAddress,
-} from "./values.ts";
+import { type Address, type SymbolLookup, toAddress } from "./check.ts";
+import { bold, hex, INSPECT, type InspectOptions, sizeText, tableText } from "./values.ts";
 import type { NestedFormat } from "../hvm/ops.ts";
 import {
   type PagingContext,

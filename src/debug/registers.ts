@@ -7,6 +7,7 @@ import { CR0, CR4, DR6, EFER } from "../abi/x86/cr.ts";
 import { gpr16, gpr32, gpr64, gpr8rex } from "../abi/x86/registers.ts";
 import type { Segment, SegmentRegister } from "../hvm/ops.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
+import { options as optionsOf, u16, u32, whole, word } from "./check.ts";
 import {
   codeBits,
   CONTROL,
@@ -17,7 +18,7 @@ import {
   type RegisterFile,
   type TableRegister,
 } from "./register_file.ts";
-import { bold, hex, INSPECT, type InspectOptions, nearestName, shown } from "./values.ts";
+import { bold, hex, INSPECT, type InspectOptions, nearestName } from "./values.ts";
 
 type G64 = typeof gpr64[number];
 type G32 = typeof gpr32[number];
@@ -109,16 +110,14 @@ class RegisterViews {
     return this[FILE].table("gdtr");
   }
   set gdtr(value: TableRegister) {
-    this[FILE].setTable("gdtr", value);
-    this[CHANGED]("gdtr", value.base);
+    setTable(this, "gdtr", value);
   }
   /** The interrupt descriptor table's place. */
   get idtr(): TableRegister {
     return this[FILE].table("idtr");
   }
   set idtr(value: TableRegister) {
-    this[FILE].setTable("idtr", value);
-    this[CHANGED]("idtr", value.base);
+    setTable(this, "idtr", value);
   }
   /** Current privilege level, 0 to 3. */
   get cpl(): number {
@@ -127,7 +126,7 @@ class RegisterViews {
   /** Model-specific registers by name. */
   get msrs(): Record<MsrName, bigint> {
     const file = this[FILE], set = (name: string, value: unknown) => write(this, name, value);
-    const result = {} as Record<MsrName, bigint>;
+    const result: Record<string, bigint> = {};
     for (const name of Object.keys(MSRS) as MsrName[]) {
       Object.defineProperty(result, name, {
         enumerable: true,
@@ -135,7 +134,7 @@ class RegisterViews {
         set: (value) => set(name, value),
       });
     }
-    return result;
+    return new Proxy(result, guard) as Record<MsrName, bigint>;
   }
   /** Registers that are words of flags, in words. */
   get text(): Record<"rflags" | "cr0" | "cr4" | "efer" | "dr6", string> {
@@ -174,7 +173,7 @@ function write(views: RegisterViews, name: string, given: unknown): void {
   const segment = (segmentRegisters as readonly string[]).includes(name);
   const part = aliases.get(name);
   const bits = part ? part.bits : segment ? 16 : is128(name) ? 128 : 64;
-  const value = toRegister(given, name, bits);
+  const value = word(bits)(given, `register ${name}`);
   if (segment) {
     const old = file.segment(name as SegmentRegister);
     file.setSegment(name as SegmentRegister, { ...old, selector: Number(value) });
@@ -187,22 +186,24 @@ function write(views: RegisterViews, name: string, given: unknown): void {
   changed(name, value);
 }
 
-function toRegister(value: unknown, name: string, bits: number): bigint {
-  const big = typeof value === "bigint"
-    ? value
-    : Number.isSafeInteger(value)
-    ? BigInt(value as number)
-    : undefined;
-  if (big === undefined) {
-    throw new TypeError(
-      `register ${name}: a bigint or a safe integer was expected, ${shown(value)} was given`,
-    );
-  }
-  if (big >= 1n << BigInt(bits) || big < -(1n << BigInt(bits - 1))) {
-    throw new RangeError(`register ${name} has ${bits} bits; ${hex(big)} does not fit`);
-  }
-  return BigInt.asUintN(bits, big);
+/** @see TableRegister */
+const TABLE = optionsOf({ base: word(64), limit: u16 });
+
+function setTable(views: RegisterViews, name: "gdtr" | "idtr", given: TableRegister): void {
+  const file: RegisterFile = (views as never)[FILE];
+  const changed: (name: string, value: bigint) => void = (views as never)[CHANGED];
+  const value = { ...file.table(name), ...TABLE(given, `register ${name}`) };
+  file.setTable(name, value);
+  changed(name, value.base);
 }
+
+/** @see Segment */
+const SEGMENT = optionsOf({
+  selector: u16,
+  base: word(64),
+  limit: u32,
+  attributes: whole(0, 0x1_f0ff),
+});
 
 for (const name of registerNames) {
   Object.defineProperty(RegisterViews.prototype, name, {
@@ -218,7 +219,7 @@ for (const name of registerNames) {
 }
 
 /** A misspelt name must not become a property of its own. */
-const guard: ProxyHandler<RegisterViews> = {
+const guard: ProxyHandler<object> = {
   set(target, name, value) {
     if (typeof name === "symbol" || name in target) return Reflect.set(target, name, value);
     throw new TypeError(unknownRegister(name));
@@ -231,8 +232,8 @@ const guard: ProxyHandler<RegisterViews> = {
   },
 };
 
-function unknownRegister(name: string): string {
-  const near = nearestName(name, registerNames);
+function unknownRegister(name: unknown): string {
+  const near = nearestName(String(name), registerNames);
   return `there is no register ${name}${near ? `; did you mean ${near}?` : ""}`;
 }
 
@@ -257,9 +258,10 @@ function segmentViews(
     Object.defineProperty(result, name, {
       enumerable: true,
       get: () => printed(file.segment(name)),
-      set: (value: Segment) => {
-        file.setSegment(name, { ...file.segment(name), ...value });
-        changed(name, BigInt(value.selector ?? 0));
+      set: (given: Segment) => {
+        const value = { ...file.segment(name), ...SEGMENT(given, `segment ${name}`) };
+        file.setSegment(name, value);
+        changed(name, BigInt(value.selector));
       },
     });
   }

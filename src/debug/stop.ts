@@ -5,6 +5,7 @@
  */
 import type { Exit, GuestEvent } from "../hvm/exit.ts";
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
+import { options as optionsOf, type Shape, u32, word, wrongType } from "./check.ts";
 import type { Breakpoint } from "./breakpoint.ts";
 import type { Kind } from "./kinds.ts";
 import type { Registers } from "./registers.ts";
@@ -141,8 +142,9 @@ export class Stop {
     if (!this.#exit) {
       throw new Error(`a stop of kind "${this.kind}" is no exit: events are injected at exits`);
     }
+    const wanted = typeof vector === "string" ? vector.toLowerCase().replace("#", "") : vector;
     const known = exceptionVectors.find(({ name, vector: n }) =>
-      n === vector || name === vector || name === `#${vector}`
+      n === wanted || name.toLowerCase().replace("#", "") === wanted
     );
     const number = known?.vector ?? vector;
     if (typeof number !== "number" || !Number.isInteger(number) || number < 0 || number > 255) {
@@ -151,6 +153,14 @@ export class Stop {
           shown(vector)
         } was given`,
       );
+    }
+    if (errorCode !== undefined) {
+      u32(errorCode, "inject errorCode");
+      if (!known?.errorCode) {
+        throw new RangeError(
+          `inject: ${vectorName(number)} has no error code, ${hex(errorCode)} was given`,
+        );
+      }
     }
     const event: GuestEvent = number === 2 ? { type: "nmi", vector: 2 } : number < 32
       ? {
@@ -172,7 +182,9 @@ export class Stop {
    * and for "rdtsc" `{ value }`.
    */
   reply(values: Readonly<Record<string, number | bigint>>): Response {
-    const allowed = REPLIES[this.kind];
+    const allowed = this.kind === "io"
+      ? { value: word(8 * (this.#fields.size as number)) }
+      : REPLIES[this.kind];
     if (!allowed) {
       throw new Error(
         `a stop of kind "${this.kind}" takes no reply; kinds that do: ${
@@ -183,17 +195,19 @@ export class Stop {
     if (this.#fields.write === true) {
       throw new Error(`this is a write: it takes no reply; skip() passes over it`);
     }
-    for (const key of Object.keys(values)) {
-      if (!allowed.includes(key)) {
-        throw new TypeError(
-          `a reply to "${this.kind}" has no "${key}"; it has: ${allowed.join(", ")}`,
-        );
-      }
+    const checked = optionsOf(allowed)(values, `reply to "${this.kind}"`);
+    if (Object.keys(checked).length === 0) {
+      throw new TypeError(
+        `reply to "${this.kind}": nothing is given; it has: ${Object.keys(allowed).join(", ")}`,
+      );
     }
-    return this.#answer({ kind: "reply", values });
+    return this.#answer({ kind: "reply", values: checked as Record<string, bigint> });
   }
   /** Sets registers, and goes on as {@linkcode Stop.continue}. */
   setRegisters(values: Readonly<Record<string, number | bigint>>): Response {
+    if (typeof values !== "object" || values === null) {
+      throw wrongType("setRegisters", "an object { name: value }", values);
+    }
     for (const [name, value] of Object.entries(values)) {
       (this.vcpu.regs as Record<string, unknown>)[name] = value;
     }
@@ -233,14 +247,16 @@ export class Stop {
   }
 }
 
-const REPLIES: Partial<Record<Kind | "end", readonly string[]>> = {
-  cpuid: ["eax", "ebx", "ecx", "edx"],
-  msr: ["value"],
-  io: ["value"],
-  cr: ["value"],
-  dr: ["value"],
-  rdtsc: ["value"],
-  hypercall: ["result"],
+const VALUE = { value: word(64) };
+/** What a reply can say, by kind. */
+const REPLIES: Partial<Record<Kind | "end", Shape>> = {
+  cpuid: { eax: word(32), ebx: word(32), ecx: word(32), edx: word(32) },
+  msr: VALUE,
+  io: VALUE,
+  cr: VALUE,
+  dr: VALUE,
+  rdtsc: VALUE,
+  hypercall: { result: word(64) },
 };
 
 const GPRS = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(" ");

@@ -1,97 +1,38 @@
 /**
- * Values as the public API takes and prints them: addresses, sizes, counts, hexadecimal. What is
- * refused is refused with what was given and what was expected.
+ * Values as the public API prints them: addresses, sizes, counts, times, tables.
  *
  * @module
  */
 
-/** An address as one may write it: a bigint, a safe integer, or a symbol's name. */
-export type Address = bigint | number | string;
+const MAX_SHOWN = 60;
 
-/** Names of addresses. */
-export interface SymbolLookup {
-  address(name: string): bigint | undefined;
-}
-
-const MASK = 0xffff_ffff_ffff_ffffn;
-
-/** A value for a message. */
+/** A value for a message; long ones are cut. */
 export function shown(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value);
-  if (typeof value === "bigint") return hex(value);
-  return typeof value === "number" ? String(value) : value === null ? "null" : typeof value;
-}
-
-/**
- * An address of 64 bits.
- *
- * @param what what the address is for, for the message
- * @throws {TypeError} for a value of another type, {RangeError} for one that is no address
- */
-export function toAddress(value: Address, what: string, symbols?: SymbolLookup): bigint {
-  if (typeof value === "bigint") {
-    if (value < -(1n << 63n) || value > MASK) {
-      throw new RangeError(`${what}: ${hex(value)} does not fit in 64 bits`);
-    }
-    return value & MASK;
-  }
-  if (typeof value === "number") {
-    if (!Number.isSafeInteger(value)) {
-      throw new RangeError(
-        `${what}: ${value} is no safe integer; write addresses above 2^53 as bigint (0x…n)`,
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(
+        value.length > MAX_SHOWN ? `${value.slice(0, MAX_SHOWN)}…` : value,
       );
-    }
-    return BigInt(value) & MASK;
+    case "bigint":
+      return hex(value);
+    case "number":
+    case "boolean":
+    case "undefined":
+      return String(value);
+    case "function":
+      return "a function";
+    case "symbol":
+      return "a symbol";
   }
-  if (typeof value === "string") {
-    const found = symbols?.address(value);
-    if (found !== undefined) return found;
-    throw new RangeError(
-      symbols
-        ? `${what}: there is no symbol named ${JSON.stringify(value)}`
-        : `${what}: the domain has no symbols, so ${JSON.stringify(value)} names no address`,
-    );
+  if (value === null) return "null";
+  if (Array.isArray(value)) {
+    return value.length <= 4
+      ? `[${value.map((v) => typeof v === "object" ? "…" : shown(v)).join(", ")}]`
+      : `an array of ${value.length}`;
   }
-  throw new TypeError(
-    `${what}: a bigint, a safe integer or a symbol's name was expected, ${shown(value)} was given`,
-  );
-}
-
-/** An address that must be a place in memory: 0 to 2^53. */
-export function toPlace(value: Address, what: string): number {
-  const address = toAddress(value, what);
-  if (address > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw new RangeError(`${what}: ${hex(address)} is above any memory`);
-  }
-  return Number(address);
-}
-
-/** A count or a length in bytes. @throws {RangeError} unless it is a whole number from `min` up */
-export function toCount(value: number, what: string, min = 1, max = 2 ** 31): number {
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new RangeError(
-      `${what}: a whole number from ${min} to ${max} was expected, ${shown(value)} was given`,
-    );
-  }
-  return value;
-}
-
-const UNITS: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
-
-/** Bytes of a size as one writes it: `"256M"`, `"1G"`, or a number of bytes. */
-export function toSize(value: number | string, what: string): number {
-  const match = typeof value === "string"
-    ? value.trim().match(/^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$/i)
-    : undefined;
-  const bytes = typeof value === "number"
-    ? value
-    : match
-    ? Number(match[1]) * UNITS[match[2].toUpperCase()]
-    : NaN;
-  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes;
-  throw new RangeError(
-    `${what}: a size such as "256M", or a number of bytes, was expected, ${shown(value)} was given`,
-  );
+  const name = (value as object).constructor?.name;
+  if (ArrayBuffer.isView(value)) return `${name} of ${value.byteLength} bytes`;
+  return name && name !== "Object" ? `an object of class ${name}` : "an object";
 }
 
 /** `0xc0100000`, padded to `digits`. */
@@ -156,6 +97,7 @@ export const dim = (text: string, options?: InspectOptions): string =>
 
 /** The name of `given` that is nearest to one of `known`, for "did you mean". */
 export function nearestName(given: string, known: Iterable<string>): string | undefined {
+  if (given.length > MAX_SHOWN) return undefined;
   let best: string | undefined, distance = Math.max(2, given.length / 2);
   for (const name of known) {
     if (given.length > 2 && name.toLowerCase().startsWith(given.toLowerCase())) return name;
@@ -165,14 +107,19 @@ export function nearestName(given: string, known: Iterable<string>): string | un
   return best;
 }
 
+/** Letters put in, left out, changed, or two that stand the wrong way round. */
 function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  let before: number[] = [], row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+      const same = a[i - 1] === b[j - 1] ? 0 : 1;
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + same);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        next[j] = Math.min(next[j], before[j - 2] + 1);
+      }
     }
-    row = next;
+    [before, row] = [row, next];
   }
   return row[b.length];
 }

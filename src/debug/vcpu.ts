@@ -15,17 +15,8 @@ import { codeBits, CpuFile, HvmFile, linearIp, type RegisterFile } from "./regis
 import { type Registers, registersOf, registersText } from "./registers.ts";
 import { fieldsOf, type Kind } from "./kinds.ts";
 import { type Position, Stop } from "./stop.ts";
-import {
-  type Address,
-  bold,
-  dim,
-  grouped,
-  hex,
-  INSPECT,
-  type InspectOptions,
-  toAddress,
-  toCount,
-} from "./values.ts";
+import { type Address, text, toAddress, toCount, word } from "./check.ts";
+import { bold, dim, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
 import { type PagingContext, type RawWalk, withPaging } from "./walker.ts";
 import { type Why, why } from "./why.ts";
 
@@ -184,6 +175,8 @@ export class Vcpu {
   /** Sets a field of the vendor's record. @throws {RangeError} if it has none of that name */
   setRaw(name: string, value: bigint): void {
     if (!this.#engine) throw new Error("the bare processor has no VMCS or VMCB");
+    text(name, "setRaw name");
+    word(64)(value, `setRaw ${name}`);
     this.domain.inner.host.world.enter("raw", this.domain.id, { name, value });
     this.#engine.ops.writeRaw(this.#engine.vcpu, name, value);
   }
@@ -231,6 +224,7 @@ export class Vcpu {
 
   /** The calls that led here, by saved frame pointers, the innermost first. */
   backtrace(limit = 32): Backtrace {
+    toCount(limit, "limit");
     const { domain, regs, bits } = this;
     const size = bits === 64 ? 8 : bits === 32 ? 4 : 2;
     const frames = new Backtrace();
