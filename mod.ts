@@ -17,6 +17,7 @@ export {
   type DomainOptions,
   HostCpu,
   Hypervisor,
+  type ModuleOptions,
   type StartOptions,
 } from "./src/debug/hypervisor.ts";
 export {

@@ -28,6 +28,7 @@ export interface DomainOptions {
   paging: "hap" | "shadow";
   kernel: string;
   ramdisk?: string;
+  modules?: readonly { file: string; cmdline?: string }[];
   cmdline?: string;
   memory: number;
   shadowMemory?: number;

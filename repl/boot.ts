@@ -19,6 +19,8 @@ export interface BootOptions {
   paging: "hap" | "shadow";
   kernel: string;
   ramdisk?: string;
+  /** Files for a multiboot or PVH kernel beside its ramdisk: the path, then its command line. */
+  modules?: { file: string; cmdline?: string }[];
   cmdline?: string;
   /** Bytes of the domain. */
   memory: number;
@@ -69,8 +71,8 @@ export const hostMemory = (domain: number) => domain + Math.max(64 * 2 ** 20, do
 
 function domainOf(options: BootOptions) {
   const { name = "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus } = options;
-  const { symbols, cpuid, shadowMemory } = options;
-  const more = { symbols, cpuid, shadowMemory };
+  const { symbols, cpuid, shadowMemory, modules } = options;
+  const more = { symbols, cpuid, shadowMemory, modules };
   return { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, ...more };
 }
 

@@ -50,6 +50,11 @@ function bootCommand(done: Done) {
       required: true,
     })
     .option("--ramdisk <file:string>", "The initial ramdisk.")
+    .option(
+      "--module <text:string>",
+      "A file for a multiboot or PVH kernel, and its command line behind a blank; once for each.",
+      { collect: true },
+    )
     .option("--cmdline <text:string>", "The kernel's command line.")
     .option("--symbols <file:string>", "System.map, or an ELF with symbols.")
     .option("--type <type:guest>", "bare, hvm, pvh or pv.", { default: "hvm" })
@@ -160,8 +165,9 @@ function guestsCommand(done: Done) {
 }
 
 /** The options of `xvm boot` as they were written. */
-type Written = Omit<BootOptions, "memory" | "shadowMemory"> & {
+type Written = Omit<BootOptions, "memory" | "shadowMemory" | "modules"> & {
   memory: string;
+  module?: string[];
   shadowMemory?: string;
 };
 
@@ -177,11 +183,22 @@ async function bootOptions(options: Written): Promise<BootOptions> {
   if (shadow !== undefined && paging !== "shadow") {
     throw new Misuse("--shadow-memory: expected --paging shadow too");
   }
+  const { module, ...rest } = options;
   return await checked({
-    ...options,
+    ...rest,
+    modules: module?.map(moduleOf),
     memory: size("--memory", options.memory),
     shadowMemory: shadow === undefined ? undefined : size("--shadow-memory", shadow),
   });
+}
+
+/** "FILE ARGUMENTS": what follows the first blank is the module's command line. */
+function moduleOf(text: string): { file: string; cmdline?: string } {
+  const [, file, cmdline] = text.match(/^(\S+)(?:\s+(.*))?$/s) ?? [];
+  if (file === undefined) {
+    throw new Misuse(`--module: expected FILE, or "FILE ARGUMENTS", got ${JSON.stringify(text)}`);
+  }
+  return { file, cmdline };
 }
 
 async function checked(options: BootOptions): Promise<BootOptions> {
@@ -194,7 +211,8 @@ async function checked(options: BootOptions): Promise<BootOptions> {
     throw new Misuse(`--timeout: expected seconds above 0, got ${timeout}`);
   }
   if (options.cpuid !== undefined) await checkCpuid(options.cpu, options.cpuid);
-  for (const file of [options.kernel, options.ramdisk, options.symbols]) {
+  const modules = options.modules?.map(({ file }) => file) ?? [];
+  for (const file of [options.kernel, options.ramdisk, options.symbols, ...modules]) {
     if (file !== undefined) await existing(file);
   }
   return options;

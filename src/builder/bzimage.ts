@@ -14,7 +14,7 @@ import { e820 } from "./e820.ts";
 import { bootGdt, type InitialState, long64, protected32 } from "./entry.ts";
 import { hex, sizeText } from "./errors.ts";
 import { identityTables } from "./identity.ts";
-import { checkCmdline, failer, type LoadedGuest, type LoadOptions } from "./load.ts";
+import { checkCmdline, failer, type LoadedGuest, type LoadOptions, refuseModules } from "./load.ts";
 import { placeRamdisk } from "./ramdisk.ts";
 import { Placement } from "./placement.ts";
 import { Struct } from "./struct.ts";
@@ -143,6 +143,7 @@ function texts(image: Uint8Array, h: Header, headerEnd: number) {
  */
 export function loadBzImage(options: LoadOptions): LoadedGuest {
   const { memory, kernel, ramdisk } = options;
+  refuseModules(options);
   const header = readBzImageHeader(kernel.bytes, kernel.file);
   const cmdline = checkCmdline(options.cmdline ?? "", header.cmdlineMax, kernel.file);
   const map = options.e820 ?? e820(memory.size);

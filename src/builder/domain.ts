@@ -22,8 +22,9 @@ import { absentEncodings, guestCpuid } from "../machine/features.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { Board } from "./board.ts";
 import type { InitialState } from "./entry.ts";
+import { programChips } from "./firmware.ts";
 import { type GuestOptions, loadGuest } from "./guest.ts";
-import type { Alias, LoadedGuest, NamedBytes } from "./load.ts";
+import type { Alias, BootModule, LoadedGuest, NamedBytes } from "./load.ts";
 import type { PlatformEvents } from "../xen/platform.ts";
 import { RomWindow } from "./rom_window.ts";
 
@@ -32,6 +33,7 @@ export interface DomainConfig {
   readonly type: "bare" | "hvm" | "pvh" | "pv";
   readonly kernel: NamedBytes;
   readonly ramdisk?: NamedBytes;
+  readonly modules?: readonly BootModule[];
   readonly cmdline?: string;
   /** Bytes. */
   readonly memory: number;
@@ -95,6 +97,13 @@ export function setInitialState(cpu: Cpu, entry: InitialState): void {
   cpu.flushTlb();
 }
 
+/** What firmware has done to processor and chips before it hands over; a ROM does it itself. */
+function afterFirmware(cpu: Cpu, board: Board, loaded: LoadedGuest): void {
+  if (loaded.format === "rom") return;
+  cpu.initFloat();
+  programChips(board.bus);
+}
+
 /** What differs in a board between the kinds of domain. */
 type BoardEvents = Pick<PlatformEvents, "changed" | "nmi" | "priority"> & {
   /** The guest's time-stamp counter less the domain's time. */
@@ -127,9 +136,11 @@ function load(domain: Domain, config: DomainConfig): Promise<LoadedGuest> {
     memory: domain.memory,
     kernel: config.kernel,
     ramdisk: config.ramdisk,
+    modules: config.modules,
     cmdline: config.cmdline,
     protocol: config.type === "pvh" ? "pvh" : "auto",
     acpi: { processors: config.vcpus },
+    firmware: { unixTime: domain.host.world.unixTime },
   };
   return loadGuest(options);
 }
@@ -290,6 +301,8 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
       engine.shadow = new Shadow(p2m, ops, vcpu, frames, id, shadowMemory);
     }
     setHvmState(ops, vcpu, loaded.entry);
+    // The vCPU is on the processor until it is unloaded.
+    afterFirmware(host.machine.cpu, board, loaded);
     engine.setIntercepts({
       hlt: true,
       wbinvd: true,
@@ -339,6 +352,7 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   own();
   domain.cpuid.onChange.add(own);
   setInitialState(machine.cpu, loaded.entry);
+  afterFirmware(machine.cpu, board, loaded);
   host.domains.push(domain);
   return { domain, board, loaded };
 }

@@ -228,7 +228,24 @@ export function placeElf(elf: ElfFile, place: Placement): void {
 
 /** Whether a physical address lies in a loaded segment's bytes. */
 export function inSegments(elf: ElfFile, address: bigint): boolean {
-  return elf.segments.some((s) =>
-    s.type === PT_LOAD && address >= s.paddr && address < s.paddr + BigInt(s.memsz)
+  return segmentAt(elf, "paddr", address) !== undefined;
+}
+
+/**
+ * The physical address at which an ELF file is entered with paging off. Kernels that are linked high
+ * and loaded low name their entry by its virtual address; Linux names the physical one.
+ *
+ * @throws {BuilderError} When the entry lies in no segment's bytes, by either address.
+ */
+export function physicalEntry(elf: ElfFile): bigint {
+  const segment = segmentAt(elf, "vaddr", elf.entry);
+  if (segment) return elf.entry - segment.vaddr + segment.paddr;
+  if (inSegments(elf, elf.entry)) return elf.entry;
+  throw failer(elf.file)("ELF entry", elf.entry, "an address in a loaded segment's bytes");
+}
+
+function segmentAt(elf: ElfFile, by: "vaddr" | "paddr", address: bigint): ElfSegment | undefined {
+  return elf.segments.find((s) =>
+    s.type === PT_LOAD && address >= s[by] && address < s[by] + BigInt(s.filesz)
   );
 }

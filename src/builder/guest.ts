@@ -2,6 +2,7 @@ import { type AcpiOptions, makeAcpi, writeAcpi } from "./acpi.ts";
 import { isBzImage, loadBzImage } from "./bzimage.ts";
 import { isElf, readElf } from "./elf.ts";
 import { BuilderError } from "./errors.ts";
+import { writeFirmware } from "./firmware.ts";
 import { loadRom } from "./flat.ts";
 import type { LoadedGuest, LoadOptions, NamedBytes } from "./load.ts";
 import { findMultiboot, loadMultiboot } from "./multiboot.ts";
@@ -16,6 +17,8 @@ export type BootProtocol = "auto" | LoadedGuest["format"];
 export interface GuestOptions extends Omit<LoadOptions, "rsdp"> {
   /** `auto` by default: what the file is decides. */
   readonly protocol?: Exclude<BootProtocol, "flat">;
+  /** What firmware leaves behind, at this time (seconds since 1970); absent: none. A ROM has its own. */
+  readonly firmware?: { readonly unixTime: number };
   /** ACPI tables for the guest; absent, or false: none. */
   readonly acpi?: AcpiOptions | false;
 }
@@ -30,21 +33,25 @@ export interface GuestOptions extends Omit<LoadOptions, "rsdp"> {
  * @throws {BuilderError} Naming file, field, what was given and what was expected.
  */
 export async function loadGuest(options: GuestOptions): Promise<LoadedGuest> {
-  const { acpi, protocol = "auto", ...rest } = options;
+  const { acpi, firmware, protocol = "auto", ...rest } = options;
   const kernel = await unpacked(rest.kernel, protocol);
+  const format = protocol === "auto" ? detect(kernel) : protocol;
+  if (format === "rom") return loadRom({ ...rest, kernel });
   const tables = acpi ? makeAcpi(acpi) : undefined;
-  const load = LOADERS[protocol === "auto" ? detect(kernel) : protocol];
-  const loaded = load({ ...rest, kernel, rsdp: tables?.rsdp });
-  if (!tables || loaded.format === "rom") return loaded;
-  return { ...loaded, regions: [...loaded.regions, ...writeAcpi(rest.memory, tables)] };
+  const left = firmware ? writeFirmware(rest.memory, firmware.unixTime) : [];
+  const loaded = LOADERS[format]({ ...rest, kernel, rsdp: tables?.rsdp });
+  if (tables) left.push(...writeAcpi(rest.memory, tables));
+  return { ...loaded, regions: [...loaded.regions, ...left] };
 }
 
-const LOADERS: Record<Exclude<LoadedGuest["format"], "flat">, (o: LoadOptions) => LoadedGuest> = {
+const LOADERS: Record<
+  Exclude<LoadedGuest["format"], "flat" | "rom">,
+  (options: LoadOptions) => LoadedGuest
+> = {
   bzImage: loadBzImage,
   vmlinux: loadVmlinux,
   pvh: loadPvh,
   multiboot: loadMultiboot,
-  rom: loadRom,
 };
 
 async function unpacked(kernel: NamedBytes, protocol: BootProtocol): Promise<NamedBytes> {

@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import type { InitialState } from "./entry.ts";
 import type { E820Range } from "./e820.ts";
 import { BuilderError, hex } from "./errors.ts";
@@ -9,11 +10,18 @@ export interface NamedBytes {
   readonly bytes: Uint8Array;
 }
 
+/** A file that a multiboot or PVH kernel is given beside its ramdisk, and the text with it. */
+export interface BootModule extends NamedBytes {
+  readonly cmdline?: string;
+}
+
 /** What every loader takes. */
 export interface LoadOptions {
   readonly memory: GuestMemory;
   readonly kernel: NamedBytes;
   readonly ramdisk?: NamedBytes;
+  /** Behind the ramdisk, if there is one, in the kernel's list of modules. */
+  readonly modules?: readonly BootModule[];
   readonly cmdline?: string;
   /** Guest-physical address of the ACPI RSDP, when there are tables. */
   readonly rsdp?: number;
@@ -43,6 +51,24 @@ export interface LoadedGuest {
 /** Bytes of a text with its terminating zero. */
 export function cString(text: string): Uint8Array {
   return new TextEncoder().encode(text + "\0");
+}
+
+/** Refuses modules for a kernel whose protocol has a ramdisk and no more. */
+export function refuseModules({ kernel, modules = [] }: LoadOptions): void {
+  if (modules.length === 0) return;
+  throw failer(kernel.file)(
+    "modules",
+    `${modules.length}, for a kernel that takes a ramdisk only`,
+    "none; a multiboot image or a PVH kernel takes modules",
+  );
+}
+
+/**
+ * The text that names an image and gives it arguments, as multiboot loaders write it: the first word
+ * is the file's name, which kernels skip. Blanks in it would make arguments of its rest.
+ */
+export function imageText(file: string, cmdline = ""): string {
+  return `${basename(file).replace(/\s/g, "_")} ${cmdline}`.trimEnd();
 }
 
 /** Refuses a command line longer than a kernel takes. */

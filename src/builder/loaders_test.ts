@@ -252,3 +252,84 @@ Deno.test("loadGuest() takes each format for what it is", async () => {
   const loaded = await loadGuest({ memory, kernel: named(tinyBzImage()), acpi: {} });
   assert(loaded.regions.some((r) => r.what === "ACPI RSDP"));
 });
+
+Deno.test("loadMultiboot() enters an ELF that is linked high and loaded low at the physical address", () => {
+  const code = new Uint8Array(128);
+  code.set(multibootHeader());
+  const linked = (entry: number, vaddr: number, filesz = 128) =>
+    named(tinyElf({
+      entry,
+      segments: [{ paddr: 0x300000, vaddr, bytes: code.subarray(0, filesz), memsz: 256 }],
+    }));
+  const enter = (kernel: { file: string; bytes: Uint8Array }) =>
+    loadMultiboot({ memory: new TestMemory(16 * MB), kernel }).entry.rip;
+  assertEquals(enter(linked(0xc0300020, 0xc0300000)), 0x300020n);
+  // By either address; the virtual one is looked for first.
+  assertEquals(enter(linked(0x300020, 0xc0300000)), 0x300020n);
+  assertEquals(enter(linked(0x300040, 0x300020)), 0x300020n);
+  assertThrows(
+    () => enter(linked(0xd0300000, 0xc0300000)),
+    BuilderError,
+    "ELF entry is 0xd0300000; expected an address in a loaded segment's bytes",
+  );
+  // Beyond the file's bytes there is nothing to run.
+  assertThrows(
+    () => enter(linked(0xc03000c0, 0xc0300000)),
+    BuilderError,
+    "ELF entry is 0xc03000c0",
+  );
+  const { entry } = loadVmlinux({
+    memory: new TestMemory(16 * MB),
+    kernel: linked(0xc0300020, 0xc0300000),
+  });
+  assertEquals(entry.rip, 0x300020n);
+});
+
+Deno.test("multiboot and PVH kernels get every module with its text, others refuse them", () => {
+  const modules = [
+    {
+      ...named(new Uint8Array(5000).fill(1), "/path to/dom0 kernel"),
+      cmdline: "console=hvc0 quiet",
+    },
+    named(new Uint8Array(100).fill(2), "initrd"),
+  ];
+  const memory = new TestMemory(16 * MB);
+  const bytes = new Uint8Array(100).fill(0x90);
+  bytes.set(multibootHeader(0x200000, 4096));
+  const { entry } = loadMultiboot({ memory, kernel: named(bytes), ramdisk: padded, modules });
+  const info = new Struct(MULTIBOOT_INFO, memory.read(Number(entry.regs.rbx), 116));
+  assertEquals(info.get("mods_count"), 3);
+  const seen = [0, 1, 2].map((n) => {
+    const m = new Struct(MULTIBOOT_MODULE, memory.read(info.get("mods_addr") + 16 * n, 16));
+    const [start, end] = [m.get("mod_start"), m.get("mod_end")];
+    assertEquals(start % 4096, 0);
+    return [memory.text(m.get("string")), end - start, memory.bytes[start]];
+  });
+  assertEquals(seen, [
+    ["initrd", padded.bytes.length, padded.bytes[0]],
+    ["dom0_kernel console=hvc0 quiet", 5000, 1],
+    ["initrd", 100, 2],
+  ]);
+  const pvh = named(tinyElf({ notes: note("Xen", 18, le32(0x100000)) }));
+  const other = new TestMemory(16 * MB);
+  const loaded = loadPvh({ memory: other, kernel: pvh, modules });
+  const start = new Struct(HVM_START_INFO, other.read(Number(loaded.entry.regs.rbx), 56));
+  assertEquals(start.get("nr_modules"), 2);
+  const at = start.get("modlist_paddr");
+  const list = [0, 1].map((n) => new Struct(HVM_MODULE, other.read(at + 32 * n, 32)));
+  assertEquals(list.map((m) => [m.get("size"), other.bytes[m.get("paddr")]]), [[5000, 1], [
+    100,
+    2,
+  ]]);
+  assertEquals(other.text(list[0].get("cmdline_paddr")), "console=hvc0 quiet");
+  assertEquals(list[1].get("cmdline_paddr"), 0);
+  for (
+    const [load, kernel] of [[loadBzImage, tinyBzImage()], [loadVmlinux, tinyElf({})]] as const
+  ) {
+    assertThrows(
+      () => load({ memory: new TestMemory(16 * MB), kernel: named(kernel), modules }),
+      BuilderError,
+      "kernel: modules is 2, for a kernel that takes a ramdisk only",
+    );
+  }
+});

@@ -15,13 +15,15 @@ import {
   MULTIBOOT_SEARCH,
 } from "../abi/boot/multiboot.ts";
 import { e820, type E820Range, splitMemory } from "./e820.ts";
-import { isElf, placeElf, readElf } from "./elf.ts";
+import { isElf, physicalEntry, placeElf, readElf } from "./elf.ts";
 import { bootGdt, protected32 } from "./entry.ts";
 import { hex } from "./errors.ts";
 import {
+  type BootModule,
   checkCmdline,
   cString,
   failer,
+  imageText,
   type LoadedGuest,
   type LoadOptions,
   type NamedBytes,
@@ -49,8 +51,8 @@ export function findMultiboot(image: Uint8Array): MultibootHeader | undefined {
 /**
  * Loads an image by Multiboot 1: the ELF segments, or the range its address fields name; EAX holds
  * the loader's magic, EBX points at the information (memory sizes and map, command line, modules).
- * The ramdisk becomes module 0. The first word of the command line is the image's name, as other
- * loaders do it.
+ * The ramdisk becomes module 0, other modules follow. The first word of a command line is the file's
+ * name, as other loaders do it.
  *
  * @throws {BuilderError} On a bad header, unknown required flags, a 64-bit ELF, too little memory.
  */
@@ -91,8 +93,9 @@ function placeByElf(kernel: NamedBytes, place: Placement): bigint {
   }
   const elf = readElf(kernel.bytes, kernel.file);
   if (elf.bits !== 32) throw fail("ELF class", "64-bit", "32-bit for multiboot 1");
+  const entry = physicalEntry(elf);
   placeElf(elf, place);
-  return elf.entry;
+  return entry;
 }
 
 /** Multiboot Specification 3.1.3: the header's address fields. */
@@ -127,10 +130,10 @@ function placeByAddresses(kernel: NamedBytes, header: MultibootHeader, place: Pl
 function makeInfo(options: LoadOptions, map: readonly E820Range[], place: Placement): number {
   const { kernel, ramdisk } = options;
   const low = { below: PC.ebda, align: 16 };
-  const text = `${kernel.file} ${options.cmdline ?? ""}`.trimEnd();
-  const cmdline = place.place("command line", checkCmdline(text, 0xffff, kernel.file).slice(), low);
+  const text = imageText(kernel.file, options.cmdline);
+  const cmdline = place.place("command line", checkCmdline(text, 0xffff, kernel.file), low);
   const mmap = memoryMap(map);
-  const modules = ramdisk && placeModule(ramdisk, place);
+  const modules = [...(ramdisk ? [ramdisk] : []), ...options.modules ?? []];
   const flag = MULTIBOOT_INFO_FLAG;
   const bytes = new Uint8Array(MULTIBOOT_INFO_SIZE);
   new Struct(MULTIBOOT_INFO, bytes).setAll({
@@ -138,8 +141,8 @@ function makeInfo(options: LoadOptions, map: readonly E820Range[], place: Placem
     mem_lower: PC.ebda / 1024 | 0,
     mem_upper: (splitMemory(options.memory.size).low - PC.highMemory) / 1024,
     cmdline,
-    mods_count: modules === undefined ? 0 : 1,
-    mods_addr: modules ?? 0,
+    mods_count: modules.length,
+    mods_addr: modules.length > 0 ? placeModules(modules, place) : 0,
     mmap_length: mmap.length,
     mmap_addr: place.place("memory map", mmap, low),
     boot_loader_name: place.place("loader name", cString("xvm"), low),
@@ -147,16 +150,20 @@ function makeInfo(options: LoadOptions, map: readonly E820Range[], place: Placem
   return place.place("multiboot information", bytes, low);
 }
 
-function placeModule(module: NamedBytes, place: Placement): number {
-  const start = place.place("module", module.bytes, { from: PC.highMemory, align: 4096 });
+/** Modules on page boundaries above 1 MB, their texts and the list of them below. */
+function placeModules(modules: readonly BootModule[], place: Placement): number {
   const low = { below: PC.ebda, align: 16 };
-  const bytes = new Uint8Array(MULTIBOOT_MODULE_SIZE);
-  new Struct(MULTIBOOT_MODULE, bytes).setAll({
-    mod_start: start,
-    mod_end: start + module.bytes.length,
-    string: place.place("module name", cString(module.file), low),
+  const list = new Uint8Array(modules.length * MULTIBOOT_MODULE_SIZE);
+  modules.forEach(({ file, bytes, cmdline }, i) => {
+    const start = place.place(`module ${i}`, bytes, { from: PC.highMemory, align: 4096 });
+    const text = checkCmdline(imageText(file, cmdline), 0xffff, file);
+    new Struct(MULTIBOOT_MODULE, list, i * MULTIBOOT_MODULE_SIZE).setAll({
+      mod_start: start,
+      mod_end: start + bytes.length,
+      string: place.place(`text of module ${i}`, text, low),
+    });
   });
-  return place.place("module list", bytes, low);
+  return place.place("module list", list, low);
 }
 
 function memoryMap(map: readonly E820Range[]): Uint8Array {

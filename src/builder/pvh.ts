@@ -35,13 +35,13 @@ export function pvhEntry(elf: ElfFile): bigint | undefined {
 
 /**
  * Loads an ELF kernel by its PVH note: segments at their physical addresses, hvm_start_info with
- * memory map, command line and the ramdisk as module 0; EBX points at it. 32-bit protected mode,
+ * memory map, command line, the ramdisk as module 0 and other modules behind it; EBX points at it. 32-bit protected mode,
  * paging off.
  *
  * @throws {BuilderError} Without the note, on a bad image or ramdisk, or too little memory.
  */
 export function loadPvh(options: LoadOptions): LoadedGuest {
-  const { memory, kernel, ramdisk } = options;
+  const { memory, kernel } = options;
   const elf = readElf(kernel.bytes, kernel.file);
   const fail = failer(kernel.file);
   const entry = pvhEntry(elf);
@@ -53,14 +53,14 @@ export function loadPvh(options: LoadOptions): LoadedGuest {
   const map = options.e820 ?? e820(memory.size);
   const place = new Placement(memory, map, kernel.file);
   placeElf(elf, place);
-  const module = placeRamdisk(place, ramdisk);
+  const modules = placeModules(place, options);
   const low = { below: PC.ebda, align: 4096 };
   const info = new Uint8Array(HVM_START_INFO_SIZE);
   new Struct(HVM_START_INFO, info).setAll({
     magic: HVM_START_MAGIC,
     version: 1,
-    nr_modules: module ? 1 : 0,
-    modlist_paddr: module ? place.place("module list", moduleList([module]), low) : 0,
+    nr_modules: modules.length,
+    modlist_paddr: modules.length > 0 ? place.place("module list", moduleList(modules), low) : 0,
     cmdline_paddr: place.place("command line", cmdline, low),
     rsdp_paddr: options.rsdp ?? 0,
     memmap_paddr: place.place("memory map", memoryMap(map), low),
@@ -80,10 +80,32 @@ export function loadPvh(options: LoadOptions): LoadedGuest {
   };
 }
 
-function moduleList(modules: readonly { at: number; size: number }[]): Uint8Array {
+interface PlacedModule {
+  readonly at: number;
+  readonly size: number;
+  /** Where its command line is; 0 for none. */
+  readonly cmdline: number;
+}
+
+/** The ramdisk, then the other modules, each as high as it can be. */
+function placeModules(place: Placement, { ramdisk, modules = [] }: LoadOptions): PlacedModule[] {
+  const first = placeRamdisk(place, ramdisk);
+  const high = { from: PC.highMemory, align: 4096, high: true };
+  const others = modules.map(({ file, bytes, cmdline }, i) => ({
+    at: place.place(`module ${i + (first ? 1 : 0)}`, bytes, high),
+    size: bytes.length,
+    cmdline: cmdline === undefined
+      ? 0
+      : place.place(`text of a module`, checkCmdline(cmdline, 0xffff, file), { below: PC.ebda }),
+  }));
+  return first ? [{ ...first, cmdline: 0 }, ...others] : others;
+}
+
+function moduleList(modules: readonly PlacedModule[]): Uint8Array {
   const bytes = new Uint8Array(modules.length * HVM_MODULE_SIZE);
-  modules.forEach(({ at, size }, i) => {
-    new Struct(HVM_MODULE, bytes, i * HVM_MODULE_SIZE).setAll({ paddr: at, size });
+  modules.forEach(({ at, size, cmdline }, i) => {
+    new Struct(HVM_MODULE, bytes, i * HVM_MODULE_SIZE)
+      .setAll({ paddr: at, size, cmdline_paddr: cmdline });
   });
   return bytes;
 }

@@ -68,6 +68,8 @@ export interface TinyElf {
   readonly entry?: number;
   readonly segments?: readonly {
     readonly paddr: number;
+    /** `paddr` if not given. */
+    readonly vaddr?: number;
     readonly bytes: Uint8Array;
     readonly memsz?: number;
   }[];
@@ -82,7 +84,9 @@ export function tinyElf(options: TinyElf): Uint8Array {
     [{ paddr: 0x100000, bytes: new Uint8Array(64).fill(0x90) }];
   const parts = [
     ...segments.map((s) => ({ ...s, type: PT_LOAD })),
-    ...(options.notes ? [{ paddr: 0, bytes: options.notes, type: PT_NOTE, memsz: undefined }] : []),
+    ...(options.notes
+      ? [{ paddr: 0, vaddr: 0, bytes: options.notes, type: PT_NOTE, memsz: undefined }]
+      : []),
   ];
   const dataAt = layout.headerSize + parts.length * layout.programSize;
   const image = new Uint8Array(dataAt + parts.reduce((n, p) => n + p.bytes.length, 0));
@@ -101,7 +105,7 @@ export function tinyElf(options: TinyElf): Uint8Array {
       type: p.type,
       flags: 7,
       offset: at,
-      vaddr: p.paddr,
+      vaddr: p.vaddr ?? p.paddr,
       paddr: p.paddr,
       filesz: p.bytes.length,
       memsz: p.memsz ?? p.bytes.length,

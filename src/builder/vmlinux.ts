@@ -2,8 +2,8 @@ import { PC } from "../abi/boot/e820.ts";
 import { makeBootParams } from "./boot_params.ts";
 import { linuxEntry32, linuxEntry64 } from "./bzimage.ts";
 import { e820 } from "./e820.ts";
-import { inSegments, placeElf, readElf } from "./elf.ts";
-import { checkCmdline, failer, type LoadedGuest, type LoadOptions } from "./load.ts";
+import { physicalEntry, placeElf, readElf } from "./elf.ts";
+import { checkCmdline, type LoadedGuest, type LoadOptions, refuseModules } from "./load.ts";
 import { Placement } from "./placement.ts";
 import { placeRamdisk } from "./ramdisk.ts";
 
@@ -20,11 +20,10 @@ const INITRD_MAX_32 = 0x37ffffff;
  */
 export function loadVmlinux(options: LoadOptions): LoadedGuest {
   const { memory, kernel, ramdisk } = options;
+  refuseModules(options);
   const elf = readElf(kernel.bytes, kernel.file);
   const cmdline = checkCmdline(options.cmdline ?? "", LINUX_CMDLINE_MAX, kernel.file);
-  if (!inSegments(elf, elf.entry)) {
-    throw failer(kernel.file)("ELF entry", elf.entry, "a physical address in a loaded segment");
-  }
+  const entry = physicalEntry(elf);
   const map = options.e820 ?? e820(memory.size);
   const place = new Placement(memory, map, kernel.file);
   placeElf(elf, place);
@@ -39,7 +38,7 @@ export function loadVmlinux(options: LoadOptions): LoadedGuest {
   const enter = elf.bits === 32 ? linuxEntry32 : linuxEntry64;
   return {
     format: "vmlinux",
-    entry: enter(place, Number(elf.entry), zeroPage),
+    entry: enter(place, Number(entry), zeroPage),
     e820: map,
     regions: place.regions,
   };

@@ -5,6 +5,7 @@
  */
 import { basename, dirname, join } from "node:path";
 import { buildBare, buildHvm, type BuiltDomain, type DomainConfig } from "../builder/domain.ts";
+import type { BootModule } from "../builder/load.ts";
 import { demoGuest } from "../builder/demo.ts";
 import { SymbolTable } from "../builder/symbols.ts";
 import type { CpuModel } from "../machine/cpu.ts";
@@ -52,6 +53,12 @@ export interface StartOptions {
   readonly unixTime?: number;
 }
 
+/** A module: a path or the bytes, and its command line. */
+export interface ModuleOptions {
+  readonly file: string | Uint8Array;
+  readonly cmdline?: string;
+}
+
 /** What a domain is made from. */
 export interface DomainOptions {
   readonly name?: string;
@@ -60,6 +67,11 @@ export interface DomainOptions {
   /** A path, or the bytes: a bzImage, an ELF, a multiboot image, a ROM. */
   readonly kernel: string | Uint8Array;
   readonly ramdisk?: string | Uint8Array;
+  /**
+   * Further files for a multiboot image or a PVH kernel, in the order in which it sees them: for
+   * Xen, domain 0's kernel with its command line, then domain 0's ramdisk.
+   */
+  readonly modules?: readonly ModuleOptions[];
   readonly cmdline?: string;
   /** "256M" if not given. */
   readonly memory?: string | number;
@@ -102,6 +114,7 @@ const DOMAIN_OPTIONS = optionsOf({
   type: oneOf("bare", "hvm", "pvh", "pv"),
   kernel: textOrBytes,
   ramdisk: textOrBytes,
+  modules: listOf(optionsOf({ file: textOrBytes, cmdline: text })),
   cmdline: text,
   memory: pages,
   vcpus: whole(1, 16),
@@ -262,6 +275,7 @@ export class Hypervisor implements AsyncDisposable {
       type,
       kernel: await file(options.kernel, "kernel"),
       ramdisk: options.ramdisk === undefined ? undefined : await file(options.ramdisk, "ramdisk"),
+      modules: await Promise.all((options.modules ?? []).map(bootModule)),
       cmdline: options.cmdline,
       memory: options.memory ?? 2 ** 28,
       vcpus,
@@ -344,6 +358,11 @@ function cpuidOptions(given: unknown, what: string): CpuidOptions | undefined {
 function wholePages(bytes: number, what: string): number {
   if (bytes % 4096 === 0) return bytes;
   throw new RangeError(`${what}: whole pages of 4 KiB were expected, ${bytes} bytes were given`);
+}
+
+async function bootModule({ file: given, cmdline }: Partial<ModuleOptions>): Promise<BootModule> {
+  if (given === undefined) throw new TypeError("modules: each needs a file, a path or bytes");
+  return { ...await file(given, "module"), cmdline };
 }
 
 async function file(

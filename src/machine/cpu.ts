@@ -206,6 +206,12 @@ export class Cpu {
     this.system.refresh();
   }
 
+  /** x87 after RESET as FNINIT then leaves it (SDM 3 table 10-1). */
+  initFloat(): void {
+    this.i32[CPU.fcw >> 2] = 0x37f;
+    this.i32[CPU.ftw >> 2] = 0xffff;
+  }
+
   /** A 64-bit field of the architectural state, by its name in state.ts. */
   get(name: string): bigint {
     return this.u64[at(name) >> 3];
