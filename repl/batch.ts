@@ -11,7 +11,7 @@ export async function runBatch(session: Session, lines: AsyncIterable<string>): 
   let open = "";
   for await (const line of lines) {
     open += open ? `\n${line}` : line;
-    if (!open.trim() || await isOpen(session, open)) continue;
+    if (!open.trim() || isOpen(session, open)) continue;
     const { ok } = await session.enter(open);
     if (session.exitCode !== null) return session.exitCode;
     if (!ok) return 1;
@@ -21,9 +21,9 @@ export async function runBatch(session: Session, lines: AsyncIterable<string>): 
   return (await session.enter(open)).ok ? session.exitCode ?? 0 : 1;
 }
 
-async function isOpen(session: Session, text: string): Promise<boolean> {
+function isOpen(session: Session, text: string): boolean {
   try {
-    return !await session.isWhole(text);
+    return !session.isWhole(text);
   } catch {
     return false; // an unknown command: entering it says so
   }

@@ -60,9 +60,17 @@ export class Shell {
       history: new History(join(cacheFolder(), "history")),
       prompt: () => bold(`${this.#promptName()}> `),
       continuation: "  ",
-      isWhole: (text) => this.session.isWhole(text).catch(() => true),
+      isWhole: (text) => this.#isWhole(text),
       complete: complete && ((text, cursor) => complete(this.session, text, cursor)),
     });
+  }
+
+  #isWhole(text: string): boolean {
+    try {
+      return this.session.isWhole(text);
+    } catch {
+      return true; // an unknown command: entering it says so
+    }
   }
 
   #promptName(): string {

@@ -115,9 +115,9 @@ export class Session implements Context {
   }
 
   /** Whether Enter takes this input: a command, or code that is whole, or wrong. */
-  async isWhole(text: string): Promise<boolean> {
+  isWhole(text: string): boolean {
     if (prepare(text).kind !== "incomplete") return true;
-    return await this.#command(text) !== null;
+    return this.#command(text) !== null;
   }
 
   /** Runs one input and prints what comes of it. */
@@ -125,7 +125,7 @@ export class Session implements Context {
     this.inputs.push(input);
     this.busy = true;
     try {
-      const invocation = await this.#command(input);
+      const invocation = this.#command(input);
       this.ranCommand = invocation !== null;
       await this.supply(input, invocation?.call.name);
       return invocation ? await this.#call(invocation) : { ok: await this.#evaluate(input) };
@@ -136,13 +136,13 @@ export class Session implements Context {
     }
   }
 
-  #command(input: string): Promise<Invocation | null> {
+  #command(input: string): Invocation | null {
     const unknown = input.match(/^\s*(\.[a-z]\w*)(?:\s|$)/);
     if (unknown && !COMMAND_NAMES.includes(unknown[1])) {
       const dots = COMMAND_NAMES.filter((it) => it.startsWith(".")).join(" ");
       throw new CommandError(`there is no command ${unknown[1]}; there are: ${dots}`);
     }
-    return commandOf(input, { isValid, isDefined: (name) => this.evaluator.isDefined(name) });
+    return commandOf(input, { isValid, isDefined: (name) => this.evaluator.variables.has(name) });
   }
 
   async #call({ command, call }: { command: Invocation["command"]; call: Call }): Promise<Result> {
@@ -262,19 +262,19 @@ export class Session implements Context {
   }
 
   async runScript(text: string): Promise<void> {
-    const inputs = prepare(text).kind === "ready" ? [text] : await this.#split(text);
+    const inputs = prepare(text).kind === "ready" ? [text] : this.#split(text);
     for (const input of inputs) {
       if (!(await this.enter(input)).ok) return;
     }
   }
 
   /** The lines of `text` put together to whole inputs. */
-  async #split(text: string): Promise<string[]> {
+  #split(text: string): string[] {
     const inputs: string[] = [];
     let open = "";
     for (const line of text.split("\n")) {
       open += open ? `\n${line}` : line;
-      if (!await this.isWhole(open)) continue;
+      if (!this.isWhole(open)) continue;
       if (open.trim()) inputs.push(open);
       open = "";
     }

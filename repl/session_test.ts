@@ -201,7 +201,7 @@ Deno.test("runBatch() prints results, and ends with 1 at what throws", () =>
     assertEquals(await runBatch(session, lines("function t_f() {", "return 1 }", "t_f()")), 0);
     assertEquals(session.inputs.length, 2);
     assertEquals(await runBatch(session, lines("nosuch()", "t_never = 1")), 1);
-    assert(!await session.evaluator.isDefined("t_never"));
+    assert(!session.evaluator.variables.has("t_never"));
     assertEquals(await runBatch(session, lines("(1 +")), 1);
     assertEquals(await runBatch(session, lines(".exit 3")), 3);
   }));

@@ -86,7 +86,7 @@ export interface Language {
   /** Whether the text parses. */
   isValid(text: string): boolean;
   /** Whether prompt code finds something under the name. */
-  isDefined(name: string): boolean | Promise<boolean>;
+  isDefined(name: string): boolean;
 }
 
 /** A command with how it is called. */
@@ -99,7 +99,7 @@ export interface Invocation {
  * The command that `line` calls, or null when it is code. A command never hides what a user named: a
  * line that is valid code, and whose first word is defined or being assigned, is code.
  */
-export async function commandOf(line: string, language: Language): Promise<Invocation | null> {
+export function commandOf(line: string, language: Language): Invocation | null {
   const call = parseCall(line);
   const command = call && BY_NAME.get(call.name);
   if (!call || !command) return null;
@@ -107,7 +107,7 @@ export async function commandOf(line: string, language: Language): Promise<Invoc
   // An assignment, maybe one whose end is still to come.
   if (/^(=(?!=)|[-+*/%&|^<>?]{1,3}=|=>)/.test(call.rest)) return null;
   if (language.isValid(line)) {
-    if (await language.isDefined(call.name)) return null;
+    if (language.isDefined(call.name)) return null;
   }
   return { command, call };
 }

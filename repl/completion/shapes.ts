@@ -109,7 +109,7 @@ export async function shapesAt(
 ): Promise<string[] | null> {
   let names: string[];
   if (access.object === "") {
-    names = [...await evaluator.lexicalNames(), ...Object.getOwnPropertyNames(globalThis)];
+    names = [...evaluator.variables.names(), ...Object.getOwnPropertyNames(globalThis)];
     if (access.start) names.push(...KEYWORDS);
   } else {
     const found = await evaluator.peek(access.object);

@@ -1,6 +1,7 @@
 /**
- * Evaluates what is typed, in this process, by the engine's own inspector: top-level await and
- * redeclaration work, and an expression can be tried without side effects.
+ * Evaluates what is typed, in this process: top-level await and redeclaration work, and, by the engine's
+ * own inspector, an expression can be tried without side effects. The inspector never awaits anything:
+ * it holds a promise so weakly that a garbage collection at the wrong moment ends the process.
  *
  * @module
  */
@@ -8,7 +9,9 @@ import { Session } from "node:inspector";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Interrupt, Interrupted } from "./interrupt.ts";
-import { HOOKS, prepare } from "./source.ts";
+import { HOOKS } from "./rewrite.ts";
+import { checked, plainExpression, prepare } from "./source.ts";
+import { type Declaration, Variables } from "./variables.ts";
 
 /** What came of an evaluation. */
 export type Outcome =
@@ -30,12 +33,13 @@ interface Evaluated {
 
 const GROUP = "xvm";
 
-/** How a look at an expression is evaluated. REPL mode would await a promise that nobody asked for. */
-const PEEK = { replMode: false, throwOnSideEffect: true, timeout: 100 } as const;
+/** Evaluates in the global scope, and not in that of the caller. */
+const globalEval = eval;
 
 /** The language of the prompt. One per process: its variables are the process's globals. */
 export class Evaluator {
   readonly interrupt: Interrupt;
+  readonly variables: Variables = new Variables();
   readonly #session = new Session();
   #taken: unknown;
 
@@ -47,7 +51,14 @@ export class Evaluator {
       enumerable: false,
       value: Object.freeze({
         check: () => interrupt.check(),
-        import: (specifier: unknown) => import(resolveSpecifier(String(specifier))),
+        shadow: this.variables.shadow,
+        define: (functions: Record<string, unknown>) => this.variables.define(functions),
+        import: (specifier: unknown, options?: ImportCallOptions) =>
+          import(resolveSpecifier(String(specifier)), options),
+        exports: exportsOf,
+        code: (by: unknown, code: unknown) =>
+          by === globalEval && typeof code === "string" ? checked(code) : code,
+        functionBy: (by: unknown) => by === Function ? this.#function : by,
         await: (value: unknown) => interrupt.hold(value),
         iterate: (source: AsyncIterable<unknown> | Iterable<unknown>) => iterate(source, interrupt),
         take: (value: unknown) => this.#taken = value,
@@ -60,77 +71,67 @@ export class Evaluator {
     this.#session.disconnect();
   }
 
-  /** Makes names known to prompt code; a `const` or `let` typed there hides them. */
+  /** Makes names known to prompt code; what is declared there hides them. */
   define(names: Record<string, unknown>): void {
-    for (const [name, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(names))) {
-      Object.defineProperty(globalThis, name, { ...descriptor, configurable: true });
-    }
+    this.variables.provide(names);
   }
 
   /**
    * Evaluates TypeScript or JavaScript. The value of the last expression is the outcome, and `_` at
-   * the prompt; a promise is not awaited unless the code says `await`.
+   * the prompt; a promise is not awaited unless the code says `await`. `source` is the text's name in
+   * stack traces.
    */
-  async evaluate(code: string): Promise<Outcome> {
+  async evaluate(code: string, source = "prompt"): Promise<Outcome> {
     const prepared = prepare(code);
     if (prepared.kind === "incomplete") return { kind: "incomplete" };
     if (prepared.kind === "wrong") return { kind: "error", error: prepared.error };
     this.interrupt.clear();
-    const running = this.#run(prepared.js, { awaitPromise: true });
-    running.catch(() => {}); // it may settle after ctrl-C, when nobody waits any longer
+    const giveBack = this.variables.declare(prepared.declarations);
     try {
-      const outcome = await this.interrupt.race(running);
-      if (outcome.kind === "value" && outcome.value !== undefined) {
-        this.define({ _: outcome.value });
-      }
-      if (outcome.kind === "error") this.define({ _error: outcome.error });
-      return outcome;
+      const running = globalEval(`${this.#within(prepared)}\n//# sourceURL=${source}`);
+      // Held here until it settles, whether or not anybody waits for it any longer.
+      running.catch?.(() => {});
+      const { value } = prepared.isAsync ? await this.interrupt.race(running) : running;
+      if (value !== undefined) this.define({ _: value });
+      return { kind: "value", value };
     } catch (error) {
-      if (error instanceof Interrupted) return { kind: "error", error };
-      throw error;
+      if (!(error instanceof Interrupted)) this.define({ _error: error });
+      return { kind: "error", error };
     } finally {
+      giveBack();
       this.interrupt.clear();
     }
   }
 
+  /** The expression `js` with what prompt code sees before the global object. */
+  #within({ js, declarations }: { js: string; declarations?: readonly Declaration[] }): string {
+    return this.variables.shadows(declarations) ? `with(${HOOKS}.shadow){${js}}` : js;
+  }
+
+  /** `Function` for prompt code: what it makes asks for ctrl-C, and sees the prompt's variables. */
+  readonly #function = (...texts: unknown[]): unknown => {
+    const body = texts.pop() ?? "";
+    const text = `(function anonymous(${texts.join(",")}\n) {\n${body}\n})`;
+    const js = checked(text);
+    if (js === text) return Function(...texts.map(String), String(body));
+    return globalEval(this.#within({ js }));
+  };
+
   /** The value of an expression that has no side effect, or null when there is none or it throws. */
   async peek(expression: string): Promise<{ value: unknown } | null> {
-    const prepared = prepare(`(${expression}\n)`);
-    if (prepared.kind !== "ready") return null;
-    const js = prepared.js.replaceAll(`${HOOKS}.check();`, "").replaceAll(`${HOOKS}.check(),`, "");
+    const js = plainExpression(expression);
+    if (js === null) return null;
     try {
-      const outcome = await this.#run(js, PEEK);
-      return outcome.kind === "value" ? { value: outcome.value } : null;
+      const { result, exceptionDetails } = await this.#post<Evaluated>("Runtime.evaluate", {
+        expression: this.#within({ js }),
+        objectGroup: GROUP,
+        throwOnSideEffect: true,
+        timeout: 100,
+      });
+      return exceptionDetails ? null : await this.#take(result);
     } catch {
       return null; // the inspector answers a timeout with an error of its own
     }
-  }
-
-  /** Names declared at the prompt by `const`, `let` and `class`. */
-  async lexicalNames(): Promise<string[]> {
-    const { names } = await this.#post<{ names: string[] }>("Runtime.globalLexicalScopeNames", {});
-    return names;
-  }
-
-  /** Whether prompt code would find something under this name. */
-  async isDefined(name: string): Promise<boolean> {
-    return name in globalThis || (await this.lexicalNames()).includes(name);
-  }
-
-  async #run(expression: string, how: Record<string, unknown>): Promise<Outcome> {
-    const reply = await this.#post<Evaluated>("Runtime.evaluate", {
-      expression,
-      replMode: true,
-      objectGroup: GROUP,
-      ...how,
-    });
-    const { result, exceptionDetails } = reply;
-    if (!exceptionDetails) return { kind: "value", ...await this.#take(result) };
-    const { exception, text } = exceptionDetails;
-    return {
-      kind: "error",
-      error: exception ? (await this.#take(exception)).value : new Error(text),
-    };
   }
 
   /** The value itself behind what the inspector shows of it; boxed, as it may be a promise. */
@@ -158,6 +159,13 @@ export class Evaluator {
       });
     });
   }
+}
+
+/** A module, of which these names are wanted: all that it has. */
+function exportsOf(module: object, specifier: string, names: string[]): object {
+  const missing = names.find((name) => !(name in module));
+  if (missing === undefined) return module;
+  throw new SyntaxError(`${specifier} has no export ${missing}`);
 }
 
 /** The items of `source`; ctrl-C ends the wait for the next. */

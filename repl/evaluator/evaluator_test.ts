@@ -28,7 +28,7 @@ Deno.test("Evaluator keeps declarations, allows them again, and awaits at the to
     assertInstanceOf(value(await it.evaluate("Promise.resolve(5)")), Promise);
     assertEquals(value(await it.evaluate("{a: 1}")), { a: 1 });
     assertEquals(value(await it.evaluate("let t_b; undefined")), undefined);
-    assert(await it.isDefined("t_a") && !await it.isDefined("t_nothing"));
+    assert(it.variables.has("t_a") && !it.variables.has("t_nothing"));
   }));
 
 Deno.test("Evaluator gives the very object, and keeps it in _", () =>
@@ -44,7 +44,10 @@ Deno.test("Evaluator gives errors as they were thrown", () =>
   withEvaluator(async (it) => {
     const thrown = await it.evaluate("function t_f() { throw new RangeError('no') }\nt_f()");
     assert(thrown.kind === "error" && thrown.error instanceof RangeError);
-    assertEquals(showError(thrown.error), "Uncaught RangeError: no\n    at t_f (prompt:1)");
+    assertEquals(
+      showError(thrown.error),
+      "Uncaught RangeError: no\n    at t_f (prompt:1)\n    at prompt:2",
+    );
     const wrong = await it.evaluate("x = = 1");
     assert(wrong.kind === "error");
     assertStringIncludes(

@@ -95,18 +95,26 @@ function headline(error: Error): string {
 function stackLines(error: Error, frames: "own" | "all"): string[] {
   const all = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
   if (frames === "all") return all;
-  // The prompt's own frame ends what the user wrote; what called it is the shell.
-  const shell = all.findIndex((line) => /\(ext:deno_node\/inspector/.test(line));
+  // What called the prompt's code is the shell.
+  const shell = all.findIndex((line) => /^\s+at eval \(<anonymous>\)$/.test(line));
   const shown: string[] = [];
-  for (const line of shell < 0 ? all : all.slice(0, shell)) {
-    const at = line.match(/^\s+at (?:(.*) \()?(\S+?)\)?$/);
-    if (!at) continue;
-    const [, name, place] = at;
-    if (place.startsWith("<anonymous>:")) {
-      if (name) shown.push(`    at ${name} (prompt:${place.split(":")[1]})`);
-    } else if (place.startsWith("file:") && !OWN.some((it) => place.startsWith(it))) {
-      shown.push(`    at ${name ? `${name} (${place})` : place}`);
-    }
+  // The frame before that is of what the evaluator puts around an input.
+  for (const line of shell < 0 ? all : all.slice(0, Math.max(0, shell - 1))) {
+    const frame = userFrame(line);
+    if (frame && frame !== shown.at(-1)) shown.push(frame);
   }
   return shown;
+}
+
+/** A frame as it is shown when it is the user's; null for others, and for the one line at the prompt. */
+function userFrame(line: string): string | null {
+  const [, name = "", place = ""] = line.match(/^\s+at (?:async )?(?:(.*?) \()?(.+?)\)?$/) ?? [];
+  const evaluated = place.match(/^(.*), <anonymous>:(\d+):\d+$/);
+  if (evaluated) {
+    const [, source, row] = evaluated;
+    if (name && name !== "eval") return `    at ${name} (${source}:${row})`;
+    return source === "prompt" && row === "1" ? null : `    at ${source}:${row}`;
+  }
+  if (!place.startsWith("file:") || OWN.some((it) => place.startsWith(it))) return null;
+  return `    at ${name ? `${name} (${place})` : place}`;
 }
