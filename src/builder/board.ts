@@ -190,8 +190,11 @@ export class Board implements Platform {
   save(): Uint8Array {
     return this.bus.save();
   }
-  load(block: Uint8Array): void {
-    this.bus.load(block);
-    this.#deadline = undefined;
+  prepare(block: Uint8Array): () => void {
+    const put = this.bus.prepare(block);
+    return () => {
+      put();
+      this.#deadline = undefined;
+    };
   }
 }

@@ -303,16 +303,7 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
     setHvmState(ops, vcpu, loaded.entry);
     // The vCPU is on the processor until it is unloaded.
     afterFirmware(host.machine.cpu, board, loaded);
-    engine.setIntercepts({
-      hlt: true,
-      wbinvd: true,
-      monitor: true,
-      mwait: true,
-      rdpmc: true,
-      ports: "all",
-      msrReads: "all",
-      msrWrites: "all",
-    });
+    engine.start();
     ops.unload(on);
     host.domains.push(domain);
     return { domain, board, loaded };

@@ -21,6 +21,7 @@ import { callable, flag, options as optionsOf, text, toCount } from "./check.ts"
 import { type Filter, toFilter, toKind } from "./filters.ts";
 import { everywhere, fieldsOf, interceptsFor, type Kind } from "./kinds.ts";
 import { codeBits, linearIp } from "./register_file.ts";
+import type { Standing } from "./state.ts";
 import { GuestStopped, type Response, Stop } from "./stop.ts";
 import { hex } from "./values.ts";
 
@@ -28,6 +29,8 @@ import { hex } from "./values.ts";
 type Outcome =
   | { readonly kind: "stop"; readonly stop: Stop }
   | { readonly kind: "paused" }
+  /** The host was put into a saved state. */
+  | { readonly kind: "loaded" }
   | { readonly kind: "ended"; readonly stop: Stop };
 
 /** Somebody who waits for the domain to stop. Returns whether it was told what it wanted. */
@@ -50,6 +53,7 @@ export class Debugger implements Observer {
   constructor(readonly owner: GuestDomain, readonly domain: Inner) {
     this.monitor = new Monitor(domain, this);
     domain.onState.add((state) => this.#stateChanged(state));
+    domain.onFailure.add((error) => this.#failure = { error });
   }
 
   get breakpoints(): readonly Breakpoint[] {
@@ -231,9 +235,9 @@ export class Debugger implements Observer {
     return undefined;
   }
 
-  exit(exit: Exit): Verdict | undefined {
-    const { owner } = this;
-    const fields = fieldsOf(exit);
+  /** What an exit has, as scripts see it. */
+  #fieldsOf(exit: Exit): Record<string, unknown> {
+    const { owner } = this, fields = fieldsOf(exit);
     if (exit.kind === "cpuid") {
       Object.defineProperty(fields, "result", {
         enumerable: true,
@@ -241,6 +245,12 @@ export class Debugger implements Observer {
       });
     }
     if (exit.kind === "hypercall") fields.number = Number(owner.vcpu.regs.eax);
+    return fields;
+  }
+
+  exit(exit: Exit): Verdict | undefined {
+    const { owner } = this;
+    const fields = this.#fieldsOf(exit);
     const kinds: Kind[] = [exit.kind as Kind];
     let device: Record<string, unknown> | undefined;
     if (exit.kind === "nested-page-fault" && !this.#isMemory(exit.gpa)) {
@@ -343,19 +353,6 @@ export class Debugger implements Observer {
     this.#acting = acting;
   }
 
-  /** The domain stands still, without anybody being told, until the promise is settled. */
-  suspend(promise: Promise<unknown>): void {
-    const wait = promise.then(() => {}, () => {}).then(() =>
-      new Promise<void>((resolve) => setImmediate(resolve))
-    ).then(() => {
-      if (this.#acting !== wait) return;
-      this.#acting = undefined;
-      if (this.domain.state.kind === "paused") this.#go();
-    });
-    this.#acting = wait;
-    this.domain.pause();
-  }
-
   /** Somebody pauses the domain: it stays so, whatever was under way. */
   pause(): void {
     const acting = this.#acting !== undefined;
@@ -378,6 +375,23 @@ export class Debugger implements Observer {
     stop.freeze(true);
     this.#reported = stop;
     return stop;
+  }
+
+  // --- saving and loading ---
+
+  /** How the domain stands, to save. */
+  get standing(): Standing {
+    return { passing: this.monitor.passing, atExit: this.monitor.stoppedAt !== undefined };
+  }
+  /** The host was put into a saved state: what was under way is over, breakpoints stay. */
+  loaded({ passing, atExit }: Standing): void {
+    const exit = this.monitor.loaded(passing, atExit);
+    this.#at?.outdate("the host was put into a saved state since");
+    this.#reported?.outdate("the host was put into a saved state since");
+    this.#reported = this.#stopReason = this.#acting = undefined;
+    this.#at = exit && new Stop(exit.kind as Kind, this.owner.vcpu, this.#fieldsOf(exit), exit);
+    this.#at?.freeze(true);
+    this.#tell({ kind: "loaded" });
   }
 
   // --- the domain's state ---
@@ -476,7 +490,9 @@ export class Debugger implements Observer {
         if (outcome.kind === "stop" && outcome.stop.breakpoints.includes(breakpoint)) {
           return outcome.stop;
         }
-        if (outcome.kind === "ended") throw this.stopped(outcome, breakpoint.kind);
+        if (outcome.kind === "ended" || outcome.kind === "loaded") {
+          throw this.stopped(outcome, breakpoint.kind);
+        }
       }
     } finally {
       breakpoint.delete();
@@ -488,6 +504,12 @@ export class Debugger implements Observer {
     const { name } = this.domain;
     if (outcome.kind === "paused") {
       return new GuestStopped(`domain ${name} was paused before "${wanted}" came`, "paused");
+    }
+    if (outcome.kind === "loaded") {
+      return new GuestStopped(
+        `the host was put into a saved state before "${wanted}" came in domain ${name}`,
+        "loaded",
+      );
     }
     const { stop } = outcome;
     if (outcome.kind === "ended") {

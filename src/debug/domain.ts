@@ -116,8 +116,11 @@ export class GuestDomain {
   readonly screen: { text(): string };
   /** Resolves when the guest powered off, crashed, or was destroyed. */
   readonly ended: Promise<Ending>;
-  /** Devices in scripts. */
-  readonly ioreq: { serve(range: DeviceRange, handlers: DeviceHandlers): () => void };
+  /** Devices in scripts; of answers that came too late, the last in words. */
+  readonly ioreq: {
+    serve(range: DeviceRange, handlers: DeviceHandlers): () => void;
+    readonly dropped: readonly string[];
+  };
   #symbols: SymbolTable | undefined;
   readonly #inner: Inner;
   readonly #board: Board;
@@ -140,7 +143,11 @@ export class GuestDomain {
     this.screen = { text: () => board.vga.text() };
     this.vcpus = [new Vcpu(this)];
     this.#debugger = new Debugger(this, domain);
-    this.ioreq = { serve: (range, handlers) => this.#serve(range, handlers) };
+    const dropped: string[] = [];
+    this.ioreq = { serve: (range, handlers) => this.#serve(range, handlers), dropped };
+    domain.onNote.add((text) => {
+      if (dropped.push(text) > MAX_DROPPED) dropped.shift();
+    });
     this.ended = new Promise((resolve) => {
       domain.onState.add((state) => {
         if (state.kind === "shutdown") {
@@ -252,17 +259,10 @@ export class GuestDomain {
           `domain of type "hvm" has them`,
       );
     }
-    const place = DEVICE_RANGE(range, "ioreq.serve");
-    const { read, write } = handlersOf(handlers);
+    // While the answer is awaited time stands still for the guest.
     return engine.servers.serve({
-      ...place,
-      read: read && ((address, size) => {
-        const value = read(address, size);
-        // Time stands still for the guest while the answer is awaited.
-        if (value instanceof Promise) this.#debugger.suspend(value);
-        return value;
-      }),
-      write,
+      ...DEVICE_RANGE(range, "ioreq.serve"),
+      ...handlersOf(handlers),
     });
   }
 
@@ -309,9 +309,11 @@ export class GuestDomain {
    * Lets it run until something stops it.
    *
    * @returns the stop; one of kind "end" if the guest ended; null if it was paused
+   * @throws {GuestStopped} if the host is put into a saved state meanwhile
    */
   async continue(): Promise<Stop | null> {
     const outcome = await this.#debugger.run();
+    if (outcome.kind === "loaded") throw this.#debugger.stopped(outcome, "continue");
     return outcome.kind === "paused" ? null : outcome.stop;
   }
   /** Ends it and gives back all it holds. */
@@ -456,7 +458,7 @@ export class GuestDomain {
   }
 }
 
-const MAX_EVENTS = 10_000;
+const MAX_EVENTS = 10_000, MAX_DROPPED = 100;
 
 /** @see DeviceRange */
 const DEVICE_RANGE = optionsOf({

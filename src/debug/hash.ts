@@ -24,16 +24,34 @@ function finish(h: number): number {
   return (h ^ h >>> 16) >>> 0;
 }
 
-/** Hash of words; words that are all zero give zero, so that fresh memory costs nothing. */
-function hashWords(words: Int32Array, from: number, to: number): Hash {
-  let a = 0x9e3779b9 | 0, b = 0x7f4a7c15 | 0, any = 0;
-  for (let i = from; i < to; i++) {
-    const w = words[i];
-    any |= w;
-    a = Math.imul(rotate(a ^ w, 13), 0x5bd1e995);
-    b = Math.imul(rotate(b + w | 0, 17) ^ w, 0x2c1b3c6d);
+/** Hash of words in the making: {@linkcode Hashing.add} them, then {@linkcode Hashing.end}. */
+class Hashing {
+  #a = 0x9e3779b9 | 0;
+  #b = 0x7f4a7c15 | 0;
+  #any = 0;
+
+  add(words: Int32Array, from: number, to: number): void {
+    let a = this.#a, b = this.#b, any = this.#any;
+    for (let i = from; i < to; i++) {
+      const w = words[i];
+      any |= w;
+      a = Math.imul(rotate(a ^ w, 13), 0x5bd1e995);
+      b = Math.imul(rotate(b + w | 0, 17) ^ w, 0x2c1b3c6d);
+    }
+    this.#a = a;
+    this.#b = b;
+    this.#any = any;
   }
-  return any ? [finish(a), finish(b)] : ZERO;
+  /** Words that are all zero give zero, so that fresh memory costs nothing. */
+  end(): Hash {
+    return this.#any ? [finish(this.#a), finish(this.#b)] : ZERO;
+  }
+}
+
+function hashWords(words: Int32Array, from: number, to: number): Hash {
+  const hashing = new Hashing();
+  hashing.add(words, from, to);
+  return hashing.end();
 }
 
 /** Hash of bytes, their number included. */
@@ -42,6 +60,21 @@ export function hashBytes(bytes: Uint8Array): Hash {
   new Uint8Array(words.buffer).set(bytes);
   words[words.length - 1] = bytes.length ^ 0x5a5a5a5a;
   return hashWords(words, 0, words.length);
+}
+
+/**
+ * Hash of some ranges of bytes, whose ends are multiples of 4. One changed word always changes it:
+ * each step maps the words before it, and the word, one to one.
+ */
+export function hashRanges(
+  bytes: Uint8Array,
+  ranges: readonly (readonly [from: number, to: number])[],
+): Hash {
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  const words = new Int32Array(aligned.buffer, aligned.byteOffset, aligned.length >>> 2);
+  const hashing = new Hashing();
+  for (const [from, to] of ranges) hashing.add(words, from / 4, to / 4);
+  return hashing.end();
 }
 
 /** The hash of something at a place: the same thing elsewhere gives another. */

@@ -304,23 +304,47 @@ export class Hypervisor implements AsyncDisposable {
   stateHash(): string {
     return hostHash(this.host);
   }
-  /** The whole host as bytes; equal states give equal bytes. */
+  /**
+   * The whole host as bytes; equal states give equal bytes. Frames that are all zero cost nothing.
+   * What a device in a script remembers is not in it: a request that it owes an answer to is made
+   * again when the state is loaded.
+   *
+   * @throws {Error} while a domain runs
+   */
   save(): Uint8Array {
     this.#mustStand("save");
-    return saveHost(this.host);
+    return saveHost(this.host, this.#domains.map((d) => d.debugger_.standing));
   }
   /**
-   * Puts the host into a saved state. It must have the same domains, made from the same options.
+   * Puts the host into a saved state. It must have the same domains, made from the same options in the
+   * same order. All is checked first: refused, the state changes nothing. Breakpoints stay; stops of
+   * before can no longer be answered, and whoever waits for one gets {@linkcode GuestStopped} with the
+   * reason "loaded".
    *
-   * @throws {Error} naming what differs
+   * @throws {RecordError} for bytes that are damaged, of another version or of another configuration,
+   *   naming what differs
+   * @throws {Error} while a domain runs
    */
   load(state: Uint8Array): void {
     this.#mustStand("load");
-    loadHost(this.host, state);
+    const standing = loadHost(this.host, state);
+    this.#domains.forEach((d, n) => d.debugger_.loaded(standing[n]));
+    // Those that wait for an interrupt go on waiting for it.
+    const { host } = this;
+    setImmediate(() => {
+      if (host.domains.some((d) => d.state.kind === "blocked")) host.wake();
+    });
   }
   #mustStand(what: string): void {
-    const running = this.#domains.find((d) => d.state === "running" && !d.blocked);
-    if (running) throw new Error(`${what}: domain ${running.name} is running; pause it first`);
+    const { running } = this.host;
+    if (running) {
+      throw new Error(
+        `${what}: domain ${running.name} is in the middle of an instruction: this was called from ` +
+          `within its run; await its stop first`,
+      );
+    }
+    const able = this.#domains.find((d) => d.state === "running" && !d.blocked);
+    if (able) throw new Error(`${what}: domain ${able.name} is running; pause it first`);
   }
 
   /** Destroys all domains, and gives the host up. */

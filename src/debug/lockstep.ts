@@ -7,7 +7,7 @@ import type { Domain as Inner } from "../xen/domain.ts";
 import { FrameHashes } from "./hash.ts";
 import type { GuestDomain } from "./domain.ts";
 import type { Hypervisor } from "./hypervisor.ts";
-import { domainHash, loadHost, registerLines, saveHost } from "./state.ts";
+import { domainHash, registerLines } from "./state.ts";
 import { options as optionsOf, whole } from "./check.ts";
 import { bold, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
 
@@ -143,13 +143,13 @@ function memoryDifferences(a: Side, b: Side): [string, string][] {
 /** Runs a host with one domain for exactly so many instructions, without its driver. */
 export function advance(domain: Inner, instructions: number): number {
   const { host, cpu } = domain, from = cpu.count, to = from + instructions;
-  if (domain.state.kind === "paused") domain.setState({ kind: "running" });
+  domain.resume();
   while (cpu.count < to && !domain.ended) {
     if (host.runOnce(to - cpu.count)) continue;
     if (domain.state.kind !== "blocked") break;
     if (!host.idle()) break;
   }
-  if (!domain.ended && domain.state.kind === "running") domain.pause();
+  if (!domain.ended) domain.pause();
   return cpu.count - from;
 }
 
@@ -164,8 +164,8 @@ export function sideOf(hv: Hypervisor, name?: string): Side {
     },
     run: (n) => advance(dom.inner, n),
     hash: () => domainHash(dom),
-    save: () => saveHost(hv.host),
-    load: (state) => loadHost(hv.host, state as Uint8Array),
+    save: () => hv.save(),
+    load: (state) => hv.load(state as Uint8Array),
     lines: () => registerLines(dom.vcpu.file),
     instruction: () => instructionOf(dom),
     page: (gpa) => pageOf(dom, gpa),

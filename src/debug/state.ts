@@ -1,211 +1,37 @@
 /**
- * All state there is, in registered blocks: what is hashed, saved, loaded and compared.
+ * The state of a host: hashed, saved, loaded and compared.
  *
  * @module
  */
-import { decodePlain, encodePlain, type Plain, RecordError } from "../devices/record.ts";
-import type { Exit } from "../hvm/exit.ts";
-import type { Cpu } from "../machine/cpu.ts";
-import {
-  ARCHITECTURAL_END,
-  ARCHITECTURAL_START,
-  architecturalFields,
-  CPU,
-  FRAME,
-  FRAME_FLAG,
-  V,
-} from "../machine/state.ts";
-import type { Domain as Inner } from "../xen/domain.ts";
-import type { Host } from "../xen/host.ts";
-import type { SchedulerState } from "../xen/scheduler.ts";
-import type { WorldState } from "../xen/world.ts";
-import { HvmEngine } from "../xen/hvm.ts";
+import { encodePlain, type Plain, RecordError } from "../devices/record.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
+import { FRAME, FRAME_FLAG } from "../machine/state.ts";
+import type { Host } from "../xen/host.ts";
 import type { GuestDomain } from "./domain.ts";
 import { FrameHashes, type Hash, hashBytes, hashText, placed, plus } from "./hash.ts";
 import { FLOAT, MSRS, type RegisterFile } from "./register_file.ts";
+import { flag, list, record, table, tuple, u32, whole } from "./shape.ts";
+import { hvmEngine, type StateBlock, stateBlocks } from "./state_blocks.ts";
+import { checkFrames, packState, type StateContents, unpackState } from "./state_file.ts";
 
-/** A part of the state, with a name, a version and its bytes. */
-export interface StateBlock {
-  readonly name: string;
-  readonly version: number;
-  save(): Uint8Array;
-  load(bytes: Uint8Array): void;
+/** Off the processor, with nothing derived and nothing of an observer's in memory. */
+function quiesce(host: Host): void {
+  if (!host.hvm) return;
+  host.switchTo(undefined);
+  for (const d of host.domains) hvmEngine(d)?.quiesce();
 }
 
-const VERSION = 1;
-const ARITHMETIC = 0x8d5n;
-
-/** The processor's architectural block; lazy flags stand worked out in it. */
-export function cpuBlock(cpu: Cpu): StateBlock {
-  return {
-    name: "cpu0",
-    version: VERSION,
-    save() {
-      const bytes = cpu.u8.slice(ARCHITECTURAL_START, ARCHITECTURAL_END);
-      const view = new DataView(bytes.buffer);
-      const at = (name: string) => CPU[name] - ARCHITECTURAL_START;
-      const flags = BigInt(cpu.system.arithmeticFlags());
-      const rflags = view.getBigUint64(at("rflags"), true) & ~ARITHMETIC | flags & ARITHMETIC;
-      view.setBigUint64(at("rflags"), rflags, true);
-      // How the flags were put off is no state, nor is what lies between fields.
-      for (const { name, at: offset, width } of architecturalFields) {
-        const scratch = /^flag[A-Z]|[pP]ad2?$/.test(name);
-        if (scratch) {
-          bytes.fill(0, offset - ARCHITECTURAL_START, offset - ARCHITECTURAL_START + width);
-        }
-      }
-      return bytes;
-    },
-    load(bytes) {
-      if (bytes.length !== ARCHITECTURAL_END - ARCHITECTURAL_START) {
-        throw new RecordError(
-          `the processor's block has ${bytes.length} bytes, expected ${
-            ARCHITECTURAL_END - ARCHITECTURAL_START
-          }`,
-        );
-      }
-      cpu.u8.set(bytes, ARCHITECTURAL_START);
-      cpu.i32[V.abort >> 2] = 0;
-      cpu.i64[V.passing >> 3] = -1n;
-    },
-  };
-}
-
-function timeBlock(host: Host): StateBlock {
-  return {
-    name: "time",
-    version: VERSION,
-    save: () => {
-      const { cpu } = host.machine;
-      const { count, idle, fruitless } = cpu;
-      const { state } = host.world, scheduler = host.scheduler.state;
-      return encodePlain({ count, idle, fruitless, ...state, scheduler } as unknown as Plain);
-    },
-    load: (bytes) => {
-      const s = decodePlain(bytes) as unknown as
-        & WorldState
-        & { count: number; idle: number; fruitless: number; scheduler: SchedulerState };
-      const { cpu } = host.machine;
-      cpu.count = s.count;
-      cpu.idle = s.idle;
-      cpu.fruitless = s.fruitless;
-      host.world.state = s;
-      host.scheduler.state = s.scheduler;
-    },
-  };
-}
-
-function interruptsBlock(host: Host): StateBlock {
-  const irq = host.interrupts!;
-  return {
-    name: "host interrupts",
-    version: VERSION,
-    save: () =>
-      encodePlain({
-        local: irq.localApic.state as unknown as Plain,
-        io: irq.ioApic.state as unknown as Plain,
-        timer: irq.deadline(),
-      }),
-    load: (bytes) => {
-      const s = decodePlain(bytes) as Record<string, Plain>;
-      irq.localApic.state = s.local as never;
-      irq.ioApic.state = s.io as never;
-      irq.setTimer(s.timer as number);
-    },
-  };
-}
-
-function devicesBlock(domain: Inner): StateBlock {
-  return {
-    name: `domain ${domain.id} devices`,
-    version: VERSION,
-    save: () => domain.platform.save(),
-    load: (bytes) => domain.platform.load(bytes),
-  };
-}
-
-const hvmEngine = ({ engine }: Inner): HvmEngine | undefined =>
-  engine instanceof HvmEngine ? engine : undefined;
-
-function domainBlock(domain: Inner): StateBlock {
-  return {
-    name: `domain ${domain.id}`,
-    version: VERSION,
-    save: () => {
-      const engine = hvmEngine(domain);
-      return encodePlain({
-        name: domain.name,
-        type: domain.type,
-        memory: domain.memory.size,
-        count: domain.count,
-        exits: domain.exits,
-        posts: domain.posts,
-        time: domain.now,
-        share: { ...domain.share },
-        cpuid: domain.cpuid.save(),
-        blocked: domain.halted,
-        msrs: engine ? [...engine.msrs].sort((a, b) => a[0] - b[0]) : [],
-        pending: (engine?.pending ?? null) as unknown as Plain,
-      });
-    },
-    load: (bytes) => {
-      const s = decodePlain(bytes) as Record<string, Plain>;
-      for (
-        const [key, is] of Object.entries({
-          name: domain.name,
-          type: domain.type,
-          memory: domain.memory.size,
-        })
-      ) {
-        if (s[key] !== is) {
-          throw new RecordError(
-            `the state is of a domain with ${key} ${s[key]}, domain ${domain.id} has ${is}`,
-          );
-        }
-      }
-      domain.count = s.count as number;
-      for (const kind of Object.keys(domain.exits)) delete domain.exits[kind];
-      Object.assign(domain.exits, s.exits);
-      domain.posts = [...s.posts as number[]];
-      domain.cpuid.load(s.cpuid as number[][]);
-      const engine = hvmEngine(domain);
-      if (engine) {
-        engine.msrs.clear();
-        for (const [n, value] of s.msrs as [number, bigint][]) engine.msrs.set(n, value);
-        engine.pending = (s.pending ?? undefined) as Exit | undefined;
-        engine.changed = true;
-      }
-      // Blocked guests wake by themselves; so the state to go on from is "paused" or "blocked".
-      domain.setState({ kind: s.blocked ? "blocked" : "running" });
-      domain.setState({ kind: "paused" });
-      domain.stopClock(s.time as number);
-      Object.assign(domain.share, s.share);
-      if (s.blocked) {
-        domain.setState({ kind: "blocked" });
-        if (!domain.engine.waiting) domain.startClock();
-      }
-    },
-  };
-}
-
-/** All blocks of a host but its memory. */
-export function stateBlocks(host: Host): StateBlock[] {
-  return [
-    cpuBlock(host.machine.cpu),
-    timeBlock(host),
-    ...(host.interrupts ? [interruptsBlock(host)] : []),
-    ...host.domains.flatMap((d) => [devicesBlock(d), domainBlock(d)]),
-  ];
-}
-
-/** The hash of a host: memory and every block, as 16 hexadecimal digits. */
+/**
+ * The hash of a host: memory and every block, as 16 hexadecimal digits. Equal states have equal
+ * hashes, whoever observes; within a turn, though, the hash is of what the processor has now.
+ */
 export function hostHash(host: Host): string {
+  if (!host.running) quiesce(host);
   const hashes = FrameHashes.of(host.machine);
   hashes.update();
   let sum: Hash = hashes.sum;
   stateBlocks(host).forEach((block, i) => {
-    sum = plus(sum, placed(0x1000_0000 + i, hashBytes(block.save())));
+    sum = plus(sum, placed(0x1000_0000 + i, hashBytes(encodePlain(block.save()))));
   });
   return hashText(sum);
 }
@@ -252,113 +78,191 @@ export function domainHash(domain: GuestDomain): string {
   return hashText(sum);
 }
 
-/** Off the processor, and nothing derived in memory. */
-function quiesce(host: Host): void {
-  if (host.hvm) host.switchTo(undefined);
-  for (const d of host.domains) hvmEngine(d)?.quiesce();
+/** How a domain stands, for those who look at it; no part of the state that is hashed. */
+export interface Standing {
+  /** The breakpoint at the present address was reached: going on passes it. */
+  readonly passing: boolean;
+  /** It stands at its exit, which can be answered. */
+  readonly atExit: boolean;
+}
+
+interface SavedHost {
+  readonly host: Readonly<Record<string, Plain>>;
+  readonly domains: readonly Readonly<Record<string, Plain>>[];
+  readonly flags: readonly (readonly [number, number])[];
+  readonly blocks: Readonly<Record<string, { readonly version: number; readonly record: Plain }>>;
+  readonly standing: readonly Standing[];
+}
+
+const anything = () => {};
+const SHAPE = record({
+  host: table(anything),
+  domains: list(table(anything)),
+  flags: list(tuple(whole(), u32)),
+  blocks: table(record({ version: whole(), record: anything })),
+  standing: list(record({ passing: flag, atExit: flag })),
+});
+/** What frames keep for ever: ROM, and holes where devices answer. */
+const KEPT = FRAME_FLAG.rom | FRAME_FLAG.mmio;
+
+/** What has to be the same here and there, in words that a message can use. */
+function hostWords({ options }: Host): Record<string, Plain> {
+  const { cpu, memory, unixTime, seed } = options;
+  return { cpu, memory, unixTime, seed };
+}
+function domainWords(host: Host): Record<string, Plain>[] {
+  return host.domains.map((domain) => {
+    const engine = hvmEngine(domain);
+    const { kind } = domain.state;
+    return {
+      id: domain.id,
+      name: domain.name,
+      type: domain.type,
+      memory: domain.memory.size,
+      cpuid: domain.cpuid.model,
+      ended: kind === "shutdown" ? domain.describe() : "no",
+      ...(engine && {
+        paging: engine.shadow ? "shadow" : "hap",
+        "shadow frames": engine.shadow?.pool.slots ?? 0,
+        "control structure": engine.vcpu.control,
+        "save area": engine.vcpu.area,
+        "nested tables": engine.p2m.root,
+      }),
+    };
+  });
+}
+
+function refuseOther(
+  what: string,
+  given: Readonly<Record<string, Plain>>,
+  here: Readonly<Record<string, Plain>>,
+): void {
+  for (const key of new Set([...Object.keys(here), ...Object.keys(given)])) {
+    if (given[key] === here[key]) continue;
+    throw new RecordError(
+      `the saved state is of another configuration: ${what} has ${key} ${given[key]} there, and ` +
+        `${
+          here[key]
+        } here; a host is made from the same options, and its domains in the same order`,
+    );
+  }
+}
+
+function checkConfiguration(host: Host, saved: SavedHost): void {
+  refuseOther("the host", saved.host, hostWords(host));
+  const here = domainWords(host), there = saved.domains;
+  const names = (domains: readonly Readonly<Record<string, Plain>>[]) =>
+    domains.map(({ id, name }) => `${id} "${name}"`).join(", ") || "none";
+  if (names(here) !== names(there)) {
+    throw new RecordError(
+      `the saved state is of another configuration: it has the domains ${
+        names(there)
+      }; this host ` +
+        `has ${names(here)}`,
+    );
+  }
+  here.forEach((words, n) => refuseOther(`domain ${words.id} "${words.name}"`, there[n], words));
+  if (saved.standing.length !== here.length) {
+    throw new RecordError(
+      `the saved state has ${here.length} domains and says of ${saved.standing.length} how they stand`,
+    );
+  }
 }
 
 /** The whole host as bytes. Equal states give equal bytes. */
-export function saveHost(host: Host): Uint8Array {
+export function saveHost(host: Host, standing?: readonly Standing[]): Uint8Array {
   quiesce(host);
   const { ram, frameTable } = host.machine;
   const hashes = FrameHashes.of(host.machine);
   hashes.update();
-  const { used } = hashes;
-  const numbers = Uint32Array.from(used);
-  const data = new Uint8Array(used.length * 4096);
-  used.forEach((frame, i) => data.set(ram.subarray(frame * 4096, frame * 4096 + 4096), i * 4096));
-  const kept = FRAME_FLAG.rom | FRAME_FLAG.mmio;
-  const flags: number[][] = [];
+  const flags: [number, number][] = [];
   for (let frame = 0; frame < ram.length / 4096; frame++) {
-    const flag = frameTable[frame * (FRAME.size / 4)] & kept;
+    const flag = frameTable[frame * (FRAME.size / 4)] & KEPT;
     if (flag) flags.push([frame, flag]);
   }
-  const blocks: Record<string, Plain> = {};
-  for (const { name, version, save } of stateBlocks(host)) {
-    blocks[name] = { version, bytes: save() };
+  const blocks: Record<string, { version: number; record: Plain }> = {};
+  for (const block of stateBlocks(host)) {
+    blocks[block.name] = { version: block.version, record: block.save() };
   }
-  const { cpu, memory, unixTime, seed } = host.options;
-  return encodePlain({
-    format: "xvm state",
-    version: VERSION,
-    options: { cpu, memory, unixTime, seed },
-    frames: new Uint8Array(numbers.buffer),
-    data,
+  const saved: SavedHost = {
+    host: hostWords(host),
+    domains: domainWords(host),
     flags,
     blocks,
-  });
+    standing: standing ?? host.domains.map(() => ({ passing: false, atExit: false })),
+  };
+  return packState(saved as unknown as Plain, hashes.used, ram);
 }
 
 /**
- * Puts a host into a state that {@linkcode saveHost} gave. The host has the same domains.
+ * Puts a host into a state that {@linkcode saveHost} gave. All is checked before anything changes.
  *
- * @throws {RecordError} if the bytes are no such state, or of another host
+ * @returns how the domains stand, in their order
+ * @throws {RecordError} for bytes that are damaged, of another version or another host, saying what
+ *   was expected
  */
-export function loadHost(host: Host, bytes: Uint8Array): void {
-  const state = decodePlain(bytes, "the saved host") as Record<string, Plain>;
-  if (state?.format !== "xvm state" || state.version !== VERSION) {
-    throw new RecordError("these bytes are no saved state of a host");
-  }
-  const given = state.options as Record<string, Plain>;
-  for (const key of ["cpu", "memory", "unixTime"] as const) {
-    if (given[key] !== host.options[key]) {
-      throw new RecordError(
-        `the state is of a host with ${key} ${given[key]}, this one has ${host.options[key]}`,
-      );
-    }
-  }
-  const blocks = stateBlocks(host);
-  const saved = state.blocks as Record<string, { version: number; bytes: Uint8Array }>;
-  const names = Object.keys(saved).sort().join(", ");
-  if (names !== blocks.map((b) => b.name).sort().join(", ")) {
-    throw new RecordError(
-      `the state has the blocks ${names}; this host has ${blocks.map((b) => b.name).join(", ")}`,
-    );
-  }
-  for (const d of host.domains) {
-    if (d.ended || d.ending) {
-      throw new RecordError(`domain ${d.name} has ended: make it anew first`);
-    }
-  }
-  for (const block of blocks) {
-    if (saved[block.name].version !== block.version) {
-      throw new RecordError(
-        `block ${block.name} has version ${saved[block.name].version}, expected ${block.version}`,
-      );
-    }
-  }
-  for (const d of host.domains) d.pause();
+export function loadHost(host: Host, bytes: Uint8Array): readonly Standing[] {
+  const contents = unpackState(bytes);
+  SHAPE(contents.record, "the saved state");
+  const saved = contents.record as unknown as SavedHost;
+  checkConfiguration(host, saved);
+  const frames = host.machine.ram.length / 4096;
+  checkFrames(contents, frames);
+  saved.flags.forEach(([frame, bits], n) => {
+    const ordered = n === 0 || frame > saved.flags[n - 1][0];
+    if (frame < frames && ordered && bits && !(bits & ~KEPT)) return;
+    throw new RecordError(`the saved state marks frame ${frame} of ${frames} with ${bits}`);
+  });
+  const put = prepare(stateBlocks(host), saved);
+
   quiesce(host);
-  loadMemory(host, state);
-  for (const block of blocks) block.load(saved[block.name].bytes);
-  const { cpu } = host.machine;
-  cpu.predecoder.reset();
-  if (host.hvm) host.hvm.ops.refresh(host.hvm.on, undefined);
-  cpu.flushTlb();
-  cpu.system.refresh();
+  loadMemory(host, saved, contents);
+  const { cpu } = host.machine, { hvm } = host;
+  const fresh = () => {
+    cpu.restored();
+    hvm?.ops.refresh(hvm.on, undefined);
+  };
+  fresh();
+  for (const each of put) each();
+  // What the blocks asked of vCPUs is done.
+  hvm?.ops.unload(hvm.on);
+  fresh();
+  return saved.standing;
 }
 
-function loadMemory(host: Host, state: Record<string, Plain>): void {
+/** Checks all blocks; the results put them in place. */
+function prepare(blocks: readonly StateBlock[], saved: SavedHost): (() => void)[] {
+  const there = Object.keys(saved.blocks), here = blocks.map((b) => b.name);
+  const missing = here.find((name) => !there.includes(name));
+  if (missing) throw new RecordError(`the saved state has no block "${missing}"`);
+  const unknown = there.find((name) => !here.includes(name));
+  if (unknown) throw new RecordError(`the saved state has a block "${unknown}", unknown here`);
+  return blocks.map((block) => {
+    const { version, record } = saved.blocks[block.name];
+    if (version !== block.version) {
+      throw new RecordError(
+        `block "${block.name}" has version ${version}; this xvm reads version ${block.version}`,
+      );
+    }
+    return block.prepare(record);
+  });
+}
+
+function loadMemory(host: Host, { flags }: SavedHost, { frames, data }: StateContents): void {
   const { machine } = host, { ram, frameTable } = machine;
   const hashes = FrameHashes.of(machine);
   hashes.update();
-  const numbers = new Uint32Array((state.frames as Uint8Array).slice().buffer);
-  const data = state.data as Uint8Array;
-  const kept = FRAME_FLAG.rom | FRAME_FLAG.mmio;
   const touch = (frame: number) => frameTable[frame * (FRAME.size / 4)] |= FRAME_FLAG.dirty;
   for (const frame of hashes.used) {
     ram.fill(0, frame * 4096, frame * 4096 + 4096);
     touch(frame);
   }
-  numbers.forEach((frame, i) => {
+  frames.forEach((frame, i) => {
     ram.set(data.subarray(i * 4096, i * 4096 + 4096), frame * 4096);
     touch(frame);
   });
   for (let frame = 0; frame < ram.length / 4096; frame++) {
-    frameTable[frame * (FRAME.size / 4)] &= ~kept;
+    frameTable[frame * (FRAME.size / 4)] &= ~KEPT;
   }
-  for (const [frame, flag] of state.flags as number[][]) {
-    frameTable[frame * (FRAME.size / 4)] |= flag;
-  }
+  for (const [frame, flag] of flags) frameTable[frame * (FRAME.size / 4)] |= flag;
 }

@@ -51,6 +51,8 @@ export class Stop {
   #regs: Registers | undefined;
   #raw: Record<string, bigint> | null | undefined;
   #stale = false;
+  /** Why it can no longer be answered, where it is not that the guest has gone on. */
+  #outdated: string | undefined;
   #response: Response | undefined;
   readonly #exit: Exit | undefined;
   readonly #fields: Readonly<Record<string, unknown>>;
@@ -106,11 +108,17 @@ export class Stop {
     this.#stale = true;
   }
 
+  /** @ignore The guest stands no longer here. */
+  outdate(why: string): void {
+    this.#outdated = why;
+  }
+
   #answer(response: Response): Response {
     if (this.#stale) {
       const { domain } = this.vcpu;
       if (!domain.isAt(this)) {
-        throw new Error("the guest has gone on from this stop; it can no longer be answered");
+        const why = this.#outdated ?? "the guest has gone on from this stop";
+        throw new Error(`${why}; it can no longer be answered`);
       }
       if (this.#response && this.#response.kind !== "continue") {
         throw new Error(`this stop was answered already: ${this.#response.kind}`);
@@ -348,7 +356,10 @@ export class GuestStopped extends Error {
   override readonly name = "GuestStopped";
   constructor(
     message: string,
-    /** "poweroff", "reset", "exit", "crash", "hang", "destroyed", "paused", or "stopped" elsewhere. */
+    /**
+     * "poweroff", "reset", "exit", "crash", "hang", "destroyed", "paused", "loaded" (the host was put
+     * into a saved state), or "stopped" elsewhere.
+     */
     readonly reason: string,
     /** Where it stopped instead. */
     readonly stop?: Stop,

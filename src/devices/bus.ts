@@ -1,6 +1,6 @@
 // The ports and memory ranges of one guest: which device answers, and how wide accesses split.
 
-import { type Device, hex, load, save, type Size, table } from "./device.ts";
+import { checkRecord, type Device, hex, save, type Size, table } from "./device.ts";
 import { decodePlain, encodePlain, RecordError } from "./record.ts";
 
 /**
@@ -125,14 +125,28 @@ export class Bus {
 
   /** @throws {RecordError} when a device's block is missing, unknown or refused by the device. */
   load(bytes: Uint8Array): void {
-    const blocks = decodePlain(bytes, "the saved devices") as Record<string, Uint8Array>;
-    for (const name of Object.keys(blocks)) this.get(name);
-    for (const device of this.devices) {
-      if (!(blocks[device.name] instanceof Uint8Array)) {
-        throw new RecordError(`the saved devices have no block for ${device.name}`);
-      }
-      load(device, blocks[device.name]);
+    this.prepare(bytes)();
+  }
+
+  /** Checks what {@linkcode Bus.save} gave; the result puts it in place of the devices' states. */
+  prepare(bytes: Uint8Array): () => void {
+    const blocks = decodePlain(bytes, "the saved devices");
+    if (typeof blocks !== "object" || blocks === null || Array.isArray(blocks)) {
+      throw new RecordError("the saved devices are no record of devices");
     }
+    const known = this.devices.map(({ name }) => name);
+    const other = Object.keys(blocks).find((name) => !known.includes(name));
+    if (other !== undefined) {
+      throw new RecordError(
+        `the saved devices have ${other}, which is not here; here are ${known.join(", ")}`,
+      );
+    }
+    const states = this.devices.map((device) => {
+      const block = (blocks as Record<string, unknown>)[device.name];
+      if (block instanceof Uint8Array) return checkRecord(device, block);
+      throw new RecordError(`the saved devices have no block for ${device.name}`);
+    });
+    return () => this.devices.forEach((device, n) => device.state = states[n]);
   }
 
   /** Devices with their ports and addresses. */

@@ -3,6 +3,7 @@
 import { loadRecord, saveRecord, type Stateful } from "./record.ts";
 
 export {
+  checkRecord,
   decodePlain,
   encodePlain,
   loadRecord,

@@ -83,6 +83,7 @@ function stateAfterReset(): I8042State {
 export class I8042 extends DeviceModel<I8042State> {
   readonly name = "i8042";
   readonly version = 1;
+  readonly queues = ["answers", "queue", "knock"];
   override readonly ports: readonly PortRange[] = [[0x60, 0x60], [0x64, 0x64]];
 
   constructor(readonly context: DeviceContext, readonly options: I8042Options = {}) {

@@ -23,6 +23,8 @@ export interface Stateful {
   readonly version: number;
   /** One plain record: all there is to save. */
   state: object;
+  /** Names of the state's members that are queues: their length changes, that of others does not. */
+  readonly queues?: readonly string[];
 }
 
 /** A block that cannot be read: wrong owner, wrong version, truncated, or of another shape. */
@@ -160,10 +162,26 @@ class Reader {
     const at = this.take(length);
     return this.bytes.slice(at, at + length);
   }
+  text(): string {
+    const at = this.at;
+    try {
+      return text.decode(this.blob());
+    } catch (error) {
+      if (error instanceof RecordError) throw error;
+      throw this.damaged(at, "text that is no UTF-8");
+    }
+  }
+  damaged(at: number, what: string): RecordError {
+    return new RecordError(`${this.what} is damaged: ${what} at offset ${at}`);
+  }
 }
 
-function get(from: Reader): Plain {
+/** A record of ours is nowhere as deep; a damaged one must not exhaust the stack. */
+const DEEPEST = 64;
+
+function get(from: Reader, depth = 0): Plain {
   const at = from.at;
+  if (depth > DEEPEST) throw from.damaged(at, `lists in lists, ${depth} deep`);
   const kind = from.u8();
   switch (kind) {
     case tag.null:
@@ -172,34 +190,46 @@ function get(from: Reader): Plain {
       return false;
     case tag.true:
       return true;
-    case tag.number:
-      return from.f64();
+    case tag.number: {
+      const value = from.f64();
+      if (Number.isNaN(value)) throw from.damaged(at, "a number that is none");
+      return value;
+    }
     case tag.bigint:
-      return hexBigint(text.decode(from.blob()));
+      return hexBigint(from, at);
     case tag.string:
-      return text.decode(from.blob());
+      return from.text();
     case tag.bytes:
       return from.blob();
     case tag.array: {
       const length = from.u32();
       const items: Plain[] = [];
-      for (let i = 0; i < length; i++) items.push(get(from));
+      for (let i = 0; i < length; i++) items.push(get(from, depth + 1));
       return items;
     }
     case recordTag: {
       const count = from.u32();
       const record: Record<string, Plain> = {};
+      let last: string | undefined;
       for (let i = 0; i < count; i++) {
-        const key = text.decode(from.blob());
-        record[key] = get(from);
+        const key = from.text();
+        if (last !== undefined && key <= last) {
+          throw from.damaged(at, `member ${key} after ${last}, out of order`);
+        }
+        if (key === "__proto__") throw from.damaged(at, `a member named ${key}`);
+        record[last = key] = get(from, depth + 1);
       }
       return record;
     }
   }
-  throw new RecordError(`${from.what} is damaged: kind ${kind} at offset ${at} is unknown`);
+  throw from.damaged(at, `the unknown kind ${kind}`);
 }
 
-function hexBigint(digits: string): bigint {
+function hexBigint(from: Reader, at: number): bigint {
+  const digits = from.text();
+  if (!/^(0|-?[1-9a-f][0-9a-f]*)$/.test(digits)) {
+    throw from.damaged(at, "a whole number in other than its hexadecimal digits");
+  }
   return digits.startsWith("-") ? -BigInt("0x" + digits.slice(1)) : BigInt("0x" + digits);
 }
 
@@ -248,6 +278,11 @@ export function saveRecord(owner: Stateful): Uint8Array {
  * record has other members than the owner's state.
  */
 export function loadRecord(owner: Stateful, block: Uint8Array): void {
+  owner.state = checkRecord(owner, block);
+}
+
+/** The state in a block made by {@linkcode saveRecord}; refused as {@linkcode loadRecord} does. */
+export function checkRecord(owner: Stateful, block: Uint8Array): object {
   const what = `the saved state of ${owner.name}`;
   const from = new Reader(block, what);
   const found = from.u32();
@@ -256,7 +291,7 @@ export function loadRecord(owner: Stateful, block: Uint8Array): void {
       `${what} starts with 0x${found.toString(16)}, expected 0x${magic.toString(16)}`,
     );
   }
-  const name = text.decode(from.blob());
+  const name = from.text();
   if (name !== owner.name) {
     throw new RecordError(`this is the saved state of ${name}, expected ${owner.name}`);
   }
@@ -268,27 +303,59 @@ export function loadRecord(owner: Stateful, block: Uint8Array): void {
   if (from.at !== block.length) {
     throw new RecordError(`${what} is ${block.length} bytes long, its block ends at ${from.at}`);
   }
-  checkShape(owner.state, state, what, "state");
-  owner.state = state as object;
+  checkLike(owner, state, what);
+  return state as object;
 }
 
-/** Every member of the present state must be there, of the same kind, and no other. */
-function checkShape(present: unknown, loaded: unknown, what: string, path: string): void {
+/**
+ * Every member of the owner's present state must be there, of the same kind and size, and no other;
+ * numbers are whole, or Infinity.
+ *
+ * @throws {RecordError} naming the member that is not so
+ */
+export function checkLike(owner: Stateful, state: Plain, what: string): void {
+  checkShape(owner.state, state, what, "state", owner.queues ?? []);
+}
+
+function checkShape(
+  present: unknown,
+  loaded: Plain,
+  what: string,
+  path: string,
+  queues: readonly string[],
+): void {
   const [expected, given] = [kindOf(present), kindOf(loaded)];
   if (expected !== given) {
     throw new RecordError(`${what}: ${path} is ${given}, expected ${expected}`);
   }
+  if (typeof loaded === "number") return checkNumber(loaded, what, path);
+  const isQueue = queues.includes(path.slice(path.lastIndexOf(".") + 1));
+  if (loaded instanceof Uint8Array || Array.isArray(loaded)) {
+    const length = (present as ArrayLike<unknown>).length;
+    if (!isQueue && loaded.length !== length) {
+      throw new RecordError(`${what}: ${path} has ${loaded.length} entries, expected ${length}`);
+    }
+  }
+  if (Array.isArray(loaded)) {
+    const like = present as readonly unknown[];
+    loaded.forEach((item, i) =>
+      checkShape(isQueue ? like[i] ?? 0 : like[i], item, what, `${path}[${i}]`, queues)
+    );
+  }
   if (expected !== "a record") return;
-  const [mine, theirs] = [present as Record<string, unknown>, loaded as Record<string, unknown>];
-  // An empty record is a table filled at run time: its members are its own affair.
-  if (Object.keys(mine).length === 0) return;
+  const [mine, theirs] = [present as Record<string, unknown>, loaded as Record<string, Plain>];
   for (const key of Object.keys(mine)) {
     if (!Object.hasOwn(theirs, key)) throw new RecordError(`${what}: ${path}.${key} is missing`);
-    checkShape(mine[key], theirs[key], what, `${path}.${key}`);
+    checkShape(mine[key], theirs[key], what, `${path}.${key}`, queues);
   }
   for (const key of Object.keys(theirs)) {
     if (!Object.hasOwn(mine, key)) throw new RecordError(`${what}: ${path}.${key} is unknown`);
   }
+}
+
+function checkNumber(value: number, what: string, path: string): void {
+  if (Number.isSafeInteger(value) || value === Infinity) return;
+  throw new RecordError(`${what}: ${path} is ${value}, expected a whole number`);
 }
 
 function kindOf(value: unknown): string {

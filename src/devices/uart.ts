@@ -89,6 +89,7 @@ function stateAfterReset(): UartState {
 export class Uart extends DeviceModel<UartState> {
   readonly name: string;
   readonly version = 1;
+  readonly queues = ["fifo", "queue"];
   override readonly ports: readonly PortRange[];
 
   constructor(readonly context: DeviceContext, readonly options: UartOptions = serialPorts.com1) {

@@ -22,7 +22,7 @@ import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
 import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
-import { isForeign } from "./virtualization.ts";
+import { isForeign, virtualization } from "./virtualization.ts";
 import { SVMC } from "./svm/layout.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
@@ -210,6 +210,34 @@ export class Cpu {
   initFloat(): void {
     this.i32[CPU.fcw >> 2] = 0x37f;
     this.i32[CPU.ftw >> 2] = 0xffff;
+  }
+
+  /** The cells of {@linkcode Virtualization.cells}, to save and to load. */
+  get guestCells(): readonly bigint[] {
+    return virtualization[this.model].cells.map(([at, bytes]) =>
+      bytes === 8 ? this.u64[at >> 3] : BigInt(this.i32[at >> 2] >>> 0)
+    );
+  }
+  set guestCells(values: readonly bigint[]) {
+    virtualization[this.model].cells.forEach(([at, bytes], n) => {
+      if (bytes === 8) this.u64[at >> 3] = values[n];
+      else this.i32[at >> 2] = Number(BigInt.asIntN(32, values[n]));
+    });
+  }
+
+  /** Its state, and memory's, came from outside: what was derived from another goes. */
+  restored(): void {
+    this.#stop = false;
+    this.#trapping = false;
+    this.#trapped = 0;
+    this.lastFault = undefined;
+    this.i32[V.abort >> 2] = ABORT.none;
+    this.i32[V.emulating >> 2] = 0;
+    this.i64[V.passing >> 3] = -1n;
+    this.system.vmxCurrent?.();
+    this.predecoder.reset();
+    this.flushTlb();
+    this.system.refresh();
   }
 
   /** A 64-bit field of the architectural state, by its name in state.ts. */

@@ -322,6 +322,17 @@ export class Cpuid {
     return [...this.#rows].sort((a, b) => a[0] - b[0])
       .map(([key, r]) => [key, ...REGISTERS.map((name) => r[name] >>> 0)]);
   }
+  /** Why rows cannot be loaded here; undefined if they can. */
+  problem(saved: readonly (readonly number[])[]): string | undefined {
+    const rows = new Map(saved.map(([key, ...values]) => [key, values]));
+    if (!rows.has(keyOf(0, 0)) || !rows.has(keyOf(1, 0))) return "leaf 0 or 1 is missing";
+    if (saved.some(([key], n) => n > 0 && key <= saved[n - 1][0])) return "leaves are out of order";
+    for (const [name, { leaf, subleaf, register, bit }] of Object.entries(featureBits)) {
+      const value = rows.get(keyOf(leaf, subleaf))?.[REGISTERS.indexOf(register)] ?? 0;
+      const refused = value >>> bit & 1 ? this.#limits.refuse(name) : undefined;
+      if (refused) return `it shows ${name}: ${refused}`;
+    }
+  }
   load(saved: readonly (readonly number[])[]): void {
     this.#rows.clear();
     for (const [key, eax, ebx, ecx, edx] of saved) this.#rows.set(key, { eax, ebx, ecx, edx });

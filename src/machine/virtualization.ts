@@ -1,5 +1,8 @@
 /** The virtualization extensions of the two vendors, as parts of module S; one of them is linked in. */
 import type { CpuModel } from "./cpu.ts";
+import { V } from "./state.ts";
+import { SVMC } from "./svm/layout.ts";
+import { VMXC } from "./vmx/layout.ts";
 import { buildNested } from "./mmu/nested.ts";
 import { buildNestedPaging, buildSvmFunctions, buildSvmHooks } from "./svm/index.ts";
 import { buildVmxFunctions, buildVmxHooks } from "./vmx/index.ts";
@@ -8,6 +11,11 @@ import type { Module } from "./wasm/module.ts";
 export interface Virtualization {
   /** The group of its instructions. */
   readonly group: "vmx" | "svm";
+  /**
+   * Where a guest runs whose host is code of this machine: what is in force of its control structure,
+   * and what is under way. Their places in memory 0.
+   */
+  readonly cells: readonly (readonly [at: number, bytes: 4 | 8])[];
   /** Bits of a PML4 entry that must be 0 besides the address: PS, and bit 8 on AMD's processors. */
   readonly pml4Reserved: number;
   /** `nested(physical, access, linear)`: guest-physical to machine-physical. */
@@ -21,6 +29,14 @@ export interface Virtualization {
 export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
   intel: {
     group: "vmx",
+    cells: [
+      [V.nonRoot, 4],
+      [V.eptp, 8],
+      [V.iret, 4],
+      [VMXC.trapDue, 4],
+      [VMXC.tprDue, 4],
+      [VMXC.timer, 8],
+    ],
     pml4Reserved: 0x80,
     nested(m) {
       m.declareLater("eptWalk", ["i64", "i32", "i64"], ["i64"]);
@@ -32,6 +48,14 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
   },
   amd: {
     group: "svm",
+    cells: [
+      [V.nonRoot, 4],
+      [V.eptp, 8],
+      [V.tscRatio, 8],
+      [V.pdptesInMemory, 4],
+      [SVMC.pauseCount, 4],
+      [SVMC.pauseLast, 8],
+    ],
     pml4Reserved: 0x180,
     nested: buildNestedPaging,
     hooks: buildSvmHooks,

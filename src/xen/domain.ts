@@ -14,6 +14,19 @@ export type DomainState =
   | { readonly kind: "shutdown"; readonly reason: ShutdownReason; readonly detail: string }
   | { readonly kind: "destroyed" };
 
+/** Where a domain that does not run stands. */
+export interface DomainPlace {
+  /** Instructions retired. */
+  readonly count: number;
+  /** It waits for an interrupt, or will when it is unpaused. */
+  readonly halted: boolean;
+  /** It waits, and is not paused. */
+  readonly blocked: boolean;
+  /** Its clock goes: `clock` is its own time less machine time; else its own time (ns). */
+  readonly goes: boolean;
+  readonly clock: number;
+}
+
 export type ShutdownReason = "poweroff" | "reset" | "exit" | "crash" | "hang";
 
 /** Why a domain's processor came back to the scheduler. */
@@ -58,6 +71,10 @@ export class Domain {
   readonly output: Uint8Array[] = [];
   readonly onOutput: Set<(bytes: Uint8Array) => void> = new Set();
   readonly onState: Set<(state: DomainState) => void> = new Set();
+  /** Told of an error in a script's code that the domain called; it is paused then. */
+  readonly onFailure: Set<(error: Error) => void> = new Set();
+  /** Told, in words, of what was left out: an answer that came too late, say. */
+  readonly onNote: Set<(text: string) => void> = new Set();
   /** Exits by kind. */
   readonly exits: Record<string, number> = {};
   #count = 0;
@@ -144,12 +161,33 @@ export class Domain {
     this.share.cap = cap;
   }
 
+  /** Where it stands in time, and whether it waits; to save and to load. */
+  get place(): DomainPlace {
+    const { kind } = this.#state;
+    return {
+      count: this.count,
+      halted: this.#halted,
+      blocked: kind === "blocked",
+      goes: this.#goes,
+      clock: this.#clock,
+    };
+  }
+  set place(p: DomainPlace) {
+    this.#count = p.count;
+    this.#goes = p.goes;
+    this.#clock = p.clock;
+    const kind = p.blocked ? "blocked" : "paused";
+    if (this.#state.kind !== kind) this.setState({ kind });
+    this.#halted = p.halted;
+  }
+
   get state(): DomainState {
     return this.#state;
   }
   setState(state: DomainState): void {
     if (this.#state.kind === "destroyed") return;
-    if (state.kind === "blocked") this.#halted = true;
+    // One that waits for a device outside goes on with the access when it is unpaused.
+    if (state.kind === "blocked") this.#halted = !this.engine.waiting;
     else if (state.kind === "running") this.#halted = false;
     this.#state = state;
     for (const listener of [...this.onState]) listener(state);
@@ -208,6 +246,20 @@ export class Domain {
     this.host.world.enter("input", this.id, bytes);
     this.platform.input(bytes);
     this.host.wake();
+  }
+
+  /** A script's code that the domain called has failed: it stands still where it was called. */
+  fail(error: Error): void {
+    if (this.onFailure.size === 0) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+    for (const listener of this.onFailure) listener(error);
+    this.pause();
+  }
+  note(text: string): void {
+    for (const listener of this.onNote) listener(text);
   }
 
   emit(bytes: Uint8Array): void {

@@ -7,6 +7,11 @@ import type { Machine } from "../machine/machine.ts";
 
 const FREE = 0;
 
+export interface FramesState {
+  readonly owners: Int16Array;
+  readonly free: Uint32Array;
+}
+
 export class Frames {
   /** Owner of each frame: 0 free, -1 the host, else a domain's id. */
   readonly owners: Int16Array;
@@ -34,6 +39,16 @@ export class Frames {
 
   get free(): number {
     return this.#count;
+  }
+
+  /** State to save: owners, and the free frames in the order in which they are handed out. */
+  get state(): FramesState {
+    return { owners: this.owners.slice(), free: this.#free.slice(0, this.#count) };
+  }
+  set state({ owners, free }: FramesState) {
+    this.owners.set(owners);
+    this.#free.set(free);
+    this.#count = free.length;
   }
 
   /** A zeroed frame for `owner`; its number. @throws {RangeError} when memory is used up. */

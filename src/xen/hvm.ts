@@ -10,7 +10,7 @@ import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
-import { IoreqServers } from "./ioreq.ts";
+import { type Ioreq, IoreqServers } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
 import type { Shadow } from "./shadow.ts";
 
@@ -28,11 +28,63 @@ export interface ExitObserver {
   exit(exit: Exit): Observed;
 }
 
+/** What decides how a guest goes on, beside its registers, memory and platform. */
+export interface HvmState {
+  /** An interrupt window has been asked for. */
+  readonly window: boolean;
+  /** An NMI waits to be injected. */
+  readonly nmi: boolean;
+  /** Exits in a row with no instruction between them, and the domain's count there. */
+  readonly fruitless: number;
+  readonly fruitlessAt: number;
+  readonly msrs: readonly (readonly [number, bigint])[];
+  /** The exit that is to be handled when the guest goes on, and what devices have answered of it. */
+  readonly pending: Exit | null;
+  readonly pendingAt: bigint;
+  readonly answers: readonly Ioreq[];
+}
+
+/** What this hypervisor wants to see of every guest. */
+const ALWAYS: Intercepts = {
+  hlt: true,
+  wbinvd: true,
+  monitor: true,
+  mwait: true,
+  rdpmc: true,
+  ports: "all",
+  msrReads: "all",
+  msrWrites: "all",
+};
+
+/** What nobody but an observer asks for, as it is when none does. */
+const UNOBSERVED: Intercepts = {
+  invlpg: false,
+  pause: false,
+  rdtsc: false,
+  dr: false,
+  descriptorTables: false,
+  rdrand: false,
+  rdseed: false,
+  iret: false,
+  pushf: false,
+  popf: false,
+  softwareInterrupts: false,
+  icebp: false,
+  crRead: 0,
+  crWrite: 0,
+  cr0Bits: 0,
+  cr4Bits: 0,
+  exceptions: 0,
+  pageFault: { mask: 0, match: 0 },
+};
+
 export class HvmEngine implements Engine {
   readonly servers: IoreqServers;
   observer: ExitObserver | undefined;
   /** An exit whose handling waits: for a debugger, or for a device that answers later. */
   pending: Exit | undefined;
+  /** The instruction pointer there. */
+  #pendingAt = 0n;
   /** The last exit, for `why()`. */
   last: Exit | undefined;
   readonly #cpuid = new Map<number, CpuidResult>();
@@ -44,6 +96,11 @@ export class HvmEngine implements Engine {
   shadow: Shadow | undefined;
   #window = false;
   #nmi = false;
+  /** Exits in a row with no instruction between them, and the domain's count there. */
+  #fruitless = 0;
+  #fruitlessAt = -1;
+  /** Exits that an observer wants to see. They are in the hardware while the vCPU is on the processor. */
+  #observed: Intercepts | undefined;
   /** Made once: entries are hot. */
   readonly #entry: { budget: number; pageFault?: EnterOptions["pageFault"] } = { budget: 0 };
   /** What the hardware's time-stamp offset was made from; NaN: to be made anew. */
@@ -58,9 +115,13 @@ export class HvmEngine implements Engine {
     readonly interrupts: HostInterrupts,
     readonly cpuid: Cpuid,
   ) {
-    this.servers = new IoreqServers(() => domain.platform, () => {
-      this.changed = true;
-      domain.host.wake();
+    this.servers = new IoreqServers(() => domain.platform, {
+      answered: () => {
+        this.changed = true;
+        domain.host.wake();
+      },
+      failed: (error) => domain.fail(error),
+      dropped: (text) => domain.note(text),
     });
     cpuid.onChange.add(() => this.cpuidChanged());
   }
@@ -80,8 +141,25 @@ export class HvmEngine implements Engine {
     const { vendor } = this.cpuid;
     return vendor !== undefined && vendor !== this.on.cpu.model;
   }
-  /** Asks for exits, those above included. */
-  setIntercepts(wanted: Intercepts): void {
+  /** Asks for the exits that are always wanted: once, when the vCPU was made. */
+  start(): void {
+    this.#setIntercepts(ALWAYS);
+  }
+  /** Asks for exits that an observer wants to see besides; undefined: for none. */
+  observe(wanted: Intercepts | undefined): void {
+    if (wanted === undefined && this.#observed === undefined) return;
+    if (wanted) {
+      // Of these all leave anyway.
+      const { ports: _ports, msrReads: _reads, msrWrites: _writes, ...rest } = wanted;
+      this.#observed = rest;
+    } else this.#observed = undefined;
+    if (this.domain.host.current === this.domain) this.#showIntercepts(true);
+  }
+  /** An observer's are in the hardware, or they are not. */
+  #showIntercepts(observed: boolean): void {
+    this.#setIntercepts({ ...UNOBSERVED, ...(observed ? this.#observed : undefined) });
+  }
+  #setIntercepts(wanted: Intercepts): void {
     const { needs } = this;
     const both = { ...needs, ...wanted } as Record<string, unknown>;
     for (const [name, bits] of Object.entries(needs)) {
@@ -93,16 +171,16 @@ export class HvmEngine implements Engine {
   run(budget: number): SliceEnd {
     const { cpu } = this.on;
     const end = cpu.count + budget;
-    let fruitless = 0, last = cpu.count;
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     const { shadow } = this;
     this.#entry.pageFault = shadow?.pageFault;
-    if (this.pending) {
-      const exit = this.pending;
-      this.pending = undefined;
-      const stop = this.#handle(exit);
+    const pending = this.#takePending();
+    if (!pending) this.servers.abandon("the guest went on without that access");
+    else if (pending.kind !== "stopped") {
+      const stop = this.#handle(pending);
       if (stop) return stop;
+      if (this.#livelocked()) return BUDGET;
     }
     while (cpu.count < end) {
       if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
@@ -114,6 +192,11 @@ export class HvmEngine implements Engine {
       if (!exit) {
         cpu.idle += LIVELOCK;
         return BUDGET;
+      }
+      if (exit.kind === "stopped" && exit.why === "unanswered") {
+        // The vendor's own emulation of an instruction; it leaves there again.
+        this.#keep(exit);
+        return BLOCKED;
       }
       if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
         // A shadowed guest has left real mode.
@@ -128,30 +211,80 @@ export class HvmEngine implements Engine {
         const observed = this.observer.exit(exit);
         if (observed === "answered") continue;
         if (observed) {
-          this.pending = exit;
+          this.#keep(exit);
           return { kind: "stop", stop: observed.stop };
         }
       }
       const stop = this.#handle(exit);
       if (stop) return stop;
-      if (cpu.count !== last) {
-        last = cpu.count;
-        fruitless = 0;
-      } else if (++fruitless >= LIVELOCK) {
-        cpu.idle += LIVELOCK;
-        return BUDGET;
-      }
+      if (this.#livelocked()) return BUDGET;
     }
     return BUDGET;
   }
 
   #handle(exit: Exit): SliceEnd | undefined {
+    this.servers.begin();
     const end = handleExit(this, exit);
     if (end === "again") {
-      this.pending = exit;
-      return { kind: "blocked" };
+      this.#keep(exit);
+      return BLOCKED;
     }
+    this.servers.done();
     return end;
+  }
+  #keep(exit: Exit): void {
+    this.pending = exit;
+    this.#pendingAt = this.ops.getRegister(this.vcpu, "rip");
+  }
+  /** The exit to handle first; none if it was an instruction's, and another is to be executed now. */
+  #takePending(): Exit | undefined {
+    const { pending } = this;
+    this.pending = undefined;
+    if (!pending || pending.vectoring) return pending;
+    const instruction = pending.length > 0 || pending.kind === "nested-page-fault" ||
+      pending.kind === "shadow-write";
+    const moved = instruction && this.ops.getRegister(this.vcpu, "rip") !== this.#pendingAt;
+    return moved ? undefined : pending;
+  }
+
+  /** A guest that leaves for ever without an instruction between: time passes, others get their turn. */
+  #livelocked(): boolean {
+    const { count } = this.domain;
+    if (count !== this.#fruitlessAt) {
+      this.#fruitlessAt = count;
+      this.#fruitless = 0;
+    } else if (++this.#fruitless >= LIVELOCK) {
+      this.#fruitless = 0;
+      this.on.cpu.idle += LIVELOCK;
+      return true;
+    }
+    return false;
+  }
+
+  /** State to save; with `load` it can be put back. */
+  get state(): HvmState {
+    return {
+      window: this.#window,
+      nmi: this.#nmi,
+      fruitless: this.#fruitless,
+      fruitlessAt: this.#fruitlessAt,
+      msrs: [...this.msrs].sort((a, b) => a[0] - b[0]),
+      pending: this.pending ?? null,
+      pendingAt: this.pending ? this.#pendingAt : 0n,
+      answers: this.servers.answers,
+    };
+  }
+  set state(s: HvmState) {
+    this.#window = s.window;
+    this.#nmi = s.nmi;
+    this.#fruitless = s.fruitless;
+    this.#fruitlessAt = s.fruitlessAt;
+    this.msrs.clear();
+    for (const [number, value] of s.msrs) this.msrs.set(number, value);
+    this.pending = this.last = s.pending ?? undefined;
+    this.#pendingAt = s.pendingAt;
+    this.servers.answers = s.answers;
+    this.changed = true;
   }
 
   /** Timers and interrupts of the guest, as they stand now. */
@@ -216,10 +349,8 @@ export class HvmEngine implements Engine {
   /** The domain's CPUID was edited. */
   cpuidChanged(): void {
     this.#cpuid.clear();
-    if (this.domain.state.kind !== "destroyed") {
-      const { cr4Bits, exceptions } = this.needs;
-      this.ops.setIntercepts(this.vcpu, { cr4Bits, exceptions });
-    }
+    const { state, host } = this.domain;
+    if (state.kind !== "destroyed") this.#showIntercepts(host.current === this.domain);
   }
 
   /** The host's timer rang. */
@@ -236,17 +367,22 @@ export class HvmEngine implements Engine {
   }
   load(): void {
     this.ops.load(this.vcpu);
+    if (this.#observed) this.#showIntercepts(true);
     Object.assign(this.on.cpu.hooks, this.#hooks);
     this.#timeOffset = NaN;
     this.changed = true;
   }
   unload(): void {
+    if (this.#observed) this.#showIntercepts(false);
     this.ops.unload(this.on);
   }
-  /** Drops what is derived from the guest and kept in memory: before all of memory is looked at or changed. */
+  /**
+   * Drops what is derived from the guest and kept in memory, and what an observer asked for: before
+   * all of memory is looked at or changed. The vCPU is off the processor.
+   */
   quiesce(): void {
-    if (!this.shadow) return;
-    this.shadow.drop();
+    this.shadow?.drop();
+    this.#showIntercepts(false);
     this.ops.unload(this.on);
   }
 
@@ -274,6 +410,7 @@ export class HvmEngine implements Engine {
     const { domain, ops, p2m } = this;
     const { frames } = p2m;
     this.pending = this.last = undefined;
+    this.servers.abandon("the domain was destroyed");
     domain.host.switchTo(undefined);
     this.shadow?.destroy();
     ops.destroyVcpu(this.vcpu, {
@@ -287,6 +424,6 @@ export class HvmEngine implements Engine {
 const UD = 6;
 type Bits = Readonly<Record<string, number | undefined>>;
 
-const BUDGET: SliceEnd = { kind: "budget" };
+const BUDGET: SliceEnd = { kind: "budget" }, BLOCKED: SliceEnd = { kind: "blocked" };
 /** Exits in a row with no instruction between them, after which time passes: 1 ns each. */
 const LIVELOCK = 10_000;

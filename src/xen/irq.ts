@@ -11,6 +11,12 @@ import type { Bus, Machine } from "../machine/machine.ts";
 const TIMER_VECTOR = 0xf0;
 const TIMER_IRQ = 0;
 
+export interface HostInterruptsState {
+  readonly local: LocalApic["state"];
+  readonly io: IoApic["state"];
+  readonly timer: number;
+}
+
 export class HostInterrupts implements Bus {
   readonly localApic: LocalApic;
   readonly ioApic: IoApic;
@@ -35,6 +41,17 @@ export class HostInterrupts implements Bus {
   setTimer(time: number): void {
     this.#timer = time;
     this.#raised ||= this.localApic.highestPending() >= 0;
+  }
+
+  /** State to save: both controllers', and when the timer rings. */
+  get state(): HostInterruptsState {
+    return { local: this.localApic.state, io: this.ioApic.state, timer: this.#timer };
+  }
+  set state({ local, io, timer }: HostInterruptsState) {
+    this.localApic.state = local;
+    this.ioApic.state = io;
+    this.#timer = timer;
+    this.#raised = this.localApic.highestPending() >= 0;
   }
 
   /** A vector arrived, already acknowledged: its IRQ's handler runs, then the interrupt is over. */

@@ -78,28 +78,6 @@ export interface Observer {
   exit(exit: Exit): Verdict | undefined;
 }
 
-/** Intercepts that nobody but an observer asks for, as they are when none does. */
-const UNOBSERVED: Intercepts = {
-  invlpg: false,
-  pause: false,
-  rdtsc: false,
-  dr: false,
-  descriptorTables: false,
-  rdrand: false,
-  rdseed: false,
-  iret: false,
-  pushf: false,
-  popf: false,
-  softwareInterrupts: false,
-  icebp: false,
-  crRead: 0,
-  crWrite: 0,
-  cr0Bits: 0,
-  cr4Bits: 0,
-  exceptions: 0,
-  pageFault: { mask: 0, match: 0 },
-};
-
 /** So many exits at least are kept. */
 const RECENT = 64;
 
@@ -197,7 +175,7 @@ export class Monitor {
     this.#wantsExits = wanted !== undefined;
     this.#arm();
     if (domain.state.kind === "destroyed") return;
-    engine.setIntercepts({ ...UNOBSERVED, ...wanted });
+    engine.observe(wanted);
   }
 
   /**
@@ -220,6 +198,30 @@ export class Monitor {
     const rip = this.observer.ip();
     this.#cpu.i64[V.passing >> 3] = BigInt.asIntN(64, rip);
     this.#passed = { rip, count: this.domain.count };
+  }
+
+  /** Going on from where the domain stands does not report the breakpoint there. */
+  get passing(): boolean {
+    return this.#passed.count === this.domain.count && this.#passed.rip === this.observer.ip();
+  }
+  /** The exit the domain stands at, and that can be answered. */
+  get stoppedAt(): Exit | undefined {
+    const { engine } = this;
+    return engine instanceof HvmEngine && engine.pending === this.#stoppedAt
+      ? engine.pending
+      : undefined;
+  }
+  /** The host was put into a saved state; the exit at which the domain stands in it, if it does. */
+  loaded(passing: boolean, atExit: boolean): Exit | undefined {
+    const { engine } = this;
+    this.#rerun = this.#delivered = false;
+    this.#hits = [];
+    this.#single = undefined;
+    this.recent.length = 0;
+    this.#stoppedAt = atExit && engine instanceof HvmEngine ? engine.pending : undefined;
+    if (passing) this.pass();
+    else this.#passed = { rip: -1n, count: -1 };
+    return this.#stoppedAt;
   }
 
   get #armed(): boolean {

@@ -10,6 +10,13 @@ export const ALL: Rights = { read: true, write: true, execute: true };
 
 const bits = ({ read, write, execute }: Rights) => +read | +write << 1 | +execute << 2;
 
+export interface P2MState {
+  /** Machine frame of each guest frame, -1 where there is no memory. */
+  readonly frames: Int32Array;
+  /** Bits 0 read, 1 write, 2 execute. */
+  readonly rights: Uint8Array;
+}
+
 export class P2M {
   /** Machine address of the top table. */
   readonly root: number;
@@ -34,6 +41,21 @@ export class P2M {
 
   get size(): number {
     return this.#machineFrames.length;
+  }
+
+  /** State to save; the tables lie in machine memory. */
+  get state(): P2MState {
+    return { frames: this.#machineFrames.slice(), rights: this.#rights.slice() };
+  }
+  /** Puts a state in place whose tables are in memory already. */
+  set state({ frames, rights }: P2MState) {
+    const before = this.#machineFrames;
+    const same = before.length === frames.length && before.every((f, n) => f === frames[n]) &&
+      this.#rights.every((r, n) => r === rights[n]);
+    if (same) return;
+    this.#machineFrames = frames.slice();
+    this.#rights = rights.slice();
+    for (let n = 0; n < frames.length; n++) if (before[n] !== frames[n]) this.onChange?.(n);
   }
 
   #read(address: number): bigint {

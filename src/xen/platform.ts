@@ -26,9 +26,10 @@ export interface Platform {
   /** Text from outside for the console. */
   input(bytes: Uint8Array): void;
   reset(): void;
-  /** All device state as one block; `load` refuses what is not its own. */
+  /** All device state as one block. */
   save(): Uint8Array;
-  load(block: Uint8Array): void;
+  /** Refuses a block that is not its own; the result puts it in place, and cannot fail. */
+  prepare(block: Uint8Array): () => void;
 }
 
 /** What a platform tells its domain. */

@@ -50,7 +50,7 @@ const OUTCOME = {
 } as const;
 type Outcome = typeof OUTCOME[keyof typeof OUTCOME];
 
-/** Faults with no instruction between them after which the scheduler gets its turn. */
+/** Fills with no instruction between them after which the scheduler gets its turn. */
 const FRUITLESS = 10_000;
 /** A table written so often in a row is dropped: it may be none any more. */
 const WRITES_TO_DROP = 8;
@@ -265,17 +265,17 @@ export class Shadow {
   #pageFault(low: number, high: number, code: number): boolean {
     const { cpu } = this.vcpu.on;
     this.counts.faults++;
+    this.#outcome = this.resolve(low, high, code);
+    if (this.#outcome !== OUTCOME.filled) return false;
     if (cpu.count !== this.#lastCount) {
       this.#lastCount = cpu.count;
       this.#fruitless = 0;
     } else if (++this.#fruitless >= FRUITLESS) {
-      // The engine sees an exit; the fault comes again.
+      // The engine sees an exit; what was filled is there.
       this.#fruitless = 0;
-      this.#outcome = OUTCOME.filled;
       return false;
     }
-    this.#outcome = this.resolve(low, high, code);
-    return this.#outcome === OUTCOME.filled;
+    return true;
   }
 
   /** Deals with a #PF at a linear address, with the hardware's error code. */
