@@ -1,42 +1,6 @@
 /** What a kernel finds of the firmware that has run before it, on every type, vendor and paging. */
 import { assertEquals } from "@std/assert";
-import { MULTIBOOT_ADDRESSES, MULTIBOOT_HEADER_MAGIC } from "../abi/boot/multiboot.ts";
-import { assemble } from "../machine/isa/encode.ts";
-import { type DomainOptions, Hypervisor } from "./hypervisor.ts";
-
-const WAYS = [
-  ["intel", "bare", "hap"],
-  ["amd", "bare", "hap"],
-  ["intel", "hvm", "hap"],
-  ["intel", "hvm", "shadow"],
-  ["amd", "hvm", "hap"],
-  ["amd", "hvm", "shadow"],
-] as const;
-
-/** A multiboot image at 1 MB from 32-bit code. */
-export function multibootImage(code: string): Uint8Array {
-  const flags = MULTIBOOT_ADDRESSES;
-  return assemble(
-    `
-    bits 32
-    org 0x100000
-    header:
-      dd ${MULTIBOOT_HEADER_MAGIC}, ${flags}, ${-(MULTIBOOT_HEADER_MAGIC + flags) >>> 0}
-      dd header, header, 0, 0, start
-    start:
-      ${code}`,
-    { mode: 32 },
-  ).bytes;
-}
-
-async function run(kernel: Uint8Array, [cpu, type, paging]: typeof WAYS[number]) {
-  const options: DomainOptions = { type, paging, kernel, memory: "8M" };
-  const hv = await Hypervisor.start({ cpu, memory: "64M", unixTime: 3600 * 10 });
-  const dom = await hv.createDomain(options);
-  await dom.unpause();
-  const { reason, detail } = await dom.ended;
-  return { hv, dom, end: `${reason} (${detail})` };
-}
+import { multibootImage, runImage, WAYS } from "./testing_images.ts";
 
 /** Results go to 7100h; it ends in real mode, waiting for a timer interrupt. */
 const LOOK_AROUND = multibootImage(`
@@ -94,7 +58,7 @@ const LOOK_AROUND = multibootImage(`
 
 for (const way of WAYS) {
   Deno.test(`a kernel finds BIOS data, vectors, chips and x87 as firmware leaves them, ${way.join(" ")}`, async () => {
-    const { hv, dom, end } = await run(LOOK_AROUND, way);
+    const { dom, end } = await runImage(LOOK_AROUND, way);
     assertEquals(end, "exit (status 11)");
     const word = (at: number) => dom.memory.u16(at);
     assertEquals([word(0x40e), word(0x413), word(0x400)], [0x9fc0, 639, 0x3f8]);
@@ -105,6 +69,5 @@ for (const way of WAYS) {
     assertEquals([word(0x7104), word(0x7106), word(0x7108)], [0x226, 639, 0x8601]);
     // 10:00, and the tick that ended HLT.
     assertEquals(dom.memory.u32(0x710c), Math.floor(36000 * 1193182 / 65536) + 1);
-    await hv.close();
   });
 }

@@ -6,9 +6,9 @@ import { decodePlain, encodePlain, RecordError } from "./record.ts";
 /**
  * The devices of one guest.
  *
- * An access goes whole to the device that owns its first port if that device takes its width, and
- * byte by byte otherwise. Where nobody answers, reads give all ones and writes vanish, as on a
- * real PC's bus.
+ * An access goes whole to a device that owns all of its ports (or addresses) and takes its width, and
+ * otherwise byte by byte, lowest first, each to the device that owns it. Where nobody answers, reads
+ * give all ones and writes vanish, as on a real PC's bus.
  */
 export class Bus {
   readonly devices: Device[] = [];
@@ -63,39 +63,62 @@ export class Bus {
     );
   }
 
-  read(port: number, size: Size): number {
+  /** The device that takes an access at a port whole: its register there, or all of the ports. */
+  #whole(port: number, size: Size): Device | undefined {
     const device = this.owners[port];
-    if (device?.read && size <= device.width) return device.read(port, size);
+    if (!device || device.registers?.[port]?.includes(size)) return device;
+    if (size > device.width) return undefined;
+    for (let i = 1; i < size; i++) if (this.owners[port + i] !== device) return undefined;
+    return device;
+  }
+
+  /** The device at byte `i` of an access that is split. */
+  #partly(port: number, i: number): Device | undefined {
+    const device = this.owners[port + i];
+    return i > 0 && device?.registers?.[port + i] ? undefined : device;
+  }
+
+  read(port: number, size: Size): number {
+    const device = this.#whole(port, size);
+    if (device?.read) return device.read(port, size);
     let value = 0;
     for (let i = size - 1; i >= 0; i--) {
-      value = value * 256 + (this.owners[port + i]?.read?.(port + i, 1) ?? 0xff);
+      value = value * 256 + (this.#partly(port, i)?.read?.(port + i, 1) ?? 0xff);
     }
     return value;
   }
 
   write(port: number, size: Size, value: number): void {
-    const device = this.owners[port];
-    if (device?.write && size <= device.width) return device.write(port, size, value >>> 0);
+    const device = this.#whole(port, size);
+    if (device?.write) return device.write(port, size, value >>> 0);
     for (let i = 0; i < size; i++) {
-      this.owners[port + i]?.write?.(port + i, 1, value >>> (8 * i) & 0xff);
+      this.#partly(port, i)?.write?.(port + i, 1, value >>> (8 * i) & 0xff);
     }
   }
 
-  mmioRead(address: number, size: Size): number {
+  /** The device that takes an access to memory whole. */
+  #wholeMemory(address: number, size: Size): Device | undefined {
     const device = this.owner(address);
-    if (device?.mmioRead && size <= device.width) return device.mmioRead(address, size);
+    if (!device || size > device.width) return undefined;
+    return size === 1 || this.owner(address + size - 1) === device ? device : undefined;
+  }
+
+  mmioRead(address: number, size: Size): number {
+    const device = this.#wholeMemory(address, size);
+    if (device?.mmioRead) return device.mmioRead(address, size);
     let value = 0;
     for (let i = size - 1; i >= 0; i--) {
-      value = value * 256 + (device?.mmioRead?.(address + i, 1) ?? 0xff);
+      value = value * 256 + (this.owner(address + i)?.mmioRead?.(address + i, 1) ?? 0xff);
     }
     return value;
   }
 
   mmioWrite(address: number, size: Size, value: number): void {
-    const device = this.owner(address);
-    if (!device?.mmioWrite) return;
-    if (size <= device.width) return device.mmioWrite(address, size, value >>> 0);
-    for (let i = 0; i < size; i++) device.mmioWrite(address + i, 1, value >>> (8 * i) & 0xff);
+    const device = this.#wholeMemory(address, size);
+    if (device?.mmioWrite) return device.mmioWrite(address, size, value >>> 0);
+    for (let i = 0; i < size; i++) {
+      this.owner(address + i)?.mmioWrite?.(address + i, 1, value >>> (8 * i) & 0xff);
+    }
   }
 
   /** Guest ns of the earliest deadline; Infinity if no device waits for anything. */

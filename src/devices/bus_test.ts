@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Acpi } from "./acpi.ts";
 import { Bus } from "./bus.ts";
 import { DebugPorts } from "./debug.ts";
-import { decodePlain, encodePlain, RecordError, save } from "./device.ts";
+import { decodePlain, encodePlain, RecordError, save, type Size } from "./device.ts";
 import { FwCfg } from "./fw_cfg.ts";
 import { I8042 } from "./i8042.ts";
 import { PciConfig } from "./pci.ts";
@@ -99,4 +99,75 @@ Deno.test("Bus saves and loads all devices byte-equal, and prints every one", ()
   const { pit: _, ...rest } = blocks;
   assertThrows(() => two.load(encodePlain(rest)), RecordError, "no block for pit");
   assertEquals(save(two.get("pit")), save(one.get("pit")));
+});
+
+/** Notes which device got which bytes: `[name, port or address, size]`. */
+function spied(bus: Bus): { log: [string, number, Size][] } {
+  const log: [string, number, Size][] = [];
+  for (const device of bus.devices) {
+    for (const [read, write] of [["read", "write"], ["mmioRead", "mmioWrite"]] as const) {
+      if (!device[read]) continue;
+      device[read] = (at, size) => (log.push([device.name, at, size]), 0);
+      device[write] = (at, size) => void log.push([device.name, at, size]);
+    }
+  }
+  return { log };
+}
+
+Deno.test("Bus hands every byte to the device that owns it, and none to another, at every edge", () => {
+  const bus = pc(), { log } = spied(bus);
+  const ports = bus.devices.flatMap((d) => d.ports.flatMap(([first, last]) => [first, last]));
+  for (const edge of new Set(ports)) {
+    for (let port = Math.max(0, edge - 4); port <= edge + 1; port++) {
+      for (const size of [1, 2, 4] as const) {
+        const registers = bus.owners[port]?.registers?.[port];
+        const expected = registers?.includes(size)
+          ? [[port, bus.owners[port]!.name]]
+          : Array.from({ length: size }, (_, i) => [port + i, bus.owners[port + i]?.name])
+            .filter(([at, name], i) =>
+              name && !(i > 0 && bus.owners[at as number]!.registers?.[at as number])
+            );
+        for (const write of [false, true]) {
+          log.length = 0;
+          if (write) bus.write(port, size, 0x04030201);
+          else bus.read(port, size);
+          const got = log.flatMap(([name, at, n]) =>
+            registers?.includes(size)
+              ? [[at, name]]
+              : Array.from({ length: n }, (_, i) => [at + i, name])
+          );
+          got.sort(([a], [b]) => Number(a) - Number(b));
+          assertEquals(got, expected, `port ${port.toString(16)}, ${size} bytes`);
+        }
+      }
+    }
+  }
+  for (const address of [0x9fffd, 0x9ffff, 0xbfffd, 0xbffff]) {
+    log.length = 0;
+    bus.mmioWrite(address, 4, 0);
+    bus.mmioRead(address, 4);
+    assert(
+      log.every(([name, at, size]) => name === "vga" && at + size <= 0xc0000 && at >= 0xa0000),
+    );
+    const inside = [0, 1, 2, 3].filter((i) => address + i >= 0xa0000 && address + i < 0xc0000);
+    assertEquals(log.length, 2 * inside.length);
+  }
+});
+
+Deno.test("the exit port takes what begins there, and not what runs over it", () => {
+  const exits: number[] = [], text: number[] = [];
+  const bus = new Bus();
+  bus.attach(new DebugPorts({ exit: (s) => exits.push(s), output: (b) => text.push(b) }));
+  for (const [port, size] of [[0xf3, 2], [0xf3, 4], [0xf2, 4], [0xf1, 4]] as const) {
+    bus.write(port, size, 0x04030201);
+    assertEquals(bus.read(port, size), 256 ** size - 1);
+  }
+  assertEquals(exits, []);
+  bus.write(0xf4, 4, 0x10203);
+  bus.write(0xf4, 2, 3);
+  assertEquals(exits, [0x20407, 7]);
+  // A console port is a byte wide: what runs over it gives it one.
+  bus.write(0xe8, 4, 0x44434241);
+  bus.write(0xe9, 2, 0x4443);
+  assertEquals(text, [0x42, 0x43]);
 });

@@ -30,7 +30,8 @@ export interface DebugOptions {
 export class DebugPorts extends DeviceModel<DebugState> {
   readonly name = "debug";
   readonly version = 1;
-  override readonly width: Size = 4;
+  /** The exit port is no PC hardware: only who means it reaches it. */
+  override readonly registers = { 0xf4: [1, 2, 4] } as const;
   override readonly ports: readonly PortRange[];
   readonly consolePorts: readonly number[];
 
@@ -53,12 +54,12 @@ export class DebugPorts extends DeviceModel<DebugState> {
     return this.state.post & 0xff;
   }
 
-  write(port: number, size: Size, value: number): void {
+  write(port: number, _size: Size, value: number): void {
     if (port === 0xf4) {
       this.state.exit = (value << 1 | 1) >>> 0;
       this.options.exit?.(this.state.exit);
     } else if (this.consolePorts.includes(port)) {
-      for (let i = 0; i < size; i++) this.options.output?.(value >>> (8 * i) & 0xff);
+      this.options.output?.(value & 0xff);
     } else {
       this.state.post = value & 0xff;
       this.state.posts++;

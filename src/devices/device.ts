@@ -47,6 +47,11 @@ export interface Device<S extends object = object> extends Stateful {
   readonly mmio: readonly MmioRange[];
   /** Widest access the device takes; a wider one is split into bytes (see `Bus`). */
   readonly width: Size;
+  /**
+   * Registers that take accesses of these widths whole where they begin, whoever owns the ports
+   * behind; a wider access that begins below and runs over them does not reach them.
+   */
+  readonly registers?: Readonly<Record<number, readonly Size[]>>;
   state: S;
   /** Reads `size` bytes at `port`, if the device has ports; the result is unsigned. */
   read?(port: number, size: Size): number;
@@ -71,6 +76,7 @@ export abstract class DeviceModel<S extends object> implements Device<S> {
   readonly ports: readonly PortRange[] = [];
   readonly mmio: readonly MmioRange[] = [];
   readonly width: Size = 1;
+  readonly registers?: Readonly<Record<number, readonly Size[]>>;
   state: S;
 
   constructor(state: S) {

@@ -24,6 +24,7 @@ export class PciConfig extends DeviceModel<PciState> {
   readonly name = "pci";
   readonly version = 1;
   override readonly width: Size = 4;
+  override readonly registers = { 0xcf8: [4] } as const;
   override readonly ports: readonly PortRange[] = [[0xcf8, 0xcf8], [0xcfc, 0xcff]];
 
   constructor(readonly bus?: PciBus) {

@@ -168,16 +168,17 @@ export class IoApic {
     return map;
   }
 
-  mmioRead(address: number, _size: 1 | 2 | 4): number {
+  // The data window takes 32 bits and nothing narrower (data sheet 3.0); the selector has one byte.
+  mmioRead(address: number, size: 1 | 2 | 4): number {
     const offset = address & 0xff;
     if (offset === 0) return this.state.select;
-    return offset === 0x10 ? this.readRegister(this.state.select) : 0;
+    return offset === 0x10 && size === 4 ? this.readRegister(this.state.select) : 0;
   }
 
-  mmioWrite(address: number, _size: 1 | 2 | 4, value: number): void {
+  mmioWrite(address: number, size: 1 | 2 | 4, value: number): void {
     const offset = address & 0xff;
     if (offset === 0) this.state.select = value & 0xff;
-    else if (offset === 0x10) this.writeRegister(this.state.select, value >>> 0);
+    else if (offset === 0x10 && size === 4) this.writeRegister(this.state.select, value >>> 0);
   }
 
   deadline(): number {
