@@ -174,8 +174,8 @@ export interface Context {
   show(value: unknown): string;
   /** Inputs of this session, oldest first. */
   readonly inputs: readonly string[];
-  /** Runs a script's text as if it had been typed. */
-  runScript(text: string): Promise<void>;
+  /** Runs a script's text as if it had been typed; false when it failed, which it has said. */
+  runScript(text: string, file: string): Promise<boolean>;
   /** Gives the terminal to the domain's console until ctrl-]. */
   attach(domain: DomainView): Promise<void>;
   /** Calls `listener` at ctrl-C; the result ends that. */

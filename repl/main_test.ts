@@ -111,3 +111,38 @@ Deno.test("xvm repl evaluates -c and a pipe, and exits with 1 when something thr
   assertEquals(broken.code, 1);
   assertStringIncludes(broken.err, "ends in the middle");
 });
+
+Deno.test("no error is lost at the end of input, in a preloaded file, or in a callback", async () => {
+  const folder = await Deno.makeTempDir();
+  const file = async (name: string, text: string) => {
+    await Deno.writeTextFile(`${folder}/${name}`, text);
+    return `${folder}/${name}`;
+  };
+  const throws = await file("throws.ts", "let a = 1;\n\nthrow new Error('preload')");
+  const rejects = await file("rejects.ts", "void Promise.reject(new Error('let go'));");
+  const inner = await file("inner.ts", `.load ${throws}\n`);
+  const ends = await file("ends.ts", ".exit 3\n");
+  const cases: [args: string[], input: string, code: number, err: RegExp][] = [
+    [["-c", `dom.until("hlt", { bogus: 1 }); 1`], "", 1, /^Uncaught TypeError: .*bogus/],
+    [["-c", `setTimeout(() => { throw new Error("late") }, 2)`], "", 1, /^Uncaught Error: late\n/],
+    [["-c", `import("./nosuch.ts"); 1`], "", 1, /^Uncaught TypeError: Module not found/],
+    [[], `Promise.reject(1); 1\n2\n`, 1, /^Uncaught 1\n$/],
+    [[throws, "-c", "1"], "", 1, /^Uncaught Error: preload\n {4}at \S+throws.ts:3\n$/],
+    [[throws], "1\n", 1, /^Uncaught Error: preload\n/],
+    [[inner, "-c", "1"], "", 1, /^Uncaught Error: preload\n/],
+    [["-c", `.load ${throws}`], "", 1, /^Uncaught Error: preload\n/],
+    [[rejects, "-c", "1"], "", 1, /^Uncaught Error: let go\n/],
+    [[ends, "-c", "nosuch"], "", 3, /^$/],
+    [
+      ["-c", `dom.trace("io", {}, async () => { throw 1 }); await dom.until("hlt"); 1`],
+      "",
+      1,
+      /^Uncaught Error: trace 1 \(io\): its action failed, and it is off now\nCaused by: 1\n$/,
+    ],
+  ];
+  for (const [args, input, wanted, message] of cases) {
+    const { code, err } = await xvm(["repl", ...args], input);
+    assertMatch(err, message, args.join(" "));
+    assertEquals(code, wanted, args.join(" "));
+  }
+});

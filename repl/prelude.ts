@@ -6,12 +6,12 @@
  * @module
  */
 import { openDemo, publicApi } from "./api.ts";
+import { firstUse } from "./evaluator/uses.ts";
 import type { Session } from "./session.ts";
 
 /** Names that stand for the host and what is on it. */
-const OBJECTS = /\b(?:hv|dom|vcpu)\b/;
-/** A declaration or assignment of `hv` makes a host itself. */
-const OWN_HOST = /(?:^|[\s;{(])(?:const|let|var|using)\s+hv\b|(?:^|[;\n])\s*hv\s*=[^=]/;
+const OBJECTS = ["hv", "dom", "vcpu"];
+const NAMED = new RegExp(`\\b(?:${OBJECTS.join("|")})\\b`);
 /** Dot-commands that need no domain. */
 const PLAIN = /^\.(?!attach)/;
 
@@ -32,10 +32,17 @@ export function prelude(session: Session, { demo = false } = {}): void {
   session.supply = async (input, command) => {
     if (input === null) await (demo && !session.hypervisor() ? needHost() : needApi());
     if (input === null) return;
-    const wantsHost = command ? !PLAIN.test(command) : OBJECTS.test(input) && !OWN_HOST.test(input);
+    const wantsHost = command ? !PLAIN.test(command) : usesHost(input);
     if (demo && wantsHost && !session.hypervisor()) await needHost();
     else if (command ? wantsHost : namesUnknown(input)) await needApi();
   };
+}
+
+/** Whether code wants what is there: it does not when the first thing it does is to make its own host. */
+function usesHost(input: string): boolean {
+  if (!NAMED.test(input)) return false;
+  const first = firstUse(input, OBJECTS);
+  return first !== null && !(first.name === "hv" && first.use === "write");
 }
 
 /** Whether the text names something that is not there, and that mod.ts may export. */

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import type { Call } from "./commands/command.ts";
 import { printStop } from "./commands/format.ts";
-import { COMMAND_NAMES, commandOf, type Invocation } from "./commands/registry.ts";
+import { COMMAND_NAMES, commandOf, type Invocation, isCommand } from "./commands/registry.ts";
 import {
   CommandError,
   type Context,
@@ -39,6 +38,12 @@ export interface Result {
   again?: string;
 }
 
+/** Where in a file an input stands. */
+interface Place {
+  file: string;
+  line: number;
+}
+
 /** A session of the shell, whatever its input and output are. */
 export class Session implements Context {
   readonly evaluator: Evaluator;
@@ -58,6 +63,8 @@ export class Session implements Context {
   ranCommand = false;
   /** Ctrl-C paused a domain for a command that does not say so itself. */
   #unfinished = false;
+  /** Commands that a variable stands before, and this was said. */
+  readonly #hidden = new Set<string>();
   readonly #options: SessionOptions;
   #host: HypervisorView | null = null;
   #domain: DomainView | null = null;
@@ -120,15 +127,20 @@ export class Session implements Context {
     return this.#command(text) !== null;
   }
 
-  /** Runs one input and prints what comes of it. */
-  async enter(input: string): Promise<Result> {
+  /**
+   * Runs one input and prints what comes of it.
+   *
+   * @param place where it comes from, if nobody typed it: a file's name, and how many lines are before it
+   */
+  async enter(input: string, place?: Place): Promise<Result> {
     this.inputs.push(input);
     this.busy = true;
     try {
       const invocation = this.#command(input);
       this.ranCommand = invocation !== null;
       await this.supply(input, invocation?.call.name);
-      return invocation ? await this.#call(invocation) : { ok: await this.#evaluate(input) };
+      if (invocation) return await this.#call(invocation);
+      return { ok: await this.#evaluate(input, place) };
     } catch (error) {
       return this.#failed(error);
     } finally {
@@ -138,20 +150,21 @@ export class Session implements Context {
 
   #command(input: string): Invocation | null {
     const unknown = input.match(/^\s*(\.[a-z]\w*)(?:\s|$)/);
-    if (unknown && !COMMAND_NAMES.includes(unknown[1])) {
+    if (unknown && !isCommand(unknown[1])) {
       const dots = COMMAND_NAMES.filter((it) => it.startsWith(".")).join(" ");
       throw new CommandError(`there is no command ${unknown[1]}; there are: ${dots}`);
     }
     return commandOf(input, { isValid, isDefined: (name) => this.evaluator.variables.has(name) });
   }
 
-  async #call({ command, call }: { command: Invocation["command"]; call: Call }): Promise<Result> {
+  async #call({ command, call, word }: Invocation): Promise<Result> {
     await this.refresh();
     const { interrupt } = this.evaluator;
     interrupt.clear();
     const running = Promise.resolve(command.run(call, this));
+    let failed = false;
     try {
-      await interrupt.race(running);
+      failed = await interrupt.race(running) === false;
     } catch (error) {
       if (error instanceof Interrupted) {
         const paused = this.#pauseAll();
@@ -168,17 +181,31 @@ export class Session implements Context {
       interrupt.clear();
     }
     // Enter repeats the bare word: counts and addresses were meant once.
-    return { ok: true, again: command.repeat?.replace(/^\w+/, call.name) };
+    return { ok: !failed, again: command.repeat?.replace(/^\w+/, word) };
   }
 
-  async #evaluate(input: string): Promise<boolean> {
-    const outcome = await this.evaluator.evaluate(input);
+  async #evaluate(input: string, { file, line }: Partial<Place> = {}): Promise<boolean> {
+    const outcome = await this.evaluator.evaluate("\n".repeat(line ?? 0) + input, file);
+    this.#tellHidden();
     if (outcome.kind === "incomplete") {
-      throw new CommandError("the input ends in the middle of an expression");
+      throw new CommandError(`${file ?? "the input"} ends in the middle of an expression`);
     }
     if (outcome.kind === "error") return this.#failed(outcome.error).ok;
     if (outcome.value !== undefined) this.print(`${this.show(outcome.value)}\n`);
     return true;
+  }
+
+  /** Says, once for each, which commands a variable has come to stand before. */
+  #tellHidden(): void {
+    for (const name of COMMAND_NAMES) {
+      if (this.#hidden.has(name) || !this.evaluator.variables.isOwn(name)) continue;
+      this.#hidden.add(name);
+      this.#printError(`${name} is a variable now; the command ${name} is .${name}\n`);
+    }
+  }
+
+  #printError(text: string): void {
+    (this.#options.printError ?? this.#options.print)(text);
   }
 
   #failed(error: unknown): Result {
@@ -188,7 +215,7 @@ export class Session implements Context {
     const text = error instanceof CommandError
       ? red(error.message)
       : showError(error, { colors: this.colors, frames: frames() });
-    (this.#options.printError ?? this.#options.print)(`${text}\n`);
+    this.#printError(`${text}\n`);
     if (paused) printStop(null, this);
     return { ok: false };
   }
@@ -261,24 +288,37 @@ export class Session implements Context {
     return show(value, { colors: this.colors, width: this.columns });
   }
 
-  async runScript(text: string): Promise<void> {
-    const inputs = prepare(text).kind === "ready" ? [text] : this.#split(text);
-    for (const input of inputs) {
-      if (!(await this.enter(input)).ok) return;
+  async runScript(text: string, file: string): Promise<boolean> {
+    const whole = prepare(text).kind === "ready";
+    const inputs = whole ? [{ text, line: 0 }] : this.#split(text);
+    for (const { text, line } of inputs) {
+      if (!(await this.enter(text, { file, line })).ok) return false;
+      if (this.exitCode !== null) break;
     }
+    return true;
   }
 
-  /** The lines of `text` put together to whole inputs. */
-  #split(text: string): string[] {
-    const inputs: string[] = [];
-    let open = "";
-    for (const line of text.split("\n")) {
+  /** The lines of `text` put together to whole inputs, each with the number of lines before it. */
+  #split(text: string): { text: string; line: number }[] {
+    const inputs: { text: string; line: number }[] = [];
+    let open = "", start = 0;
+    for (const [n, line] of text.split("\n").entries()) {
+      if (!open) start = n;
       open += open ? `\n${line}` : line;
-      if (!this.isWhole(open)) continue;
-      if (open.trim()) inputs.push(open);
+      if (!this.#isWholeLine(open)) continue;
+      if (open.trim()) inputs.push({ text: open, line: start });
       open = "";
     }
-    return open.trim() ? [...inputs, open] : inputs;
+    return open.trim() ? [...inputs, { text: open, line: start }] : inputs;
+  }
+
+  /** As {@linkcode Session.isWhole}; entering an unknown command says that it is one. */
+  #isWholeLine(text: string): boolean {
+    try {
+      return this.isWhole(text);
+    } catch {
+      return true;
+    }
   }
 
   attach(domain: DomainView): Promise<void> {

@@ -39,13 +39,27 @@ Deno.test("s steps, shows where, and is what Enter repeats", () =>
 
 Deno.test("a command never hides what the user named", () =>
   withSession(async ({ enter }) => {
-    assertEquals(await enter("x = 5"), "5");
+    assertEquals(await enter("x = 5"), "x is a variable now; the command x is .x\n5");
     assertEquals(await enter("x"), "5");
     assertEquals(await enter("x/2"), "2.5");
     assertStringIncludes(await enter("x/2xw 0x100"), "0x00000100:  0x03020100  0x07060504");
-    assertEquals(await enter("const sout = 1; sout"), "1");
+    assertStringIncludes(await enter("const sout = 1; sout"), "\n1");
     assertStringIncludes(await enter("k => 1"), "Function");
     await enter("delete globalThis.x");
+  }));
+
+Deno.test("a variable with a command's name is told, and the command stays by its dot", () =>
+  withSession(async ({ session, enter }) => {
+    const here = await enter("s");
+    assertEquals(await enter("let s = 5"), "s is a variable now; the command s is .s");
+    assertEquals(await enter("s"), "5");
+    assertEquals(await enter("let s = 6; s"), "6", "said once");
+    const stepped = await enter(".s 2");
+    assert(/^=> 0xc010000\d/.test(stepped) && stepped !== here, stepped);
+    assertEquals((await session.enter(".s")).again, ".s");
+    assertStringIncludes(await enter("const { x } = { x: 1 }"), "the command x is .x");
+    assertStringIncludes(await enter(".x/2xw 0x100"), "0x00000100:  0x03020100  0x07060504");
+    await enter("delete s; delete x");
   }));
 
 Deno.test("b takes addresses, symbols and kinds with filters", () =>

@@ -31,18 +31,29 @@ async function withoutPrompt({ code, files }: ShellOptions): Promise<number> {
   });
   session.evaluator.interrupt.start();
   prelude(session, { demo: true });
-  for (const file of files) {
-    if (!(await session.enter(`.load ${file}`)).ok) return 1;
-  }
   let strays = 0;
   const unwatch = watchStrays((error) => {
     strays++;
     console.error(showError(error));
   });
-  const lines = code === undefined ? linesOf(Deno.stdin.readable) : toAsync(code.split("\n"));
-  const status = await runBatch(session, lines);
+  const status = await runAll(session, code, files);
+  // What was let go may still fail.
+  await new Promise((resolve) => setTimeout(resolve, LAST_WORDS));
   unwatch();
   return status || (strays > 0 ? 1 : 0);
+}
+
+/** Milliseconds for errors that come after the last input. */
+const LAST_WORDS = 20;
+
+async function runAll(session: Session, code: string | undefined, files: string[]) {
+  for (const file of files) {
+    const { ok } = await session.enter(`.load ${file}`);
+    if (session.exitCode !== null) return session.exitCode;
+    if (!ok) return 1;
+  }
+  const lines = code === undefined ? linesOf(Deno.stdin.readable) : toAsync(code.split("\n"));
+  return await runBatch(session, lines);
 }
 
 async function* toAsync(lines: string[]): AsyncGenerator<string> {
@@ -55,7 +66,7 @@ async function atPrompt({ files }: ShellOptions): Promise<number> {
   const shell = new Shell({ complete });
   return await shell.run(async (session) => {
     prelude(session, { demo: true });
-    for (const file of files) await session.enter(`.load ${file}`);
+    for (const file of files) if (session.exitCode === null) await session.enter(`.load ${file}`);
     const guest = session.hypervisor() ? "" : "a demo guest is loaded; ";
     shell.print(`xvm: ${guest}.help tour shows around, .help lists commands, ctrl-D leaves\n`);
   });

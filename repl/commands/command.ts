@@ -14,8 +14,8 @@ export interface Command {
   help: string;
   /** The input that Enter on an empty line stands for after it; nothing when it is left out. */
   repeat?: string;
-  /** Does it. `rest` is what stood behind the word; `suffix` what stood behind its slash. */
-  run(call: Call, context: Context): Promise<void> | void;
+  /** Does it, or throws; false when it failed and has said so itself. */
+  run(call: Call, context: Context): Promise<boolean | void> | boolean | void;
 }
 
 /** How a command was called. */

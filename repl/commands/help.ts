@@ -28,7 +28,8 @@ function overview(commands: readonly Command[]): string {
   const lines = commands.map(({ name, aliases = [], summary }) =>
     `  ${[name, ...aliases].join(" ").padEnd(12)} ${summary}`
   );
-  return `Commands (.help COMMAND tells more; .help tour shows around):
+  return `Commands (.help COMMAND tells more; .help tour shows around). Where a variable has a command's
+name, the command has a dot: .s 3
 ${lines.join("\n")}
 
 Everything else is TypeScript, with await: hv is the host, dom the current domain, vcpu its vCPU, _ the

@@ -16,6 +16,6 @@ export const load: Command = {
       const reason = error instanceof Deno.errors.NotFound ? "no such file" : message;
       throw new CommandError(`.load: cannot read ${rest}: ${reason}`);
     }
-    await context.runScript(text);
+    return await context.runScript(text, rest);
   },
 };

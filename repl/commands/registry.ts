@@ -81,6 +81,11 @@ const BY_NAME = new Map(
 /** Words that call commands, those with a dot too. */
 export const COMMAND_NAMES: readonly string[] = [...BY_NAME.keys()];
 
+/** Whether the word calls a command: a short one may have a dot too, as no variable has. */
+export function isCommand(word: string): boolean {
+  return BY_NAME.has(word) || BY_NAME.has(word.replace(/^\./, ""));
+}
+
 /** What telling a command from code needs of the language. */
 export interface Language {
   /** Whether the text parses. */
@@ -93,21 +98,28 @@ export interface Language {
 export interface Invocation {
   command: Command;
   call: Call;
+  /** The word as it was written: `.s` where `s` is a variable. */
+  word: string;
 }
 
 /**
  * The command that `line` calls, or null when it is code. A command never hides what a user named: a
- * line that is valid code, and whose first word is defined or being assigned, is code.
+ * line that is valid code, and whose first word is defined or being assigned, is code. With a dot before
+ * it a word is always a command.
  */
 export function commandOf(line: string, language: Language): Invocation | null {
   const call = parseCall(line);
-  const command = call && BY_NAME.get(call.name);
-  if (!call || !command) return null;
-  if (call.name.startsWith(".")) return { command, call };
+  if (!call) return null;
+  const word = call.name;
+  if (word.startsWith(".")) {
+    const name = BY_NAME.has(word) ? word : word.slice(1);
+    const command = BY_NAME.get(name);
+    return command ? { command, call: { ...call, name }, word } : null;
+  }
+  const command = BY_NAME.get(word);
+  if (!command) return null;
   // An assignment, maybe one whose end is still to come.
   if (/^(=(?!=)|[-+*/%&|^<>?]{1,3}=|=>)/.test(call.rest)) return null;
-  if (language.isValid(line)) {
-    if (language.isDefined(call.name)) return null;
-  }
-  return { command, call };
+  if (language.isValid(line) && language.isDefined(word)) return null;
+  return { command, call, word };
 }

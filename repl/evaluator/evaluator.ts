@@ -66,8 +66,9 @@ export class Evaluator {
     });
   }
 
-  /** Ends the inspector session. */
+  /** Ends the inspector session, and forgets the variables. */
   close(): void {
+    this.variables.clear();
     this.#session.disconnect();
   }
 

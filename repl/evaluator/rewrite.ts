@@ -27,8 +27,9 @@ export interface Rewritten {
   isAsync: boolean;
 }
 
+/** A node whose kind says what it has. */
 // deno-lint-ignore no-explicit-any
-type AnyNode = Node & Record<string, any>;
+export type AnyNode = Node & Record<string, any>;
 
 /** A replacement of `js.slice(start, end)`. */
 interface Edit {

@@ -55,6 +55,11 @@ export function prepare(text: string): Prepared {
   return error ? { kind: "wrong", error } : { kind: "incomplete" };
 }
 
+/** The program that `text` is; null where it is none. */
+export function programOf(text: string): Program | null {
+  return tryParse(text)?.program ?? null;
+}
+
 /** A single expression with its types stripped; null where it is none. */
 export function plainExpression(text: string): string | null {
   const parsed = tryParse(`(${text}\n)`);

@@ -22,6 +22,7 @@ export class Variables {
   /** What prompt code sees before the global object. */
   readonly shadow: Record<string, unknown> = Object.create(null);
   readonly #declared = new Set<string>();
+  readonly #provided = new Set<string>();
 
   /** Whether prompt code has to look at {@linkcode Variables.shadow} at all. */
   shadows(declarations: readonly Declaration[] = []): boolean {
@@ -39,6 +40,12 @@ export class Variables {
     return name in this.shadow || name in globalThis;
   }
 
+  /** Whether prompt code itself made what it finds under the name, by declaration or assignment. */
+  isOwn(name: string): boolean {
+    if (this.#declared.has(name) && Object.hasOwn(this.#home(name), name)) return true;
+    return this.has(name) && !this.#provided.has(name) && !RESERVED.has(name);
+  }
+
   /** What prompt code finds under the name; undefined where it finds nothing, or nothing yet. */
   get(name: string): unknown {
     try {
@@ -52,6 +59,7 @@ export class Variables {
   provide(names: Record<string, unknown>): void {
     for (const [name, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(names))) {
       if (this.#declared.has(name) && Object.hasOwn(this.#home(name), name)) continue;
+      this.#provided.add(name);
       Object.defineProperty(globalThis, name, { ...descriptor, configurable: true });
     }
   }
@@ -78,6 +86,11 @@ export class Variables {
       };
     });
     return () => undo.forEach((it) => it());
+  }
+
+  /** Takes away what was declared. */
+  clear(): void {
+    for (const name of this.names()) delete this.#home(name)[name];
   }
 
   /** Gives values to declared functions. */

@@ -29,7 +29,8 @@ export interface BreakOptions<S = Stop> {
 
 /** What a match leads to. */
 export type Decision =
-  | { readonly kind: "none" }
+  /** What a trace has begun, and nobody waits for. */
+  | { readonly kind: "none"; readonly begun?: Promise<unknown> }
   | { readonly kind: "respond"; readonly response: Response }
   | { readonly kind: "wait"; readonly promise: Promise<Response | undefined> };
 
@@ -109,7 +110,7 @@ export class Breakpoint {
     if (!action) return this.traces ? NONE : STOP;
     const value = action(stop);
     if (value instanceof Promise) {
-      if (this.traces) return NONE;
+      if (this.traces) return { kind: "none", begun: value };
       return { kind: "wait", promise: value.then((v) => Stop.response(v, stop)) };
     }
     if (this.traces) return NONE;

@@ -5,7 +5,7 @@
  */
 import type { Domain as Inner } from "../xen/domain.ts";
 import { callable, someText, textOrBytes } from "./check.ts";
-import { INSPECT, shown } from "./values.ts";
+import { INSPECT, shown, throwLate } from "./values.ts";
 
 /** The text console of a domain: its first serial port, and the debug port E9h. */
 export class Console {
@@ -29,9 +29,17 @@ export class Console {
   onOutput(listener: (text: string) => void): () => void {
     callable(listener, "console.onOutput");
     const decoder = new TextDecoder();
+    const failed = (error: unknown) => {
+      // Told once: what else it was given before it failed fails the same way.
+      if (!this.#decoders.delete(own)) return;
+      throwLate(
+        new Error("console.onOutput: the listener failed, and hears no more", { cause: error }),
+      );
+    };
     const own = (bytes: Uint8Array) => {
       const text = decoder.decode(bytes, { stream: true });
-      if (text) listener(text);
+      const done: unknown = text && listener(text);
+      if (done instanceof Promise) done.catch(failed);
     };
     this.#decoders.add(own);
     return () => void this.#decoders.delete(own);

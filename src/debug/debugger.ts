@@ -23,7 +23,7 @@ import { everywhere, fieldsOf, interceptsFor, type Kind } from "./kinds.ts";
 import { codeBits, linearIp } from "./register_file.ts";
 import type { Standing } from "./state.ts";
 import { GuestStopped, type Response, Stop } from "./stop.ts";
-import { hex } from "./values.ts";
+import { hex, throwLate } from "./values.ts";
 
 /** Why the domain came to stand still, as the verbs see it. */
 type Outcome =
@@ -322,7 +322,10 @@ export class Debugger implements Observer {
         this.#failure = { error };
         decision = { kind: "respond", response: { kind: "stop" } };
       }
-      if (decision.kind === "none") continue;
+      if (decision.kind === "none") {
+        decision.begun?.catch((error) => this.#traceFailed(b, error));
+        continue;
+      }
       if (decision.kind === "wait") waiting.push(decision.promise);
       else if (!answer || decision.response.kind === "stop" || answer.kind === "continue") {
         if (answer?.kind !== "stop") answer = decision.response;
@@ -336,6 +339,14 @@ export class Debugger implements Observer {
     }
     stop.freeze(answer?.kind === "stop");
     return answer;
+  }
+
+  /** Nobody waits for what a trace does: its first failure is told, and turns it off. */
+  #traceFailed(trace: Breakpoint, error: unknown): void {
+    if (!trace.enabled) return;
+    trace.enabled = false;
+    const what = `trace ${trace.id} (${trace.kind})`;
+    throwLate(new Error(`${what}: its action failed, and it is off now`, { cause: error }));
   }
 
   /** The domain stands still until the actions are done; then goes on, or has stopped there. */
@@ -434,12 +445,9 @@ export class Debugger implements Observer {
     this.#stopReason = undefined;
     for (const waiter of [...this.#waiters]) waiter(outcome);
     if (this.#failure) {
-      // Nobody waited: an error in a script's callback must not vanish.
-      const { error } = this.#failure;
+      // Nobody waited.
+      throwLate(this.#failure.error);
       this.#failure = undefined;
-      queueMicrotask(() => {
-        throw error;
-      });
     }
   }
 

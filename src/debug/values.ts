@@ -35,6 +35,13 @@ export function shown(value: unknown): string {
   return name && name !== "Object" ? `an object of class ${name}` : "an object";
 }
 
+/** Throws where nobody catches it: an error in a callback of a script's must not vanish. */
+export function throwLate(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
+}
+
 /** `0xc0100000`, padded to `digits`. */
 export function hex(value: bigint | number, digits = 0): string {
   const negative = value < 0;
