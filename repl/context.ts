@@ -172,7 +172,7 @@ export interface Context {
   print(text: string): void;
   /** A value as the prompt shows it. */
   show(value: unknown): string;
-  /** Inputs of this session, oldest first. */
+  /** Inputs of this session, oldest first; commands whose names have a dot are left out. */
   readonly inputs: readonly string[];
   /** Runs a script's text as if it had been typed; false when it failed, which it has said. */
   runScript(text: string, file: string): Promise<boolean>;

@@ -57,7 +57,10 @@ export class Shell {
     const { complete } = options;
     this.editor = new Editor({
       screen: this.terminal,
-      history: new History(join(cacheFolder(), "history")),
+      history: new History(
+        join(cacheFolder(), "history"),
+        (message) => queueMicrotask(() => this.print(`${message}\n`)),
+      ),
       prompt: () => bold(`${this.#promptName()}> `),
       continuation: "  ",
       isWhole: (text) => this.#isWhole(text),

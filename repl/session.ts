@@ -133,10 +133,10 @@ export class Session implements Context {
    * @param place where it comes from, if nobody typed it: a file's name, and how many lines are before it
    */
   async enter(input: string, place?: Place): Promise<Result> {
-    this.inputs.push(input);
     this.busy = true;
     try {
       const invocation = this.#command(input);
+      if (!invocation?.command.name.startsWith(".")) this.inputs.push(input);
       this.ranCommand = invocation !== null;
       await this.supply(input, invocation?.call.name);
       if (invocation) return await this.#call(invocation);

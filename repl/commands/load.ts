@@ -1,4 +1,5 @@
 import { CommandError } from "../context.ts";
+import { reasonOf } from "../files.ts";
 import type { Command } from "./command.ts";
 
 export const load: Command = {
@@ -12,9 +13,7 @@ export const load: Command = {
     try {
       text = await Deno.readTextFile(rest);
     } catch (error) {
-      const { message } = error as Error;
-      const reason = error instanceof Deno.errors.NotFound ? "no such file" : message;
-      throw new CommandError(`.load: cannot read ${rest}: ${reason}`);
+      throw new CommandError(`.load: cannot read ${rest}: ${reasonOf(error)}`);
     }
     return await context.runScript(text, rest);
   },

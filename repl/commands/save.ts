@@ -1,18 +1,20 @@
 import { CommandError } from "../context.ts";
+import { writeWhole } from "../files.ts";
 import type { Command } from "./command.ts";
 
 export const save: Command = {
   name: ".save",
   usage: ".save FILE",
   summary: "Write this session's inputs to a file",
-  help: `One input after another, as typed; .load runs them again. Commands become comments.`,
-  async run({ rest }, context) {
+  help:
+    `One input after another, as typed; .load runs them again. Commands like this one are left out.`,
+  run({ rest }, context) {
     if (!rest) throw new CommandError(".save: a file is missing");
-    const inputs = context.inputs.filter((it) => it.trim() && !it.trim().startsWith("."));
+    const inputs = context.inputs.filter((it) => it.trim());
     try {
-      await Deno.writeTextFile(rest, inputs.map((it) => `${it}\n`).join(""));
+      writeWhole(rest, inputs.map((it) => `${it}\n`).join(""));
     } catch (error) {
-      throw new CommandError(`.save: cannot write ${rest}: ${(error as Error).message}`);
+      throw new CommandError(`.save: ${(error as Error).message}`);
     }
     context.print(`${inputs.length} inputs written to ${rest}\n`);
   },

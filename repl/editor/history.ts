@@ -1,5 +1,6 @@
 import { ensureDirSync } from "@std/fs";
 import { dirname } from "node:path";
+import { appendWhole, writeWhole } from "../files.ts";
 
 const LIMIT = 5_000;
 
@@ -7,13 +8,21 @@ const LIMIT = 5_000;
 export class History {
   readonly entries: string[] = [];
   readonly #file?: string;
+  #failed: (message: string) => void;
+  /** The last line of the file has no end. */
+  #cutOff = false;
   /** Where one looks; `entries.length` is the line being written. */
   #at = 0;
   #draft = "";
 
-  /** Reads `file` when it is given and there; a line that cannot be read is passed over. */
-  constructor(file?: string) {
+  /**
+   * Reads `file` when it is given and there; a line that cannot be read is passed over.
+   *
+   * @param failed told, once, why the file cannot be written: that is no reason to stop
+   */
+  constructor(file?: string, failed: (message: string) => void = () => {}) {
     this.#file = file;
+    this.#failed = failed;
     if (!file) return;
     let text = "";
     try {
@@ -21,6 +30,7 @@ export class History {
     } catch {
       return; // the first start, or a folder that cannot be read: history is then empty
     }
+    this.#cutOff = text !== "" && !text.endsWith("\n");
     for (const line of text.split("\n")) {
       try {
         const entry = JSON.parse(line);
@@ -31,17 +41,20 @@ export class History {
     }
     if (this.entries.length > LIMIT) {
       this.entries.splice(0, this.entries.length - LIMIT);
-      this.#write(this.entries.map((it) => `${JSON.stringify(it)}\n`).join(""), false);
+      this.#write(writeWhole, this.entries);
     }
     this.#at = this.entries.length;
   }
 
-  #write(text: string, append: boolean): void {
+  #write(how: (file: string, text: string) => void, entries: readonly string[]): void {
     try {
       ensureDirSync(dirname(this.#file!));
-      Deno.writeTextFileSync(this.#file!, text, { append });
-    } catch {
-      // a history that cannot be kept is no reason to stop
+      const text = entries.map((it) => `${JSON.stringify(it)}\n`).join("");
+      how(this.#file!, this.#cutOff ? `\n${text}` : text);
+      this.#cutOff = false;
+    } catch (error) {
+      this.#failed(`the history is not kept: ${(error as Error).message}`);
+      this.#failed = () => {};
     }
   }
 
@@ -49,7 +62,7 @@ export class History {
   add(entry: string): void {
     if (entry.trim() && entry !== this.entries.at(-1)) {
       this.entries.push(entry);
-      if (this.#file) this.#write(`${JSON.stringify(entry)}\n`, true);
+      if (this.#file) this.#write(appendWhole, [entry]);
     }
     this.reset();
   }

@@ -1,3 +1,4 @@
+import { writeWhole } from "../files.ts";
 import { readElf } from "../../src/builder/elf.ts";
 import { readKallsyms, writeSystemMap } from "../../src/builder/kallsyms.ts";
 import { extractPayload } from "../../src/builder/payload.ts";
@@ -167,7 +168,9 @@ async function make(
     manifest[name] = { recipe: recipe.name, size: bytes.length, sha256, package: pkg, version };
     report(`  ${name}  ${(bytes.length / 1e6).toFixed(1)} MB  sha256 ${sha256.slice(0, 16)}...`);
   }
-  const text = JSON.stringify(manifest, null, 2) + "\n";
+  // Another fetch may have made others meanwhile.
+  const whole = { ...await readManifest(folder), ...manifest };
+  const text = JSON.stringify(whole, null, 2) + "\n";
   await store(`${folder}/manifest.json`, new TextEncoder().encode(text));
   await Deno.remove(deb);
 }
@@ -208,11 +211,9 @@ async function initramfsFiles(deb: string, recipe: GuestRecipe, apt: Apt): Promi
   return [[recipe.products[0], makeInitramfs(busybox.bytes)]];
 }
 
-/** Writes beside and renames, so that a cut-off write never looks like a product. */
+/** Writes whole, so that a cut-off write never looks like a product. */
 async function store(path: string, bytes: Uint8Array): Promise<string> {
-  const beside = `${path}.${Deno.pid}.part`;
-  await Deno.writeFile(beside, bytes);
-  await Deno.rename(beside, path);
+  writeWhole(path, bytes);
   return await sha256(bytes);
 }
 
