@@ -112,12 +112,12 @@ export interface DomainView {
   exits: unknown;
   /** Where it stands, if it stands at a stop. */
   stop?: StopView;
-  /** What is told each time the domain's state changes. */
-  inner?: { onState: Set<(state: { kind: string }) => void> };
+  /** Calls `listener` each time it has come to stand still; the result ends that. */
+  onStop?(listener: (stop: StopView | null) => void): () => void;
   console: {
     /** All output so far. */
     readonly text: string;
-    write(text: string): void;
+    write(text: string | Uint8Array): void;
     onOutput(listener: (text: string) => void): () => void;
   };
   break(

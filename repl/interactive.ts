@@ -9,7 +9,7 @@ import { History } from "./editor/history.ts";
 import { Terminal, wantsColors } from "./editor/terminal.ts";
 import type { Completion } from "./editor/editor.ts";
 import { printStop } from "./commands/format.ts";
-import type { DomainView } from "./context.ts";
+import { CommandError, type DomainView } from "./context.ts";
 import { showError } from "./evaluator/show.ts";
 import { Session, watchStrays } from "./session.ts";
 
@@ -27,6 +27,9 @@ export function cacheFolder(): string {
 }
 
 const DETACH = 0x1d; // ctrl-]
+/** Characters of a console that are kept while another has the terminal. */
+const MAX_HELD = 65536;
+const length = (parts: readonly string[]) => parts.reduce((sum, part) => sum + part.length, 0);
 
 /** A session at a terminal: prompt, output above it, and the guest's console on it. */
 export class Shell {
@@ -37,8 +40,10 @@ export class Shell {
   #attached?: DomainView;
   #release?: () => void;
   #supplied = false;
-  /** The last text above the prompt came from a guest. */
-  #guestLine = false;
+  /** Console text that has not been shown yet: in one go, a turn of the event loop later. */
+  readonly #unshown = new Map<DomainView, string[]>();
+  /** Characters of it that are not kept, because another console has the terminal. */
+  readonly #dropped = new Map<DomainView, number>();
   /** Stopped while an input was run. */
   #stopped?: DomainView;
   readonly #listening = new Map<DomainView, () => void>();
@@ -91,46 +96,72 @@ export class Shell {
 
   /** Prints above the prompt; a line that a guest left open ends first. */
   print(text: string): void {
-    if (this.#guestLine) this.editor.display.freshLine();
-    this.#guestLine = false;
+    this.#showConsoles();
     this.editor.print(text);
   }
 
-  #printConsole(text: string): void {
-    this.#guestLine = true;
-    this.editor.print(text);
+  /** Takes console text; a guest that floods its console costs one drawing a turn. */
+  #takeOutput(domain: DomainView, text: string): void {
+    if (this.#attached === domain) {
+      return this.editor.display.pass(text, domain);
+    }
+    const waiting = this.#unshown.get(domain);
+    if (!waiting) {
+      this.#unshown.set(domain, [text]);
+      if (this.#unshown.size === 1) setImmediate(() => this.#showConsoles());
+    } else if (!this.#attached || length(waiting) < MAX_HELD) waiting.push(text);
+    else this.#dropped.set(domain, (this.#dropped.get(domain) ?? 0) + text.length);
+  }
+
+  #showConsoles(): void {
+    if (this.#attached) return;
+    for (const [domain, parts] of this.#unshown) {
+      this.#unshown.delete(domain);
+      this.editor.print(parts.join(""), domain);
+      const dropped = this.#dropped.get(domain);
+      if (!dropped) continue;
+      this.#dropped.delete(domain);
+      this.editor.print(
+        `(${
+          dropped.toLocaleString("en")
+        } more characters of ${domain.name}'s console came while another had the ` +
+          `terminal; its console.text has them)\n`,
+      );
+    }
   }
 
   /** Shows a domain's console: above the prompt, or raw while attached. */
   listen(domain: DomainView): void {
     if (this.#listening.has(domain)) return;
     const before = domain.console.text;
-    if (before) this.#printConsole(before);
-    const stop = domain.console.onOutput((text) => {
-      if (this.#attached === domain) this.terminal.write(text);
-      else this.#printConsole(text);
-    });
-    this.#listening.set(domain, stop);
+    if (before) this.#takeOutput(domain, before);
+    this.#listening.set(domain, domain.console.onOutput((text) => this.#takeOutput(domain, text)));
     // A guest that runs behind the prompt stops: nobody else would say so.
-    domain.inner?.onState.add(({ kind }) => {
-      if (!["paused", "shutdown"].includes(kind)) return;
-      if (this.session.busy) this.#stopped = domain;
-      else queueMicrotask(() => this.#tellStop(domain));
+    domain.onStop?.(() => {
+      if (this.#attached === domain) this.#endAttachment(domain);
+      else if (this.session.busy) this.#stopped = domain;
+      else this.#tellStop(domain);
     });
   }
 
   #tellStop(domain: DomainView): void {
     if (domain.state === "running") return;
+    this.#showConsoles();
     if (domain.stop && domain.stop.kind !== "end") printStop(domain.stop, this.session);
     else if (domain.state !== "paused") {
       this.print(`domain ${domain.id} (${domain.name}) has ended: ${domain.state}\n`);
     }
   }
 
-  /** A stop that came while an input was run, if the input did not wait for it itself. */
-  #tellLate(input: string): void {
+  #takeStopped(): DomainView | undefined {
     const domain = this.#stopped;
     this.#stopped = undefined;
+    return domain;
+  }
+
+  /** A stop that came while an input was run, if the input did not wait for it itself. */
+  #tellLate(input: string): void {
+    const domain = this.#takeStopped();
     const own = this.session.ranCommand || /\bawait\b/.test(input);
     if (domain && !own) this.#tellStop(domain);
   }
@@ -139,29 +170,52 @@ export class Shell {
     for (const domain of this.session.hypervisor()?.domains ?? []) this.listen(domain);
   }
 
-  /** Gives the terminal to a domain's console until ctrl-]. */
+  /** Nothing more will come from a domain that stands still: its user gets the prompt back. */
+  #endAttachment(domain: DomainView): void {
+    if (domain.state === "running") return;
+    this.#stopped = domain;
+    this.detach();
+  }
+
+  /** Gives the terminal to a domain's console until ctrl-], or until the domain stops or ends. */
   async attach(domain: DomainView): Promise<void> {
+    if (!["running", "paused"].includes(domain.state)) {
+      throw new CommandError(
+        `.attach: domain ${domain.id} (${domain.name}) has ended: ${domain.state}; what it wrote is ` +
+          `in dom.console.text`,
+      );
+    }
     this.listen(domain);
-    this.editor.display.freshLine();
+    const { display } = this.editor;
+    this.#showConsoles();
+    const open = display.openLine(domain);
+    display.freshLine();
     this.print(`attached to ${domain.name}; ctrl-] comes back\n`);
-    this.editor.display.forget();
+    display.forget();
+    // The line that the guest is writing, its prompt say, is where it goes on.
+    display.pass(open, domain);
     this.#attached = domain;
-    const decoder = new TextDecoder();
+    this.#stopped = undefined;
     await new Promise<void>((resolve) => {
       const release = this.terminal.grab((bytes) => {
         const end = bytes.indexOf(DETACH);
         const typed = end < 0 ? bytes : bytes.subarray(0, end);
-        if (typed.length) domain.console.write(decoder.decode(typed, { stream: true }));
+        if (typed.length) domain.console.write(typed.slice());
         if (end >= 0) this.detach();
       });
       this.#release = () => {
         release();
         resolve();
       };
-      void domain.unpause();
+      domain.unpause();
     });
     this.#attached = undefined;
-    this.terminal.write("\r\n");
+    display.reclaim(domain);
+    this.#showConsoles();
+    if (this.#takeStopped() !== domain) return;
+    // Whoever sat at the console is told why it is no longer there.
+    if (domain.state === "paused") printStop(domain.stop ?? null, this.session);
+    else this.#tellStop(domain);
   }
 
   /** Takes the terminal back from the console, as ctrl-] does. */
@@ -191,7 +245,10 @@ export class Shell {
       terminal.renew();
       editor.refresh();
     };
-    terminal.start((bytes) => editor.feed(bytes), () => editor.press("ctrl-d"));
+    terminal.start((bytes) => editor.feed(bytes), () => {
+      this.detach();
+      editor.press("ctrl-d");
+    });
     const restore = this.#takeConsole();
     try {
       await prepare?.(session, this);

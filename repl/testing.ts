@@ -98,7 +98,7 @@ export class FakeDomain implements DomainView {
   };
   readonly console = {
     text: "",
-    write: (text: string) => this.output(text.toUpperCase()),
+    write: (text: string | Uint8Array) => this.output(String(text).toUpperCase()),
     onOutput: (listener: (text: string) => void) => {
       this.#listeners.add(listener);
       return () => void this.#listeners.delete(listener);

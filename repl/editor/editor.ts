@@ -92,9 +92,9 @@ export class Editor {
     if (this.active) this.#finish({ kind: "end" });
   }
 
-  /** Prints above the prompt, or plainly when there is none. */
-  print(text: string): void {
-    this.display.print(text);
+  /** Prints above the prompt, or plainly when there is none; `source` is who speaks. */
+  print(text: string, source?: unknown): void {
+    this.display.print(text, source);
     if (this.active) this.#draw();
   }
 

@@ -3,7 +3,6 @@ import { Editor, type EditorOptions, type Input } from "./editor.ts";
 import { History } from "./history.ts";
 import { KeyDecoder } from "./keys.ts";
 import { textWidth } from "./layout.ts";
-import { visible } from "./display.ts";
 import { TestScreen } from "./testing.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -131,7 +130,6 @@ Deno.test("the prompt wraps at the screen's edge", async () => {
   assertEquals(screen.text, "above\n> 0123456789abcdefgh\nij");
 });
 
-Deno.test("visible() drops what would move the cursor", () => {
-  assertEquals(visible("\x1b[2J\x1b[1;1Ha\x1b[31mb\x1b[0m\x07\r\n\tc"), "a\x1b[31mb\x1b[0m\n\tc");
+Deno.test("textWidth() counts columns", () => {
   assertEquals(textWidth("\x1b[31mab\x1b[0m界"), 4);
 });

@@ -18,6 +18,7 @@ const ESCAPE = /\x1b\[[0-9;?]*[A-Za-z]/g;
 
 /** Columns of one character. */
 export function widthOf(char: string): number {
+  if (char < "\u0300") return 1;
   if (/[\p{Mn}\u200b-\u200d\ufe0f]/u.test(char)) return 0;
   return WIDE.test(char) ? 2 : 1;
 }

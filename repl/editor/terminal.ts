@@ -73,6 +73,14 @@ export class Terminal implements Screen {
     }
   }
 
+  rows(): number {
+    try {
+      return Math.max(4, Deno.consoleSize().rows);
+    } catch {
+      return 24;
+    }
+  }
+
   #mode(mode: "off" | "signals" | "all"): void {
     if (mode === this.#raw) return;
     Deno.stdin.setRaw(mode !== "off", { cbreak: mode === "signals" });

@@ -41,6 +41,8 @@ export class Debugger implements Observer {
   readonly #breakpoints: Breakpoint[] = [];
   #nextId = 1;
   readonly #waiters = new Set<Waiter>();
+  /** Told each time the domain has come to stand still: at a stop, paused (null), or ended. */
+  readonly onStop: Set<(stop: Stop | null) => void> = new Set();
   /** The stop that the domain is about to stand at. */
   #reported: Stop | undefined;
   /** Where the domain stands. */
@@ -444,6 +446,8 @@ export class Debugger implements Observer {
   #tell(outcome: Outcome): void {
     this.#stopReason = undefined;
     for (const waiter of [...this.#waiters]) waiter(outcome);
+    const stop = outcome.kind === "paused" ? null : outcome.stop;
+    for (const listener of [...this.onStop]) queueMicrotask(() => listener(stop));
     if (this.#failure) {
       // Nobody waited.
       throwLate(this.#failure.error);

@@ -316,6 +316,17 @@ export class GuestDomain {
     if (outcome.kind === "loaded") throw this.#debugger.stopped(outcome, "continue");
     return outcome.kind === "paused" ? null : outcome.stop;
   }
+  /**
+   * Calls `listener` each time the domain has come to stand still, whoever let it run: with the stop,
+   * with one of kind "end", or with null if it was paused. An action that is under way is waited for.
+   *
+   * @returns what ends that
+   */
+  onStop(listener: (stop: Stop | null) => void): () => void {
+    callable(listener, "onStop");
+    this.#debugger.onStop.add(listener);
+    return () => void this.#debugger.onStop.delete(listener);
+  }
   /** Ends it and gives back all it holds. */
   destroy(): void {
     const inner = this.#inner;
