@@ -20,6 +20,8 @@ interface Drawn {
 export class Display {
   readonly #screen: Screen;
   readonly #texts = new Map<unknown, ConsoleText>();
+  /** Lines that were ended for their sources, which may still be writing them. */
+  readonly #ended = new Map<unknown, string>();
   #drawn: Drawn | undefined;
   /** Whose line is open, and how it stands on the screen. */
   #source: unknown;
@@ -74,6 +76,7 @@ export class Display {
       before = "";
     }
     this.#source = source;
+    this.#ended.delete(source);
     const { lines, open } = this.#textOf(source).feed(text);
     const whole = [...lines, open].join("\r\n");
     if (this.#drawn || !before) out += whole;
@@ -85,13 +88,14 @@ export class Display {
     this.#screen.write(out);
   }
 
-  /** The line of a source that is open now. */
+  /** The line that a source is writing, even if something else was printed since. */
   openLine(source: unknown): string {
-    return this.#texts.get(source)?.open ?? "";
+    return this.#texts.get(source)?.open || (this.#ended.get(source) ?? "");
   }
 
   /** Writes a source's text as it is: the terminal is its own. */
   pass(text: string, source: unknown): void {
+    this.#ended.delete(source);
     this.#textOf(source).feed(text);
     this.#screen.write(text);
   }
@@ -116,6 +120,7 @@ export class Display {
   }
 
   #closeLine(): void {
+    if (this.#open) this.#ended.set(this.#source, this.#open);
     this.#texts.get(this.#source)?.end();
     this.#open = "";
   }

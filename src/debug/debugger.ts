@@ -446,7 +446,7 @@ export class Debugger implements Observer {
   #tell(outcome: Outcome): void {
     this.#stopReason = undefined;
     for (const waiter of [...this.#waiters]) waiter(outcome);
-    const stop = outcome.kind === "paused" ? null : outcome.stop;
+    const stop = "stop" in outcome ? outcome.stop : null;
     for (const listener of [...this.onStop]) queueMicrotask(() => listener(stop));
     if (this.#failure) {
       // Nobody waited.

@@ -66,12 +66,6 @@ async function withGuest(it: Tmux, name: string): Promise<void> {
   await it.enter("go");
 }
 
-/** Lines of the screen from the first that begins so. */
-const from = (screen: string, start: string) => {
-  const lines = screen.split("\n");
-  return lines.slice(lines.findIndex((line) => line.startsWith(start)));
-};
-
 atTerminal("a guest's text stands above the prompt, however it is cut", "", async (it) => {
   await withGuest(it, "echo.rom");
   const text = "one\r\ntwo\r\n\tthree\x1b[1;31m!\x1b[0m\r\nfünf 界\r\n\x1b[6n50 %\r100 %\r\n";
@@ -80,7 +74,7 @@ atTerminal("a guest's text stands above the prompt, however it is cut", "", asyn
     `for (const byte of new TextEncoder().encode(${JSON.stringify(text)})) { ` +
       `dom.console.write(Uint8Array.of(byte)); await new Promise((r) => setTimeout(r, 2)); }; 0`,
   );
-  const { screen } = await it.shows(/100 %\n(?:.*\n)*xvm demo>$/);
+  const { screen } = await it.shows(/100 %\n(?:.*\n)*xvm demo>$/, 60_000);
   const shown = screen.split("\n");
   const at = shown.lastIndexOf("one");
   assertEquals(shown.slice(at, at + 5), ["one", "two", "        three!", "fünf 界", "100 %"]);
