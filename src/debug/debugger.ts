@@ -612,7 +612,8 @@ export class Debugger implements Observer {
   #instruction(): { key: string; length: number; rep: boolean } | undefined {
     const { vcpu } = this.owner;
     const bytes = vcpu.codeBytes(linearIp(vcpu.file), 15);
-    const status = decode(bytes, 0, bytes.length, codeBits(vcpu.file), scratch);
+    const { decodeAs } = vcpu.domain.inner.host.machine.cpu;
+    const status = decode(bytes, 0, bytes.length, codeBits(vcpu.file), scratch, decodeAs);
     if (status !== DecodeStatus.Ok) return undefined;
     const { key } = scratch.encoding;
     const string = /^(ins|outs|movs|stos|lods|cmps|scas)/.test(key);

@@ -399,16 +399,17 @@ for (
 }
 
 /** An FXSAVE image (SDM 1 table 10-2) with every field of x87, MXCSR and the XMM registers set. */
-function floatImage(which: 0 | 1): Uint8Array {
+function floatImage(which: 0 | 1, cpu: (typeof VENDORS)[number]): Uint8Array {
   const image = new Uint8Array(512), view = new DataView(image.buffer);
-  view.setUint16(0, which ? 0x27f : 0x37f, true);
-  view.setUint16(2, which ? 0x3000 : 0x0800, true);
+  // An exception is pending: else AMD's store no pointers.
+  view.setUint16(0, which ? 0x27e : 0x37e, true);
+  view.setUint16(2, which ? 0xb081 : 0x8881, true);
   image[4] = which ? 0xff : 0x7f;
   view.setUint16(6, which ? 0x123 : 0x456, true);
   view.setBigUint64(8, which ? 0x7fff_1234_5678n : 0x1111_2222n, true);
   view.setBigUint64(16, which ? 0x7fff_8765_4321n : 0x3333_4444n, true);
   view.setUint32(24, which ? 0x1f80 : 0x9fc1, true);
-  view.setUint32(28, 0xffff, true);
+  view.setUint32(28, cpu === "amd" ? 0x2_ffff : 0xffff, true);
   for (let n = 0; n < 8; n++) {
     for (let i = 0; i < 8; i++) image[32 + 16 * n + i] = 0x80 | n << 4 | i + which;
     view.setUint16(32 + 16 * n + 8, which ? 0x4000 + n : 0xbfff - n, true);
@@ -439,7 +440,7 @@ for (const cpu of VENDORS) {
         new DataView(bytes.buffer).setBigUint64(0, value, true);
         dom.memory.write(address, bytes);
       }
-      dom.memory.write(PLACE.floatIn, floatImage(which));
+      dom.memory.write(PLACE.floatIn, floatImage(which, cpu));
       doms.push(dom);
     }
     const word = (dom: GuestDomain, address: number) =>
@@ -455,8 +456,9 @@ for (const cpu of VENDORS) {
           const wanted = REGISTERS[name][which] | (name === "cr4" && xsave ? OSXSAVE : 0n);
           assertEquals(word(dom, PLACE.read + 8 * n), wanted, `${when}: ${dom.name}: ${name}`);
         }
-        const [read, wanted] = [dom.memory.read(PLACE.floatOut, 416), floatImage(which as 0 | 1)];
-        assertEquals(read, wanted.subarray(0, 416), `${when}: ${dom.name}: x87 and SSE`);
+        const read = dom.memory.read(PLACE.floatOut, 416);
+        const wanted = floatImage(which as 0 | 1, cpu).subarray(0, 416);
+        assertEquals(read, wanted, `${when}: ${dom.name}: x87 and SSE`);
       }
     };
     // In turns of every length, so that a switch comes between any two instructions.

@@ -207,6 +207,7 @@ export class Vcpu {
     const lines = new Listing();
     // Branch targets are offsets in the code segment.
     const base = bits === 64 ? 0n : file.segment("cs").base;
+    const { decodeAs } = domain.inner.host.machine.cpu;
     for (let n = toCount(count, "count", 1, 100_000); n > 0; n--) {
       let bytes: Uint8Array;
       try {
@@ -215,7 +216,7 @@ export class Vcpu {
         if (lines.length === 0) throw error;
         break;
       }
-      const d = disassemble(bytes, 0, bits, at - base, symbols);
+      const d = disassemble(bytes, 0, bits, at - base, symbols, decodeAs);
       lines.push({ address: at, bytes: d.bytes.slice(), text: d.text });
       at = BigInt.asUintN(bits === 64 ? 64 : 32, at + BigInt(d.length));
     }

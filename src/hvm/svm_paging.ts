@@ -1,5 +1,5 @@
 /** Nested page tables of SVM, and looks through them and the guest's at what the hardware withholds. */
-import { decode, DecodeStatus, Instruction } from "../machine/isa/decode.ts";
+import { decode, DECODE_AS, DecodeStatus, Instruction } from "../machine/isa/decode.ts";
 import { NESTED_KIND, NESTED_ROOT } from "../machine/svm/layout.ts";
 import { type Wide, wide } from "./exit.ts";
 import { machineAddress, type Nested, nestedEntries, readLinear } from "./guest_memory.ts";
@@ -67,7 +67,9 @@ function linearOf(v: SvmVcpu, segment: number, offset: bigint): bigint {
 export function instructionAt(v: SvmVcpu): Instruction | undefined {
   const bytes = readGuest(v, linearOf(v, 1, v.read64(F.rip)), 15), out = new Instruction();
   const mode = is64(v) ? 64 : v.read16(F.csAttributes) & 0x400 ? 32 : 16;
-  return decode(bytes, 0, bytes.length, mode, out) === DecodeStatus.Ok ? out : undefined;
+  return decode(bytes, 0, bytes.length, mode, out, DECODE_AS.amd) === DecodeStatus.Ok
+    ? out
+    : undefined;
 }
 
 /** A 16-bit source operand, register or memory. */

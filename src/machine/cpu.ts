@@ -16,12 +16,13 @@ import {
   TLB,
   V,
 } from "./state.ts";
-import { LINK } from "./segmentation/descriptor.ts";
+import { DECODE_AS } from "./isa/decode.ts";
 import type { HostFunctions } from "./system.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
 import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
+import { isAmd } from "./vendors.ts";
 import { isForeign, virtualization } from "./virtualization.ts";
 import { SVMC } from "./svm/layout.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
@@ -116,10 +117,13 @@ export class Cpu {
   /** A data breakpoint was met: the instruction is run again alone, and traps when it is done. */
   #trapping = false;
   #trapped = 0;
+  /** How it reads the bytes of instructions: bits of DECODE_AS. */
+  readonly decodeAs: number;
 
   constructor(readonly machine: Machine, readonly model: CpuModel) {
     this.memory = new WebAssembly.Memory({ initial: CPU_MEMORY_PAGES, maximum: CPU_MEMORY_PAGES });
     const buffer = this.memory.buffer as ArrayBuffer;
+    this.decodeAs = model === "amd" ? DECODE_AS.amd : 0;
     this.#debug = new DebugBreakpoints(buffer);
     this.u8 = new Uint8Array(buffer);
     this.u16 = new Uint16Array(buffer);
@@ -153,6 +157,7 @@ export class Cpu {
       get anyBreakpoint() {
         return true;
       },
+      decodeAs: this.decodeAs,
     });
     this.u8.fill(0xff, TLB.start, TLB.start + TLB.classes * TLB.classSize);
     this.u64[V.ramSize >> 3] = BigInt(machine.ram.length);
@@ -167,7 +172,7 @@ export class Cpu {
    * instruction of a guest is executed that believes itself on the other.
    */
   set ways(vendor: CpuModel) {
-    this.i32[LINK.amd >> 2] = vendor === "amd" ? 1 : 0;
+    this.i32[V.amd >> 2] = vendor === "amd" ? 1 : 0;
   }
 
   /** State after power-up or RESET (SDM 3 table 10-1). */
@@ -631,7 +636,8 @@ export class Cpu {
     const hits = this.#debug.match(low, long ? i32[(CPU.rip >> 2) + 1] : 0, 1);
     if (!hits) return false;
     // On Intel's processors MOV SS holds back instruction breakpoints too (SDM 3 6.8.3).
-    const inhibited = (i32[CPU.interruptibility >> 2] & 2) !== 0 && !i32[LINK.amd >> 2];
+    const inhibited = (i32[CPU.interruptibility >> 2] & 2) !== 0 &&
+      !isAmd(i32, "mov-ss.breakpoints");
     if (flags & RF || inhibited) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
     else {
       i32[CPU.pendingDebug >> 2] |= hits;

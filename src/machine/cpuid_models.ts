@@ -49,7 +49,8 @@ export const MODELS = {
     brand: "xvm processor, AMD model",
     // Family 0x10, model 0xa.
     signature: 0x0010_0fa0,
-    features: `${COMMON} svm 3dnowprefetch npt lbrv nrip_save tsc_scale vmcb_clean flushbyasid ` +
+    features:
+      `${COMMON} svm cr8_legacy misalignsse xsaveerptr npt lbrv nrip_save tsc_scale vmcb_clean flushbyasid ` +
       "decodeassists pausefilter pfthreshold",
     maxLeaf: 0xb,
     maxExtended: 0x8000_000a,

@@ -241,9 +241,13 @@ export const V = {
   pdptesInMemory: 0x1170,
   /** What the IRET of a VMX guest that is under way does to the blocking of NMIs: IRET_NMI; 0 else. */
   iret: 0x1178,
+  /** Not zero: AMD's ways where the two vendors' instructions differ (vendors.ts). */
+  amd: 0x117c,
   /** Entries of a running walk: address and value of each, to set their accessed bits at the end. */
   walkEntries: 0x1e00,
-  // 0x1180 to 0x11db: LINK in segmentation/descriptor.ts.
+  /** The opcode of the x87 instruction that runs, as FOP has it. */
+  x87Opcode: 0x11d8,
+  // 0x1180 to 0x11d7: LINK in segmentation/descriptor.ts.
   /** Scratch for semantics that store structures (FXSAVE images, task states). */
   buffer: 0x1200,
 } as const;

@@ -63,7 +63,7 @@ export function run(campaign: Campaign): Summary {
     faulted: 0,
     failed: 0,
     groups: new Map(),
-    allowed: allowances(),
+    allowed: allowances(oracle.vendor),
     seconds: 0,
   };
   const limit = campaign.stopAfter ?? Infinity;

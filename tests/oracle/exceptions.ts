@@ -4,6 +4,7 @@
  * named instructions only, forgives named parts of the result only, and counts its hits (cases in
  * which it was needed).
  */
+import type { HostVendor } from "./host.ts";
 import { type Case, FX, type Result } from "./state.ts";
 import { type Instruction, isX87 } from "./instruction.ts";
 
@@ -16,6 +17,8 @@ export interface Allowance {
   /** Volume and section. */
   source: string;
   hits: number;
+  /** Whose hosts need it; both vendors' if absent. */
+  vendor?: HostVendor;
   /** Flags of RFLAGS that are undefined after this case. */
   flags?: (i: Instruction, test: Case) => number;
   /** Bits of the x87 status word that are undefined. */
@@ -32,9 +35,9 @@ export interface Allowance {
   other?: (i: Instruction, test: Case, field: string, expected: Result) => boolean;
 }
 
-/** The list, with hit counters at zero. */
-export function allowances(): Allowance[] {
-  return LIST.map((a) => ({ ...a, hits: 0 }));
+/** The list for that vendor's hosts, with hit counters at zero. */
+export function allowances(vendor: HostVendor): Allowance[] {
+  return LIST.filter((a) => !a.vendor || a.vendor === vendor).map((a) => ({ ...a, hits: 0 }));
 }
 
 type Entry = Omit<Allowance, "hits">;
@@ -101,11 +104,13 @@ const X87_RULES: Entry[] = [
   {
     id: "x87 FOP: kept on this host unless an unmasked exception comes",
     source: "SDM vol 1, 8.1.9.1 (fopcode compatibility mode)",
+    vendor: "intel",
     image: (i) => isX87(i) ? [FX.fop, FX.fop + 2] : undefined,
   },
   {
     id: "x87 FDP: on this host updated by unmasked exceptions only",
     source: "SDM vol 1, 8.1.8; CPUID.7.0:EBX[6] (FDP_EXCPTN_ONLY)",
+    vendor: "intel",
     image: (i) => isX87(i) ? [FX.fdp, FX.fdp + 8] : undefined,
   },
 ];
@@ -118,6 +123,7 @@ const ENVIRONMENT: Record<number, readonly [number, number][]> = {
 
 X87_RULES.push({
   id: "x87 FCS, FDS (this host stores 0), FDP and FOP in FNSTENV's and FNSAVE's image",
+  vendor: "intel",
   source: "SDM vol 1, 8.1.8 and 8.1.9; CPUID.7.0:EBX[13] (FCS and FDS deprecated), EBX[6]",
   memory: (i) => {
     const stores = (i.opcode === 0xd9 || i.opcode === 0xdd) && i.reg === 6 && i.mod !== 3;
@@ -125,6 +131,7 @@ X87_RULES.push({
   },
 }, {
   id: "FXSAVE's FOP, FCS, FDP, FDS and MXCSR_MASK",
+  vendor: "intel",
   source: "SDM vol 1, 10.5.1 and 11.6.6; as above",
   memory: (i) =>
     i.opcode === 0x1ae && i.reg === 0 && i.mod !== 3
@@ -135,9 +142,29 @@ X87_RULES.push({
 X87_RULES.push({
   id: "FXRSTOR64: bits 63 to 48 of FIP, which a host with 57-bit linear addresses keeps",
   source: "SDM vol 1, 10.5.1.2: processors make FIP canonical; vol 1, 3.3.7.1",
-  image: (i) =>
-    i.opcode === 0x1ae && i.reg === 1 && i.mod !== 3 ? [FX.fip + 6, FX.fip + 8] : undefined,
+  image: (i) => isFxrstor(i) ? [FX.fip + 6, FX.fip + 8] : undefined,
+}, {
+  id: "FXRSTOR64: bits 63 to 48 of FDP, the same",
+  source: "APM vol 2, 5.1 (five-level paging); seen",
+  vendor: "amd",
+  image: (i) => isFxrstor(i) ? [FX.fdp + 6, FX.fdp + 8] : undefined,
+}, {
+  id: "x87 transcendentals: UE where an ulp decides whether the result is tiny",
+  source: "APM vol 1, 6.4.5.1 (accuracy of transcendental results)",
+  vendor: "amd",
+  status: (i, { state }) => isTranscendental(i) && leastOperand(state.fx) ? 0x10 : 0,
+  // Unmasked, it scales the result.
+  other: (i, { state: { fx } }, field) =>
+    isTranscendental(i) && leastOperand(fx) && !(fx[FX.fcw] & 0x10) &&
+    ["fsw", "fop", "fip", "st0"].includes(field),
 });
+
+const isFxrstor = (i: Instruction) => i.opcode === 0x1ae && i.reg === 1 && i.mod !== 3;
+
+/** ST(0) is a denormal, or has the least exponent of a normal number. */
+function leastOperand(fx: Uint8Array): boolean {
+  return ((fx[FX.st + 8] | fx[FX.st + 9] << 8) & 0x7fff) <= 1;
+}
 
 const SSE_RULES: Entry[] = [
   {
@@ -155,11 +182,17 @@ const LIST: readonly Entry[] = [...FLAG_RULES, ...X87_RULES, ...SSE_RULES, {
     (i.mod === 3 ? field === registerName(i.rm | ((i.rex & 1) << 3)) : field === "memory"),
 }, {
   id: "REP MOVS with 67 in 64-bit mode: this host has cleared RSI's upper half when it faults",
+  vendor: "intel",
   source: "SDM vol 2, REP: registers hold what they did before the iteration that faults",
   other: (i, test, field, expected) =>
     i.mode === 64 && (i.opcode === 0xa4 || i.opcode === 0xa5) && i.prefixes.has(0x67) &&
     (i.prefixes.has(0xf3) || i.prefixes.has(0xf2)) && field === registerName(6) &&
     pageFault(expected) && expected.state.gpr[6] === BigInt.asUintN(32, test.state.gpr[6]),
+}, {
+  id: "LOCK VERW with a memory operand: this host executes it",
+  source: "APM vol 3, 1.2.5 (lock prefix): #UD; on family 1Ah it is no such fault",
+  vendor: "amd",
+  other: (i) => i.opcode === 0x100 && i.reg === 5 && i.mod !== 3 && i.prefixes.has(0xf0),
 }];
 
 const pageFault = (expected: Result) => expected.exception?.vector === 14;

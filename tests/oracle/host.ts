@@ -12,11 +12,13 @@ import {
   codeBase,
   type CpuState,
   DS,
+  emptyState,
   ES,
   FS,
   FX,
   GS,
   LDT,
+  type Mode,
   type Result,
   type Window,
   windowAt,
@@ -49,6 +51,16 @@ const GPR_OFFSETS = [
   ...[0, 1, 2, 3, 4, 5, 6, 7].map((n) => GREGS.r8 + 8 * n),
 ];
 
+/** Whose processor the host has, as far as the machine has a model for it. */
+export type HostVendor = "intel" | "amd";
+
+/** CPUID's vendor strings. Hygon's processors are AMD's first Zen. */
+const VENDORS: Record<string, HostVendor> = {
+  GenuineIntel: "intel",
+  AuthenticAMD: "amd",
+  HygonGenuine: "amd",
+};
+
 /** Why the oracle cannot run here, or undefined if it can. */
 export function unavailable(): string | undefined {
   try {
@@ -70,6 +82,8 @@ export function unavailable(): string | undefined {
  * ```
  */
 export class Oracle {
+  /** Whose processor runs the cases. */
+  readonly vendor: HostVendor;
   readonly #libc: Libc;
   readonly #pid: number;
   readonly #commands: number;
@@ -102,6 +116,7 @@ export class Oracle {
     this.#commands = commands[1];
     this.#reports = reports[0];
     this.#report(); // the stub is ready
+    this.vendor = this.#whose();
   }
 
   /** Starts the process. Throws an error that says what this machine lacks. */
@@ -109,6 +124,39 @@ export class Oracle {
     const flags = cpuFlags();
     if (!flags.has("fsgsbase")) throw new Error("the processor or kernel lacks fsgsbase");
     return new Oracle(openLibc());
+  }
+
+  /** CPUID as it answers a program here. */
+  cpuid(leaf: number, subleaf = 0): { eax: number; ebx: number; ecx: number; edx: number } {
+    const { state } = this.#plain([0x0f, 0xa2], { 0: leaf, 1: subleaf });
+    const [eax, ecx, edx, ebx] = [...state.gpr.subarray(0, 4)].map(Number);
+    return { eax, ebx, ecx, edx };
+  }
+
+  /**
+   * CPUID's vendor, if the processor acts like it: a virtual machine may show another one than runs
+   * it. AMD's cut RIP to 16 bits at a near branch with 66 in 64-bit mode, Intel's ignore the prefix
+   * (APM 3 JMP (Near); SDM 2 JMP).
+   */
+  #whose(): HostVendor {
+    const { ebx, edx, ecx } = this.cpuid(0);
+    const name = new TextDecoder().decode(new Int32Array([ebx, edx, ecx]));
+    const vendor = VENDORS[name];
+    const cuts = this.#plain([0x66, 0xeb, 0]).state.rip === 3n;
+    if (vendor && cuts === (vendor === "amd")) return vendor;
+    this.close();
+    throw new Error(
+      vendor
+        ? `CPUID says ${name}, but near branches are not as ${vendor}'s`
+        : `the processor is "${name}", expected one of ${Object.keys(VENDORS).join(", ")}`,
+    );
+  }
+
+  /** An instruction of 64-bit code in a state of zeros but for the registers given. */
+  #plain(bytes: number[], gpr: Record<number, number> = {}): Result {
+    const state = emptyState(64);
+    for (const [n, value] of Object.entries(gpr)) state.gpr[Number(n)] = BigInt(value);
+    return this.run({ mode: 64, state, bytes: Uint8Array.from(bytes), patches: [] });
   }
 
   /** Runs one case. */
@@ -246,7 +294,7 @@ export class Oracle {
     const view = this.#view;
     const vector = view.getUint32(at + GREGS.trap, true);
     const done = vector === 1 && view.getUint32(at + OUT.stepsLeft, true) === 0;
-    const result: Result = { state: this.#readState(at), memory: this.#readWords(at) };
+    const result: Result = { state: this.#readState(at, test.mode), memory: this.#readWords(at) };
     if (done) {
       undoTrapFlag(test, result);
     } else {
@@ -257,7 +305,7 @@ export class Oracle {
     return result;
   }
 
-  #readState(at: number): CpuState {
+  #readState(at: number, mode: Mode): CpuState {
     const view = this.#view, gpr = new BigUint64Array(16);
     for (let n = 0; n < 16; n++) gpr[n] = view.getBigUint64(at + GPR_OFFSETS[n], true);
     const selector = (n: number) => view.getUint16(at + OUT.selectors + 8 * n, true);
@@ -267,6 +315,8 @@ export class Oracle {
     // Bytes that the processor does not write, and MXCSR_MASK, which is no state.
     fx.fill(0, FX.mxcsr + 4, FX.st);
     for (let n = 0; n < 8; n++) fx.fill(0, FX.st + n * 16 + 10, FX.st + n * 16 + 16);
+    // A 16-bit stack leaves RSP's upper half as Linux's IRET to it had it (espfix); no program sees it.
+    if (mode !== 64) gpr[4] = BigInt.asUintN(32, gpr[4]);
     return {
       gpr,
       rip: view.getBigUint64(at + GREGS.rip, true),

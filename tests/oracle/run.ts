@@ -142,7 +142,7 @@ async function main(args: string[]): Promise<number> {
     return 0;
   }
   const { openSubject } = await import("./subject.ts");
-  const subject: Subject = await openSubject();
+  const subject: Subject = await openSubject({ cpu: oracle.vendor });
   o.modes = o.modes.filter((m) => subject.modes.includes(m));
   let shown = 0;
   const summary = run({

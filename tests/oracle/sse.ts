@@ -176,7 +176,7 @@ function withByte(test: Case, rule: Rule, byte: number): Case {
 async function main(args: string[]): Promise<number> {
   const o = parse(args);
   using oracle = Oracle.open();
-  const subject = await openSubject();
+  const subject = await openSubject({ cpu: oracle.vendor });
   let failed = 0;
   for (const mode of o.modes) {
     for (const map of o.maps) {

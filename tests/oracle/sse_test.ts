@@ -19,7 +19,7 @@ for (const mode of [32, 64] as const) {
       ignore: missing !== undefined,
       fn: async () => {
         using oracle = Oracle.open();
-        const subject = await openSubject();
+        const subject = await openSubject({ cpu: oracle.vendor });
         const failures: string[] = [];
         const options = { count: 1500, seed: 11, modes: [mode], maps: [map], show: 0 };
         run({

@@ -9,6 +9,7 @@
  */
 import { at, CPU, SEGMENT_SIZE, SEGMENTS } from "../../src/machine/state.ts";
 import { V } from "../../src/machine/state.ts";
+import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Machine } from "../../src/machine/machine.ts";
 import {
   type Case,
@@ -32,6 +33,8 @@ import {
 
 /** How the machine runs the cases; what is absent is chosen by the case. */
 export interface SubjectOptions {
+  /** Whose processor it models: the one that it is held against ({@linkcode Oracle.vendor}). */
+  cpu: CpuModel;
   /** Hot handlers for flat 32-bit code (true if absent). */
   hot?: boolean;
   /** 16- and 32-bit code with IA-32e mode off, under PAE paging. */
@@ -54,7 +57,7 @@ const WITH_ERROR = [8, 10, 11, 12, 13, 14, 17];
 const NULL_SEGMENT = 0x1_0000;
 
 /** Opens the machine under test. XVM_ORACLE=cold,legacy (either or both) chooses how it runs. */
-export function openSubject(options?: SubjectOptions): Promise<Subject> {
+export function openSubject(options: SubjectOptions): Promise<Subject> {
   const words = (Deno.env.get("XVM_ORACLE") ?? "").split(",").filter((w) => w !== "");
   const unknown = words.find((w) => w !== "cold" && w !== "legacy");
   if (unknown) throw new Error(`XVM_ORACLE: "${unknown}" is not one of cold, legacy`);
@@ -66,15 +69,16 @@ export function openSubject(options?: SubjectOptions): Promise<Subject> {
 export class XvmSubject implements Subject {
   readonly name: string;
   readonly modes: readonly Mode[] = [16, 32, 64];
-  readonly machine = new Machine({ memory: MEMORY });
+  readonly machine: Machine;
   readonly #ground: Ground;
   readonly #fx: Uint8Array;
   #long: boolean | undefined;
   #stopped = false;
 
-  constructor(readonly options: SubjectOptions = {}) {
+  constructor(readonly options: SubjectOptions) {
+    this.machine = new Machine({ memory: MEMORY, cpu: options.cpu });
     const { cpu, ram } = this.machine;
-    this.name = `xvm tier 0${options.hot === false ? ", cold handlers" : ""}`;
+    this.name = `xvm tier 0, ${options.cpu}${options.hot === false ? ", cold handlers" : ""}`;
     cpu.hot = options.hot ?? true;
     cpu.hooks.fault = () => this.#stopped = true;
     this.#ground = new Ground(ram.subarray(GROUND, GROUND + GROUND_SIZE));
@@ -286,9 +290,12 @@ export class XvmSubject implements Subject {
       for (let i = 0; i < 10; i++) fx[FX.st + 16 * n + i] = u8[from + i];
       if ((tags >> 2 * n & 3) !== 3) fx[FX.ftw] |= 1 << n;
     }
-    image.setUint16(FX.fop, i32[CPU.fop >> 2], true);
-    fx.set(u8.subarray(CPU.fip, CPU.fip + 8), FX.fip);
-    fx.set(u8.subarray(CPU.fdp, CPU.fdp + 8), FX.fdp);
+    // What the kernel's XSAVE finds on AMD's: nothing unless an exception is pending.
+    if (this.options.cpu === "intel" || status & 0x80) {
+      image.setUint16(FX.fop, i32[CPU.fop >> 2], true);
+      fx.set(u8.subarray(CPU.fip, CPU.fip + 8), FX.fip);
+      fx.set(u8.subarray(CPU.fdp, CPU.fdp + 8), FX.fdp);
+    }
     image.setInt32(FX.mxcsr, i32[CPU.mxcsr >> 2], true);
     fx.set(u8.subarray(CPU.xmm0, CPU.xmm0 + 256), FX.xmm);
     return fx;

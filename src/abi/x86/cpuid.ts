@@ -59,6 +59,7 @@ const rows: [number, number, CpuidRegister, string][] = [
     "ecx",
     "lahf_lm cmp_legacy svm extapic cr8_legacy abm sse4a misalignsse 3dnowprefetch osvw",
   ],
+  [0x8000_0008, 0, "ebx", "- - xsaveerptr"],
   [0x8000_0007, 0, "edx", "- - - - - - - - constant_tsc"],
   [
     0x8000_000a,

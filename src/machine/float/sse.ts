@@ -55,7 +55,15 @@ export const SINGLE = elementFormat("S", 32, 23);
 export const DOUBLE = elementFormat("D", 64, 52);
 
 /** Bits of MXCSR beside the exception flags and masks (SDM 1 10.2.3). */
-export const MXCSR = { daz: 0x40, masks: 7, rounding: 13, ftz: 0x8000, underflowMask: 0x800 };
+export const MXCSR = {
+  daz: 0x40,
+  masks: 7,
+  rounding: 13,
+  ftz: 0x8000,
+  underflowMask: 0x800,
+  /** AMD's MM: operands in memory need not be aligned. */
+  misaligned: 0x2_0000,
+};
 
 /** What a comparison finds, as bits, so that a predicate is a mask. */
 export const RELATION = { less: 1, equal: 2, unordered: 4, greater: 8 } as const;

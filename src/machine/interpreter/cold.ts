@@ -3,7 +3,7 @@
  * mode: addresses, widths and limits come from the record and the processor state.
  */
 import { CPU, REC, V } from "../state.ts";
-import { cell, cell64 } from "../system.ts";
+import { cell, cell64, setCell } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -50,14 +50,18 @@ export class ColdMeaning extends Meaning {
     this.abortIfSet();
     this.branch(target);
   }
-  checkTarget(undo?: () => void): void {
-    this.checkIp(this.#target(), undo);
+  checkTarget(before?: () => void): void {
+    this.checkIp(this.#target(), before);
   }
-  checkIp(ip: Expr, undo?: () => void): void {
+  checkIp(ip: Expr, before?: () => void): void {
     this.probe("a branch");
     this.f.call("checkIp", ip);
     this.f.if(cell(V.abort), () => {
-      undo?.();
+      if (before) {
+        setCell(this.f, V.abort, 0);
+        before();
+        this.f.call("checkIp", ip);
+      }
       this.abort();
     });
   }

@@ -46,11 +46,15 @@ export function goOn(f: Func, x: Loop, target: Local, counted: boolean): void {
   f.br(x.next);
 }
 
+const SS = segment(2), DS = segment(3);
+
 const typeOf = (bits: number) => bits === 64 ? "i64" : "i32";
 
 abstract class HotMeaning extends Meaning {
   /** Machine address of the operand an `update` found in the TLB, 0 if it took the slow way. */
   #host: Local | undefined;
+  /** The access is one of the stack. */
+  protected onStack = false;
 
   constructor(f: Func, form: Form, protected readonly loop: Loop) {
     super(f, form, loop.rec);
@@ -138,7 +142,7 @@ abstract class HotMeaning extends Meaning {
         this.checkLinear(bits, linear, forWrite);
         // A device that is read may ask for the time.
         setCell(f, V.left, leftBehind(this.loop));
-        f.set(value, f.call(`${forWrite ? "ldw" : "ld"}${bits}`, linear.zext(), cell(V.access)));
+        f.set(value, this.slow(`${forWrite ? "ldw" : "ld"}${bits}`, linear));
         this.abortIfSet();
       },
     );
@@ -159,12 +163,28 @@ abstract class HotMeaning extends Meaning {
     );
     this.commit();
   }
+  /** A push's store and a pop's load, at a linear address. */
+  protected stored(bits: number, linear: Expr, value: Expr): void {
+    this.onStack = true;
+    this.storeLinear(bits, linear, value);
+    this.onStack = false;
+  }
+  protected popped(bits: number, linear: Expr): Local {
+    this.onStack = true;
+    const value = this.loadLinear(bits, linear);
+    this.onStack = false;
+    return value;
+  }
   /** A store that may reach a device, which may end the slice. */
   #storeSlow(bits: number, linear: Expr, value: Expr): void {
     const { f, loop } = this;
     setCell(f, V.left, leftBehind(loop));
-    f.call(`st${bits}`, linear.zext(), cell(V.access), value);
+    this.slow(`st${bits}`, linear, value);
     reloadLeft(f, loop);
+  }
+  /** An access that is not in the TLB: a function of module S. */
+  protected slow(name: string, linear: Expr, ...values: Expr[]): Local {
+    return this.f.call(name, linear.zext(), cell(V.access), ...values);
   }
   protected override writeBack(
     i: number,
@@ -214,6 +234,13 @@ export class Flat32 extends HotMeaning {
   checkTarget(): void {}
   checkIp(): void {}
   protected checkLinear(): void {}
+  /** What wraps at 4 GiB is looked at again; with a segment base `linear` has done that. */
+  protected override slow(name: string, linear: Expr, ...values: Expr[]): Local {
+    if (!this.onStack && this.form.operands.includes("s")) {
+      return super.slow(name, linear, ...values);
+    }
+    return this.f.call(`flat.${name}`, this.onStack ? i32(0) : this.rec, linear, ...values);
+  }
   /** Outside 64-bit mode the upper halves are zero. */
   override losesUpper(): boolean {
     return false;
@@ -249,8 +276,9 @@ export class Flat32 extends HotMeaning {
     const linear = f.local("i32"), place = f.let(this.field(REC.segment));
     const attributes = load("i32", 32, "u", place, SEGMENT.attributes);
     const whole = load("i32", 32, "u", place, SEGMENT.limit).eq(-1);
-    f.if(attributes.and(0x1_000e).eq(2).and(whole), () => {
-      f.set(linear, this.effective(i).add(load("i32", 32, "u", place, SEGMENT.base)));
+    const offset = f.let(this.effective(i)), inside = offset.leU(-bytes);
+    f.if(attributes.and(0x1_000e).eq(2).and(whole).and(inside), () => {
+      f.set(linear, offset.add(load("i32", 32, "u", place, SEGMENT.base)));
     }, () => {
       f.set(linear, f.call("effective", this.rec, i32(bytes), i32(write)).wrap());
       this.abortIfSet();
@@ -279,36 +307,32 @@ export class Flat32 extends HotMeaning {
     const kept = f.let(value);
     const to = f.let(this.gpr(4, 32).sub(bits / 8));
     this.probe("a push");
-    this.storeLinear(bits, to, kept);
+    this.stored(bits, to, kept);
     this.setGpr(4, 32, to);
   }
   override stackRead(bits: number, skip = 0): Local {
     this.probe("a pop");
-    return this.loadLinear(bits, this.f.let(this.gpr(4, 32).add(skip)));
+    return this.popped(bits, this.f.let(this.gpr(4, 32).add(skip)));
   }
   override dropStack(bytes: number | Expr): void {
     this.setGpr(4, 32, this.gpr(4, 32).add(bytes));
   }
 }
 
-const SS = segment(2), DS = segment(3);
-
 /** 64-bit code: no limits, addresses must be canonical. */
 export class Flat64 extends HotMeaning {
   readonly address = "i64";
-  /** The access is one of the stack. */
-  #onStack = false;
 
-  checkTarget(undo?: () => void): void {
+  checkTarget(before?: () => void): void {
     // In the page of the branch it is canonical.
-    this.f.if(this.inPage().eqz(), () => this.checkIp(this.directTarget(), undo));
+    this.f.if(this.inPage().eqz(), () => this.checkIp(this.directTarget(), before));
   }
-  checkIp(ip: Expr, undo?: () => void): void {
+  checkIp(ip: Expr, before?: () => void): void {
     const { f } = this;
     this.probe("a branch");
     f.if(isCanonical(ip).eqz(), () => {
+      before?.();
       f.call("checkIp", ip);
-      undo?.();
       this.abort();
     });
   }
@@ -318,7 +342,7 @@ export class Flat64 extends HotMeaning {
     const ok = isCanonical(linear).and(isCanonical(linear.add(bits / 8 - 1)));
     f.if(ok.eqz(), () => {
       // The address is linear already: what this adds to it is the kind of fault.
-      const stack = this.#onStack ? i32(1) : load("i32", 16, "u", this.rec, REC.segment).eq(SS);
+      const stack = this.onStack ? i32(1) : load("i32", 16, "u", this.rec, REC.segment).eq(SS);
       f.call("segmentLinear", i32(SS).when(stack, DS), linear, i32(bits / 8), i32(write ? 1 : 0));
       this.abort();
     });
@@ -366,17 +390,12 @@ export class Flat64 extends HotMeaning {
     const kept = f.let(value);
     const to = f.let(this.gpr(4, 64).sub(bits / 8));
     this.probe("a push");
-    this.#onStack = true;
-    this.storeLinear(bits, to, kept);
-    this.#onStack = false;
+    this.stored(bits, to, kept);
     this.setGpr(4, 64, to);
   }
   override stackRead(bits: number, skip = 0): Local {
     this.probe("a pop");
-    this.#onStack = true;
-    const value = this.loadLinear(bits, this.f.let(this.gpr(4, 64).add(skip)));
-    this.#onStack = false;
-    return value;
+    return this.popped(bits, this.f.let(this.gpr(4, 64).add(skip)));
   }
   override dropStack(bytes: number | Expr): void {
     const by = typeof bytes === "number" ? bytes : bytes.sext();

@@ -48,6 +48,8 @@ export interface PredecodeHost {
   /** Is there an execution breakpoint at this linear address? */
   hasBreakpoint(low: number, high: number): boolean;
   readonly anyBreakpoint: boolean;
+  /** Bits of DECODE_AS. */
+  readonly decodeAs: number;
 }
 
 /** Which lazy flags an instruction of this key leaves, whatever its operands. */
@@ -88,6 +90,9 @@ const ENDS_RUN = new Set([
   "vmlaunch",
   "vmresume",
 ]);
+
+const isX87 = ({ encoding }: Instruction) =>
+  encoding.map === 0 && encoding.byte >= 0xd8 && encoding.byte <= 0xdf;
 
 export class Predecoder {
   readonly #u8: Uint8Array;
@@ -130,7 +135,7 @@ export class Predecoder {
   #absent: Uint8Array = new Uint8Array();
 
   #decode(bytes: Uint8Array, at: number, limit: number): DecodeStatus {
-    const status = decode(bytes, at, limit, this.#bits, this.#x);
+    const status = decode(bytes, at, limit, this.#bits, this.#x, this.host.decodeAs);
     return status === DecodeStatus.Ok && this.#absent[this.#x.encoding.id]
       ? DecodeStatus.Undefined
       : status;
@@ -434,6 +439,8 @@ export class Predecoder {
     });
     u16[(record + REC.prefixes) >> 1] = prefixes;
     if (hasCopy(form)) i32[(record + REC.copy) >> 2] = x.immediate;
+    // The opcode as FOP has it: 11 bits of its two bytes (SDM 1 8.1.9).
+    if (isX87(x)) i32[(record + REC.immediate) >> 2] = (x.encoding.byte & 7) << 8 | x.modrm;
   }
 
   /** Address of a register operand in memory 0, or its number where semantics want that. */

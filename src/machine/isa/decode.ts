@@ -22,6 +22,18 @@ export const DecodeStatus = {
 /** One of the values of {@linkcode DecodeStatus}. */
 export type DecodeStatus = typeof DecodeStatus[keyof typeof DecodeStatus];
 
+/** How bytes are read where processors differ (vendors.ts): bits of {@linkcode decode}'s last argument. */
+export const DECODE_AS = {
+  /** 66 makes the operand size of near branches 16 in 64-bit mode. */
+  cutsBranches: 1,
+  /** UD0 and UD1 end with their opcode. */
+  shortUndefined: 2,
+  /** LOCK MOV CR0 is MOV CR8. */
+  lockCr8: 4,
+  /** All of them: AMD's processors. */
+  amd: 7,
+} as const;
+
 /** Number that stands for RIP in {@linkcode Instruction.base}. */
 export const BASE_RIP = 16;
 
@@ -101,7 +113,7 @@ const enum Plan {
   Far,
   Enter,
 }
-const LOCKABLE = 1, D64 = 2, F64 = 4, NOMOD = 8;
+const LOCKABLE = 1, D64 = 2, F64 = 4, NOMOD = 8, NEAR = 16;
 const plans = new Uint8Array(encodings.length), flags = new Uint8Array(encodings.length);
 
 function planOf(e: Encoding): Plan {
@@ -138,7 +150,7 @@ for (const e of encodings) {
   const a = e.attributes;
   plans[e.id] = planOf(e);
   flags[e.id] = (a.lock ? LOCKABLE : 0) | (a.d64 ? D64 : 0) | (a.f64 ? F64 : 0) |
-    (a.nomod ? NOMOD : 0);
+    (a.nomod ? NOMOD : 0) | (a.near ? NEAR : 0);
 }
 
 // Rows by map and first byte, for building the selection blocks.
@@ -256,6 +268,7 @@ const xchgR8 = encodings.find((e) => e.key === "xchg" && e.plusR)!;
  * @param limit end of the bytes that may be read (exclusive)
  * @param mode code segment's width: 16 (also real and virtual-8086 mode), 32, or 64
  * @param out overwritten
+ * @param as bits of {@linkcode DECODE_AS}
  */
 export function decode(
   bytes: Uint8Array,
@@ -263,6 +276,7 @@ export function decode(
   limit: number,
   mode: 16 | 32 | 64,
   out: Instruction,
+  as = 0,
 ): DecodeStatus {
   const end = limit < offset + 15 ? limit : offset + 15;
   let at = offset, operand16 = 0, address = false, byte = 0;
@@ -308,6 +322,9 @@ export function decode(
   const kind = chosen & 7;
   const state = (out.rep === 0 ? 0 : out.rep === 0xf3 ? 4 : 8) | operand16 | rex >> 3 & 1;
   if (kind === Slot.Undefined) return undefinedAt(out, at, offset);
+  if ((as & DECODE_AS.shortUndefined) !== 0 && isLongUndefined(slot, byte)) {
+    return undefinedAt(out, at, offset);
+  }
   if (kind === Slot.Prefixes) {
     id = blocks[id + state];
     // PAUSE stays what it is: tried on the host's processor.
@@ -336,7 +353,8 @@ export function decode(
   const flag = flags[id];
   out.encoding = encodings[id];
   if (mode === 64) {
-    out.operandSize = (flag & F64) !== 0 || (rex & 8) !== 0
+    const cut = (flag & NEAR) !== 0 && (as & DECODE_AS.cutsBranches) !== 0 && operand16 !== 0;
+    out.operandSize = (flag & F64) !== 0 && !cut || (rex & 8) !== 0
       ? 64
       : operand16 !== 0
       ? 16
@@ -371,8 +389,18 @@ export function decode(
     if (at < 0) return short(out, end, offset, limit);
   }
   out.length = at - offset;
-  if (out.lock && !((flag & LOCKABLE) !== 0 && out.memory)) return DecodeStatus.LockUndefined;
+  if (!out.lock || (flag & LOCKABLE) !== 0 && out.memory) return DecodeStatus.Ok;
+  if ((as & DECODE_AS.lockCr8) === 0 || out.encoding.key !== "mov.cr" || out.reg !== 0) {
+    return DecodeStatus.LockUndefined;
+  }
+  out.lock = false;
+  out.reg = 8;
   return DecodeStatus.Ok;
+}
+
+/** UD0 and UD1, which have ModRM. */
+function isLongUndefined(slot: number, byte: number): boolean {
+  return (slot & 1023) === 256 && (byte === 0xff || byte === 0xb9);
 }
 
 /** The bytes ended before the instruction did. */

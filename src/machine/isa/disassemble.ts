@@ -4,7 +4,7 @@
  * @module
  */
 import { DS, gpr16, gpr32, gpr64, gpr8, gpr8rex, segments } from "../../abi/x86/registers.ts";
-import { BASE_RIP, decode, DecodeStatus, Instruction } from "./decode.ts";
+import { BASE_RIP, decode, DECODE_AS, DecodeStatus, Instruction } from "./decode.ts";
 import type { Encoding } from "./encodings.ts";
 import type { OperandSpec, SizeCode } from "./operands.ts";
 
@@ -28,6 +28,7 @@ const scratch = new Instruction();
  * @param mode width of the code segment: 16, 32 or 64
  * @param address linear address (or offset in the segment) of the instruction, for branch targets
  * @param symbols names for branch targets and absolute addresses
+ * @param as bits of DECODE_AS: whose processor reads the bytes; UD0 and UD1 are shown whole
  */
 export function disassemble(
   bytes: Uint8Array,
@@ -35,8 +36,10 @@ export function disassemble(
   mode: 16 | 32 | 64,
   address: bigint,
   symbols?: SymbolLookup,
+  as = 0,
 ): Disassembly {
-  const status = decode(bytes, offset, bytes.length, mode, scratch);
+  const whole = as & ~DECODE_AS.shortUndefined;
+  const status = decode(bytes, offset, bytes.length, mode, scratch, whole);
   if (status !== DecodeStatus.Ok && status !== DecodeStatus.LockUndefined) {
     return { length: 1, text: "(bad)", bytes: bytes.subarray(offset, offset + 1) };
   }

@@ -65,6 +65,8 @@ export interface Attributes {
   readonly d64: boolean;
   /** In 64-bit mode the operand size is always 64. */
   readonly f64: boolean;
+  /** A near branch: f64, but 66 makes the operand size 16 where it `cutsBranches` (decode.ts). */
+  readonly near: boolean;
   /** #GP unless CPL is 0. */
   readonly cpl0: boolean;
   /** Sensitive to IOPL (and, for I/O, to the permission bitmap). */
@@ -134,6 +136,7 @@ function parseAttributes(text: string, row: string): { attributes: Attributes; a
     o64: false,
     d64: false,
     f64: false,
+    near: false,
     cpl0: false,
     iopl: false,
     rep: "",
@@ -163,6 +166,7 @@ function parseAttributes(text: string, row: string): { attributes: Attributes; a
         case "o64":
         case "d64":
         case "f64":
+        case "near":
         case "cpl0":
         case "iopl":
         case "pm":

@@ -205,23 +205,23 @@ outs  6f  DX,Xz  rep iopl exit:io r:d
 `;
 
 const branchRows = `
-j{cc}  70+cc  Jb  f64 r:cc
-j{cc}  0f 80+cc  Jz  f64 r:cc
-loopne  e0  Jb  f64 r:z
-loope  e1  Jb  f64 r:z
-loop  e2  Jb  f64
-jcxz  e3  Jb  f64
-call  e8  Jz  f64
-call  ff /2  Ev  f64
-jmp  e9  Jz  f64
-jmp  eb  Jb  f64
-jmp  ff /4  Ev  f64
+j{cc}  70+cc  Jb  f64 near r:cc
+j{cc}  0f 80+cc  Jz  f64 near r:cc
+loopne  e0  Jb  f64 near r:z
+loope  e1  Jb  f64 near r:z
+loop  e2  Jb  f64 near
+jcxz  e3  Jb  f64 near
+call  e8  Jz  f64 near
+call  ff /2  Ev  f64 near
+jmp  e9  Jz  f64 near
+jmp  eb  Jb  f64 near
+jmp  ff /4  Ev  f64 near
 call.far  9a  Ap  i64 exit:task-switch
 call.far  ff /3  Mp  exit:task-switch
 jmp.far  ea  Ap  i64 exit:task-switch
 jmp.far  ff /5  Mp  exit:task-switch
-ret  c2  Iw  f64
-ret  c3  -  f64
+ret  c2  Iw  f64 near
+ret  c3  -  f64 near
 ret.far  ca  Iw  as:retf
 ret.far  cb  -  as:retf
 int3  cc  -  exit:int

@@ -22,8 +22,6 @@ export const LINK = {
   savedPointer: 0x11c0,
   /** Not zero: a task switch is past its point of no return; faults belong to the new task. */
   taskSwitched: 0x11c8,
-  /** Not zero: AMD's ways where the two vendors' instructions differ. */
-  amd: 0x11d8,
   /** Bits of the EFER register that this processor implements, i64; 0 stands for all known. */
   eferValid: 0x11d0,
 } as const;

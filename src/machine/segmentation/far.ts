@@ -4,6 +4,7 @@ import { ABORT } from "../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
+import { asAmd } from "../vendors.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { isCanonical } from "./linear.ts";
 import {
@@ -99,11 +100,24 @@ const CHECK = {
   ),
 };
 
-/** #GP(0) unless `ip` lies in a code segment of these attributes and limit. */
-function checkTarget(f: Func, ip: Expr, attributes: Expr, limit: Expr): void {
-  f.if(longMode().and(attributes.shrU(13)).and(1), () => {
-    failIf(f, isCanonical(ip).eqz(), 13, 0, CHECK.canonical, ip);
-  }, () => failIf(f, ip.gtU(limit.zext()), 13, 0, CHECK.limit, ip, limit));
+/** #GP(0) unless `ip` lies in a code segment of these attributes and limit; `undo` comes before. */
+function checkTarget(
+  f: Func,
+  ip: Expr,
+  attributes: Expr,
+  limit: Expr,
+  undo?: () => void,
+): void {
+  const fail = (condition: Expr, id: number, b?: Expr) =>
+    f.if(condition, () => {
+      undo?.();
+      failIf(f, i32(1), 13, 0, id, ip, b);
+    });
+  f.if(
+    longMode().and(attributes.shrU(13)).and(1),
+    () => fail(isCanonical(ip).eqz(), CHECK.canonical),
+    () => fail(ip.gtU(limit.zext()), CHECK.limit, limit),
+  );
 }
 
 function checkMode(f: Func, selector: Local, attributes: Local): void {
@@ -118,13 +132,17 @@ function setRealTarget(f: Func, selector: Local, ip: Local): void {
   setCell64(f, CPU.rip, ip);
 }
 
+/** Kinds of far transfer. */
+export const FAR = { jump: 0, call: 1, callIndirect: 2 } as const;
+
 /**
- * `farTarget(selector, ip, kind, bits, return ip)`: kind 0 JMP, 1 CALL. With LINK.taskSwitched set,
+ * `farTransfer(selector, ip, kind, bits, return ip)`: kind of FAR. With LINK.taskSwitched set,
  * V.abort is a fault of the new task.
  */
 function buildFarTransfer(m: Module): void {
   const params = ["i32", "i64", "i32", "i32", "i64"] as const;
-  m.func("farTransfer", params, [], (f, selector, ip, isCall, bits, back) => {
+  m.func("farTransfer", params, [], (f, selector, ip, kind, bits, back) => {
+    const isCall = f.let(kind.nez());
     setCell(f, LINK.taskSwitched, 0);
     f.call("materialize");
     f.if(protectedMode().eqz().or(virtual8086()), () => {
@@ -149,9 +167,13 @@ function buildFarTransfer(m: Module): void {
       const absent = attributes.and(ATTRIBUTE.present).eqz();
       failIf(f, absent, 11, code, CHECK.present, selector);
       checkMode(f, selector, attributes);
-      checkTarget(f, ip, attributes, f.let(limitOf(raw)));
+      const push = () => callChecked(f, "pushFar", selectorAt(CS), back, bits);
+      const early = f.let(kind.eq(FAR.callIndirect).or(isCall.and(asAmd("far.call-check"))));
+      const stack = f.let(cell64(CPU.rsp));
+      f.if(early, push);
+      checkTarget(f, ip, attributes, f.let(limitOf(raw)), () => setCell64(f, CPU.rsp, stack));
       f.set(raw, callChecked(f, "markAccessed", raw));
-      f.if(isCall, () => callChecked(f, "pushFar", selectorAt(CS), back, bits));
+      f.if(isCall.and(early.eqz()), push);
       setFromRaw(f, CS, selector.and(0xfffc).or(cpl), raw);
       setCell64(f, CPU.rip, ip);
       f.return();
@@ -350,11 +372,15 @@ function dropInnerSegments(f: Func, level: Local): void {
 function buildReturnFar(m: Module): void {
   const params = ["i32", "i64", "i32", "i32", "i32", "i32"] as const;
   m.func("returnFar", params, [], (f, selector, ip, bits, skip, extra, always) => {
+    const stack = f.local("i64"), ss = f.local("i32"), stackRaw = f.local("i64");
+    const level = f.let(selector.and(3)), cpl = f.let(cell(V.cpl));
+    const outer = f.let(level.ne(cpl)), at = f.let(skip.add(extra));
+    const early = f.let(asAmd("far.outer-stack").and(outer.or(always)));
+    f.if(early, () => readOuterStack(f, bits, at, stack, ss));
     failIf(f, isNull(selector), 13, 0, CHECK.null, selector);
     const code = f.let(selectorError(selector));
     const raw = callChecked(f, "descriptorOf", selector, i32(13));
     const attributes = f.let(attributesOf(raw));
-    const level = f.let(selector.and(3)), cpl = f.let(cell(V.cpl));
     failIf(f, isCode(attributes).eqz(), 13, code, CHECK.type, selector, attributes);
     const dpl = dplOf(attributes);
     const allowed = dpl.leU(level).when(attributes.and(4), dpl.eq(level)).and(level.geU(cpl));
@@ -362,11 +388,9 @@ function buildReturnFar(m: Module): void {
     const absent = attributes.and(ATTRIBUTE.present).eqz();
     failIf(f, absent, 11, code, CHECK.present, selector);
     checkMode(f, selector, attributes);
-    const outer = f.let(level.ne(cpl));
-    const stack = f.local("i64"), ss = f.local("i32"), stackRaw = f.local("i64");
     f.set(stackRaw, i64(0));
     f.if(outer.or(always), () => {
-      readOuterStack(f, bits, f.let(skip.add(extra)), stack, ss);
+      f.if(early.eqz(), () => readOuterStack(f, bits, at, stack, ss));
       const to64 = longMode().and(attributes.shrU(13)).and(1);
       f.if(isNull(ss), () => {
         const fine = to64.and(level.ne(3)).and(ss.and(3).eq(level));
@@ -384,7 +408,7 @@ function buildReturnFar(m: Module): void {
       f.call("addToStack", extra);
     }, () => {
       // The stack pointer moves in the width of the old code segment's mode.
-      f.call("addToStack", skip.add(extra));
+      f.call("addToStack", at);
       setFromRaw(f, CS, selector, raw);
     });
     setCell64(f, CPU.rip, ip);
@@ -402,8 +426,8 @@ function buildReturnFar(m: Module): void {
 function readOuterStack(f: Func, bits: Local, at: Local, stack: Local, ss: Local): void {
   for (const width of [16, 32, 64] as const) {
     f.if(bits.eq(width), () => {
+      f.set(ss, callChecked(f, `stackSelector${width}`, at.add(width / 8)));
       f.set(stack, callChecked(f, `stackLoad${width}`, at).zext());
-      f.set(ss, callChecked(f, `stackLoad16`, at.add(width / 8)));
     });
   }
 }
@@ -414,7 +438,7 @@ function buildFarReturn(m: Module): void {
     for (const width of [16, 32, 64] as const) {
       f.if(bits.eq(width), () => {
         // Processors read the selector first: a fault names its address.
-        f.set(selector, callChecked(f, `stackLoad16`, i32(width / 8)));
+        f.set(selector, callChecked(f, `stackSelector${width}`, i32(width / 8)));
         f.set(ip, callChecked(f, `stackLoad${width}`, i32(0)).zext());
       });
     }

@@ -89,7 +89,7 @@ function readFrame(f: Func, bits: Local): { ip: Local; selector: Local; flags: L
     f.if(bits.eq(width), () => {
       // Processors read from the top down: a fault names the address.
       f.set(flags, callChecked(f, `stackLoad${width}`, i32(width / 4)).wrap());
-      f.set(selector, callChecked(f, "stackLoad16", i32(width / 8)));
+      f.set(selector, callChecked(f, `stackSelector${width}`, i32(width / 8)));
       f.set(ip, callChecked(f, `stackLoad${width}`, i32(0)).zext());
     });
   }
@@ -131,7 +131,7 @@ function buildToVirtual(m: Module): void {
     const limit = i32(0xffff);
     failIf(f, ip.gtU(0xffff), 13, 0, CHECK.limit, ip, limit);
     const stack = callChecked(f, "stackLoad32", i32(12));
-    const word = (at: number) => callChecked(f, "stackLoad16", i32(at));
+    const word = (at: number) => callChecked(f, "stackSelector32", i32(at));
     const values = [SS, ES, DS, FS, GS].map((place, i) => ({ place, value: word(16 + 4 * i) }));
     setVirtual(f, CS, selector);
     for (const { place, value } of values) setVirtual(f, place, value);

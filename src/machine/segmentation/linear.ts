@@ -6,6 +6,7 @@
 import { ACCESS, CODE_MODE, CPU, PREFIX, REC, SEGMENT, segment, TLB, V } from "../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
+import { asAmd } from "../vendors.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 
@@ -118,11 +119,11 @@ function buildLinear(m: Module): void {
           () => segmentFault(f, place, CHECK.limit, offset, limit),
         );
       }, () => {
-        // With a limit of 4 GiB nothing is outside: what goes past the end wraps (SDM 3 5.3).
-        f.if(
-          last.gtU(limit).and(limit.ne(0xffff_ffffn)),
-          () => segmentFault(f, place, CHECK.limit, offset, limit),
-        );
+        // With a limit of 4 GiB nothing need be outside: what goes past the end may wrap.
+        f.if(last.gtU(limit), () => {
+          const outside = limit.ne(0xffff_ffffn).or(asAmd("segment.wrap"));
+          f.if(outside, () => segmentFault(f, place, CHECK.limit, offset, limit));
+        });
       });
       f.result(base.add(offset).and(0xffff_ffffn));
     },
@@ -154,6 +155,13 @@ function buildStack(m: Module): void {
       f.if(cell(V.abort), () => f.return());
       setStackPointer(f, to, mask);
     });
+    // The faults of a push.
+    m.func(`probePush${bits}`, [], [], (f) => {
+      const to = f.let(cell64(CPU.rsp).sub(bits / 8).and(stackMask()));
+      const linear = f.call("segmentLinear", i32(SS), to, i32(bits / 8), i32(1));
+      f.if(cell(V.abort), () => f.return());
+      f.call(`ldw${bits}`, linear, cell(V.access));
+    });
     m.func(`stackLoad${bits}`, ["i32"], [type], (f, skip) => {
       const at = cell64(CPU.rsp).add(skip.zext()).and(stackMask());
       const linear = f.call("segmentLinear", i32(SS), at, i32(bits / 8), i32(0));
@@ -161,10 +169,52 @@ function buildStack(m: Module): void {
       f.result(f.call(`ld${bits}`, linear, cell(V.access)));
     });
   }
+  // A selector in a stack slot of so many bits.
+  for (const bits of [16, 32, 64] as const) {
+    m.func(`stackSelector${bits}`, ["i32"], ["i32"], (f, skip) => {
+      if (bits > 16) {
+        f.if(asAmd("segment.pop"), () => {
+          const value = f.call(`stackLoad${bits}`, skip);
+          f.return((bits === 64 ? value.wrap() : value).and(0xffff));
+        });
+      }
+      f.result(f.call("stackLoad16", skip).and(0xffff));
+    });
+  }
   m.func("addToStack", ["i32"], [], (f, bytes) => {
     const mask = f.let(stackMask());
     setStackPointer(f, cell64(CPU.rsp).add(bytes.sext()).and(mask), mask);
   });
+}
+
+/**
+ * `flat.ld32(rec, linear)` and its kin: accesses of flat 32-bit code that are not in the TLB. What goes
+ * past 4 GiB is for the segment of the record (0: the stack's) to decide.
+ */
+function buildFlatAccesses(m: Module): void {
+  m.func("flatWrap", ["i32", "i32", "i32", "i32"], [], (f, rec, linear, bytes, write) => {
+    const place = f.let(i32(SS));
+    f.if(rec, () => f.set(place, load("i32", 16, "u", rec, REC.segment)));
+    f.call("segmentLinear", place, linear.zext(), bytes, write);
+  });
+  for (const bits of [8, 16, 32, 64] as const) {
+    const type = bits === 64 ? "i64" : "i32", none = type === "i64" ? i64(0) : i32(0);
+    const check = (f: Func, rec: Local, linear: Local, write: 0 | 1, leave: () => void) =>
+      f.if(linear.gtU(-bits / 8), () => {
+        f.call("flatWrap", rec, linear, i32(bits / 8), i32(write));
+        f.if(cell(V.abort), leave);
+      });
+    for (const [name, write] of [["ld", 0], ["ldw", 1]] as const) {
+      m.func(`flat.${name}${bits}`, ["i32", "i32"], [type], (f, rec, linear) => {
+        check(f, rec, linear, write, () => f.return(none));
+        f.result(f.call(`${name}${bits}`, linear.zext(), cell(V.access)));
+      });
+    }
+    m.func(`flat.st${bits}`, ["i32", "i32", type], [], (f, rec, linear, value) => {
+      check(f, rec, linear, 1, () => f.return());
+      f.call(`st${bits}`, linear.zext(), cell(V.access), value);
+    });
+  }
 }
 
 /** `refresh()`: cells that follow from the architectural state. */
@@ -227,5 +277,6 @@ export function buildLinearAddresses(m: Module): void {
   buildLinear(m);
   buildOffset(m);
   buildStack(m);
+  buildFlatAccesses(m);
   buildRefresh(m);
 }

@@ -84,6 +84,8 @@ const GDT: bigint[] = [
 const LDT: bigint[] = [0n, descriptor(0x10000, 0xffff, 0x92, 0x4), 0n];
 
 export interface Setup {
+  /** "intel" if absent. */
+  readonly cpu?: "intel" | "amd";
   /** Privilege the code starts at; default 0. */
   readonly cpl?: 0 | 3;
   /** Gates by vector, instead of the interrupt gates with DPL 0. */
@@ -122,9 +124,9 @@ export { descriptor, gate };
 
 /** Runs 32-bit code (Intel syntax, at AT.code) until it halts; every vector ends in a HLT. */
 export function runCode(source: string, setup: Setup = {}): Ran {
-  const machine = new Machine({ memory: 1 << 20 });
+  const machine = new Machine({ memory: 1 << 20, cpu: setup.cpu });
   const { cpu } = machine;
-  cpu.hooks.cpuid = new Cpuid("intel").install(cpu.i32);
+  cpu.hooks.cpuid = new Cpuid(cpu.model).install(cpu.i32);
   let out = "";
   machine.bus = {
     ...machine.bus,

@@ -1,5 +1,6 @@
 /** Near branches (SDM 2). Far ones are in far.ts. */
 import { PREFIX } from "../../state.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
@@ -61,19 +62,27 @@ export const branchSemantics: Record<string, Semantics> = {
   loop: loop(),
   loope: loop(1),
   loopne: loop(0),
-  // The return address is stored before the target is checked; then the stack pointer goes back.
   call: (m) => {
     const bits = m.form.operandSize;
-    const undo = () => m.dropStack(bits / 8);
+    const push = () => m.push(bits, narrow(m, m.nextIp));
+    // If the target is bad the stack's own faults come first all the same.
+    const before = () =>
+      m.f.if(asAmd("branch.call-check"), () => {
+        m.f.call(`probePush${bits}`);
+        m.abortIfSet();
+      }, () => {
+        push();
+        m.dropStack(bits / 8);
+      });
     m.mayFaultLate = true;
     if (m.form.operands[0] === "j") {
-      m.push(bits, narrow(m, m.nextIp));
-      m.checkTarget(undo);
+      m.checkTarget(before);
+      push();
       return m.branchDirect();
     }
     const target = m.f.let(cut(m, m.readU(0).zext()));
-    m.push(bits, narrow(m, m.nextIp));
-    m.checkIp(target, undo);
+    m.checkIp(target, before);
+    push();
     m.branch(target);
   },
   ret: (m) => {

@@ -1,6 +1,7 @@
 /** Moves, exchanges, the stack (SDM 2). */
 import { CPU, gpr, PREFIX, REC, V } from "../../state.ts";
 import { cell, cell64 } from "../../system.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
@@ -130,7 +131,16 @@ export const dataSemantics: Record<string, Semantics> = {
   movnti: (m) => m.write(0, m.read(1)),
   movzx: (m) => m.write(0, widen(m, m.readU(1), false)),
   movsx: (m) => m.write(0, widen(m, m.read(1), true)),
-  movsxd: (m) => m.write(0, widen(m, m.read(1), true)),
+  movsxd: (m) => {
+    if (m.size !== 16 || !m.isMemory(1)) return m.write(0, widen(m, m.read(1), true));
+    const value = m.f.local("i32");
+    m.f.if(
+      asAmd("movsxd.16"),
+      () => m.f.set(value, m.loadLinear(32, m.addressOf(1, 4, false)).signed(16)),
+      () => m.f.set(value, m.read(1)),
+    );
+    m.write(0, value);
+  },
   movbe: (m) => m.write(0, swapBytes(m.readU(1), m.size)),
   lea: (m) => m.write(0, m.offset(1)),
   xchg: exchange,

@@ -2,10 +2,13 @@
 import { CPU, REC } from "../../state.ts";
 import { cell } from "../../system.ts";
 import { check } from "../../checks.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { iopl, protectedMode, virtual8086 } from "../../segmentation/descriptor.ts";
+import { FAR } from "../../segmentation/far.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
+import { farPointer } from "./segment.ts";
 import { finishTransfer, raiseEvent } from "./system_helpers.ts";
 
 const CHECK = {
@@ -20,9 +23,8 @@ const CHECK = {
 function pointer(m: Meaning): { ip: Expr; selector: Expr } {
   const bits = m.form.operandSize, f = m.f;
   if (m.form.operands[0] === "M") {
-    const linear = m.addressOf(0, bits / 8 + 2, false);
-    const ip = m.loadLinear(bits, linear).zext();
-    return { ip, selector: m.loadLinear(16, linear.add(bits / 8)) };
+    const { offset, selector } = farPointer(m, 0);
+    return { ip: f.let(offset.zext()), selector };
   }
   const immediate = load("i64", 32, "u", m.rec, REC.immediate);
   const ip = f.let(immediate.and(bits === 16 ? 0xffff : 0xffff_ffffn));
@@ -35,7 +37,7 @@ const transfer = (isCall: 0 | 1): Semantics => (m) => {
     "farTransfer",
     selector,
     ip,
-    i32(isCall),
+    i32(isCall === 0 ? FAR.jump : m.form.operands[0] === "M" ? FAR.callIndirect : FAR.call),
     i32(m.form.operandSize),
     m.f.let(m.nextIp),
   );
@@ -62,8 +64,17 @@ const BOUND = check("bound", "index {a} is not between the bounds at {b}", "SDM 
 function checkBounds(m: Meaning): void {
   const bits = m.form.operandSize, f = m.f;
   const index = m.read(0);
-  const linear = m.addressOf(1, bits / 4, false);
-  const lower = f.let(m.loadLinear(bits, linear).signed(bits));
+  const linear = f.local("i64"), lower = f.local("i32");
+  const find = (bytes: number) => f.set(linear, m.addressOf(1, bytes, false).zext());
+  const read = () => f.set(lower, m.loadLinear(bits, linear).signed(bits));
+  f.if(asAmd("bound.order"), () => {
+    find(bits / 8);
+    read();
+    find(bits / 4);
+  }, () => {
+    find(bits / 4);
+    read();
+  });
   const upper = f.let(m.loadLinear(bits, linear.add(bits / 8)).signed(bits));
   m.faultIf(index.ltS(lower).or(index.gtS(upper)), 5, undefined, BOUND, index, linear);
 }

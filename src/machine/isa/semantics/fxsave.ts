@@ -3,9 +3,11 @@
  * only with CR4.OSFXSR; without it their places in the image are left alone.
  */
 import { check } from "../../checks.ts";
+import { MXCSR } from "../../float/sse.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
-import { type Expr, i32, load } from "../../wasm/expr.ts";
+import { asAmd } from "../../vendors.ts";
+import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { buildAt, FCW_BITS, FCW_ONES, partAccess } from "./x87_environment.ts";
@@ -34,7 +36,8 @@ const CHECK = {
 };
 
 /** Bits of MXCSR that exist, as FXSAVE reports them (with DAZ). */
-export const MXCSR_MASK = 0xffff;
+const mxcsrMask = (): Expr =>
+  i32(0xffff).or(i32(MXCSR.misaligned).when(asAmd("sse.misaligned"), i32(0)));
 /** Bytes of the image. */
 const SIZE = 512;
 /** Places in the image. */
@@ -61,6 +64,9 @@ function buildPieces(m: Module): void {
 function buildSaveParts(m: Module): void {
   m.func("fxSaveX87", ["i64", "i32"], [], (f, linear, wide) => {
     const put = (offset: number | Expr, value: Expr) => f.call("fxPut", linear, offset, value);
+    // What the image has of the last instruction's opcode and pointers.
+    const hidden = asAmd("x87.pointers").and(cell(CPU.fsw).and(0x80).eqz());
+    const shown = f.let(i64(0).when(hidden, i64(-1)));
     // Abridged tag word: a one for each register that is not empty.
     const tags = f.let(i32(0));
     each(f, i32(8), (i) => {
@@ -70,13 +76,13 @@ function buildSaveParts(m: Module): void {
     put(
       0,
       cell(CPU.fcw).or(cell(CPU.fsw).shl(16)).zext()
-        .or(tags.zext().shl(32)).or(cell(CPU.fop).and(0x7ff).zext().shl(48)),
+        .or(tags.zext().shl(32)).or(cell(CPU.fop).and(0x7ff).zext().shl(48).and(shown)),
     );
     const pointer = (value: number, selector: number) =>
       cell64(value).when(
         wide,
         cell64(value).and(0xffff_ffffn).or(cell(selector).zext().shl(32)),
-      );
+      ).and(shown);
     put(AT.ip, pointer(CPU.fip, CPU.fcs));
     put(AT.dp, pointer(CPU.fdp, CPU.fds));
     each(f, i32(8), (i) => {
@@ -86,7 +92,7 @@ function buildSaveParts(m: Module): void {
     });
   }, false);
   m.func("fxSaveMxcsr", ["i64"], [], (f, linear) => {
-    const value = cell(CPU.mxcsr).zext().or(BigInt(MXCSR_MASK) << 32n);
+    const value = cell(CPU.mxcsr).zext().or(mxcsrMask().zext().shl(32));
     f.call("fxPut", linear, i32(AT.mxcsr), value);
   }, false);
   m.func("fxSaveXmm", ["i64"], [], (f, linear) => {
@@ -117,8 +123,8 @@ function buildRestoreParts(m: Module): void {
     f.let(f.call("fxGet", linear, i32(AT.mxcsr)).wrap());
   m.func("fxCheckMxcsr", ["i64"], [], (f, linear) => {
     const mxcsr = imageMxcsr(f, linear);
-    f.if(mxcsr.and(~MXCSR_MASK), () => {
-      noteFault(f, 13, 0, CHECK.reserved, mxcsr, i32(MXCSR_MASK));
+    f.if(mxcsr.and(mxcsrMask().xor(-1)), () => {
+      noteFault(f, 13, 0, CHECK.reserved, mxcsr, mxcsrMask());
     });
   }, false);
   m.func("fxRestoreMxcsr", ["i64"], [], (f, linear) => {
@@ -141,8 +147,8 @@ function buildRestoreParts(m: Module): void {
     });
     setCell(f, CPU.ftw, ftw);
     for (const [value, at, selector] of [[ip, CPU.fip, CPU.fcs], [dp, CPU.fdp, CPU.fds]] as const) {
-      // Processors keep FIP canonical.
-      const whole = at === CPU.fip ? value.shl(16).shrS(16) : value;
+      const canonical = value.shl(16).shrS(16);
+      const whole = at === CPU.fip ? canonical : canonical.when(asAmd("x87.fdp"), value);
       setCell64(f, at, whole.when(wide, value.and(0xffff_ffffn)));
       setCell(f, selector, i32(0).when(wide, value.shrU(32).wrap().and(0xffff)));
     }
@@ -228,7 +234,7 @@ const semantics: Record<string, Semantics> = {
   ldmxcsr: (m) => {
     sseAvailable(m);
     const value = m.readU(0);
-    m.faultIf(value.and(~MXCSR_MASK), 13, 0, CHECK.reserved, value, i32(MXCSR_MASK));
+    m.faultIf(value.and(mxcsrMask().xor(-1)), 13, 0, CHECK.reserved, value, mxcsrMask());
     m.commit();
     setCell(m.f, CPU.mxcsr, value);
   },

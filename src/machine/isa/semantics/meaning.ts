@@ -91,10 +91,10 @@ export abstract class Meaning {
   abstract branch(ip: Expr): void;
   /** Ends a direct branch whose target is operand 0. */
   abstract branchDirect(): void;
-  /** #GP(0) unless `ip` lies in the code segment; `undo` takes back what was done before. */
-  abstract checkIp(ip: Expr, undo?: () => void): void;
+  /** #GP(0) unless `ip` lies in the code segment; what `before` does comes before the fault. */
+  abstract checkIp(ip: Expr, before?: () => void): void;
   /** The same for the target of a direct branch. */
-  abstract checkTarget(undo?: () => void): void;
+  abstract checkTarget(before?: () => void): void;
   /** Ends the instruction; state the loop depends on has changed, RIP is set. */
   abstract serialize(): void;
   /** Linear address of memory operand `i`, checked for `bytes` and a read (0) or write (1). */

@@ -6,6 +6,7 @@
 import { check } from "../../checks.ts";
 import { ACCESS, CPU, PREFIX, REC, V } from "../../state.ts";
 import { cell, noteFault, setCell } from "../../system.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load, load128 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
@@ -102,7 +103,7 @@ function read64(m: Meaning, i: number): Local {
 function readVector(m: Meaning, i: number): Local {
   if (isXmm(m, i)) return m.f.let(load128(m.place(i)));
   if (isMmx(m, i) || m.form.sizes[i] <= 64) return m.f.let(splat64(read64(m, i)));
-  return m.callChecked("sseLoad", m.callChecked("sseAligned", m.rec, 0));
+  return m.callChecked("sseLoad", m.callChecked("sseOperand", m.rec));
 }
 
 function writeMmx(m: Meaning, i: number, value: Expr): void {
@@ -144,9 +145,9 @@ const move: Semantics = (m) => {
   begin(m);
   const value = read64(m, 1);
   if (m.form.operands[0] !== "n") {
-    // Processors reset TOP, though not the tags, even if the store then faults.
+    // Intel's reset TOP, though not the tags, even if the store then faults.
     if (isMmx(m, 1) && m.isMemory(0)) {
-      m.f.call("mmxTop");
+      m.f.if(asAmd("mmx.store-top").eqz(), () => m.f.call("mmxTop"));
       m.mayFaultLate = true;
     }
     writeGeneral(m, value);
@@ -196,6 +197,7 @@ const maskedMove: Semantics = (m) => {
     ),
   );
   const linear = m.callChecked("segmentLinear", m.field(REC.segment), offset, count, 1);
+  m.callChecked("sseUnaligned", linear, count);
   const mask = m.f.let(byteMask(readVector(m, 1)));
   m.f.if(mask.and((1 << count) - 1), () => {
     m.callChecked("probeAccess", linear, cell(V.access).or(ACCESS.write), count);

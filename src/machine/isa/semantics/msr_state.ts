@@ -1,13 +1,14 @@
 /** `readMsr(number) -> i64` and `writeMsr(number, value)`, from the table of msrs.ts. */
 import { V } from "../../state.ts";
 import { MSR } from "../../../abi/x86/msr.ts";
-import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
+import { cell64, SERVICE, setCell64 } from "../../system.ts";
 import { CPU } from "../../state.ts";
 import { check } from "../../checks.ts";
 import { type MsrRow, msrTable } from "../../msrs.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
-import { callChecked, failIf, LINK } from "../../segmentation/descriptor.ts";
+import { asAmd } from "../../vendors.ts";
+import { callChecked, failIf } from "../../segmentation/descriptor.ts";
 import { isCanonical } from "../../segmentation/linear.ts";
 import { timeStamp } from "./control_state.ts";
 
@@ -50,7 +51,7 @@ function checkRule(f: Func, r: MsrRow, number: Local, value: Local): void {
 function inRow(f: Func, r: MsrRow, number: Local, body: (place: Expr) => void): void {
   const index = number.sub(r.number | 0);
   const inside = r.count === 1 ? number.eq(r.number | 0) : index.ltU(r.count);
-  const amd = cell(LINK.amd);
+  const amd = asAmd("msr.vendor");
   const there = r.vendor ? inside.and(r.vendor === "amd" ? amd : amd.eqz()) : inside;
   f.if(there, () => {
     body(r.home === undefined ? i32(0) : index.shl(3).add(r.home));

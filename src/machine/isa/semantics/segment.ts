@@ -1,7 +1,9 @@
 /** Loads and stores of segment registers; what selectors allow (SDM 2 MOV, POP, LDS, LAR, VERR). */
 import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
 import { cell, cell64, setCell } from "../../system.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
+import type { Local } from "../../wasm/module.ts";
 import { ES, SS } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { finishIf, requireProtected, undefinedIf } from "./system_helpers.ts";
@@ -26,11 +28,24 @@ function finishLoad(m: Meaning, place: Expr, changed: Expr): void {
 
 const selectorOf = (place: Expr): Expr => load("i32", 16, "u", place, SEGMENT.selector);
 
+/** The far pointer in memory operand `i`: its offset, as wide as the operand size, and selector. */
+export function farPointer(m: Meaning, i: number): { offset: Local; selector: Local } {
+  const bits = m.form.operandSize, f = m.f;
+  const offset = f.local(bits === 64 ? "i64" : "i32"), selector = f.local("i32");
+  const read = (width: number) => {
+    const linear = m.addressOf(i, width / 8 + 2, false);
+    const value = m.loadLinear(width, linear);
+    f.set(offset, bits === 64 && width < 64 ? value.zext() : value);
+    f.set(selector, m.loadLinear(16, linear.add(width / 8)));
+  };
+  if (bits < 64) read(bits);
+  else f.if(asAmd("far.pointer-rexw"), () => read(32), () => read(64));
+  return { offset, selector };
+}
+
 const loadFar = (index: number): Semantics => (m) => {
   const bits = m.form.operandSize, f = m.f;
-  const linear = m.addressOf(1, bits / 8 + 2, false);
-  const offset = m.loadLinear(bits, linear);
-  const selector = m.loadLinear(16, linear.add(bits / 8));
+  const { offset, selector } = farPointer(m, 1);
   const changed = f.let(loadRegister(m, i32(ES + index * SEGMENT_SIZE), selector));
   m.storeRegister(m.place(0), bits, offset);
   m.commit();
@@ -76,9 +91,13 @@ export const segmentSemantics: Record<string, Semantics> = {
   "push.sreg": (m) => {
     const bits = m.form.operandSize, place = m.f.let(m.place(0));
     const selector = m.f.let(selectorOf(place));
-    // A 32-bit push writes the low word only (SDM 2 PUSH); what the rest keeps is the stack's.
+    // Where a 32-bit push writes the low word only, the rest is what the stack held.
     if (bits === 32) {
-      m.f.call("pushSelector", selector);
+      m.f.if(
+        asAmd("segment.push"),
+        () => m.f.call("push32", selector),
+        () => m.f.call("pushSelector", selector),
+      );
       m.abortIfSet();
       m.commit();
       return;
@@ -87,7 +106,7 @@ export const segmentSemantics: Record<string, Semantics> = {
   },
   "pop.sreg": (m) => {
     const bits = m.form.operandSize, place = m.f.let(m.place(0));
-    const selector = m.stackRead(16);
+    const selector = m.callChecked(`stackSelector${bits}`, 0);
     // The width of the stack pointer is the old stack segment's.
     m.mayFaultLate = true;
     const stack = m.f.let(cell64(CPU.rsp));

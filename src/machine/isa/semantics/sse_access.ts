@@ -7,6 +7,7 @@ import { EXC, F } from "../../float/cells.ts";
 import { MXCSR } from "../../float/sse.ts";
 import { ABORT, ACCESS, CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell } from "../../system.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i64, load, load128 } from "../../wasm/expr.ts";
 import type { Local, Module } from "../../wasm/module.ts";
 import type { Meaning } from "./meaning.ts";
@@ -22,6 +23,11 @@ const CHECK = {
   ),
   switched: check("sse.nm", "an SSE instruction with CR0.TS set: CR0 = {a}", "SDM 3 13.1"),
   alignment: check("sse.alignment", "address {a} is not a multiple of 16", "SDM 2 2.4"),
+  unaligned: check(
+    "sse.unaligned",
+    "alignment is checked, and address {a} is not a multiple of {b}",
+    "APM 2 8.2.18",
+  ),
   exception: check(
     "sse.xm",
     "an unmasked SIMD floating-point exception: MXCSR = {a}, raised {b}",
@@ -63,8 +69,9 @@ function buildBegin(m: Module): void {
 }
 
 /**
- * Memory operands of 16 bytes: `sseLoad`; `sseAligned(rec, write)`, an aligned address.
- * Where that check is not made, #AC is not either, as processors have it.
+ * Memory operands of 16 bytes: `sseLoad`; their addresses: `sseAligned(rec, write)` of moves that
+ * demand a multiple of 16, `sseOperand(rec)` of arithmetic, `sseAnywhere(rec, write)` of moves that
+ * demand nothing. `sseUnaligned(linear, bytes)`: #AC where such are checked.
  */
 export function buildSseLoads(m: Module): void {
   m.func("sseAt", ["i64", "i32"], ["i64"], (f, linear, bytes) => {
@@ -84,6 +91,22 @@ export function buildSseLoads(m: Module): void {
     });
     f.if(linear.wrap().and(15), () => noteFault(f, 13, 0, CHECK.alignment, linear));
     f.result(linear);
+  }, false);
+  m.func("sseUnaligned", ["i64", "i32"], [], (f, linear, bytes) => {
+    const checked = asAmd("sse.unaligned").and(cell(V.access).and(ACCESS.align).nez());
+    f.if(checked.and(linear.wrap().and(bytes.sub(1)).nez()), () => {
+      noteFault(f, 17, 0, CHECK.unaligned, linear, bytes);
+    });
+  }, false);
+  m.func("sseAnywhere", ["i32", "i32"], ["i64"], (f, rec, write) => {
+    const linear = f.call("effective", rec, 16, write);
+    f.if(cell(V.abort).eqz(), () => f.call("sseUnaligned", linear, 16));
+    f.result(linear);
+  }, false);
+  m.func("sseOperand", ["i32"], ["i64"], (f, rec) => {
+    const misaligned = cell(CPU.mxcsr).and(MXCSR.misaligned).nez();
+    f.if(misaligned, () => f.return(f.call("sseAnywhere", rec, 0)));
+    f.result(f.call("sseAligned", rec, 0));
   }, false);
   m.func("sseLoad", ["i64"], ["v128"], (f, linear) => {
     const low = f.call("ld64", linear, partAccess());
@@ -159,14 +182,15 @@ export const begin = (m: Meaning): void => void m.callChecked("sseBegin");
 /** Register operand `i` whole. */
 export const register = (m: Meaning, i: number): Local => m.f.let(load128(m.place(i)));
 
-/** Linear address of memory operand `i` of 16 bytes. */
-const address = (m: Meaning, i: number, write: boolean, aligned: boolean): Local =>
-  aligned ? m.callChecked("sseAligned", m.rec, write ? 1 : 0) : m.addressOf(i, 16, write);
-
-/** Operand `i` of 16 bytes; a memory operand is aligned unless said otherwise. */
-export function vectorOf(m: Meaning, i: number, aligned = true): Local {
+/** Operand `i` of 16 bytes of an instruction that is no move; in memory it is aligned. */
+export function vectorOf(m: Meaning, i: number): Local {
   if (isRegister(m, i)) return register(m, i);
-  return m.callChecked("sseLoad", address(m, i, false, aligned));
+  return m.callChecked("sseLoad", m.callChecked("sseOperand", m.rec));
+}
+/** Operand `i` of 16 bytes of a move, or of what asks for no alignment. */
+export function movedVector(m: Meaning, i: number, aligned: boolean): Local {
+  if (isRegister(m, i)) return register(m, i);
+  return m.callChecked("sseLoad", m.callChecked(aligned ? "sseAligned" : "sseAnywhere", m.rec, 0));
 }
 
 /** The low `bits` of operand `i` (an XMM register, or memory of just that width) as i64. */
@@ -193,7 +217,8 @@ export function writeLow(m: Meaning, bits: number, value: Expr): void {
 }
 /** Writes memory operand 0 of 16 bytes. */
 export function storeVector(m: Meaning, value: Expr, aligned: boolean): void {
-  m.callChecked("sseStore", address(m, 0, true, aligned), value);
+  const address = m.callChecked(aligned ? "sseAligned" : "sseAnywhere", m.rec, 1);
+  m.callChecked("sseStore", address, value);
   m.commit();
 }
 

@@ -3,6 +3,7 @@ import { EXC, F } from "../../float/cells.ts";
 import { DOUBLE, type ElementFormat, SINGLE } from "../../float/sse.ts";
 import { CPU } from "../../state.ts";
 import { cell, setCell } from "../../system.ts";
+import { asAmd } from "../../vendors.ts";
 import { Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
@@ -134,15 +135,23 @@ function buildDot(m: Module): void {
         return product;
       });
       stop();
-      // Processors add in another order for each element; NaNs show it.
+      // Intel's add in another order for each element; NaNs show it.
       const add = (u: Local, v: Local) => f.call(`add${L}`, u, v);
-      let sums: Local[];
-      if (x === DOUBLE) sums = products.map((e, i) => add(e, products[i ^ 1]));
-      else {
+      const sums = products.map(() => f.local("i64"));
+      const pair = (values: readonly Local[], i: number, by: number) =>
+        add(values[Math.min(i, i ^ by)], values[Math.max(i, i ^ by)]);
+      const set = (values: Local[]) => sums.forEach((sum, i) => f.set(sum, values[i]));
+      f.if(asAmd("sse.dot-order"), () => {
+        const near = products.map((_, i) => pair(products, i, 1));
+        if (x === DOUBLE) return set(near);
+        stop();
+        set(near.map((_, i) => pair(near, i, 2)));
+      }, () => {
+        if (x === DOUBLE) return set(products.map((e, i) => add(e, products[i ^ 1])));
         const near = products.map((e, i) => add(products[i ^ 1], e));
         stop();
-        sums = near.map((e, i) => add(e, near[i ^ 2]));
-      }
+        set(near.map((e, i) => add(e, near[i ^ 2])));
+      });
       f.result(assemble(x, sums.map((e, i) => e.when(n.and(1 << i), i64(0)))));
     }, false);
   }

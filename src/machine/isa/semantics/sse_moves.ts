@@ -21,6 +21,7 @@ import {
   begin,
   isRegister,
   lowOf,
+  movedVector,
   register,
   storeVector,
   vectorOf,
@@ -32,7 +33,7 @@ import {
 const move = (aligned: boolean): Semantics => (m) => {
   begin(m);
   if (m.form.operands[0] === "M") storeVector(m, register(m, 1), aligned);
-  else writeRegister(m, vectorOf(m, 1, aligned));
+  else writeRegister(m, movedVector(m, 1, aligned));
 };
 
 /** MOVSS, MOVSD: a load clears the rest of the register, a move between registers leaves it. */

@@ -5,7 +5,7 @@ import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { join, lane64 } from "./mmx_vector.ts";
-import { begin, register, vectorOf } from "./sse_access.ts";
+import { begin, movedVector, register } from "./sse_access.ts";
 
 /** The two strings lie here while they are compared. */
 const FIRST = CELLS.buffer + 0xb00, SECOND = FIRST + 16;
@@ -123,7 +123,7 @@ function explicitLength(m: Meaning, register: 0 | 2, n: Local): Local {
 const compare = (explicit: boolean, mask: boolean): Semantics => (m) => {
   begin(m);
   const { f } = m;
-  const n = m.readU(2), b = vectorOf(m, 1, false), a = register(m, 0);
+  const n = m.readU(2), b = movedVector(m, 1, false), a = register(m, 0);
   f.store(64, 0, lane64(a, 0), FIRST);
   f.store(64, 0, lane64(a, 1), FIRST + 8);
   f.store(64, 0, lane64(b, 0), SECOND);

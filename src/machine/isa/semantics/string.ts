@@ -5,6 +5,7 @@
  */
 import { CPU, PREFIX, segment, V } from "../../state.ts";
 import { cell, cell64, setCell } from "../../system.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
@@ -36,8 +37,8 @@ const advance = (m: Meaning, x: Iteration, n: number) =>
 
 /**
  * Runs `body` once, or under a repeat prefix until rCX is zero, ZF ends it or the budget is used.
- * `compared` holds the two values a comparison leaves: flags are set when the instruction ends, not
- * by iterations before (SDM 2 REP, the notes on exceptions).
+ * `compared` holds the two values a comparison leaves: flags are set when the instruction ends, or
+ * by every iteration, too.
  */
 export function repeat(
   m: Meaning,
@@ -63,14 +64,15 @@ export function repeat(
         f.scope(() => body(x));
         f.br(done);
       });
-      // With 32-bit addresses the upper half of RCX goes even if no iteration completes.
-      setPointer(m, x, RCX, pointer(x, RCX));
+      // With 32-bit addresses the upper half of RCX may go even if no iteration completes.
+      f.if(asAmd("string.count").eqz(), () => setPointer(m, x, RCX, pointer(x, RCX)));
       f.brIf(nothing, pointer(x, RCX).eqz());
       f.loop((again) => {
         f.scope(() => body(x));
         setPointer(m, x, RCX, pointer(x, RCX).sub(1));
         f.brIf(done, pointer(x, RCX).eqz());
         if (compared) {
+          f.if(asAmd("string.flags"), () => m.flagsSub(...compared));
           const equal = compared[0].eq(compared[1]);
           f.brIf(done, equal.eq(prefixes.and(PREFIX.repne).nez()));
         }
@@ -141,8 +143,15 @@ export const stringSemantics: Record<string, Semantics> = {
   cmps: (m) => {
     const f = m.f, a = f.local(m.type()), b = f.local(m.type());
     repeat(m, m.size, (x) => {
-      f.set(b, loadString(m, x, RDI));
-      f.set(a, loadString(m, x, RSI));
+      const source = () => f.set(a, loadString(m, x, RSI));
+      const destination = () => f.set(b, loadString(m, x, RDI));
+      f.if(asAmd("string.order"), () => {
+        source();
+        destination();
+      }, () => {
+        destination();
+        source();
+      });
       advance(m, x, RSI);
       advance(m, x, RDI);
     }, [a, b]);

@@ -2,13 +2,13 @@
 import { CPU, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import { EFER } from "../../../abi/x86/cr.ts";
 import { is64, isCanonical } from "../../segmentation/linear.ts";
 import {
   CS,
   FLAG,
-  LINK,
   longMode,
   protectedMode,
   setSegment,
@@ -48,8 +48,7 @@ function setCodeAndStack(
   setFlat(m, SS, stack, i32(ATTRIBUTES.data | dpl));
 }
 
-/** In long mode SYSENTER and SYSEXIT are Intel's alone (APM 3 SYSENTER). */
-const notInLongMode = (m: Meaning) => undefinedIf(m, cell(LINK.amd).and(longMode()));
+const notInLongMode = (m: Meaning) => undefinedIf(m, asAmd("sysenter.long").and(longMode()));
 
 function sysenter(m: Meaning): void {
   notInLongMode(m);
@@ -67,9 +66,9 @@ function sysenter(m: Meaning): void {
 }
 
 function sysexit(m: Meaning): void {
-  notInLongMode(m);
   m.faultIf(protectedMode().eqz(), 13, 0, CHECK.real);
   requirePrivilege(m);
+  notInLongMode(m);
   const f = m.f, selector = f.let(cell(CPU.sysenterCs).and(0xfffc));
   m.faultIf(selector.eqz(), 13, 0, CHECK.selector, selector);
   const long = m.form.operandSize === 64;
@@ -87,8 +86,7 @@ function sysexit(m: Meaning): void {
   m.serialize();
 }
 
-/** SYSCALL of a 32-bit kernel exists on AMD's processors only (APM 3 SYSCALL). */
-const legacyAllowed = (): Expr => cell(LINK.amd);
+const legacyAllowed = (): Expr => asAmd("syscall.legacy");
 
 /** The single-step trap follows if TF is set at the end of the instruction, not at its start. */
 const trapAfter = (m: Meaning) => setCell(m.f, V.stepping, cell(CPU.rflags).and(FLAG.tf));
@@ -126,9 +124,9 @@ function sysret(m: Meaning): void {
   requirePrivilege(m);
   const long = m.form.operandSize === 64;
   const ip = f.let(m.gprU(RCX, 64));
-  // AMD's processors return first: the fetch faults, with CPL 3 (APM 3 SYSRET).
+  // AMD's return first: the fetch faults, with CPL 3.
   if (long) {
-    const bad = isCanonical(ip).or(cell(LINK.amd)).eqz();
+    const bad = isCanonical(ip).or(asAmd("sysret.canonical")).eqz();
     m.faultIf(bad, 13, 0, CHECK.canonical, ip);
   }
   f.call("materialize");

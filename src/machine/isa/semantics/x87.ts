@@ -7,6 +7,7 @@ import { F } from "../../float/cells.ts";
 import { C1, OP } from "../../float/extended.ts";
 import { ACCESS, CPU } from "../../state.ts";
 import { cell, setCell } from "../../system.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
@@ -85,10 +86,18 @@ function storeMemory(number: Number, pops: number, truncate = 0): Semantics {
     begin(m);
     const bits = m.form.sizes[0], kind = memoryKind(m, number);
     const value = m.f.call("x87ToMemory", kind, truncate);
-    // With an unmasked exception memory is not even looked at.
+    m.f.if(asAmd("x87.store-probe"), () => {
+      if (bits === 80) {
+        const end = m.f.call("x87At", firstElement(m, true, 10, 8), 9);
+        m.callChecked("translate", m.f.let(end.and(-4096n)), accessOf(true));
+      } else {
+        const linear = m.addressOf(0, bits / 8, true);
+        m.callChecked("x87Probe", linear, accessOf(true), bits / 8);
+      }
+    });
     m.f.if(notStored().eqz(), () => {
       if (bits === 80) {
-        // Processors store two parts: where the second faults, the first is in memory.
+        // Two parts: where the second faults and was not probed, the first is in memory.
         const linear = firstElement(m, true, 10, 8);
         m.mayFaultLate = true;
         m.storeLinear(64, linear, value);

@@ -4,11 +4,12 @@
  *
  * CPU.ftw holds 11B for an empty register and 00B for any other, in physical order. The other two
  * tags (zero, special) are worked out from the contents when the tag word is stored, as processors
- * do (SDM 1 8.1.7). CPU.fop changes only with an unmasked exception (SDM 1 8.1.9.1).
+ * do (SDM 1 8.1.7). V.x87Opcode is the running instruction's FOP.
  */
 import { check } from "../../checks.ts";
 import { CPU, REC, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
+import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";
 import { EXC, F, raise, stopped } from "../../float/cells.ts";
@@ -103,6 +104,8 @@ function buildBegin(m: Module): void {
   // Notes FIP, FCS and, with a memory operand, FDP and FDS.
   m.func("x87Pointers", ["i32", "i32", "i64"], [], (f, rec, memory, ip) => {
     setCell64(f, CPU.fip, ip);
+    setCell(f, V.x87Opcode, load("i32", 32, "u", rec, REC.immediate));
+    f.if(asAmd("x87.opcode"), () => setCell(f, CPU.fop, cell(V.x87Opcode)));
     setCell(f, CPU.fcs, cell(CPU["cs.selector"]).and(0xffff));
     f.if(memory, () => {
       setCell64(f, CPU.fdp, f.call("offsetOf", rec));
@@ -170,7 +173,7 @@ function buildFinish(m: Module): void {
     setCell(f, CPU.fsw, fsw().and(clear.xor(-1)).or(set).or(flags).or(rounded));
     f.if(flags.and(cell(F.masks).xor(-1)).and(0x3f), () => {
       setCell(f, CPU.fsw, fsw().or(ES | BUSY));
-      f.call("x87Opcode");
+      setCell(f, CPU.fop, cell(V.x87Opcode));
     });
   }, false);
   // Result of an operation into ST(d), then pops; nothing if an exception forbids it.
@@ -183,31 +186,7 @@ function buildFinish(m: Module): void {
   }, false);
 }
 
-/** FOP from the instruction's bytes: they are read again, for few instructions come here. */
-function buildOpcode(m: Module): void {
-  m.func("x87Opcode", [], [], (f) => {
-    const linear = f.let(cell64(CPU["cs.base"]).add(cell64(CPU.fip)));
-    const n = f.let(i32(14)), byte = f.let(i32(0));
-    f.block((out) =>
-      f.loop((again) => {
-        f.set(byte, f.call("ld8", linear, cell(V.access)).and(0xff));
-        f.brIf(out, cell(V.abort));
-        f.set(linear, linear.add(1));
-        f.set(n, n.sub(1));
-        f.brIf(out, byte.and(0xf8).eq(0xd8));
-        f.brIf(again, n);
-      })
-    );
-    f.if(cell(V.abort).eqz().and(byte.and(0xf8).eq(0xd8)), () => {
-      const second = f.call("ld8", linear, cell(V.access)).and(0xff);
-      f.if(cell(V.abort).eqz(), () => setCell(f, CPU.fop, byte.and(7).shl(8).or(second)));
-    });
-    setCell(f, V.abort, 0);
-  }, false);
-}
-
 export function buildX87State(m: Module): void {
-  buildOpcode(m);
   buildStack(m);
   buildX87Summary(m);
   buildFinish(m);
