@@ -143,6 +143,7 @@ export interface HypervisorView {
   domains: Iterable<DomainView>;
   /** Whether idle guests follow the clock on the wall. */
   interactive?: boolean;
+  closed?: boolean;
 }
 
 /** A command was used wrongly, or cannot be done now: printed without a stack. */

@@ -108,6 +108,7 @@ export class Session implements Context {
 
   /** Makes a host the session's: `hv` at the prompt. */
   use(host: HypervisorView): void {
+    if (host !== this.#host) this.#domain = null;
     this.#host = host;
     this.#pace();
     this.#options.changed?.();
@@ -259,6 +260,9 @@ export class Session implements Context {
   domain(): DomainView {
     const domain = this.#chosen();
     if (domain) return domain;
+    if (this.#host?.closed) {
+      throw new CommandError("hv is closed; start another: hv = await Hypervisor.start()");
+    }
     throw new CommandError(
       "there is no domain; make one: await hv.createDomain({ name, type, kernel, … })",
     );

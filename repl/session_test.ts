@@ -1,4 +1,5 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { Hypervisor } from "xvm";
 import { runBatch } from "./batch.ts";
 import { COMMANDS } from "./commands/registry.ts";
 import { wordsOf } from "./commands/parse.ts";
@@ -170,6 +171,41 @@ Deno.test("dom chooses the domain of commands, of dom and of vcpu", () =>
     await enter("s");
     assert(session.domain() === host.domains[1], "the user's dom is the commands' dom");
   }));
+
+Deno.test("of a closed host, and a destroyed domain, commands say what is the matter", async () => {
+  await using hv = await Hypervisor.demo();
+  await withSession(async ({ session, enter }) => {
+    session.use(hv);
+    await enter("s");
+    const [dom] = hv.domains;
+    session.select(dom);
+    dom.destroy();
+    for (
+      const input of [
+        "s",
+        "c",
+        "r",
+        "r rip",
+        "x/2xw 0x1000",
+        "u",
+        "bt",
+        "pt",
+        "b 0x10",
+        "vcpu.regs",
+      ]
+    ) {
+      assertMatch(await enter(input), /domain demo is destroyed, since instruction [1-9]/, input);
+    }
+    assertStringIncludes(await enter("dom"), `domain 1 "demo" (hvm), destroyed`);
+    const other = await Hypervisor.demo();
+    await enter("s");
+    session.use(other);
+    await other.close();
+    assertEquals(await enter("s"), "! hv is closed; start another: hv = await Hypervisor.start()");
+    assertMatch(await enter("hv"), /^this hypervisor is closed, since instruction/);
+    assertMatch(await enter("await hv.createDomain({ kernel: 'x' })"), /closed, since instruction/);
+  });
+});
 
 Deno.test("ctrl-C leaves c, and pauses the domain", () =>
   withSession(async ({ host, session, enter }) => {

@@ -64,6 +64,7 @@ export class Breakpoint {
     return this.#enabled && !this.#deleted;
   }
   set enabled(on: boolean) {
+    if (this.#deleted) throw new Error(`breakpoint ${this.id} (${this.kind}) is deleted`);
     this.#enabled = on;
     this.changed(this);
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Domain as Inner } from "../xen/domain.ts";
+import { mustLive } from "./gone.ts";
 import { callable, someText, textOrBytes } from "./check.ts";
 import { INSPECT, shown, throwLate } from "./values.ts";
 
@@ -22,12 +23,14 @@ export class Console {
   /** Types text, or raw bytes, to the guest. */
   write(text: string | Uint8Array): void {
     textOrBytes(text, "console.write");
+    mustLive(this.#domain, "console.write");
     this.#domain.input(typeof text === "string" ? new TextEncoder().encode(text) : text);
   }
 
   /** Calls `listener` with each piece of output from now on; the result ends that. */
   onOutput(listener: (text: string) => void): () => void {
     callable(listener, "console.onOutput");
+    mustLive(this.#domain, "console.onOutput");
     const decoder = new TextDecoder();
     const failed = (error: unknown) => {
       // Told once: what else it was given before it failed fails the same way.
@@ -68,6 +71,8 @@ export class Console {
       return Promise.reject(error);
     }
     if (this.text.includes(wanted)) return Promise.resolve();
+    const tooLate = new Error(`the domain ended before its console showed ${shown(wanted)}`);
+    if (this.#domain.ended) return Promise.reject(tooLate);
     return new Promise((resolve, reject) => {
       let tail = this.text.slice(-wanted.length);
       const stop = this.onOutput((text) => {
@@ -81,7 +86,7 @@ export class Console {
       const ended = (state: Inner["state"]) => {
         if (state.kind !== "shutdown" && state.kind !== "destroyed") return;
         end();
-        reject(new Error(`the domain ended before its console showed ${shown(wanted)}`));
+        reject(tooLate);
       };
       const end = () => {
         stop();

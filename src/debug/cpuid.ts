@@ -16,6 +16,7 @@ import { CR4 } from "../abi/x86/cr.ts";
 import { CPU } from "../machine/state.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
+import { goneText, mustLive } from "./gone.ts";
 import { type Check, flag, options as optionsOf, text, u32, wrongType } from "./check.ts";
 import { bold, INSPECT, type InspectOptions, tableText } from "./values.ts";
 
@@ -138,6 +139,7 @@ export class CpuidTable {
 
   /** What CPUID gives the guest now, four unsigned 32-bit numbers. */
   read(leaf: number, subleaf = 0): CpuidResult {
+    mustLive(this.#domain, "cpuid.read");
     u32(leaf, "cpuid.read leaf");
     u32(subleaf, "cpuid.read subleaf");
     const { engine, cpuid, cpu } = this.#domain;
@@ -169,6 +171,7 @@ export class CpuidTable {
 
   /** Several changes at once, or as text: `"rdrand=0,7.ecx=4"`; all of them or none. */
   edit(edit: CpuidEdit | string): void {
+    mustLive(this.#domain, "cpuid.edit");
     const { features, leaves } = typeof edit === "string"
       ? parseCpuid(`host,${edit}`)
       : CPUID_EDIT(edit, "cpuid.edit");
@@ -200,6 +203,8 @@ export class CpuidTable {
 
   [INSPECT](_inspect?: unknown, options?: InspectOptions): string {
     const { name } = this.#domain;
+    const gone = goneText(this.#domain);
+    if (gone !== undefined) return `CPUID: ${gone}`;
     return [
       bold(`CPUID of ${name}: model ${this.model}, ${this.features.length} features`, options),
       this.text(),

@@ -17,6 +17,7 @@ import {
 } from "../xen/monitor.ts";
 import { type BreakOptions, Breakpoint, type Decision } from "./breakpoint.ts";
 import type { GuestDomain } from "./domain.ts";
+import { mustLive } from "./gone.ts";
 import { callable, flag, options as optionsOf, text, toCount } from "./check.ts";
 import { type Filter, toFilter, toKind } from "./filters.ts";
 import { everywhere, fieldsOf, interceptsFor, type Kind } from "./kinds.ts";
@@ -74,6 +75,7 @@ export class Debugger implements Observer {
     options: BreakOptions,
     how: { temporary?: boolean; traces?: boolean } = {},
   ): Breakpoint {
+    mustLive(this.domain, `"${kindName}"`);
     const kind = toKind(kindName);
     if (this.domain.engine instanceof HvmEngine) {
       const { name, exitKinds } = this.domain.engine.ops;
@@ -96,9 +98,6 @@ export class Debugger implements Observer {
             }. A domain of type "hvm" has all`,
         );
       }
-    }
-    if (this.domain.state.kind === "destroyed") {
-      throw new Error(`domain ${this.domain.name} is destroyed`);
     }
     BREAK_OPTIONS(options, kind);
     const { temporary = false, traces = false } = how;
@@ -429,12 +428,16 @@ export class Debugger implements Observer {
       }
       return;
     }
-    const [reason, detail] = state.kind === "destroyed"
-      ? ["destroyed", "by request"]
-      : [state.reason, state.detail];
-    this.#reported = undefined;
+    this.#reported = this.#at = undefined;
     this.monitor.clearStep();
-    this.#tell({ kind: "ended", stop: new Stop("end", this.owner.vcpu, { reason, detail }) });
+    this.#tell(this.#ending(state));
+  }
+
+  #ending(state: DomainState): Outcome {
+    const [reason, detail] = state.kind === "shutdown"
+      ? [state.reason, state.detail]
+      : ["destroyed", "by request"];
+    return { kind: "ended", stop: new Stop("end", this.owner.vcpu, { reason, detail }) };
   }
 
   /** The host's driver failed: whoever waits is told. */
@@ -497,6 +500,7 @@ export class Debugger implements Observer {
   /** Waits for a breakpoint of somebody else's run. */
   async wait(breakpoint: Breakpoint): Promise<Stop> {
     try {
+      if (this.domain.ended) throw this.stopped(this.#ending(this.domain.state), breakpoint.kind);
       for (;;) {
         const outcome = await this.run(() => {});
         if (outcome.kind === "stop" && outcome.stop.breakpoints.includes(breakpoint)) {
@@ -563,6 +567,7 @@ export class Debugger implements Observer {
   }
 
   #mustStand(what: string): void {
+    mustLive(this.domain, what);
     const { kind } = this.domain.state;
     if (kind === "running" || kind === "blocked") {
       throw new Error(`${what}: domain ${this.domain.name} is ${kind}; pause it first`);

@@ -15,6 +15,7 @@ import type { BreakOptions, Breakpoint } from "./breakpoint.ts";
 import { Console } from "./console.ts";
 import { CpuidTable } from "./cpuid.ts";
 import { Debugger } from "./debugger.ts";
+import { goneText, mustLive } from "./gone.ts";
 import type { FieldsOf, Filters, Kind } from "./kinds.ts";
 import { type ByteSource, Memory } from "./memory.ts";
 import { domainHash } from "./state.ts";
@@ -140,7 +141,12 @@ export class GuestDomain {
     this.memory = new Memory(new PhysicalSource(domain), () => this.symbols);
     this.console = new Console(domain);
     this.cpuid = new CpuidTable(domain);
-    this.screen = { text: () => board.vga.text() };
+    this.screen = {
+      text: () => {
+        mustLive(domain, "screen.text");
+        return board.vga.text();
+      },
+    };
     this.vcpus = [new Vcpu(this)];
     this.#debugger = new Debugger(this, domain);
     const dropped: string[] = [];
@@ -174,6 +180,7 @@ export class GuestDomain {
   }
   /** The devices of its motherboard, by name: `devices.get("pic")`. */
   get devices(): Board["bus"] {
+    mustLive(this.#inner, "devices");
     return this.#board.bus;
   }
 
@@ -229,12 +236,14 @@ export class GuestDomain {
   }
   /** A hash of the guest's state: registers, memory, devices; as 16 hexadecimal digits. */
   stateHash(): string {
+    mustLive(this.#inner, "stateHash");
     return domainHash(this);
   }
   /** Its shadow page tables, if it has shadow paging. */
   get shadow(): ShadowView | undefined {
+    mustLive(this.#inner, "shadow");
     const { shadow } = this.#engine ?? {};
-    return shadow && new ShadowView(shadow);
+    return shadow && new ShadowView(shadow, this.#inner);
   }
   get #engine(): HvmEngine | undefined {
     const { engine } = this.#debugger.monitor;
@@ -252,6 +261,7 @@ export class GuestDomain {
   }
 
   #serve(range: DeviceRange, handlers: DeviceHandlers): () => void {
+    mustLive(this.#inner, "ioreq.serve");
     const engine = this.#engine;
     if (!engine) {
       throw new Error(
@@ -277,6 +287,7 @@ export class GuestDomain {
     return this.#inner.weight;
   }
   set weight(weight: number) {
+    mustLive(this.#inner, "weight");
     this.#inner.weight = toCount(weight, "weight", 1, 65535);
   }
   /** Most of the processor it gets, in percent, even if nobody else wants it; 0: no cap. */
@@ -284,6 +295,7 @@ export class GuestDomain {
     return this.#inner.cap;
   }
   set cap(cap: number) {
+    mustLive(this.#inner, "cap");
     this.#inner.cap = toCount(cap, "cap", 0, 100);
   }
   /** Its part of the machine's time since it was made, 0 to 1. */
@@ -294,6 +306,7 @@ export class GuestDomain {
 
   /** Lets it run; what happens is told to breakpoints and to those who wait. */
   unpause(): void {
+    mustLive(this.#inner, "unpause");
     this.#inner.unpause();
     // The driver may be about to rest just now.
     setImmediate(() => {
@@ -303,6 +316,7 @@ export class GuestDomain {
   }
   /** It stands still at the next instruction. */
   pause(): void {
+    mustLive(this.#inner, "pause");
     this.#debugger.pause();
   }
   /**
@@ -312,6 +326,7 @@ export class GuestDomain {
    * @throws {GuestStopped} if the host is put into a saved state meanwhile
    */
   async continue(): Promise<Stop | null> {
+    mustLive(this.#inner, "continue");
     const outcome = await this.#debugger.run();
     if (outcome.kind === "loaded") throw this.#debugger.stopped(outcome, "continue");
     return outcome.kind === "paused" ? null : outcome.stop;
@@ -323,6 +338,7 @@ export class GuestDomain {
    * @returns what ends that
    */
   onStop(listener: (stop: Stop | null) => void): () => void {
+    mustLive(this.#inner, "onStop");
     callable(listener, "onStop");
     this.#debugger.onStop.add(listener);
     return () => void this.#debugger.onStop.delete(listener);
@@ -537,6 +553,9 @@ function readFile(path: string): Uint8Array {
 /** Guest-physical memory. */
 class PhysicalSource implements ByteSource {
   readonly kind = "guest-physical";
+  get gone(): string | undefined {
+    return goneText(this.domain);
+  }
   constructor(private readonly domain: Inner) {}
   get size(): number {
     return this.domain.memory.size;

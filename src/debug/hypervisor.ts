@@ -13,7 +13,7 @@ import { Host } from "../xen/host.ts";
 import { CPUID_OPTIONS, type CpuidOptions, parseCpuid } from "./cpuid.ts";
 import { GuestDomain, readSymbols } from "./domain.ts";
 import { type ByteSource, Memory } from "./memory.ts";
-import { CpuFile } from "./register_file.ts";
+import { CheckedFile, CpuFile } from "./register_file.ts";
 import { type Registers, registersOf } from "./registers.ts";
 import { hostHash, loadHost, saveHost } from "./state.ts";
 import {
@@ -132,21 +132,29 @@ const DEFAULT_TIME = 1_767_225_600;
 export class HostCpu {
   readonly id = 0;
   readonly regs: Registers;
-  constructor(private readonly host: Host) {
-    this.regs = registersOf(new CpuFile(host.machine.cpu));
+  readonly #host: () => Host;
+  /** @ignore `host` throws when it is closed. */
+  constructor(host: () => Host) {
+    this.#host = host;
+    this.regs = registersOf(new CheckedFile(new CpuFile(host().machine.cpu), host));
   }
   get model(): CpuModel {
-    return this.host.options.cpu;
+    return this.#host().options.cpu;
   }
   /** Instructions retired. */
   get instructions(): number {
-    return this.host.machine.cpu.count;
+    return this.#host().machine.cpu.count;
   }
   /** Machine time in nanoseconds. */
   get time(): number {
-    return this.host.machine.cpu.now;
+    return this.#host().machine.cpu.now;
   }
   [INSPECT](): string {
+    try {
+      this.#host();
+    } catch (error) {
+      return `processor ${this.id}: ${(error as Error).message}`;
+    }
     return `processor ${this.id} (${this.model}), ${grouped(this.instructions)} instructions, ` +
       `time ${timeText(this.time)}`;
   }
@@ -167,7 +175,8 @@ export class Hypervisor implements AsyncDisposable {
   readonly #options: { cpu: "intel" | "amd"; memory: number; seed: number; unixTime: number };
   #host: Host | undefined;
   #domains: GuestDomain[] = [];
-  #closed = false;
+  /** Why it cannot be used any longer. */
+  #gone: string | undefined;
 
   private constructor(options: StartOptions) {
     const checked = START_OPTIONS(options, "Hypervisor.start");
@@ -214,7 +223,7 @@ export class Hypervisor implements AsyncDisposable {
 
   /** The host: made at the first need, because a bare domain brings its own memory. */
   get host(): Host {
-    if (this.#closed) throw new Error("this hypervisor is closed");
+    if (this.#gone !== undefined) throw new Error(this.#gone);
     return this.#host ??= this.#makeHost(this.#options.memory);
   }
   #makeHost(memory: number): Host {
@@ -231,11 +240,13 @@ export class Hypervisor implements AsyncDisposable {
   }
   /** The host's processors. */
   get cpus(): readonly HostCpu[] {
-    return [new HostCpu(this.host)];
+    void this.host;
+    return [new HostCpu(() => this.host)];
   }
   /** Machine memory: what the processor addresses without any translation. */
   get memory(): Memory {
-    return new Memory(new MachineSource(this.host));
+    void this.host;
+    return new Memory(new MachineSource(() => this.host, () => this.#gone));
   }
   /** Idle guests follow the clock on the wall, because somebody sits before them. */
   get interactive(): boolean {
@@ -252,6 +263,7 @@ export class Hypervisor implements AsyncDisposable {
    *   asked for is not available yet
    */
   async createDomain(options: DomainOptions): Promise<GuestDomain> {
+    if (this.#gone !== undefined) throw new Error(`createDomain: ${this.#gone}`);
     const checked = DOMAIN_OPTIONS(options, "createDomain");
     const config = await this.#config(checked);
     const symbols = findSymbols(checked);
@@ -347,10 +359,16 @@ export class Hypervisor implements AsyncDisposable {
     if (able) throw new Error(`${what}: domain ${able.name} is running; pause it first`);
   }
 
+  /** It was closed, and cannot be used any longer. */
+  get closed(): boolean {
+    return this.#gone !== undefined;
+  }
   /** Destroys all domains, and gives the host up. */
   close(): Promise<void> {
     for (const domain of [...this.#domains]) domain.destroy();
-    this.#closed = true;
+    const count = grouped(this.#host?.machine.cpu.count ?? 0);
+    this.#gone ??= `this hypervisor is closed, since instruction ${count}; ` +
+      "another is started by await Hypervisor.start()";
     this.#host = undefined;
     return Promise.resolve();
   }
@@ -359,7 +377,7 @@ export class Hypervisor implements AsyncDisposable {
   }
 
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
-    if (this.#closed) return "hypervisor, closed";
+    if (this.#gone !== undefined) return this.#gone;
     const { cpu, memory } = this.#host?.options ?? this.#options;
     const rows = this.#domains.map((d) => `  ${d.id}  ${d.name}  ${d.type}  ${d.state}`);
     return [
@@ -419,19 +437,26 @@ function findSymbols(
 /** Machine memory. */
 class MachineSource implements ByteSource {
   readonly kind = "machine";
-  constructor(private readonly host: Host) {}
-  get size(): number {
-    return this.host.machine.ram.length;
+  constructor(
+    private readonly host: () => Host,
+    private readonly whyGone: () => string | undefined,
+  ) {}
+  get gone(): string | undefined {
+    return this.whyGone();
+  }
+  get size(): number | undefined {
+    return this.gone === undefined ? this.host().machine.ram.length : undefined;
   }
   read(address: bigint, length: number): Uint8Array {
-    const { ram } = this.host.machine;
+    const { ram } = this.host().machine;
     if (address >= BigInt(ram.length)) {
       throw new RangeError(`machine address ${hex(address)}: memory ends at ${hex(ram.length)}`);
     }
     return ram.slice(Number(address), Math.min(Number(address) + length, ram.length));
   }
   write(address: bigint, bytes: Uint8Array): void {
-    this.host.world.enter("write", 0, { machine: Number(address), bytes });
-    this.host.machine.write(Number(address), bytes);
+    const { world, machine } = this.host();
+    world.enter("write", 0, { machine: Number(address), bytes });
+    machine.write(Number(address), bytes);
   }
 }

@@ -23,6 +23,8 @@ export interface ByteSource {
   /** Bytes from `address` on that lie in one piece, at most `length`. @throws if there are none */
   read(address: bigint, length: number): Uint8Array;
   write(address: bigint, bytes: Uint8Array): void;
+  /** Why it cannot be reached any longer; undefined while it can. */
+  readonly gone?: string;
   /** Where to go on after an address that cannot be read; undefined: nowhere. */
   next?(address: bigint, limit: bigint): bigint | undefined;
 }
@@ -64,7 +66,12 @@ export class Memory {
     return this.#source.size;
   }
 
+  #mustBeThere(): void {
+    const { kind, gone } = this.#source;
+    if (gone !== undefined) throw new Error(`${kind} memory: ${gone}`);
+  }
   #address(address: Address): bigint {
+    this.#mustBeThere();
     return toAddress(address, `${this.#source.kind} address`, this.#symbols());
   }
 
@@ -138,6 +145,7 @@ export class Memory {
 
   /** Addresses at which a text or bytes are found; what cannot be read is skipped. */
   search(pattern: string | Uint8Array | readonly number[], options: SearchOptions = {}): bigint[] {
+    this.#mustBeThere();
     const wanted = typeof pattern === "string"
       ? new TextEncoder().encode(pattern)
       : bytesOf(pattern, "search pattern");
@@ -182,7 +190,8 @@ export class Memory {
   }
 
   [INSPECT](): string {
-    const { kind, size } = this.#source;
+    const { kind, size, gone } = this.#source;
+    if (gone !== undefined) return `${kind} memory: ${gone}`;
     return `${kind} memory${
       size === undefined ? "" : `, ${sizeText(size)}`
     }: read(address, length),` +

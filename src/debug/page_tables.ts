@@ -393,7 +393,13 @@ export class PageTables {
   }
 
   [INSPECT](): string {
-    return `page tables, ${this.mode === "none" ? "paging is off" : `${this.mode} paging`}: ` +
+    let mode: PagingMode;
+    try {
+      mode = this.mode;
+    } catch (error) {
+      return (error as Error).message; // whose they were is no more
+    }
+    return `page tables, ${mode === "none" ? "paging is off" : `${mode} paging`}: ` +
       `walk(address), map()`;
   }
 }

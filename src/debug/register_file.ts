@@ -209,6 +209,40 @@ function loadPdptes(cpu: Cpu): void {
   for (let n = 0; n < 4; n++) cpu.set(`pdpte${n}`, view.getBigUint64(8 * n, true));
 }
 
+/** A register file that is there only as long as `check` does not throw. */
+export class CheckedFile implements RegisterFile {
+  constructor(private readonly file: RegisterFile, private readonly check: () => void) {}
+
+  #checked(): RegisterFile {
+    this.check();
+    return this.file;
+  }
+  get(name: string): bigint | undefined {
+    return this.#checked().get(name);
+  }
+  set(name: string, value: bigint): boolean {
+    return this.#checked().set(name, value);
+  }
+  segment(name: SegmentRegister): Segment {
+    return this.#checked().segment(name);
+  }
+  setSegment(name: SegmentRegister, value: Segment): void {
+    this.#checked().setSegment(name, value);
+  }
+  table(name: "gdtr" | "idtr"): TableRegister {
+    return this.#checked().table(name);
+  }
+  setTable(name: "gdtr" | "idtr", value: TableRegister): void {
+    this.#checked().setTable(name, value);
+  }
+  get cpl(): number {
+    return this.#checked().cpl;
+  }
+  snapshot(): RegisterFile {
+    return this.#checked().snapshot();
+  }
+}
+
 /** Names that the ops know as registers. */
 const OPS_REGISTERS = new Set<string>([
   ...GPRS,

@@ -152,7 +152,11 @@ class RegisterViews {
   }
 
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
-    return registersText(this[FILE], options);
+    try {
+      return registersText(this[FILE], options);
+    } catch (error) {
+      return (error as Error).message; // whose they were is no more
+    }
   }
 }
 

@@ -5,6 +5,8 @@
  */
 import type { Shadow, ShadowCounts } from "../xen/shadow.ts";
 import { isGuestTable, KIND, type Kind, kindNames, type PoolCounts } from "../xen/shadow_pool.ts";
+import type { Domain as Inner } from "../xen/domain.ts";
+import { goneText, mustLive } from "./gone.ts";
 import { guestFlags } from "./page_tables.ts";
 import { bold, grouped, hex, INSPECT, type InspectOptions, sizeText, tableText } from "./values.ts";
 
@@ -47,10 +49,14 @@ export class ShadowTable {
   readonly root: boolean;
   readonly #shadow: Shadow;
   readonly #slot: number;
+  readonly #domain: Inner;
+  readonly #kind: Kind;
 
   /** @ignore Found in {@linkcode ShadowView.tables}. */
-  constructor(shadow: Shadow, slot: number) {
+  constructor(shadow: Shadow, slot: number, domain: Inner) {
     const { pool } = shadow;
+    this.#domain = domain;
+    this.#kind = pool.kind[slot] as Kind;
     this.#shadow = shadow;
     this.#slot = slot;
     this.kind = kindNames[pool.kind[slot] as Kind];
@@ -63,7 +69,11 @@ export class ShadowTable {
 
   /** Its entries that are present, as they stand in machine memory. */
   get entries(): readonly ShadowEntry[] {
-    const { pool } = this.#shadow, kind = pool.kind[this.#slot] as Kind;
+    mustLive(this.#domain, "entries");
+    const { pool } = this.#shadow, kind = this.#kind, slot = this.#slot;
+    const same = pool.kind[slot] === kind && pool.guest[slot] === this.guestFrame &&
+      pool.part[slot] === this.part;
+    if (!same) throw new Error(`${this.#title()} is no more; shadow.tables lists those there are`);
     const { words } = pool.frames.machine;
     const level = LEVELS[kind] ?? 1;
     const entries: ShadowEntry[] = [];
@@ -80,6 +90,8 @@ export class ShadowTable {
   }
 
   toString(options?: InspectOptions): string {
+    const gone = goneText(this.#domain);
+    if (gone !== undefined) return `shadow table: ${gone}`;
     const rows = this.entries.map((e) => [
       String(e.index),
       hex(e.address, 8),
@@ -91,7 +103,7 @@ export class ShadowTable {
       tableText(["index", "entry at", "entry", "leads to", "flags"], rows);
   }
   #title(): string {
-    const guest = isGuestTable(this.#shadow.pool.kind[this.#slot])
+    const guest = isGuestTable(this.#kind)
       ? ` of guest frame ${hex(this.guestFrame)}`
       : ` from guest frame ${hex(this.guestFrame)}`;
     return `shadow ${this.kind}${guest}${this.part ? `, part ${this.part}` : ""} at machine ` +
@@ -104,11 +116,17 @@ export class ShadowTable {
 
 /** Shadow paging of a domain. */
 export class ShadowView {
-  readonly #shadow: Shadow;
+  readonly #paging: Shadow;
+  readonly #domain: Inner;
 
   /** @ignore Found as `domain.shadow`. */
-  constructor(shadow: Shadow) {
-    this.#shadow = shadow;
+  constructor(shadow: Shadow, domain: Inner) {
+    this.#paging = shadow;
+    this.#domain = domain;
+  }
+  get #shadow(): Shadow {
+    mustLive(this.#domain, "shadow");
+    return this.#paging;
   }
 
   /** Frames of 4 KiB: all, in use, and free. */
@@ -127,7 +145,7 @@ export class ShadowView {
       if (pool.kind[slot] !== KIND.free && slot !== pool.root) slots.push(slot);
     }
     slots.sort((a, b) => pool.kind[b] - pool.kind[a] || pool.guest[a] - pool.guest[b]);
-    return [pool.root, ...slots].map((slot) => new ShadowTable(this.#shadow, slot));
+    return [pool.root, ...slots].map((slot) => new ShadowTable(this.#shadow, slot, this.#domain));
   }
   /** The table at a machine address, or the first that shadows a guest frame. */
   table(place: { readonly address: bigint } | { readonly guestFrame: number }): ShadowTable {
@@ -142,6 +160,8 @@ export class ShadowView {
   }
 
   toString(options?: InspectOptions): string {
+    const gone = goneText(this.#domain);
+    if (gone !== undefined) return `shadow paging: ${gone}`;
     const { pool, counts, tables } = this;
     const lines = [
       bold(

@@ -7,6 +7,7 @@ import type { Exit, GuestEvent } from "../hvm/exit.ts";
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
 import { options as optionsOf, type Shape, u32, word, wrongType } from "./check.ts";
 import type { Breakpoint } from "./breakpoint.ts";
+import { goneText } from "./gone.ts";
 import type { Kind } from "./kinds.ts";
 import type { Registers } from "./registers.ts";
 import { registersOf } from "./registers.ts";
@@ -82,7 +83,8 @@ export class Stop {
     if (!this.#regs) {
       if (this.#stale) {
         throw new Error(
-          "the guest has gone on: registers of an event that did not stop it are only there in its callback",
+          `regs: ${this.#gone()}; registers of an event that did not stop it are only there in its ` +
+            "callback",
         );
       }
       this.#regs = registersOf(this.vcpu.file.snapshot());
@@ -92,7 +94,10 @@ export class Stop {
 
   /** The vendor's record of the vCPU: VMCS or VMCB, every field by its name; null on bare. */
   get raw(): Record<string, bigint> | null {
-    return this.#raw ?? this.vcpu.raw;
+    if (this.#raw === undefined && this.#stale && !this.vcpu.domain.isAt(this)) {
+      throw new Error(`raw: ${this.#gone()}; the vendor's record is kept of an exit that stopped`);
+    }
+    return this.#raw === undefined ? this.vcpu.raw : this.#raw;
   }
 
   /** @ignore The answer given, if any. */
@@ -113,18 +118,27 @@ export class Stop {
     this.#outdated = why;
   }
 
-  #answer(response: Response): Response {
-    if (this.#stale) {
-      const { domain } = this.vcpu;
-      if (!domain.isAt(this)) {
-        const why = this.#outdated ?? "the guest has gone on from this stop";
-        throw new Error(`${why}; it can no longer be answered`);
-      }
-      if (this.#response && this.#response.kind !== "continue") {
-        throw new Error(`this stop was answered already: ${this.#response.kind}`);
-      }
-      domain.debugger_.answer(this, response);
+  /** Since when this is past. */
+  #gone(): string {
+    const { domain, position } = this.vcpu;
+    const then = `this "${this.kind}" was at instruction ${grouped(this.position.count)}`;
+    return goneText(domain.inner) ??
+      `the guest has gone on: ${then}, and it is ${grouped(position.count)} now`;
+  }
+
+  /** @throws {Error} where an answer comes too late: before anything is done about it */
+  #mustWait(what: string): void {
+    if (!this.#stale) return;
+    if (!this.vcpu.domain.isAt(this)) {
+      throw new Error(`${what}: ${this.#outdated ?? this.#gone()}; it can no longer be answered`);
     }
+    if (this.#response && this.#response.kind !== "continue") {
+      throw new Error(`${what}: this stop was answered already: ${this.#response.kind}`);
+    }
+  }
+  #answer(response: Response): Response {
+    this.#mustWait(response.kind);
+    if (this.#stale) this.vcpu.domain.debugger_.answer(this, response);
     return this.#response = response;
   }
 
@@ -147,6 +161,7 @@ export class Stop {
    * @param errorCode 32 bits; 0 if the exception has one and none is given
    */
   inject(vector: number | string, errorCode?: number): Response {
+    this.#mustWait("inject");
     if (!this.#exit) {
       throw new Error(`a stop of kind "${this.kind}" is no exit: events are injected at exits`);
     }
@@ -190,6 +205,7 @@ export class Stop {
    * and for "rdtsc" `{ value }`.
    */
   reply(values: Readonly<Record<string, number | bigint>>): Response {
+    this.#mustWait("reply");
     const allowed = this.kind === "io"
       ? { value: word(8 * (this.#fields.size as number)) }
       : REPLIES[this.kind];
@@ -213,6 +229,7 @@ export class Stop {
   }
   /** Sets registers, and goes on as {@linkcode Stop.continue}. */
   setRegisters(values: Readonly<Record<string, number | bigint>>): Response {
+    this.#mustWait("setRegisters");
     if (typeof values !== "object" || values === null) {
       throw wrongType("setRegisters", "an object { name: value }", values);
     }

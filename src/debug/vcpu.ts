@@ -11,7 +11,15 @@ import { HvmEngine } from "../xen/hvm.ts";
 import type { GuestDomain } from "./domain.ts";
 import { type ByteSource, Memory } from "./memory.ts";
 import { type PageMap, PageTables } from "./page_tables.ts";
-import { codeBits, CpuFile, HvmFile, linearIp, type RegisterFile } from "./register_file.ts";
+import { goneText, mustLive } from "./gone.ts";
+import {
+  CheckedFile,
+  codeBits,
+  CpuFile,
+  HvmFile,
+  linearIp,
+  type RegisterFile,
+} from "./register_file.ts";
 import { type Registers, registersOf, registersText } from "./registers.ts";
 import { fieldsOf, type Kind } from "./kinds.ts";
 import { type Position, Stop } from "./stop.ts";
@@ -116,11 +124,12 @@ export class Vcpu {
 
   constructor(readonly domain: GuestDomain) {
     const { engine, host } = domain.inner;
-    this.file = engine instanceof HvmEngine
+    const file = engine instanceof HvmEngine
       ? new HvmFile(engine.ops, engine.vcpu, () => {
         host.look(domain.inner);
       })
       : new CpuFile(domain.inner.cpu);
+    this.file = new CheckedFile(file, () => mustLive(domain.inner, "registers"));
     this.#engine = engine instanceof HvmEngine ? engine : undefined;
     this.regs = registersOf(this.file, (name, value) => {
       host.world.enter("register", domain.id, { name, value });
@@ -147,6 +156,7 @@ export class Vcpu {
   }
 
   #paging(): PagingContext {
+    mustLive(this.domain.inner, "page tables");
     const { cpu } = this.domain.inner;
     if (!this.#engine) cpu.system.refresh();
     if (!this.#engine) return { cpu, file: this.file };
@@ -158,6 +168,7 @@ export class Vcpu {
 
   /** The vendor's record, VMCS or VMCB, every field by its name; null on the bare processor. */
   get raw(): Record<string, bigint> | null {
+    mustLive(this.domain.inner, "raw");
     if (!this.#engine) return null;
     const fields = this.#engine.ops.dump(this.#engine.vcpu);
     const result: Record<string, bigint> = {};
@@ -174,6 +185,7 @@ export class Vcpu {
   }
   /** Sets a field of the vendor's record. @throws {RangeError} if it has none of that name */
   setRaw(name: string, value: bigint): void {
+    mustLive(this.domain.inner, "setRaw");
     if (!this.#engine) throw new Error("the bare processor has no VMCS or VMCB");
     text(name, "setRaw name");
     word(64)(value, `setRaw ${name}`);
@@ -278,6 +290,7 @@ export class Vcpu {
 
   /** Why the last fault, exit or failed entry happened: the check, its operands, its place in the manual. */
   why(): Why {
+    mustLive(this.domain.inner, "why");
     return why(this);
   }
   /** The last exits, the newest last. They are noted only while something is being observed. */
@@ -296,6 +309,8 @@ export class Vcpu {
   }
 
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
+    const gone = goneText(this.domain.inner);
+    if (gone !== undefined) return `vCPU ${this.id}: ${gone}`;
     let next = "";
     try {
       const [line] = this.disassemble(undefined, 1);
@@ -329,6 +344,9 @@ function unreadable(address: bigint, { machine, failure }: RawWalk): RangeError 
 /** Linear addresses of a vCPU, through its page tables. */
 class LinearSource implements ByteSource {
   readonly kind = "linear";
+  get gone(): string | undefined {
+    return goneText(this.vcpu.domain.inner);
+  }
   #map: { readonly count: number; readonly map: PageMap } | undefined;
   constructor(private readonly vcpu: Vcpu, private readonly paging: () => PagingContext) {}
 

@@ -12,7 +12,8 @@ export type DomainState =
   /** Waits for an interrupt. */
   | { readonly kind: "blocked" }
   | { readonly kind: "shutdown"; readonly reason: ShutdownReason; readonly detail: string }
-  | { readonly kind: "destroyed" };
+  /** Since `count` instructions of the host. */
+  | { readonly kind: "destroyed"; readonly count: number };
 
 /** Where a domain that does not run stands. */
 export interface DomainPlace {
@@ -233,7 +234,7 @@ export class Domain {
     const { host } = this;
     if (this.#state.kind === "destroyed") return;
     this.cpu.stop();
-    this.setState({ kind: "destroyed" });
+    this.setState({ kind: "destroyed", count: this.cpu.count });
     const at = host.domains.indexOf(this);
     if (at >= 0) host.domains.splice(at, 1);
     // What runs it has to come back first: a device of its, or an observer, may have asked for it.
