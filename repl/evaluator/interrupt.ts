@@ -1,9 +1,10 @@
 /**
- * Ctrl-C. A Worker owns SIGINT and sets a word of shared memory, because the main thread may be deep
- * in guest code or in a loop typed at the prompt; both poll the word.
+ * Ctrl-C. The Worker of the host's loop owns SIGINT and sets a word of shared memory, because the main
+ * thread may be deep in guest code or in a loop typed at the prompt; both poll it.
  *
  * @module
  */
+import { attention, WORD } from "../../src/xen/world_attention.ts";
 
 /** Thrown out of prompt code by ctrl-C. */
 export class Interrupted extends Error {
@@ -15,29 +16,28 @@ export class Interrupted extends Error {
 
 /** The word, who sets it, and who is told. */
 export class Interrupt {
-  /** Not 0 after ctrl-C, until {@linkcode Interrupt.clear}. The run loop polls it. */
-  readonly word: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(4));
+  /** Not 0 after ctrl-C, until {@linkcode Interrupt.clear}. A slice of a guest ends with it. */
+  readonly word: Int32Array<SharedArrayBuffer> = attention.words.subarray(
+    WORD.interrupt,
+    WORD.interrupt + 1,
+  );
   readonly #listeners = new Set<() => void>();
   readonly #onSignal = () => this.raise();
-  #worker?: Worker;
+  #giveBack?: () => void;
 
   /** Takes SIGINT over, until {@linkcode Interrupt.stop}. */
   start(): void {
-    if (this.#worker) return;
+    if (this.#giveBack) return;
     Deno.addSignalListener("SIGINT", this.#onSignal);
-    this.#worker = new Worker(new URL("./interrupt_worker.ts", import.meta.url), {
-      type: "module",
-      name: "interrupt",
-    });
-    this.#worker.postMessage(this.word);
+    this.#giveBack = attention.ownInterrupt();
   }
 
   /** Gives SIGINT back. */
   stop(): void {
-    if (!this.#worker) return;
+    if (!this.#giveBack) return;
     Deno.removeSignalListener("SIGINT", this.#onSignal);
-    this.#worker.terminate();
-    this.#worker = undefined;
+    this.#giveBack();
+    this.#giveBack = undefined;
   }
 
   /** Set while somebody else wants ctrl-C: the line editor. Nothing is interrupted when it says true. */

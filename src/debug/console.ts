@@ -82,6 +82,8 @@ export class Console {
         if (!found) return;
         end();
         resolve();
+        // What its waiter does is done at this instruction.
+        this.#domain.host.yield();
       });
       const ended = (state: Inner["state"]) => {
         if (state.kind !== "shutdown" && state.kind !== "destroyed") return;

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
 import { hvmOps } from "../hvm/vendors.ts";
 import { assemble } from "../machine/isa/encode.ts";
+import { randomSlices } from "../xen/testing_slices.ts";
 import type { GuestDomain } from "./domain.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { PLACE, registers, switchGuest } from "./testing_switch.ts";
@@ -96,7 +97,9 @@ Deno.test("a paused domain gets nothing and its time stands; the other gets all"
   one.pause();
   const [a, b] = [one.statistics(), two.statistics()];
   const { host } = hv;
-  for (let i = 0; i < 10; i++) host.runOnce(1e6);
+  for (const end = two.inner.count + 10e6; two.inner.count < end;) {
+    host.runOnce(end - two.inner.count);
+  }
   assertEquals(one.statistics(), a);
   assertEquals(two.statistics().instructions - b.instructions, 10e6);
   const text = counted(one);
@@ -174,6 +177,7 @@ Deno.test("a guest that waits stays where it is when it is paused and goes on", 
   const run = async (pauses: boolean) => {
     await using hv = await start();
     const dom = await create(hv, "demo", demoGuest().image);
+    hv.host.attention = randomSlices(1, 100);
     dom.unpause();
     await dom.console.shows("demo> ");
     for (let i = 0; i < 30; i++) {
@@ -463,7 +467,11 @@ for (const cpu of VENDORS) {
     };
     // In turns of every length, so that a switch comes between any two instructions.
     for (const d of hv.domains) d.inner.resume();
-    for (let turn = 0; turn < 700; turn++) hv.host.runOnce(1 + 7 * turn % 997);
+    const { scheduler } = hv.host, { turnLength } = scheduler;
+    let turn = 0;
+    scheduler.turnLength = () => 1 + 7 * turn++ % 997;
+    while (turn < 700) hv.host.runOnce(1e6);
+    scheduler.turnLength = turnLength;
     check("after short turns");
     run(hv, 1e6);
     check("after long turns");

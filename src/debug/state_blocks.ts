@@ -165,7 +165,11 @@ const worldBlock = ({ world }: Host): StateBlock =>
 const schedulerBlock = ({ scheduler }: Host): StateBlock =>
   block<SchedulerState>(
     "scheduler",
-    record({ random: u32, turns: whole() }),
+    record({
+      random: u32,
+      turns: whole(),
+      turn: orNull(record({ domain: whole(), ends: time })),
+    }),
     () => scheduler.state,
     (s) => scheduler.state = s,
   );
@@ -242,6 +246,7 @@ const SHARE = record({
   window: whole(),
   usedInWindow: whole(),
   turn: whole(),
+  owed: whole(),
 });
 const PLACE = record({
   count: whole(),

@@ -55,7 +55,11 @@ export type RunStop =
   | "stopped";
 
 const TF = 0x100, IF = 0x200, RF = 0x1_0000;
-const SLICE = 1_000_000;
+/**
+ * Most instructions in one call of the interpreter. What they cost at worst bounds how late the host
+ * has its turn ({@linkcode Machine.due}); what is dearer than a walk of nested tables returns by itself.
+ */
+const CHUNK = 65_536;
 /** Exceptions in a row with no instruction between them, after which time passes and `run` returns. */
 const LIVELOCK = 1000;
 
@@ -408,7 +412,12 @@ export class Cpu {
         this.#dataBreakpoint(low, high, bytes, access),
       watchesPage: (low, high, frame) =>
         this.hooks.watchesPage?.(low, high, frame) || this.#debug.inPage(low, high) ? 1 : 0,
-      predecode: (low, high) => this.predecoder.predecode(low, high),
+      predecode: (low, high) => {
+        // Code that is written as it runs comes by here for each instruction.
+        if (!this.#hostDue()) return this.predecoder.predecode(low, high);
+        this.i32[V.abort >> 2] = ABORT.due;
+        return 0;
+      },
       link: (record, low, high) => this.predecoder.link(record, low, high),
       crossing: (record) => this.predecoder.crossing(record),
       cpuid: () => {
@@ -426,16 +435,21 @@ export class Cpu {
     return (value ?? 0) | 0;
   }
 
+  /** The host wants its thread; an instruction that is being emulated is completed first. */
+  #hostDue(): boolean {
+    return this.i32[V.emulating >> 2] === 0 && this.machine.due();
+  }
+
   /**
-   * Runs at most `budget` instructions and says why it stopped. `count` grows by exactly the number
-   * retired.
+   * Runs at most `budget` instructions, and begins none at machine time `until` or later; says why it
+   * stopped. `count` grows by exactly the number retired.
    */
-  run(budget: number): RunStop {
+  run(budget: number, until = Infinity): RunStop {
     const { i32 } = this;
     let left = budget;
     this.#stop = false;
-    while (left > 0) {
-      if (this.#stop) return "stopped";
+    while (left > 0 && this.count + this.idle < until) {
+      if (this.#stop || this.#hostDue()) return "stopped";
       const { bus } = this.machine;
       let due = bus.deadline() - this.count - this.idle;
       if (due <= 0) {
@@ -458,7 +472,7 @@ export class Cpu {
       const recording = this.#recordsBranches;
       const single = shadow !== 0 || (flags & (TF | RF)) !== 0 || this.#trapping || recording;
       const trapping = this.#trapping;
-      const slice = single ? 1 : Math.min(left, SLICE, due);
+      const slice = single ? 1 : Math.min(left, CHUNK, due);
       if (!this.hot) {
         if (i32[V.codeMode >> 2] === CODE_MODE.flat32) i32[V.codeMode >> 2] = CODE_MODE.code32;
         if (i32[V.codeMode >> 2] === CODE_MODE.flat64) i32[V.codeMode >> 2] = CODE_MODE.code64;
@@ -510,8 +524,9 @@ export class Cpu {
    */
   runGuest(area: number, launch: number, budget: number): number | RunStop {
     const { system, machine: { bus } } = this;
-    const slice = Math.min(budget, SLICE, bus.deadline() - this.count - this.idle);
-    const quick = slice > 0 && this.hot && !this.#trapping && !this.hooks.fault &&
+    const slice = Math.min(budget, CHUNK, bus.deadline() - this.count - this.idle);
+    const quick = slice > 0 && this.hot && !this.machine.due() && !this.#trapping &&
+      !this.hooks.fault &&
       !this.#debug.execute && !this.#debug.data && !bus.interruptPending();
     if (!quick) return system.enterGuest(area, launch);
     this.#stop = false;
@@ -755,6 +770,8 @@ export class Cpu {
         return "watch";
       case ABORT.unanswered:
         return "unanswered";
+      case ABORT.due:
+        return "stopped";
       default:
         throw new Error(`the interpreter gave up without a reason (${why})`);
     }

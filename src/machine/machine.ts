@@ -49,6 +49,12 @@ export class Machine {
   readonly frameTable: Int32Array;
   readonly cpus: readonly Cpu[];
   bus: Bus = NO_DEVICES;
+  /**
+   * The host wants its thread back: processors return as soon as an instruction is done. It is asked
+   * wherever running code comes through TypeScript. When it says so is host time: nothing that a
+   * guest can see may depend on it.
+   */
+  due: () => boolean = () => false;
 
   constructor(options: MachineOptions) {
     const { memory } = options;

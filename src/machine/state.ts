@@ -292,6 +292,8 @@ export const ABORT = {
   watch: 3,
   /** The hypervisor's log has no answer yet for an access of the emulated instruction. */
   unanswered: 4,
+  /** The host wants its thread (Machine.due): the instruction has not begun. */
+  due: 5,
 } as const;
 
 /** Set in a "physical" address that the hypervisor's log answers while it emulates an instruction. */

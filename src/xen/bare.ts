@@ -42,7 +42,8 @@ export class BareEngine implements Engine {
 
   run(budget: number): SliceEnd {
     const { cpu } = this.machine;
-    const stop = cpu.run(budget);
+    // A turn is time: port accesses take more of it than instructions.
+    const stop = cpu.run(budget, cpu.now + budget);
     switch (stop) {
       case "budget":
       case "stopped":

@@ -150,6 +150,7 @@ export class Domain {
   set weight(weight: number) {
     checkWeight(weight);
     this.host.world.enter("weight", this.id, weight);
+    this.host.scheduler.settle(this.share);
     this.share.weight = weight;
   }
   /** Most of the processor it gets, in percent; 0: no cap. */
@@ -159,6 +160,7 @@ export class Domain {
   set cap(cap: number) {
     checkCap(cap);
     this.host.world.enter("cap", this.id, cap);
+    this.host.scheduler.turn = null;
     this.share.cap = cap;
   }
 

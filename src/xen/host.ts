@@ -11,6 +11,7 @@ import type { Frames } from "./frames.ts";
 import type { HostInterrupts } from "./irq.ts";
 import { Scheduler } from "./scheduler.ts";
 import { World } from "./world.ts";
+import { type Attention, attention } from "./world_attention.ts";
 
 export interface HostOptions {
   readonly cpu: CpuModel;
@@ -20,9 +21,6 @@ export interface HostOptions {
   readonly unixTime: number;
   readonly seed: number;
 }
-
-/** Instructions between two looks at the prompt: 5 to 10 ms. */
-const SLICE = 1_000_000;
 
 export class Host {
   readonly machine: Machine;
@@ -53,9 +51,17 @@ export class Host {
   interrupted: () => boolean = () => false;
   readonly onInterrupt: Set<() => void> = new Set();
 
+  /** Says when a slice is over; a test may have one of its own. */
+  attention: Pick<Attention, "due" | "begin" | "end"> = attention;
+  #yields = false;
+  /** Machine time when the slice began. */
+  #sliceFrom = -1;
+
   constructor(readonly options: HostOptions) {
     this.machine = new Machine({ memory: options.memory, cpu: options.cpu });
     const { cpu } = this.machine;
+    // Every slice gets somewhere, however long its first instruction takes.
+    this.machine.due = () => this.#yields || (this.attention.due() && cpu.now !== this.#sliceFrom);
     this.scheduler = new Scheduler(options.seed, () => cpu.now);
     this.world = new World(options.unixTime, options.seed, () => this.machine.cpu.count);
   }
@@ -122,14 +128,35 @@ export class Host {
     );
   }
 
-  /** Runs one domain for at most `budget` instructions. Undefined if none can run. */
+  /**
+   * Runs the domain whose turn it is, for at most `budget` instructions. Undefined if none can run.
+   * A turn is as long in however many parts it runs.
+   */
   runOnce(budget: number): Domain | undefined {
     if (this.#running) {
       throw new Error("the host runs a domain already: this call came from within");
     }
-    let able = this.#runnable();
-    if (able.length === 0) return undefined;
+    const domain = this.#ofTurn() ?? this.#beginTurn();
+    const { turn } = this.scheduler;
+    if (domain && turn) this.#run(domain, Math.min(budget, turn.ends - this.machine.cpu.now));
+    return domain;
+  }
+
+  /** The domain whose turn is under way, if it can go on with it. */
+  #ofTurn(): Domain | undefined {
+    const { turn } = this.scheduler;
+    if (!turn || turn.ends <= this.machine.cpu.now) return undefined;
+    // It had the host for itself.
+    if (turn.ends === Infinity && this.domains.length > 1) return undefined;
+    return this.domains.find((d) => d.id === turn.domain && d.state.kind === "running");
+  }
+
+  /** Chooses whose turn it is. Undefined if no domain can run; no turn if caps allow none. */
+  #beginTurn(): Domain | undefined {
     const { scheduler, machine: { cpu } } = this;
+    scheduler.turn = null;
+    const able = this.#runnable();
+    if (able.length === 0) return undefined;
     const within = able.filter((d) => scheduler.allowance(d.share) > 0);
     if (within.length === 0) {
       // All have used up what their caps allow: the processor idles to the next window.
@@ -137,25 +164,30 @@ export class Host {
       this.interrupts?.handlePending();
       return able[0];
     }
-    able = within;
-    const domain = able.length === 1 && this.domains.length === 1
-      ? able[0]
-      : scheduler.choose(able, this.domains);
-    const turn = able.length === 1 ? budget : Math.min(budget, scheduler.turnLength());
-    this.#turn(domain, Math.min(turn, this.#untilWake(), scheduler.allowance(domain.share)));
-    return domain;
+    if (this.domains.length === 1) {
+      // Time that nobody else could have had is owed to nobody.
+      able[0].share.owed = 0;
+      return scheduler.begin(able[0], cpu.now + scheduler.allowance(able[0].share));
+    }
+    const domain = scheduler.choose(within, this.domains);
+    const length = Math.min(
+      scheduler.turnLength(within.length === 1),
+      this.#untilWake(),
+      scheduler.allowance(domain.share),
+    );
+    return scheduler.begin(domain, cpu.now + length);
   }
 
-  /** Instructions until a domain that waits has to be looked at. */
+  /** Time (ns) until a domain that waits has to be looked at. */
   #untilWake(): number {
-    if (this.domains.length === 1) return Infinity;
     return Math.max(1, this.#nextWake() - this.machine.cpu.now);
   }
 
-  #turn(domain: Domain, budget: number): void {
+  #run(domain: Domain, budget: number): void {
     const { cpu } = this.machine;
     this.switchTo(domain);
     domain.startClock();
+    this.#yields = false;
     this.#running = domain;
     this.#ranFrom = cpu.count;
     const started = cpu.now;
@@ -173,9 +205,12 @@ export class Host {
       if (this.#woken && !this.#driving) queueMicrotask(() => this.wake());
     }
     this.#finish(domain, end);
+    // A stop, a pause, an end: whoever waits for it acts here, and not wherever the slice would end.
+    if (domain.state.kind !== "running" && domain.state.kind !== "blocked") this.yield();
   }
 
   #finish(domain: Domain, end: ReturnType<Domain["engine"]["run"]>): void {
+    if (end.kind === "blocked" || end.kind === "end") this.scheduler.turn = null;
     if (domain.ending && !domain.ended) {
       domain.setState({ kind: "shutdown", ...domain.ending });
     } else if (end.kind === "blocked" && domain.state.kind === "running") {
@@ -215,6 +250,14 @@ export class Host {
     return this.domains.some((d) => d.state.kind === "blocked");
   }
 
+  /**
+   * Somebody outside was told something that guests did: the event loop has its turn as soon as the
+   * instruction is done, so that what comes of it happens here, whatever the clock says.
+   */
+  yield(): void {
+    this.#yields = true;
+  }
+
   /** There may be something to run: starts the driver if it rests. */
   wake(): void {
     this.#wake?.();
@@ -239,6 +282,7 @@ export class Host {
 
   /** One driver loop per host: slices, and between them the event loop gets its turn. */
   async #drive(): Promise<void> {
+    const { attention } = this;
     for (;;) {
       this.#woken = false;
       if (this.interrupted()) {
@@ -246,34 +290,51 @@ export class Host {
         for (const listener of [...this.onInterrupt]) listener();
         return;
       }
-      if (this.runOnce(SLICE)) {
-        await new Promise((resolve) => setImmediate(resolve));
-        continue;
-      }
-      if (!this.#blocked) return;
-      const next = this.#nextWake();
-      if (this.interactive) {
-        const wait = next === Infinity ? 1e9 : next - this.machine.cpu.now;
-        const before = this.machine.cpu.now;
-        await this.world.pace(wait, new Promise((resolve) => this.#wake = resolve));
-        this.#wake = undefined;
-        if (this.machine.cpu.now === before && next !== Infinity && this.#blocked) this.idle();
-        continue;
-      }
+      attention.begin();
+      this.#sliceFrom = this.machine.cpu.now;
+      const end = this.#slice();
+      attention.end();
+      if (end === "rest") return;
+      if (end === "due") await new Promise((resolve) => setImmediate(resolve));
+      else await this.#pace();
+    }
+  }
+
+  /** Runs domains until the host wants its thread, or until there is nothing to run. */
+  #slice(): "due" | "pace" | "rest" {
+    do {
+      if (this.runOnce(Infinity)) continue;
+      if (!this.#blocked) return "rest";
+      if (this.interactive) return "pace";
       if (!this.idle()) {
-        // A device model outside has yet to answer; it wakes the driver.
-        if (this.domains.some((d) => d.state.kind === "blocked" && d.engine.waiting)) return;
-        for (const d of this.domains) {
-          if (d.state.kind === "blocked") {
-            d.setState({
-              kind: "shutdown",
-              reason: "hang",
-              detail: "halted with nothing left that could wake it",
-            });
-          }
-        }
-        return;
+        this.#hang();
+        return "rest";
       }
+    } while (!this.machine.due());
+    return "due";
+  }
+
+  /** Idle guests wait for the clock on the wall. */
+  async #pace(): Promise<void> {
+    const { cpu } = this.machine;
+    const next = this.#nextWake(), before = cpu.now;
+    const wait = next === Infinity ? 1e9 : next - before;
+    await this.world.pace(wait, new Promise((resolve) => this.#wake = resolve));
+    this.#wake = undefined;
+    if (cpu.now === before && next !== Infinity && this.#blocked) this.idle();
+  }
+
+  /** Nothing inside will ever wake the domains that wait. */
+  #hang(): void {
+    // A device model outside has yet to answer; it wakes the driver.
+    if (this.domains.some((d) => d.state.kind === "blocked" && d.engine.waiting)) return;
+    for (const d of this.domains) {
+      if (d.state.kind !== "blocked") continue;
+      d.setState({
+        kind: "shutdown",
+        reason: "hang",
+        detail: "halted with nothing left that could wake it",
+      });
     }
   }
 }

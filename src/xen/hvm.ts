@@ -169,8 +169,8 @@ export class HvmEngine implements Engine {
   }
 
   run(budget: number): SliceEnd {
-    const { cpu } = this.on;
-    const end = cpu.count + budget;
+    const { cpu } = this.on, { machine } = cpu;
+    const until = cpu.now + budget;
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     const { shadow } = this;
@@ -182,11 +182,13 @@ export class HvmEngine implements Engine {
       if (stop) return stop;
       if (this.#livelocked()) return BUDGET;
     }
-    while (cpu.count < end) {
+    // A turn is time: port accesses take more of it than instructions.
+    while (cpu.now < until) {
       if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
+      if (machine.due()) return BUDGET;
       if (this.changed) this.#beforeEntry();
       shadow?.sync();
-      this.#entry.budget = end - cpu.count;
+      this.#entry.budget = until - cpu.now;
       const raw = this.ops.enter(this.vcpu, this.#entry);
       const exit = shadow ? shadow.refine(raw) : raw;
       if (!exit) {
@@ -200,7 +202,7 @@ export class HvmEngine implements Engine {
       }
       if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
         // A shadowed guest has left real mode.
-        if (exit.why === "budget" && cpu.count < end && shadow) continue;
+        if (exit.why === "budget" && cpu.now < until && shadow) continue;
         if (exit.why === "budget" || exit.why === "stopped") return BUDGET;
         throw new Error(`the processor stopped in a guest: ${exit.why}`);
       }

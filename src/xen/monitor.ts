@@ -365,14 +365,14 @@ export class Monitor {
 
   #run(budget: number): SliceEnd {
     const cpu = this.#cpu, { domain } = this;
-    const end = cpu.count + budget;
-    while (cpu.count < end) {
+    const until = cpu.now + budget;
+    while (cpu.now < until) {
       const single = this.#rerun || this.#left === 1 || this.#stepEnds !== undefined;
       const before = cpu.count;
       this.#single = single ? { rip: this.observer.ip(), count: before } : undefined;
       const result = this.#own.run.call(
         this.engine,
-        single ? 1 : Math.min(end - before, this.#left),
+        single ? 1 : Math.min(until - cpu.now, this.#left),
       );
       this.#single = undefined;
       const done = cpu.count - before;
@@ -381,6 +381,7 @@ export class Monitor {
       if (stop) return stop;
       // A device ended the domain, or somebody paused it from within.
       if (domain.ending || domain.state.kind !== "running") return result;
+      if (cpu.machine.due()) break;
     }
     return { kind: "budget" };
   }

@@ -30,6 +30,14 @@ export interface Share {
   usedInWindow: number;
   /** Number of its last turn: among equals the one runs that waited longest. */
   turn: number;
+  /** Time on the processor (ns) that its credit has not paid for yet: that of its last turn. */
+  owed: number;
+}
+
+/** Who has the processor, by domain id, and until which machine time. */
+export interface Turn {
+  readonly domain: number;
+  readonly ends: number;
 }
 
 /** Refuses what is no weight. @throws {RangeError} */
@@ -53,11 +61,17 @@ export function checkCap(cap: number): number {
 export interface SchedulerState {
   readonly random: number;
   readonly turns: number;
+  readonly turn: Turn | null;
 }
 
 export class Scheduler {
   #random: number;
   #turns = 0;
+  /**
+   * The turn that is under way. It may be run in as many parts as the host likes; it is over at its
+   * end, or when its domain waits.
+   */
+  turn: Turn | null = null;
 
   /** @param seed picks the lengths of turns, and who of equals begins */
   constructor(seed: number, private readonly now: () => number) {
@@ -66,11 +80,12 @@ export class Scheduler {
   }
 
   get state(): SchedulerState {
-    return { random: this.#random, turns: this.#turns };
+    return { random: this.#random, turns: this.#turns, turn: this.turn };
   }
   set state(s: SchedulerState) {
     this.#random = s.random;
     this.#turns = s.turns;
+    this.turn = s.turn;
   }
 
   #draw(below: number): number {
@@ -93,6 +108,7 @@ export class Scheduler {
       window: 0,
       usedInWindow: 0,
       turn: 0,
+      owed: 0,
     };
   }
 
@@ -117,28 +133,41 @@ export class Scheduler {
    * them has no credit left, everybody in `all` gets some.
    */
   choose<D extends { readonly share: Share }>(runnable: readonly D[], all: readonly D[]): D {
+    for (const { share } of all) this.settle(share);
     let best = runnable[0];
     for (const d of runnable) {
       const more = d.share.credit - best.share.credit;
       if (more > 0 || (more === 0 && d.share.turn < best.share.turn)) best = d;
     }
     if (best.share.credit <= 0) {
-      // Whoever waited keeps no more than a fresh domain has.
-      for (const { share } of all) share.credit = Math.min(share.credit + CREDIT, CREDIT);
+      // As often as it takes the best to have some; whoever waited keeps no more than a fresh one has.
+      const more = CREDIT * (Math.floor(-best.share.credit / CREDIT) + 1);
+      for (const { share } of all) share.credit = Math.min(share.credit + more, CREDIT);
     }
     best.share.turn = ++this.#turns;
     return best;
   }
 
-  /** Length of a turn beside others (ns). */
-  turnLength(): number {
-    return TURN.shortest + this.#draw(TURN.longest - TURN.shortest);
+  /** Length of a turn (ns), beside others that can run or alone. */
+  turnLength(alone: boolean): number {
+    return alone ? TURN.longest : TURN.shortest + this.#draw(TURN.longest - TURN.shortest);
   }
 
-  /** A domain was on the processor for `time` ns. */
+  /** A domain has its turn, until machine time `ends`; Infinity if it has the host for itself. */
+  begin<D extends { readonly id: number }>(domain: D, ends: number): D {
+    this.turn = { domain: domain.id, ends };
+    return domain;
+  }
+
+  /** A domain was on the processor for `time` ns of its turn. */
   burn(share: Share, time: number): void {
     share.used += time;
     share.usedInWindow += time;
-    share.credit -= time * WEIGHT.default / share.weight;
+    if (this.turn && this.turn.ends < Infinity) share.owed += time;
+  }
+  /** A turn's time is paid for at once, at the weight there is: in how many parts it ran is nobody's. */
+  settle(share: Share): void {
+    share.credit -= share.owed * WEIGHT.default / share.weight;
+    share.owed = 0;
   }
 }

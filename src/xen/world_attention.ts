@@ -1,0 +1,102 @@
+/**
+ * When the host's loop has to come up for air. The machine runs on the main thread, and what a guest
+ * does costs what it likes: so a Worker looks at the clock and at SIGINT, and sets a word of shared
+ * memory. The word is polled wherever guest code passes through TypeScript; what it ends is a slice
+ * of host time, which no guest can see.
+ *
+ * @module
+ */
+import type { Worker } from "node:worker_threads";
+
+/** The shared words, by index. */
+export const WORD = {
+  /** Not 0: the event loop wants its turn. */
+  due: 0,
+  /** Not 0 after SIGINT, until somebody clears it. */
+  interrupt: 1,
+  /** Not 0 while a guest runs. */
+  running: 2,
+  /** The Worker's timer ticks. */
+  ticking: 3,
+  /** The Worker is there. */
+  ready: 4,
+} as const;
+
+/** Milliseconds of a slice: the event loop has its turn every 5 to 10 ms. */
+export const SLICE_MS = 6;
+
+/** What the Worker is told. */
+export type WorkerMessage =
+  | { readonly kind: "start"; readonly words: Int32Array<SharedArrayBuffer> }
+  /** Guests run again: the timer is needed. */
+  | { readonly kind: "tick" }
+  /** SIGINT is the Worker's, or the process's default again. */
+  | { readonly kind: "interrupt"; readonly own: boolean };
+
+/** The words, and the Worker that sets them. One per process: {@linkcode attention}. */
+export class Attention {
+  readonly words: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(32));
+  #worker: Worker | undefined;
+  #starting: Promise<void> | undefined;
+  /** The owners of SIGINT there are. */
+  #owners = 0;
+  #running = false;
+  /** Without the Worker the clock says when a slice is over. */
+  #until = 0;
+
+  /** The slice is over: the event loop wants its turn. */
+  readonly due = (): boolean =>
+    this.#running && (Atomics.load(this.words, WORD.due) !== 0 ||
+      (Atomics.load(this.words, WORD.ready) === 0 && performance.now() >= this.#until));
+
+  /** A slice begins. */
+  begin(): void {
+    const { words } = this;
+    this.#running = true;
+    Atomics.store(words, WORD.due, 0);
+    Atomics.store(words, WORD.running, 1);
+    if (Atomics.load(words, WORD.ready) === 0) {
+      this.#until = performance.now() + SLICE_MS;
+      void this.#start();
+    } else if (Atomics.load(words, WORD.ticking) === 0) this.#tell({ kind: "tick" });
+  }
+  /** No guest runs: the timer may rest. */
+  end(): void {
+    Atomics.store(this.words, WORD.running, 0);
+    this.#running = false;
+  }
+
+  /** Takes SIGINT over: it sets the word and no longer ends the process. Returns how to give it back. */
+  ownInterrupt(): () => void {
+    if (this.#owners++ === 0) this.#tell({ kind: "interrupt", own: true });
+    let owned = true;
+    return () => {
+      if (owned && --this.#owners === 0) this.#tell({ kind: "interrupt", own: false });
+      owned = false;
+    };
+  }
+
+  /** At once, if it can be: the slice that begins may last until the Worker ends it. */
+  #tell(message: WorkerMessage): void {
+    if (this.#worker) this.#worker.postMessage(message);
+    else void this.#start().then(() => this.#worker?.postMessage(message));
+  }
+
+  /** Where a Worker cannot be had (no permission to read its file), the clock has to do. */
+  #start(): Promise<void> {
+    return this.#starting ??= (async () => {
+      try {
+        const { Worker } = await import("node:worker_threads");
+        const worker = new Worker(new URL("./world_attention_worker.ts", import.meta.url));
+        // It keeps no process alive.
+        worker.unref();
+        worker.on("error", () => Atomics.store(this.words, WORD.ready, 0));
+        worker.postMessage({ kind: "start", words: this.words } satisfies WorkerMessage);
+        this.#worker = worker;
+      } catch { /* as said */ }
+    })();
+  }
+}
+
+/** The process's. */
+export const attention: Attention = new Attention();

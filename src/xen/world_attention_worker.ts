@@ -1,0 +1,44 @@
+// The Worker of world_attention.ts: its timer and SIGINT set the shared words.
+import { parentPort } from "node:worker_threads";
+import { SLICE_MS, WORD, type WorkerMessage } from "./world_attention.ts";
+
+/** Ticks without a running guest after which the timer rests. */
+const REST = 100;
+
+let words: Int32Array<SharedArrayBuffer>;
+let timer: ReturnType<typeof setInterval> | undefined;
+let idle = 0;
+
+const onInterrupt = () => {
+  Atomics.store(words, WORD.interrupt, 1);
+  Atomics.store(words, WORD.due, 1);
+};
+
+function tick(): void {
+  if (Atomics.load(words, WORD.running) !== 0) {
+    Atomics.store(words, WORD.due, 1);
+    idle = 0;
+  } else if (++idle > REST) {
+    clearInterval(timer);
+    timer = undefined;
+    Atomics.store(words, WORD.ticking, 0);
+    // A slice may have begun just before, and seen the timer tick.
+    if (Atomics.load(words, WORD.running) !== 0) startTimer();
+  }
+}
+
+function startTimer(): void {
+  Atomics.store(words, WORD.ticking, 1);
+  idle = 0;
+  timer ??= setInterval(tick, SLICE_MS);
+}
+
+parentPort!.on("message", (message: WorkerMessage) => {
+  if (message.kind === "start") {
+    words = message.words;
+    startTimer();
+    Atomics.store(words, WORD.ready, 1);
+  } else if (message.kind === "tick") startTimer();
+  else if (message.own) Deno.addSignalListener("SIGINT", onInterrupt);
+  else Deno.removeSignalListener("SIGINT", onInterrupt);
+});
