@@ -10,6 +10,8 @@ export interface BootDomain extends DomainView {
   destroy(): void;
   /** Resolves when the guest powered off, crashed or was destroyed; `ok` for a power-off. */
   ended: Promise<{ reason: string; detail: string; ok: boolean }>;
+  /** Its `shows` resolves when the text contains `wanted`, and rejects when the domain ends first. */
+  console: DomainView["console"] & { shows(wanted: string): Promise<void> };
   /** The text screen. */
   screen: { text(): string };
   /** Instructions retired, and exits by kind. */

@@ -113,30 +113,21 @@ function lastWords(domain: BootDomain): string {
   return lines.map((it) => `\n  ${it}`).join("");
 }
 
-/** Resolves when the console's text, since now, contains `text`. */
+/** Resolves when the console shows `text`; never if the domain ends first. */
 export function shows(domain: BootDomain, text: string): Promise<void> {
-  return new Promise((resolve) => {
-    let tail = "";
-    const stop = domain.console.onOutput((output) => {
-      tail += output;
-      if (!tail.includes(text)) {
-        tail = tail.slice(-text.length);
-        return;
-      }
-      stop();
-      resolve();
-    });
-  });
+  return domain.console.shows(text).catch(() => new Promise(() => {}));
 }
 
 /** No terminal: the console goes to standard output, standard input to the console. */
 async function plainly(domain: BootDomain, done: Promise<End>): Promise<End> {
-  const stop = domain.console.onOutput(writeOut);
+  const stop = domain.console.onOutput(writeOut, { passive: true });
   void typeFrom(() => domain);
   await domain.unpause();
   const end = await done;
   await domain.pause();
   stop();
+  // The guest stands where it said so, most likely within a line.
+  if (end.code === 0 && !/(^|\n)$/.test(domain.console.text)) writeOut("\n");
   return end;
 }
 

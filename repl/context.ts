@@ -118,7 +118,7 @@ export interface DomainView {
     /** All output so far. */
     readonly text: string;
     write(text: string | Uint8Array): void;
-    onOutput(listener: (text: string) => void): () => void;
+    onOutput(listener: (text: string) => void, how?: { readonly passive?: boolean }): () => void;
   };
   break(
     kind: string,

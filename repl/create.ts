@@ -138,7 +138,7 @@ async function plainly(lives: Life[], options: CreateOptions): Promise<number> {
   const say = (text: string) => console.error(`xvm create: ${text}`);
   const each = (domain: BootDomain) => {
     if (!several) {
-      domain.console.onOutput(writeOut);
+      domain.console.onOutput(writeOut, { passive: true });
       return;
     }
     let line = "";
@@ -146,7 +146,7 @@ async function plainly(lives: Life[], options: CreateOptions): Promise<number> {
       const lines = (line + text).split("\n");
       line = lines.pop()!;
       for (const whole of lines) writeOut(`${domain.name}: ${whole}\n`);
-    });
+    }, { passive: true });
   };
   const ended = runAll(lives, options, each, say);
   if (!several) void typeFrom(() => lives[0].domain);

@@ -135,7 +135,8 @@ export class Shell {
     if (this.#listening.has(domain)) return;
     const before = domain.console.text;
     if (before) this.#takeOutput(domain, before);
-    this.#listening.set(domain, domain.console.onOutput((text) => this.#takeOutput(domain, text)));
+    const output = (text: string) => this.#takeOutput(domain, text);
+    this.#listening.set(domain, domain.console.onOutput(output, { passive: true }));
     // A guest that runs behind the prompt stops: nobody else would say so.
     domain.onStop?.(() => {
       if (this.#attached === domain) this.#endAttachment(domain);

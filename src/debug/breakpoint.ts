@@ -104,6 +104,10 @@ export class Breakpoint {
     return this.hits >= (this.options.hits ?? 1);
   }
 
+  /** @ignore It has an action. */
+  get acts(): boolean {
+    return this.options.action !== undefined;
+  }
   /** @ignore What it wants done. */
   act(stop: Stop): Decision {
     if (this.options.once) this.delete();

@@ -27,8 +27,16 @@ export class Console {
     this.#domain.input(typeof text === "string" ? new TextEncoder().encode(text) : text);
   }
 
-  /** Calls `listener` with each piece of output from now on; the result ends that. */
-  onOutput(listener: (text: string) => void): () => void {
+  /**
+   * Calls `listener` with each piece of output from now on; the result ends that. The guest stands
+   * behind the instruction that wrote it until all that comes of the call is done, promises it
+   * resolves included, so that it comes of it at the same instruction in every run. With `passive`
+   * the listener is one that only shows the text, and the guest goes on at once.
+   */
+  onOutput(
+    listener: (text: string) => void,
+    { passive = false }: { readonly passive?: boolean } = {},
+  ): () => void {
     callable(listener, "console.onOutput");
     mustLive(this.#domain, "console.onOutput");
     const decoder = new TextDecoder();
@@ -41,8 +49,10 @@ export class Console {
     };
     const own = (bytes: Uint8Array) => {
       const text = decoder.decode(bytes, { stream: true });
-      const done: unknown = text && listener(text);
+      if (!text) return;
+      const done: unknown = listener(text);
       if (done instanceof Promise) done.catch(failed);
+      if (!passive) this.#domain.host.yield();
     };
     this.#decoders.add(own);
     return () => void this.#decoders.delete(own);
@@ -82,9 +92,8 @@ export class Console {
         if (!found) return;
         end();
         resolve();
-        // What its waiter does is done at this instruction.
         this.#domain.host.yield();
-      });
+      }, { passive: true });
       const ended = (state: Inner["state"]) => {
         if (state.kind !== "shutdown" && state.kind !== "destroyed") return;
         end();

@@ -319,6 +319,8 @@ export class Debugger implements Observer {
       try {
         if (!takes(b, stop, kind, fields)) continue;
         decision = b.act(stop);
+        // What the action told others of is dealt with before the guest goes on.
+        if (b.acts) this.domain.host.yield();
       } catch (error) {
         this.#failure = { error };
         decision = { kind: "respond", response: { kind: "stop" } };

@@ -282,6 +282,8 @@ export class Host {
 
   /** One driver loop per host: slices, and between them the event loop gets its turn. */
   async #drive(): Promise<void> {
+    // Whoever woke it says all it has to say first: nothing runs within a call from outside.
+    await undefined;
     const { attention } = this;
     for (;;) {
       this.#woken = false;

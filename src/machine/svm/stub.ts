@@ -56,6 +56,8 @@ export function buildStub(m: Module): void {
   m.func("enterGuest", ["i32", "i32"], ["i32"], (f, area, control) => {
     f.call("loadGprs", area);
     new Vmcb(f, control).set("rax", load("i64", 64, "u", area, 0, MEMORY.ram));
+    // VMRUN's operand (APM 3, VMRUN): what is saved of the host is nothing of a guest's.
+    setCell64(f, CPU.rax, control.zext());
     setCell(f, CPU.gif, 0);
     setCell64(f, CPU.rflags, IF | 2);
     setCell(f, CPU.flagOp, 0);

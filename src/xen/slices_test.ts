@@ -1,0 +1,108 @@
+import { assert, assertEquals } from "@std/assert";
+import type { GuestDomain } from "../debug/domain.ts";
+import { Hypervisor, type StartOptions } from "../debug/hypervisor.ts";
+import { demoGuest } from "../builder/demo.ts";
+import { randomSlices } from "./testing_slices.ts";
+
+interface Way {
+  readonly cpu: "intel" | "amd";
+  readonly type: "bare" | "hvm";
+  readonly paging: "hap" | "shadow";
+}
+const WAYS: readonly Way[] = (["intel", "amd"] as const).flatMap((cpu) =>
+  (["bare", "hap", "shadow"] as const).map((how): Way => ({
+    cpu,
+    type: how === "bare" ? "bare" : "hvm",
+    paging: how === "shadow" ? "shadow" : "hap",
+  }))
+);
+/** Polls in a slice on average; undefined: the clock's. */
+const MEANS = [undefined, 2, 7, 300] as const;
+
+/** All that a run comes to. */
+function told(hv: Hypervisor): unknown {
+  const { host } = hv;
+  return {
+    hash: hv.stateHash(),
+    scheduler: host.scheduler.state,
+    domains: hv.domains.map((d) => [
+      d.stateHash(),
+      d.statistics(),
+      d.console.text,
+      d.state,
+      d.inner.share,
+    ]),
+  };
+}
+
+/** Answers each prompt of the demo guest with the next key. */
+function types(dom: GuestDomain, keys: string): void {
+  let left = keys, line = "";
+  dom.console.onOutput((text) => {
+    line = (line + text).split("\n").at(-1)!;
+    if (line !== "demo> " || !left) return;
+    dom.console.write(left[0]);
+    left = left.slice(1);
+  });
+}
+
+/** Compares runs whose slices end by the clock, and at random. */
+async function sameInSlices(
+  run: (hv: Hypervisor, cut: () => void) => Promise<void>,
+  options: StartOptions,
+) {
+  const ran = async (mean: number | undefined) => {
+    await using hv = await Hypervisor.start(options);
+    const slices = randomSlices(5, mean ?? 1);
+    await run(hv, () => {
+      if (mean !== undefined) hv.host.attention = slices;
+    });
+    return [told(hv), slices.count] as const;
+  };
+  const [wanted] = await ran(undefined);
+  for (const mean of MEANS) {
+    const [got, count] = await ran(mean);
+    assertEquals(got, wanted, `slices of ${mean} polls`);
+    if (mean === 7) assert(count > 50, `${count} slices`);
+  }
+}
+
+for (const { cpu, type, paging } of WAYS) {
+  const name = `${cpu}, ${type === "bare" ? "bare" : paging}`;
+  Deno.test(`a run is the same however it is cut into slices (${name})`, async () => {
+    await sameInSlices(async (hv, cut) => {
+      const dom = await hv.createDomain({
+        name: "demo",
+        type,
+        paging,
+        kernel: demoGuest().image,
+        memory: "16M",
+      });
+      cut();
+      types(dom, "fdtq");
+      dom.unpause();
+      await dom.ended;
+    }, { cpu, memory: "64M" });
+  });
+}
+
+for (const cpu of ["intel", "amd"] as const) {
+  Deno.test(`so is a schedule: weights, a cap, a guest that waits (${cpu})`, async () => {
+    await sameInSlices(async (hv, cut) => {
+      cut();
+      const all = [["one", {}], ["two", { weight: 700 }], ["three", { cap: 15, paging: "shadow" }]];
+      for (const [name, more] of all as [string, object][]) {
+        const kernel = demoGuest().image;
+        const dom = await hv.createDomain({ name, kernel, memory: "16M", ...more });
+        types(dom, name === "two" ? "f" : "fdt");
+      }
+      for (const d of hv.domains) d.unpause();
+      // Others run while one stands at a stop.
+      const [one, two] = hv.domains;
+      const timer = demoGuest().symbols.find(({ name }) => name === "timer")!;
+      for (let n = 0; n < 20; n++) await one.until("execute", { address: timer.address });
+      await two.until("io");
+      for (const d of hv.domains) d.pause();
+    }, { cpu, memory: "128M" });
+  });
+}
