@@ -97,6 +97,8 @@ export class Monitor {
   #watches: readonly Watch[] = [];
   /** Instructions left of a step. */
   #left = Infinity;
+  /** A step of one instruction was asked for: what is left of a longer one is none. */
+  #one = false;
   /** Asked after each instruction while set: true ends the step. */
   #stepEnds: (() => boolean) | undefined;
   #wantsExits = false;
@@ -184,11 +186,13 @@ export class Monitor {
    */
   setStep(instructions: number, ends?: () => boolean): void {
     this.#left = instructions;
+    this.#one = instructions === 1;
     this.#stepEnds = ends;
     this.#arm();
   }
   clearStep(): void {
     this.#left = Infinity;
+    this.#one = false;
     this.#stepEnds = undefined;
     this.#arm();
   }
@@ -367,7 +371,7 @@ export class Monitor {
     const cpu = this.#cpu, { domain } = this;
     const until = cpu.now + budget;
     while (cpu.now < until) {
-      const single = this.#rerun || this.#left === 1 || this.#stepEnds !== undefined;
+      const single = this.#rerun || this.#one || this.#stepEnds !== undefined;
       const before = cpu.count;
       this.#single = single ? { rip: this.observer.ip(), count: before } : undefined;
       const result = this.#own.run.call(
@@ -405,7 +409,7 @@ export class Monitor {
     if (result.kind === "end" || result.kind === "stop") return result;
     let stop = this.#reportHits(done);
     const stepped = done > 0 || delivered;
-    const over = this.#left <= 0 || (this.#left === 1 && delivered) ||
+    const over = this.#left <= 0 || (this.#one && delivered) ||
       (stepped && this.#stepEnds?.());
     if (over) {
       this.clearStep();
