@@ -4,6 +4,7 @@
  * @module
  */
 import process from "node:process";
+import { MACHINE_MEMORY_MAX } from "../src/abi/limits.ts";
 import type { BootDomain, BootHost } from "./api.ts";
 import { openHost } from "./api.ts";
 import { Terminal } from "./editor/terminal.ts";
@@ -50,7 +51,7 @@ interface End {
 /** Boots a domain; resolves to the exit status: 0 as wished, 1 when the guest stopped or time was up. */
 export async function boot(options: BootOptions): Promise<number> {
   const started = performance.now();
-  const host = await openHost({ cpu: options.cpu, memory: hostMemory(options.memory) });
+  const host = await openHost({ cpu: options.cpu, memory: hostMemory([options]) });
   let end: End;
   try {
     const domain = await host.createDomain(domainOf(options));
@@ -66,8 +67,12 @@ export async function boot(options: BootOptions): Promise<number> {
   return end.code;
 }
 
-/** The host's own share beside the domain's memory. */
-export const hostMemory = (domain: number) => domain + Math.max(64 * 2 ** 20, domain / 4);
+/** What the host needs for domains: their memory, and the hypervisor's own share beside each. */
+export function hostMemory(domains: readonly { memory: number; shadowMemory?: number }[]): number {
+  const share = ({ memory, shadowMemory = 0 }: typeof domains[number]) =>
+    memory + Math.max(64 * 2 ** 20, memory / 4, shadowMemory + 32 * 2 ** 20);
+  return Math.min(domains.reduce((sum, it) => sum + share(it), 0), MACHINE_MEMORY_MAX);
+}
 
 function domainOf(options: BootOptions) {
   const { name = "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus } = options;

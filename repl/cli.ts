@@ -172,12 +172,14 @@ type Written = Omit<BootOptions, "memory" | "shadowMemory" | "modules"> & {
 };
 
 async function bootOptions(options: Written): Promise<BootOptions> {
-  const size = (option: string, text: string) => {
+  const size = (option: string, text: string, min: string, max: string) => {
     try {
-      return parseSize(text);
+      const bytes = parseSize(text);
+      if (bytes >= parseSize(min) && bytes <= parseSize(max) && bytes % 4096 === 0) return bytes;
     } catch (error) {
       throw new Misuse(`${option}: ${(error as Error).message}`);
     }
+    throw new Misuse(`${option}: expected ${min} to ${max} in whole pages of 4K, got ${text}`);
   };
   const { shadowMemory: shadow, paging } = options;
   if (shadow !== undefined && paging !== "shadow") {
@@ -187,8 +189,8 @@ async function bootOptions(options: Written): Promise<BootOptions> {
   return await checked({
     ...rest,
     modules: module?.map(moduleOf),
-    memory: size("--memory", options.memory),
-    shadowMemory: shadow === undefined ? undefined : size("--shadow-memory", shadow),
+    memory: size("--memory", options.memory, "2M", "3G"),
+    shadowMemory: shadow === undefined ? undefined : size("--shadow-memory", shadow, "64K", "1G"),
   });
 }
 
@@ -202,10 +204,7 @@ function moduleOf(text: string): { file: string; cmdline?: string } {
 }
 
 async function checked(options: BootOptions): Promise<BootOptions> {
-  const { memory, vcpus, timeout } = options;
-  if (memory < 2 ** 20 || memory > 2 ** 36) {
-    throw new Misuse(`memory: expected 1M to 64G, got ${memory} bytes`);
-  }
+  const { vcpus, timeout } = options;
   if (!(vcpus >= 1 && vcpus <= 64)) throw new Misuse(`vcpus: expected 1 to 64, got ${vcpus}`);
   if (timeout !== undefined && !(timeout > 0)) {
     throw new Misuse(`--timeout: expected seconds above 0, got ${timeout}`);

@@ -72,7 +72,7 @@ export async function create(files: DomainFile[], options: CreateOptions): Promi
   for (const { warnings } of files) {
     for (const text of warnings) console.error(`xvm create: ${text}`);
   }
-  const memory = files.reduce((sum, file) => sum + hostMemory(memoryOf(file)), 0);
+  const memory = hostMemory(files.map(memoryOf));
   const host = await openHost({
     cpu: "intel",
     ...Object.assign({}, ...files.map((f) => f.host)),

@@ -5,7 +5,8 @@
  */
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { parseSize } from "./size.ts";
+import { GUEST_MEMORY } from "../src/abi/limits.ts";
+import { pages, toSize } from "../src/debug/check.ts";
 import { parseXl, type XlEntry, type XlValue } from "./xl_syntax.ts";
 
 /** What is done with a domain that ended. */
@@ -126,6 +127,8 @@ function action(event: Event) {
   };
 }
 
+const memoryMiB = (key: Key) => key.number("MiB", GUEST_MEMORY.min / MIB, GUEST_MEMORY.max / MIB);
+
 /** The keys that apply here. */
 const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
   name: (key, r) => r.options.name = key.text,
@@ -136,8 +139,8 @@ const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
   cmdline: (key, r) => r.options.cmdline = key.text,
   root: (key, r) => r.root = key.text,
   extra: (key, r) => r.extra = key.text,
-  memory: (key, r) => r.options.memory = key.number("MiB", 1, 65536) * MIB,
-  maxmem: (key) => void key.number("MiB", 1, 65536),
+  memory: (key, r) => r.options.memory = memoryMiB(key) * MIB,
+  maxmem: (key) => void memoryMiB(key),
   vcpus: (key, r) => r.options.vcpus = key.number("processors", 1, 64),
   maxvcpus: (key) => void key.number("processors", 1, 64),
   cpu_weight: (key, r) => r.options.weight = key.number("a weight", 1, 65535),
@@ -147,7 +150,7 @@ const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
     if (value !== "all" && value !== "0" && value !== 0) key.expected(`"all" or "0"`);
   },
   hap: (key, r) => r.options.paging = key.flag ? "hap" : "shadow",
-  shadow_memory: (key, r) => r.options.shadowMemory = key.number("MiB", 1, 65536) * MIB,
+  shadow_memory: (key, r) => r.options.shadowMemory = key.number("MiB", 1, 1024) * MIB,
   on_poweroff: action("poweroff"),
   on_reboot: action("reboot"),
   on_crash: action("crash"),
@@ -311,10 +314,13 @@ export const xlKeys: readonly string[] = Object.keys(KEYS);
 /** Those that are ours. */
 export const ownKeys: readonly string[] = OURS;
 
-/** Bytes of a domain's memory; 256 MB is what createDomain gives. */
-export function memoryOf({ options }: DomainFile): number {
-  const { memory = "256M" } = options;
-  if (typeof memory === "number") return memory;
-  if (typeof memory === "string") return parseSize(memory);
-  throw new TypeError(`memory: a number of bytes or a size such as "256M" was expected`);
+/** Bytes of a domain's memory, 256 MB if it names none, and of its shadow tables. */
+export function memoryOf(
+  { options }: DomainFile,
+): { readonly memory: number; readonly shadowMemory?: number } {
+  const { memory = "256M", shadowMemory } = options;
+  return {
+    memory: pages(GUEST_MEMORY.min, GUEST_MEMORY.max)(memory, "memory"),
+    shadowMemory: shadowMemory === undefined ? undefined : toSize(shadowMemory, "shadowMemory"),
+  };
 }

@@ -101,7 +101,7 @@ vif = [ ]
     actions: { poweroff: "destroy", reboot: "destroy", crash: "preserve" },
     warnings: [],
   });
-  assertEquals(memoryOf(file), 64 * 2 ** 20);
+  assertEquals(memoryOf(file), { memory: 64 * 2 ** 20, shadowMemory: 8 * 2 ** 20 });
   const old = await readDomainFile(await written(`builder = "hvm"; kernel = "k"; maxmem = 32`));
   assertEquals(old.options, { type: "hvm", kernel: "k", memory: 32 * 2 ** 20 });
 });
@@ -126,8 +126,11 @@ Deno.test("readDomainFile() refuses by name what does not apply, with the line a
     [`nestedhvm = 1`, "nestedhvm: 0 is the one value available"],
     [`type = "vax"`, `type: expected one of "hvm", "pvh", "pv", "bare", got "vax"`],
     [`builder = "pvh"`, `builder: expected one of "hvm", "generic", got "pvh"`],
-    [`memory = "lots"`, `memory: expected MiB from 1 to 65536, got "lots"`],
-    [`memory = [ 1 ]`, "memory: expected MiB from 1 to 65536, got [1]"],
+    [`memory = "lots"`, `memory: expected MiB from 2 to 3072, got "lots"`],
+    [`memory = [ 1 ]`, "memory: expected MiB from 2 to 3072, got [1]"],
+    ["memory = 5000", "memory: expected MiB from 2 to 3072, got 5000"],
+    ["maxmem = 3073", "maxmem: expected MiB from 2 to 3072, got 3073"],
+    ["memory = 1", "memory: expected MiB from 2 to 3072, got 1"],
     [`cpu_weight = 0`, "cpu_weight: expected a weight from 1 to 65535, got 0"],
     [`hap = 2`, "hap: expected 0 or 1, got 2"],
     [`shadow_memory = 8`, "shadow_memory: shadow paging has a pool: say hap = 0 too"],
@@ -170,7 +173,7 @@ Deno.test("readDomainFile() takes modules: an object, or a function that gives o
   const file = await readDomainFile(path);
   assertEquals(file.options, { name: "b", kernel: "k", memory: "1G" });
   assertEquals(file.host, { cpu: "amd", seed: 3 });
-  assertEquals(memoryOf(file), 2 ** 30);
+  assertEquals(memoryOf(file).memory, 2 ** 30);
   const made = await written(`export default async () => ({ kernel: new Uint8Array(3) });`, "ts");
   assertEquals((await readDomainFile(made)).options, { kernel: new Uint8Array(3) });
   for (const wrong of ["5", "[]", "null", "() => 'x'"]) {

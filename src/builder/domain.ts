@@ -246,6 +246,12 @@ function mapRom(p2m: P2M, { start, end, target }: Alias): void {
   }
 }
 
+/** Frames that a domain of so many pages needs besides: nested page tables, control structures. */
+function ownFrames(pages: number): number {
+  const tables = [1, 2, 3].map((level) => Math.ceil(pages / 512 ** level));
+  return tables.reduce((sum, n) => sum + n, 64);
+}
+
 /** Bytes for shadow tables. */
 function shadowBytes({ vcpus, memory, shadowMemory }: DomainConfig): number {
   const bytes = shadowMemory ?? defaultShadowMemory(vcpus, memory);
@@ -266,11 +272,14 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
   const { ops, on, frames, irq } = enableHvm(host);
   const pages = config.memory / 4096;
   const shadowMemory = config.paging === "shadow" ? shadowBytes(config) : 0;
-  const needed = pages + 64 + shadowMemory / 4096;
-  if (frames.free < needed) {
+  const own = ownFrames(pages) + shadowMemory / 4096;
+  if (frames.free < pages + own) {
     throw new RangeError(
-      `domain ${config.name} needs ${needed} machine frames, the host has ${frames.free} free; ` +
-        `start the host with more memory`,
+      `domain ${config.name} needs ${Math.ceil(pages / 256)} MiB, and ${
+        Math.ceil(own / 256)
+      } MiB ` +
+        `for its tables; the host has ${Math.floor(frames.free / 256)} MiB free: ` +
+        `start it with more memory`,
     );
   }
   const id = host.newId();

@@ -1,4 +1,5 @@
 import { E820_ENTRY, E820_ENTRY_SIZE, E820_TYPE, PC } from "../abi/boot/e820.ts";
+import { GUEST_MEMORY } from "../abi/limits.ts";
 import { BuilderError, sizeText } from "./errors.ts";
 import { Struct } from "./struct.ts";
 
@@ -8,9 +9,6 @@ export interface E820Range {
   readonly length: number;
   readonly type: keyof typeof E820_TYPE;
 }
-
-/** Less memory than this has no high memory to load anything into. */
-export const MEMORY_MIN = 2 << 20;
 
 /** RAM below and above 4 GB for a memory size in bytes. */
 export function splitMemory(size: number): { low: number; high: number } {
@@ -26,12 +24,12 @@ export function splitMemory(size: number): { low: number; high: number } {
  * @throws {BuilderError} For less than 2 MB, or a size that is no multiple of 4 KB.
  */
 export function e820(size: number): E820Range[] {
-  if (!Number.isSafeInteger(size) || size < MEMORY_MIN || size % 4096 !== 0) {
+  if (!Number.isSafeInteger(size) || size < GUEST_MEMORY.min || size % 4096 !== 0) {
     throw new BuilderError({
       file: "memory",
       field: "size",
       given: `${size} bytes`,
-      expected: `a multiple of 4 KB, at least ${sizeText(MEMORY_MIN)}`,
+      expected: `a multiple of 4 KB, at least ${sizeText(GUEST_MEMORY.min)}`,
     });
   }
   const { low, high } = splitMemory(size);

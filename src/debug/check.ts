@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { hex, nearestName, shown } from "./values.ts";
+import { hex, nearestName, shown, sizeText } from "./values.ts";
 
 /** An address as one may write it: a bigint, a safe integer, or a symbol's name. */
 export type Address = bigint | number | string;
@@ -140,6 +140,19 @@ export function toSize(value: unknown, what: string): number {
     : NaN;
   if (Number.isSafeInteger(bytes) && bytes > 0) return bytes;
   throw outOfRange(what, `a size such as "256M", or a number of bytes,`, value);
+}
+
+/**
+ * Bytes of memory: whole pages, from `min` to `max`. What is refused is shown as it was given, and the
+ * limits in the same unit.
+ */
+export function pages(min: number, max: number): Check<number> {
+  return (value, what) => {
+    const bytes = toSize(value, what);
+    if (bytes >= min && bytes <= max && bytes % 4096 === 0) return bytes;
+    const unit = typeof value === "number" ? String : sizeText;
+    throw outOfRange(what, `from ${unit(min)} to ${unit(max)} in whole pages of 4 KiB`, value);
+  };
 }
 
 // --- others ---

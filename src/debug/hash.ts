@@ -119,7 +119,7 @@ export class FrameHashes {
     for (let frame = 0; frame < this.#hashes.length / 2; frame++) {
       const at = frame * (FRAME.size / 4);
       if (!(frameTable[at] & FRAME_FLAG.dirty)) continue;
-      frameTable[at] &= ~FRAME_FLAG.dirty;
+      frameTable[at] = frameTable[at] & ~FRAME_FLAG.dirty | FRAME_FLAG.written;
       cleared = true;
       const hash = hashWords(this.#words, frame * 1024, frame * 1024 + 1024);
       this.#sum = plus(minus(this.#sum, placed(frame, this.frame(frame))), placed(frame, hash));

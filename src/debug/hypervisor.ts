@@ -4,12 +4,14 @@
  * @module
  */
 import { basename, dirname, join } from "node:path";
+import { GUEST_MEMORY, MACHINE_MEMORY_MAX } from "../abi/limits.ts";
 import { buildBare, buildHvm, type BuiltDomain, type DomainConfig } from "../builder/domain.ts";
 import type { BootModule } from "../builder/load.ts";
 import { demoGuest } from "../builder/demo.ts";
 import { SymbolTable } from "../builder/symbols.ts";
 import type { CpuModel } from "../machine/cpu.ts";
 import { Host } from "../xen/host.ts";
+import { LEAST_SHADOW_MEMORY } from "../xen/shadow.ts";
 import { CPUID_OPTIONS, type CpuidOptions, parseCpuid } from "./cpuid.ts";
 import { GuestDomain, readSymbols } from "./domain.ts";
 import { type ByteSource, Memory } from "./memory.ts";
@@ -17,15 +19,14 @@ import { CheckedFile, CpuFile } from "./register_file.ts";
 import { type Registers, registersOf } from "./registers.ts";
 import { hostHash, loadHost, saveHost } from "./state.ts";
 import {
-  type Check,
   flag,
   listOf,
   oneOf,
   options as optionsOf,
+  pages,
   someText,
   text,
   textOrBytes,
-  toSize,
   u16,
   whole,
   wrongType,
@@ -45,7 +46,7 @@ import {
 export interface StartOptions {
   /** Whose processor it has; "intel" if not given. */
   readonly cpu?: "intel" | "amd";
-  /** Machine memory, "512M" if not given; a bare domain brings its own. */
+  /** Machine memory, at most 4 GiB; "512M" if not given. A bare domain brings its own. */
   readonly memory?: string | number;
   /** Seed of all chance the computer is given: the order of machine frames, say. */
   readonly seed?: number;
@@ -73,7 +74,7 @@ export interface DomainOptions {
    */
   readonly modules?: readonly ModuleOptions[];
   readonly cmdline?: string;
-  /** "256M" if not given. */
+  /** From 2 MiB to 3 GiB; "256M" if not given. */
   readonly memory?: string | number;
   readonly vcpus?: number;
   /** Nested ("hap") or shadow paging. */
@@ -96,13 +97,12 @@ export interface DomainOptions {
   readonly cap?: number;
 }
 
-const pages: Check<number> = (value, what) => wholePages(toSize(value, what), what);
 const vendor = oneOf("intel", "amd"), paging = oneOf("hap", "shadow");
 
 /** @see StartOptions */
 const START_OPTIONS = optionsOf({
   cpu: vendor,
-  memory: pages,
+  memory: pages(4096, MACHINE_MEMORY_MAX),
   seed: whole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
   unixTime: whole(0, 2 ** 40),
 });
@@ -116,10 +116,10 @@ const DOMAIN_OPTIONS = optionsOf({
   ramdisk: textOrBytes,
   modules: listOf(optionsOf({ file: textOrBytes, cmdline: text })),
   cmdline: text,
-  memory: pages,
+  memory: pages(GUEST_MEMORY.min, GUEST_MEMORY.max),
   vcpus: whole(1, 16),
   paging,
-  shadowMemory: pages,
+  shadowMemory: pages(LEAST_SHADOW_MEMORY, MACHINE_MEMORY_MAX),
   cpuid: cpuidOptions,
   symbols: textOrBytes,
   consolePorts: listOf(u16),
@@ -395,11 +395,6 @@ function cpuidOptions(given: unknown, what: string): CpuidOptions | undefined {
     throw wrongType(what, "a model, text or { model, features, leaves }", given);
   }
   return CPUID_OPTIONS(given, what) as CpuidOptions;
-}
-
-function wholePages(bytes: number, what: string): number {
-  if (bytes % 4096 === 0) return bytes;
-  throw new RangeError(`${what}: whole pages of 4 KiB were expected, ${bytes} bytes were given`);
 }
 
 async function bootModule({ file: given, cmdline }: Partial<ModuleOptions>): Promise<BootModule> {

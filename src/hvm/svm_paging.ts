@@ -21,7 +21,7 @@ export const nptFormat: NestedFormat = {
   table: (address) => BigInt(address) | 7n,
   page: (address, { read, write, execute }) =>
     read ? BigInt(address) | 5n | (write ? 2n : 0n) | (execute ? 0n : NX) : 0n,
-  pointer: (root) => BigInt(root | ROOT_FLAGS),
+  pointer: (root) => BigInt(root) | BigInt(ROOT_FLAGS),
   address: (entry) => entry & 1n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
 };
 

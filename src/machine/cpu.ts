@@ -149,7 +149,7 @@ export class Cpu {
     this.#imports.system = instance.exports as WebAssembly.ModuleImports;
     const s = this.system;
     this.predecoder = new Predecoder(buffer, machine.ram, machine.frames.buffer as ArrayBuffer, {
-      translateFetch: (low, high) => s.translateFetch(low, high),
+      fetchFrame: (low, high) => s.fetchFrame(low, high),
       fetchDevice: (low, high) => s.fetchByte(low, high),
       dropWrites: () => s.dropWrites(),
       flushCodeTlb: () => this.#flushCodeTlb(),
@@ -402,7 +402,7 @@ export class Cpu {
         } else machine.bus.ioWrite(port & 0xffff, bytes, unsigned);
       },
       codeWrite: (frame) => {
-        for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame >>> 0);
+        for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame);
       },
       derivedWrite: (address, bytes) => {
         for (const told of machine.onWrite) told(address >>> 0, bytes);

@@ -2,6 +2,7 @@
  * The simulated computer: machine memory, its frame table, the processor, and the buses to devices.
  * It knows no hypervisor.
  */
+import { MACHINE_MEMORY_MAX } from "../abi/limits.ts";
 import { Cpu, type CpuModel } from "./cpu.ts";
 import { FRAME, FRAME_FLAG } from "./state.ts";
 
@@ -34,7 +35,7 @@ const NO_DEVICES: Bus = {
 };
 
 export interface MachineOptions {
-  /** Bytes of machine memory; a multiple of 4 KiB, at most 3 GiB. */
+  /** Bytes of machine memory: a multiple of 4 KiB, at most {@linkcode MACHINE_MEMORY_MAX}. */
   readonly memory: number;
   readonly cpu?: CpuModel;
 }
@@ -58,9 +59,11 @@ export class Machine {
 
   constructor(options: MachineOptions) {
     const { memory } = options;
-    if (!Number.isInteger(memory) || memory < 4096 || memory % 4096 || memory > 3 * 2 ** 30) {
+    if (
+      !Number.isInteger(memory) || memory < 4096 || memory % 4096 || memory > MACHINE_MEMORY_MAX
+    ) {
       throw new RangeError(
-        `memory: a multiple of 4 KiB up to 3 GiB was expected, ${memory} bytes were given`,
+        `memory: a multiple of 4 KiB up to 4 GiB was expected, ${memory} bytes were given`,
       );
     }
     const pages = Math.ceil(memory / 65536);
@@ -79,7 +82,7 @@ export class Machine {
 
   /** Marks frames: ROM (writes are ignored) or a hole where devices answer. */
   setFrames(from: number, to: number, flag: "rom" | "mmio"): void {
-    for (let frame = from >>> 12; frame < to >>> 12; frame++) {
+    for (let frame = from >>> 12; frame < to / 4096; frame++) {
       this.frameTable[frame * (FRAME.size / 4)] |= FRAME_FLAG[flag];
     }
     for (const cpu of this.cpus) cpu.flushTlb();
@@ -133,7 +136,11 @@ export class Machine {
       const at = frame * (FRAME.size / 4);
       const flags = this.frameTable[at];
       if (flags & FRAME_FLAG.code) {
-        for (const cpu of this.cpus) cpu.predecoder.invalidate(frame);
+        for (const cpu of this.cpus) {
+          cpu.predecoder.invalidate(frame);
+          // By a device, in the middle of an instruction that a handler does together with the next.
+          cpu.endSlice();
+        }
       }
       if (flags & FRAME_FLAG.table) flush ||= this.#staleBy(frame, address, bytes);
       if (flags & FRAME_FLAG.derived) derived = true;

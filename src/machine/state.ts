@@ -396,4 +396,6 @@ export const FRAME_FLAG = {
   inWriteTlb: 64,
   /** A hypervisor has derived something from its contents: {@linkcode Machine.onWrite} is told of writes. */
   derived: 128,
+  /** Written at some time: it was dirty, and is not any more. */
+  written: 256,
 } as const;

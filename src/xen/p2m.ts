@@ -72,8 +72,18 @@ export class P2M {
     );
   }
 
+  /** The table of the last level that was used last, and which 512 frames it maps. */
+  #lastTable = 0;
+  #lastPart = -1;
+
   /** Place of the last-level entry of a guest frame; tables on the way are made. */
   #slot(guestFrame: number): number {
+    const part = Math.floor(guestFrame / 512);
+    if (part !== this.#lastPart) this.#lastTable = this.#table(guestFrame);
+    this.#lastPart = part;
+    return this.#lastTable + (guestFrame % 512) * 8;
+  }
+  #table(guestFrame: number): number {
     let table = this.root;
     for (let level = 3; level > 0; level--) {
       const slot = table + (Math.floor(guestFrame / 512 ** level) % 512) * 8;
@@ -84,7 +94,7 @@ export class P2M {
       }
       table = next;
     }
-    return table + (guestFrame % 512) * 8;
+    return table;
   }
 
   /** Maps a guest frame to a machine frame. */

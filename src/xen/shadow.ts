@@ -155,9 +155,9 @@ export class Shadow {
   /** Guest frame and place of a machine address, for writes from outside. */
   #memoryWritten(address: number, length: number): void {
     for (let at = address; at < address + length;) {
-      const end = Math.min(address + length, (at & ~4095) + 4096);
+      const end = Math.min(address + length, at - at % 4096 + 4096);
       const guest = this.#guestFrames[at >>> 12];
-      if (guest >= 0 && this.pool.isTable(guest)) this.written(guest, at & 4095, end - at);
+      if (guest >= 0 && this.pool.isTable(guest)) this.written(guest, at % 4096, end - at);
       at = end;
     }
   }

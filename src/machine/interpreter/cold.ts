@@ -30,7 +30,7 @@ export function buildCheckIp(m: Module, noteFault: typeof import("../system.ts")
 export class ColdMeaning extends Meaning {
   readonly address = "i64";
 
-  abort(): void {
+  protected giveUp(): void {
     this.f.return(i32(NEXT.abort));
   }
   branch(ip: Expr): void {

@@ -75,7 +75,7 @@ abstract class HotMeaning extends Meaning {
   /** Target of a direct branch that is not linked. */
   protected abstract directTarget(): Expr;
 
-  abort(): void {
+  protected giveUp(): void {
     this.f.br(this.loop.abort);
   }
   branch(ip: Expr): void {
@@ -140,10 +140,8 @@ abstract class HotMeaning extends Meaning {
       () => {
         if (host) f.set(host, 0);
         this.checkLinear(bits, linear, forWrite);
-        // A device that is read may ask for the time.
-        setCell(f, V.left, leftBehind(this.loop));
-        f.set(value, this.slow(`${forWrite ? "ldw" : "ld"}${bits}`, linear));
-        this.abortIfSet();
+        const load = `${forWrite ? "ldw" : "ld"}${bits}`;
+        this.#slowly(() => f.set(value, this.slow(load, linear)));
       },
     );
     return value;
@@ -158,7 +156,6 @@ abstract class HotMeaning extends Meaning {
       () => {
         this.checkLinear(bits, linear, true);
         this.#storeSlow(bits, linear, value);
-        this.abortIfSet();
       },
     );
     this.commit();
@@ -169,18 +166,21 @@ abstract class HotMeaning extends Meaning {
     this.storeLinear(bits, linear, value);
     this.onStack = false;
   }
-  protected popped(bits: number, linear: Expr): Local {
+  override loadStack(bits: number, linear: Expr): Local {
     this.onStack = true;
     const value = this.loadLinear(bits, linear);
     this.onStack = false;
     return value;
   }
-  /** A store that may reach a device, which may end the slice. */
   #storeSlow(bits: number, linear: Expr, value: Expr): void {
-    const { f, loop } = this;
-    setCell(f, V.left, leftBehind(loop));
-    this.slow(`st${bits}`, linear, value);
-    reloadLeft(f, loop);
+    this.#slowly(() => this.slow(`st${bits}`, linear, value));
+  }
+  /** An access that may reach a device or a watch, which may ask for the time or end the slice. */
+  #slowly(access: () => void): void {
+    setCell(this.f, V.left, leftBehind(this.loop));
+    access();
+    reloadLeft(this.f, this.loop);
+    this.abortIfSet();
   }
   /** An access that is not in the TLB: a function of module S. */
   protected slow(name: string, linear: Expr, ...values: Expr[]): Local {
@@ -312,7 +312,7 @@ export class Flat32 extends HotMeaning {
   }
   override stackRead(bits: number, skip = 0): Local {
     this.probe("a pop");
-    return this.popped(bits, this.f.let(this.gpr(4, 32).add(skip)));
+    return this.loadStack(bits, this.f.let(this.gpr(4, 32).add(skip)));
   }
   override dropStack(bytes: number | Expr): void {
     this.setGpr(4, 32, this.gpr(4, 32).add(bytes));
@@ -395,7 +395,7 @@ export class Flat64 extends HotMeaning {
   }
   override stackRead(bits: number, skip = 0): Local {
     this.probe("a pop");
-    return this.popped(bits, this.f.let(this.gpr(4, 64).add(skip)));
+    return this.loadStack(bits, this.f.let(this.gpr(4, 64).add(skip)));
   }
   override dropStack(bytes: number | Expr): void {
     const by = typeof bytes === "number" ? bytes : bytes.sext();

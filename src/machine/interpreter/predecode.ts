@@ -36,8 +36,8 @@ const CS = 1;
 
 /** What predecoding needs of its processor. */
 export interface PredecodeHost {
-  /** Physical address of code at a linear address, -1 if it is no memory; sets V.abort on a fault. */
-  translateFetch(low: number, high: number): number;
+  /** Frame of the code at a linear address, -1 if it is no memory; sets V.abort on a fault. */
+  fetchFrame(low: number, high: number): number;
   /** Bytes of code that is not in memory (a device, a hole). */
   fetchDevice(low: number, high: number): number;
   dropWrites(): void;
@@ -188,14 +188,13 @@ export class Predecoder {
     const baseLow = i32[V.codeBase >> 2];
     const linearLow = this.#long ? low : (low + baseLow) | 0;
     const linearHigh = this.#long ? high : 0;
-    const physical = this.host.translateFetch(linearLow, linearHigh);
+    const frame = this.host.fetchFrame(linearLow, linearHigh);
     if (i32[V.abort >> 2]) return 0;
     const inPage = linearLow & 4095;
     i32[V.ipBase >> 2] = low - inPage;
     // Below zero where the segment begins inside the page.
     i32[(V.ipBase >> 2) + 1] = (this.#long ? high : 0) - +(low >>> 0 < inPage);
-    if (physical === -1) return this.#uncached(linearLow, linearHigh, inPage);
-    const frame = physical >>> 12;
+    if (frame < 0) return this.#uncached(linearLow, linearHigh, inPage);
     const index = this.#index[this.mode][frame] || this.#newIndex(frame);
     this.#fillCodeTlb(linearLow, linearHigh, index);
     return i32[(index >> 2) + inPage] || this.#run(frame, index, inPage, linearLow, linearHigh);
@@ -287,7 +286,7 @@ export class Predecoder {
   /** Predecodes from `start` on; gives the first record. */
   #run(frame: number, index: number, start: number, low: number, high: number): number {
     const i32 = this.#i32, x = this.#x;
-    const page = frame << 12 >>> 0;
+    const page = frame * 4096;
     const limit = page + 4096;
     let offset = start, first = 0, producer: FlagKind = 0;
     /** Places in the index since the producer: a condition bound to it must not be entered there. */
@@ -500,27 +499,26 @@ export class Predecoder {
       const ip = (pageLow - i32[V.codeBase >> 2]) >>> 0, limit = i32[V.codeLimit >> 2] >>> 0;
       if (ip > limit && limit !== 0xffff_ffff) return this.#pastLimit(ip - here);
     }
-    const second = this.host.translateFetch(pageLow, pageHigh);
+    const second = this.host.fetchFrame(pageLow, pageHigh);
     if (i32[V.abort >> 2]) return 0;
     window.fill(0);
-    window.set(this.ram.subarray((frame << 12 >>> 0) + offset, (frame << 12 >>> 0) + 4096));
-    if (second >= 0) window.set(this.ram.subarray(second, second + 15), here);
+    window.set(this.ram.subarray(frame * 4096 + offset, frame * 4096 + 4096));
+    if (second >= 0) window.set(this.ram.subarray(second * 4096, second * 4096 + 15), here);
     else window.fill(0xff, here, here + 15);
     const status = this.#decode(window, 0, here + 15);
-    const guard = this.#pseudo(frame, PSEUDO.crossing, offset, second >= 0 ? second >>> 12 : -2);
+    const guard = this.#pseudo(frame, PSEUDO.crossing, offset, second);
     this.#record(frame, offset, status, 0);
     this.#pseudo(frame, PSEUDO.pageEnd, offset + x.length);
     const entry = before || guard;
     i32[slot] = entry;
     this.#mark(frame, offset, 4096);
     if (second >= 0) {
-      const other = second >>> 12;
-      this.#mark(other, 0, Math.max(1, x.length - here));
-      if (!this.#runs.has(other)) this.#runs.set(other, []);
-      const list = this.#crossings.get(other);
+      this.#mark(second, 0, Math.max(1, x.length - here));
+      if (!this.#runs.has(second)) this.#runs.set(second, []);
+      const list = this.#crossings.get(second);
       const crossing = { record: guard, slot: slot << 2 };
       if (list) list.push(crossing);
-      else this.#crossings.set(other, [crossing]);
+      else this.#crossings.set(second, [crossing]);
     }
     return entry;
   }
@@ -533,16 +531,14 @@ export class Predecoder {
     const linear = this.#long ? ipLow : (ipLow + i32[V.codeBase >> 2]) | 0;
     const high = this.#long ? i32[(V.ipBase >> 2) + 1] : 0;
     const pageLow = ((linear & ~4095) + 4096) | 0;
-    const second = this.host.translateFetch(pageLow, pageLow === 0 ? high + 1 : high);
+    const second = this.host.fetchFrame(pageLow, pageLow === 0 ? high + 1 : high);
     if (i32[V.abort >> 2]) return 0;
-    const expected = i32[(record + REC.target) >> 2];
     // No memory there (-1): all ones, as before.
-    if ((second >= 0 ? second >>> 12 : -2) === expected) return record;
+    if (second === i32[(record + REC.target) >> 2]) return record;
     // Another page stands there now: decode anew, outside the index if the first page stays.
-    const first = this.host.translateFetch(linear, high);
+    const frame = this.host.fetchFrame(linear, high);
     if (i32[V.abort >> 2]) return 0;
-    if (first === -1) return this.#uncached(linear, high, linear & 4095);
-    const frame = first >>> 12;
+    if (frame < 0) return this.#uncached(linear, high, linear & 4095);
     const index = this.#index[this.mode][frame] || this.#newIndex(frame);
     return this.#crossing(frame, offset, (index >> 2) + offset, linear, high, 0);
   }
@@ -554,6 +550,8 @@ export class Predecoder {
     const status = this.#decode(window, 0, 15);
     const record = this.#allocate(-1);
     this.#fill(record, offset, status, 0);
+    // Its jumps are not linked: that would read the device once more.
+    if (this.#x.encoding.operands[0]?.kind === "J") this.#u8[record + REC.scale] = 0;
     this.#pseudo(-1, PSEUDO.refetch, offset + this.#x.length);
     return record;
   }

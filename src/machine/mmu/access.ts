@@ -273,8 +273,8 @@ export function buildAccess(m: Module): void {
       f.call(`storeSlow${bits}`, linear, acc, value);
     });
   }
-  // For predecoding: where code lies, -1 if that is no memory. A fault sets V.abort.
-  m.func("translateFetch", ["i32", "i32"], ["i32"], (f, low, high) => {
+  // For predecoding: the frame that code lies in, -1 if that is no memory. A fault sets V.abort.
+  m.func("fetchFrame", ["i32", "i32"], ["i32"], (f, low, high) => {
     const linear = f.let(low.zext().or(high.zext().shl(32)));
     // Branches look themselves; code can run into the hole, and AMD's SYSRET returns there.
     f.if(is64().and(isCanonical(linear).eqz()), () => {
@@ -285,7 +285,7 @@ export function buildAccess(m: Module): void {
     f.if(cell(V.abort).or(pa.geU(cell64(V.ramSize))), () => f.return(i32(-1)));
     const flags = load("i32", 32, "u", frameEntry(pa.wrap()), FRAME.flags, MEMORY.frames);
     f.if(flags.and(FRAME_FLAG.mmio), () => f.return(i32(-1)));
-    f.result(pa.wrap());
+    f.result(pa.shrU(12).wrap());
   });
   m.func("fetchByte", ["i32", "i32"], ["i32"], (f, low, high) => {
     const linear = f.let(low.zext().or(high.zext().shl(32)));

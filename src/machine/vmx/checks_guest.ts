@@ -469,7 +469,7 @@ function buildPdptes(m: Module): void {
         i64(0),
         1 + 2,
       );
-    fail(0, at.geU(cell64(V.ramSize).wrap()), i64(-1));
+    fail(0, at.zext().geU(cell64(V.ramSize)), i64(-1));
     for (let n = 0; n < 4; n++) {
       const entry = load("i64", 64, "u", at, 8 * n, MEMORY.ram);
       const reserved = entry.and(PDPTE_RESERVED).nez().or(tooWide(entry));

@@ -208,7 +208,7 @@ function loadHostPdptes(f: Func, vmcs: Region): void {
   const legacy = cell64(CPU.efer).and(0x400).eqz();
   f.if(cell(VMXC.hostedRoot).eqz().and(pae).and(legacy), () => {
     const at = f.let(cell64(CPU.cr3).wrap().and(~31));
-    f.if(at.ltU(cell64(V.ramSize).wrap()), () => {
+    f.if(at.zext().ltU(cell64(V.ramSize)), () => {
       f.if(f.call("vmxCheckPdptes", at), () => vmcs.setHead(HEAD.abort, 2));
       for (let n = 0; n < 4; n++) {
         setCell64(f, CPU[`pdpte${n}`], load("i64", 64, "u", at, 8 * n, MEMORY.ram));

@@ -118,7 +118,7 @@ function leave(m: Meaning): void {
   const mask = f.let(i64(-1).when(wide.eq(2), i64(0xffff_ffffn).when(wide, i64(0xffff))));
   const base = f.let(cell64(CPU.rbp).and(mask));
   const linear = m.callChecked("segmentLinear", i32(CPU["ss.base"]), base, i32(bytes), i32(0));
-  const value = m.callChecked(`ld${bits}`, linear, cell(V.access));
+  const value = m.loadStack(bits, m.address === "i32" ? f.let(linear.wrap()) : linear);
   const stack = base.add(bytes).and(mask);
   f.if(wide.eqz(), () => f.store(16, i32(0), stack, CPU.rsp), () => {
     f.store(64, i32(0), stack, CPU.rsp);
@@ -183,15 +183,9 @@ export const dataSemantics: Record<string, Semantics> = {
     m.mayFaultLate = true;
     const saved = m.f.let(cell64(CPU.rsp));
     m.dropStack(bits / 8);
-    const linear = m.f.call("effective", m.rec, i32(bits / 8), i32(1));
-    const undo = () =>
-      m.f.if(cell(V.abort), () => {
-        m.f.store(64, i32(0), saved, CPU.rsp);
-        m.abort();
-      });
-    undo();
-    m.f.call(`st${bits}`, linear, cell(V.access), value);
-    undo();
+    m.undoing(() => m.f.store(64, i32(0), saved, CPU.rsp), () => {
+      m.storeLinear(bits, m.addressOf(0, bits / 8, true), value);
+    });
   },
   pusha: pushAll,
   popa: popAll,

@@ -86,7 +86,18 @@ export abstract class Meaning {
   }
 
   /** Leaves the instruction: V.abort says why, nothing was changed. */
-  abstract abort(): void;
+  abort(): void {
+    this.#undo?.();
+    this.giveUp();
+  }
+  protected abstract giveUp(): void;
+  #undo: (() => void) | undefined;
+  /** Where `body` leaves the instruction, `undo` takes back first what was changed before. */
+  undoing(undo: () => void, body: () => void): void {
+    this.#undo = undo;
+    body();
+    this.#undo = undefined;
+  }
   /** Ends the instruction; execution goes on at `ip` (an EIP/RIP of this mode) in the same mode. */
   abstract branch(ip: Expr): void;
   /** Ends a direct branch whose target is operand 0. */
@@ -101,6 +112,10 @@ export abstract class Meaning {
   protected abstract linear(i: number, bytes: number, write: number): Local;
   abstract loadLinear(bits: number, linear: Expr, forWrite?: boolean): Local;
   abstract storeLinear(bits: number, linear: Expr, value: Expr): void;
+  /** A load of the stack. */
+  loadStack(bits: number, linear: Expr): Local {
+    return this.loadLinear(bits, linear);
+  }
   /** Address type of linear addresses in this context. */
   abstract readonly address: "i32" | "i64";
 
