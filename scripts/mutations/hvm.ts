@@ -187,7 +187,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/frames.ts", "src/xen/frames_test.ts", [
     [
       "a released frame keeps its owner's bytes",
-      "if (words.some((word) => word !== 0)) this.machine.write(frame * 4096, ZEROES);",
+      "if (!this.#isClear(frame)) this.machine.write(frame * 4096, ZEROES);",
       "",
       "Frames hands out frames of zeroes, also ones used before",
     ],

@@ -8,6 +8,7 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 const MACHINE = "src/machine", CPU_TEST = `${MACHINE}/cpu_test.ts`;
 const PAGING_TEST = `${MACHINE}/mmu/paging_test.ts`, NESTED_TEST = `${MACHINE}/mmu/nested_test.ts`;
 const EXCEPTIONS_TEST = `${MACHINE}/exceptions/exceptions_test.ts`;
+const HOT_DEVICE_TEST = `${MACHINE}/interpreter/hot_device_test.ts`;
 const SEGMENTATION_TEST = `${MACHINE}/segmentation/segmentation_test.ts`;
 const SYSTEM_TEST = `${MACHINE}/isa/semantics/system_test.ts`;
 const LONG_TEST = `${MACHINE}/isa/semantics/long_test.ts`;
@@ -15,6 +16,33 @@ const RIGHTS = "rights of pages, by every combination of bits and every kind of 
 const FORMATS = "accessed and dirty bits are set at every level, by what uses it";
 
 export const MACHINE_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf(`${MACHINE}/interpreter/hot_meaning.ts`, HOT_DEVICE_TEST, [
+    [
+      "a hot access does not see that a device has ended the slice",
+      "access();\n    reloadLeft(this.f, this.loop);",
+      "access();",
+      "hot handlers whose operand or stack is a device's do as the cold ones (32 bits)",
+    ],
+    [
+      "a hot access does not tell a device its time",
+      "setCell(this.f, V.left, leftBehind(this.loop));\n    access();",
+      "access();",
+      "hot handlers whose operand or stack is a device's do as the cold ones (64 bits)",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/isa/semantics/data.ts`, HOT_DEVICE_TEST, [[
+    "POP to memory goes round the common store",
+    "m.storeLinear(bits, m.addressOf(0, bits / 8, true), value);",
+    "m.f.call(`st${bits}`, m.addressOf(0, bits / 8, true).zext(), cell(V.access), value);\n" +
+    "      m.abortIfSet();",
+    "hot handlers whose operand or stack is a device's do as the cold ones (32 bits)",
+  ]]),
+  ...mutationsOf(`${MACHINE}/interpreter/predecode.ts`, `${MACHINE}/high_memory_test.ts`, [[
+    "code above 2 GiB is read where a signed address points",
+    "this.ram.subarray(second * 4096, second * 4096 + 15)",
+    "this.ram.subarray(second << 12, (second << 12) + 15)",
+    "code, stack, tables and data are the same about 2 GiB and below 3 GiB (flat32)",
+  ]]),
   ...mutationsOf(`${MACHINE}/mmu/walk.ts`, PAGING_TEST, [
     [
       "NX ignored",
