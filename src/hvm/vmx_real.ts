@@ -2,8 +2,9 @@
  * Real mode under shadow paging: without extended page tables VMX has no unrestricted guest, CR0.PE
  * and CR0.PG are fixed at 1. A guest in real mode runs in virtual-8086 mode as long as its segments
  * fit; what virtual-8086 mode refuses (IOPL-sensitive and privileged instructions, exceptions,
- * interrupts through the IVT), and all code whose segments do not fit, is executed one instruction at
- * a time on the guest's own control registers.
+ * interrupts through the IVT), and all code whose segments do not fit, is emulated on the guest's own
+ * control registers. The emulator goes on for some instructions more, as far as real mode: what has
+ * just been refused seldom comes alone, and the way from one to the other costs as much as a hundred.
  *
  * The vCPU's state is in that form only within {@linkcode enterReal}.
  */
@@ -72,6 +73,9 @@ function toVirtual8086(v: VmxVcpu): () => void {
   };
 }
 
+/** Instructions that the emulator executes at most before virtual-8086 mode is tried again. */
+const RUN = 1000;
+
 /** Runs on the guest's own control registers, intercepts in force. */
 export function enterOnGuestTables(v: VmxVcpu, options: EnterOptions, budget: number): Outcome {
   useGuestTables(v);
@@ -111,7 +115,9 @@ export function enterReal(
       if (!refused(v)) return outcome;
       if (cpu.count >= end) return "budget";
     }
-    const outcome = enterOnGuestTables(v, options, pending ? 0 : 1);
+    v.untilProtected = true;
+    const outcome = enterOnGuestTables(v, options, Math.min(end - cpu.count, RUN));
+    v.untilProtected = false;
     if (outcome !== "budget") return outcome;
     if (!inReal() || cpu.count >= end) return "budget";
   }
