@@ -4,6 +4,7 @@
  */
 import { Acpi } from "../devices/acpi.ts";
 import { Bus } from "../devices/bus.ts";
+import { Coprocessor } from "../devices/coprocessor.ts";
 import { DebugPorts } from "../devices/debug.ts";
 import type { DeviceContext, Size } from "../devices/device.ts";
 import { FwCfg } from "../devices/fw_cfg.ts";
@@ -40,6 +41,7 @@ export class Board implements Platform {
   readonly pic: Pic;
   readonly pit: Pit;
   readonly rtc: Rtc;
+  readonly coprocessor: Coprocessor;
   readonly com1: Uart;
   readonly keyboard: I8042;
   readonly vga: Vga;
@@ -92,6 +94,7 @@ export class Board implements Platform {
       memory: options.memory,
       cpus: options.vcpus,
     });
+    this.coprocessor = new Coprocessor(context);
     this.com1 = new Uart(context, { ...serialPorts.com1, output });
     this.keyboard = new I8042(context, { reset, a20: events.a20 });
     this.vga = new Vga(context);
@@ -111,6 +114,7 @@ export class Board implements Platform {
         this.pic,
         this.pit,
         this.rtc,
+        this.coprocessor,
         this.com1,
         this.keyboard,
         this.vga,
@@ -154,6 +158,16 @@ export class Board implements Platform {
     if (!this.#fromPic) return -1;
     this.localApic.acknowledgeExtInt();
     return this.pic.acknowledge();
+  }
+
+  coprocessorError(): boolean {
+    return this.coprocessor.raise();
+  }
+  coprocessorQuiet(): void {
+    this.coprocessor.quiet();
+  }
+  get coprocessorPending(): boolean {
+    return this.coprocessor.state.error;
   }
 
   get cr8(): number {

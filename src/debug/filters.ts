@@ -164,6 +164,7 @@ const ROWS: { readonly [K in Kind]: Row<K> } = {
   pushf: PLAIN,
   popf: PLAIN,
   icebp: PLAIN,
+  "coprocessor-error": PLAIN,
   rsm: PLAIN,
   smi: PLAIN,
   init: PLAIN,

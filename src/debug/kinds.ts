@@ -76,6 +76,7 @@ export interface Filters {
   pushf: Record<never, never>;
   popf: Record<never, never>;
   icebp: Record<never, never>;
+  "coprocessor-error": Record<never, never>;
   rsm: Record<never, never>;
   smi: Record<never, never>;
   init: Record<never, never>;

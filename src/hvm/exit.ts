@@ -195,6 +195,8 @@ export interface PlainExit extends Common {
     | "popf"
     /** INT1. */
     | "icebp"
+    /** CR0.NE is clear, and a waiting x87 instruction found an exception pending (FERR#). */
+    | "coprocessor-error"
     | "rsm"
     /** A system-management interrupt of the host. */
     | "smi"
@@ -299,6 +301,7 @@ export const exitKinds: readonly ExitKind[] = [
   "popf",
   "software-interrupt",
   "icebp",
+  "coprocessor-error",
   "rsm",
   "smi",
   "init",

@@ -24,7 +24,7 @@ const TABLES = ONE.idtrRead | ONE.gdtrRead | ONE.ldtrRead | ONE.trRead | ONE.idt
  * processors let no guest do either.
  */
 const BASE1 = ONE.intr | ONE.nmi | ONE.smi | ONE.init | ONE.cpuid | ONE.rsm | ONE.invd |
-  ONE.invlpga | ONE.io | ONE.msr | ONE.taskSwitch | ONE.shutdown;
+  ONE.invlpga | ONE.io | ONE.msr | ONE.taskSwitch | ONE.ferrFreeze | ONE.shutdown;
 const BASE2 = TWO.vmrun | TWO.vmmcall | TWO.vmload | TWO.vmsave | TWO.stgi | TWO.clgi |
   TWO.skinit | TWO.xsetbv;
 

@@ -41,6 +41,7 @@ const PLAIN: Readonly<Record<number, PlainExit["kind"]>> = {
   [EXIT_CODE.pushf]: "pushf",
   [EXIT_CODE.popf]: "popf",
   [EXIT_CODE.icebp]: "icebp",
+  [EXIT_CODE.ferrFreeze]: "coprocessor-error",
   [EXIT_CODE.rsm]: "rsm",
   [EXIT_CODE.smi]: "smi",
   [EXIT_CODE.init]: "init",

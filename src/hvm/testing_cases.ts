@@ -53,6 +53,12 @@ export const commonCases: readonly Case[] = [
     want: { monitor: true },
     exit: { kind: "monitor", length: 3 },
   },
+  {
+    name: "an x87 exception with CR0.NE clear",
+    code: "fninit\npush 0x37b\nfldcw word ptr [esp]\nfld1\nfldz\nfdivp st(1), st(0)\nhere: fnop",
+    exit: { kind: "coprocessor-error" },
+    setUp: (g) => g.ops.setCr(g.v, 0, 0x11n),
+  },
   { name: "MWAIT", code: "here: mwait", want: { mwait: true }, exit: { kind: "mwait" } },
   {
     name: "IN from an immediate port",

@@ -9,6 +9,8 @@ import { F, type VmxVcpu } from "./vmx_cpu.ts";
 /** CR0: NE is the hardware's, NW and CD are not loaded by VM entry. CR4: VMXE is the host's. */
 export const OWN_CR0 = 0x6000_0020;
 export const OWN_CR4 = 0x2000;
+/** #MF: CR0.NE is the hardware's, and what a guest without it sees instead is the hypervisor's to do. */
+const OWN_EXCEPTIONS = 1 << 16;
 const CR4_PCIDE = 0x2_0000;
 
 /** Controls of a fresh vCPU: nothing exits that need not. */
@@ -107,7 +109,9 @@ export function applyIntercepts(v: VmxVcpu, asked: Intercepts): void {
   crs(wanted.crWrite, "cr3Load", "cr8Load");
   if (wanted.cr0Bits !== undefined) setMask(v, 0, wanted.cr0Bits | OWN_CR0);
   if (wanted.cr4Bits !== undefined) setMask(v, 4, wanted.cr4Bits | OWN_CR4);
-  if (wanted.exceptions !== undefined) on.write(F.exceptionBitmap, wanted.exceptions, 0);
+  if (wanted.exceptions !== undefined) {
+    on.write(F.exceptionBitmap, wanted.exceptions | OWN_EXCEPTIONS, 0);
+  }
   if (wanted.pageFault) {
     on.write(F.pageFaultErrorCodeMask, wanted.pageFault.mask, 0);
     on.write(F.pageFaultErrorCodeMatch, wanted.pageFault.match, 0);

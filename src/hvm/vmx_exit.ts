@@ -28,6 +28,8 @@ const TYPES: readonly (EventType | undefined)[] = [
   undefined,
 ];
 
+const MF = 16, NE = 0x20;
+
 /** Interruption information for the VMCS. */
 export function eventInformation(event: GuestEvent): number {
   const type = TYPES.indexOf(event.type);
@@ -217,6 +219,10 @@ function exception(v: VmxVcpu, common: Common): Exit {
   const info = on.exit(STUB.interruption);
   if ((info >>> EVENT.typeShift & 7) === 2) return { kind: "nmi", ...common };
   const event = eventFrom(info, on.read(F.exitInterruptionErrorCode), common.length);
+  // NE is the hardware's, the guest's own is in the shadow.
+  if (event.vector === MF && !(on.read(F.cr0ReadShadow) & NE)) {
+    return { kind: "coprocessor-error", ...common };
+  }
   return {
     kind: "exception",
     event,

@@ -772,6 +772,11 @@ export class Cpu {
         return "unanswered";
       case ABORT.due:
         return "stopped";
+      case ABORT.frozen:
+        // STI and MOV SS hold nothing back from a processor that waits.
+        i32[CPU.interruptibility >> 2] &= ~3;
+        i32[CPU.activity >> 2] = 1;
+        return;
       default:
         throw new Error(`the interpreter gave up without a reason (${why})`);
     }

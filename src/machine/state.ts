@@ -247,6 +247,8 @@ export const V = {
   walkEntries: 0x1e00,
   /** The opcode of the x87 instruction that runs, as FOP has it. */
   x87Opcode: 0x11d8,
+  /** Not zero: FERR# was seen, and who saw it is to be told when no exception is pending any more. */
+  ferr: 0x11dc,
   // 0x1180 to 0x11d7: LINK in segmentation/descriptor.ts.
   /** Scratch for semantics that store structures (FXSAVE images, task states). */
   buffer: 0x1200,
@@ -294,6 +296,8 @@ export const ABORT = {
   unanswered: 4,
   /** The host wants its thread (Machine.due): the instruction has not begun. */
   due: 5,
+  /** The processor waits before the instruction for an interrupt (FERR#). */
+  frozen: 6,
 } as const;
 
 /** Set in a "physical" address that the hypervisor's log answers while it emulates an instruction. */

@@ -45,6 +45,13 @@ export const SERVICE = {
   priority: 2,
   /** The time-stamp counter or IA32_TSC_ADJUST was written. */
   tsc: 3,
+  /**
+   * A waiting x87 instruction finds an exception pending, and CR0.NE is clear: FERR#. 0: IGNNE# is
+   * asserted, the instruction goes on; else the processor waits for an interrupt.
+   */
+  coprocessorError: 4,
+  /** With V.ferr set: no unmasked exception is pending any more. */
+  coprocessorQuiet: 5,
 } as const;
 export type HostFunctions = Record<
   keyof typeof HOST_FUNCTIONS,

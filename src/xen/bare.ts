@@ -3,6 +3,7 @@ import { MSR } from "../abi/x86/msr.ts";
 import type { Machine } from "../machine/machine.ts";
 import { CPU, V } from "../machine/state.ts";
 import { SERVICE } from "../machine/system.ts";
+import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 
 /** What a debugger may want of a bare machine's stops; absent: they end the run. */
@@ -36,12 +37,17 @@ export class BareEngine implements Engine {
       if (number === SERVICE.random) return world.randomFor(domain);
       if (number === SERVICE.priority) platform.cr8 = argument;
       if (number === SERVICE.tsc) platform.tscChanged();
-      return 0;
+      if (number === SERVICE.coprocessorQuiet) noteQuiet(machine.cpu, platform);
+      if (number !== SERVICE.coprocessorError) return 0;
+      const ignored = platform.coprocessorError();
+      watchQuiet(machine.cpu, platform);
+      return ignored ? 0 : 1;
     };
   }
 
   run(budget: number): SliceEnd {
     const { cpu } = this.machine;
+    watchQuiet(cpu, this.domain.platform);
     // A turn is time: port accesses take more of it than instructions.
     const stop = cpu.run(budget, cpu.now + budget);
     switch (stop) {

@@ -13,6 +13,7 @@ import { toWide, wideToBigInt } from "../hvm/exit.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import type { SliceEnd } from "./domain.ts";
 import type { HvmEngine } from "./hvm.ts";
+import { ignoring, watchQuiet } from "./coprocessor.ts";
 import { cr0Faults, cr3Faults, cr4Faults, in64BitMode } from "./control.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
 
@@ -182,6 +183,19 @@ function newCr(e: HvmEngine, exit: CrExit, old: bigint): bigint {
   return (old & ~0xen) | (given & 0xfn);
 }
 
+/** IRQ 13, for which the processor waits before the instruction; or that goes on all the same. */
+function coprocessorError(e: HvmEngine): Handled {
+  const { domain: { platform }, on: { cpu } } = e;
+  const ignored = platform.coprocessorError();
+  watchQuiet(cpu, platform);
+  if (ignored) return ignoring(cpu, () => enterPlainly(e, 1));
+  // STI and MOV SS hold nothing back from a processor that waits.
+  const { nmi } = e.ops.interruptShadow(e.vcpu);
+  e.ops.setInterruptShadow(e.vcpu, { sti: false, movSs: false, nmi });
+  e.changed = true;
+  return platform.interruptPending() ? undefined : { kind: "blocked" };
+}
+
 const CONTRIBUTORY = [0, 10, 11, 12, 13, 21], DB = 1, DF = 8, PF = 14;
 
 /** What two exceptions come to, the second in the course of the first's delivery (SDM 3 table 6-5). */
@@ -250,6 +264,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   popf: emulate,
   "software-interrupt": emulate,
   icebp: emulate,
+  "coprocessor-error": coprocessorError,
   pause: skip,
   wbinvd: skip,
   invd: skip,

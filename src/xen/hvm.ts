@@ -7,6 +7,7 @@ import { MSR } from "../abi/x86/msr.ts";
 import type { CpuHooks } from "../machine/cpu.ts";
 import { SERVICE } from "../machine/system.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
+import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
@@ -171,6 +172,7 @@ export class HvmEngine implements Engine {
   run(budget: number): SliceEnd {
     const { cpu } = this.on, { machine } = cpu;
     const until = cpu.now + budget;
+    watchQuiet(cpu, this.domain.platform);
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     const { shadow } = this;
@@ -397,8 +399,12 @@ export class HvmEngine implements Engine {
     emulatedWrite: (address, bytes, value) => this.servers.write("copy", address, bytes, value),
     emulatedIoRead: (port, bytes) => this.servers.read("pio", port, bytes),
     emulatedIoWrite: (port, bytes, value) => this.servers.write("pio", port, bytes, value),
-    service: (number) =>
-      number === SERVICE.random ? this.domain.host.world.randomFor(this.domain) : 0,
+    service: (number) => {
+      const { domain, on } = this;
+      if (number === SERVICE.random) return domain.host.world.randomFor(domain);
+      if (number === SERVICE.coprocessorQuiet) noteQuiet(on.cpu, domain.platform);
+      return 0;
+    },
   };
 
   /** The guest's time-stamp counter counts its own time, from where it set it. */

@@ -15,6 +15,15 @@ export interface Platform {
   /** Guest time (ns) at which `run` has something to do; Infinity: never. */
   deadline(): number;
   run(now: number): void;
+  /**
+   * FERR#: an x87 exception is pending at a waiting instruction, and CR0.NE is clear. True if IGNNE# is
+   * asserted: the instruction goes on.
+   */
+  coprocessorError(): boolean;
+  /** No exception is pending any more. */
+  coprocessorQuiet(): void;
+  /** FERR# was seen, and nothing of its end. */
+  readonly coprocessorPending: boolean;
   /** The task priority of processor 0, as CR8 has it: 0 to 15. */
   cr8: number;
   /** The guest's time-stamp counter was set: a deadline in its terms lies elsewhere now. */

@@ -1,6 +1,7 @@
 /** Parts of module S that come from other folders, in the order they need each other. */
 import type { Module } from "../wasm/module.ts";
 import { check } from "../checks.ts";
+import { buildCoprocessor } from "../exceptions/coprocessor.ts";
 import { buildSystemFunctions } from "../segmentation/build.ts";
 import { buildFloatSwitch, buildRunGuest } from "./guest.ts";
 import type { Virtualization } from "../virtualization.ts";
@@ -16,6 +17,7 @@ const FETCH_LIMIT = check(
 export function buildSystemParts(m: Module, extensions: Virtualization): void {
   extensions.hooks(m);
   buildSystemFunctions(m);
+  buildCoprocessor(m);
   extensions.functions(m);
   buildRunGuest(m);
   buildFloatSwitch(m);

@@ -51,6 +51,7 @@ export type InterceptKind =
   | "rdseed"
   | "invpcid"
   | "xsaves"
+  | "coprocessor-error"
   | "";
 
 /** What else a row says of its instruction. */

@@ -34,5 +34,6 @@ export const INTERCEPT = Object.fromEntries(
     "rdseed",
     "invpcid",
     "xsaves",
+    "coprocessor-error",
   ] as const satisfies readonly InterceptKind[]).map((kind, number) => [kind, number]),
 ) as Record<InterceptKind, number>;

@@ -308,6 +308,7 @@ const handlers: Record<InterceptKind, Handler> = {
   rdrand: never,
   rdseed: never,
   xsaves: never,
+  "coprocessor-error": plain(on("intercepts1", "ferrFreeze")),
 };
 
 function buildIntercept(m: Module): void {

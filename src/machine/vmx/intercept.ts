@@ -406,6 +406,8 @@ const handlers: Record<InterceptKind, Handler> = {
   int: never,
   icebp: never,
   xsaves: supervisorSave,
+  // CR0.NE is fixed to 1: #MF.
+  "coprocessor-error": never,
 };
 
 function buildIntercept(m: Module): void {

@@ -21,7 +21,6 @@ import {
 } from "./mmx_packed.ts";
 import { byteMask, join, lane64, splat64 } from "./mmx_vector.ts";
 import { buildSseLoads } from "./sse_access.ts";
-import { CHECK as X87_CHECK, FERR_SERVICE } from "./x87_state.ts";
 
 const CHECK = {
   emulated: check("mmx.ud", "an MMX instruction with CR0.EM set: CR0 = {a}", "SDM 3 12.1"),
@@ -33,7 +32,7 @@ const CHECK = {
   ),
 };
 
-const EM = 4, TS = 8, NE = 0x20, OSFXSR = 0x200;
+const EM = 4, TS = 8, OSFXSR = 0x200;
 const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
 const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
 
@@ -55,12 +54,7 @@ function functions(m: Module): void {
   };
   m.func("mmxBegin", [], [], (f) => {
     available(f, cr0().and(EM), CHECK.emulated);
-    f.if(cell(CPU.fsw).and(0x80).eqz(), () => f.return());
-    f.if(cr0().and(NE), () => {
-      noteFault(f, 16, undefined, X87_CHECK.pending, cell(CPU.fsw), cell(CPU.fcw));
-      f.return();
-    });
-    f.call("service", FERR_SERVICE, cell(CPU.fsw));
+    f.call("x87Pending");
   }, false);
   m.func("sseBegin", [], [], (f) => {
     available(f, cr0().and(EM).or(cr4().and(OSFXSR).eqz()), CHECK.noSse);

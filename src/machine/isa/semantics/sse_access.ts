@@ -13,7 +13,6 @@ import type { Local, Module } from "../../wasm/module.ts";
 import type { Meaning } from "./meaning.ts";
 import { join, lane64, splat64 } from "./mmx_vector.ts";
 import { partAccess } from "./x87_environment.ts";
-import { CHECK as X87_CHECK, FERR_SERVICE } from "./x87_state.ts";
 
 const CHECK = {
   noSse: check(
@@ -40,7 +39,7 @@ const CHECK = {
   ),
 };
 
-const EM = 4, TS = 8, NE = 0x20, OSFXSR = 0x200, OSXMMEXCPT = 0x400;
+const EM = 4, TS = 8, OSFXSR = 0x200, OSXMMEXCPT = 0x400;
 const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
 const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
 
@@ -55,12 +54,7 @@ function buildBegin(m: Module): void {
   }, false);
   m.func("sseMmxBegin", [], [], (f) => {
     f.call("sseBegin");
-    f.if(cell(V.abort).or(cell(CPU.fsw).and(0x80).eqz()), () => f.return());
-    f.if(cr0().and(NE), () => {
-      noteFault(f, 16, undefined, X87_CHECK.pending, cell(CPU.fsw), cell(CPU.fcw));
-      f.return();
-    });
-    f.call("service", FERR_SERVICE, cell(CPU.fsw));
+    f.if(cell(V.abort).eqz(), () => f.call("x87Pending"));
   }, false);
   m.func("sseMmxEnter", [], [], (f) => {
     setCell(f, CPU.ftw, 0);

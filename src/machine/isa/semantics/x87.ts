@@ -7,6 +7,7 @@ import { F } from "../../float/cells.ts";
 import { C1, OP } from "../../float/extended.ts";
 import { ACCESS, CPU } from "../../state.ts";
 import { cell, setCell } from "../../system.ts";
+import { coprocessorQuiet } from "../../exceptions/coprocessor.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Local, Module } from "../../wasm/module.ts";
@@ -290,6 +291,7 @@ const semantics: Record<string, Semantics> = {
   fnclex: noWait((m) => {
     m.commit();
     setCell(m.f, CPU.fsw, cell(CPU.fsw).and(0x7f00));
+    coprocessorQuiet(m.f);
   }),
   fninit: noWait((m) => {
     m.commit();

@@ -4,6 +4,7 @@
  * An image has seven fields of 16 or 32 bits. A 32-bit field that holds 16 bits has ones above.
  */
 import { check } from "../../checks.ts";
+import { coprocessorQuiet } from "../../exceptions/coprocessor.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
@@ -165,6 +166,7 @@ function buildEnvironment(m: Module): void {
     for (const name of ["fop", "fcs", "fds"]) setCell(f, CPU[name], 0);
     setCell64(f, CPU.fip, 0);
     setCell64(f, CPU.fdp, 0);
+    coprocessorQuiet(f);
   }, false);
 }
 

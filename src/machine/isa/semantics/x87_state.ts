@@ -9,6 +9,7 @@
 import { check } from "../../checks.ts";
 import { CPU, REC, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
+import { coprocessorQuiet } from "../../exceptions/coprocessor.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";
@@ -22,22 +23,9 @@ export const CHECK = {
     "SDM 3 13.1",
   ),
   wait: check("x87.wait", "WAIT with CR0.MP and CR0.TS set: CR0 = {a}", "SDM 2 WAIT"),
-  pending: check(
-    "x87.mf",
-    "an unmasked x87 exception is pending: FSW = {a}, FCW = {b}",
-    "SDM 1 8.7",
-  ),
 };
 
-/**
- * Service number of FERR#: with CR0.NE = 0 a waiting x87 instruction finds an unmasked exception
- * pending. `host.service(FERR_SERVICE, FSW)` asks the platform to raise IRQ 13 (SDM 1 8.7.2). The
- * instruction then goes on, as it does with IGNNE# asserted; a platform that wants the processor to
- * wait for the interrupt can do so at the next instruction boundary.
- */
-export const FERR_SERVICE = 0x4645_5252;
-
-const CR0 = { mp: 2, em: 4, ts: 8, ne: 0x20 };
+const CR0 = { mp: 2, em: 4, ts: 8 };
 const ES = 0x80, BUSY = 0x8000;
 
 const fsw = (): Expr => cell(CPU.fsw);
@@ -69,14 +57,6 @@ export function store(f: Func, i: Expr): void {
 function buildBegin(m: Module): void {
   m.func("x87Available", [], [], (f) => {
     f.if(cr0().and(CR0.em | CR0.ts), () => noteFault(f, 7, undefined, CHECK.notAvailable, cr0()));
-  }, false);
-  m.func("x87Pending", [], [], (f) => {
-    f.if(fsw().and(ES).eqz(), () => f.return());
-    f.if(cr0().and(CR0.ne), () => {
-      noteFault(f, 16, undefined, CHECK.pending, fsw(), cell(CPU.fcw));
-      f.return();
-    });
-    f.call("service", FERR_SERVICE, fsw());
   }, false);
   m.func("x87Environment", [], [], (f) => {
     const fcw = f.let(cell(CPU.fcw));
@@ -159,6 +139,7 @@ export function buildX87Summary(m: Module): void {
       CPU.fsw,
       i32(ES | BUSY).when(pending, i32(0)).or(fsw().and(0x7f7f)),
     );
+    f.if(fsw().and(ES).eqz(), () => coprocessorQuiet(f));
   }, false);
 }
 

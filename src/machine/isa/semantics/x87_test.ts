@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
-import { runCode, type Setup } from "../../segmentation/testing.ts";
+import { AT, runCode, type Setup } from "../../segmentation/testing.ts";
 import { Machine } from "../../machine.ts";
-import { CPU } from "../../state.ts";
-import { FERR_SERVICE } from "./x87_state.ts";
+import { CPU, V } from "../../state.ts";
+import { SERVICE } from "../../system.ts";
 
 /** Sets bits of CR0 and CR4, and NE, before the code runs. */
 const registers = (cr0: number, cr4 = 0): Setup["prepare"] => ({ cpu }) => {
@@ -63,15 +63,34 @@ Deno.test("#MF at the next waiting instruction; FNCLEX and FNSTSW do not wait", 
   assertEquals(cpu.i32[CPU.fop >> 2], 0x6f9);
 });
 
-Deno.test("with CR0.NE clear a pending exception asks the platform for IRQ 13", () => {
+Deno.test("with CR0.NE clear a pending exception is FERR#: the platform says whether to wait", () => {
   const asked: number[][] = [];
-  const ran = run(`${DIVIDE}fnop`, {
-    prepare: ({ cpu }) => {
-      cpu.set("cr0", 0x11n);
-      cpu.hooks.service = (...x) => (asked.push(x), 0);
-    },
-  });
-  assertEquals([ran.vector, asked], [undefined, [[FERR_SERVICE, 0xb084]]]);
+  const ran = (answer: number, code: string) => {
+    asked.length = 0;
+    return run(`${DIVIDE}${code}`, {
+      prepare: ({ cpu }) => {
+        cpu.set("cr0", 0x11n);
+        cpu.i32[V.ferr >> 2] = 1;
+        cpu.hooks.service = (...x) => (asked.push(x), answer);
+      },
+    });
+  };
+  // IGNNE#: the instruction goes on.
+  assertEquals([ran(0, "fnop\nmov al, 7").reg("eax"), asked], [7, [
+    [
+      SERVICE.coprocessorQuiet,
+      0,
+    ],
+    [SERVICE.coprocessorQuiet, 0],
+    [SERVICE.coprocessorError, 0],
+  ]]);
+  // Else it waits before it, as in HLT.
+  const { machine, stop } = ran(1, "fnop\nmov al, 7");
+  assertEquals([stop, machine.cpu.i32[CPU.activity >> 2]], ["halt", 1]);
+  assertEquals(machine.cpu.get("rip"), BigInt(AT.code + 16));
+  // Instructions that do not wait find nothing; who clears the exception is heard.
+  ran(1, "fnstsw ax\nfnclex");
+  assertEquals(asked.at(-1), [SERVICE.coprocessorQuiet, 0]);
 });
 
 Deno.test("FNSAVE stores the tags that the contents ask for, FRSTOR brings all back", () => {

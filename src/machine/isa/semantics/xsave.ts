@@ -4,6 +4,7 @@
  */
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { check } from "../../checks.ts";
+import { coprocessorQuiet } from "../../exceptions/coprocessor.ts";
 import { CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
@@ -89,6 +90,7 @@ function initX87(f: Func): void {
     f.store(64, place, i64(0));
     f.store(16, place, i32(0), 8);
   });
+  coprocessorQuiet(f);
 }
 function initXmm(f: Func): void {
   each(f, xmmCount().shl(1), (i) => f.store(64, i.shl(3), i64(0), CPU.xmm0));
