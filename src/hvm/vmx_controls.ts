@@ -24,6 +24,7 @@ export const BASE_CONTROLS: Readonly<Record<string, number>> = {
     EXIT_CONTROL.saveEfer | EXIT_CONTROL.loadEfer,
   entryControls: CONTROLS.entry.must | ENTRY_CONTROL.loadDebug | ENTRY_CONTROL.loadPat |
     ENTRY_CONTROL.loadEfer,
+  exceptionBitmap: OWN_EXCEPTIONS,
   cr0Mask: OWN_CR0,
   cr4Mask: OWN_CR4,
 };

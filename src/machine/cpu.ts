@@ -414,7 +414,11 @@ export class Cpu {
         this.hooks.watchesPage?.(low, high, frame) || this.#debug.inPage(low, high) ? 1 : 0,
       predecode: (low, high) => {
         // Code that is written as it runs comes by here for each instruction.
-        if (!this.#hostDue()) return this.predecoder.predecode(low, high);
+        // The instruction that is fetched has not begun, though V.left counts it as under way.
+        this.i32[V.left >> 2]++;
+        const due = this.#hostDue();
+        this.i32[V.left >> 2]--;
+        if (!due) return this.predecoder.predecode(low, high);
         this.i32[V.abort >> 2] = ABORT.due;
         return 0;
       },
