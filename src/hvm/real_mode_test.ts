@@ -128,8 +128,8 @@ const PROGRAMS: readonly Program[] = [
   },
 ];
 
-/** Exits in words, and the state at the end. */
-function run(g: Guest, program: Program, shadow: boolean) {
+/** Exits in words, and the state at the end; at most `turn` instructions at a time. */
+function run(g: Guest, program: Program, shadow: boolean, turn = 10_000) {
   reset(g, shadow);
   const { v, ops } = g, hypercall = HYPERCALL[g.machine.cpu.model];
   for (let n = 0; n < 256; n++) {
@@ -140,8 +140,8 @@ function run(g: Guest, program: Program, shadow: boolean) {
   g.load(program.code.replace(END, hypercall), 16);
   ops.setRegister(v, "rsp", 0x7000n);
   const { cpu } = g.machine, start = cpu.count, exits: string[] = [];
-  for (let n = 0; n < 100; n++) {
-    const exit = ops.enter(v, { budget: 10_000 - (cpu.count - start) });
+  for (let n = 0; n < 10_000; n++) {
+    const exit = ops.enter(v, { budget: Math.min(turn, 10_000 - (cpu.count - start)) });
     if (exit.kind === "stopped" && exit.why === "budget" && cpu.count - start < 10_000) continue;
     const rip = ops.getRegister(v, "rip").toString(16);
     // Bits of CR0 that shadow paging owns leave there, and not where the hardware has real mode.
@@ -177,6 +177,7 @@ for (const g of Object.values(guests)) {
       const hardware = run(g, program, false), shadowed = run(g, program, true);
       assertEquals(shadowed, hardware);
       assertEquals(hardware.exits.at(-1)?.split(" ")[0], "hypercall");
+      for (const turn of [1, 2, 5]) assertEquals(run(g, program, true, turn), hardware);
     });
   }
 
@@ -192,3 +193,48 @@ for (const g of Object.values(guests)) {
     assertEquals(ops.getRegister(v, "rflags") & 0x2_0000n, before & 0x2_0000n);
   });
 }
+
+Deno.test("emulated real mode ends with the instruction that sets CR0.PE", () => {
+  const g = guests.intel, { v, ops, machine: { cpu } } = g;
+  for (const set of ["mov cr0, eax", "lmsw ax"]) {
+    reset(g, true);
+    g.write(0x9000 + 16 * 0x21, assemble("iret", { mode: 16 }).bytes);
+    const symbols = g.load(
+      `int 0x21\nmov eax, cr0\nor al, 1\n${set}\nset: mov bx, 5\n${HYPERCALL.intel}`,
+      16,
+    );
+    const before = cpu.count, exit = ops.enter(v, { budget: 10_000 });
+    assertEquals([exit.kind, cpu.count - before], ["stopped", 5]);
+    assertEquals(ops.getRegister(v, "rip"), symbols.get("set"));
+    assertEquals(ops.getCr(v, 0) & 1n, 1n);
+    assertEquals(ops.enter(v, { budget: 10_000 }).kind, "hypercall");
+  }
+});
+
+Deno.test("emulated real mode goes on as far as it may, and so does the way to protected mode", () => {
+  const g = guests.intel, { v, ops, machine: { cpu } } = g;
+  const entries = () => cpu.i32[VMXC.entries >> 2];
+  const loop = (prepare: string) =>
+    `${prepare}\nmov cx, 200\nagain: int 0x21\nloop again
+    ${HYPERCALL.intel}\nalign 4\ntable: dw 23\ndd gdt\nalign 8
+    gdt: dq 0, 0x00009b000000ffff, 0x00cf93000000ffff`;
+  const toProtected = "lgdt [table]\nmov eax, cr0\nor al, 1\nmov cr0, eax";
+  const big = `${toProtected}\nmov bx, 16\nmov ds, bx\nand al, 0xfe\nmov cr0, eax`;
+  // Protected mode with the segments of real mode: INT has no table there.
+  const between = loop(toProtected).replace("int 0x21", "mov bx, [0x5000]\ninc bx");
+  for (const source of [loop(""), loop(big), between]) {
+    reset(g, true);
+    g.write(0x9000 + 16 * 0x21, assemble("iret", { mode: 16 }).bytes);
+    g.load(source, 16);
+    const from = entries();
+    let exit = ops.enter(v, { budget: 10_000 });
+    for (; exit.kind === "stopped" || exit.kind === "cr"; exit = ops.enter(v, { budget: 10_000 })) {
+      if (exit.kind !== "cr") continue;
+      ops.setCr(v, 0, BigInt(wide(exit.value.low, 0).low));
+      ops.advance(v, exit.length);
+    }
+    assertEquals(exit.kind, "hypercall");
+    assertEquals(ops.getRegister(v, "rcx") & 0xffffn, 0n);
+    assert(entries() - from < 20, `${entries() - from} entries`);
+  }
+});

@@ -26,7 +26,7 @@ import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
 import { decodeExit, entryRefused, eventFrom, eventInformation, requeue } from "./vmx_exit.ts";
 import { eptFormat } from "./vmx_paging.ts";
-import { enterOnGuestTables, enterReal } from "./vmx_real.ts";
+import { enterBetween, enterOnGuestTables, enterReal } from "./vmx_real.ts";
 import { enterGuest, type Outcome } from "./vmx_run.ts";
 import { NESTED, setShadowRoot, shadowControl } from "./vmx_shadow.ts";
 import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
@@ -121,8 +121,7 @@ function enterShadowed(v: VmxVcpu, options: EnterOptions): Outcome {
   for (;;) {
     const outcome = enterGuest(v, options, end - cpu.count);
     if (outcome !== "exit") return outcome;
-    // A state on its way from real to protected mode that only an unrestricted guest may be in.
-    if (v.on.exit(STUB.reason) < 0) return enterOnGuestTables(v, options, 1);
+    if (v.on.exit(STUB.reason) < 0) return enterBetween(v, options, end - cpu.count);
     if (!pageFault()) return outcome;
   }
 }

@@ -16,16 +16,15 @@ function report(v: VmxVcpu): void {
   if (ran > 0) v.on.system.vmxElapsed(ran);
 }
 
-/** The run was to end where real mode does, and it has: nothing more happens to the guest in it. */
-const leftReal = ({ on, untilProtected }: VmxVcpu): boolean =>
-  untilProtected && (on.cpu.i32[CPU.cr0 >> 2] & 1) !== 0;
+/** The guest has left the modes that the run is for: nothing more happens to it there. */
+const hasLeft = ({ on, untilCr0 }: VmxVcpu): boolean => (on.cpu.i32[CPU.cr0 >> 2] & untilCr0) !== 0;
 
 /** What is due in a guest at an instruction boundary, before anything is delivered to it. */
 export function boundary(v: VmxVcpu): RunStop | undefined {
   const { on } = v, { cpu, system } = on;
   // A delivery between two boundaries may have become an exit.
   if (cpu.i32[V.abort >> 2] === ABORT.exit) return "exit";
-  if (leftReal(v)) return "budget";
+  if (hasLeft(v)) return "budget";
   if (v.boundary) {
     report(v);
     if (system.vmxBoundary()) return "exit";
@@ -90,7 +89,7 @@ function run(v: VmxVcpu, end: number): RunStop {
     const slice = Math.min(left, 0x7fff_ffff);
     const allowed = v.boundary ? system.vmxBudget(slice) : slice;
     const stop = cpu.run(allowed);
-    if (stop !== "budget" || leftReal(v)) return stop;
+    if (stop !== "budget" || hasLeft(v)) return stop;
     if (!v.boundary) continue;
     report(v);
     if (system.vmxBoundary()) return "exit";

@@ -1,5 +1,5 @@
 /**
- * `deno task bench [boot] [loops] [exits] [switches] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
+ * `deno task bench [boot] [loops] [exits] [switches] [real] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
  * against the marks of the issues, with QEMU and v86 in the same run. Without a name, all of it.
  *
  * @module
@@ -11,9 +11,10 @@ import { exitRate, switchRate } from "./exits.ts";
 import { type LoopResult, loops, showLoops } from "./loops.ts";
 import { machines, shadowed } from "./machines.ts";
 import { figure, table } from "./measure.ts";
+import { REAL_LOOPS, type RealLoop, realModeRate } from "./real.ts";
 import { startTime } from "./start.ts";
 
-const PARTS = ["boot", "loops", "exits", "switches", "start"] as const;
+const PARTS = ["boot", "loops", "exits", "switches", "real", "start"] as const;
 
 /** Everything a run found out; absent what was not asked for. */
 interface Results {
@@ -23,6 +24,8 @@ interface Results {
   cpuidExits?: Record<CpuModel, number>;
   /** Switches between two domains, a second, by the host's vendor. */
   switches?: Record<CpuModel, number>;
+  /** Millions of instructions a second in real mode on VMX under shadow paging, by loop. */
+  real?: Record<string, number>;
   /** Seconds to the prompt. */
   start?: number;
 }
@@ -63,12 +66,18 @@ if (parts.includes("switches")) {
     amd: await switchRate(runs, "amd"),
   };
 }
+if (parts.includes("real")) {
+  results.real = {};
+  for (const loop of Object.keys(REAL_LOOPS) as RealLoop[]) {
+    results.real[loop] = await realModeRate(runs, "intel", "shadow", loop);
+  }
+}
 if (parts.includes("start")) results.start = await startTime(runs * 3);
 console.log(table([["what", "mark", "measured"], ...marks(results)]));
 if (args.json) Deno.writeTextFileSync(args.json, JSON.stringify(results, null, 2) + "\n");
 
 /** The marks of issue 2 that this run can speak of. */
-function marks({ boot, cpuidExits, switches, start }: Results): string[][] {
+function marks({ boot, cpuidExits, switches, real, start }: Results): string[][] {
   const rows: string[][] = [];
   const v86 = boot?.find((r) => r.machine === "v86");
   for (const own of boot?.filter((r) => r.own) ?? []) {
@@ -89,6 +98,9 @@ function marks({ boot, cpuidExits, switches, start }: Results): string[][] {
   }
   for (const [vendor, rate] of Object.entries(switches ?? {})) {
     rows.push([`world switches a second, ${vendor}`, "300,000", figure(Math.round(rate))]);
+  }
+  for (const [loop, rate] of Object.entries(real ?? {})) {
+    rows.push([`real mode, intel, shadow: ${loop}`, "5 MIPS", `${figure(rate)} MIPS`]);
   }
   if (start !== undefined) rows.push(["warm start to the prompt", "0.25 s", `${figure(start)} s`]);
   return rows;

@@ -9,6 +9,14 @@ import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Host } from "../../src/xen/host.ts";
 import { median } from "./measure.ts";
 
+const TO_PROTECTED = `cli
+    db 0x2e
+    lgdt [gdtr]
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    `;
+
 /** Loops of a ROM, with DS = ES = 2000h and SS:SP = 1000:8000; vector 40h returns. */
 export const REAL_LOOPS = {
   "arithmetic": `add ax, bx
@@ -58,10 +66,36 @@ export const REAL_LOOPS = {
     in al, 0x61
     out 0x80, al
     jmp again`,
+  "big real mode": `mov eax, [esi]
+    add eax, ecx
+    mov [esi+4], eax
+    push eax
+    pop ebx
+    int 0x40
+    dec ecx
+    jmp again`,
+  "on the way to protected mode": `add ax, [si]
+    mov [si+2], ax
+    rol ax, 3
+    push ax
+    pop bx
+    dec cx
+    jmp again`,
 } as const;
+/** What comes before some of them. */
+const BEFORE: Partial<Record<RealLoop, string>> = {
+  "big real mode": `mov bx, 16
+    mov ds, bx
+    and al, 0xfe
+    mov cr0, eax
+    mov esi, 0x200000
+    mov ecx, 0`,
+  "on the way to protected mode": "xor si, si",
+};
 export type RealLoop = keyof typeof REAL_LOOPS;
 
-function rom(loop: string): Uint8Array {
+function rom(loop: RealLoop): Uint8Array {
+  const before = BEFORE[loop];
   const code = assemble(
     `bits 16
     org 0
@@ -75,9 +109,14 @@ function rom(loop: string): Uint8Array {
     mov ax, 0x2000
     mov ds, ax
     mov es, ax
-  again: ${loop}
+    ${before === undefined ? "" : TO_PROTECTED + before}
+  again: ${REAL_LOOPS[loop]}
   handler: add dx, 3
-    iret`,
+    iret
+  align 8
+  gdt: dq 0, 0x00009b000000ffff, 0x00cf93000000ffff
+  gdtr: dw 23
+    dd 0xf0000 + gdt`,
     { mode: 16 },
   ).bytes;
   const image = new Uint8Array(0x10000);
@@ -98,7 +137,7 @@ export async function realModeRate(
   const { domain } = await buildHvm(host, {
     name: "real",
     type: "hvm",
-    kernel: { file: "rom", bytes: rom(REAL_LOOPS[loop]) },
+    kernel: { file: "rom", bytes: rom(loop) },
     memory: 4 << 20,
     vcpus: 1,
     paging,

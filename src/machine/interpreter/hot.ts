@@ -215,10 +215,9 @@ function resolveRecord(
       setCell(f, V.left, 0);
       f.return(i32(STOPPED.budget));
     });
-    // Code in a device: its reads are accesses of the instruction.
-    setCell(f, V.left, left.sub(1));
+    setCell(f, V.left, left);
     f.set(rec, f.call("predecode", ip.wrap(), narrow ? i32(0) : ip.shrU(32).wrap()));
-    f.set(left, cell(V.left).add(1));
+    f.set(left, cell(V.left));
     f.brIf(fetchFailed, rec.eqz());
   });
 }

@@ -545,8 +545,11 @@ export class Predecoder {
 
   /** Code outside memory, or past a limit: one record, decoded each time. */
   #uncached(low: number, high: number, offset: number): number {
-    const window = this.#window;
+    const window = this.#window, i32 = this.#i32;
+    // The device is told the time at the end of the instruction, as with its other accesses.
+    i32[V.left >> 2]--;
     for (let i = 0; i < 15; i++) window[i] = this.host.fetchDevice((low + i) | 0, high);
+    i32[V.left >> 2]++;
     const status = this.#decode(window, 0, 15);
     const record = this.#allocate(-1);
     this.#fill(record, offset, status, 0);
