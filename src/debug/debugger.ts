@@ -8,13 +8,8 @@ import { decode, DecodeStatus, Instruction } from "../machine/isa/decode.ts";
 import type { Exit } from "../hvm/exit.ts";
 import type { Domain as Inner, DomainState } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
-import {
-  Monitor,
-  type MonitorEvent,
-  type Observer,
-  type Verdict,
-  type Watch,
-} from "../xen/monitor.ts";
+import { Monitor, type MonitorEvent, type Observer, type Verdict } from "../xen/monitor.ts";
+import type { Watch } from "../xen/watches.ts";
 import { type BreakOptions, Breakpoint, type Decision } from "./breakpoint.ts";
 import type { GuestDomain } from "./domain.ts";
 import { mustLive } from "./gone.ts";
@@ -24,6 +19,7 @@ import { everywhere, fieldsOf, interceptsFor, type Kind } from "./kinds.ts";
 import { codeBits, linearIp } from "./register_file.ts";
 import type { Standing } from "./state.ts";
 import { GuestStopped, type Response, Stop } from "./stop.ts";
+import { BreakpointTable } from "./table.ts";
 import { hex, throwLate } from "./values.ts";
 
 /** Why the domain came to stand still, as the verbs see it. */
@@ -39,7 +35,7 @@ type Waiter = (outcome: Outcome) => void;
 
 export class Debugger implements Observer {
   readonly monitor: Monitor;
-  readonly #breakpoints: Breakpoint[] = [];
+  readonly #table = new BreakpointTable();
   #nextId = 1;
   readonly #waiters = new Set<Waiter>();
   /** Told each time the domain has come to stand still: at a stop, paused (null), or ended. */
@@ -60,7 +56,7 @@ export class Debugger implements Observer {
   }
 
   get breakpoints(): readonly Breakpoint[] {
-    return this.#breakpoints.filter((b) => !b.temporary);
+    return [...this.#table.all].filter((b) => !b.temporary);
   }
   /** The stop the domain stands at. */
   get at(): Stop | undefined {
@@ -108,11 +104,10 @@ export class Debugger implements Observer {
       options,
       temporary,
       traces,
-      () => this.#changed(),
+      (b) => this.#changed(b),
     );
-    this.#breakpoints.push(breakpoint);
     try {
-      this.#changed();
+      this.#changed(breakpoint);
     } catch (error) {
       breakpoint.delete();
       throw error;
@@ -120,53 +115,39 @@ export class Debugger implements Observer {
     return breakpoint;
   }
 
-  /** What is armed follows the list. */
-  #changed(): void {
-    for (let i = this.#breakpoints.length - 1; i >= 0; i--) {
-      if (this.#breakpoints[i].deleted) this.#breakpoints.splice(i, 1);
-    }
+  /** What is armed follows the table. */
+  #changed(b: Breakpoint): void {
+    this.#table.update(b);
     if (this.domain.state.kind === "destroyed") return;
-    const enabled = this.#breakpoints.filter((b) => b.enabled);
-    const of = (kind: Kind) => enabled.filter((b) => b.kind === kind);
-    this.#update(
-      "execute",
-      of("execute"),
-      (list) => this.monitor.setAddresses(new Set(list.map((b) => b.filter.address as bigint))),
-    );
-    this.#update(
-      "watch",
-      of("watch"),
-      (list) => this.monitor.setWatches(list.map((b) => this.#watchOf(b))),
-    );
-    this.#update(
-      "step",
-      of("step"),
-      (list) =>
-        list.length
-          ? this.monitor.setStep(Infinity, () => this.#stepped())
-          : this.monitor.clearStep(),
-    );
-    const exits = enabled.filter((b) => !everywhere.includes(b.kind));
-    this.#update("exits", exits, (list) => this.monitor.setExits(interceptsFor(list)));
+    if (b.kind === "execute") {
+      const address = b.filter.address as bigint;
+      this.monitor.setAddress(address, this.#table.at(address).size > 0);
+    } else if (b.kind === "watch") this.#armWatch(b);
+    else if (b.kind === "step") this.#armStep();
+    else {
+      const { exits } = this.#table;
+      this.monitor.setExits(exits.size > 0 ? () => interceptsFor([...exits])! : undefined);
+    }
   }
-  readonly #armed = new Map<string, string>();
-  /** Arms only what has changed: each costs flushed translations or predecoded code. */
-  #update(what: string, list: Breakpoint[], arm: (list: Breakpoint[]) => void): void {
-    const key = list.map((b) => this.#serial(b)).join();
-    if ((this.#armed.get(what) ?? "") === key) return;
-    this.#armed.set(what, key);
-    arm(list);
+  #armStep(): void {
+    if (this.#table.of("step").size > 0) this.monitor.setStep(Infinity, () => this.#stepped());
+    else this.monitor.clearStep();
   }
-  readonly #serials = new WeakMap<Breakpoint, number>();
-  #lastSerial = 0;
-  #serial(b: Breakpoint): number {
-    let serial = this.#serials.get(b);
-    if (!serial) this.#serials.set(b, serial = ++this.#lastSerial);
-    return serial;
+  #armWatch(b: Breakpoint): void {
+    const known = this.#watchOf.get(b);
+    if (known) this.monitor.setWatch(known, false);
+    this.#watchOf.delete(b);
+    if (!b.enabled) return;
+    // What is at a guest-physical address may have changed.
+    const watch = this.#newWatch(b);
+    this.#watchOf.set(b, watch);
+    this.#watches.set(watch, b);
+    this.monitor.setWatch(watch, true);
   }
 
+  readonly #watchOf = new WeakMap<Breakpoint, Watch>();
   readonly #watches = new WeakMap<Watch, Breakpoint>();
-  #watchOf(b: Breakpoint): Watch {
+  #newWatch(b: Breakpoint): Watch {
     const { address, length, read, write, physical } = b.filter as {
       address: bigint;
       length: number;
@@ -174,11 +155,9 @@ export class Debugger implements Observer {
       write: boolean;
       physical?: boolean;
     };
-    const watch: Watch = physical
+    return physical
       ? { space: "machine", ranges: this.#machineRanges(Number(address), length), read, write }
       : { space: "linear", ranges: [[address, address + BigInt(length)]], read, write };
-    this.#watches.set(watch, b);
-    return watch;
   }
   #machineRanges(gpa: number, length: number): [bigint, bigint][] {
     const ranges: [bigint, bigint][] = [];
@@ -215,9 +194,10 @@ export class Debugger implements Observer {
       return this.#report(new Stop("step", vcpu, {}));
     }
     if (event.kind === "execute") {
-      const fields = { address: event.address };
-      return this.#offer("execute", fields, (b) => b.filter.address === event.address);
+      const { address } = event;
+      return this.#offer("execute", { address }, this.#table.at(address));
     }
+    let stopped: Stop | undefined;
     for (const hit of event.hits) {
       const breakpoint = this.#watches.get(hit.watch);
       if (!breakpoint) continue;
@@ -230,10 +210,11 @@ export class Debugger implements Observer {
         old: hit.old,
         value: hit.value,
       };
-      const stop = this.#offer("watch", fields, (b) => b === breakpoint, {});
-      if (stop) return stop;
+      const stop = this.#offer("watch", fields, [breakpoint], {});
+      if (stop && stopped) asking(stopped).push(...stop.breakpoints);
+      else stopped ??= stop;
     }
-    return undefined;
+    return stopped && this.#report(stopped);
   }
 
   /** What an exit has, as scripts see it. */
@@ -260,7 +241,7 @@ export class Debugger implements Observer {
     }
     let verdict: Verdict | undefined;
     for (const kind of [...kinds, "any"] as Kind[]) {
-      if (!this.#breakpoints.some((b) => b.kind === kind && b.enabled)) continue;
+      if (this.#table.of(kind).size === 0) continue;
       const shown = kind === "any" ? exit.kind as Kind : kind;
       const own = kind === "mmio" ? device! : fields;
       const stop = new Stop(shown, owner.vcpu, own, exit);
@@ -272,7 +253,7 @@ export class Debugger implements Observer {
     return this.domain.memory.machineAddress(gpa) >= 0;
   }
   #verdict(stop: Stop, kind: Kind, fields: Readonly<Record<string, unknown>>): Verdict | undefined {
-    const response = this.#ask(stop, kind, fields);
+    const response = this.#ask(stop, kind, fields, this.#table.of(kind));
     if (!response) return undefined;
     if (response.kind === "stop") return { kind: "stop", stop: this.#report(stop) };
     return verdictOf(response, stop);
@@ -290,11 +271,11 @@ export class Debugger implements Observer {
   #offer(
     kind: Kind,
     fields: Readonly<Record<string, unknown>>,
-    mine: (b: Breakpoint) => boolean,
+    asked: Iterable<Breakpoint>,
     filtered: Readonly<Record<string, unknown>> = fields,
   ): Stop | undefined {
     const stop = new Stop(kind, this.owner.vcpu, fields);
-    const response = this.#ask(stop, kind, filtered, mine);
+    const response = this.#ask(stop, kind, filtered, asked);
     if (!response) return undefined;
     if (response.kind === "skip" && kind === "execute") {
       this.#skip();
@@ -303,18 +284,18 @@ export class Debugger implements Observer {
     return response.kind === "stop" ? this.#report(stop) : undefined;
   }
 
-  /** The strongest answer of all breakpoints that match. */
+  /** The strongest answer of the breakpoints that match, of those whose event it may be. */
   #ask(
     stop: Stop,
     kind: Kind,
     fields: Readonly<Record<string, unknown>>,
-    mine: (b: Breakpoint) => boolean = (b) => b.kind === kind,
+    candidates: Iterable<Breakpoint>,
   ): Response | undefined {
     let answer: Response | undefined;
     const waiting: Promise<Response | undefined>[] = [];
     const asked: Breakpoint[] = [];
-    for (const b of [...this.#breakpoints]) {
-      if (b.kind !== kind || !mine(b)) continue;
+    // Actions may add some and take some away.
+    for (const b of [...candidates]) {
       let decision: Decision;
       try {
         if (!takes(b, stop, kind, fields)) continue;
@@ -335,7 +316,7 @@ export class Debugger implements Observer {
       }
       if (decision.kind === "wait" || decision.response.kind === "stop") asked.push(b);
     }
-    (stop as { breakpoints: readonly Breakpoint[] }).breakpoints = asked;
+    asking(stop).push(...asked);
     if (waiting.length > 0 && answer?.kind !== "stop") {
       this.#await(stop, waiting);
       answer = { kind: "stop" };
@@ -548,7 +529,7 @@ export class Debugger implements Observer {
   /** Executes `count` instructions. */
   async step(count: number): Promise<Stop> {
     this.#mustStand("step");
-    const each = this.#breakpoints.some((b) => b.kind === "step" && b.enabled);
+    const each = this.#table.of("step").size > 0;
     this.monitor.setStep(
       toCount(count, "step", 1, Number.MAX_SAFE_INTEGER),
       each ? () => this.#stepped() : undefined,
@@ -562,9 +543,7 @@ export class Debugger implements Observer {
       if (outcome.kind === "stop") return outcome.stop;
       throw this.stopped(outcome, "step");
     } finally {
-      this.monitor.clearStep();
-      this.#armed.delete("step");
-      this.#changed();
+      this.#armStep();
     }
   }
 
@@ -636,7 +615,7 @@ export class Debugger implements Observer {
   }
   #offerStep(): Stop | undefined {
     const stop = new Stop("step", this.owner.vcpu, {});
-    return this.#ask(stop, "step", {})?.kind === "stop" ? stop : undefined;
+    return this.#ask(stop, "step", {}, this.#table.of("step"))?.kind === "stop" ? stop : undefined;
   }
 }
 
@@ -652,6 +631,9 @@ const BREAK_OPTIONS = optionsOf({
 const scratch = new Instruction();
 const OVER = new Set(["call", "call.far", "int", "int3", "into", "syscall", "sysenter", "vmcall"]);
 const RETURNS = new Set(["ret", "ret.far", "iret", "sysexit", "sysret"]);
+
+/** The list of those that asked for a stop, to add to. */
+const asking = (stop: Stop) => stop.breakpoints as Breakpoint[];
 
 const takes = (b: Breakpoint, stop: Stop, kind: Kind, fields: Filter) =>
   b.takes(stop, kind === "watch" || kind === "any" ? { ...fields, ...b.filter } : fields);

@@ -253,11 +253,8 @@ export class GuestDomain {
   guestPhysical(machine: number): bigint | undefined {
     const engine = this.#engine;
     if (!engine) return BigInt(machine);
-    const frame = Math.floor(machine / 4096);
-    for (let gfn = 0; gfn < engine.p2m.size; gfn++) {
-      if (engine.p2m.machineFrame(gfn) === frame) return BigInt(gfn * 4096 + machine % 4096);
-    }
-    return undefined;
+    const frame = engine.p2m.guestFrame(Math.floor(machine / 4096));
+    return frame < 0 ? undefined : BigInt(frame * 4096 + machine % 4096);
   }
 
   #serve(range: DeviceRange, handlers: DeviceHandlers): () => void {

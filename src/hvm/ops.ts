@@ -57,6 +57,8 @@ export const GUEST = {
   pdptes: 8,
   /** Bit 0: the vCPU is shadowed. */
   flags: 16,
+  /** Of VMX: the debug trap of a task's T bit that is due, as in DR6. */
+  taskTrap: 18,
 } as const;
 
 /** CR0: PE, WP, PG. CR4: PSE, PAE, PCIDE, SMEP, SMAP. What shadow paging keeps for itself. */
@@ -287,6 +289,8 @@ export interface HvmOps {
 
   /** Moves the instruction pointer past the instruction that left; ends interrupt shadows. */
   advance(v: HvmVcpu, length: number): void;
+  /** Breakpoints that the instruction just completed has met (bits B0 to B3): their #DB is due. */
+  trap(v: HvmVcpu, causes: number): void;
   /** Injects at the next entry. One event at a time: a second replaces the first. */
   inject(v: HvmVcpu, event: GuestEvent): void;
   /** The event that waits for the next entry. */

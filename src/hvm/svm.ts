@@ -16,6 +16,7 @@ import {
   SVM_EVENT_TYPE,
 } from "../abi/x86/vmcb.ts";
 import type { Cpu, RunStop } from "../machine/cpu.ts";
+import { CPU } from "../machine/state.ts";
 import {
   type CrExit,
   type ExceptionExit,
@@ -222,6 +223,7 @@ function asked(v: SvmVcpu, exit: Exit): Exit | undefined {
         // An NMI may come in after this instruction, not before it.
         blockNmis(v, false);
         v.write(F.interruptShadow, v.words[F.interruptShadow >> 2] | INTERRUPT_SHADOW);
+        v.setOwn(OWN.movSs, 0);
         if (!v.own[OWN.iret]) return undefined;
       }
       // Also where the intercept was written by hand: the guest would leave here for ever.
@@ -339,17 +341,19 @@ export const svmOps: HvmOps = {
   getCpl: (v) => at(v).read8(F.cpl),
 
   advance: (v, length) => advance(at(v), length),
+  trap: (v, causes) => void (at(v).on.cpu.i32[CPU.pendingDebug >> 2] |= causes),
   inject: (v, event) => inject(at(v), event),
   pendingEvent: (v) => pendingEvent(at(v)),
   cancelEvent: (v) => at(v).write(F.eventInjection, 0),
   interruptShadow(v) {
-    // One bit stands for both shadows.
-    const own = at(v), sti = (own.words[F.interruptShadow >> 2] & INTERRUPT_SHADOW) !== 0;
-    return { sti, movSs: false, nmi: own.own[OWN.nmiBlocked] !== 0 };
+    const { words, own } = at(v), shadow = (words[F.interruptShadow >> 2] & INTERRUPT_SHADOW) !== 0;
+    const movSs = own[OWN.movSs] !== 0;
+    return { sti: shadow && !movSs, movSs: shadow && movSs, nmi: own[OWN.nmiBlocked] !== 0 };
   },
   setInterruptShadow(v, { sti, movSs, nmi }) {
     const own = at(v);
     own.write(F.interruptShadow, sti || movSs ? INTERRUPT_SHADOW : 0);
+    own.setOwn(OWN.movSs, +movSs);
     blockNmis(own, nmi);
   },
   canInterrupt(v) {

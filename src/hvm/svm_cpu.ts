@@ -62,6 +62,8 @@ export const OWN = {
   pageFaultMatch: 11,
   iret: 12,
   invlpg: 13,
+  /** The interrupt shadow is that of MOV SS or POP SS. */
+  movSs: 14,
   words: 16,
 } as const;
 const OWN_AREA = 0xf00;

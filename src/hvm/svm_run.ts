@@ -59,10 +59,14 @@ function enterAsIs(v: SvmVcpu, budget: number, emulate: boolean): RunStop {
     const status = system.enterGuest(v.area, v.control);
     if (status !== GUEST.entered) return leftAtOnce(v, status);
     if (own[OWN.activity]) i32[CPU.activity >> 2] = own[OWN.activity];
+    if (emulate) cpu.beginEmulation();
   }
+  // The VMCB has one bit for both shadows; only MOV SS holds back debug traps.
+  if (own[OWN.movSs] && i32[CPU.interruptibility >> 2] & 1) i32[CPU.interruptibility >> 2] ^= 3;
   stop ??= run(v, end);
-  i32[V.emulating >> 2] = 0;
+  cpu.endEmulation();
   v.setOwn(OWN.activity, i32[CPU.activity >> 2]);
+  v.setOwn(OWN.movSs, i32[CPU.interruptibility >> 2] & 2);
   i32[CPU.activity >> 2] = 0;
   // Whatever else stopped it, the guest's state goes back to the VMCB, as by a host interrupt.
   if (stop !== "exit") system.interruptExit(-1);

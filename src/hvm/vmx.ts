@@ -31,6 +31,10 @@ import { enterGuest, type Outcome } from "./vmx_run.ts";
 import { NESTED, setShadowRoot, shadowControl } from "./vmx_shadow.ts";
 import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
 
+const RF = 0x1_0000;
+/** Of the pending debug exceptions (SDM 3 table 25-4). */
+const ENABLED_BREAKPOINT = 1 << 12;
+
 const capital = (s: string) => s[0].toUpperCase() + s.slice(1);
 
 /** The vCPU, current on its processor. */
@@ -107,7 +111,11 @@ function pageFaultHandled(v: VmxVcpu, handler: EnterOptions["pageFault"]): boole
   const low = on.exit(STUB.qualification), high = on.exit(STUB.qualification + 4);
   if (!handler(low, high, on.read(F.exitInterruptionErrorCode))) return false;
   const vectoring = on.exit(STUB.vectoring);
-  if (vectoring < 0) requeue(v, vectoring, EXIT_REASON.exception);
+  if (vectoring < 0) {
+    requeue(v, vectoring, EXIT_REASON.exception);
+    // The image of the #PF has RF set (SDM 3 27.3.3), that of what is delivered again as it was.
+    on.write(F.guestRflags, on.read(F.guestRflags) & ~RF | v.resumeFlag, 0);
+  }
   return true;
 }
 
@@ -220,6 +228,10 @@ export const vmxOps: HvmOps = {
     on.advance(length);
     // An instruction that the hypervisor completed counts as one.
     on.cpu.count++;
+  },
+  trap(v, causes) {
+    const { on } = at(v);
+    on.write(F.guestPendingDebug, on.read(F.guestPendingDebug) | causes | ENABLED_BREAKPOINT, 0);
   },
   inject: (v, event) => inject(at(v), event),
   pendingEvent: (v) => pendingEvent(at(v)),

@@ -5,8 +5,8 @@ import type { Cpu, RunStop, SystemFunctions } from "../machine/cpu.ts";
 import { explain } from "../machine/checks.ts";
 import { V } from "../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../machine/vmx/layout.ts";
-import { AREA, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
-import { isShadowed } from "./shadow.ts";
+import { AREA, GUEST, type HvmCpu, type HvmVcpu, type RawField } from "./ops.ts";
+import { isShadowed, markWords } from "./shadow.ts";
 import { refuseInGuest, Switched } from "./switched.ts";
 
 /** Field encodings by name. */
@@ -60,6 +60,8 @@ export class VmxVcpu implements HvmVcpu {
   /** Processor's instruction count up to which real mode is emulated. */
   emulateTo = 0;
   readonly kept = { root: 0, cr0Mask: 0, cr4Mask: 0, exceptions: 0 };
+  /** RFLAGS.RF at the last instruction boundary of the guest. */
+  resumeFlag = 0;
   boundaryHook: (() => RunStop | undefined) | undefined;
 
   constructor(readonly on: VmxCpu, readonly control: number, readonly area: number) {
@@ -72,6 +74,16 @@ export class VmxVcpu implements HvmVcpu {
   /** The processor walks shadow tables for it. */
   get shadowed(): boolean {
     return isShadowed(this);
+  }
+
+  /** The debug trap of a task's T bit that is due: the VMCS has no place for it (SDM 3 25.4.2). */
+  get taskTrap(): number {
+    return this.guest[GUEST.taskTrap];
+  }
+  set taskTrap(causes: number) {
+    if (this.taskTrap === causes) return;
+    this.guest[GUEST.taskTrap] = causes;
+    markWords(this);
   }
 
   /** Remembers what the run loop asks of the controls; the vCPU is current. */

@@ -6,6 +6,10 @@ import { LEFT_AT_ONCE } from "../machine/vmx/entry.ts";
 import type { EnterOptions } from "./ops.ts";
 import type { VmxVcpu } from "./vmx_cpu.ts";
 
+const RF = 0x1_0000;
+/** Bit of CPU.pendingDebug, as in DR6: BT. */
+const TASK_TRAP = 0x8000;
+
 /** How an entry ended: "exit" and "refused" are told by the VMCS, the rest by their name. */
 export type Outcome = "refused" | RunStop;
 
@@ -25,6 +29,7 @@ export function boundary(v: VmxVcpu): RunStop | undefined {
   // A delivery between two boundaries may have become an exit.
   if (cpu.i32[V.abort >> 2] === ABORT.exit) return "exit";
   if (hasLeft(v)) return "budget";
+  v.resumeFlag = cpu.i32[CPU.rflags >> 2] & RF;
   if (v.boundary) {
     report(v);
     if (system.vmxBoundary()) return "exit";
@@ -48,7 +53,7 @@ export function enterGuest(v: VmxVcpu, options: EnterOptions, budget: number): O
   const { on } = v, { cpu, system } = on, { i32 } = cpu;
   const launch = v.launchState[0] ? 0 : 1, end = cpu.count + budget;
   let stop: RunStop | undefined;
-  if (!options.emulate && !v.boundary && budget > 0) {
+  if (!options.emulate && !v.boundary && budget > 0 && !v.taskTrap) {
     const outcome = cpu.runGuest(v.area, launch, budget);
     if (outcome === GUEST.left) return "exit";
     if (typeof outcome === "number") {
@@ -61,12 +66,15 @@ export function enterGuest(v: VmxVcpu, options: EnterOptions, budget: number): O
       i32[V.emulating >> 2] = 0;
       return status === LEFT_AT_ONCE ? "exit" : "refused";
     }
+    i32[CPU.pendingDebug >> 2] |= v.taskTrap;
+    if (options.emulate) cpu.beginEmulation();
   }
   v.reported = cpu.count;
   cpu.hooks.boundary = v.boundaryHook ??= () => boundary(v);
   stop ??= run(v, end);
+  v.taskTrap = i32[CPU.pendingDebug >> 2] & TASK_TRAP;
   cpu.hooks.boundary = undefined;
-  i32[V.emulating >> 2] = 0;
+  cpu.endEmulation();
   if (v.boundary) report(v);
   // Whatever else stopped it, the guest's state goes back to the VMCS, as by a host interrupt.
   if (stop !== "exit") {

@@ -4,9 +4,33 @@
  */
 import { CPU } from "./state.ts";
 
-const EXECUTE = 0, WRITE = 1, READ_OR_WRITE = 3;
+const EXECUTE = 0, WRITE = 1, IO = 2, READ_OR_WRITE = 3;
 /** Bits L0 to G3. */
-const ENABLED = 0xff;
+export const ENABLED = 0xff;
+
+/** Bytes of breakpoint `n`: LEN 0, 1, 3 stand for 1, 2, 4 bytes, 2 for 8. */
+const lengthOf = (dr7: number, n: number): number => [1, 2, 8, 4][dr7 >> (18 + 4 * n) & 3];
+
+/**
+ * What an access to ports `port` to `port + bytes - 1` meets with CR4.DE set: bits B0 to B3, those of
+ * breakpoints that match without being enabled too, if one that is enabled does; else 0.
+ */
+export function portBreakpoints(
+  dr7: number,
+  addresses: readonly number[],
+  port: number,
+  bytes: number,
+): number {
+  let matched = 0, hit = 0;
+  addresses.forEach((address, n) => {
+    if ((dr7 >> (16 + 4 * n) & 3) !== IO) return;
+    const length = lengthOf(dr7, n), start = address - address % length;
+    if (start >= port + bytes || start + length <= port) return;
+    matched |= 1 << n;
+    hit |= dr7 >> 2 * n & 3;
+  });
+  return hit ? matched : 0;
+}
 
 export class DebugBreakpoints {
   readonly #i32: Int32Array;
@@ -55,8 +79,8 @@ export class DebugBreakpoints {
         ? kind === EXECUTE
         : kind === READ_OR_WRITE || (kind === WRITE && write);
       if (!wanted || this.#i32[(CPU[`dr${n}`] >> 2) + 1] !== linearHigh) continue;
-      // LEN 0, 1, 3: 1, 2, 4 bytes; 2: 8 bytes. An address is taken aligned to the length.
-      const length = [1, 2, 8, 4][dr7 >> (18 + 4 * n) & 3];
+      // An address is taken aligned to the length.
+      const length = lengthOf(dr7, n);
       const start = this.#u32[CPU[`dr${n}`] >> 2] - this.#u32[CPU[`dr${n}`] >> 2] % length;
       if (start < (linear >>> 0) + bytes && (linear >>> 0) < start + length) hits |= 1 << n;
     }

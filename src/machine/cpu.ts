@@ -3,6 +3,7 @@ import { DebugBreakpoints } from "./breakpoints.ts";
 import type { Machine } from "./machine.ts";
 import {
   ABORT,
+  ACCESS,
   ARCHITECTURAL_END,
   ARCHITECTURAL_START,
   CODE_MODE,
@@ -45,7 +46,7 @@ export type RunStop =
   /** A VM exit: the control structure says the rest. */
   | "exit"
   | "breakpoint"
-  /** A watched address was reached; the instruction has not been executed. */
+  /** Watched memory was accessed: by the instruction just executed, or by an event's delivery. */
   | "watch"
   /** The hypervisor's log has no answer yet. */
   | "unanswered"
@@ -68,14 +69,20 @@ export interface CpuHooks {
   cpuid?(): void;
   msr?(number: number, write: boolean): boolean;
   service?(number: number, argument: number): number;
-  /** Decides about an access while watches are armed; gives an ABORT value. */
+  /**
+   * An access while watches are armed; `delivery` is the processor's own, of an event. True: `run`
+   * returns "watch" once the instruction or the delivery is done.
+   */
   watch?(
     linear: number,
     linearHigh: number,
     physical: number,
     bytes: number,
     access: number,
-  ): number;
+    delivery: boolean,
+  ): boolean;
+  /** What made the accesses that `watch` saw was given up: they will come again or not at all. */
+  givenUp?(): void;
   watchesPage?(linear: number, linearHigh: number, frame: number): boolean;
   hasBreakpoint?(low: number, high: number): boolean;
   /** An access of an emulated instruction to an address the nested paging does not map. */
@@ -118,11 +125,16 @@ export class Cpu {
   readonly #imports: WebAssembly.Imports;
   #slice = 0;
   readonly #debug: DebugBreakpoints;
-  /** A data breakpoint was met: the instruction is run again alone, and traps when it is done. */
-  #trapping = false;
+  /** Data breakpoints met by what is under way: their trap comes when it is done. */
   #trapped = 0;
   /** How it reads the bytes of instructions: bits of DECODE_AS. */
   readonly decodeAs: number;
+  /** Watched memory was accessed by what is under way. */
+  #watched = false;
+  /** The next instruction could not be fetched: V.abort says why. */
+  #unfetched = false;
+  /** The instruction whose breakpoint was reported last: given up and run again it is the same one. */
+  #passed = { rip: -1n, count: -1 };
 
   constructor(readonly machine: Machine, readonly model: CpuModel) {
     this.memory = new WebAssembly.Memory({ initial: CPU_MEMORY_PAGES, maximum: CPU_MEMORY_PAGES });
@@ -236,13 +248,12 @@ export class Cpu {
 
   /** Its state, and memory's, came from outside: what was derived from another goes. */
   restored(): void {
-    this.#stop = false;
-    this.#trapping = false;
+    this.#stop = this.#watched = this.#unfetched = false;
     this.#trapped = 0;
     this.lastFault = undefined;
     this.i32[V.abort >> 2] = ABORT.none;
     this.i32[V.emulating >> 2] = 0;
-    this.i64[V.passing >> 3] = -1n;
+    this.passNone();
     this.system.vmxCurrent?.();
     this.predecoder.reset();
     this.flushTlb();
@@ -310,6 +321,30 @@ export class Cpu {
     this.#slice -= left;
     i32[V.slice >> 2] -= left;
     i32[V.left >> 2] = 0;
+  }
+
+  /** The breakpoint at an instruction pointer was reported: the next instruction there passes it. */
+  passBreakpoint(rip: bigint): void {
+    this.#passed = { rip, count: this.count };
+  }
+  /** Breakpoints are reported wherever they are met, from the next instruction on. */
+  passNone(): void {
+    this.#passed = { rip: -1n, count: -1 };
+    this.i64[V.passing >> 3] = -1n;
+  }
+
+  /**
+   * From here on, until {@linkcode Cpu.endEmulation}, what runs is one instruction for the hypervisor:
+   * without intercepts, and with its accesses to what the nested paging does not map going to the
+   * hooks. A guest has left in the middle of it, so its breakpoints are behind it.
+   */
+  beginEmulation(): void {
+    this.i32[V.emulating >> 2] = 1;
+    this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
+  }
+  endEmulation(): void {
+    this.i32[V.emulating >> 2] = 0;
+    this.i64[V.passing >> 3] = -1n;
   }
 
   /** The NMI line is asserted. */
@@ -408,19 +443,23 @@ export class Cpu {
         for (const told of machine.onWrite) told(address >>> 0, bytes);
       },
       watch: (low, high, physical, bytes, access) =>
-        this.hooks.watch?.(low, high, physical, bytes, access) ||
-        this.#dataBreakpoint(low, high, bytes, access),
+        this.#noteAccess(low, high, physical, bytes, access),
       watchesPage: (low, high, frame) =>
         this.hooks.watchesPage?.(low, high, frame) || this.#debug.inPage(low, high) ? 1 : 0,
       predecode: (low, high) => {
         // Code that is written as it runs comes by here for each instruction.
         // The instruction that is fetched has not begun, though V.left counts it as under way.
-        this.i32[V.left >> 2]++;
+        const { i32 } = this;
+        i32[V.left >> 2]++;
         const due = this.#hostDue();
-        this.i32[V.left >> 2]--;
-        if (!due) return this.predecoder.predecode(low, high);
-        this.i32[V.abort >> 2] = ABORT.due;
-        return 0;
+        i32[V.left >> 2]--;
+        if (due) {
+          i32[V.abort >> 2] = ABORT.due;
+          return 0;
+        }
+        const record = this.predecoder.predecode(low, high);
+        this.#unfetched = record === 0;
+        return record;
       },
       link: (record, low, high) => this.predecoder.link(record, low, high),
       crossing: (record) => this.predecoder.crossing(record),
@@ -452,6 +491,7 @@ export class Cpu {
     const { i32 } = this;
     let left = budget;
     this.#stop = false;
+    if (!i32[V.emulating >> 2]) this.i64[V.passing >> 3] = -1n;
     while (left > 0 && this.count + this.idle < until) {
       if (this.#stop || this.#hostDue()) return "stopped";
       const { bus } = this.machine;
@@ -465,8 +505,10 @@ export class Cpu {
       }
       if (this.#debug.changed()) this.#armDebug();
       this.system.refresh();
-      const event = this.#boundary();
+      const event = this.#watched ? "delivered" : this.#boundary();
       if (event === "delivered") {
+        // An event that is injected was delivered before.
+        if (this.#watchedDone()) return "watch";
         if (this.#livelocked()) return "stopped";
         continue;
       }
@@ -474,8 +516,7 @@ export class Cpu {
       const flags = i32[CPU.rflags >> 2];
       const shadow = i32[CPU.interruptibility >> 2] & 3;
       const recording = this.#recordsBranches;
-      const single = shadow !== 0 || (flags & (TF | RF)) !== 0 || this.#trapping || recording;
-      const trapping = this.#trapping;
+      const single = shadow !== 0 || (flags & TF) !== 0 || recording;
       const slice = single ? 1 : Math.min(left, CHUNK, due);
       if (!this.hot) {
         if (i32[V.codeMode >> 2] === CODE_MODE.flat32) i32[V.codeMode >> 2] = CODE_MODE.code32;
@@ -483,11 +524,12 @@ export class Cpu {
       }
       const mode = this.predecoder.mode = i32[V.codeMode >> 2] as Mode;
       if (recording) this.#beforeBranch();
+      if (flags & RF) this.#resume();
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
       const code = this.#interpreter(mode).run(slice);
       const before = this.count;
-      const stop = this.#ran(code, shadow, flags, trapping);
+      const stop = this.#ran(code, shadow, flags);
       if (recording && this.count > before) this.#afterBranch();
       left -= this.count - before;
       if (stop) return stop;
@@ -496,27 +538,26 @@ export class Cpu {
   }
 
   /** The interpreter came back: counts, and what it stopped for. Undefined: run on. */
-  #ran(code: number, shadow: number, flags: number, trapping: boolean): RunStop | undefined {
+  #ran(code: number, shadow: number, flags: number): RunStop | undefined {
     const { i32 } = this;
     let rest = i32[V.left >> 2];
     if (code === STOPPED.abort) rest++;
     const done = this.#slice - rest;
     this.count += done;
     this.#slice = 0;
-    if (done > 0) {
-      this.#afterInstructions(shadow, flags);
-      if (trapping) this.#trap();
-    }
-    if (code === STOPPED.breakpoint) {
-      return this.#executionBreakpoint(flags) ? undefined : "breakpoint";
-    }
+    const before = code === STOPPED.abort && this.#breakpointBeforeFetch();
+    if (flags & RF) this.i64[V.passing >> 3] = -1n;
+    if (done > 0) this.#afterInstructions(shadow);
+    // The instruction that it was set for is still to come.
+    else if (flags & RF) i32[CPU.rflags >> 2] |= RF;
+    if (code === STOPPED.breakpoint || before) return this.#atBreakpoint();
     if (done > 0) this.fruitless = 0;
-    if (code === STOPPED.abort) {
-      const stop = this.#aborted();
-      if (stop) return stop;
-      // The handler's instructions are not the one that was to be emulated.
-      if (this.#livelocked() || i32[V.emulating >> 2]) return "stopped";
-    }
+    if (code !== STOPPED.abort) return this.#watchedDone();
+    this.#givenUp();
+    const stop = this.#aborted() ?? this.#watchedDone();
+    if (stop) return stop;
+    // The handler's instructions are not the one that was to be emulated.
+    if (this.#livelocked() || i32[V.emulating >> 2]) return "stopped";
   }
 
   /**
@@ -529,8 +570,8 @@ export class Cpu {
   runGuest(area: number, launch: number, budget: number): number | RunStop {
     const { system, machine: { bus } } = this;
     const slice = Math.min(budget, CHUNK, bus.deadline() - this.count - this.idle);
-    const quick = slice > 0 && this.hot && !this.machine.due() && !this.#trapping &&
-      !this.hooks.fault &&
+    const { hooks } = this, observed = hooks.fault ?? hooks.watch ?? hooks.hasBreakpoint;
+    const quick = slice > 0 && this.hot && !this.machine.due() && !observed &&
       !this.#debug.execute && !this.#debug.data && !bus.interruptPending();
     if (!quick) return system.enterGuest(area, launch);
     this.#stop = false;
@@ -546,7 +587,7 @@ export class Cpu {
       return end;
     }
     if (end >= GUEST.ran) {
-      return this.#ran(end - GUEST.ran, 0, 0, false) ?? (this.#stop ? "stopped" : "budget");
+      return this.#ran(end - GUEST.ran, 0, 0) ?? (this.#stop ? "stopped" : "budget");
     }
     this.#slice = 0;
     return end;
@@ -597,7 +638,13 @@ export class Cpu {
 
   /** Delivers the event in the cells; the branch before it is the last one before an exception. */
   #deliverEvent(): void {
-    if (!this.#recordsBranches) return void this.system.deliver();
+    this.i64[V.passing >> 3] = -1n;
+    if (this.#recordsBranches) this.#deliverAsBranch();
+    else this.system.deliver();
+    if (this.i32[V.abort >> 2] === ABORT.none) this.#trap();
+    else this.#givenUp();
+  }
+  #deliverAsBranch(): void {
     const { u64 } = this, from = u64[CPU.rip >> 3];
     const branch = [u64[CPU.branchFrom >> 3], u64[CPU.branchTo >> 3]];
     const debug = this.i32[V.vector >> 2] === 1;
@@ -621,21 +668,43 @@ export class Cpu {
     i32[V.interruptPending >> 2] = pending;
   }
 
+  /** RF is for the next instruction only (SDM 3 17.3.1.1): its breakpoints are behind it. */
+  #resume(): void {
+    this.i32[CPU.rflags >> 2] &= ~RF;
+    this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
+  }
+
   /** What holds for one instruction only ends with it; a traced one leaves its trap. */
-  #afterInstructions(shadow: number, flags: number): void {
+  #afterInstructions(shadow: number): void {
     const { i32 } = this;
     if (shadow && (i32[CPU.interruptibility >> 2] & 3) === shadow) {
       i32[CPU.interruptibility >> 2] &= ~3;
     }
-    if (flags & RF) i32[CPU.rflags >> 2] &= ~RF;
     if (i32[V.stepping >> 2]) i32[CPU.pendingDebug >> 2] |= 0x4000;
+    this.#trap();
+    // Whatever comes between the iterations of a repeated instruction finds RF set (SDM 3 17.3.1.1).
+    if (i32[V.repeating >> 2]) i32[CPU.rflags >> 2] |= RF;
+    i32[V.repeating >> 2] = 0;
   }
 
-  /** The instruction that a data breakpoint was waiting for is done. */
+  /** What met data breakpoints is done. */
   #trap(): void {
     this.i32[CPU.pendingDebug >> 2] |= this.#trapped;
     this.#trapped = 0;
-    this.#trapping = false;
+  }
+
+  /** What is under way ends without having been done. */
+  #givenUp(): void {
+    this.#trapped = 0;
+    if (!this.#watched) return;
+    this.#watched = false;
+    this.hooks.givenUp?.();
+  }
+
+  #watchedDone(): "watch" | undefined {
+    if (!this.#watched) return undefined;
+    this.#watched = false;
+    return "watch";
   }
 
   /** The debug registers have changed: what was predecoded and translated must look at them. */
@@ -646,34 +715,55 @@ export class Cpu {
     this.flushTlb();
   }
 
-  /** A breakpoint record was reached: is it the debug registers'? Then #DB, or past it if RF is set. */
-  #executionBreakpoint(flags: number): boolean {
-    if (!this.#debug.execute) return false;
-    const { i32 } = this;
+  /**
+   * A fetch has failed where a breakpoint is: that comes first (SDM 3 table 6-2), and the fetch again
+   * when it has been passed.
+   */
+  #breakpointBeforeFetch(): boolean {
+    if (!this.#unfetched) return false;
+    this.#unfetched = false;
+    const { low, high } = this.#codeAddress;
+    if (this.u64[V.passing >> 3] === this.u64[CPU.rip >> 3]) return false;
+    const here = this.#debug.execute && this.#debug.match(low, high, 1) ||
+      this.hooks.hasBreakpoint?.(low, high);
+    if (here) this.i32[V.abort >> 2] = ABORT.none;
+    return !!here;
+  }
+
+  /** Linear address of the next instruction. */
+  get #codeAddress(): { low: number; high: number } {
+    const { i32 } = this, long = i32[V.codeMode >> 2] >= CODE_MODE.code64;
     const low = (i32[CPU.rip >> 2] + i32[V.codeBase >> 2]) | 0;
-    const long = i32[V.codeMode >> 2] >= CODE_MODE.code64;
-    const hits = this.#debug.match(low, long ? i32[(CPU.rip >> 2) + 1] : 0, 1);
-    if (!hits) return false;
+    return { low, high: long ? i32[(CPU.rip >> 2) + 1] : 0 };
+  }
+
+  /**
+   * A breakpoint record was reached. Whoever watches from outside comes first and is told once; then
+   * the debug registers' #DB comes. Undefined: run on, past it.
+   */
+  #atBreakpoint(): "breakpoint" | undefined {
+    const { i32 } = this, rip = this.u64[CPU.rip >> 3];
+    const { low, high } = this.#codeAddress;
+    const reported = this.#passed.count === this.count && this.#passed.rip === rip;
+    if (!reported && this.hooks.hasBreakpoint?.(low, high)) return "breakpoint";
+    const hits = this.#debug.execute ? this.#debug.match(low, high, 1) : 0;
     // On Intel's processors MOV SS holds back instruction breakpoints too (SDM 3 6.8.3).
     const inhibited = (i32[CPU.interruptibility >> 2] & 2) !== 0 &&
       !isAmd(i32, "mov-ss.breakpoints");
-    if (flags & RF || inhibited) this.u64[V.passing >> 3] = this.u64[CPU.rip >> 3];
-    else {
+    if (hits && !inhibited) {
       i32[CPU.pendingDebug >> 2] |= hits;
       this.#deliver(1, 3);
-    }
-    return true;
+    } else this.u64[V.passing >> 3] = rip;
   }
 
-  /** An access to a watched page: a trap of the debug registers comes when the instruction is done. */
-  #dataBreakpoint(low: number, high: number, bytes: number, access: number): number {
-    if (!this.#debug.data) return 0;
-    const hits = this.#debug.match(low, high, bytes, (access & 2) !== 0);
-    if (!hits) return 0;
-    this.#trapped |= hits;
-    if (this.#trapping) return 0;
-    this.#trapping = true;
-    return ABORT.watch;
+  /** An access to watched memory: the run ends when what makes it is done. */
+  #noteAccess(low: number, high: number, physical: number, bytes: number, access: number): void {
+    const delivery = this.#slice === 0;
+    if (this.hooks.watch?.(low, high, physical, bytes, access, delivery)) this.#watched = true;
+    if (this.#debug.data) {
+      this.#trapped |= this.#debug.match(low, high, bytes, (access & ACCESS.write) !== 0);
+    }
+    if (this.#watched || this.#trapped) this.endSlice();
   }
 
   /** Delivers what is due at an instruction boundary. */
@@ -746,8 +836,6 @@ export class Cpu {
     i32[V.abort >> 2] = ABORT.none;
     switch (why) {
       case ABORT.fault:
-        this.#trapping = false;
-        this.#trapped = 0;
         this.lastFault = {
           vector: i32[V.vector >> 2],
           errorCode: i32[V.hasError >> 2] ? i32[V.errorCode >> 2] : undefined,
@@ -766,12 +854,6 @@ export class Cpu {
         if (i32[SVMC.hostedRoot >> 2] || this.hooks.boundary || !this.system.svmExit) return "exit";
         this.system.svmExit();
         return;
-      case ABORT.watch:
-        if (this.#trapping && this.#trapped) {
-          this.#trapped = 0;
-          return;
-        }
-        return "watch";
       case ABORT.unanswered:
         return "unanswered";
       case ABORT.due:

@@ -227,10 +227,12 @@ export const V = {
   /** Base and limit of the code segment as fetches use them (0 and all ones in 64-bit mode), i64. */
   codeBase: 0x1100,
   codeLimit: 0x1108,
-  /** Linear address of an execution breakpoint that is being passed, i64. */
+  /** Instruction pointer of an execution breakpoint that is being passed, i64; -1 for none. */
   passing: 0x1110,
   /** Not zero while the running instruction is traced (TF); delivering an event clears it. */
   stepping: 0x1118,
+  /** Not zero: the run ended between two iterations of a repeated instruction. */
+  repeating: 0x1174,
   /** Not zero if something waits for IF: who sets IF then ends the slice (serialize). */
   interruptPending: 0x111c,
   /** The code mode (predecode.ts) of what runs, i64: the low bits of tags in the code TLB. */
@@ -290,8 +292,6 @@ export const ABORT = {
   fault: 1,
   /** A VM exit: exitReason and the fields behind it. */
   exit: 2,
-  /** A watched address: the instruction is run again once the watch was noted. */
-  watch: 3,
   /** The hypervisor's log has no answer yet for an access of the emulated instruction. */
   unanswered: 4,
   /** The host wants its thread (Machine.due): the instruction has not begun. */

@@ -10,15 +10,28 @@ import type {
   TaskSwitchExit,
 } from "../hvm/exit.ts";
 import { toWide, wideToBigInt } from "../hvm/exit.ts";
+import { CR4 } from "../abi/x86/cr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
+import { ENABLED, portBreakpoints } from "../machine/breakpoints.ts";
 import type { SliceEnd } from "./domain.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { ignoring, watchQuiet } from "./coprocessor.ts";
 import { cr0Faults, cr3Faults, cr4Faults, in64BitMode } from "./control.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
 
-/** Undefined: the guest goes on. "again": the exit is to be handled once more, later. */
-type Handled = SliceEnd | "again" | undefined;
+/** What handling an exit led to. */
+type Handled =
+  /** The guest goes on. */
+  | undefined
+  /** The exit is to be handled once more, when a device has answered. */
+  | "again"
+  /** The same at once when the domain goes on: its instruction has not begun. */
+  | "breakpoint"
+  /** It is handled; watched memory was accessed. */
+  | "watch"
+  /** The instruction that was emulated left itself: another exit, to be shown and handled. */
+  | Exit
+  | SliceEnd;
 type Handler<K extends ExitKind> = (e: HvmEngine, exit: Extract<Exit, { kind: K }>) => Handled;
 
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
@@ -66,13 +79,14 @@ function afterPlainEntry(e: HvmEngine, exit: Exit): Handled {
   if (exit.kind === "stopped") {
     if (exit.why === "unanswered") return "again";
     if (exit.why === "budget") return undefined;
+    if (exit.why === "breakpoint" || exit.why === "watch") return exit.why;
     // Paused from outside, or a handler that faults into itself: the scheduler's turn.
     if (exit.why === "stopped") return { kind: "budget" };
     throw new Error(`the emulated instruction stopped: ${exit.why}`);
   }
-  // Its own exit: an exception that is intercepted, a page that another walk step misses.
+  // A page that another walk step misses; else an exception that is intercepted.
   if (exit.kind === "nested-page-fault") return unmapped(e, exit);
-  return handleExit(e, exit);
+  return exit;
 }
 
 function unmapped(_e: HvmEngine, exit: NestedPageFaultExit): SliceEnd {
@@ -113,8 +127,19 @@ function io(e: HvmEngine, exit: IoExit): Handled {
       gprs[0] = (gprs[0] & ~mask) | (value & mask);
     }
   }
-  return skip(e, exit);
+  skip(e, exit);
+  portTrap(e, exit);
 }
+
+/** With CR4.DE a guest's breakpoints can be on ports; their trap comes behind the instruction. */
+function portTrap({ ops, vcpu }: HvmEngine, { port, size }: IoExit): void {
+  const dr7 = Number(ops.getRegister(vcpu, "dr7"));
+  if (!(dr7 & ENABLED) || !(ops.getCr(vcpu, 4) & BigInt(CR4.DE))) return;
+  const addresses = DEBUG_ADDRESSES.map((name) => Number(ops.getRegister(vcpu, name)));
+  const causes = portBreakpoints(dr7, addresses, port, size);
+  if (causes) ops.trap(vcpu, causes);
+}
+const DEBUG_ADDRESSES = ["dr0", "dr1", "dr2", "dr3"] as const;
 
 function msr(e: HvmEngine, exit: MsrExit): Handled {
   if (exit.write) {
@@ -316,7 +341,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   }),
 };
 
-/** Handles an exit. */
+/** Handles an exit that nobody answers. */
 export function handleExit(e: HvmEngine, exit: Exit): Handled {
   const handler = handlers[exit.kind] as Handler<typeof exit.kind> | undefined;
   if (!handler) {

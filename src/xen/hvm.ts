@@ -1,5 +1,5 @@
 /** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
-import type { Exit } from "../hvm/exit.ts";
+import type { Exit, StoppedExit } from "../hvm/exit.ts";
 import type { EnterOptions, HvmCpu, HvmOps, HvmVcpu, Intercepts } from "../hvm/ops.ts";
 import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
 import { CR4 } from "../abi/x86/cr.ts";
@@ -27,6 +27,8 @@ export type Observed =
 /** Debuggers look in here. Absent, nothing is paid. */
 export interface ExitObserver {
   exit(exit: Exit): Observed;
+  /** A breakpoint is next, or watched memory was accessed: what to stop with; undefined to go on. */
+  reached(kind: "breakpoint" | "watch"): unknown;
 }
 
 /** What decides how a guest goes on, beside its registers, memory and platform. */
@@ -170,71 +172,86 @@ export class HvmEngine implements Engine {
   }
 
   run(budget: number): SliceEnd {
-    const { cpu } = this.on, { machine } = cpu;
+    const { cpu } = this.on;
+    // A turn is time: port accesses take more of it than instructions.
     const until = cpu.now + budget;
     watchQuiet(cpu, this.domain.platform);
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
-    const { shadow } = this;
-    this.#entry.pageFault = shadow?.pageFault;
-    const pending = this.#takePending();
-    if (!pending) this.servers.abandon("the guest went on without that access");
-    else if (pending.kind !== "stopped") {
-      const stop = this.#handle(pending);
-      if (stop) return stop;
-      if (this.#livelocked()) return BUDGET;
+    this.#entry.pageFault = this.shadow?.pageFault;
+    let exit = this.#takePending();
+    if (!exit) this.servers.abandon("the guest went on without that access");
+    // The vendor's own emulation of an instruction; it leaves there again.
+    else if (exit.kind === "stopped") exit = undefined;
+    for (;;) {
+      const next: Exit | SliceEnd | undefined = exit ? this.#handle(exit) : this.#enter(until);
+      exit = undefined;
+      if (!next) continue;
+      if (isEnd(next)) return next;
+      const observed = this.#observe(next);
+      if (!observed) exit = next;
+      else if (observed !== "answered") {
+        this.#keep(next);
+        return { kind: "stop", stop: observed.stop };
+      }
     }
-    // A turn is time: port accesses take more of it than instructions.
-    while (cpu.now < until) {
-      if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
-      if (machine.due()) return BUDGET;
-      if (this.changed) this.#beforeEntry();
-      shadow?.sync();
-      this.#entry.budget = until - cpu.now;
-      const raw = this.ops.enter(this.vcpu, this.#entry);
-      const exit = shadow ? shadow.refine(raw) : raw;
-      if (!exit) {
-        cpu.idle += LIVELOCK;
-        return BUDGET;
-      }
-      if (exit.kind === "stopped" && exit.why === "unanswered") {
-        // The vendor's own emulation of an instruction; it leaves there again.
-        this.#keep(exit);
-        return BLOCKED;
-      }
-      if (exit.kind === "stopped" && exit.why !== "breakpoint" && exit.why !== "watch") {
-        // A shadowed guest has left real mode.
-        if (exit.why === "budget" && cpu.now < until && shadow) continue;
-        if (exit.why === "budget" || exit.why === "stopped") return BUDGET;
-        throw new Error(`the processor stopped in a guest: ${exit.why}`);
-      }
-      this.last = exit;
-      const { exits } = this.domain;
-      exits[exit.kind] = (exits[exit.kind] ?? 0) + 1;
-      if (this.observer) {
-        const observed = this.observer.exit(exit);
-        if (observed === "answered") continue;
-        if (observed) {
-          this.#keep(exit);
-          return { kind: "stop", stop: observed.stop };
-        }
-      }
-      const stop = this.#handle(exit);
-      if (stop) return stop;
-      if (this.#livelocked()) return BUDGET;
-    }
-    return BUDGET;
   }
 
-  #handle(exit: Exit): SliceEnd | undefined {
-    this.servers.begin();
-    const end = handleExit(this, exit);
-    if (end === "again") {
-      this.#keep(exit);
-      return BLOCKED;
+  /** Enters the guest: its exit, the end of the slice, or undefined to enter again. */
+  #enter(until: number): Exit | SliceEnd | undefined {
+    const { cpu } = this.on, { shadow } = this;
+    if (cpu.now >= until || cpu.machine.due()) return BUDGET;
+    if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
+    if (this.changed) this.#beforeEntry();
+    shadow?.sync();
+    this.#entry.budget = until - cpu.now;
+    const raw = this.ops.enter(this.vcpu, this.#entry);
+    const exit = shadow ? shadow.refine(raw) : raw;
+    if (exit?.kind === "stopped") return this.#stopped(exit);
+    if (!exit) cpu.idle += LIVELOCK;
+    return exit ?? BUDGET;
+  }
+
+  /** The guest was stopped and did not leave. */
+  #stopped(exit: StoppedExit): SliceEnd | undefined {
+    switch (exit.why) {
+      case "budget":
+        // A shadowed guest may have left real mode before its budget was used up.
+        return this.shadow ? undefined : BUDGET;
+      case "stopped":
+        return BUDGET;
+      case "breakpoint":
+      case "watch":
+        return this.#reached(exit.why);
+      case "unanswered":
+        this.#keep(exit);
+        return BLOCKED;
+      default:
+        throw new Error(`the processor stopped in a guest: ${exit.why}`);
     }
-    this.servers.done();
-    return end;
+  }
+  #reached(what: "breakpoint" | "watch"): SliceEnd {
+    const stop = this.observer?.reached(what);
+    return stop === undefined ? BUDGET : { kind: "stop", stop };
+  }
+
+  /** Counts an exit and shows it to the observer. */
+  #observe(exit: Exit): Observed {
+    this.last = exit;
+    const { exits } = this.domain;
+    exits[exit.kind] = (exits[exit.kind] ?? 0) + 1;
+    return this.observer?.exit(exit);
+  }
+
+  /** Handles an exit: the end of the slice, the exit of an emulated instruction, undefined to go on. */
+  #handle(exit: Exit): Exit | SliceEnd | undefined {
+    this.servers.begin();
+    const handled = handleExit(this, exit);
+    if (handled === "again" || handled === "breakpoint") this.#keep(exit);
+    else this.servers.done();
+    if (handled === "again") return BLOCKED;
+    if (typeof handled === "string") return this.#reached(handled);
+    return handled ?? (this.#livelocked() ? BUDGET : undefined);
   }
   #keep(exit: Exit): void {
     this.pending = exit;
@@ -431,6 +448,9 @@ export class HvmEngine implements Engine {
 
 const UD = 6;
 type Bits = Readonly<Record<string, number | undefined>>;
+
+const isEnd = (x: Exit | SliceEnd): x is SliceEnd =>
+  x.kind === "budget" || x.kind === "blocked" || x.kind === "stop" || x.kind === "end";
 
 const BUDGET: SliceEnd = { kind: "budget" }, BLOCKED: SliceEnd = { kind: "blocked" };
 /** Exits in a row with no instruction between them, after which time passes: 1 ns each. */

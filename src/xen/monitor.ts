@@ -7,28 +7,19 @@
  * What is seen:
  * - execution of a linear address: the predecoded record of the instruction has a breakpoint before
  *   it (`cpu.hooks.hasBreakpoint`); guest memory is not touched;
- * - accesses to watched memory: watched pages stay out of the TLBs, and `cpu.hooks.watch` gives up
- *   the instruction before it commits; it is then run again by itself, and reported after;
+ * - accesses to watched memory: watched pages stay out of the TLBs, `cpu.hooks.watch` notes them, and
+ *   the run ends behind the instruction that makes them, whoever executes it;
  * - the end of a number of instructions (single-step);
  * - exits of a hardware virtual machine: its engine shows each before it handles it.
  */
 import type { Exit, GuestEvent } from "../hvm/exit.ts";
 import type { Intercepts, RegisterName } from "../hvm/ops.ts";
 import type { Cpu } from "../machine/cpu.ts";
-import { ABORT, ACCESS, CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
+import { ACCESS, CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
 import { BareEngine } from "./bare.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 import { HvmEngine, type Observed } from "./hvm.ts";
-
-/** Memory whose accesses are to be seen. */
-export interface Watch {
-  /** By linear address in whatever address space, or by machine address. */
-  readonly space: "linear" | "machine";
-  /** Ranges [from, to). Linear ones may lie anywhere in 64 bits, so they are `bigint`. */
-  readonly ranges: readonly (readonly [from: bigint, to: bigint])[];
-  readonly read: boolean;
-  readonly write: boolean;
-}
+import { type Watch, Watches } from "./watches.ts";
 
 /** An access that a watch saw. */
 export interface WatchHit {
@@ -91,10 +82,12 @@ const isReached = (stop: unknown): stop is { reached: "breakpoint" | "watch" } =
 export class Monitor {
   readonly engine: BareEngine | HvmEngine;
   readonly #cpu: Cpu;
-  #addresses: ReadonlySet<bigint> = new Set();
-  /** Offsets in their page of the addresses: records do not know where their page is mapped. */
-  #offsets: ReadonlySet<number> = new Set();
-  #watches: readonly Watch[] = [];
+  readonly #addresses = new Set<bigint>();
+  /** How many of them have an offset in their page: records do not know where that is mapped. */
+  readonly #offsets = new Map<number, number>();
+  /** Offsets whose code is to be predecoded again before the domain runs. */
+  readonly #stale = new Set<number>();
+  readonly #watches = new Watches();
   /** Instructions left of a step. */
   #left = Infinity;
   /** A step of one instruction was asked for: what is left of a longer one is none. */
@@ -102,15 +95,13 @@ export class Monitor {
   /** Asked after each instruction while set: true ends the step. */
   #stepEnds: (() => boolean) | undefined;
   #wantsExits = false;
-  /** The instruction whose breakpoint was reported last: restarted after a fault it does not count. */
+  /** Gives the exits that are wanted; undefined while the hardware has been told. */
+  #newExits: (() => Intercepts | undefined) | undefined;
+  /** The instruction whose breakpoint was reported last. */
   #passed = { rip: -1n, count: -1 };
-  /** The instruction given up for a watch is run again. */
-  #rerun = false;
   #hits: WatchHit[] = [];
   /** Where the one instruction began that is being run by itself. */
   #single: { readonly rip: bigint; readonly count: number } | undefined;
-  /** An event was delivered instead of it. */
-  #delivered = false;
   /** The exit the domain stands at. */
   #stoppedAt: Exit | undefined;
   /** Exits since something was armed, the newest last; the oldest are dropped. */
@@ -129,20 +120,29 @@ export class Monitor {
     this.#cpu = domain.cpu;
   }
 
-  /** Linear addresses before whose instruction the observer is asked. */
-  setAddresses(addresses: ReadonlySet<bigint>): void {
-    const changed = new Set<number>();
-    for (const a of this.#addresses) if (!addresses.has(a)) changed.add(Number(a & 0xfffn));
-    for (const a of addresses) if (!this.#addresses.has(a)) changed.add(Number(a & 0xfffn));
-    this.#addresses = new Set(addresses);
-    this.#offsets = new Set([...addresses].map((a) => Number(a & 0xfffn)));
+  /** Whether the observer is asked before the instruction at a linear address. */
+  setAddress(address: bigint, on: boolean): void {
+    if (this.#addresses.has(address) === on) return;
+    const offset = Number(address & 0xfffn);
+    const count = (this.#offsets.get(offset) ?? 0) + (on ? 1 : -1);
+    if (on) this.#addresses.add(address);
+    else this.#addresses.delete(address);
+    if (count > 0) this.#offsets.set(offset, count);
+    else this.#offsets.delete(offset);
+    // Where the offset was one before, the records have their breakpoint.
+    if (count === +on) this.#stale.add(offset);
     this.#arm();
-    if (this.#current) this.#invalidate(changed);
+    // Armed in the course of a run, or with nobody left who would do it later.
+    if (this.#current && (this.#running || !this.#armed)) this.#refreshCode();
+  }
+
+  #refreshCode(): void {
+    if (this.#stale.size > 0) this.#invalidate(this.#stale);
+    this.#stale.clear();
   }
 
   /** Code at these offsets of any frame is predecoded again. */
-  #invalidate(offsets: ReadonlySet<number>): void {
-    if (offsets.size === 0) return;
+  #invalidate(offsets: Iterable<number>): void {
     const { frameTable } = this.#cpu.machine;
     const masks = [0, 0];
     for (const offset of offsets) masks[offset >> 11 & 1] |= 1 << (offset >> 6 & 31);
@@ -155,10 +155,10 @@ export class Monitor {
     }
   }
 
-  setWatches(watches: readonly Watch[]): void {
-    this.#watches = watches;
+  setWatch(watch: Watch, on: boolean): void {
+    this.#watches.set(watch, on);
     this.#arm();
-    if (this.#current) this.#armWatches(watches.length > 0);
+    if (this.#current) this.#armWatches(this.#watches.size > 0);
   }
   #armWatches(on: boolean): void {
     const others = this.#cpu.i32[V.watching >> 2] & ~1;
@@ -166,18 +166,24 @@ export class Monitor {
     this.#cpu.flushTlb();
   }
 
-  /** Exits that the observer wants to see; undefined: none. */
-  setExits(wanted: Intercepts | undefined): void {
-    const { engine, domain } = this;
+  /** Exits that the observer wants to see, asked for before the domain runs; undefined: none. */
+  setExits(wanted: (() => Intercepts) | undefined): void {
+    const { engine } = this;
     if (!(engine instanceof HvmEngine)) {
       if (wanted === undefined) return;
       throw new Error("this domain runs on the bare processor: there are no exits to observe");
     }
     if (wanted === undefined && !this.#wantsExits) return;
     this.#wantsExits = wanted !== undefined;
+    this.#newExits = wanted ?? (() => undefined);
     this.#arm();
-    if (domain.state.kind === "destroyed") return;
-    engine.observe(wanted);
+    if (this.#running || !this.#armed) this.#applyExits();
+  }
+  #applyExits(): void {
+    const wanted = this.#newExits, { engine, domain } = this;
+    this.#newExits = undefined;
+    if (!wanted || !(engine instanceof HvmEngine) || domain.state.kind === "destroyed") return;
+    engine.observe(wanted());
   }
 
   /**
@@ -200,7 +206,7 @@ export class Monitor {
   /** The instruction at the present address was seen: going on does not report it again. */
   pass(): void {
     const rip = this.observer.ip();
-    this.#cpu.i64[V.passing >> 3] = BigInt.asIntN(64, rip);
+    this.#cpu.passBreakpoint(rip);
     this.#passed = { rip, count: this.domain.count };
   }
 
@@ -218,7 +224,6 @@ export class Monitor {
   /** The host was put into a saved state; the exit at which the domain stands in it, if it does. */
   loaded(passing: boolean, atExit: boolean): Exit | undefined {
     const { engine } = this;
-    this.#rerun = this.#delivered = false;
     this.#hits = [];
     this.#single = undefined;
     this.recent.length = 0;
@@ -229,11 +234,14 @@ export class Monitor {
   }
 
   get #armed(): boolean {
-    return this.#addresses.size > 0 || this.#watches.length > 0 || this.#left !== Infinity ||
+    return this.#addresses.size > 0 || this.#watches.size > 0 || this.#left !== Infinity ||
       this.#stepEnds !== undefined || this.#wantsExits;
   }
   get #current(): boolean {
     return this.domain.host.current === this.domain;
+  }
+  get #running(): boolean {
+    return this.domain.state.kind === "running";
   }
 
   #arm(): void {
@@ -251,8 +259,9 @@ export class Monitor {
   /** Takes the place of what the scheduler calls of the engine. */
   #engage(): () => void {
     const { engine } = this;
-    if (engine instanceof HvmEngine) engine.observer = { exit: (exit) => this.#exit(exit) };
-    else engine.hooks.reached = (kind) => REACHED[kind];
+    if (engine instanceof HvmEngine) {
+      engine.observer = { exit: (exit) => this.#exit(exit), reached: (kind) => REACHED[kind] };
+    } else engine.hooks.reached = (kind) => REACHED[kind];
     const own: Pick<Engine, "run" | "load" | "unload"> = {
       run: (budget) => this.#run(budget),
       load: () => this.#load(),
@@ -273,12 +282,6 @@ export class Monitor {
   }
 
   #exit(exit: Exit): Observed {
-    if (exit.kind === "stopped") {
-      // Not the guest's doing, and not counted as an exit of its.
-      const { exits } = this.domain;
-      if (--exits.stopped === 0) delete exits.stopped;
-      return { stop: REACHED[exit.why as "breakpoint" | "watch"] };
-    }
     this.recent.push({ exit, count: this.#cpu.count });
     if (this.recent.length > 2 * RECENT) this.recent.splice(0, RECENT);
     if (!this.#wantsExits) return undefined;
@@ -326,10 +329,10 @@ export class Monitor {
     const { hooks } = this.#cpu;
     const before = { ...hooks };
     hooks.hasBreakpoint = (low) => this.#offsets.has(low & 0xfff);
-    hooks.watchesPage = (low, high, frame) => this.#watchesPage(low, high, frame);
-    hooks.watch = (low, high, physical, bytes, access) =>
-      this.#watch(low, high, physical, bytes, access);
-    hooks.fault = () => this.#fault(before.fault);
+    hooks.watchesPage = (low, high, frame) => this.#watches.inPage(low, high, frame);
+    hooks.watch = (low, high, physical, bytes, access, delivery) =>
+      this.#watch(low, high, physical, bytes, access, delivery);
+    hooks.givenUp = () => this.#hits = [];
     // An engine sets this one anew at each entry of its guest.
     let next = before.boundary;
     const boundary = () => this.#boundary(next);
@@ -342,10 +345,10 @@ export class Monitor {
     return () => {
       delete hooks.boundary;
       hooks.boundary = next;
-      for (const name of ["hasBreakpoint", "watchesPage", "watch", "fault"] as const) {
+      for (const name of ["hasBreakpoint", "watchesPage", "watch", "givenUp"] as const) {
         put(hooks, name, before[name]);
       }
-      this.#cpu.i64[V.passing >> 3] = -1n;
+      this.#cpu.passNone();
     };
   }
 
@@ -353,27 +356,28 @@ export class Monitor {
     this.#own.load.call(this.engine);
     this.#leave ??= this.#enter();
     // Another domain had the processor since the breakpoint was passed.
-    if (this.#passed.count === this.domain.count) {
-      this.#cpu.i64[V.passing >> 3] = BigInt.asIntN(64, this.#passed.rip);
-    }
-    if (this.#watches.length) this.#armWatches(true);
-    this.#invalidate(this.#offsets);
+    if (this.#passed.count === this.domain.count) this.#cpu.passBreakpoint(this.#passed.rip);
+    if (this.#watches.size) this.#armWatches(true);
+    this.#invalidate(this.#offsets.keys());
   }
   #unload(): void {
-    if (this.#watches.length) this.#armWatches(false);
+    if (this.#watches.size) this.#armWatches(false);
     this.#leave?.();
     this.#leave = undefined;
-    this.#invalidate(this.#offsets);
+    this.#invalidate(this.#offsets.keys());
     this.#own.unload.call(this.engine);
   }
 
   #run(budget: number): SliceEnd {
     const cpu = this.#cpu, { domain } = this;
     const until = cpu.now + budget;
+    this.#refreshCode();
+    this.#applyExits();
     while (cpu.now < until) {
-      const single = this.#rerun || this.#one || this.#stepEnds !== undefined;
+      const single = this.#one || this.#stepEnds !== undefined;
       const before = cpu.count;
-      this.#single = single ? { rip: this.observer.ip(), count: before } : undefined;
+      const from = this.observer.ip();
+      this.#single = single ? { rip: from, count: before } : undefined;
       const result = this.#own.run.call(
         this.engine,
         single ? 1 : Math.min(until - cpu.now, this.#left),
@@ -381,7 +385,9 @@ export class Monitor {
       this.#single = undefined;
       const done = cpu.count - before;
       this.#left -= done;
-      const stop = this.#after(result, done);
+      // A step in which nothing was executed, and the address has changed all the same.
+      const delivered = single && done === 0 && this.observer.ip() !== from;
+      const stop = this.#after(result, done, delivered);
       if (stop) return stop;
       // A device ended the domain, or somebody paused it from within.
       if (domain.ending || domain.state.kind !== "running") return result;
@@ -391,23 +397,14 @@ export class Monitor {
   }
 
   /** What a part of a run led to: the end of the slice, or undefined to go on. */
-  #after(result: SliceEnd, done: number): SliceEnd | undefined {
-    if (result.kind === "stop" && isReached(result.stop)) {
-      const reached = result.stop.reached;
-      // Such a stop is no exit that would have to be handled.
-      if (this.engine instanceof HvmEngine) this.engine.pending = undefined;
-      if (reached === "breakpoint") {
-        const stop = this.#breakpoint();
-        return stop === undefined ? undefined : { kind: "stop", stop };
-      }
-      this.#rerun = true;
-      this.#hits = [];
-      return undefined;
+  #after(result: SliceEnd, done: number, delivered: boolean): SliceEnd | undefined {
+    const reached = result.kind === "stop" && isReached(result.stop) && result.stop.reached;
+    if (reached === "breakpoint") {
+      const stop = this.#breakpoint();
+      return stop === undefined ? undefined : { kind: "stop", stop };
     }
-    const delivered = this.#delivered;
-    this.#delivered = false;
-    if (result.kind === "end" || result.kind === "stop") return result;
-    let stop = this.#reportHits(done);
+    if (result.kind === "end" || (result.kind === "stop" && !reached)) return result;
+    let stop = this.#reportHits();
     const stepped = done > 0 || delivered;
     const over = this.#left <= 0 || (this.#one && delivered) ||
       (stepped && this.#stepEnds?.());
@@ -417,17 +414,14 @@ export class Monitor {
       this.#atStep();
     }
     if (stop !== undefined) return { kind: "stop", stop };
-    return result.kind === "budget" ? undefined : result;
+    return result.kind === "blocked" ? result : undefined;
   }
 
-  #reportHits(done: number): unknown {
-    const given = this.#rerun && done === 0;
-    this.#rerun = false;
-    // Given up by a fault, the instruction comes again: its accesses did not happen.
-    const hits = this.#hits.filter((h) => !given || h.delivery)
-      .map((h) => ({ ...h, value: this.#valueAt(h.machine, h.bytes) }));
+  #reportHits(): unknown {
+    if (this.#hits.length === 0) return undefined;
+    const hits = this.#hits.map((h) => ({ ...h, value: this.#valueAt(h.machine, h.bytes) }));
     this.#hits = [];
-    return hits.length > 0 ? this.observer.event({ kind: "watch", hits }) : undefined;
+    return this.observer.event({ kind: "watch", hits });
   }
 
   /** A step that ends at a breakpoint has reached it: going on passes it. */
@@ -450,57 +444,30 @@ export class Monitor {
   /** Before events are delivered. In a single step, a changed address now means that one was. */
   #boundary(next: Cpu["hooks"]["boundary"]): ReturnType<NonNullable<Cpu["hooks"]["boundary"]>> {
     const cpu = this.#cpu, single = this.#single;
-    // Zero until the interpreter runs again: accesses in between are the processor's own.
-    cpu.i32[V.slice >> 2] = 0;
-    if (single && single.count === cpu.count) {
-      if (cpu.u64[CPU.rip >> 3] !== single.rip) {
-        this.#delivered = true;
-        return "stopped";
-      }
-    }
-    return next?.();
+    const delivered = single?.count === cpu.count && cpu.u64[CPU.rip >> 3] !== single.rip;
+    return delivered ? "stopped" : next?.();
   }
 
-  #fault(next: Cpu["hooks"]["fault"]): boolean {
-    const cpu = this.#cpu;
-    cpu.i32[V.slice >> 2] = 0;
-    if (this.#passed.count === this.domain.count && this.#passed.rip === cpu.u64[CPU.rip >> 3]) {
-      cpu.i64[V.passing >> 3] = cpu.i64[CPU.rip >> 3];
-    }
-    return next?.() ?? false;
-  }
-
-  #watchesPage(low: number, high: number, frame: number): boolean {
-    const page = BigInt(high >>> 0) << 32n | BigInt(low >>> 0) & ~0xfffn;
-    const machine = BigInt(frame >>> 0) << 12n;
-    return this.#watches.some(({ space, ranges }) => {
-      const from = space === "linear" ? page : machine;
-      return ranges.some((r) => r[0] < from + 4096n && r[1] > from);
-    });
-  }
-
-  #watch(low: number, high: number, physical: number, bytes: number, access: number): number {
-    const write = (access & ACCESS.write) !== 0;
+  #watch(
+    low: number,
+    high: number,
+    physical: number,
+    bytes: number,
+    access: number,
+    delivery: boolean,
+  ): boolean {
+    const write = (access & ACCESS.write) !== 0, machine = physical >>> 0;
+    const hit = this.#watches.hit(low, high, machine, bytes, write);
+    if (hit.length === 0) return false;
     const linear = BigInt(high >>> 0) << 32n | BigInt(low >>> 0);
-    const machine = physical >>> 0;
-    const hit = this.#watches.filter((w) => {
-      if (write ? !w.write : !w.read) return false;
-      const from = w.space === "linear" ? linear : BigInt(machine);
-      return w.ranges.some((r) => r[0] < from + BigInt(bytes) && r[1] > from);
-    });
-    if (hit.length === 0) return ABORT.none;
-    const delivery = this.#cpu.i32[V.slice >> 2] === 0;
-    if (!this.#rerun && !delivery) return ABORT.watch;
     const old = this.#valueAt(machine, bytes);
+    const before = this.#hits.filter((h) => h.linear === linear && h.write === write);
+    const known = new Set(before.map((h) => h.watch));
     for (const watch of hit) {
-      const known = this.#hits.some((h) =>
-        h.watch === watch && h.linear === linear && h.write === write
-      );
-      if (known) continue;
+      if (known.has(watch)) continue;
       this.#hits.push({ watch, linear, machine, bytes, write, delivery, old, value: old });
     }
-    if (delivery) this.#cpu.stop();
-    return ABORT.none;
+    return true;
   }
 
   /** Memory without side effects; 0 where a device answers. */

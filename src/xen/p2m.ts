@@ -22,6 +22,8 @@ export class P2M {
   readonly root: number;
   /** Machine frame of each guest frame, -1 where there is no memory: what the tables say, for speed. */
   #machineFrames: Int32Array;
+  /** The first guest frame that leads to each machine frame, -1 for none. */
+  readonly #guestFrames: Int32Array;
   /** Rights of each guest frame: bits 0 read, 1 write, 2 execute. */
   #rights: Uint8Array;
   /** Told when what a guest frame leads to, or what it allows, has changed. */
@@ -37,6 +39,7 @@ export class P2M {
     this.root = frames.allocate(owner) * 4096;
     this.#machineFrames = new Int32Array(guestFrames).fill(-1);
     this.#rights = new Uint8Array(guestFrames);
+    this.#guestFrames = new Int32Array(machine.ram.length / 4096).fill(-1);
   }
 
   get size(): number {
@@ -108,7 +111,10 @@ export class P2M {
       rights.set(this.#rights);
       this.#rights = rights;
     }
+    this.#forget(guestFrame);
     this.#machineFrames[guestFrame] = machineFrame;
+    const first = this.#guestFrames[machineFrame];
+    if (first < 0 || guestFrame < first) this.#guestFrames[machineFrame] = guestFrame;
     this.#rights[guestFrame] = bits(rights);
     this.onChange?.(guestFrame);
   }
@@ -116,9 +122,17 @@ export class P2M {
   unmap(guestFrame: number): void {
     if (this.machineFrame(guestFrame) < 0) return;
     this.#write(this.#slot(guestFrame), 0n);
+    this.#forget(guestFrame);
     this.#machineFrames[guestFrame] = -1;
     this.#rights[guestFrame] = 0;
     this.onChange?.(guestFrame);
+  }
+
+  /** A guest frame is about to lead elsewhere; another may lead to its machine frame as well. */
+  #forget(guestFrame: number): void {
+    const frame = this.#machineFrames[guestFrame];
+    if (frame < 0 || this.#guestFrames[frame] !== guestFrame) return;
+    this.#guestFrames[frame] = this.#machineFrames.indexOf(frame, guestFrame + 1);
   }
 
   /** Changes what a mapped guest frame allows. */
@@ -138,5 +152,9 @@ export class P2M {
   /** Machine frame of a guest frame, -1 if it has none. */
   machineFrame(guestFrame: number): number {
     return this.#machineFrames[guestFrame] ?? -1;
+  }
+  /** The first guest frame that leads to a machine frame, -1 if none does. */
+  guestFrame(machineFrame: number): number {
+    return this.#guestFrames[machineFrame] ?? -1;
   }
 }

@@ -120,8 +120,6 @@ export class Shadow {
   #lastCount = -1;
   #fruitless = 0;
   readonly #told = (address: number, length: number) => this.#memoryWritten(address, length);
-  /** Guest frame of each machine frame that is shadowed as a table. */
-  readonly #guestFrames: Int32Array;
 
   constructor(
     readonly p2m: P2M,
@@ -133,8 +131,6 @@ export class Shadow {
   ) {
     this.pool = new ShadowPool(p2m, frames, owner, bytes / 4096);
     this.walk = new GuestWalk(p2m.machine, p2m);
-    this.#guestFrames = new Int32Array(p2m.machine.ram.length / 4096).fill(-1);
-    for (let g = 0; g < p2m.size; g++) this.#noteFrame(g);
     p2m.machine.onWrite.add(this.#told);
     p2m.onChange = (guestFrame) => this.#p2mChanged(guestFrame);
     ops.setShadowRoot(vcpu, this.pool.address(0));
@@ -146,17 +142,12 @@ export class Shadow {
     this.p2m.onChange = undefined;
   }
 
-  #noteFrame(guestFrame: number): void {
-    const frame = this.p2m.machineFrame(guestFrame);
-    // Of aliases (ROM) none can be written.
-    if (frame >= 0 && this.#guestFrames[frame] < 0) this.#guestFrames[frame] = guestFrame;
-  }
-
   /** Guest frame and place of a machine address, for writes from outside. */
   #memoryWritten(address: number, length: number): void {
     for (let at = address; at < address + length;) {
       const end = Math.min(address + length, at - at % 4096 + 4096);
-      const guest = this.#guestFrames[at >>> 12];
+      // Of aliases (ROM) none can be written.
+      const guest = this.p2m.guestFrame(at >>> 12);
       if (guest >= 0 && this.pool.isTable(guest)) this.written(guest, at % 4096, end - at);
       at = end;
     }
@@ -166,10 +157,6 @@ export class Shadow {
     this.pool.grow();
     this.pool.clearLeaves(guestFrame);
     this.dropTable(guestFrame);
-    this.#guestFrames.forEach((g, frame) => {
-      if (g === guestFrame) this.#guestFrames[frame] = -1;
-    });
-    this.#noteFrame(guestFrame);
   }
 
   // --- the guest's registers ---

@@ -9,7 +9,7 @@
  *
  * When it returns, V.abort is 0 and the handler is next to run (or the processor is shut down after
  * a triple fault: CPU.activity = 2), or V.abort says why delivery was given up: ABORT.exit from the
- * hook, from a page walk or a task switch; ABORT.watch or unanswered, and it can be called again.
+ * hook, from a page walk or a task switch; ABORT.unanswered, and it can be called again.
  *
  * The hook: `vectoringExit(what)`, called in VMX non-root operation only (V.nonRoot), with 0 before an
  * event is delivered and 1 for a triple fault; to intercept it sets V.abort. V.vectoring then is the

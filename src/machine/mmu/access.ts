@@ -313,20 +313,9 @@ const wrapLinear = (linear: Expr): Expr =>
 function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
   const type = typeOf(bits), bytes = bits / 8;
   const zero = () => type === "i64" ? i64(0) : i32(0);
-  const watch = (f: Func, linear: Local, acc: Expr, pa: Local, result: boolean) =>
+  const watch = (f: Func, linear: Local, acc: Expr, pa: Local) =>
     f.if(cell(V.watching), () => {
-      const stop = f.call(
-        "watch",
-        linear.wrap(),
-        linear.shrU(32).wrap(),
-        pa.wrap(),
-        i32(bytes),
-        acc,
-      );
-      f.if(stop, () => {
-        setCell(f, V.abort, stop);
-        result ? f.return(zero()) : f.return();
-      });
+      f.call("watch", linear.wrap(), linear.shrU(32).wrap(), pa.wrap(), i32(bytes), acc);
     });
   const checkAlignment = (f: Func, linear: Local, acc: Local, result: boolean) => {
     if (bits === 8) return;
@@ -339,7 +328,7 @@ function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
     checkAlignment(f, linear, acc, true);
     const pa = f.call("translate", linear, acc);
     f.if(cell(V.abort), () => f.return(zero()));
-    watch(f, linear, acc, pa, true);
+    watch(f, linear, acc, pa);
     if (bits > 8) {
       f.if(linear.wrap().and(4095).gtU(4096 - bytes), () => {
         const second = f.let(wrapLinear(linear.add(bytes - 1).and(-4096n)));
@@ -366,7 +355,7 @@ function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
     checkAlignment(f, linear, acc, false);
     const pa = f.call("translate", linear, acc.or(ACCESS.write));
     f.if(cell(V.abort), () => f.return());
-    watch(f, linear, acc.or(ACCESS.write), pa, false);
+    watch(f, linear, acc.or(ACCESS.write), pa);
     if (bits > 8) {
       f.if(linear.wrap().and(4095).gtU(4096 - bytes), () => {
         const second = f.let(wrapLinear(linear.add(bytes - 1).and(-4096n)));

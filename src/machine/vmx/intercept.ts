@@ -502,7 +502,7 @@ function buildEvents(m: Module): void {
     const hardware = type.eq(3);
     f.if(hardware.and(vector.eq(14)), () => f.set(qualification, cell64(V.faultAddress)));
     f.if(hardware.or(type.eq(5)).and(vector.eq(1)), () => {
-      f.set(qualification, cell64(CPU.pendingDebug).and(0x600f));
+      f.set(qualification, cell64(CPU.pendingDebug).and(0xe00f));
       setCell64(f, CPU.pendingDebug, 0);
     });
     f.if(hardware.and(i32(FAULTS).shrU(vector).and(1)), () => {

@@ -19,6 +19,7 @@ import {
   wrapSystem,
 } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
+import { betweenIterations } from "./string.ts";
 import { finish } from "./system_helpers.ts";
 
 const RAX = 0, RCX = 1, RDX = 2, RSI = 6, RDI = 7;
@@ -153,10 +154,7 @@ function string(isInput: boolean): Semantics {
       set(pointer, f.let(register(pointer).add(step)));
       f.if(repeated, () => {
         set(RCX, f.let(register(RCX).sub(1)));
-        f.if(register(RCX).nez(), () => {
-          f.store(64, i32(0), m.ip, CPU.rip);
-          m.serialize();
-        });
+        f.if(register(RCX).nez(), () => betweenIterations(m));
       });
       finish(m);
     });

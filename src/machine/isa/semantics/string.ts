@@ -77,16 +77,20 @@ export function repeat(
           f.brIf(done, equal.eq(prefixes.and(PREFIX.repne).nez()));
         }
         // The last iteration is counted by the loop outside; the others here.
-        f.if(cell(V.left).eqz(), () => {
-          f.store(64, i32(0), m.ip, CPU.rip);
-          m.serialize();
-        });
+        f.if(cell(V.left).eqz(), () => betweenIterations(m));
         setCell(f, V.left, cell(V.left).sub(1));
         f.br(again);
       });
     });
     if (compared) m.flagsSub(...compared);
   });
+}
+
+/** Ends the run before the next iteration of a repeated instruction. */
+export function betweenIterations(m: Meaning): void {
+  m.f.store(64, i32(0), m.ip, CPU.rip);
+  setCell(m.f, V.repeating, 1);
+  m.serialize();
 }
 
 /** Linear address of [segment:rSI] or [ES:rDI]. */
