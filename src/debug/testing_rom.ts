@@ -340,8 +340,12 @@ done:
 `;
 
 /** The ROM, and its labels as linear addresses. */
-export function debuggedRom(): { image: Uint8Array; labels: Map<string, bigint> } {
-  const { bytes, symbols } = assemble(START + EMULATED + DEBUGGED + TIMED, { mode: 16 });
+export const debuggedRom = (): { image: Uint8Array; labels: Map<string, bigint> } =>
+  pagedRom(EMULATED + DEBUGGED + TIMED);
+
+/** A ROM that runs a program in 32-bit code with paging, and its labels as linear addresses. */
+export function pagedRom(program: string): { image: Uint8Array; labels: Map<string, bigint> } {
+  const { bytes, symbols } = assemble(START + program, { mode: 16 });
   const image = new Uint8Array(0x10000);
   image.set(bytes);
   image.set([0xea, 0, 0, 0, 0xf0], 0xfff0);

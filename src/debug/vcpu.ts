@@ -5,6 +5,7 @@
  * @module
  */
 import { disassemble } from "../machine/isa/disassemble.ts";
+import type { Fault } from "../machine/cpu.ts";
 import type { Machine } from "../machine/machine.ts";
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import { HvmEngine } from "../xen/hvm.ts";
@@ -305,7 +306,13 @@ export class Vcpu {
   /** @ignore */
   get lastExit(): HvmEngine["last"] {
     const last = this.#engine?.last;
-    return last?.kind === "stopped" ? this.domain.debugger_.monitor.recent.at(-1)?.exit : last;
+    return last?.kind === "stopped" ? undefined : last;
+  }
+  /** @ignore The last exception it was given; its count is that from now, 0 or below. */
+  get lastFault(): Fault | undefined {
+    if (this.#engine) return this.#engine.lastFault;
+    const { lastFault, count } = this.domain.inner.cpu;
+    return lastFault && { ...lastFault, count: lastFault.count - count };
   }
 
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {

@@ -5,7 +5,7 @@
  * @module
  */
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
-import type { Cpu } from "../machine/cpu.ts";
+import type { Fault } from "../machine/cpu.ts";
 import { checkById, explain } from "../machine/checks.ts";
 import { fieldsOf } from "./kinds.ts";
 import { bold, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
@@ -37,12 +37,10 @@ export class Why {
   }
 }
 
-type Fault = NonNullable<Cpu["lastFault"]>;
-
 /** Explains the last fault or exit of a vCPU, whichever came later. */
 export function why(vcpu: Vcpu): Why {
   const exit = vcpu.lastExit;
-  const fault = vcpu.domain.inner.cpu.lastFault;
+  const fault = vcpu.lastFault;
   if (exit && exit.kind === "entry-failure") {
     return new Why(
       `the guest could not be entered (${exit.what}): ${exit.text}`,
@@ -78,8 +76,7 @@ function faultWhy(vcpu: Vcpu, fault: Fault): Why {
     details.push(`at ${where}`);
   }
   if (vector === 14 && errorCode !== undefined) details.push(pageFaultText(errorCode));
-  const ago = domain.inner.cpu.count - count;
-  details.push(ago === 0 ? "just now" : `${ago} instructions ago`);
+  details.push(count === 0 ? "just now" : `${grouped(-count)} instructions ago`);
   return new Why(`${vectorName(vector)}${code}: ${reason}`, name, source, details);
 }
 
@@ -129,7 +126,7 @@ function exitWhy(vcpu: Vcpu): Why {
       details.push(`at ${hex(vcpu.regs.rip, 8)}: ${vcpu.disassemble(undefined, 1)[0].text}`);
     } catch { /* the code is not mapped: nothing to show */ }
   }
-  const { lastFault } = vcpu.domain.inner.cpu;
+  const { lastFault } = vcpu;
   if (exit.kind === "triple-fault" && lastFault) {
     const { text, source } = faultWhy(vcpu, lastFault);
     details.push(`the last exception: ${text}${source ? ` (${source})` : ""}`);

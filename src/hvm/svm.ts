@@ -280,6 +280,7 @@ function inject(v: SvmVcpu, event: GuestEvent): void {
   // In real mode exceptions have no error code.
   const code = v.words[F.cr0 >> 2] & 1 ? event.errorCode : undefined;
   const rip = v.read64(F.rip);
+  if (event.type === "exception") v.on.cpu.noteInjected(event.vector, code, rip);
   // INT1 is over when its trap comes; INT n, INT3 and INTO are named by nRIP.
   if (event.type === "privileged-software-exception") v.write64(F.rip, past(v, rip, length));
   v.write64(F.nextRip, past(v, rip, length));

@@ -57,6 +57,9 @@ function inject(v: VmxVcpu, event: GuestEvent): void {
   const { on } = v;
   // In real mode exceptions have no error code.
   const code = event.errorCode !== undefined && visibleCr0(v) & 1 ? event.errorCode : undefined;
+  if (event.type === "exception") {
+    on.cpu.noteInjected(event.vector, code, on.read64(F.guestRip));
+  }
   on.write(F.entryInterruptionInformation, eventInformation({ ...event, errorCode: code }), 0);
   on.write(F.entryExceptionErrorCode, code ?? 0, 0);
   on.write(F.entryInstructionLength, event.length ?? 0, 0);

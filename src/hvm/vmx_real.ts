@@ -139,6 +139,8 @@ export function enterReal(
       if (outcome !== "exit") return outcome;
       if (pageFault()) continue;
       if (!refused(v)) return outcome;
+      // It is virtual-8086 mode's, and not the guest's.
+      cpu.raised = undefined;
       if (cpu.count >= end) return "budget";
     }
     // What makes the guest leave the emulator, such as a port, seldom comes alone either.

@@ -250,7 +250,7 @@ export class Cpu {
   restored(): void {
     this.#stop = this.#watched = this.#unfetched = false;
     this.#trapped = 0;
-    this.lastFault = undefined;
+    this.lastFault = this.raised = undefined;
     this.i32[V.abort >> 2] = ABORT.none;
     this.i32[V.emulating >> 2] = 0;
     this.passNone();
@@ -836,7 +836,7 @@ export class Cpu {
     i32[V.abort >> 2] = ABORT.none;
     switch (why) {
       case ABORT.fault:
-        this.lastFault = {
+        this.raised = {
           vector: i32[V.vector >> 2],
           errorCode: i32[V.hasError >> 2] ? i32[V.errorCode >> 2] : undefined,
           check: i32[V.check >> 2],
@@ -845,8 +845,13 @@ export class Cpu {
           rip: this.u64[CPU.rip >> 3],
           count: this.count,
         };
-        if (this.hooks.fault?.()) return "fault";
+        if (this.hooks.fault?.()) {
+          this.#delivered();
+          return "fault";
+        }
         this.#deliverEvent();
+        // Intercepted, it is a hypervisor's; interrupted in the course of its delivery it is not.
+        if (i32[V.abort >> 2] !== ABORT.exit || i32[V.vectoring >> 2]) this.#delivered();
         if (i32[V.abort >> 2] === ABORT.exit) return this.#aborted();
         return;
       case ABORT.exit:
@@ -868,16 +873,35 @@ export class Cpu {
     }
   }
 
-  /** The last exception raised, for `why()`. */
-  lastFault?: {
-    vector: number;
-    errorCode?: number;
-    check: number;
-    a: bigint;
-    b: bigint;
-    rip: bigint;
-    count: number;
-  };
+  #delivered(): void {
+    this.lastFault = this.raised;
+    this.raised = undefined;
+  }
+
+  /** A hypervisor gives its guest an exception: the one that has just left, or another. */
+  noteInjected(vector: number, errorCode: number | undefined, rip: bigint): void {
+    const { raised, count } = this;
+    this.raised = undefined;
+    const known = raised?.vector === vector && raised.count === count ? raised : undefined;
+    this.lastFault = { check: 0, a: 0n, b: 0n, rip, count, ...known, vector, errorCode };
+  }
+
+  /** The last exception that what runs was given, for `why()`. */
+  lastFault?: Fault;
+  /** The last one raised, while it is a hypervisor's to deal with: perhaps nobody else's. */
+  raised?: Fault;
+}
+
+/** An exception: its check and what that looked at, and where it was raised. */
+export interface Fault {
+  readonly vector: number;
+  readonly errorCode?: number;
+  readonly check: number;
+  readonly a: bigint;
+  readonly b: bigint;
+  readonly rip: bigint;
+  /** The processor's count of instructions. */
+  readonly count: number;
 }
 
 /** Forms of what does not decode. */

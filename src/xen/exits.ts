@@ -333,7 +333,12 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   "preemption-timer": () => undefined,
   tpr: () => undefined,
   debug: () => undefined,
-  "triple-fault": () => TRIPLE_FAULT,
+  "triple-fault": (e) => {
+    // The exception whose delivery came to that.
+    const { cpu } = e.on;
+    if (cpu.raised?.count === cpu.count) cpu.lastFault = cpu.raised;
+    return TRIPLE_FAULT;
+  },
   "entry-failure": (_, exit) => ({
     kind: "end",
     reason: "crash",

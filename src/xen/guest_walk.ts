@@ -4,6 +4,7 @@
  * on every shadow fault.
  */
 import type { Machine } from "../machine/machine.ts";
+import { PAGE_CHECK } from "../machine/mmu/walk.ts";
 import { FRAME, FRAME_FLAG, V } from "../machine/state.ts";
 import { virtualization } from "../machine/virtualization.ts";
 import type { P2M } from "./p2m.ts";
@@ -53,6 +54,8 @@ export class GuestWalk {
   firstFrame = 0;
   /** Error code of the fault the guest is to get. */
   errorCode = 0;
+  /** Why: one of PAGE_CHECK. */
+  check = 0;
   /** A supervisor may write where the entries say read-only: CR0.WP is clear. */
   override = false;
 
@@ -89,6 +92,15 @@ export class GuestWalk {
     return true;
   }
 
+  /** The last entry read; without any, the page-directory pointer for the address. */
+  lastEntry(r: PagingRegisters, low: number): bigint {
+    const n = this.steps - 1, pointer = 2 * (low >>> 30);
+    const [lo, hi] = n < 0
+      ? [r.pdptes[pointer], r.pdptes[pointer + 1]]
+      : [this.low[n], this.high[n]];
+    return BigInt(hi >>> 0) << 32n | BigInt(lo >>> 0);
+  }
+
   /** Reads an entry; words without memory behind them read as ones. */
   #read(frame: number, offset: number, bytes: 4 | 8): void {
     const n = this.steps++;
@@ -100,7 +112,8 @@ export class GuestWalk {
     this.high[n] = at < 0 ? -1 : bytes === 8 ? this.#words[at + 1] : 0;
   }
 
-  #fault(r: PagingRegisters, access: number, bits: number): false {
+  #fault(r: PagingRegisters, access: number, bits: number, check: number): false {
+    this.check = check;
     const fetch = r.smep || (r.nxe && r.paging !== PAGING.twoLevel) ? access & FETCH : 0;
     this.errorCode = access & (WRITE | USER) | fetch | bits;
     return false;
@@ -110,12 +123,12 @@ export class GuestWalk {
     // CR3 has 36 address bits where it was loaded in 64-bit mode; here 32 count.
     this.#read(r.cr3 >>> 12 | (r.cr3High & 0xf) << 20, low >>> 22 << 2, 4);
     let entry = this.low[0];
-    if (!(entry & P)) return this.#fault(r, access, 0);
+    if (!(entry & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
     if (entry & PS && r.pse) {
       // PSE-36: bits 13 to 20 are address bits 32 to 39; bit 21 is reserved.
       const wide = entry >>> 13 & 0xff;
       if (entry & 0x20_0000 || wide & this.#reservedHigh) {
-        return this.#fault(r, access, P | RESERVED);
+        return this.#fault(r, access, P | RESERVED, PAGE_CHECK.reserved);
       }
       this.level = 2;
       this.firstFrame = (entry >>> 22 << 10) + wide * 0x10_0000;
@@ -124,7 +137,7 @@ export class GuestWalk {
     }
     this.#read(entry >>> 12, (low >>> 12 & 0x3ff) << 2, 4);
     entry = this.low[1];
-    if (!(entry & P)) return this.#fault(r, access, 0);
+    if (!(entry & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
     this.level = 1;
     this.firstFrame = this.frame = entry >>> 12;
     return true;
@@ -139,21 +152,23 @@ export class GuestWalk {
       level = 4;
     } else {
       const n = low >>> 30;
-      if (!(r.pdptes[2 * n] & P)) return this.#fault(r, access, 0);
+      if (!(r.pdptes[2 * n] & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
       frame = r.pdptes[2 * n] >>> 12 | (r.pdptes[2 * n + 1] & 0xf) << 20;
       level = 2;
     }
     for (;; level--) {
       this.#read(frame, index(low, high, level) << 3, 8);
       const lo = this.low[this.steps - 1], hi = this.high[this.steps - 1];
-      if (!(lo & P)) return this.#fault(r, access, 0);
+      if (!(lo & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
       const large = (lo & PS) !== 0 && (level === 2 || level === 3);
       const inside = large
         ? level === 2 ? 0x1f_e000 : 0x3fff_e000
         : level === 4
         ? this.#reservedTop
         : 0;
-      if (hi & reservedHigh || lo & inside) return this.#fault(r, access, P | RESERVED);
+      if (hi & reservedHigh || lo & inside) {
+        return this.#fault(r, access, P | RESERVED, PAGE_CHECK.reserved);
+      }
       frame = lo >>> 12 | (hi & 0xf) << 20;
       if (level > 1 && !large) continue;
       this.level = level;
@@ -173,20 +188,20 @@ export class GuestWalk {
     }
     const fetch = access & FETCH;
     if (access & USER) {
-      if (!(rights & US)) return this.#fault(r, access, P);
-      if (access & WRITE && !(rights & RW)) return this.#fault(r, access, P);
+      if (!(rights & US)) return this.#fault(r, access, P, PAGE_CHECK.user);
+      if (access & WRITE && !(rights & RW)) return this.#fault(r, access, P, PAGE_CHECK.write);
     } else {
       if (rights & US) {
-        if (fetch && r.smep) return this.#fault(r, access, P);
-        if (!fetch && r.smap && !open) return this.#fault(r, access, P);
+        if (fetch && r.smep) return this.#fault(r, access, P, PAGE_CHECK.smep);
+        if (!fetch && r.smap && !open) return this.#fault(r, access, P, PAGE_CHECK.smap);
       }
       if (access & WRITE && !(rights & RW)) {
-        if (r.wp) return this.#fault(r, access, P);
+        if (r.wp) return this.#fault(r, access, P, PAGE_CHECK.write);
         this.override = true;
       }
     }
     if (fetch && r.nxe && xd < 0 && r.paging !== PAGING.twoLevel) {
-      return this.#fault(r, access, P);
+      return this.#fault(r, access, P, PAGE_CHECK.fetch);
     }
     return true;
   }

@@ -4,7 +4,7 @@ import type { EnterOptions, HvmCpu, HvmOps, HvmVcpu, Intercepts } from "../hvm/o
 import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
 import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
-import type { CpuHooks } from "../machine/cpu.ts";
+import type { CpuHooks, Fault } from "../machine/cpu.ts";
 import { SERVICE } from "../machine/system.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
@@ -90,6 +90,8 @@ export class HvmEngine implements Engine {
   #pendingAt = 0n;
   /** The last exit, for `why()`. */
   last: Exit | undefined;
+  /** The last exception of the guest while it is off the processor; counted from then, so not above 0. */
+  #fault: Fault | undefined;
   readonly #cpuid = new Map<number, CpuidResult>();
   /** MSRs that are the hypervisor's to remember. */
   readonly msrs: Map<number, bigint> = new Map();
@@ -143,6 +145,12 @@ export class HvmEngine implements Engine {
   get foreign(): boolean {
     const { vendor } = this.cpuid;
     return vendor !== undefined && vendor !== this.on.cpu.model;
+  }
+  /** The last exception that the guest was given; its count is that from now, 0 or below. */
+  get lastFault(): Fault | undefined {
+    if (this.domain.host.current !== this.domain) return this.#fault;
+    const { cpu } = this.on;
+    return cpu.lastFault && { ...cpu.lastFault, count: cpu.lastFault.count - cpu.count };
   }
   /** Asks for the exits that are always wanted: once, when the vCPU was made. */
   start(): void {
@@ -303,6 +311,7 @@ export class HvmEngine implements Engine {
     this.msrs.clear();
     for (const [number, value] of s.msrs) this.msrs.set(number, value);
     this.pending = this.last = s.pending ?? undefined;
+    this.#fault = undefined;
     this.#pendingAt = s.pendingAt;
     this.servers.answers = s.answers;
     this.changed = true;
@@ -388,12 +397,16 @@ export class HvmEngine implements Engine {
   }
   load(): void {
     this.ops.load(this.vcpu);
+    const { cpu } = this.on, kept = this.#fault;
+    cpu.raised = undefined;
+    cpu.lastFault = kept && { ...kept, count: kept.count + cpu.count };
     if (this.#observed) this.#showIntercepts(true);
     Object.assign(this.on.cpu.hooks, this.#hooks);
     this.#timeOffset = NaN;
     this.changed = true;
   }
   unload(): void {
+    this.#fault = this.lastFault;
     if (this.#observed) this.#showIntercepts(false);
     this.ops.unload(this.on);
   }

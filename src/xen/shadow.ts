@@ -14,6 +14,8 @@
  */
 import type { Exit } from "../hvm/exit.ts";
 import { GUEST, type HvmOps, type HvmVcpu } from "../hvm/ops.ts";
+import type { Fault } from "../machine/cpu.ts";
+import { PAGE_CHECK } from "../machine/mmu/walk.ts";
 import type { Frames } from "./frames.ts";
 import {
   FETCH,
@@ -253,6 +255,8 @@ export class Shadow {
     const { cpu } = this.vcpu.on;
     this.counts.faults++;
     this.#outcome = this.resolve(low, high, code);
+    // The #PF of a shadow is nobody's but the hypervisor's.
+    cpu.raised = this.#outcome === OUTCOME.guest ? this.#guestFault(low, high) : undefined;
     if (this.#outcome !== OUTCOME.filled) return false;
     if (cpu.count !== this.#lastCount) {
       this.#lastCount = cpu.count;
@@ -263,6 +267,20 @@ export class Shadow {
       return false;
     }
     return true;
+  }
+
+  /** The guest's own #PF, as its own tables explain it. */
+  #guestFault(low: number, high: number): Fault {
+    const { walk, ops, vcpu } = this;
+    return {
+      vector: 14,
+      errorCode: walk.errorCode,
+      check: walk.check,
+      a: BigInt(high >>> 0) << 32n | BigInt(low >>> 0),
+      b: walk.lastEntry(this.registers, low),
+      rip: ops.getRegister(vcpu, "rip"),
+      count: vcpu.on.cpu.count,
+    };
   }
 
   /** Deals with a #PF at a linear address, with the hardware's error code. */
@@ -276,6 +294,7 @@ export class Shadow {
     // SMAP counts for the processor's own accesses whatever EFLAGS.AC: it says so of a page it has.
     if (code & P && !(code & 8) && this.#present(low, high, access)) {
       walk.errorCode = code & (P | WRITE | USER);
+      walk.check = PAGE_CHECK.smap;
       this.counts.guestFaults++;
       return OUTCOME.guest;
     }
