@@ -84,7 +84,10 @@ export interface CpuHooks {
   /** What made the accesses that `watch` saw was given up: they will come again or not at all. */
   givenUp?(): void;
   watchesPage?(linear: number, linearHigh: number, frame: number): boolean;
+  /** Whether a run is to stop before the instruction at a linear address. */
   hasBreakpoint?(low: number, high: number): boolean;
+  /** The same of any address with that offset in its page: records do not know where that is mapped. */
+  hasBreakpointAt?(offset: number): boolean;
   /** An access of an emulated instruction to an address the nested paging does not map. */
   emulatedRead?(address: number, bytes: number): number | undefined;
   emulatedWrite?(address: number, bytes: number, value: number): boolean;
@@ -168,7 +171,7 @@ export class Cpu {
       cold: (form) => this.coldFunction(form),
       coldSpecial: (name) => this.coldFunction(SPECIAL[name]),
       hasBreakpoint: (low, high) =>
-        (this.hooks.hasBreakpoint?.(low, high) ?? false) ||
+        (this.hooks.hasBreakpointAt?.(low & 4095) ?? false) ||
         (this.#debug.execute && this.#debug.match(low, high, 1) !== 0),
       get anyBreakpoint() {
         return true;

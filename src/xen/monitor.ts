@@ -6,7 +6,7 @@
  *
  * What is seen:
  * - execution of a linear address: the predecoded record of the instruction has a breakpoint before
- *   it (`cpu.hooks.hasBreakpoint`); guest memory is not touched;
+ *   it (`cpu.hooks.hasBreakpointAt`); guest memory is not touched;
  * - accesses to watched memory: watched pages stay out of the TLBs, `cpu.hooks.watch` notes them, and
  *   the run ends behind the instruction that makes them, whoever executes it;
  * - the end of a number of instructions (single-step);
@@ -328,7 +328,9 @@ export class Monitor {
   #enter(): () => void {
     const { hooks } = this.#cpu;
     const before = { ...hooks };
-    hooks.hasBreakpoint = (low) => this.#offsets.has(low & 0xfff);
+    hooks.hasBreakpoint = (low, high) =>
+      this.#addresses.has(BigInt(high >>> 0) << 32n | BigInt(low >>> 0));
+    hooks.hasBreakpointAt = (offset) => this.#offsets.has(offset);
     hooks.watchesPage = (low, high, frame) => this.#watches.inPage(low, high, frame);
     hooks.watch = (low, high, physical, bytes, access, delivery) =>
       this.#watch(low, high, physical, bytes, access, delivery);
@@ -345,7 +347,15 @@ export class Monitor {
     return () => {
       delete hooks.boundary;
       hooks.boundary = next;
-      for (const name of ["hasBreakpoint", "watchesPage", "watch", "givenUp"] as const) {
+      for (
+        const name of [
+          "hasBreakpoint",
+          "hasBreakpointAt",
+          "watchesPage",
+          "watch",
+          "givenUp",
+        ] as const
+      ) {
         put(hooks, name, before[name]);
       }
       this.#cpu.passNone();
