@@ -3,8 +3,8 @@
 import { assert, assertEquals } from "@std/assert";
 import type { GuestDomain } from "./domain.ts";
 import { Hypervisor } from "./hypervisor.ts";
-import type { Stop } from "./stop.ts";
-import { debuggedRom, LOG } from "./testing_rom.ts";
+import { GuestStopped, type Stop } from "./stop.ts";
+import { debuggedRom, LOG, LOG16, realRom } from "./testing_rom.ts";
 
 const WAYS = [
   { type: "bare", cpu: "intel", paging: "hap" },
@@ -193,6 +193,72 @@ for (const [name, look] of Object.entries(OBSERVERS)) {
       const all = first[way.cpu] ??= told.join("\n");
       assert(told.length > 10, `${told.length} events`);
       assertEquals(told.join("\n"), all, named(way));
+    }
+  });
+}
+
+const real = realRom();
+
+/** Runs the guest in real mode; what it has come to, as words. */
+async function runReal(way: Way, drive: (dom: GuestDomain) => Promise<unknown> = toEnd) {
+  await using hv = await Hypervisor.start({ cpu: way.cpu, memory: "32M", seed: 1 });
+  const { type, paging } = way;
+  const dom = await hv.createDomain({ type, paging, kernel: real.image, memory: "4M" });
+  await drive(dom);
+  const end = dom.memory.u16(LOG16 - 16), log = [];
+  for (let at = LOG16; at < end; at += 2) log.push(dom.memory.u16(at).toString(16));
+  const { count, time } = dom.vcpus[0].position;
+  return { count, time, hash: dom.stateHash(), text: dom.console.text, log: log.join(" ") };
+}
+
+/** Ways to look on at it. */
+const REAL_OBSERVERS: Record<string, (dom: GuestDomain) => Promise<readonly string[]>> = {
+  "steps": async (dom) => {
+    const told: string[] = [];
+    for (;;) {
+      const stop = await dom.vcpus[0].step().catch((error) => {
+        assert(error instanceof GuestStopped, String(error));
+      });
+      if (!stop) return told;
+      told.push(stop.vcpu.regs.rip.toString(16));
+    }
+  },
+  "breakpoints": (dom) => {
+    for (
+      const name of ["main", "software", "copy", "outs", "ins", "screen", "data", "traces", "trap"]
+    ) {
+      dom.break("execute", { address: real.labels.get(name)! });
+    }
+    return stops(dom, (s) => s.vcpu.regs.rip.toString(16));
+  },
+  "watches": (dom) => {
+    dom.break("watch", { address: 0x600, length: 48, read: true });
+    dom.break("watch", { address: 0x6ff8, length: 8, read: true });
+    dom.break("watch", { address: 0xb8000, length: 2, read: true });
+    return stops(dom, (s) => `${access(s)} ${s.vcpu.regs.rip.toString(16)}`);
+  },
+};
+
+Deno.test("real mode: the guest sees the same traps on every processor", async () => {
+  const { log, text, count } = await runReal(WAYS[0]);
+  assertEquals([text, log.split(" ").filter((w) => w === "4ff0").length], ["RE", 15]);
+  assertEquals(log.split(" ").filter((w) => w === "ff1").length, 4);
+  for (const way of WAYS.slice(1)) {
+    const other = await runReal(way);
+    assertEquals([other.log, other.text, other.count], [log, text, count], named(way));
+  }
+});
+
+for (const [name, look] of Object.entries(REAL_OBSERVERS)) {
+  Deno.test(`real mode, ${name}: each hit is told once, and the guest sees nothing of it`, async () => {
+    let first: string | undefined;
+    for (const way of WAYS) {
+      let told: readonly string[] = [];
+      const seen = await runReal(way, async (dom) => told = await look(dom));
+      assertEquals(seen, await runReal(way), named(way));
+      first ??= told.join("\n");
+      assert(told.length > 10, `${told.length} events`);
+      assertEquals(told.join("\n"), first, named(way));
     }
   });
 }

@@ -339,13 +339,147 @@ done:
   hlt
 `;
 
+/** Where the log of the guest in real mode begins: IP and DR6 as words; its end is in the word at LOG16 - 16. */
+export const LOG16 = 0x800;
+
+const REAL = `
+bits 16
+org 0
+  cli
+  xor ax, ax
+  mov ds, ax
+  mov es, ax
+  mov ss, ax
+  mov sp, 0x7000
+  cld
+  mov word [4], trap
+  mov word [6], 0xf000
+  mov word [0x80], soft
+  mov word [0x82], 0xf000
+  mov word [${LOG16 - 16}], ${LOG16}
+  jmp main
+trap:
+  push bp
+  mov bp, sp
+  push eax
+  push bx
+  mov bx, [${LOG16 - 16}]
+  mov ax, [bp + 2]
+  mov [bx], ax
+  mov eax, dr6
+  mov [bx + 2], ax
+  mov eax, 0xffff0ff0
+  mov dr6, eax
+  add word [${LOG16 - 16}], 4
+  dec word [${LOG16 - 14}]
+  jnz traced
+  and word [bp + 6], 0xfeff
+traced:
+  pop bx
+  pop eax
+  pop bp
+  iret
+soft:
+  inc word [${LOG16 - 12}]
+  iret
+main:
+  mov dx, 0x3f8
+  mov al, 'R'
+  out dx, al
+  in al, 0x61
+  pushf
+  popf
+software:
+  int 0x20
+  mov si, 0xf000
+  mov ds, si
+  mov si, main
+  mov di, 0x600
+  mov cx, 40
+copy:
+  rep movsb
+  mov si, main
+  mov dx, 0x80
+  mov cx, 3
+outs:
+  rep outsb
+  mov ds, cx
+  mov dx, 0x71
+  mov di, 0x610
+  mov cx, 4
+ins:
+  rep insb
+  mov bx, 0xb800
+  mov es, bx
+screen:
+  mov word [es:0], 0x741
+  mov ax, [es:0]
+  sti
+  cli
+  mov eax, 0x620
+  mov dr0, eax
+  mov eax, 0xd0401
+  mov dr7, eax
+  mov [0x620], ax
+  mov es, cx
+  mov di, 0x61e
+  mov dx, 0x71
+  mov cx, 4
+data:
+  rep insb
+  mov eax, 0x7ffe
+  mov sp, 0x622
+  push ax
+  mov sp, 0x7000
+  xor eax, eax
+  mov dr7, eax
+  mov word [${LOG16 - 14}], 15
+  pushf
+  pop ax
+  or ax, 0x100
+  push ax
+  popf
+traces:
+  nop
+  in al, 0x61
+  out 0x80, al
+  int 0x20
+  mov ax, ss
+  mov ss, ax
+  nop
+  mov ss, ax
+  in al, 0x61
+  mov si, 0x600
+  mov dx, 0x80
+  mov cx, 2
+  rep outsb
+  sti
+  cli
+  nop
+  nop
+  nop
+  nop
+  mov dx, 0x3f8
+  mov al, 'E'
+  out dx, al
+  mov al, 0
+  out 0xf4, al
+  hlt
+`;
+
+/** A guest in real mode, which on some hardware is another mode or emulated. */
+export const realRom = (): { image: Uint8Array; labels: Map<string, bigint> } => romOf(REAL);
+
 /** The ROM, and its labels as linear addresses. */
 export const debuggedRom = (): { image: Uint8Array; labels: Map<string, bigint> } =>
   pagedRom(EMULATED + DEBUGGED + TIMED);
 
 /** A ROM that runs a program in 32-bit code with paging, and its labels as linear addresses. */
-export function pagedRom(program: string): { image: Uint8Array; labels: Map<string, bigint> } {
-  const { bytes, symbols } = assemble(START + program, { mode: 16 });
+export const pagedRom = (program: string): { image: Uint8Array; labels: Map<string, bigint> } =>
+  romOf(START + program);
+
+function romOf(program: string): { image: Uint8Array; labels: Map<string, bigint> } {
+  const { bytes, symbols } = assemble(program, { mode: 16 });
   const image = new Uint8Array(0x10000);
   image.set(bytes);
   image.set([0xea, 0, 0, 0, 0xf0], 0xfff0);
