@@ -197,8 +197,8 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${XEN}/guest_walk.ts`, TEST, [
     [
       "reserved bits of wide entries ignored",
-      "if (hi & reservedHigh || lo & inside) return",
-      "if (lo & inside) return",
+      "if (hi & reservedHigh || lo & inside) {",
+      "if (lo & inside) {",
       PAE,
     ],
     [
@@ -219,7 +219,12 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "write ? old | A | D",
       LONG,
     ],
-    ["shadowed: SMEP ignored", "if (fetch && r.smep) return this.#fault(r, access, P);", "", LONG],
+    [
+      "shadowed: SMEP ignored",
+      "if (fetch && r.smep) return this.#fault(r, access, P, PAGE_CHECK.smep);",
+      "",
+      LONG,
+    ],
   ]),
   ...mutationsOf("src/hvm/shadow.ts", PROGRAMS, [
     [

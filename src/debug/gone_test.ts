@@ -50,7 +50,7 @@ const KNOWN = new Set(
 );
 /** Not of the public API: marked `@ignore`, or private to TypeScript alone. */
 const INTERNAL = new Set(
-  ("constructor inner debugger_ vcpu isAt name_ guestPhysical file codeBytes lastExit response freeze " +
+  ("constructor inner debugger_ vcpu isAt name_ guestPhysical file codeBytes lastExit lastFault response freeze " +
     "outdate replyRegisters host setSymbols loadSymbols")
     .split(" "),
 );

@@ -11,8 +11,7 @@ import type { Func, Local, Module } from "../wasm/module.ts";
 const P = 1, W = 2, U = 4, A = 0x20, D = 0x40, PS = 0x80;
 const ADDRESS = 0x000f_ffff_ffff_f000n;
 
-/** Why a walk fails. */
-export const PAGE_CHECK = {
+const CHECK = {
   present: check("page.present", "page {a}: entry {b} is not present", "SDM 3 4.7"),
   reserved: check("page.reserved", "page {a}: entry {b} has a reserved bit set", "SDM 3 4.7"),
   user: check("page.user", "page {a}: a user access to a supervisor page", "SDM 3 4.6.1"),
@@ -33,6 +32,9 @@ export const PAGE_CHECK = {
     "SDM 3 4.6.1",
   ),
 };
+
+/** Why walks fail, for those that are made elsewhere. */
+export { CHECK as PAGE_CHECK };
 
 /** Address of the flags of the frame that holds physical address `pa` (an i32). */
 export const frameEntry = (pa: Expr): Expr => pa.shrU(12).mul(FRAME.size);
@@ -123,7 +125,7 @@ export function buildWalk(m: Module, pml4Reserved = PS): void {
       });
       recordStep(f, acc, i32(3), where, entry);
       f.if(entry.and(P).eqz(), () => {
-        pageFault(f, linear, acc, 0, PAGE_CHECK.present, entry);
+        pageFault(f, linear, acc, 0, CHECK.present, entry);
         f.return(i64(0));
       });
       f.set(table, entry.and(ADDRESS));
@@ -143,7 +145,7 @@ export function buildWalk(m: Module, pml4Reserved = PS): void {
         });
         recordStep(f, acc, level, where, entry);
         f.if(entry.and(P).eqz(), () => {
-          pageFault(f, linear, acc, 0, PAGE_CHECK.present, entry);
+          pageFault(f, linear, acc, 0, CHECK.present, entry);
           f.return(i64(0));
         });
         // A large page: PS at level 2 where allowed, at level 3 in 4-level paging.
@@ -154,7 +156,7 @@ export function buildWalk(m: Module, pml4Reserved = PS): void {
           ),
         );
         f.if(f.call("reservedBits", entry, level, big, pae, nxe), () => {
-          pageFault(f, linear, acc, P | 8, PAGE_CHECK.reserved, entry);
+          pageFault(f, linear, acc, P | 8, CHECK.reserved, entry);
           f.return(i64(0));
         });
         const slot = f.let(steps.shl(4));
@@ -195,7 +197,7 @@ function pdpteInMemory(f: Func, linear: Local, acc: Local, where: Local, entry: 
   f.set(entry, f.call("tableLoad64", machine));
   const reserved = cell64(V.reservedHigh).or(PDPTE_RESERVED);
   f.if(entry.and(P).nez().and(entry.and(reserved).nez()), () => {
-    pageFault(f, linear, acc, P | 8, PAGE_CHECK.reserved, entry);
+    pageFault(f, linear, acc, P | 8, CHECK.reserved, entry);
     f.return(i64(0));
   });
 }
@@ -249,16 +251,16 @@ function checkRights(
     });
   f.if(acc.and(ACCESS.probe).eqz(), () => {
     f.if(acc.and(ACCESS.user), () => {
-      fail(rights.and(U).eqz(), PAGE_CHECK.user);
-      fail(acc.and(rights.not()).and(W), PAGE_CHECK.write);
+      fail(rights.and(U).eqz(), CHECK.user);
+      fail(acc.and(rights.not()).and(W), CHECK.write);
     }, () => {
       f.if(rights.and(U), () => {
-        fail(acc.shrU(4).and(cr4.shrU(20)).and(1), PAGE_CHECK.smep);
-        fail(acc.and(ACCESS.smap).nez().and(acc.and(ACCESS.fetch).eqz()), PAGE_CHECK.smap);
+        fail(acc.shrU(4).and(cr4.shrU(20)).and(1), CHECK.smep);
+        fail(acc.and(ACCESS.smap).nez().and(acc.and(ACCESS.fetch).eqz()), CHECK.smap);
       });
-      fail(acc.and(rights.not()).and(W).and(cell64(CPU.cr0).shrU(15).wrap()), PAGE_CHECK.write);
+      fail(acc.and(rights.not()).and(W).and(cell64(CPU.cr0).shrU(15).wrap()), CHECK.write);
     });
-    fail(acc.and(ACCESS.fetch).nez().and(noExecute), PAGE_CHECK.fetch);
+    fail(acc.and(ACCESS.fetch).nez().and(noExecute), CHECK.fetch);
   });
 }
 
