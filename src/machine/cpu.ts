@@ -451,13 +451,8 @@ export class Cpu {
         this.hooks.watchesPage?.(low, high, frame) || this.#debug.inPage(low, high) ? 1 : 0,
       predecode: (low, high) => {
         // Code that is written as it runs comes by here for each instruction.
-        // The instruction that is fetched has not begun, though V.left counts it as under way.
-        const { i32 } = this;
-        i32[V.left >> 2]++;
-        const due = this.#hostDue();
-        i32[V.left >> 2]--;
-        if (due) {
-          i32[V.abort >> 2] = ABORT.due;
+        if (this.#hostDue()) {
+          this.i32[V.abort >> 2] = ABORT.due;
           return 0;
         }
         const record = this.predecoder.predecode(low, high);
@@ -848,9 +843,9 @@ export class Cpu {
           rip: this.u64[CPU.rip >> 3],
           count: this.count,
         };
-        if (this.hooks.fault?.()) {
-          this.#delivered();
-          return "fault";
+        if (this.hooks.fault) {
+          this.lastFault = this.raised;
+          if (this.hooks.fault()) return "fault";
         }
         this.#deliverEvent();
         // Intercepted, it is a hypervisor's; interrupted in the course of its delivery it is not.

@@ -57,7 +57,7 @@ class Subject {
     cpu.hooks.watchesPage = (_low, _high, frame) => frame === RAM >>> 12;
     cpu.hooks.watch = (low, _high, physical, bytes, access) => {
       if (physical >>> 12 === RAM >>> 12) this.#access(`watch ${low} ${bytes} ${access}`);
-      return 0;
+      return false;
     };
   }
 
