@@ -5,6 +5,7 @@
  * @module
  */
 import { attention, WORD } from "../../src/xen/world_attention.ts";
+import { armLastResort } from "./last_resort.ts";
 
 /** Thrown out of prompt code by ctrl-C. */
 export class Interrupted extends Error {
@@ -30,6 +31,7 @@ export class Interrupt {
     if (this.#giveBack) return;
     Deno.addSignalListener("SIGINT", this.#onSignal);
     this.#giveBack = attention.ownInterrupt();
+    armLastResort();
   }
 
   /** Gives SIGINT back. */

@@ -156,6 +156,8 @@ class Rewriter {
         this.#close(node.body.end, "}");
       }
     }
+    // Nor can code catch ctrl-C, and go on.
+    if (node.type === "CatchClause") this.#insert(node.body.start + 1, check);
     if (!FUNCTIONS.has(node.type)) return;
     if (node.body.type === "BlockStatement") this.#insert(afterDirectives(node.body), check);
     else {

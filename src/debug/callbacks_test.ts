@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { Hypervisor } from "./hypervisor.ts";
 
 /** What nobody caught while `fn` ran, and shortly after. */
@@ -79,4 +79,15 @@ Deno.test("a listener of the console that rejects says so once, and hears no mor
     for (let i = 0; i < 3; i++) await dom.until("hlt");
   });
   assertEquals(told, ["console.onOutput: the listener failed, and hears no more: no"]);
+});
+
+Deno.test("a host whose slices are over as soon as they begin gets on all the same", async () => {
+  for (const type of ["bare", "hvm"] as const) {
+    await using hv = await Hypervisor.demo({ type });
+    const [dom] = hv.domains;
+    hv.host.attention = { due: () => true, begin() {}, end() {} };
+    const start = dom.vcpus[0].position.count;
+    await dom.until("execute", { address: "timer" });
+    assert(dom.vcpus[0].position.count > start);
+  }
 });

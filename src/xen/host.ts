@@ -60,8 +60,10 @@ export class Host {
   constructor(readonly options: HostOptions) {
     this.machine = new Machine({ memory: options.memory, cpu: options.cpu });
     const { cpu } = this.machine;
-    // Every slice gets somewhere, however long its first instruction takes.
-    this.machine.due = () => this.#yields || (this.attention.due() && cpu.now !== this.#sliceFrom);
+    // Every slice gets somewhere, however long its first instruction takes: where it is asked within an
+    // instruction, that one is counted already, and may be given up.
+    this.machine.due = () =>
+      this.#yields || (this.attention.due() && cpu.now > this.#sliceFrom + 1);
     this.scheduler = new Scheduler(options.seed, () => cpu.now);
     this.world = new World(options.unixTime, options.seed, () => this.machine.cpu.count);
   }

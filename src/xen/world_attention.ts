@@ -20,6 +20,8 @@ export const WORD = {
   ticking: 3,
   /** The Worker is there. */
   ready: 4,
+  /** SIGINTs since the main thread last had a turn of its event loop. */
+  unheard: 5,
 } as const;
 
 /** Milliseconds of a slice: the event loop has its turn every 5 to 10 ms. */
@@ -31,7 +33,12 @@ export type WorkerMessage =
   /** Guests run again: the timer is needed. */
   | { readonly kind: "tick" }
   /** SIGINT is the Worker's, or the process's default again. */
-  | { readonly kind: "interrupt"; readonly own: boolean };
+  | { readonly kind: "interrupt"; readonly own: boolean }
+  /** A module's default function is asked, with the words and `data`, what to do at each SIGINT. */
+  | { readonly kind: "also"; readonly module: string; readonly data: unknown };
+
+/** What such a module exports. `before` is how many SIGINTs are unheard already. */
+export type AtInterrupt<T> = (words: Int32Array, data: T) => (before: number) => void;
 
 /** The words, and the Worker that sets them. One per process: {@linkcode attention}. */
 export class Attention {
@@ -76,6 +83,11 @@ export class Attention {
     };
   }
 
+  /** Has the Worker do more at a SIGINT that is its own: see {@linkcode AtInterrupt}. */
+  also(module: URL, data: unknown): void {
+    this.#tell({ kind: "also", module: module.href, data });
+  }
+
   /** At once, if it can be: the slice that begins may last until the Worker ends it. */
   #tell(message: WorkerMessage): void {
     if (this.#worker) this.#worker.postMessage(message);
@@ -88,9 +100,11 @@ export class Attention {
       try {
         const { Worker } = await import("node:worker_threads");
         const worker = new Worker(new URL("./world_attention_worker.ts", import.meta.url));
-        // It keeps no process alive.
-        worker.unref();
+        // It asks after each SIGINT whether anybody is there.
+        worker.on("message", () => Atomics.store(this.words, WORD.unheard, 0));
         worker.on("error", () => Atomics.store(this.words, WORD.ready, 0));
+        // It keeps no process alive; said after its listeners, which would.
+        worker.unref();
         worker.postMessage({ kind: "start", words: this.words } satisfies WorkerMessage);
         this.#worker = worker;
       } catch { /* as said */ }

@@ -9,10 +9,20 @@ let words: Int32Array<SharedArrayBuffer>;
 let timer: ReturnType<typeof setInterval> | undefined;
 let idle = 0;
 
+const also: ((before: number) => void)[] = [];
+
 const onInterrupt = () => {
   Atomics.store(words, WORD.interrupt, 1);
   Atomics.store(words, WORD.due, 1);
+  const before = Atomics.add(words, WORD.unheard, 1);
+  parentPort!.postMessage("heard?");
+  for (const each of also) each(before);
 };
+
+async function load(module: string, data: unknown): Promise<void> {
+  const { default: atInterrupt } = await import(module);
+  also.push(atInterrupt(words, data));
+}
 
 function tick(): void {
   if (Atomics.load(words, WORD.running) !== 0) {
@@ -39,6 +49,7 @@ parentPort!.on("message", (message: WorkerMessage) => {
     startTimer();
     Atomics.store(words, WORD.ready, 1);
   } else if (message.kind === "tick") startTimer();
+  else if (message.kind === "also") void load(message.module, message.data);
   else if (message.own) Deno.addSignalListener("SIGINT", onInterrupt);
   else Deno.removeSignalListener("SIGINT", onInterrupt);
 });
