@@ -281,6 +281,7 @@ export class Shell {
     const text = input.text.trim() ? input.text : this.#again ?? "";
     if (!text) return;
     this.#stopped = undefined;
+    session.evaluator.interrupt.clear();
     const { again } = await session.enter(text);
     this.#again = again;
     await session.refresh();

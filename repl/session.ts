@@ -13,7 +13,7 @@ import {
   type VcpuView,
 } from "./context.ts";
 import { Evaluator } from "./evaluator/evaluator.ts";
-import { Interrupted } from "./evaluator/interrupt.ts";
+import { Interrupted, isInterrupted } from "./evaluator/interrupt.ts";
 import { isOurs, show, showError } from "./evaluator/show.ts";
 import { isValid, prepare } from "./evaluator/source.ts";
 
@@ -161,7 +161,7 @@ export class Session implements Context {
   async #call({ command, call, word }: Invocation): Promise<Result> {
     await this.refresh();
     const { interrupt } = this.evaluator;
-    interrupt.clear();
+    if (interrupt.take()) throw new Interrupted();
     const running = Promise.resolve(command.run(call, this));
     let failed = false;
     try {
@@ -210,7 +210,7 @@ export class Session implements Context {
   }
 
   #failed(error: unknown): Result {
-    const paused = error instanceof Interrupted && (this.#pauseAll() || this.#unfinished);
+    const paused = isInterrupted(error) && (this.#pauseAll() || this.#unfinished);
     this.#unfinished = false;
     const red = (text: string) => this.colors ? `\x1b[31m${text}\x1b[39m` : text;
     const text = error instanceof CommandError

@@ -209,7 +209,11 @@ Deno.test("of a closed host, and a destroyed domain, commands say what is the ma
 
 Deno.test("ctrl-C leaves c, and pauses the domain", () =>
   withSession(async ({ host, session, enter }) => {
-    setTimeout(() => session.evaluator.interrupt.raise(), 5);
+    const timer = setInterval(() => {
+      if (host.domains[1].state !== "running") return;
+      clearInterval(timer);
+      session.evaluator.interrupt.raise();
+    }, 1);
     assertEquals(
       await enter("c"),
       "! Interrupted\nsecond is paused; c continues\n" +

@@ -37,8 +37,8 @@ async function withoutPrompt({ code, files }: ShellOptions): Promise<number> {
     console.error(showError(error));
   });
   const status = await runAll(session, code, files);
-  // What was let go may still fail.
-  await new Promise((resolve) => setTimeout(resolve, LAST_WORDS));
+  // What was let go may still fail; what fails at the very end is told a turn later.
+  for (const ms of [LAST_WORDS, 0]) await new Promise((resolve) => setTimeout(resolve, ms));
   unwatch();
   return status || (strays > 0 ? 1 : 0);
 }

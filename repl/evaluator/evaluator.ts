@@ -86,7 +86,8 @@ export class Evaluator {
     const prepared = prepare(code);
     if (prepared.kind === "incomplete") return { kind: "incomplete" };
     if (prepared.kind === "wrong") return { kind: "error", error: prepared.error };
-    this.interrupt.clear();
+    await this.interrupt.ready;
+    if (this.interrupt.take()) return { kind: "error", error: new Interrupted() };
     const giveBack = this.variables.declare(prepared.declarations);
     try {
       const running = globalEval(`${this.#within(prepared)}\n//# sourceURL=${source}`);

@@ -15,6 +15,11 @@ export class Interrupted extends Error {
   }
 }
 
+/** Whether ctrl-C is behind an error: thrown by a device in a script, say, it comes within another. */
+export function isInterrupted(error: unknown): boolean {
+  return error instanceof Interrupted || (error instanceof Error && isInterrupted(error.cause));
+}
+
 /** The word, who sets it, and who is told. */
 export class Interrupt {
   /** Not 0 after ctrl-C, until {@linkcode Interrupt.clear}. A slice of a guest ends with it. */
@@ -26,12 +31,16 @@ export class Interrupt {
   readonly #onSignal = () => this.raise();
   #giveBack?: () => void;
 
+  /** Resolves when ctrl-C reaches code that gives the event loop no turn, if SIGINT is taken over. */
+  ready: Promise<void> = Promise.resolve();
+
   /** Takes SIGINT over, until {@linkcode Interrupt.stop}. */
   start(): void {
     if (this.#giveBack) return;
     Deno.addSignalListener("SIGINT", this.#onSignal);
-    this.#giveBack = attention.ownInterrupt();
     armLastResort();
+    this.#giveBack = attention.ownInterrupt();
+    this.ready = attention.owning;
   }
 
   /** Gives SIGINT back. */
@@ -55,6 +64,11 @@ export class Interrupt {
   /** Whether ctrl-C was pressed since the last {@linkcode Interrupt.clear}. */
   get raised(): boolean {
     return Atomics.load(this.word, 0) !== 0;
+  }
+
+  /** Whether ctrl-C was pressed; it is forgotten then. */
+  take(): boolean {
+    return Atomics.exchange(this.word, 0, 0) !== 0;
   }
 
   /** Forgets a ctrl-C. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Interrupted } from "./interrupt.ts";
+import { isInterrupted } from "./interrupt.ts";
 
 /** Options of {@linkcode show}. */
 export interface ShowOptions {
@@ -59,7 +59,7 @@ export function showError(
   { colors = false, frames = "own" }: ShowOptions & { frames?: "own" | "all" } = {},
 ): string {
   const red = (text: string) => colors ? `\x1b[31m${text}\x1b[39m` : text;
-  if (error instanceof Interrupted) return red("Interrupted");
+  if (isInterrupted(error)) return red("Interrupted");
   if (!isError(error)) return `${red("Uncaught")} ${show(error, { colors })}`;
   const lines = [`${red("Uncaught")} ${headline(error)}`];
   lines.push(...stackLines(error, frames));

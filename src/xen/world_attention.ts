@@ -45,6 +45,12 @@ export class Attention {
   readonly words: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(32));
   #worker: Worker | undefined;
   #starting: Promise<void> | undefined;
+  #owns: () => void = () => {};
+  /**
+   * Resolves when the Worker has SIGINT, or will never have it. It takes turns of this thread's event
+   * loop to start: what may run for ever waits for it.
+   */
+  readonly owning: Promise<void> = new Promise((resolve) => this.#owns = resolve);
   /** The owners of SIGINT there are. */
   #owners = 0;
   #running = false;
@@ -100,14 +106,22 @@ export class Attention {
       try {
         const { Worker } = await import("node:worker_threads");
         const worker = new Worker(new URL("./world_attention_worker.ts", import.meta.url));
-        // It asks after each SIGINT whether anybody is there.
-        worker.on("message", () => Atomics.store(this.words, WORD.unheard, 0));
-        worker.on("error", () => Atomics.store(this.words, WORD.ready, 0));
+        // It says when SIGINT is its own, and asks after each whether anybody is there.
+        worker.on("message", () => {
+          Atomics.store(this.words, WORD.unheard, 0);
+          this.#owns();
+        });
+        worker.on("error", () => {
+          Atomics.store(this.words, WORD.ready, 0);
+          this.#owns();
+        });
         // It keeps no process alive; said after its listeners, which would.
         worker.unref();
         worker.postMessage({ kind: "start", words: this.words } satisfies WorkerMessage);
         this.#worker = worker;
-      } catch { /* as said */ }
+      } catch {
+        this.#owns(); // as said
+      }
     })();
   }
 }

@@ -10,6 +10,7 @@ let timer: ReturnType<typeof setInterval> | undefined;
 let idle = 0;
 
 const also: ((before: number) => void)[] = [];
+let loading = Promise.resolve();
 
 const onInterrupt = () => {
   Atomics.store(words, WORD.interrupt, 1);
@@ -18,6 +19,12 @@ const onInterrupt = () => {
   parentPort!.postMessage("heard?");
   for (const each of also) each(before);
 };
+
+function own(on: boolean): void {
+  if (!on) return Deno.removeSignalListener("SIGINT", onInterrupt);
+  Deno.addSignalListener("SIGINT", onInterrupt);
+  parentPort!.postMessage("owns");
+}
 
 async function load(module: string, data: unknown): Promise<void> {
   const { default: atInterrupt } = await import(module);
@@ -49,7 +56,7 @@ parentPort!.on("message", (message: WorkerMessage) => {
     startTimer();
     Atomics.store(words, WORD.ready, 1);
   } else if (message.kind === "tick") startTimer();
-  else if (message.kind === "also") void load(message.module, message.data);
-  else if (message.own) Deno.addSignalListener("SIGINT", onInterrupt);
-  else Deno.removeSignalListener("SIGINT", onInterrupt);
+  else if (message.kind === "also") {
+    loading = loading.then(() => load(message.module, message.data));
+  } else void loading.then(() => own(message.own));
 });
