@@ -128,3 +128,23 @@ for (const { cpu, type, paging } of WAYS) {
     }
   });
 }
+
+/** Code that is fetched from a device, below the reset vector: each instruction is decoded anew. */
+const WINDOW = new Uint8Array(65536).fill(0x90); // nop
+WINDOW.set([0x40, 0xe6, 0x80, 0xeb, 0xfb], 0xffe0); // inc ax; out 80h, al; jmp
+WINDOW.set([0xeb, 0xee], 0xfff0); // jmp there
+
+for (const { cpu, type, paging } of WAYS) {
+  const name = `${cpu}, ${type === "bare" ? "bare" : paging}`;
+  Deno.test(`code in a device gets on however it is cut (${name})`, async () => {
+    await sameInSlices(
+      async (hv, cut) => {
+        const dom = await hv.createDomain({ type, paging, kernel: WINDOW, memory: "2M" });
+        cut();
+        await dom.vcpus[0].step(2000);
+      },
+      { cpu, memory: "64M" },
+      [1, 7],
+    );
+  });
+}
