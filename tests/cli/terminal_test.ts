@@ -175,3 +175,118 @@ atTerminal("a narrower window, a long input, a paste of 300 lines", "", async (i
     assert(all.some((line) => line.endsWith(`n${i} = ${i};`)), `line ${i} is lost`);
   }
 });
+
+// --- ctrl-C ---
+
+await Deno.writeTextFile(`${folder}/forever.ts`, "export const x = 1;\nfor (;;);\n");
+await Deno.writeTextFile(`${folder}/load.ts`, "let loaded = 1;\nfor (;;) loaded++;\n");
+await Deno.writeTextFile(
+  `${folder}/run.ts`,
+  `import { Hypervisor } from "xvm";\nconst hv = await Hypervisor.demo();\n` +
+    `console.log("ready");\nfor (;;) hv.domains.length;\n`,
+);
+
+/** What is typed, on which guest; ctrl-C gives the prompt back and the session is as it was. */
+const INTERRUPTED: Record<string, { guest?: string; setup?: string[]; input: string }> = {
+  "a guest that c runs": { guest: "loop.rom", input: "c" },
+  "a step of a hundred million instructions": { guest: "loop.rom", input: "s 100000000" },
+  "an until that never comes": { guest: "loop.rom", input: "until cpuid" },
+  "a guest that floods its console": { guest: "flood.rom", input: "c" },
+  "a loop": { input: "for (;;);" },
+  "a loop in a function": { input: "(function f() { while (true) { Math.sin(1) } })()" },
+  "an await that never settles": { input: "await new Promise(() => {})" },
+  "a loop over stops that never come": {
+    guest: "loop.rom",
+    input: "for await (const s of dom.stops('cpuid')) s.kind",
+  },
+  "a flood of output": { input: "for (let i = 0;; i++) console.log('line ' + i)" },
+  "a loop in an action": {
+    setup: ["dom.break('cpuid', {}, () => { for (;;); })"],
+    input: "await dom.continue()",
+  },
+  "an action that never settles": {
+    setup: ["dom.break('cpuid', {}, () => new Promise(() => {}))"],
+    input: "await dom.continue()",
+  },
+  "eval": { input: `eval("while (true) {}")` },
+  "indirect eval": { input: `(0, eval)("while (true) {}")` },
+  "Function": { input: `new Function("while (true) {}")()` },
+  "a loop that .load reads": { input: `.load ${folder}/load.ts` },
+};
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+for (const [what, { guest: name, setup = [], input }] of Object.entries(INTERRUPTED)) {
+  atTerminal(`ctrl-C ends ${what}, and keeps the session`, "", async (it) => {
+    await it.shows(PROMPT);
+    await it.enter("kept = 42");
+    await it.shows(/^42$/m);
+    if (name) {
+      await it.enter(guest(name));
+      await it.shows(/^0$/m);
+    }
+    for (const line of setup) {
+      await it.enter(line);
+      await it.shows("breakpoint 1");
+    }
+    await it.enter(input);
+    await sleep(700);
+    await it.press("C-c");
+    await it.shows(/\nxvm demo>$/, 3000);
+    await it.press("C-l");
+    await it.enter("'session ' + kept");
+    await it.shows(/^"session 42"$/m, 3000);
+  });
+}
+
+/** The engine cannot be stopped within these: the second ctrl-C ends them, or the shell. */
+const STUBBORN: Record<string, string> = {
+  "a regular expression that backtracks": `/^(a+)+$/.test("a".repeat(45) + "b")`,
+  "a loop in an imported module": `await import("${folder}/forever.ts")`,
+};
+for (const [what, input] of Object.entries(STUBBORN)) {
+  atTerminal(`the second ctrl-C ends ${what}`, "", async (it) => {
+    await it.shows(PROMPT);
+    await it.enter("kept = 42");
+    await it.shows(/^42$/m);
+    await it.enter(input);
+    await sleep(700);
+    await it.press("C-c");
+    await sleep(500);
+    assert(!/xvm demo>$/.test(await it.screen()), "one was enough");
+    await it.press("C-c");
+    const { screen } = await it.shows(/(\nxvm demo>|\nended with 130)$/, 3000);
+    if (/xvm demo>$/.test(screen)) {
+      await it.enter("'session ' + kept");
+      await it.shows(/^"session 42"$/m);
+    } else {
+      // The terminal is as it was: what is typed is seen, and a line is a line.
+      await it.type("typed");
+      await it.shows(/^typed$/m);
+    }
+  });
+}
+
+atTerminal("ctrl-C ends xvm run", `run ${folder}/run.ts`, async (it) => {
+  await it.shows("ready");
+  await it.press("C-c");
+  await sleep(300);
+  if (!/ended with/.test(await it.screen())) await it.press("C-c");
+  await it.shows("ended with 130", 3000);
+});
+
+atTerminal(
+  "xvm boot gives ctrl-C to the guest, and ctrl-] the shell, over a guest that floods",
+  `boot --kernel ${folder}/flood.rom --memory 2M`,
+  async (it) => {
+    await it.shows("xxxxxxxx");
+    await it.press("C-c");
+    await sleep(200);
+    await it.press("C-]");
+    await it.shows(/xvm guest>$/, 3000);
+    await it.press("C-c");
+    await it.shows(/is paused; c continues/, 3000);
+    await it.press("C-d");
+    await it.shows("ended with", 3000);
+  },
+);
