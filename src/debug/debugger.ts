@@ -18,7 +18,7 @@ import { type Filter, toFilter, toKind } from "./filters.ts";
 import { everywhere, fieldsOf, interceptsFor, type Kind } from "./kinds.ts";
 import { codeBits, linearIp } from "./register_file.ts";
 import type { Standing } from "./state.ts";
-import { GuestStopped, type Response, Stop } from "./stop.ts";
+import { GuestStopped, type Response, Stop, StopOver } from "./stop.ts";
 import { BreakpointTable } from "./table.ts";
 import { hex, throwLate } from "./values.ts";
 
@@ -341,7 +341,9 @@ export class Debugger implements Observer {
       if (responses.every((r) => r && r.kind !== "stop")) this.#go();
       else this.#tell({ kind: "stop", stop });
     }, (error) => {
-      this.#acting = undefined;
+      // Of one that was overtaken (the host was loaded, say) the answer is nobody's.
+      if (this.#acting !== acting && error instanceof StopOver) return;
+      if (this.#acting === acting) this.#acting = undefined;
       this.#failure = { error };
       this.#tell({ kind: "stop", stop });
     });

@@ -130,7 +130,7 @@ export class Stop {
   #mustWait(what: string): void {
     if (!this.#stale) return;
     if (!this.vcpu.domain.isAt(this)) {
-      throw new Error(`${what}: ${this.#outdated ?? this.#gone()}; it can no longer be answered`);
+      throw new StopOver(`${what}: ${this.#outdated ?? this.#gone()}; it can no longer be answered`);
     }
     if (this.#response && this.#response.kind !== "continue") {
       throw new Error(`${what}: this stop was answered already: ${this.#response.kind}`);
@@ -366,6 +366,11 @@ function describe(kind: string, f: Readonly<Record<string, unknown>>, vcpu: Vcpu
   const words = Object.entries(f).filter(([, v]) => v !== undefined && typeof v !== "object")
     .map(([k, v]) => `${k} ${typeof v === "bigint" ? hex(v) : v}`);
   return `${kind}${words.length ? ` ${words.join(", ")}` : ""}`;
+}
+
+/** A stop was answered at which the guest stands no longer. */
+export class StopOver extends Error {
+  override readonly name = "StopOver";
 }
 
 /** A verb's guest went another way than asked: it ended, was paused, or stopped somewhere else. */

@@ -8,7 +8,10 @@ import type { GuestDomain } from "./domain.ts";
 export const LOAD = 0x10_0000;
 
 /** A multiboot kernel of 32-bit code, entered flat and unpaged at `start`. */
-export function kernel(code: string): Uint8Array {
+export const kernel = (code: string): Uint8Array => assembleKernel(code).bytes;
+
+/** The same with its labels. */
+export function assembleKernel(code: string): ReturnType<typeof assemble> {
   return assemble(
     `bits 32
     org ${LOAD}
@@ -16,7 +19,7 @@ export function kernel(code: string): Uint8Array {
     dd header, header, 0, 0, start
     start: ${code}`,
     { mode: 32 },
-  ).bytes;
+  );
 }
 
 /** A vendor and a kind of paging; "bare": no hypervisor under the guest. */
