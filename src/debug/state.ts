@@ -214,6 +214,7 @@ export function loadHost(host: Host, bytes: Uint8Array): readonly Standing[] {
     throw new RecordError(`the saved state marks frame ${frame} of ${frames} with ${bits}`);
   });
   const put = prepare(stateBlocks(host), saved);
+  checkStanding(saved);
 
   quiesce(host);
   loadMemory(host, saved, contents);
@@ -228,6 +229,18 @@ export function loadHost(host: Host, bytes: Uint8Array): readonly Standing[] {
   hvm?.ops.unload(hvm.on);
   fresh();
   return saved.standing;
+}
+
+/** Who stands at an exit has one. */
+function checkStanding({ standing, domains, blocks }: SavedHost): void {
+  standing.forEach(({ atExit }, n) => {
+    const { id, name } = domains[n];
+    const vcpu = blocks[`domain ${id} vcpu`]?.record as { pending?: Plain } | undefined;
+    if (!atExit || vcpu?.pending) return;
+    throw new RecordError(
+      `the saved state says that domain ${name} stands at an exit: it has none`,
+    );
+  });
 }
 
 /** Checks all blocks; the results put them in place. */

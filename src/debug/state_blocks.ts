@@ -8,8 +8,9 @@
  *
  * @module
  */
-import { checkLike, type Plain, RecordError } from "../devices/record.ts";
+import { checkLike, encodePlain, type Plain, RecordError } from "../devices/record.ts";
 import type { Cpu } from "../machine/cpu.ts";
+import { guestCellBytes } from "../machine/virtualization.ts";
 import {
   ARCHITECTURAL_END,
   ARCHITECTURAL_START,
@@ -19,10 +20,11 @@ import {
 import type { Domain, DomainPlace } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
 import { HvmEngine, type HvmState } from "../xen/hvm.ts";
-import type { HostInterrupts } from "../xen/irq.ts";
+import { type HostInterrupts, TIMER_VECTOR } from "../xen/irq.ts";
 import type { P2M } from "../xen/p2m.ts";
 import type { SchedulerState, Share } from "../xen/scheduler.ts";
 import type { WorldState } from "../xen/world.ts";
+import { hashBytes, hashText } from "./hash.ts";
 import {
   bytes,
   finite,
@@ -75,6 +77,9 @@ function block<T>(
   };
 }
 
+/** A count, or a time in ns: there is room for more of them. */
+const amount: Shape = whole(0, 2 ** 52);
+
 const refuse = (text: string): never => {
   throw new RecordError(text);
 };
@@ -97,19 +102,56 @@ function architectural(cpu: Cpu): Uint8Array {
   return saved;
 }
 
+/** Values that the registers of virtualization can have; others the processor never has. */
+function checkModes(cpu: Cpu, saved: Uint8Array, nonRoot: bigint): void {
+  const view = new DataView(saved.buffer, saved.byteOffset), ram = BigInt(cpu.machine.ram.length);
+  const narrow = (name: string) => view.getUint32(CPU[name] - ARCHITECTURAL_START, true);
+  const none = (1n << 64n) - 1n;
+  const wrong = (name: string, value: number | bigint) =>
+    refuse(`the processor's ${name} is 0x${value.toString(16)}, which it never is`);
+  const most = { vmxMode: 2, svmMode: 1, activity: 3, gif: 1 };
+  for (const [name, value] of Object.entries(most)) {
+    if (narrow(name) > value) wrong(name, narrow(name));
+  }
+  for (const name of ["vmcsPointer", "vmxonPointer", "vmcb", "vmHsave"]) {
+    const value = view.getBigUint64(CPU[name] - ARCHITECTURAL_START, true);
+    const none64 = name.startsWith("vmcs") || name.startsWith("vmxon") ? none : 0n;
+    if (value !== none64 && (value & 0xfffn || value > ram - 4096n)) wrong(name, value);
+  }
+  const guest = narrow("vmxMode") === 2 || narrow("svmMode") === 1;
+  if (nonRoot !== (guest ? 1n : 0n)) wrong("mode", nonRoot);
+  for (const { name, at, width } of SCRATCH) {
+    const from = at - ARCHITECTURAL_START;
+    if (saved.subarray(from, from + width).some((b) => b !== 0)) wrong(name, saved[from]);
+  }
+}
+
+const u64of32: Shape = (value, path) => {
+  u64(value, path);
+  if (value as bigint >> 32n) refuse(`${path} has more than 32 bits`);
+};
+
 /** A guest's own. */
 function bareProcessor(cpu: Cpu): StateBlock {
-  const cells = cpu.guestCells.map(() => u64);
+  // Outside a guest of the guest's own they say nothing.
+  const cells = () => cpu.guestCells[0] ? cpu.guestCells : cpu.guestCells.map(() => 0n);
+  const shapes = guestCellBytes(cpu.model).map((bytes) => bytes === 4 ? u64of32 : u64);
   return block(
     "processor",
     record({
       architectural: bytes(ARCHITECTURAL_END - ARCHITECTURAL_START),
-      cells: tuple(...cells),
+      cells: tuple(...shapes),
     }),
-    () => ({ architectural: architectural(cpu), cells: cpu.guestCells }),
+    () => ({ architectural: architectural(cpu), cells: cells() }),
     (s) => {
       cpu.u8.set(s.architectural, ARCHITECTURAL_START);
       cpu.guestCells = s.cells;
+    },
+    (s) => {
+      checkModes(cpu, s.architectural, s.cells[0]);
+      if (!s.cells[0] && s.cells.some((cell) => cell)) {
+        refuse("the processor runs no guest, and has what only one that runs has");
+      }
     },
   );
 }
@@ -149,7 +191,7 @@ function hostProcessor(cpu: Cpu): StateBlock {
 const clockBlock = (cpu: Cpu): StateBlock =>
   block(
     "clock",
-    record({ count: whole(), idle: whole(), fruitless: whole() }),
+    record({ count: amount, idle: amount, fruitless: amount }),
     () => ({ count: cpu.count, idle: cpu.idle, fruitless: cpu.fruitless }),
     (s) => Object.assign(cpu, s),
   );
@@ -157,24 +199,39 @@ const clockBlock = (cpu: Cpu): StateBlock =>
 const worldBlock = ({ world }: Host): StateBlock =>
   block<WorldState>(
     "world",
-    record({ random: u32, ordinal: whole(), guests: list(tuple(whole(), u32)) }),
+    record({ random: u32, ordinal: amount, guests: list(tuple(amount, u32)) }),
     () => world.state,
     (s) => world.state = s,
+    ({ guests }) => checkOrder("world", guests),
   );
 
-const schedulerBlock = ({ scheduler }: Host): StateBlock =>
+const schedulerBlock = ({ scheduler, domains }: Host): StateBlock =>
   block<SchedulerState>(
     "scheduler",
     record({
       random: u32,
-      turns: whole(),
-      turn: orNull(record({ domain: whole(), ends: time })),
+      turns: amount,
+      turn: orNull(record({ domain: amount, ends: time })),
     }),
     () => scheduler.state,
     (s) => scheduler.state = s,
+    ({ turn }) => {
+      if (!turn || domains.some((d) => d.id === turn.domain)) return;
+      refuse(`scheduler: the turn is domain ${turn.domain}'s, which is not here`);
+    },
   );
 
+/** Pairs by number, each once. */
+function checkOrder(name: string, pairs: readonly (readonly [number, unknown])[]): void {
+  pairs.forEach(([number], n) => {
+    if (n > 0 && number <= pairs[n - 1][0]) refuse(`${name}: entry ${number} is out of order`);
+  });
+}
+
 const anything: Shape = () => {};
+
+/** Where the request of the host's timer stands. */
+const TIMER = { word: TIMER_VECTOR >>> 5, bit: 1 << (TIMER_VECTOR & 31) };
 
 function interruptsBlock(irq: HostInterrupts): StateBlock {
   return block<HostInterrupts["state"]>(
@@ -185,6 +242,17 @@ function interruptsBlock(irq: HostInterrupts): StateBlock {
     ({ local, io }) => {
       checkLike(irq.localApic, local as unknown as Plain, "the host's local APIC");
       checkLike(irq.ioApic, io as unknown as Plain, "the host's I/O APIC");
+      // They are as the hypervisor set them up; what changes is the request of its timer.
+      const setUp = (local: object, io: object) =>
+        hashText(hashBytes(encodePlain([{ ...local, irr: 0, isr: 0 }, io])));
+      const others = (words: readonly number[]) =>
+        words.some((word, n) => word & ~(n === TIMER.word ? TIMER.bit : 0));
+      if (
+        others(local.irr) || others(local.isr) ||
+        setUp(local, io) !== setUp(irq.localApic.state, irq.ioApic.state)
+      ) {
+        refuse("the host's interrupt controllers are not as this hypervisor sets them up");
+      }
     },
   );
 }
@@ -241,19 +309,19 @@ const SHARE = record({
   weight: whole(1, 65535),
   cap: whole(0, 100),
   credit: finite,
-  used: whole(),
-  since: whole(),
-  window: whole(),
-  usedInWindow: whole(),
-  turn: whole(),
-  owed: whole(),
+  used: amount,
+  since: amount,
+  window: amount,
+  usedInWindow: amount,
+  turn: amount,
+  owed: amount,
 });
 const PLACE = record({
-  count: whole(),
+  count: amount,
   halted: flag,
   blocked: flag,
   goes: flag,
-  clock: whole(-Number.MAX_SAFE_INTEGER),
+  clock: whole(-(2 ** 52), 2 ** 52),
 });
 
 function domainBlock(domain: Domain): StateBlock {
@@ -262,10 +330,10 @@ function domainBlock(domain: Domain): StateBlock {
     name,
     record({
       place: PLACE,
-      exits: table(whole()),
-      posts: list(whole()),
+      exits: table(amount),
+      posts: list(amount),
       share: SHARE,
-      cpuid: list(tuple(whole(), u32, u32, u32, u32)),
+      cpuid: list(tuple(amount, u32, u32, u32, u32)),
     }),
     () => ({
       place: domain.place,
@@ -315,8 +383,8 @@ function vcpuBlock(domain: Domain, engine: HvmEngine): StateBlock {
     record({
       window: flag,
       nmi: flag,
-      fruitless: whole(),
-      fruitlessAt: whole(-1),
+      fruitless: amount,
+      fruitlessAt: whole(-1, 2 ** 52),
       msrs: list(tuple(u32, u64)),
       pending: orNull(exitShape(engine.ops.exitKinds)),
       pendingAt: u64,
@@ -330,6 +398,7 @@ function vcpuBlock(domain: Domain, engine: HvmEngine): StateBlock {
       };
     },
     (s) => engine.state = s,
+    ({ msrs }) => checkOrder(`domain ${domain.id} vcpu`, msrs),
   );
 }
 

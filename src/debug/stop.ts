@@ -130,7 +130,9 @@ export class Stop {
   #mustWait(what: string): void {
     if (!this.#stale) return;
     if (!this.vcpu.domain.isAt(this)) {
-      throw new StopOver(`${what}: ${this.#outdated ?? this.#gone()}; it can no longer be answered`);
+      throw new StopOver(
+        `${what}: ${this.#outdated ?? this.#gone()}; it can no longer be answered`,
+      );
     }
     if (this.#response && this.#response.kind !== "continue") {
       throw new Error(`${what}: this stop was answered already: ${this.#response.kind}`);

@@ -63,6 +63,10 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
   },
 };
 
+/** Widths of {@linkcode Virtualization.cells} in bytes. */
+export const guestCellBytes = (model: CpuModel): readonly (4 | 8)[] =>
+  virtualization[model].cells.map(([, bytes]) => bytes);
+
 /** Functions that both fill under one name: every module may call them. */
 export const HOOKS: ReadonlySet<string> = new Set([
   "nested",

@@ -8,7 +8,7 @@ import { ApicBus } from "../machine/apic/messages.ts";
 import type { Bus, Machine } from "../machine/machine.ts";
 
 /** Vector of the host's timer. */
-const TIMER_VECTOR = 0xf0;
+export const TIMER_VECTOR = 0xf0;
 const TIMER_IRQ = 0;
 
 export interface HostInterruptsState {

@@ -1,0 +1,198 @@
+// Saved states: what is in them, what is refused, and what becomes of what was under way. More of it,
+// and longer, is in tests/state.
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { demoGuest } from "../builder/demo.ts";
+import { RecordError } from "../devices/record.ts";
+import { Hypervisor } from "./hypervisor.ts";
+import { advance } from "./lockstep.ts";
+import { seal, STATE_VERSION, unpackState } from "./state_file.ts";
+import { GuestStopped, type Stop } from "./stop.ts";
+import { type Configuration, configurations, hostOf, kernel, virtual } from "./testing.ts";
+import { everyExit } from "./testing_every_exit.ts";
+import { lawAtEveryStop, Random, signature, standing } from "./testing_state.ts";
+
+const title = ({ cpu, paging }: Configuration) => `${cpu}, ${paging}`;
+
+for (const c of [virtual[0], virtual[3], configurations[4]]) {
+  Deno.test(`save, run on, load, run on = run on, at every kind of stop (${title(c)})`, () =>
+    lawAtEveryStop(c));
+}
+
+for (const c of virtual) {
+  Deno.test(`a loaded exit can be answered as the one it was; old stops say why they cannot (${title(c)})`, async () => {
+    await using one = await hostOf(c, kernel("mov eax, 1\nagain: cpuid\nmov esi, ebx\nhlt"));
+    await using fresh = await hostOf(c, kernel("mov eax, 1\nagain: cpuid\nmov esi, ebx\nhlt"));
+    const stop = await one.dom.until("cpuid");
+    const saved = one.hv.save();
+    one.hv.load(saved);
+    assertThrows(() => stop.skip(), Error, "put into a saved state since; it can no longer be");
+    for (const { hv, dom } of [one, fresh]) {
+      hv.load(saved);
+      const again = dom.stop as Stop & { leaf: number };
+      assertEquals([again.kind, again.leaf, again.regs.rip], ["cpuid", 1, stop.regs.rip]);
+      again.reply({ ebx: 0x1234 });
+      // Answered, the exit is not there any more.
+      const answered = hv.save();
+      assertEquals((await dom.until("hlt")).regs.esi, 0x1234n);
+      hv.load(answered);
+      assertEquals(dom.stop, undefined);
+      assertEquals((await dom.until("hlt")).regs.esi, 0x1234n);
+      assertThrows(() => again.skip(), Error, "can no longer be answered");
+    }
+  });
+
+  Deno.test(`what is armed shows in no saved state, and is there again after a load (${title(c)})`, async () => {
+    await using one = await hostOf(c, everyExit(c.cpu));
+    await using other = await hostOf(c, everyExit(c.cpu));
+    for (const { dom } of [one, other]) advance(dom.inner, 5000);
+    const plain = one.hv.save();
+    const armed = [
+      other.dom.break("any", { all: true }, () => "continue"),
+      other.dom.break("rdtsc", {}, () => "continue"),
+      other.dom.break("execute", { address: 0x10_0100 }, () => "continue"),
+      other.dom.break("watch", { address: 0x2b_0100, length: 16, read: true }, () => "continue"),
+    ];
+    assertEquals(other.hv.save(), plain);
+    assertEquals(other.hv.stateHash(), one.hv.stateHash());
+    other.hv.load(plain);
+    await other.dom.until("rdtsc");
+    assertEquals(armed.map((b) => b.hits > 0), [true, true, false, true]);
+  });
+}
+
+Deno.test("a load is refused, or ends with a reason, whatever is under way", async () => {
+  await using busy = await hostOf(virtual[0], kernel("again: jmp again"));
+  const before = busy.hv.save(), endless = busy.dom.continue();
+  assertThrows(() => busy.hv.load(before), Error, "load: domain guest is running; pause it first");
+  assertThrows(() => busy.hv.save(), Error, "save: domain guest is running; pause it first");
+  busy.dom.pause();
+  busy.hv.load(before);
+  assertEquals((await assertRejects(() => endless, GuestStopped)).reason, "loaded");
+
+  // The demo guest waits at its prompt.
+  await using hv = await Hypervisor.demo();
+  const [dom] = hv.domains, saved = hv.save();
+  const running = dom.until("execute", { address: "divide" });
+  hv.load(saved);
+  assertEquals((await assertRejects(() => running, GuestStopped)).reason, "loaded");
+  // Somebody waits for another's run.
+  const waiting = dom.wait("execute", { address: "timer" });
+  hv.load(saved);
+  const reason = await assertRejects(() => waiting, GuestStopped, "was put into a saved state");
+  assertEquals(reason.reason, "loaded");
+  assertEquals(dom.breakpoints, []);
+  // An action that has not ended goes on nowhere.
+  let end = () => {};
+  const b = dom.break("execute", { address: "timer" }, async (stop) => {
+    await new Promise<void>((resolve) => end = resolve);
+    return stop.continue();
+  });
+  const acting = dom.continue();
+  for (let n = 0; n < 50 && dom.state !== "paused"; n++) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  hv.load(saved);
+  assertEquals((await assertRejects(() => acting, GuestStopped)).reason, "loaded");
+  end();
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  assertEquals([dom.state, dom.statistics().instructions], ["paused", 0]);
+  b.delete();
+  // From within a turn.
+  const within: unknown[] = [];
+  dom.trace("execute", { address: "put_char" }, () => {
+    for (const what of [() => hv.load(saved), () => hv.save()]) {
+      try {
+        what();
+      } catch (error) {
+        within.push((error as Error).message.slice(0, 4));
+      }
+    }
+  });
+  await dom.until("execute", { address: "timer" });
+  assertEquals(new Set(within), new Set(["load", "save"]));
+  await assertRejects(() => dom.until("execute", { address: "nosuch" }), Error);
+});
+
+for (const c of configurations) {
+  Deno.test(`every changed byte, cut and addition is refused, and changes nothing (${c.cpu}, ${c.paging})`, async () => {
+    await using host = await standing(c);
+    const { hv } = host, state = hv.save(), before = signature(host), random = new Random(7);
+    const refused = (bytes: Uint8Array, what: string) => {
+      const error = assertThrows(() => hv.load(bytes), RecordError, "");
+      assertMatch(error.message, /damaged|of version|no saved state|another configuration/, what);
+    };
+    for (let n = 0; n < 300; n++) {
+      const bytes = state.slice(), at = n < 24 ? n : random.below(state.length);
+      bytes[at] ^= 1 << random.below(8);
+      refused(bytes, `byte ${at}`);
+      if (n % 50 === 0) assertEquals(signature(host), before);
+    }
+    for (let n = 0; n < 60; n++) {
+      refused(state.slice(0, n < 30 ? n : random.below(state.length)), "cut");
+    }
+    refused(new Uint8Array([...state, 0]), "longer");
+    refused(new Uint8Array([...state, ...state.slice(-4096)]), "a frame more");
+    const swapped = state.slice();
+    swapped.set(state.subarray(state.length - 4096), state.length - 8192);
+    refused(swapped, "frames swapped");
+    assertEquals(signature(host), before);
+    assertEquals(hv.save(), state);
+    assertThrows(() => hv.load("text" as never), TypeError, "the bytes of a saved host");
+  });
+}
+
+Deno.test("a state of another host or domain is refused by what differs", async () => {
+  const image = demoGuest().image;
+  const make = async (host: object = {}, ...domains: object[]) => {
+    const hv = await Hypervisor.start({ memory: "48M", ...host });
+    for (const more of domains.length ? domains : [{}]) {
+      await hv.createDomain({ name: "a", kernel: image, memory: "8M", ...more });
+    }
+    return hv;
+  };
+  await using hv = await make();
+  const before = hv.save();
+  const others: [Promise<Hypervisor>, string][] = [
+    [make({ cpu: "amd" }), "the host has cpu amd there, and intel here"],
+    [make({ memory: "64M" }), "the host has memory 67108864 there, and 50331648 here"],
+    [make({ seed: 9 }), "the host has seed 9 there, and 1 here"],
+    [make({ unixTime: 5 }), "the host has unixTime 5 there"],
+    [make({}, {}, { name: "b" }), 'it has the domains 1 "a", 2 "b"; this host has 1 "a"'],
+    [make({}, { name: "b" }), 'it has the domains 1 "b"; this host has 1 "a"'],
+    [make({}, { memory: "9M" }), 'domain 1 "a" has memory 9437184 there, and 8388608 here'],
+    [make({}, { paging: "shadow" }), 'domain 1 "a" has paging shadow there, and hap here'],
+    [make({}, { cpuid: "common" }), 'domain 1 "a" has cpuid common there, and intel here'],
+  ];
+  for (const [making, text] of others) {
+    await using other = await making;
+    assertThrows(() => hv.load(other.save()), RecordError, text);
+    assertEquals(hv.save(), before);
+  }
+  const older = before.slice();
+  new DataView(older.buffer).setUint32(8, 1, true);
+  assertThrows(
+    () => hv.load(seal(older)),
+    RecordError,
+    `the saved state is of version 1; this xvm reads version ${STATE_VERSION}`,
+  );
+  // The same domain, made later on the same host, lies elsewhere.
+  await using later = await make({}, {}, { name: "b" });
+  later.domains[0].destroy();
+  assertThrows(() => later.load(before), RecordError, "another configuration");
+  const [dom] = hv.domains;
+  dom.console.write("q");
+  await dom.continue();
+  assertThrows(() => hv.load(before), RecordError, "has ended no there, and poweroff");
+});
+
+Deno.test("what a saved domain costs: frames in use, and little more", async () => {
+  await using hv = await Hypervisor.start({ memory: "640M" });
+  await hv.createDomain({ name: "a", kernel: demoGuest().image, memory: "512M" });
+  const state = hv.save();
+  const { frames } = unpackState(state);
+  // Nested tables for 512 MB are 1 MB; a guest frame that was never written is not there.
+  assert(frames.length < 400, `${frames.length} frames`);
+  assert(state.length - 4096 * frames.length < 4 * 2 ** 20, `${state.length} bytes`);
+  hv.load(state);
+  assertEquals(hv.save(), state);
+});
