@@ -69,10 +69,10 @@ Deno.test("a load is refused, or ends with a reason, whatever is under way", asy
   busy.hv.load(before);
   assertEquals((await assertRejects(() => endless, GuestStopped)).reason, "loaded");
 
-  // The demo guest waits at its prompt.
   await using hv = await Hypervisor.demo();
   const [dom] = hv.domains, saved = hv.save();
   const running = dom.until("execute", { address: "divide" });
+  dom.pause();
   hv.load(saved);
   assertEquals((await assertRejects(() => running, GuestStopped)).reason, "loaded");
   // Somebody waits for another's run.
@@ -195,4 +195,18 @@ Deno.test("what a saved domain costs: frames in use, and little more", async () 
   assert(state.length - 4096 * frames.length < 4 * 2 ** 20, `${state.length} bytes`);
   hv.load(state);
   assertEquals(hv.save(), state);
+});
+
+Deno.test("a guest with nothing predecoded gets somewhere, though the host wants its thread at once", async () => {
+  for (const c of configurations) {
+    await using host = await hostOf(c, everyExit(c.cpu));
+    const { hv, dom } = host;
+    advance(dom.inner, 30_000);
+    const saved = hv.save();
+    hv.host.attention = { due: () => true, begin: () => {}, end: () => {} };
+    hv.load(saved);
+    const before = dom.statistics().instructions;
+    await dom.vcpus[0].step(20);
+    assertEquals(dom.statistics().instructions - before, 20, title(c));
+  }
 });

@@ -35,7 +35,17 @@ export const signature = ({ hv, dom }: { hv: Hypervisor; dom: Hypervisor["domain
   `${dom.statistics().instructions} ${dom.statistics().time}`;
 
 /** Exits that this guest does not make, or that end it. */
-const NOT_MADE = ["nmi", "preemption-timer", "tpr", "debug", "smi", "init", "rsm", "entry-failure"];
+const NOT_MADE = [
+  "nmi",
+  "preemption-timer",
+  "tpr",
+  "debug",
+  "smi",
+  "init",
+  "rsm",
+  "entry-failure",
+  "coprocessor-error",
+];
 const NEVER = [...NOT_MADE, "triple-fault", "stopped", "unknown", "shadow-write", "invpcid"];
 
 /** Where a label of the guest is. */
@@ -43,7 +53,7 @@ export const label = ({ cpu }: Configuration, name: string): bigint =>
   BigInt(everyExitKernel(cpu).symbols.get(name)!);
 
 /** Runs to a stop; it has to come soon. */
-function runTo(dom: GuestDomain, kind: Kind, filter: object): void {
+export function runTo(dom: GuestDomain, kind: Kind, filter: object): void {
   const b = dom.break(kind, filter as never);
   advance(dom.inner, 300_000);
   b.delete();
@@ -52,11 +62,14 @@ function runTo(dom: GuestDomain, kind: Kind, filter: object): void {
 }
 
 /** What is to stop it, by kind of stop. */
-function stopsOf(c: Configuration, dom: GuestDomain): [Kind, object][] {
+export function stopsOf(c: Configuration, dom: GuestDomain): [Kind, object][] {
   const everywhere: [Kind, object][] = [
     ["execute", { address: label(c, "registers") }],
     ["watch", { address: 0x2b_0805, length: 2 }],
     ["watch", { address: 0x2b_0100, read: true, write: false }],
+    // Within emulated instructions: REP INSB, and a PUSH of what a device gives.
+    ["watch", { address: 0x2b_0004, length: 8 }],
+    ["watch", { address: 0x27_fffc, length: 4 }],
     ["step", {}],
   ];
   if (c.paging === "bare") return everywhere;
@@ -119,6 +132,7 @@ export async function lawAtEveryStop(c: Configuration): Promise<void> {
   for (const { dom } of [one, never]) advance(dom.inner, 30_000);
   for (const [kind, filter] of stopsOf(c, one.dom)) {
     const where = `${kind} ${Object.keys(filter)}`;
+
     const bring = async (dom: GuestDomain) => {
       if (kind === "step") await dom.vcpus[0].step(7);
       else runTo(dom, kind, filter);
