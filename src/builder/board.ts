@@ -86,7 +86,7 @@ export class Board implements Platform {
         events.changed();
       },
     };
-    const output = (byte: number) => events.output(Uint8Array.of(byte));
+    const { output } = events;
     const reset = (cause: string) => events.end("reset", cause);
     this.pit = new Pit(context);
     this.rtc = new Rtc(context, {

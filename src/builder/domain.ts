@@ -42,6 +42,8 @@ export interface DomainConfig {
   /** The processor the guest sees: a model, and changes of its features and leaves. */
   readonly cpuid?: CpuidEdit & { readonly model?: CpuidModel };
   readonly consolePorts?: readonly number[];
+  /** Bytes of console output that are kept. */
+  readonly consoleMemory?: number;
   /** Share of the processor beside others, 1 to 65535; and most of it in percent, 0: no cap. */
   readonly weight?: number;
   readonly cap?: number;
@@ -118,9 +120,9 @@ function makeBoard(host: Host, domain: Domain, config: DomainConfig, own: BoardE
     timeOfTsc: (tsc) => Number(BigInt.asIntN(64, tsc - own.tscOffset())),
     has: (feature) => domain.cpuid.has(feature),
     stall: (nanoseconds) => cpu.idle += nanoseconds,
-    output: (bytes) => domain.emit(bytes),
+    output: (byte) => domain.emit(byte),
     end: (reason, detail) => domain.end(reason, detail),
-    post: (code) => domain.posts.push(code),
+    post: (code) => domain.post(code),
     a20: () => {},
   }, {
     unixTime: host.world.unixTime,
@@ -252,6 +254,29 @@ function ownFrames(pages: number): number {
   return tables.reduce((sum, n) => sum + n, 64);
 }
 
+/** Refuses what would be accepted and ignored. @throws {Error} naming it */
+function refuseIgnored(config: DomainConfig, bare: boolean): void {
+  const { name, vcpus, paging, shadowMemory, weight, cap } = config;
+  const refuse = (what: string, why: string) => {
+    throw new Error(`domain ${name}: ${what}, but ${why}`);
+  };
+  if (vcpus !== 1) refuse(`${vcpus} vCPUs were asked for`, "one is available");
+  if ((config.type === "bare") !== bare || config.type === "pv") {
+    refuse(
+      `type "${config.type}" was asked for`,
+      `this makes ${bare ? "bare" : "hardware"} domains`,
+    );
+  }
+  if (shadowMemory !== undefined && (bare || paging !== "shadow")) {
+    refuse("shadowMemory was given", `there are no shadow tables without paging "shadow"`);
+  }
+  if (!bare) return;
+  const alone = "a bare guest has the machine for itself";
+  if (paging === "shadow") refuse(`paging "shadow" was asked for`, alone);
+  if (weight !== undefined) refuse("a weight was given", alone);
+  if (cap) refuse("a cap was given", alone);
+}
+
 /** Bytes for shadow tables. */
 function shadowBytes({ vcpus, memory, shadowMemory }: DomainConfig): number {
   const bytes = shadowMemory ?? defaultShadowMemory(vcpus, memory);
@@ -269,6 +294,7 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
   if (host.domains.some((d) => d.type === "bare")) {
     throw new Error("a bare guest has the machine for itself: no hypervisor is on this host");
   }
+  refuseIgnored(config, false);
   const { ops, on, frames, irq } = enableHvm(host);
   const pages = config.memory / 4096;
   const shadowMemory = config.paging === "shadow" ? shadowBytes(config) : 0;
@@ -290,7 +316,7 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
       if (gfn < 0xa0 || gfn >= 0xc0) p2m.map(gfn, frames.allocate(id));
     }
     const memory = hvmMemory(host, p2m, config.memory);
-    const domain = new Domain(host, id, config.name, "hvm", memory, config);
+    const domain = new Domain(host, id, config.name, "hvm", memory, config, config.consoleMemory);
     domain.cpuid = guestCpuid(host.options.cpu, config.cpuid);
     const loaded = await load(domain, config);
     for (const alias of loaded.aliases ?? []) mapRom(p2m, alias);
@@ -327,8 +353,18 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   if (host.domains.length > 0) {
     throw new Error("a bare guest needs the machine for itself; there is a domain on it already");
   }
+  refuseIgnored(config, true);
   const { machine } = host;
-  const domain = new Domain(host, host.newId(), config.name, "bare", bareMemory(host));
+  const memory = bareMemory(host);
+  const domain = new Domain(
+    host,
+    host.newId(),
+    config.name,
+    "bare",
+    memory,
+    {},
+    config.consoleMemory,
+  );
   domain.cpuid = guestCpuid(host.options.cpu, config.cpuid, true);
   const loaded = await load(domain, config);
   // The legacy hole belongs to the graphics adapter.

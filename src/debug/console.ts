@@ -6,18 +6,14 @@
 import type { Domain as Inner } from "../xen/domain.ts";
 import { mustLive } from "./gone.ts";
 import { callable, someText, textOrBytes } from "./check.ts";
-import { INSPECT, shown, throwLate } from "./values.ts";
+import { grouped, INSPECT, shown, throwLate } from "./values.ts";
 
 /** The text console of a domain: its first serial port, and the debug port E9h. */
 export class Console {
   readonly #domain: Inner;
-  readonly #decoders = new Set<(bytes: Uint8Array) => void>();
 
   constructor(domain: Inner) {
     this.#domain = domain;
-    domain.onOutput.add((bytes) => {
-      for (const listener of [...this.#decoders]) listener(bytes);
-    });
   }
 
   /** Types text, or raw bytes, to the guest. */
@@ -39,10 +35,13 @@ export class Console {
   ): () => void {
     callable(listener, "console.onOutput");
     mustLive(this.#domain, "console.onOutput");
+    const { onByte, onOutput, host } = this.#domain;
     const decoder = new TextDecoder();
+    const end = () => void (onByte.delete(ownByte), onOutput.delete(own));
     const failed = (error: unknown) => {
       // Told once: what else it was given before it failed fails the same way.
-      if (!this.#decoders.delete(own)) return;
+      if (!onByte.has(ownByte) && !onOutput.has(own)) return;
+      end();
       throwLate(
         new Error("console.onOutput: the listener failed, and hears no more", { cause: error }),
       );
@@ -52,22 +51,21 @@ export class Console {
       if (!text) return;
       const done: unknown = listener(text);
       if (done instanceof Promise) done.catch(failed);
-      if (!passive) this.#domain.host.yield();
+      if (!passive) host.yield();
     };
-    this.#decoders.add(own);
-    return () => void this.#decoders.delete(own);
+    const ownByte = (byte: number) => own(Uint8Array.of(byte));
+    if (passive) onOutput.add(own);
+    else onByte.add(ownByte);
+    return end;
   }
 
-  /** All output so far. */
+  /** Output so far: the last of it, if it was more than the domain's `consoleMemory`. */
   get text(): string {
-    const parts = this.#domain.output;
-    const bytes = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-    let at = 0;
-    for (const part of parts) {
-      bytes.set(part, at);
-      at += part.length;
-    }
-    return new TextDecoder().decode(bytes);
+    return new TextDecoder().decode(this.#domain.output.since(0));
+  }
+  /** Bytes of output that are not in `text` any longer. */
+  get dropped(): number {
+    return this.#domain.output.dropped;
   }
 
   /**
@@ -83,24 +81,24 @@ export class Console {
     if (this.text.includes(wanted)) return Promise.resolve();
     const tooLate = new Error(`the domain ended before its console showed ${shown(wanted)}`);
     if (this.#domain.ended) return Promise.reject(tooLate);
+    const { output, onByte, host } = this.#domain;
+    const bytes = new TextEncoder().encode(wanted);
     return new Promise((resolve, reject) => {
-      let tail = this.text.slice(-wanted.length);
-      const stop = this.onOutput((text) => {
-        tail += text;
-        const found = tail.includes(wanted);
-        tail = tail.slice(-wanted.length);
-        if (!found) return;
+      const last = bytes.at(-1);
+      const own = (byte: number) => {
+        if (byte !== last || !output.endsWith(bytes)) return;
         end();
         resolve();
-        this.#domain.host.yield();
-      }, { passive: true });
+        host.yield();
+      };
+      onByte.add(own);
       const ended = (state: Inner["state"]) => {
         if (state.kind !== "shutdown" && state.kind !== "destroyed") return;
         end();
         reject(tooLate);
       };
       const end = () => {
-        stop();
+        onByte.delete(own);
         this.#domain.onState.delete(ended);
       };
       this.#domain.onState.add(ended);
@@ -108,7 +106,8 @@ export class Console {
   }
 
   [INSPECT](): string {
-    const lines = this.text.split("\n");
-    return `console, ${lines.length} lines; the last:\n${lines.slice(-10).join("\n")}`;
+    const lines = this.text.split("\n"), { dropped } = this;
+    const before = dropped ? ` after ${grouped(dropped)} bytes that are not kept` : "";
+    return `console, ${lines.length} lines${before}; the last:\n${lines.slice(-10).join("\n")}`;
   }
 }

@@ -473,6 +473,10 @@ export class GuestDomain {
     }
     const exits = Object.values(this.#inner.exits).reduce((a, b) => a + b, 0);
     if (exits) lines.push(`  ${grouped(exits)} exits`);
+    const { dropped } = this.console;
+    if (dropped) {
+      lines.push(`  of its console, ${grouped(dropped)} bytes are not kept (consoleMemory)`);
+    }
     for (const b of this.breakpoints) lines.push(`  ${b[INSPECT]()}`);
     lines.push(
       "  break until tryUntil trace wait stops; continue pause unpause destroy; vcpus memory console",

@@ -91,6 +91,8 @@ export interface DomainOptions {
   readonly symbols?: string | Uint8Array;
   /** Further ports whose bytes are console text. */
   readonly consolePorts?: readonly number[];
+  /** Bytes of console output that are kept, the last of it; "4M" if not given. */
+  readonly consoleMemory?: string | number;
   /** Share of the processor beside other domains, 1 to 65535; 256 if not given. */
   readonly weight?: number;
   /** Most of the processor it gets, in percent; 0, no cap, if not given. */
@@ -123,6 +125,7 @@ const DOMAIN_OPTIONS = optionsOf({
   cpuid: cpuidOptions,
   symbols: textOrBytes,
   consolePorts: listOf(u16),
+  consoleMemory: pages(4096, 2 ** 30),
   weight: whole(1, 65535),
   cap: whole(0, 100),
 });
@@ -295,6 +298,7 @@ export class Hypervisor implements AsyncDisposable {
       shadowMemory: options.shadowMemory,
       cpuid: options.cpuid,
       consolePorts: options.consolePorts,
+      consoleMemory: options.consoleMemory,
       weight: options.weight,
       cap: options.cap,
     };
@@ -380,9 +384,11 @@ export class Hypervisor implements AsyncDisposable {
     if (this.#gone !== undefined) return this.#gone;
     const { cpu, memory } = this.#host?.options ?? this.#options;
     const rows = this.#domains.map((d) => `  ${d.id}  ${d.name}  ${d.type}  ${d.state}`);
+    const dropped = this.#host?.world.dropped ?? 0;
     return [
       bold(`hypervisor on a simulated ${cpu} host with ${sizeText(memory)}`, options),
       ...(rows.length ? rows : ["  no domains: await hv.createDomain({ name, type, kernel, … })"]),
+      ...(dropped ? [`  of what came from outside, ${grouped(dropped)} entries are not kept`] : []),
       "  createDomain(options) domains cpus memory stateHash() save() load(state) close()",
     ].join("\n");
   }

@@ -6,6 +6,7 @@ import { type DeviceContext, DeviceModel, hex, type PortRange, type Size } from 
 import { keyFor, scanCodes, translate } from "./keys.ts";
 import {
   keyboardCommand,
+  keyboardLimit,
   keyboardSend,
   type KeyboardState,
   mouseCommand,
@@ -251,6 +252,10 @@ export class I8042 extends DeviceModel<I8042State> {
   update(): void {
     const s = this.state;
     while (!s.full && this.next());
+    // What nobody reads is lost, the oldest first.
+    for (const queue of [s.answers, s.keyboard.queue, s.mouse.queue]) {
+      if (queue.length > keyboardLimit) queue.splice(0, queue.length - keyboardLimit);
+    }
     this.drive(1, "irq1", s.full && !s.aux && (s.ram[0] & KEYBOARD_IRQ) !== 0);
     this.drive(12, "irq12", s.full && s.aux && (s.ram[0] & MOUSE_IRQ) !== 0);
   }

@@ -42,7 +42,8 @@ export interface MouseState {
 
 const ACK = 0xfa, RESEND = 0xfe;
 /** A keyboard's buffer holds 16 bytes; ours a script's typing. */
-const keyboardLimit = 4096, mouseLimit = 256;
+export const keyboardLimit = 4096;
+const mouseLimit = 256;
 
 /** A keyboard after power-on. */
 export function newKeyboard(): KeyboardState {

@@ -1,6 +1,7 @@
 // The 16550A serial port.
 // Source: National Semiconductor PC16550D data sheet (TL/C/8652).
 
+import { appended } from "./byte_queue.ts";
 import {
   type DeviceContext,
   DeviceModel,
@@ -27,8 +28,8 @@ export interface UartState {
   errors: number;
   /** Received, waiting to be read: data in bits 7 to 0, line status bits in 15 to 8. */
   fifo: number[];
-  /** Arrived from outside and not yet in the FIFO: bytes. */
-  queue: number[];
+  /** Arrived from outside and not yet in the FIFO. */
+  queue: Uint8Array;
   /** The transmitter-empty interrupt waits to be seen. */
   thrEmpty: boolean;
   /** Guest ns of the character timeout; Infinity if none is running. */
@@ -70,7 +71,7 @@ function stateAfterReset(): UartState {
     divisor: 12,
     errors: 0,
     fifo: [],
-    queue: [],
+    queue: new Uint8Array(),
     thrEmpty: false,
     timeoutAt: Infinity,
     timeout: false,
@@ -88,7 +89,7 @@ function stateAfterReset(): UartState {
  */
 export class Uart extends DeviceModel<UartState> {
   readonly name: string;
-  readonly version = 1;
+  readonly version = 2;
   readonly queues = ["fifo", "queue"];
   override readonly ports: readonly PortRange[];
 
@@ -101,7 +102,7 @@ export class Uart extends DeviceModel<UartState> {
   /** Bytes (or text, as UTF-8) from outside. */
   receive(input: Uint8Array | string): void {
     const bytes = typeof input === "string" ? new TextEncoder().encode(input) : input;
-    for (const byte of bytes) this.state.queue.push(byte);
+    this.state.queue = appended(this.state.queue, bytes);
     this.fill();
     this.update();
   }
@@ -227,7 +228,11 @@ export class Uart extends DeviceModel<UartState> {
   fill(): void {
     const s = this.state;
     if (s.mcr & LOOP) return; // the receiver is disconnected from the line
-    while (s.queue.length > 0 && s.fifo.length < this.capacity()) this.arrive(s.queue.shift()!);
+    while (s.queue.length > 0 && s.fifo.length < this.capacity()) {
+      const byte = s.queue[0];
+      s.queue = s.queue.length > 1 ? s.queue.subarray(1) : new Uint8Array();
+      this.arrive(byte);
+    }
   }
 
   arrive(entry: number): void {

@@ -3,6 +3,7 @@ import type { Cpu } from "../machine/cpu.ts";
 import type { Cpuid } from "../machine/cpuid.ts";
 import type { Host } from "./host.ts";
 import type { Platform } from "./platform.ts";
+import { ByteLog } from "./output.ts";
 import { checkCap, checkWeight, type Share } from "./scheduler.ts";
 
 /** How a domain ended, or why it stands still. */
@@ -66,11 +67,20 @@ export interface DomainMemory {
   machineAddress(gpa: number): number;
 }
 
+/** Bytes of console output that are kept, if nobody says otherwise. */
+export const CONSOLE_MEMORY: number = 4 << 20;
+/** At least so many POST codes are kept. */
+const POSTS = 1000;
+
 export class Domain {
   #state: DomainState = { kind: "paused" };
-  /** Bytes of console output so far. */
-  readonly output: Uint8Array[] = [];
+  /** Console output, as far as it is kept. */
+  readonly output: ByteLog;
+  /** Told of each byte by the instruction that writes it. */
+  readonly onByte: Set<(byte: number) => void> = new Set();
+  /** Told of what was written when the domain leaves the processor: after some milliseconds at most. */
   readonly onOutput: Set<(bytes: Uint8Array) => void> = new Set();
+  #told = 0;
   readonly onState: Set<(state: DomainState) => void> = new Set();
   /** Told of an error in a script's code that the domain called; it is paused then. */
   readonly onFailure: Set<(error: Error) => void> = new Set();
@@ -85,6 +95,7 @@ export class Domain {
   #clock = 0;
   #goes: boolean;
   #halted = false;
+  /** The last POST codes. */
   posts: number[] = [];
   #ending: { reason: ShutdownReason; detail: string } | undefined;
 
@@ -95,7 +106,10 @@ export class Domain {
     readonly type: "bare" | "hvm",
     readonly memory: DomainMemory,
     share: { readonly weight?: number; readonly cap?: number } = {},
+    /** Bytes of console output that are kept. */
+    consoleMemory: number = CONSOLE_MEMORY,
   ) {
+    this.output = new ByteLog(consoleMemory);
     this.share = host.scheduler.join(share.weight, share.cap);
     // The machine's time is a bare guest's own.
     this.#goes = type === "bare";
@@ -265,9 +279,23 @@ export class Domain {
     for (const listener of this.onNote) listener(text);
   }
 
-  emit(bytes: Uint8Array): void {
-    this.output.push(bytes);
-    for (const listener of this.onOutput) listener(bytes);
+  /** The guest writes a byte to its console. */
+  emit(byte: number): void {
+    this.output.push(byte);
+    for (const listener of this.onByte) listener(byte);
+  }
+  /** What it wrote since the last time goes to those who only show it. */
+  flush(): void {
+    const { output } = this;
+    if (this.#told === output.total) return;
+    const bytes = this.onOutput.size ? output.since(this.#told) : undefined;
+    this.#told = output.total;
+    if (bytes) { for (const listener of [...this.onOutput]) listener(bytes); }
+  }
+  /** The guest writes a POST code. */
+  post(code: number): void {
+    this.posts.push(code);
+    if (this.posts.length >= 2 * POSTS) this.posts.splice(0, POSTS);
   }
 
   describe(): string {

@@ -204,6 +204,7 @@ export class Host {
       const { whenOff } = this;
       this.whenOff = undefined;
       whenOff?.();
+      domain.flush();
       if (this.#woken && !this.#driving) queueMicrotask(() => this.wake());
     }
     this.#finish(domain, end);

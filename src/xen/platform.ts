@@ -49,8 +49,8 @@ export interface PlatformEvents {
   changed(): void;
   /** The processor waits: time passes (ns) without instructions. */
   stall(nanoseconds: number): void;
-  /** Bytes the guest wrote to its console. */
-  output(bytes: Uint8Array): void;
+  /** A byte the guest wrote to its console. */
+  output(byte: number): void;
   /** The guest ends itself: power-off, reset, or a status written to the debug-exit port. */
   end(reason: "poweroff" | "reset" | "exit", detail: string): void;
   post(code: number): void;

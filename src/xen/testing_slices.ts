@@ -6,6 +6,9 @@ export interface Slices extends Pick<Attention, "due" | "begin" | "end"> {
   readonly count: number;
 }
 
+/** Polls on the way to an instruction: a slice of fewer gets nowhere. */
+const LEAST = 6;
+
 /** Slices that end after `mean` polls on average; each seed has others. */
 export function randomSlices(seed: number, mean: number): Slices {
   let random = Math.imul(seed, 0x9e37_79b1) | 1, left = 0, count = 0;
@@ -17,7 +20,7 @@ export function randomSlices(seed: number, mean: number): Slices {
   };
   return {
     begin: () => {
-      left = next();
+      left = LEAST + next();
       count++;
     },
     end: () => {},

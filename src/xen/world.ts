@@ -45,8 +45,21 @@ function hashOf(text: string): number {
   return hash >>> 0;
 }
 
+/** What is kept of the entries: so many, and so many bytes of what came in with them. */
+export const ENTRIES_KEPT = { count: 10_000, bytes: 16 << 20 } as const;
+
+/** Bytes that an entry's data holds. */
+function bytesOf(data: unknown): number {
+  if (data instanceof Uint8Array) return data.length;
+  const { bytes } = (data ?? {}) as { bytes?: unknown };
+  return bytes instanceof Uint8Array ? bytes.length : 0;
+}
+
 export class World {
-  readonly entries: WorldEntry[] = [];
+  #entries: (WorldEntry | undefined)[] = [];
+  /** Where the kept ones begin, and how much they hold. */
+  #first = 0;
+  #bytes = 0;
   #ordinal = 0;
   #random: number;
   readonly #guests = new Map<number, number>();
@@ -69,8 +82,30 @@ export class World {
       domain,
       data,
     };
-    this.entries.push(entry);
+    this.#entries.push(entry);
+    this.#bytes += bytesOf(data);
+    this.#drop();
     return entry;
+  }
+
+  /** The entries that are kept: the last ones. */
+  get entries(): readonly WorldEntry[] {
+    return this.#entries.slice(this.#first) as WorldEntry[];
+  }
+  /** How many entries there were that are not kept any longer. */
+  dropped = 0;
+
+  #drop(): void {
+    while (
+      this.#entries.length - this.#first > ENTRIES_KEPT.count || this.#bytes > ENTRIES_KEPT.bytes
+    ) {
+      this.#bytes -= bytesOf(this.#entries[this.#first]?.data);
+      this.#entries[this.#first++] = undefined;
+      this.dropped++;
+    }
+    if (this.#first < ENTRIES_KEPT.count) return;
+    this.#entries = this.#entries.slice(this.#first);
+    this.#first = 0;
   }
 
   /** The next 32 bits of the seeded generator (xorshift). */
