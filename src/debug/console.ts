@@ -5,6 +5,7 @@
  */
 import type { Domain as Inner } from "../xen/domain.ts";
 import { mustLive } from "./gone.ts";
+import { comes } from "./held.ts";
 import { callable, someText, textOrBytes } from "./check.ts";
 import { grouped, INSPECT, shown, throwLate } from "./values.ts";
 
@@ -85,13 +86,16 @@ export class Console {
     const bytes = new TextEncoder().encode(wanted);
     return new Promise((resolve, reject) => {
       const last = bytes.at(-1);
+      const refuse = (error: Error) => {
+        end();
+        reject(error);
+      };
       const own = (byte: number) => {
         if (byte !== last || !output.endsWith(bytes)) return;
         end();
         resolve();
         host.yield();
       };
-      onByte.add(own);
       const ended = (state: Inner["state"]) => {
         if (state.kind !== "shutdown" && state.kind !== "destroyed") return;
         end();
@@ -101,6 +105,8 @@ export class Console {
         onByte.delete(own);
         this.#domain.onState.delete(ended);
       };
+      if (!comes(this.#domain, refuse)) return;
+      onByte.add(own);
       this.#domain.onState.add(ended);
     });
   }

@@ -16,6 +16,7 @@ import { mustLive } from "./gone.ts";
 import { callable, flag, options as optionsOf, text, toCount } from "./check.ts";
 import { type Filter, toFilter, toKind } from "./filters.ts";
 import { everywhere, fieldsOf, interceptsFor, type Kind } from "./kinds.ts";
+import { comes, held } from "./held.ts";
 import { codeBits, linearIp } from "./register_file.ts";
 import type { Standing } from "./state.ts";
 import { GuestStopped, type Response, Stop, StopOver } from "./stop.ts";
@@ -299,7 +300,12 @@ export class Debugger implements Observer {
       let decision: Decision;
       try {
         if (!takes(b, stop, kind, fields)) continue;
-        decision = b.act(stop);
+        decision = b.traces ? b.act(stop) : held(
+          this.domain,
+          `the action of breakpoint ${b.id} (${b.kind})`,
+          () => b.act(stop),
+          (d) => d.kind === "wait" && d.promise,
+        );
         // What the action told others of is dealt with before the guest goes on.
         if (b.acts) this.domain.host.yield();
       } catch (error) {
@@ -455,6 +461,11 @@ export class Debugger implements Observer {
         if (failure) reject(failure.error);
         else resolve(outcome);
       };
+      const refuse = (error: Error) => {
+        this.#waiters.delete(waiter);
+        reject(error);
+      };
+      if (!comes(this.domain, refuse)) return;
       this.#waiters.add(waiter);
       try {
         start();

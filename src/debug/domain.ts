@@ -15,6 +15,7 @@ import type { BreakOptions, Breakpoint } from "./breakpoint.ts";
 import { Console } from "./console.ts";
 import { CpuidTable } from "./cpuid.ts";
 import { Debugger } from "./debugger.ts";
+import { held } from "./held.ts";
 import { goneText, mustLive } from "./gone.ts";
 import type { FieldsOf, Filters, Kind } from "./kinds.ts";
 import { type ByteSource, Memory } from "./memory.ts";
@@ -257,6 +258,16 @@ export class GuestDomain {
     return frame < 0 ? undefined : BigInt(frame * 4096 + machine % 4096);
   }
 
+  /** A device whose calls the domain stands still for. */
+  #held({ read, write }: DeviceHandlers): DeviceHandlers {
+    const call = <T>(fn: () => T) =>
+      held(this.#inner, "its device's answer", fn, (answer) => answer);
+    return {
+      ...(read && { read: (address, size) => call(() => read(address, size)) }),
+      ...(write && { write: (address, value, size) => call(() => write(address, value, size)) }),
+    };
+  }
+
   #serve(range: DeviceRange, handlers: DeviceHandlers): () => void {
     mustLive(this.#inner, "ioreq.serve");
     const engine = this.#engine;
@@ -269,7 +280,7 @@ export class GuestDomain {
     // While the answer is awaited time stands still for the guest.
     return engine.servers.serve({
       ...DEVICE_RANGE(range, "ioreq.serve"),
-      ...handlersOf(handlers),
+      ...this.#held(handlersOf(handlers)),
     });
   }
 

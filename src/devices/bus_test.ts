@@ -37,10 +37,10 @@ device  version  ports                            memory
 pic     1        20-21 a0-a1 4d0-4d1
 pit     1        40-43 61
 rtc     1        70-71
-com1    1        3f8-3ff
-com2    1        2f8-2ff
-com3    1        3e8-3ef
-com4    1        2e8-2ef
+com1    2        3f8-3ff
+com2    2        2f8-2ff
+com3    2        3e8-3ef
+com4    2        2e8-2ef
 i8042   1        60 64
 vga     1        3b4-3b5 3ba 3c0-3cf 3d4-3d5 3da  a0000-bffff
 debug   1        80 f4 190 e9

@@ -264,6 +264,7 @@ c:
   mov word [0x8000 + 6 * 8], bad - ${LOAD}
   mov word [0x8000 + 6 * 8 + 6], ${LOAD >> 16}
 bad:
+  mov esp, 0x90000
   ud2
   jmp main`,
   "self-modifying code": `main:

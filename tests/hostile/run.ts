@@ -151,15 +151,19 @@ export async function interrupt(guest: string, place: Place, seconds: number): P
     );
     outcome = "no domain";
     if (await until(/xvm bad> $/, 30_000)) {
-      await type("c\r");
-      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-      out.text = "";
-      const asked = performance.now();
-      await type("\x03");
-      outcome = "no answer";
-      if (await until(/is paused|has ended/, 20_000)) {
-        delay = performance.now() - asked;
+      // The least of three: what the host's other work takes is not the program's.
+      for (let round = 0; round < 3; round++) {
+        await type("c\r");
+        await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+        out.text = "";
+        const asked = performance.now();
+        await type("\x03");
+        outcome = "no answer";
+        if (!await until(/is paused|has ended/, 20_000)) break;
+        const took = performance.now() - asked;
+        delay = Number.isNaN(delay) ? took : Math.min(delay, took);
         outcome = /bad is paused/.test(shown()) ? "ctrl-C" : shown().slice(-200);
+        if (outcome !== "ctrl-C" || !await until(/xvm bad> $/, 20_000)) break;
       }
     }
   }
