@@ -17,6 +17,12 @@ const FUZZ = "random contents of control structures: vmx enters, or says why not
 const NOTES = "exits note the instruction, the event and what was being delivered";
 
 export const VMX_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/hvm/vmx_run.ts", "src/hvm/real_mode_test.ts", [[
+    "emulated real mode goes on in protected mode",
+    'if (hasLeft(v)) return "budget";',
+    "",
+    "emulated real mode ends with the instruction that sets CR0.PE",
+  ]]),
   ...mutationsOf(`${VMX}/checks_controls.ts`, CHECKS, [
     [
       "VM entry: EPTP's memory type not checked",
