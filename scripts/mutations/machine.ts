@@ -16,6 +16,35 @@ const RIGHTS = "rights of pages, by every combination of bits and every kind of 
 const FORMATS = "accessed and dirty bits are set at every level, by what uses it";
 
 export const MACHINE_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf(`${MACHINE}/isa/decode.ts`, `${MACHINE}/vendors_test.ts`, [[
+    "AMD's near branches ignore 66 as Intel's do",
+    "(as & DECODE_AS.cutsBranches) !== 0",
+    "(as & DECODE_AS.cutsBranches) < 0",
+    "branch.66: it makes the operand size 16: RIP is cut, CALL and RET move 2 bytes, E8 and E9 have " +
+    "rel16 (amd)",
+  ]]),
+  ...mutationsOf(`${MACHINE}/segmentation/linear.ts`, `${MACHINE}/vendors_test.ts`, [[
+    "flat code that wraps at 4 GiB asks no segment",
+    "f.if(linear.gtU(-bits / 8), () => {",
+    "f.if(linear.gtU(-bits / 8).and(0), () => {",
+    "segment.wrap: it is outside the limit: #GP(0), #SS(0) on the stack (amd)",
+  ]]),
+  ...mutationsOf(`${MACHINE}/segmentation/tasks.ts`, SEGMENTATION_TEST, [[
+    "a 16-bit TSS clears the upper halves of registers",
+    "i32(0xffff_0000 | 0)",
+    "i32(0)",
+    "a switch to a 16-bit TSS leaves ones in the upper halves of registers, zeros in EIP's",
+  ]]),
+  ...mutationsOf(
+    `${MACHINE}/exceptions/coprocessor.ts`,
+    `${MACHINE}/isa/semantics/x87_test.ts`,
+    [[
+      "the processor does not wait for the interrupt of FERR#",
+      "() => setCell(f, V.abort, ABORT.frozen)",
+      "() => {}",
+      "with CR0.NE clear a pending exception is FERR#: the platform says whether to wait",
+    ]],
+  ),
   ...mutationsOf(`${MACHINE}/interpreter/hot_meaning.ts`, HOT_DEVICE_TEST, [
     [
       "a hot access does not see that a device has ended the slice",

@@ -365,6 +365,21 @@ const TESTS: Record<Way, Expectation> = {
     intel: [13, 0, 0x1_1000n, 0],
     amd: [13, 0, 0x8000_0000_0000n, 3],
   },
+  "sysret.ss": {
+    see: (m) => {
+      const r = long(m, "db 0x48\nsysret", 1, ({ cpu }) => {
+        cpu.set("efer", 0x501n);
+        cpu.set("star", 0x001b_0008_0000_0000n);
+        cpu.set("rcx", 0x2000n);
+        cpu.set("r11", 2n);
+        cpu.setSegment(2, { selector: 0, base: 0x1234n, limit: 0x55, attributes: 0x1_0000 });
+      });
+      const { selector, base, limit, attributes } = r.cpu.getSegment(2);
+      return [selector, base, limit, attributes];
+    },
+    intel: [0x23, 0n, 0xffff_ffff, 0xc0f3],
+    amd: [0x23, 0x1234n, 0x55, 0x1_0060],
+  },
   "cr.lock-cr8": {
     see: (m) => {
       const r = legacy(m, "mov eax, 5\ndb 0xf0, 0x0f, 0x22, 0xc0\ndb 0xf0, 0x0f, 0x20, 0xc1");

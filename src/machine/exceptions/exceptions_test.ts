@@ -211,7 +211,7 @@ Deno.test("a fault behind the point of no return belongs to the new task", () =>
   assertEquals(selectorOf(ran.machine, 7), S.otherTask);
 });
 
-Deno.test("a 16-bit TSS loads words and clears FS, GS and upper halves", () => {
+Deno.test("a 16-bit TSS loads words under upper halves of ones, and clears FS and GS", () => {
   const words = new Uint16Array(22);
   words.set([0x9000, 2, 0x1234], 7);
   words[13] = 0x6f00;
@@ -219,7 +219,7 @@ Deno.test("a 16-bit TSS loads words and clears FS, GS and upper halves", () => {
   const ran = runCode("jmp smallTask:0\nhlt", {
     memory: [[0x9000, [0xf4]], [AT.tss16, new Uint8Array(words.buffer)]],
   });
-  assertEquals([ran.stop, ran.reg("eax"), ran.reg("esp")], ["halt", 0x1234, 0x6f00]);
+  assertEquals([ran.stop, ran.reg("eax"), ran.reg("esp")], ["halt", 0xffff_1234, 0xffff_6f00]);
   assertEquals([selectorOf(ran.machine, 4), selectorOf(ran.machine, 5)], [0, 0]);
 });
 

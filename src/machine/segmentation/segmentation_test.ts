@@ -220,3 +220,19 @@ Deno.test("virtual-8086 mode: CLI and INT fault below IOPL 3", () => {
     assertEquals([ran.vector, ran.error, ran.eip], [13, 0, 0]);
   }
 });
+
+Deno.test("a switch to a 16-bit TSS leaves ones in the upper halves of registers, zeros in EIP's", () => {
+  const words = new Uint8Array(0x2c), view = new DataView(words.buffer);
+  // IP, FLAGS, AX to DI, ES, CS, SS, DS, LDT.
+  const values = [0x9000, 2, 1, 2, 3, 4, 0x5000, 6, 7, 8, S.data, S.code, S.data, S.data, 0];
+  values.forEach((value, n) => view.setUint16(0x0e + 2 * n, value, true));
+  for (const cpu of ["intel", "amd"] as const) {
+    const ran = runCode("jmp smallTask:0", {
+      cpu,
+      memory: [[AT.tss16, words], [0x9000, [0xf4]]],
+    });
+    const names = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"];
+    const registers = [1, 2, 3, 4, 0x5000, 6, 7, 8].map((n) => (n | 0xffff_0000) >>> 0);
+    assertEquals([ran.stop, ...names.map(ran.reg), ran.reg("eip")], ["halt", ...registers, 0x9001]);
+  }
+});

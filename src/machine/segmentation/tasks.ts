@@ -188,8 +188,9 @@ function buildLoadTaskSegments(m: Module): void {
 
 function setRegisters(f: Func, wide: Local): void {
   const flags = f.let(saved(1));
-  // The upper halves are not said to be anything for a 16-bit TSS: zero.
-  for (let n = 0; n < 8; n++) setCell64(f, gpr(n), saved(2 + n).zext());
+  // A 16-bit TSS has no upper halves, and the manuals say nothing of them: ones, as the 386 has it.
+  const upper = f.let(i32(0).when(wide, i32(0xffff_0000 | 0)));
+  for (let n = 0; n < 8; n++) setCell64(f, gpr(n), saved(2 + n).or(upper).zext());
   const mask = i32(0x3f_7fd5).when(wide, i32(0x7fd5));
   setCell(f, CPU.rflags, flags.and(mask).or(2));
   setCell64(f, CPU.rip, saved(0).zext());

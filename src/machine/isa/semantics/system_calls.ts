@@ -1,5 +1,5 @@
 /** SYSENTER, SYSEXIT, SYSCALL, SYSRET, SWAPGS (SDM 2, SDM 3 5.8.7, 5.8.8; APM 2 6.1). */
-import { CPU, V } from "../../state.ts";
+import { CPU, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
@@ -137,7 +137,15 @@ function sysret(m: Meaning): void {
     setCell(f, CPU.rflags, m.gprU(R11, 64).wrap().and(0x3c_7fd7).or(2));
   }, () => setCell(f, CPU.rflags, cell(CPU.rflags).or(FLAG.if)));
   const code = base.add(long ? 16 : 0).or(3);
+  // What of SS stays as it was where only the selector changes: all but DPL, which is CPL here.
+  const kept = SEGMENT.attributes + SS, old = f.let(cell(kept));
+  const [oldBase, oldLimit] = [f.let(cell64(SS)), f.let(cell(SS + SEGMENT.limit))];
   setCodeAndStack(m, code, base.add(8).or(3), 3, i32(long ? 1 : 0));
+  f.if(asAmd("sysret.ss"), () => {
+    setCell(f, kept, old.or(0x60));
+    setCell64(f, SS, oldBase);
+    setCell(f, SS + SEGMENT.limit, oldLimit);
+  });
   trapAfter(m);
   m.serialize();
 }
