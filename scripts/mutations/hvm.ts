@@ -192,4 +192,12 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "Frames hands out frames of zeroes, also ones used before",
     ],
   ]),
+  ...mutationsOf("src/xen/host.ts", "src/xen/slices_test.ts", [
+    [
+      "every slice of the host's loop is a turn of the scheduler",
+      "this.#ofTurn() ?? this.#beginTurn()",
+      "this.#beginTurn()",
+      "so is a schedule: weights, a cap, a guest that waits (intel)",
+    ],
+  ]),
 ];

@@ -61,7 +61,8 @@ export interface ComparedRun {
 
 const LIMIT = 20e9;
 /** Between two turns of the event loop. */
-const SLICE = 2_000_000;
+/** Instructions between two looks at whether somebody wants it to end. */
+const SLICE = 50_000;
 /** Keys that take the demo guest through all it has. */
 const DEMO_KEYS = "ctmfdq";
 

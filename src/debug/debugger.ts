@@ -360,6 +360,9 @@ export class Debugger implements Observer {
   pause(): void {
     const acting = this.#acting !== undefined;
     this.#acting = undefined;
+    const { id, host, state } = this.domain;
+    // Where ctrl-C, or a script, took hold comes from outside.
+    if (state.kind === "running" || state.kind === "blocked") host.world.enter("pause", id, null);
     this.domain.pause();
     if (acting) this.#tell({ kind: "paused" });
   }

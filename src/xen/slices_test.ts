@@ -148,3 +148,19 @@ for (const { cpu, type, paging } of WAYS) {
     );
   });
 }
+
+Deno.test("the event loop has its turn while a guest runs, and a pause is an entry of the world", async () => {
+  for (const { cpu, type, paging } of WAYS) {
+    await using hv = await Hypervisor.start({ cpu, memory: "64M" });
+    const kernel = demoGuest().image;
+    const dom = await hv.createDomain({ name: "demo", type, paging, kernel, memory: "16M" });
+    dom.unpause();
+    for (let n = 0; n < 5; n++) await new Promise((resolve) => setTimeout(resolve, 1));
+    dom.pause();
+    const { world, machine } = hv.host;
+    const { kind, domain, position } = world.entries.at(-1)!;
+    assertEquals([kind, domain, position.count], ["pause", dom.id, machine.cpu.count]);
+    dom.pause();
+    assertEquals(world.entries.at(-1)?.position, position, "it stands already");
+  }
+});
