@@ -9,6 +9,7 @@ import {
   XLF_KERNEL_64,
 } from "../abi/boot/boot_params.ts";
 import { PC } from "../abi/boot/e820.ts";
+import { PE } from "../abi/boot/pe.ts";
 import { makeBootParams } from "./boot_params.ts";
 import { e820 } from "./e820.ts";
 import { bootGdt, type InitialState, long64, protected32 } from "./entry.ts";
@@ -77,14 +78,31 @@ export function readBzImageHeader(image: Uint8Array, file: string): BzImageHeade
   if (setupSize >= image.length) {
     throw fail("setup_sects", h.get("setup_sects"), `less than the file's ${image.length} bytes`);
   }
-  if (kernelSize === 0 || image.length < setupSize + kernelSize - 15) {
+  // Builds before 2.08, which brought the CRC at the end, did not fill the last 16 bytes.
+  const least = setupSize + kernelSize - (protocol >= 0x208 ? 0 : 15);
+  if (kernelSize === 0 || image.length < least) {
     throw fail(
       "size",
       `${image.length} bytes (cut off?)`,
       `${setupSize + kernelSize} bytes by setup_sects and syssize`,
     );
   }
+  const signed = signatureEnd(image);
+  if (image.length < signed) {
+    throw fail("size", `${image.length} bytes (cut off?)`, `${signed} bytes with its signature`);
+  }
   return { ...limits(h, protocol, kernelSize, fail), ...texts(image, h, headerEnd), setupSize };
+}
+
+/** Where the certificates end that a signed kernel, an EFI image too, has behind it; 0 without them. */
+function signatureEnd(image: Uint8Array): number {
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  const pe = view.getUint32(PE.headerAt, true);
+  if (view.getUint16(0, true) !== PE.dosMagic || pe + PE.optional + 160 > image.length) return 0;
+  if (view.getUint32(pe, true) !== PE.magic) return 0;
+  const wide = view.getUint16(pe + PE.optional, true) === PE.wide;
+  const entry = pe + PE.optional + (wide ? PE.certificates64 : PE.certificates32);
+  return view.getUint32(entry, true) + view.getUint32(entry + 4, true);
 }
 
 type Header = Struct<typeof SETUP_HEADER>;

@@ -14,7 +14,9 @@ import {
   PT_NOTE,
   SHT_NOBITS,
   SHT_NOTE,
+  SHT_NULL,
 } from "../abi/boot/elf.ts";
+import { beginning } from "./compressed.ts";
 import { hex } from "./errors.ts";
 import { failer } from "./load.ts";
 import type { Placement } from "./placement.ts";
@@ -73,8 +75,8 @@ export function isElf(bytes: Uint8Array): boolean {
 export function readElf(bytes: Uint8Array, file: string): ElfFile {
   const fail = failer(file);
   if (bytes.length < ELF32.headerSize) throw fail("size", `${bytes.length} bytes`, "an ELF file");
+  if (!isElf(bytes)) throw fail("kernel", beginning(bytes), "an ELF file");
   const ident = new Struct(ELF_IDENT, bytes);
-  if (ident.get("magic") !== ELF_MAGIC) throw fail("ELF magic", ident.get("magic"), hex(ELF_MAGIC));
   const elfClass = ident.get("class");
   if (elfClass !== ELF_CLASS_32 && elfClass !== ELF_CLASS_64) {
     throw fail("ELF class", elfClass, "1 (32-bit) or 2 (64-bit)");
@@ -99,7 +101,7 @@ export function readElf(bytes: Uint8Array, file: string): ElfFile {
     bits: elfClass === ELF_CLASS_32 ? 32 : 64,
     entry: header.big("entry"),
     segments: readSegments(bytes, header, layout, fail),
-    sections: readSections(bytes, header, layout),
+    sections: readSections(bytes, header, layout, fail),
   };
 }
 
@@ -149,15 +151,25 @@ function checkSegment(s: ElfSegment, i: number, bytes: Uint8Array, fail: Fail): 
   }
 }
 
-/** Sections are optional: stripped or odd section headers read as none, and never fail a boot. */
+/**
+ * Sections are optional: without headers, or with odd ones, there are none. Those that there are lie
+ * in the file: linkers put them last, so that a file that was cut off shows by them.
+ */
 function readSections(
   bytes: Uint8Array,
   header: Struct<Layout["header"]>,
   layout: Layout,
+  fail: Fail,
 ): ElfSection[] {
   const count = header.get("shnum"), at = header.get("shoff");
   if (count === 0 || header.get("shentsize") !== layout.sectionSize) return [];
-  if (at + count * layout.sectionSize > bytes.length) return [];
+  if (at + count * layout.sectionSize > bytes.length) {
+    throw fail(
+      "ELF section headers",
+      `${count} at ${hex(at)} (file cut off?)`,
+      `within ${bytes.length} bytes`,
+    );
+  }
   const raw = Array.from({ length: count }, (_, i) => {
     const s = new Struct(layout.section, bytes, at + i * layout.sectionSize);
     return {
@@ -169,11 +181,18 @@ function readSections(
       link: s.get("link"),
     };
   });
+  raw.forEach((s, i) => {
+    if (s.type === SHT_NULL || s.type === SHT_NOBITS || s.offset + s.size <= bytes.length) return;
+    throw fail(
+      `ELF section ${i}`,
+      `${hex(s.size)} bytes at offset ${hex(s.offset)} (file cut off?)`,
+      `within the file's ${hex(bytes.length)} bytes`,
+    );
+  });
   const names = raw[header.get("shstrndx")];
   return raw.map(({ nameAt, ...s }) => ({
     ...s,
     name: names ? stringAt(bytes, names.offset + nameAt, names.offset + names.size) : "",
-    size: s.type === SHT_NOBITS || s.offset + s.size <= bytes.length ? s.size : 0,
   }));
 }
 

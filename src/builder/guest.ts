@@ -6,6 +6,7 @@ import { writeFirmware } from "./firmware.ts";
 import { loadRom } from "./flat.ts";
 import type { LoadedGuest, LoadOptions, NamedBytes } from "./load.ts";
 import { findMultiboot, loadMultiboot } from "./multiboot.ts";
+import { beginning, unpack } from "./compressed.ts";
 import { extractPayload } from "./payload.ts";
 import { loadPvh, pvhEntry } from "./pvh.ts";
 import { loadVmlinux } from "./vmlinux.ts";
@@ -28,7 +29,8 @@ export interface GuestOptions extends Omit<LoadOptions, "rsdp"> {
  *
  * `auto` takes a bzImage by the 32-bit boot protocol; an ELF file by its multiboot header, else
  * its PVH note, else directly; a 64 KB or 128 KB file with a jump at its reset vector as a ROM.
- * `pvh` and `vmlinux` take a bzImage too: its payload is decompressed first.
+ * `pvh` and `vmlinux` take a bzImage too: its payload is decompressed first. A file that is compressed
+ * as a whole, in gzip, xz or zstd, is taken for what is in it.
  *
  * @throws {BuilderError} Naming file, field, what was given and what was expected.
  */
@@ -55,9 +57,10 @@ const LOADERS: Record<
 };
 
 async function unpacked(kernel: NamedBytes, protocol: BootProtocol): Promise<NamedBytes> {
-  if (protocol !== "pvh" && protocol !== "vmlinux") return kernel;
-  if (!isBzImage(kernel.bytes)) return kernel;
-  return { file: kernel.file, bytes: await extractPayload(kernel.bytes, kernel.file) };
+  const whole = await unpack(kernel);
+  if (protocol !== "pvh" && protocol !== "vmlinux") return whole;
+  if (!isBzImage(whole.bytes)) return whole;
+  return { file: kernel.file, bytes: await extractPayload(whole.bytes, kernel.file) };
 }
 
 /**
@@ -71,11 +74,10 @@ export function detect(kernel: NamedBytes): Exclude<LoadedGuest["format"], "flat
   if (findMultiboot(bytes)) return "multiboot";
   if (isElf(bytes)) return pvhEntry(readElf(bytes, file)) === undefined ? "vmlinux" : "pvh";
   if (isRom(bytes)) return "rom";
-  const first = Array.from(bytes.subarray(0, 4), (b) => b.toString(16).padStart(2, "0"));
   throw new BuilderError({
     file,
     field: "kernel",
-    given: bytes.length === 0 ? "empty" : `a file that begins with ${first.join(" ")}`,
+    given: beginning(bytes),
     expected: "a bzImage, an ELF kernel, a multiboot image, or a ROM of 64 or 128 KB",
   });
 }

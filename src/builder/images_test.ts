@@ -72,7 +72,7 @@ guestTest("loadGuest() tells a cut-off kernel and ramdisk", NEEDED, async () => 
   await assertRejects(
     () => loadGuest({ memory, kernel, ramdisk: cut(ramdisk) }),
     BuilderError,
-    "tiny-i386.cpio.gz: gzip ramdisk is cut off",
+    "tiny-i386.cpio.gz: gzip data is cut off",
   );
 });
 

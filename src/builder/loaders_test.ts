@@ -222,7 +222,7 @@ Deno.test("checkRamdisk() takes whole archives and refuses what is cut off", () 
   assertThrows(check(whole.subarray(0, whole.length - 40)), BuilderError, "cut off after");
   const flipped = whole.slice();
   flipped[whole.length >> 1] ^= 0x10;
-  assertThrows(check(flipped), BuilderError, "gzip ramdisk is corrupt");
+  assertThrows(check(flipped), BuilderError, "gzip data is corrupt");
   assertThrows(check(new Uint8Array(10)), BuilderError, "10 bytes long");
   assertThrows(check(new Uint8Array(100).fill(0x41)), BuilderError, "41 41 41 41");
   const cpio = new TextEncoder().encode("070701".padEnd(200, "0"));

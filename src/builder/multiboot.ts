@@ -123,8 +123,16 @@ function placeByAddresses(kernel: NamedBytes, header: MultibootHeader, place: Pl
   }
   const end = h.get("bss_end_addr") || loadEnd;
   if (end < loadEnd) throw fail("bss_end_addr", end, `at least load_end_addr ${hex(loadEnd)}`);
+  const entry = h.get("entry_addr");
+  if (entry < load || entry >= loadEnd) {
+    throw fail(
+      "entry_addr",
+      entry,
+      `an address from ${hex(load)} to ${hex(loadEnd - 1)}, the file's`,
+    );
+  }
   place.put("kernel", load, kernel.bytes.subarray(offset, offset + size), end - load);
-  return BigInt(h.get("entry_addr"));
+  return BigInt(entry);
 }
 
 function makeInfo(options: LoadOptions, map: readonly E820Range[], place: Placement): number {

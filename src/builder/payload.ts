@@ -1,7 +1,9 @@
-import { gunzipSync, zstdDecompressSync } from "node:zlib";
+import { beginning, compressionOf, inflate } from "./compressed.ts";
+import { isElf } from "./elf.ts";
 import { BuilderError, hex } from "./errors.ts";
-import { decompressLz4Legacy, LZ4_LEGACY_MAGIC } from "./lz4.ts";
-import { decompressXz, isXz } from "./xz.ts";
+import { UNPACKED_MAX } from "./limits.ts";
+import { decompressLz4Legacy } from "./lz4.ts";
+import { decompressXz } from "./xz.ts";
 
 /** Where a bzImage keeps its compressed kernel. */
 export interface PayloadPlace {
@@ -12,8 +14,9 @@ export interface PayloadPlace {
   readonly size: number;
 }
 
-/** More than this is no kernel, and not worth allocating for a corrupt length. */
-const SIZE_MAX = 512 << 20;
+const KNOWN = ["xz", "lz4", "gzip", "zstd", "none"] as const;
+const isKnown = (kind: string | undefined): kind is PayloadPlace["compression"] =>
+  KNOWN.some((known) => known === kind);
 
 /**
  * Finds the compressed vmlinux of a bzImage by `payload_offset` and `payload_length`.
@@ -41,33 +44,18 @@ export function findPayload(image: Uint8Array, file: string): PayloadPlace {
     );
   }
   const whole = image.subarray(offset, offset + length);
-  const compression = compressionOf(whole);
-  if (compression === undefined) {
-    throw fail(
-      "payload magic",
-      Array.from(whole.subarray(0, 6), (b) => b.toString(16).padStart(2, "0")).join(" "),
-      "XZ, LZ4, gzip, zstd or ELF",
-    );
+  const compression = isElf(whole) ? "none" : compressionOf(whole);
+  if (!isKnown(compression)) {
+    throw fail("payload", beginning(whole), "XZ, LZ4, gzip, zstd or ELF");
   }
   if (compression === "none") return { compression, bytes: whole, size: length };
   // gzip ends in its own size, the others in one appended by the build.
   const size = new DataView(whole.buffer, whole.byteOffset + length - 4, 4).getUint32(0, true);
-  if (size === 0 || size > SIZE_MAX) {
-    throw fail("payload's decompressed size", hex(size), `1 to ${hex(SIZE_MAX)}`);
+  if (size === 0 || size > UNPACKED_MAX) {
+    throw fail("payload's decompressed size", hex(size), `1 to ${hex(UNPACKED_MAX)}`);
   }
   const bytes = compression === "gzip" ? whole : whole.subarray(0, length - 4);
   return { compression, bytes, size };
-}
-
-/** The compression a kernel image, payload or ramdisk begins with, if it is one known here. */
-export function compressionOf(bytes: Uint8Array): PayloadPlace["compression"] | undefined {
-  if (bytes.length < 6) return undefined;
-  const magic = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
-  if (isXz(bytes)) return "xz";
-  if (magic === LZ4_LEGACY_MAGIC) return "lz4";
-  if ((magic & 0xffff) === 0x8b1f) return "gzip";
-  if (magic === 0xfd2fb528) return "zstd";
-  if (magic === 0x464c457f) return "none";
 }
 
 /**
@@ -78,7 +66,7 @@ export function compressionOf(bytes: Uint8Array): PayloadPlace["compression"] | 
 export async function extractPayload(image: Uint8Array, file: string): Promise<Uint8Array> {
   const { compression, bytes, size } = findPayload(image, file);
   const elf = await decompress(compression, bytes, size, file);
-  if (compressionOf(elf) !== "none") {
+  if (!isElf(elf)) {
     throw new BuilderError({
       file,
       field: "decompressed payload",
@@ -98,19 +86,12 @@ async function decompress(
   if (compression === "xz") return await decompressXz(bytes, size, file);
   if (compression === "lz4") return decompressLz4Legacy(bytes, size, file);
   if (compression === "none") return bytes.slice();
-  const options = { maxOutputLength: size };
-  try {
-    const out = compression === "gzip"
-      ? gunzipSync(bytes, options)
-      : zstdDecompressSync(bytes, options);
-    if (out.length === size) return new Uint8Array(out);
-    throw new Error(`${out.length} bytes where ${size} are due`);
-  } catch (error) {
-    throw new BuilderError({
-      file,
-      field: `${compression} payload`,
-      given: `corrupt (${(error as Error).message})`,
-      expected: `valid ${compression} data`,
-    });
-  }
+  const out = inflate(compression, bytes, size, file);
+  if (out.length === size) return out;
+  throw new BuilderError({
+    file,
+    field: `${compression} data`,
+    given: `${out.length} bytes when decompressed`,
+    expected: `${size}`,
+  });
 }

@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import { BuilderError, hex } from "./errors.ts";
+import { UNPACKED_MAX } from "./limits.ts";
 
 /**
  * XZ as Linux's build makes it: one stream, one block, CRC32, and the filter chain x86 BCJ +
@@ -30,15 +31,24 @@ interface Block {
 /**
  * Decompresses an XZ stream of one block, checking its CRC32.
  *
- * @param size Bytes expected.
+ * @param given Bytes expected; what the chunks' headers say if not given.
  * @throws {BuilderError} On a malformed stream or a filter other than x86 BCJ and LZMA2.
  */
 export async function decompressXz(
   source: Uint8Array,
-  size: number,
+  given: number | undefined,
   file: string,
 ): Promise<Uint8Array> {
   const block = parseBlock(source, file);
+  const size = given ?? uncompressedSize(block.lzma2);
+  if (size > UNPACKED_MAX) {
+    throw new BuilderError({
+      file,
+      field: "XZ data",
+      given: `${size} bytes when decompressed`,
+      expected: `at most ${UNPACKED_MAX}`,
+    });
+  }
   const { default: xz } = await import("xz-decompress");
   const framed = frame(block);
   const out = new Uint8Array(size);

@@ -10,7 +10,7 @@ export const ELF_CLASS_32 = 1, ELF_CLASS_64 = 2, ELF_LITTLE_ENDIAN = 1;
 export const EM_386 = 3, EM_X86_64 = 62;
 export const ET_EXEC = 2, ET_DYN = 3;
 export const PT_LOAD = 1, PT_NOTE = 4;
-export const SHT_SYMTAB = 2, SHT_STRTAB = 3, SHT_NOTE = 7, SHT_NOBITS = 8;
+export const SHT_NULL = 0, SHT_SYMTAB = 2, SHT_STRTAB = 3, SHT_NOTE = 7, SHT_NOBITS = 8;
 /** Symbol types (low four bits of `info`): what has an address worth a name. */
 export const STT_NOTYPE = 0, STT_OBJECT = 1, STT_FUNC = 2, STT_SECTION = 3, STT_FILE = 4;
 /** Section index of an undefined symbol. */
