@@ -7,6 +7,7 @@ import process from "node:process";
 import { MACHINE_MEMORY_MAX } from "../src/abi/limits.ts";
 import type { BootDomain, BootHost } from "./api.ts";
 import { openHost } from "./api.ts";
+import { brief } from "../src/builder/errors.ts";
 import { Terminal } from "./editor/terminal.ts";
 import { Shell } from "./interactive.ts";
 import { writeOut } from "./output.ts";
@@ -89,7 +90,7 @@ function watch(domain: BootDomain, { until, timeout }: BootOptions): Promise<End
       message: until === undefined && ok
         ? undefined
         : `the guest stopped: ${reason} (${detail})${
-          until === undefined ? "" : `, before the console showed ${JSON.stringify(until)}`
+          until === undefined ? "" : `, before the console showed ${brief(JSON.stringify(until))}`
         }${lastWords(domain)}`,
     })),
   ];
@@ -99,7 +100,9 @@ function watch(domain: BootDomain, { until, timeout }: BootOptions): Promise<End
     ways.push(
       new Promise((resolve) => {
         const message = `${timeout} seconds passed` +
-          (until === undefined ? "" : `, and the console did not show ${JSON.stringify(until)}`);
+          (until === undefined
+            ? ""
+            : `, and the console did not show ${brief(JSON.stringify(until))}`);
         timer = setTimeout(() => resolve({ code: 1, message }), timeout * 1000);
       }),
     );

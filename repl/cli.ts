@@ -6,6 +6,7 @@
 import { Command, EnumType, ValidationError } from "@cliffy/command";
 import config from "../deno.json" with { type: "json" };
 import type { BootOptions } from "./boot.ts";
+import { brief } from "../src/builder/errors.ts";
 import { parseSize } from "./size.ts";
 
 /** Wrong arguments: exit status 2. */
@@ -138,8 +139,8 @@ function checkHosts(files: { host: object; options: { name?: string } }[], paths
       const before = seen.get(key);
       if (before && before.value !== value) {
         throw new Misuse(
-          `${paths[n]}: ${key} is ${JSON.stringify(value)}, but ${before.path} has ` +
-            `${JSON.stringify(before.value)}: the domains are on one host`,
+          `${paths[n]}: ${key} is ${brief(JSON.stringify(value))}, but ${before.path} has ` +
+            `${brief(JSON.stringify(before.value))}: the domains are on one host`,
         );
       }
       seen.set(key, { value, path: paths[n] });
@@ -147,7 +148,9 @@ function checkHosts(files: { host: object; options: { name?: string } }[], paths
     const same = options.name &&
       files.slice(0, n).findIndex((f) => f.options.name === options.name);
     if (same !== undefined && same !== "" && same >= 0) {
-      throw new Misuse(`${paths[n]}: the name "${options.name}" is ${paths[same]}'s already`);
+      throw new Misuse(
+        `${paths[n]}: the name "${brief(options.name ?? "")}" is ${paths[same]}'s already`,
+      );
     }
   });
 }
@@ -198,7 +201,9 @@ async function bootOptions(options: Written): Promise<BootOptions> {
 function moduleOf(text: string): { file: string; cmdline?: string } {
   const [, file, cmdline] = text.match(/^(\S+)(?:\s+(.*))?$/s) ?? [];
   if (file === undefined) {
-    throw new Misuse(`--module: expected FILE, or "FILE ARGUMENTS", got ${JSON.stringify(text)}`);
+    throw new Misuse(
+      `--module: expected FILE, or "FILE ARGUMENTS", got ${brief(JSON.stringify(text))}`,
+    );
   }
   return { file, cmdline };
 }
@@ -235,11 +240,11 @@ async function existing(path: string, what = ""): Promise<string> {
   } catch (error) {
     throw new Misuse(
       error instanceof Deno.errors.NotFound
-        ? `${what}${path}: no such file`
-        : `${what}${path}: ${(error as Error).message}`,
+        ? `${what}${brief(path)}: no such file`
+        : `${what}${brief(path)}: ${brief((error as Error).message)}`,
     );
   }
-  throw new Misuse(`${what}${path}: is no file`);
+  throw new Misuse(`${what}${brief(path)}: is no file`);
 }
 
 /** Runs the command line; resolves to the exit status, or null when the process ends by itself. */
@@ -269,12 +274,13 @@ export async function commandLine(args: string[]): Promise<number | null> {
     const known = ["repl", "run", "boot", "create", "guests"].includes(args[0])
       ? ` ${args[0]}`
       : "";
-    const { showError } = await import("./evaluator/show.ts");
+    const { MESSAGE_MAX, showError } = await import("./evaluator/show.ts");
+    const message = brief(error.message, MESSAGE_MAX);
     console.error(
       usage
-        ? `xvm${known}: ${error.message}\nxvm${known} --help tells more`
+        ? `xvm${known}: ${message}\nxvm${known} --help tells more`
         : `xvm${known}: ${
-          Deno.env.get("XVM_STACK") ? showError(error, { frames: "all" }) : error.message
+          Deno.env.get("XVM_STACK") ? showError(error, { frames: "all" }) : message
         }`,
     );
     return usage ? 2 : 1;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { brief } from "../src/builder/errors.ts";
 import { printStop } from "./commands/format.ts";
 import { COMMAND_NAMES, commandOf, type Invocation, isCommand } from "./commands/registry.ts";
 import {
@@ -14,7 +15,7 @@ import {
 } from "./context.ts";
 import { Evaluator } from "./evaluator/evaluator.ts";
 import { Interrupted, isInterrupted } from "./evaluator/interrupt.ts";
-import { isOurs, show, showError } from "./evaluator/show.ts";
+import { isOurs, MESSAGE_MAX, show, showError } from "./evaluator/show.ts";
 import { isValid, prepare } from "./evaluator/source.ts";
 
 /** What a session is told. */
@@ -214,7 +215,7 @@ export class Session implements Context {
     this.#unfinished = false;
     const red = (text: string) => this.colors ? `\x1b[31m${text}\x1b[39m` : text;
     const text = error instanceof CommandError
-      ? red(error.message)
+      ? red(brief(error.message, MESSAGE_MAX))
       : showError(error, { colors: this.colors, frames: frames() });
     this.#printError(`${text}\n`);
     if (paused) printStop(null, this);

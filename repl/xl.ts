@@ -6,7 +6,9 @@
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { GUEST_MEMORY } from "../src/abi/limits.ts";
+import { brief } from "../src/builder/errors.ts";
 import { pages, toSize } from "../src/debug/check.ts";
+import { readFile, TEXT_MAX } from "../src/debug/files.ts";
 import { parseXl, type XlEntry, type XlValue } from "./xl_syntax.ts";
 
 /** What is done with a domain that ended. */
@@ -46,7 +48,8 @@ const ACTIONS: Readonly<Record<Event, Action>> = {
  */
 export async function readDomainFile(path: string): Promise<DomainFile> {
   if (/\.[mc]?[jt]s$/.test(path)) return await fromModule(path);
-  return fromXl(parseXl(await Deno.readTextFile(path), path), path);
+  const bytes = await readFile("configuration", path, TEXT_MAX);
+  return fromXl(parseXl(new TextDecoder().decode(bytes), path), path);
 }
 
 async function fromModule(path: string): Promise<DomainFile> {
@@ -71,7 +74,7 @@ class Key {
 
   fail(what: string): never {
     const { key, line } = this.entry;
-    throw new RangeError(`${this.path}:${line}: ${key}: ${what}`);
+    throw new RangeError(`${this.path}:${line}: ${brief(key)}: ${what}`);
   }
   expected(what: string): never {
     return this.fail(`expected ${what}, got ${shown(this.entry.value)}`);
@@ -104,7 +107,7 @@ class Key {
   }
 }
 
-const shown = (value: XlValue): string => JSON.stringify(value);
+const shown = (value: XlValue): string => brief(JSON.stringify(value));
 
 /** What a file comes to while it is read. */
 interface Reading {

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { brief } from "../src/builder/errors.ts";
+
 /** A string, a number, or a list of them. */
 export type XlValue = string | number | XlValue[];
 
@@ -24,6 +26,9 @@ interface Token {
   readonly first: boolean;
 }
 
+/** Lists in lists: no key takes more than two levels. */
+const DEPTH = 16;
+
 /** Words of the text; comments and blanks are gone. */
 function tokens(text: string, path: string): Token[] {
   const found: Token[] = [];
@@ -35,7 +40,7 @@ function tokens(text: string, path: string): Token[] {
     if (!match) {
       const [word] = text.slice(at).match(/^["'][^\n]*|^\S+/) ?? [text[at]];
       const quote = /^["']/.test(word) ? `: the closing ${word[0]} is missing` : "";
-      throw new SyntaxError(`${path}:${line}: cannot read ${word}${quote}`);
+      throw new SyntaxError(`${path}:${line}: cannot read ${brief(word)}${quote}`);
     }
     if (match[0] === "\n") {
       line++;
@@ -61,28 +66,31 @@ function tokens(text: string, path: string): Token[] {
  * ```
  */
 export function parseXl(text: string, path = "configuration"): Record<string, XlEntry> {
-  const words = tokens(text, path), result: Record<string, XlEntry> = {};
+  const words = tokens(text, path);
+  // A key may have the name of anything that other objects inherit.
+  const result: Record<string, XlEntry> = Object.create(null);
   let i = 0;
   const fail = (wanted: string): never => {
     const line = words[i]?.line ?? text.trimEnd().split("\n").length;
     throw new SyntaxError(
-      `${path}:${line}: expected ${wanted}, got ${words[i]?.text ?? "the end of the file"}`,
+      `${path}:${line}: expected ${wanted}, got ${brief(words[i]?.text ?? "the end of the file")}`,
     );
   };
-  const list = (): XlValue[] => {
+  const list = (depth: number): XlValue[] => {
+    if (depth > DEPTH) fail(`lists within lists to a depth of ${DEPTH}`);
     const values: XlValue[] = [];
     i++;
     while (words[i]?.text !== "]") {
-      values.push(value());
+      values.push(value(depth + 1));
       if (words[i]?.text === ",") i++;
       else if (words[i]?.text !== "]") fail(", or ]");
     }
     i++;
     return values;
   };
-  const value = (): XlValue => {
+  const value = (depth = 1): XlValue => {
     const word = words[i]?.text ?? fail("a value");
-    if (word === "[") return list();
+    if (word === "[") return list(depth);
     if (/^["']/.test(word)) return words[i++].text.slice(1, -1);
     if (/^(0x|-?\d)/i.test(word)) return Number(words[i++].text);
     return fail("a string in quotes, a whole number or a list");
@@ -97,13 +105,13 @@ export function parseXl(text: string, path = "configuration"): Record<string, Xl
     if (!/^[A-Za-z_]/.test(key)) fail("a key");
     i++;
     const adds = words[i]?.text === "+=";
-    if (!adds && words[i]?.text !== "=") fail(`= after ${key}`);
+    if (!adds && words[i]?.text !== "=") fail(`= after ${brief(key)}`);
     i++;
     const given = value(), before = result[key]?.value;
     const whole = adds && before !== undefined ? sum(before, given) : given;
     if (whole === undefined) {
       throw new SyntaxError(
-        `${path}:${line}: ${key}: += adds a string to a string, and a list to a list`,
+        `${path}:${line}: ${brief(key)}: += adds a string to a string, and a list to a list`,
       );
     }
     result[key] = { key, line, value: whole };

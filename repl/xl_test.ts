@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { parseSize } from "./size.ts";
 import { memoryOf, readDomainFile } from "./xl.ts";
 import { parseXl } from "./xl_syntax.ts";
@@ -187,4 +187,113 @@ Deno.test("parseSize() takes units, and nothing else", () => {
   for (const wrong of ["", "M", "-1", "1X", "0.3"]) {
     assertThrows(() => parseSize(wrong), RangeError);
   }
+});
+
+/** What a text comes to: nothing, or the message of an error of the configuration's own. */
+function refusal(text: string): string {
+  try {
+    parseXl(text, "x.cfg");
+    return "";
+  } catch (error) {
+    if (error instanceof SyntaxError) return error.message;
+    throw error;
+  }
+}
+
+Deno.test("parseXl() bounds what it nests and what it quotes", () => {
+  assertEquals(
+    refusal(`disk = ${"[".repeat(20_000)}`),
+    "x.cfg:1: expected lists within lists to a depth of 16, got [",
+  );
+  assertEquals(
+    refusal(`a = 1\ndisk = ${"[".repeat(17)}1${"]".repeat(17)}`),
+    "x.cfg:2: expected lists within lists to a depth of 16, got [",
+  );
+  assertEquals(values(`a = ${"[".repeat(16)}1${"]".repeat(16)}`).a, [[[[[[[[[[[[[[[[
+    1,
+  ]]]]]]]]]]]]]]]]);
+  const long = "n".repeat(2 ** 20);
+  for (
+    const text of [long, `${long} 1`, `a = ${long}`, `"${long}`, `a = "${long}`, `${long} += 1`]
+  ) {
+    const message = refusal(text);
+    assert(message === "" || (message.includes("characters)") && message.length < 300), message);
+  }
+  // Keys that every object inherits are keys like any other.
+  assertEquals(Object.keys(parseXl("__proto__ = 1\nconstructor = 2\ntoString += 'a'")), [
+    "__proto__",
+    "constructor",
+    "toString",
+  ]);
+});
+
+Deno.test("readDomainFile() quotes no long name, and reads no long file", async () => {
+  const folder = await Deno.makeTempDir();
+  const refused = async (text: string) => {
+    await Deno.writeTextFile(`${folder}/x.cfg`, text);
+    return (await assertRejects(() => readDomainFile(`${folder}/x.cfg`), Error)).message;
+  };
+  const long = "n".repeat(2 ** 19);
+  const kernel = 'kernel = "k"\n';
+  const texts = [
+    `${long} = 1`,
+    `type = "${long}"`,
+    `memory = "${long}"`,
+    `memory = ${"9".repeat(4000)}`,
+  ];
+  for (
+    const text of [...texts, `hap = [ "${long}" ]`, `on_crash = "${long}"`, `hpet = "${long}"`]
+  ) {
+    const message = await refused(kernel + text);
+    assert(message.length < 1500, `${message.length} characters for ${text.slice(0, 20)}`);
+  }
+  assertEquals(
+    (await refused(" ".repeat(2 ** 20 + 1))).replace(folder, ""),
+    "configuration: at most 1 MB was expected, /x.cfg has 1 MB",
+  );
+  const folderError = await assertRejects(() => readDomainFile(folder), Error);
+  assertEquals(folderError.message, `configuration: a file was expected, ${folder} is a folder`);
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("parseXl() gives values or a SyntaxError of a line for any text", () => {
+  const words = [
+    "a",
+    "name",
+    "=",
+    "+=",
+    "[",
+    "]",
+    ",",
+    ";",
+    "\n",
+    '"s"',
+    "'t'",
+    "1",
+    "0x1f",
+    "-3",
+    "#c\n",
+    '"',
+    "\0",
+    "é",
+    "9a",
+    " ",
+  ];
+  let x = 0x2026, refused = 0;
+  const next = (below: number) => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return (x >>> 0) % below;
+  };
+  for (let round = 0; round < 5000; round++) {
+    const text = Array.from({ length: next(20) }, () => words[next(words.length)]).join(
+      next(2) ? " " : "",
+    );
+    const message = refusal(text);
+    if (message === "") continue;
+    refused++;
+    assert(/^x\.cfg:\d+: /.test(message) && message.length < 300, JSON.stringify(text));
+  }
+  assert(refused > 1000 && refused < 4990);
 });

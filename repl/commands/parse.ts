@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { brief } from "../../src/builder/errors.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { EXIT_KINDS } from "./kinds.ts";
 import { CommandError, type Context, type Filter } from "../context.ts";
@@ -39,7 +40,9 @@ export function count(text: string | undefined, fallback: number, what: string):
   if (text === undefined) return fallback;
   const number = Number(text);
   if (Number.isSafeInteger(number) && number > 0) return number;
-  throw new CommandError(`${what}: expected a whole number above 0, got ${JSON.stringify(text)}`);
+  throw new CommandError(
+    `${what}: expected a whole number above 0, got ${brief(JSON.stringify(text))}`,
+  );
 }
 
 const NUMBER = /^(0x[0-9a-f_]+|0b[01_]+|0o[0-7_]+|[0-9][0-9_]*)n?$/i;
@@ -57,7 +60,7 @@ export async function address(text: string, context: Context): Promise<bigint> {
     value = await context.evaluate(text);
   } catch (error) {
     if (error instanceof ReferenceError && /^\$?[A-Za-z_.][\w.$@]*$/.test(text.trim())) {
-      throw new CommandError(`no register, symbol or variable is named ${text.trim()}`);
+      throw new CommandError(`no register, symbol or variable is named ${brief(text.trim())}`);
     }
     throw new CommandError(
       `${text} is no number, register or symbol, and as an expression it throws ` +
@@ -69,7 +72,7 @@ export async function address(text: string, context: Context): Promise<bigint> {
   if (typeof value === "string") {
     const found = context.domain().symbols?.address(value);
     if (found !== undefined) return found;
-    throw new CommandError(`no symbol is named ${JSON.stringify(value)}`);
+    throw new CommandError(`no symbol is named ${brief(JSON.stringify(value))}`);
   }
   throw new CommandError(
     `${text} is ${value === null ? "null" : `a ${typeof value}`}, not an address ` +

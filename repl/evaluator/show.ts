@@ -3,7 +3,11 @@
  *
  * @module
  */
+import { brief } from "../../src/builder/errors.ts";
 import { isInterrupted } from "./interrupt.ts";
+
+/** Characters of an error's message that are shown: it may quote whatever somebody wrote. */
+export const MESSAGE_MAX = 4000;
 
 /** Options of {@linkcode show}. */
 export interface ShowOptions {
@@ -89,7 +93,7 @@ function isError(value: unknown): value is Error {
 }
 
 function headline(error: Error): string {
-  return error.message ? `${error.name}: ${error.message}` : error.name;
+  return error.message ? `${error.name}: ${brief(error.message, MESSAGE_MAX)}` : error.name;
 }
 
 function stackLines(error: Error, frames: "own" | "all"): string[] {

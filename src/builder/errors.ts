@@ -19,12 +19,22 @@ export class BuilderError extends Error implements BuilderErrorDetail {
   readonly expected: string;
 
   constructor(detail: BuilderErrorDetail) {
-    super(`${detail.file}: ${detail.field} is ${detail.given}; expected ${detail.expected}`);
+    super(
+      `${brief(detail.file)}: ${brief(detail.field)} is ${brief(detail.given, 200)}; ` +
+        `expected ${detail.expected}`,
+    );
     this.file = detail.file;
     this.field = detail.field;
     this.given = detail.given;
     this.expected = detail.expected;
   }
+}
+
+/** A name, a path or what stands in a file, for a message: of what is long, its two ends. */
+export function brief(text: string, most = 120): string {
+  if (text.length <= most) return text;
+  const half = most >> 1;
+  return `${text.slice(0, half)}…${text.slice(-half)} (${text.length} characters)`;
 }
 
 /** `0x...` of a number or bigint, the way addresses are written in messages. */
@@ -34,6 +44,7 @@ export function hex(value: number | bigint): string {
 
 /** A byte count for people: `5.4 MB`, `64 KB`, `12 bytes`. */
 export function sizeText(bytes: number): string {
+  if (bytes >= 2 ** 30) return `${Number((bytes / 2 ** 30).toFixed(2))} GB`;
   if (bytes >= 1 << 20) return `${Number((bytes / (1 << 20)).toFixed(1))} MB`;
   if (bytes >= 1 << 10) return `${Number((bytes / (1 << 10)).toFixed(1))} KB`;
   return `${bytes} bytes`;

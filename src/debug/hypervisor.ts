@@ -13,6 +13,7 @@ import type { CpuModel } from "../machine/cpu.ts";
 import { Host } from "../xen/host.ts";
 import { LEAST_SHADOW_MEMORY } from "../xen/shadow.ts";
 import { CPUID_OPTIONS, type CpuidOptions, parseCpuid } from "./cpuid.ts";
+import { KERNEL_MAX, readFile } from "./files.ts";
 import { GuestDomain, readSymbols } from "./domain.ts";
 import { type ByteSource, Memory } from "./memory.ts";
 import { CheckedFile, CpuFile } from "./register_file.ts";
@@ -279,7 +280,7 @@ export class Hypervisor implements AsyncDisposable {
   }
 
   async #config(options: ReturnType<typeof DOMAIN_OPTIONS>): Promise<DomainConfig> {
-    const { type = "hvm", vcpus = 1, paging = "hap" } = options;
+    const { type = "hvm", vcpus = 1, paging = "hap", memory = 2 ** 28 } = options;
     if (type === "pv") throw new Error(`type "pv": paravirtual domains are not available yet`);
     if (vcpus !== 1) {
       throw new Error(`vcpus: one is available, ${shown(vcpus)} were asked for`);
@@ -288,11 +289,13 @@ export class Hypervisor implements AsyncDisposable {
     return {
       name: options.name ?? `guest${this.#domains.length + 1}`,
       type,
-      kernel: await file(options.kernel, "kernel"),
-      ramdisk: options.ramdisk === undefined ? undefined : await file(options.ramdisk, "ramdisk"),
-      modules: await Promise.all((options.modules ?? []).map(bootModule)),
+      kernel: await file(options.kernel, "kernel", KERNEL_MAX),
+      ramdisk: options.ramdisk === undefined
+        ? undefined
+        : await file(options.ramdisk, "ramdisk", memory),
+      modules: await Promise.all((options.modules ?? []).map((m) => bootModule(m, memory))),
       cmdline: options.cmdline,
-      memory: options.memory ?? 2 ** 28,
+      memory,
       vcpus,
       paging,
       shadowMemory: options.shadowMemory,
@@ -403,21 +406,22 @@ function cpuidOptions(given: unknown, what: string): CpuidOptions | undefined {
   return CPUID_OPTIONS(given, what) as CpuidOptions;
 }
 
-async function bootModule({ file: given, cmdline }: Partial<ModuleOptions>): Promise<BootModule> {
+async function bootModule(
+  { file: given, cmdline }: Partial<ModuleOptions>,
+  most: number,
+): Promise<BootModule> {
   if (given === undefined) throw new TypeError("modules: each needs a file, a path or bytes");
-  return { ...await file(given, "module"), cmdline };
+  return { ...await file(given, "module", most), cmdline };
 }
 
+/** The bytes; of a file, when there are at most `most`. */
 async function file(
   given: string | Uint8Array,
   what: string,
+  most: number,
 ): Promise<{ file: string; bytes: Uint8Array }> {
   if (given instanceof Uint8Array) return { file: what, bytes: given };
-  try {
-    return { file: given, bytes: await Deno.readFile(given) };
-  } catch (error) {
-    throw new Error(`${what}: cannot read ${given}: ${(error as Error).message}`, { cause: error });
-  }
+  return { file: given, bytes: await readFile(what, given, most) };
 }
 
 /** Symbols as asked for, or those that lie beside the kernel under their usual name. */

@@ -106,7 +106,9 @@ export function parseLeaf(text: string): { leaf: number; subleaf: number } {
   const [leaf, subleaf = 0] = parts.map(number);
   if (parts.length > 2 || !(leaf < 2 ** 32) || !(subleaf < 2 ** 32)) {
     throw new TypeError(
-      `cpuid: a leaf was expected, as "1", "7.0" or "0x80000001", not ${JSON.stringify(text)}`,
+      `cpuid: a leaf was expected, as "1", "7.0" or "0x80000001", not ${
+        JSON.stringify(text.slice(0, 60))
+      }`,
     );
   }
   return { leaf, subleaf };
@@ -351,7 +353,7 @@ export class Cpuid {
 
   #setFeature(name: string, on: boolean): void {
     const f = Object.hasOwn(featureBits, name) ? featureBits[name] : undefined;
-    if (!f) throw new TypeError(`cpuid: "${name}" is no feature's name${near(name)}`);
+    if (!f) throw new TypeError(`cpuid: "${name.slice(0, 60)}" is no feature's name${near(name)}`);
     if (typeof on !== "boolean") {
       throw new TypeError(`cpuid: ${name} can be true or false, not ${String(on)}`);
     }
