@@ -36,6 +36,9 @@ export interface BoardOptions {
  */
 const PORT_TIME = 1000;
 
+/** Address bit 20. */
+const A20 = 2 ** 20;
+
 export class Board implements Platform {
   readonly bus: Bus = new Bus();
   readonly pic: Pic;
@@ -96,7 +99,12 @@ export class Board implements Platform {
     });
     this.coprocessor = new Coprocessor(context);
     this.com1 = new Uart(context, { ...serialPorts.com1, output });
-    this.keyboard = new I8042(context, { reset, a20: events.a20 });
+    // One gate, moved by either of two controllers; it is as the last one said.
+    const a20 = (open: boolean) => {
+      this.keyboard.a20 = this.acpi.a20 = open;
+      events.a20(open);
+    };
+    this.keyboard = new I8042(context, { reset, a20 });
     this.vga = new Vga(context);
     this.debug = new DebugPorts({
       output,
@@ -107,7 +115,7 @@ export class Board implements Platform {
     this.acpi = new Acpi(context, {
       powerOff: () => events.end("poweroff", "ACPI S5"),
       reset,
-      a20: events.a20,
+      a20,
     });
     for (
       const device of [
@@ -137,11 +145,15 @@ export class Board implements Platform {
     this.events.stall(PORT_TIME);
     this.bus.write(port, bytes as Size, value);
   }
+  /** What the A20 gate leaves of an address. */
+  #gated(address: number): number {
+    return this.acpi.a20 || Math.floor(address / A20) % 2 === 0 ? address : address - A20;
+  }
   mmioRead(address: number, bytes: number): number {
-    return this.bus.mmioRead(address, bytes as Size);
+    return this.bus.mmioRead(this.#gated(address), bytes as Size);
   }
   mmioWrite(address: number, bytes: number, value: number): void {
-    this.bus.mmioWrite(address, bytes as Size, value);
+    this.bus.mmioWrite(this.#gated(address), bytes as Size, value);
   }
 
   /** The 8259 reaches the processor through LINT0, or straight when the local APIC is off. */
@@ -199,6 +211,7 @@ export class Board implements Platform {
   reset(): void {
     this.bus.reset();
     this.localApic.virtualWire();
+    this.events.a20(this.acpi.a20);
     this.#deadline = undefined;
   }
   save(): Uint8Array {

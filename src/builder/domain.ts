@@ -107,7 +107,7 @@ function afterFirmware(cpu: Cpu, board: Board, loaded: LoadedGuest): void {
 }
 
 /** What differs in a board between the kinds of domain. */
-type BoardEvents = Pick<PlatformEvents, "changed" | "nmi" | "priority"> & {
+type BoardEvents = Pick<PlatformEvents, "changed" | "nmi" | "priority" | "a20"> & {
   /** The guest's time-stamp counter less the domain's time. */
   tscOffset(): bigint;
 };
@@ -123,7 +123,6 @@ function makeBoard(host: Host, domain: Domain, config: DomainConfig, own: BoardE
     output: (byte) => domain.emit(byte),
     end: (reason, detail) => domain.end(reason, detail),
     post: (code) => domain.post(code),
-    a20: () => {},
   }, {
     unixTime: host.world.unixTime,
     memory: config.memory,
@@ -325,6 +324,10 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
     const board = makeBoard(host, domain, config, {
       changed: () => engine.changed = true,
       nmi: () => engine.nmi(),
+      a20: (open) => {
+        p2m.a20 = open;
+        ops.flushTranslations(vcpu);
+      },
       priority: (cr8) => ops.setCr(vcpu, 8, BigInt(cr8)),
       tscOffset: () => engine.msrs.get(MSR.TSC_ADJUST) ?? 0n,
     });
@@ -373,6 +376,7 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   const board = makeBoard(host, domain, config, {
     changed: () => cpu.endSlice(),
     nmi: () => cpu.raiseNmi(),
+    a20: (open) => cpu.a20 = open,
     priority: (cr8) => cpu.set("cr8", BigInt(cr8)),
     tscOffset: () => cpu.get("tscAdjust"),
   });

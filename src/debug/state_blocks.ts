@@ -403,17 +403,20 @@ function vcpuBlock(domain: Domain, engine: HvmEngine): StateBlock {
 }
 
 function memoryBlock(host: Host, domain: Domain, p2m: P2M): StateBlock {
-  const read = (saved: { frames: Uint8Array; rights: Uint8Array }) => ({
-    frames: new Int32Array(saved.frames.slice(0, saved.frames.length & ~3).buffer),
-    rights: saved.rights,
+  const read = (
+    { frames, rights, a20 }: { frames: Uint8Array; rights: Uint8Array; a20: boolean },
+  ) => ({
+    frames: new Int32Array(frames.slice(0, frames.length & ~3).buffer),
+    rights,
+    a20,
   });
   const name = `domain ${domain.id} memory`;
-  return block<{ frames: Uint8Array; rights: Uint8Array }>(
+  return block<{ frames: Uint8Array; rights: Uint8Array; a20: boolean }>(
     name,
-    record({ frames: bytes(), rights: bytes() }),
+    record({ frames: bytes(), rights: bytes(), a20: flag }),
     () => {
-      const { frames, rights } = p2m.state;
-      return { frames: words(frames), rights };
+      const { frames, rights, a20 } = p2m.state;
+      return { frames: words(frames), rights, a20 };
     },
     (saved) => p2m.state = read(saved),
     (saved) => {

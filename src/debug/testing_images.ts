@@ -14,13 +14,13 @@ export const WAYS = [
   ["amd", "hvm", "shadow"],
 ] as const;
 
-/** A multiboot image at 1 MB from 32-bit code. */
-export function multibootImage(code: string): Uint8Array {
+/** A multiboot image from 32-bit code, at 1 MB if nothing else is asked for. */
+export function multibootImage(code: string, origin = 0x100000): Uint8Array {
   const flags = MULTIBOOT_ADDRESSES;
   return assemble(
     `
     bits 32
-    org 0x100000
+    org ${origin}
     header:
       dd ${MULTIBOOT_HEADER_MAGIC}, ${flags}, ${-(MULTIBOOT_HEADER_MAGIC + flags) >>> 0}
       dd header, header, 0, 0, start

@@ -204,6 +204,15 @@ export class Acpi extends DeviceModel<AcpiState> {
     if (rising) this.options.reset?.(value & 2 ? "port CF9h, hard" : "port CF9h, soft");
   }
 
+  /** The A20 gate is open: port 92h, bit 1. */
+  get a20(): boolean {
+    return (this.state.port92 & 2) !== 0;
+  }
+  /** There is one gate: somebody else has moved it. */
+  set a20(open: boolean) {
+    this.state.port92 = this.state.port92 & ~2 | (open ? 2 : 0);
+  }
+
   /** Port 92h: bit 0 rising resets the processor, bit 1 is A20. */
   writePort92(value: number): void {
     const rising = (value & ~this.state.port92 & 1) !== 0;

@@ -137,6 +137,10 @@ export class I8042 extends DeviceModel<I8042State> {
   get a20(): boolean {
     return (this.state.output & 2) !== 0;
   }
+  /** There is one gate: somebody else has moved it. */
+  set a20(open: boolean) {
+    this.state.output = this.state.output & ~2 | (open ? 2 : 0);
+  }
 
   read(port: number, _size: Size): number {
     const s = this.state;

@@ -263,6 +263,13 @@ export class Cpu {
     this.system.refresh();
   }
 
+  /** The A20M# pin: low (false), physical addresses have no bit 20 (SDM 3, 21.32.1). */
+  set a20(open: boolean) {
+    this.i32[CPU.a20Mask >> 2] = open ? -1 : ~(1 << 20);
+    this.flushTlb();
+    this.endSlice();
+  }
+
   /** A 64-bit field of the architectural state, by its name in state.ts. */
   get(name: string): bigint {
     return this.u64[at(name) >> 3];

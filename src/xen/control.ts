@@ -52,7 +52,7 @@ export function cr3Faults(e: HvmEngine, value: bigint): boolean {
 /** One of the four pointers that CR3 leads to is present with a reserved bit set (SDM 3 4.4.1). */
 function pdptesFault(e: HvmEngine, value = e.ops.getCr(e.vcpu, 3)): boolean {
   const cr3 = Number(value & 0xffff_ffe0n);
-  const frame = e.p2m.machineFrame(Math.floor(cr3 / 4096));
+  const frame = e.p2m.machineFrame(e.p2m.canonical(Math.floor(cr3 / 4096)));
   // The emulator and the hardware read ones where there is no memory.
   if (frame < 0) return true;
   const { words } = e.p2m.machine, at = frame * 1024 + (cr3 % 4096 >> 2);

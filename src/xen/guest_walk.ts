@@ -49,9 +49,8 @@ export class GuestWalk {
   readonly table: Int32Array = new Int32Array(4);
   /** Level of the entry that ended the walk: 1 a page, 2 and 3 large pages. */
   level = 0;
-  /** Guest frame of the 4-KByte page, and of the first of the page it lies in. */
+  /** Guest frame of the 4-KByte page. */
   frame = 0;
-  firstFrame = 0;
   /** Error code of the fault the guest is to get. */
   errorCode = 0;
   /** Why: one of PAGE_CHECK. */
@@ -78,8 +77,7 @@ export class GuestWalk {
     this.steps = 0;
     this.override = false;
     if (r.paging === PAGING.none) {
-      this.frame = low >>> 12;
-      this.firstFrame = this.frame;
+      this.frame = this.p2m.canonical(low >>> 12);
       this.level = 4;
       return true;
     }
@@ -87,6 +85,7 @@ export class GuestWalk {
       ? this.#twoLevel(r, low, access)
       : this.#wide(r, low, high, access);
     if (!found) return false;
+    this.frame = this.p2m.canonical(this.frame);
     if (!this.#allowed(r, access, open)) return false;
     this.#setAccessed((access & WRITE) !== 0);
     return true;
@@ -102,8 +101,8 @@ export class GuestWalk {
   }
 
   /** Reads an entry; words without memory behind them read as ones. */
-  #read(frame: number, offset: number, bytes: 4 | 8): void {
-    const n = this.steps++;
+  #read(guestFrame: number, offset: number, bytes: 4 | 8): void {
+    const n = this.steps++, frame = this.p2m.canonical(guestFrame);
     const machine = this.p2m.machineFrame(frame);
     const at = machine < 0 ? -1 : machine * 1024 + (offset >>> 2);
     this.place[n] = at;
@@ -131,15 +130,14 @@ export class GuestWalk {
         return this.#fault(r, access, P | RESERVED, PAGE_CHECK.reserved);
       }
       this.level = 2;
-      this.firstFrame = (entry >>> 22 << 10) + wide * 0x10_0000;
-      this.frame = this.firstFrame + (low >>> 12 & 0x3ff);
+      this.frame = (entry >>> 22 << 10) + wide * 0x10_0000 + (low >>> 12 & 0x3ff);
       return true;
     }
     this.#read(entry >>> 12, (low >>> 12 & 0x3ff) << 2, 4);
     entry = this.low[1];
     if (!(entry & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
     this.level = 1;
-    this.firstFrame = this.frame = entry >>> 12;
+    this.frame = entry >>> 12;
     return true;
   }
 
@@ -173,8 +171,7 @@ export class GuestWalk {
       if (level > 1 && !large) continue;
       this.level = level;
       const within = level === 1 ? 0 : level === 2 ? 0x1ff : 0x3_ffff;
-      this.firstFrame = frame & ~within;
-      this.frame = this.firstFrame + (low >>> 12 & within);
+      this.frame = (frame & ~within) + (low >>> 12 & within);
       return true;
     }
   }

@@ -9,13 +9,23 @@ import type { Frames } from "./frames.ts";
 export const ALL: Rights = { read: true, write: true, execute: true };
 
 const bits = ({ read, write, execute }: Rights) => +read | +write << 1 | +execute << 2;
+const rightsOf = (bits: number): Rights => ({
+  read: (bits & 1) !== 0,
+  write: (bits & 2) !== 0,
+  execute: (bits & 4) !== 0,
+});
 
 export interface P2MState {
   /** Machine frame of each guest frame, -1 where there is no memory. */
   readonly frames: Int32Array;
   /** Bits 0 read, 1 write, 2 execute. */
   readonly rights: Uint8Array;
+  /** The A20 gate is open. */
+  readonly a20: boolean;
 }
+
+/** Bit 20 of an address, in a frame's number. */
+const A20 = 0x100;
 
 export class P2M {
   /** Machine address of the top table. */
@@ -28,6 +38,10 @@ export class P2M {
   #rights: Uint8Array;
   /** Told when what a guest frame leads to, or what it allows, has changed. */
   onChange: ((guestFrame: number) => void) | undefined;
+  /** Told when the A20 gate has opened or closed. */
+  onGate: (() => void) | undefined;
+  /** What the A20 gate leaves of a frame's number. */
+  #gate = -1;
 
   constructor(
     readonly machine: Machine,
@@ -48,10 +62,11 @@ export class P2M {
 
   /** State to save; the tables lie in machine memory. */
   get state(): P2MState {
-    return { frames: this.#machineFrames.slice(), rights: this.#rights.slice() };
+    return { frames: this.#machineFrames.slice(), rights: this.#rights.slice(), a20: this.a20 };
   }
   /** Puts a state in place whose tables are in memory already. */
-  set state({ frames, rights }: P2MState) {
+  set state({ frames, rights, a20 }: P2MState) {
+    this.#gate = a20 ? -1 : ~A20;
     const before = this.#machineFrames;
     const same = before.length === frames.length && before.every((f, n) => f === frames[n]) &&
       this.#rights.every((r, n) => r === rights[n]);
@@ -100,7 +115,33 @@ export class P2M {
     return table;
   }
 
-  /** Maps a guest frame to a machine frame. */
+  get a20(): boolean {
+    return this.#gate === -1;
+  }
+  /**
+   * Opens or closes the A20 gate: closed, the nested tables lead each odd megabyte to the even one
+   * below it. What the guest frames themselves are stays.
+   */
+  set a20(open: boolean) {
+    if (open === this.a20) return;
+    this.#gate = open ? -1 : ~A20;
+    const frames = this.#machineFrames;
+    for (let at = A20; at < frames.length; at++) {
+      if (!(at & A20)) at |= A20;
+      const to = this.canonical(at), frame = frames[to];
+      if (frame < 0 && frames[at] < 0) continue;
+      const entry = frame < 0 ? 0n : this.format.page(frame * 4096, rightsOf(this.#rights[to]));
+      this.#write(this.#slot(at), entry);
+    }
+    this.onGate?.();
+  }
+
+  /** The frame that a guest reaches by a frame's number, the A20 gate being as it is. */
+  canonical(guestFrame: number): number {
+    return guestFrame & this.#gate;
+  }
+
+  /** Maps a guest frame to a machine frame, while the A20 gate is open. */
   map(guestFrame: number, machineFrame: number, rights: Rights = ALL): void {
     this.#write(this.#slot(guestFrame), this.format.page(machineFrame * 4096, rights));
     if (guestFrame >= this.#machineFrames.length) {

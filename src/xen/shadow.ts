@@ -135,6 +135,7 @@ export class Shadow {
     this.walk = new GuestWalk(p2m.machine, p2m);
     p2m.machine.onWrite.add(this.#told);
     p2m.onChange = (guestFrame) => this.#p2mChanged(guestFrame);
+    p2m.onGate = () => this.#gateMoved();
     ops.setShadowRoot(vcpu, this.pool.address(0));
   }
 
@@ -142,6 +143,7 @@ export class Shadow {
     this.pool.clearAll();
     this.p2m.machine.onWrite.delete(this.#told);
     this.p2m.onChange = undefined;
+    this.p2m.onGate = undefined;
   }
 
   /** Guest frame and place of a machine address, for writes from outside. */
@@ -159,6 +161,14 @@ export class Shadow {
     this.pool.grow();
     this.pool.clearLeaves(guestFrame);
     this.dropTable(guestFrame);
+  }
+
+  /** All that was derived may lead elsewhere now. */
+  #gateMoved(): void {
+    this.pool.clearAll();
+    this.#installed = false;
+    this.sync();
+    this.ops.flushTranslations(this.vcpu);
   }
 
   // --- the guest's registers ---
@@ -227,7 +237,7 @@ export class Shadow {
 
   #cr3Frame(): number {
     const { cr3, cr3High } = this.registers;
-    return cr3 >>> 12 | (cr3High & 0xf) << 20;
+    return this.p2m.canonical(cr3 >>> 12 | (cr3High & 0xf) << 20);
   }
 
   /** The directory behind pointer `n` of the PAE format, -1 if there is none. */
@@ -244,7 +254,7 @@ export class Shadow {
     } else {
       if (!(r.pdptes[2 * n] & P)) return -1;
       kind = KIND.pdPae;
-      guest = r.pdptes[2 * n] >>> 12 | (r.pdptes[2 * n + 1] & 0xf) << 20;
+      guest = this.p2m.canonical(r.pdptes[2 * n] >>> 12 | (r.pdptes[2 * n + 1] & 0xf) << 20);
     }
     return make ? pool.get(kind, guest, part) : pool.find(kind, guest, part);
   }

@@ -80,6 +80,8 @@ const vmxon: Semantics = (m) => {
   checkMode(m);
   leaveGuest(m, EXIT_REASON.vmxon, INFORMATION.memory);
   checkPrivilege(m);
+  const a20m = check("vmx.on.a20m", "VMXON while A20M# masks addresses", "SDM 3 30.3 VMXON");
+  m.faultIf(cell(CPU.a20Mask).ne(-1), GP, 0, a20m);
   const pa = m.read(0);
   const status = m.f.call("vmxon", low(pa), high(pa));
   m.f.if(status.eq(STATUS.protection), () => {

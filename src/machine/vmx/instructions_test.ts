@@ -104,6 +104,9 @@ Deno.test("VMX instructions fault where the manual says so", () => {
   faults("vmfunc", 6, "vmx.vmfunc");
   faults(`vmxon [${DATA}]`, 6, "vmx.on.vmxeClear", 0, () => cpu.set("cr4", 0x10n));
   faults(`vmxon [${DATA}]`, 13, "vmx.privilege", 3);
+  // This test's memory lies where bit 20 is set: another bit is masked.
+  faults(`vmxon [${DATA}]`, 13, "vmx.on.a20m", 0, () => cpu.i32[CPU.a20Mask >> 2] = ~(1 << 29));
+  cpu.a20 = true;
   faults(
     `vmxon [${DATA}]`,
     13,
