@@ -15,6 +15,7 @@ import { Pit } from "../devices/pit.ts";
 import { Rtc } from "../devices/rtc.ts";
 import { serialPorts, Uart } from "../devices/uart.ts";
 import { Vga } from "../devices/vga.ts";
+import { type E820Range, encodeE820 } from "./e820.ts";
 import { IoApic } from "../machine/apic/io.ts";
 import { LocalApic } from "../machine/apic/local.ts";
 import { ApicBus } from "../machine/apic/messages.ts";
@@ -26,6 +27,10 @@ export interface BoardOptions {
   /** Bytes of guest memory, for CMOS and fw_cfg. */
   readonly memory: number;
   readonly vcpus: number;
+  /** The guest begins with firmware of its own, which tells its doings at port 402h. */
+  readonly firmware?: boolean;
+  /** The memory map, for fw_cfg. */
+  readonly e820: readonly E820Range[];
   /** I/O ports whose bytes are console text: E9h, and 12h for test suites of Xen. */
   readonly consolePorts?: readonly number[];
 }
@@ -36,6 +41,8 @@ export interface BoardOptions {
  */
 const PORT_TIME = 1000;
 
+/** The debug console of Bochs, and SeaBIOS's. */
+const CONSOLE_PORT = 0xe9, FIRMWARE_PORT = 0x402;
 /** Address bit 20. */
 const A20 = 2 ** 20;
 
@@ -108,7 +115,10 @@ export class Board implements Platform {
     this.vga = new Vga(context);
     this.debug = new DebugPorts({
       output,
-      consolePorts: options.consolePorts,
+      consolePorts: [
+        ...options.consolePorts ?? [CONSOLE_PORT],
+        ...options.firmware ? [FIRMWARE_PORT] : [],
+      ],
       exit: (status) => events.end("exit", `status ${status}`),
       post: events.post,
     });
@@ -127,7 +137,11 @@ export class Board implements Platform {
         this.keyboard,
         this.vga,
         this.debug,
-        new FwCfg({ memory: options.memory, cpus: options.vcpus }),
+        new FwCfg({
+          memory: options.memory,
+          cpus: options.vcpus,
+          files: { "etc/e820": encodeE820(options.e820) },
+        }),
         this.acpi,
         new PciConfig(),
         this.ioApic,

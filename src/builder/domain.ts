@@ -112,7 +112,13 @@ type BoardEvents = Pick<PlatformEvents, "changed" | "nmi" | "priority" | "a20"> 
   tscOffset(): bigint;
 };
 
-function makeBoard(host: Host, domain: Domain, config: DomainConfig, own: BoardEvents): Board {
+function makeBoard(
+  host: Host,
+  domain: Domain,
+  config: DomainConfig,
+  loaded: LoadedGuest,
+  own: BoardEvents,
+): Board {
   const { cpu } = host.machine;
   return new Board({
     ...own,
@@ -127,6 +133,8 @@ function makeBoard(host: Host, domain: Domain, config: DomainConfig, own: BoardE
     unixTime: host.world.unixTime,
     memory: config.memory,
     vcpus: config.vcpus,
+    e820: loaded.e820,
+    firmware: loaded.format === "rom",
     consolePorts: config.consolePorts,
   });
 }
@@ -321,7 +329,7 @@ export async function buildHvm(host: Host, config: DomainConfig): Promise<BuiltD
     for (const alias of loaded.aliases ?? []) mapRom(p2m, alias);
     const vcpu = ops.createVcpu(on, frameSource(frames, id));
     const engine = new HvmEngine(domain, ops, on, vcpu, p2m, irq, domain.cpuid);
-    const board = makeBoard(host, domain, config, {
+    const board = makeBoard(host, domain, config, loaded, {
       changed: () => engine.changed = true,
       nmi: () => engine.nmi(),
       a20: (open) => {
@@ -373,7 +381,7 @@ export async function buildBare(host: Host, config: DomainConfig): Promise<Built
   // The legacy hole belongs to the graphics adapter.
   machine.setFrames(0xa0000, 0xc0000, "mmio");
   const { cpu } = machine;
-  const board = makeBoard(host, domain, config, {
+  const board = makeBoard(host, domain, config, loaded, {
     changed: () => cpu.endSlice(),
     nmi: () => cpu.raiseNmi(),
     a20: (open) => cpu.a20 = open,

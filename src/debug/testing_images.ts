@@ -41,3 +41,11 @@ export async function runImage(
   const { reason, detail } = await dom.ended;
   return { dom, end: `${reason} (${detail})` };
 }
+
+/** A ROM of 64 KB that begins with 16-bit code. */
+export function romImage(code: string): Uint8Array {
+  const rom = new Uint8Array(0x10000);
+  rom.set(assemble(code, { mode: 16 }).bytes);
+  rom.set([0xea, 0, 0, 0, 0xf0], 0xfff0);
+  return rom;
+}

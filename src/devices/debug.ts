@@ -25,7 +25,7 @@ export interface DebugOptions {
 /**
  * Debug console, exit and POST ports.
  *
- * A read of a console port gives the low byte of its number, which is how guests find it.
+ * A read of a console port gives E9h wherever it is, by which guests find it (QEMU's isa-debugcon).
  */
 export class DebugPorts extends DeviceModel<DebugState> {
   readonly name = "debug";
@@ -42,11 +42,7 @@ export class DebugPorts extends DeviceModel<DebugState> {
   }
 
   read(port: number, size: Size): number {
-    const byte = this.consolePorts.includes(port)
-      ? port & 0xff
-      : port === 0xf4
-      ? 0
-      : this.postByte();
+    const byte = this.consolePorts.includes(port) ? 0xe9 : port === 0xf4 ? 0 : this.postByte();
     return (byte | 0xffffff00 & 256 ** size - 1) >>> 0;
   }
 

@@ -19,13 +19,20 @@ export const fwCfgItem = {
   cpus: 0x05,
   maxCpus: 0x0f,
   directory: 0x19,
+  /** Of the first file that the directory lists. */
+  files: 0x20,
 } as const;
+
+/** Bytes of an entry of the directory, and of the name in it with its NUL. */
+const ENTRY = 64, NAME = 56;
 
 /** What the standard items say. */
 export interface FwCfgOptions {
   /** Bytes of memory. */
   readonly memory: number;
   readonly cpus?: number;
+  /** Files by their names: `etc/e820` is the memory map, 20 bytes an entry. */
+  readonly files?: Readonly<Record<string, Uint8Array>>;
 }
 
 /** The device at ports 510h (selector, 16 bits) and 511h (data, 8 bits). */
@@ -43,7 +50,9 @@ export class FwCfg extends DeviceModel<FwCfgState> {
     this.set(fwCfgItem.ramSize, littleEndian(options.memory, 8));
     this.set(fwCfgItem.cpus, littleEndian(cpus, 2));
     this.set(fwCfgItem.maxCpus, littleEndian(cpus, 2));
-    this.set(fwCfgItem.directory, littleEndian(0, 4));
+    const files = Object.entries(options.files ?? {});
+    this.set(fwCfgItem.directory, directoryOf(files));
+    files.forEach(([, content], i) => this.set(fwCfgItem.files + i, content));
   }
 
   /** Adds or replaces an item. */
@@ -75,6 +84,23 @@ export class FwCfg extends DeviceModel<FwCfgState> {
     }
     return `fw_cfg: item 0x${hex(this.state.selector)} at ${this.state.offset}\n${table(rows)}`;
   }
+}
+
+/** How many files, and of each its size, its selector and its name; numbers are big-endian. */
+function directoryOf(files: readonly (readonly [name: string, content: Uint8Array])[]): Uint8Array {
+  const bytes = new Uint8Array(4 + files.length * ENTRY);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, files.length);
+  files.forEach(([name, content], i) => {
+    const at = 4 + i * ENTRY, text = new TextEncoder().encode(name);
+    if (text.length >= NAME) {
+      throw new RangeError(`a file's name is ${text.length} bytes, expected less than ${NAME}`);
+    }
+    view.setUint32(at, content.length);
+    view.setUint16(at + 4, fwCfgItem.files + i);
+    bytes.set(text, at + ENTRY - NAME);
+  });
+  return bytes;
 }
 
 function littleEndian(value: number, length: number): Uint8Array {

@@ -2,6 +2,7 @@
 // Source: Motorola MC146818 data sheet (ADI856R2); the PC's use of the bytes: PC/AT Technical
 // Reference, and the extended sizes (30h, 34h, 5Bh) as today's firmware fills them.
 
+import { PC } from "../abi/boot/e820.ts";
 import {
   type DeviceContext,
   DeviceModel,
@@ -232,7 +233,11 @@ function fillSizes(memory: Uint8Array, bytes: number, cpus: number): void {
   word(0x15, 640); // KB below 1 MB
   word(0x17, above(0x100000, 1024)); // KB above 1 MB
   word(0x30, above(0x100000, 1024));
-  word(0x34, above(0x1000000, 65536)); // 64 KB above 16 MB
+  // 64 KB above 16 MB and below 4 GB, and above 4 GB.
+  word(0x34, Math.min(above(0x1000000, 65536), (PC.lowRamEnd - 0x1000000) / 65536));
+  const high = Math.floor(Math.max(0, bytes - PC.lowRamEnd) / 65536);
+  word(0x5b, high & 0xffff);
+  memory[0x5d] = high >>> 16 & 0xff;
   memory[0x14] = 0x06; // FPU and pointing device; the video adapter has its own BIOS
   memory[0x5f] = cpus - 1;
   let sum = 0;

@@ -119,6 +119,9 @@ Deno.test("Rtc tells the memory's size", () => {
   assertEquals(word(rtc, 0x15), 640);
   assertEquals(word(rtc, 0x17), 0xffff);
   assertEquals(word(rtc, 0x34), 240 * 16);
+  // 5 GB: 3 of them below 4 GB, 2 above.
+  const large = new Rtc(new TestContext(), { unixTime: 1e9, memory: 5 * 2 ** 30 });
+  assertEquals([word(large, 0x34), word(large, 0x5b)], [(3 * 1024 - 16) * 16, 2048 * 16]);
   assertEquals(word(made(16 << 20).rtc, 0x30), 15 * 1024);
   assertEquals(read(rtc, 0x0d), 0x80);
 });
