@@ -1,4 +1,5 @@
 import { writeWhole } from "../files.ts";
+import { unpack } from "../../src/builder/compressed.ts";
 import { readElf } from "../../src/builder/elf.ts";
 import { readKallsyms, writeSystemMap } from "../../src/builder/kallsyms.ts";
 import { extractPayload } from "../../src/builder/payload.ts";
@@ -15,7 +16,7 @@ export interface GuestRecipe {
   readonly products: readonly string[];
   /** A file made as well when the kernel carries its symbols. */
   readonly systemMap?: string;
-  readonly kind: "kernel" | "initramfs";
+  readonly kind: "kernel" | "initramfs" | "multiboot";
 }
 
 const kernel = (name: string, pkg: string, about: string): GuestRecipe => ({
@@ -35,12 +36,22 @@ const initramfs = (architecture: string): GuestRecipe => ({
   kind: "initramfs",
 });
 
+const multiboot = (name: string, pkg: string, about: string): GuestRecipe => ({
+  name,
+  about,
+  package: pkg,
+  products: [name],
+  kind: "multiboot",
+});
+
 /** Everything `xvm guests` can make. */
 export const RECIPES: readonly GuestRecipe[] = [
   kernel("686", "linux-image-686:i386", "Debian 32-bit kernel, non-PAE, XZ"),
   kernel("686-pae", "linux-image-686-pae:i386", "Debian 32-bit PAE kernel, PVH note"),
   kernel("cloud", "linux-image-cloud-amd64:amd64", "Debian 64-bit cloud kernel, LZ4, PVH and PV"),
   kernel("amd64", "linux-image-amd64:amd64", "Debian 64-bit kernel, XZ, PVH and PV"),
+  multiboot("gnumach", "gnumach-image-1.8-486:i386", "GNU Mach 1.8, multiboot, linked high"),
+  multiboot("xen", "xen-hypervisor-4.17-amd64:amd64", "Xen 4.17, multiboot; domain 0 by --module"),
   initramfs("i386"),
   initramfs("amd64"),
 ];
@@ -162,6 +173,8 @@ async function make(
   const { path: deb, version } = await apt.download(pkg);
   const made = recipe.kind === "kernel"
     ? await kernelFiles(deb, recipe, apt, report)
+    : recipe.kind === "multiboot"
+    ? await multibootFiles(deb, recipe, apt)
     : await initramfsFiles(deb, recipe, apt);
   for (const [name, bytes] of made) {
     const sha256 = await store(`${folder}/${name}`, bytes);
@@ -203,6 +216,14 @@ function symbols(vmlinux: Uint8Array, file: string): Uint8Array | undefined {
   const elf = readElf(vmlinux, file);
   const found = readKallsyms(elf);
   return found && new TextEncoder().encode(writeSystemMap(found, elf.bits));
+}
+
+/** The one compressed image in the package's boot folder. */
+async function multibootFiles(deb: string, recipe: GuestRecipe, apt: Apt): Promise<Files> {
+  const image = await apt.extract(deb, (path) => /^boot\/.*\.gz$/.test(path));
+  if (!image) throw new GuestsError(`${deb}: holds no boot/*.gz`);
+  const { bytes } = await unpack({ file: image.path, bytes: image.bytes });
+  return [[recipe.products[0], bytes]];
 }
 
 async function initramfsFiles(deb: string, recipe: GuestRecipe, apt: Apt): Promise<Files> {

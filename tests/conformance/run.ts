@@ -16,6 +16,8 @@ export interface RunOptions {
   /** Path of the image. */
   readonly image: string;
   readonly ramdisk?: string;
+  /** Paths of modules, and their command lines. */
+  readonly modules?: readonly { readonly file: string; readonly cmdline?: string }[];
   readonly cmdline?: string;
   readonly type?: "bare" | "hvm" | "pvh";
   /** Whose processor; "intel" if not given. */
@@ -81,12 +83,14 @@ export async function run(options: RunOptions): Promise<Outcome> {
 
 async function build(options: RunOptions, memory: number) {
   const { type = "bare", cmdline, image, ramdisk, cpu = "intel", paging = "hap" } = options;
+  const modules = options.modules ?? [];
   const file = (path: string) => ({ file: path, bytes: Deno.readFileSync(path) });
   const config: DomainConfig = {
     name: "test",
     type,
     kernel: file(image),
     ramdisk: ramdisk === undefined ? undefined : file(ramdisk),
+    modules: modules.map((module) => ({ ...file(module.file), cmdline: module.cmdline })),
     cmdline,
     memory,
     vcpus: 1,
