@@ -50,7 +50,7 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
     [
       "both halves of a 4-MB page are its first",
       "pool.get(KIND.pages, walk.frame & ~0x1ff, 0)",
-      "pool.get(KIND.pages, walk.firstFrame, 0)",
+      "pool.get(KIND.pages, walk.frame & ~0x3ff, 0)",
       WRITTEN,
     ],
     [

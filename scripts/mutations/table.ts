@@ -5,6 +5,7 @@
  */
 import { DEVICE_MUTATIONS } from "./devices.ts";
 import { HVM_MUTATIONS } from "./hvm.ts";
+import { LOADER_MUTATIONS } from "./loaders.ts";
 import { MACHINE_MUTATIONS } from "./machine.ts";
 import type { Mutation } from "./mutation.ts";
 import { SHADOW_MUTATIONS } from "./shadow.ts";
@@ -18,4 +19,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...SHADOW_MUTATIONS,
   ...MACHINE_MUTATIONS,
   ...DEVICE_MUTATIONS,
+  ...LOADER_MUTATIONS,
 ];

@@ -165,8 +165,7 @@ export class Shadow {
 
   /** All that was derived may lead elsewhere now. */
   #gateMoved(): void {
-    this.pool.clearAll();
-    this.#installed = false;
+    this.drop();
     this.sync();
     this.ops.flushTranslations(this.vcpu);
   }

@@ -1,0 +1,100 @@
+/**
+ * Mistakes in loaders, in what firmware leaves, on the bus, and at the A20 gate.
+ *
+ * @module
+ */
+import { type Mutation, mutationsOf } from "./mutation.ts";
+
+const CUT = "src/builder/cut_off_test.ts", LOADERS = "src/builder/loaders_test.ts";
+const FIRMWARE = "src/debug/firmware_test.ts", A20 = "src/debug/a20_test.ts";
+
+export const LOADER_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/builder/elf.ts", LOADERS, [
+    [
+      "an ELF is entered at the virtual address",
+      "if (segment) return elf.entry - segment.vaddr + segment.paddr;",
+      "if (segment) return elf.entry;",
+      "loadMultiboot() enters an ELF that is linked high and loaded low at the physical address",
+    ],
+  ]),
+  ...mutationsOf("src/builder/bzimage.ts", CUT, [
+    [
+      "a signed bzImage may lack its signature",
+      "if (image.length < signed) {",
+      "if (image.length < 0) {",
+      "a signed bzImage is refused at every length but its own",
+    ],
+    [
+      "a bzImage may lack its last bytes",
+      "(protocol >= 0x208 ? 0 : 15)",
+      "15",
+      "a bzImage is refused at every length but its own",
+    ],
+  ]),
+  ...mutationsOf("src/builder/firmware.ts", FIRMWARE, [
+    [
+      "the timer's vector ends no interrupt",
+      "    mov al, 0x20\n    out 0x20, al\n    pop eax",
+      "    pop ax",
+      "a kernel finds BIOS data, vectors, chips and x87 as firmware leaves them, intel bare hap",
+    ],
+    [
+      "the timer is masked when firmware hands over",
+      "[0x21, 0xf8]]",
+      "[0x21, 0xf9]]",
+      "a kernel finds BIOS data, vectors, chips and x87 as firmware leaves them, amd hvm shadow",
+    ],
+  ]),
+  ...mutationsOf("src/builder/domain.ts", FIRMWARE, [
+    [
+      "a ROM finds x87 as after FNINIT",
+      'if (loaded.format === "rom") return;\n  cpu.initFloat();',
+      "cpu.initFloat();",
+      "a ROM finds its log, the memory's size and the map, intel hvm hap",
+    ],
+  ]),
+  ...mutationsOf("src/devices/bus.ts", "src/devices/bus_test.ts", [
+    [
+      "an access runs over a device's last port",
+      "for (let i = 1; i < size; i++) if (this.owners[port + i] !== device) return undefined;",
+      "",
+      "Bus hands every byte to the device that owns it, and none to another, at every edge",
+    ],
+    [
+      "a wide access reaches the exit port from below",
+      "return i > 0 && device?.registers?.[port + i] ? undefined : device;",
+      "return device;",
+      "the exit port takes what begins there, and not what runs over it",
+    ],
+  ]),
+  ...mutationsOf("src/xen/p2m.ts", A20, [
+    [
+      "a closed A20 gate leaves the nested tables",
+      "      this.#write(this.#slot(at), entry);\n    }\n    this.onGate?.();",
+      "    }\n    this.onGate?.();",
+      "the A20 gate masks addresses, amd hvm hap",
+    ],
+    [
+      "a closed A20 gate leaves the shadow tables",
+      "    this.onGate?.();",
+      "",
+      "the A20 gate masks addresses, intel hvm shadow",
+    ],
+  ]),
+  ...mutationsOf("src/xen/guest_walk.ts", A20, [
+    [
+      "a guest's tables are read past the A20 gate",
+      "frame = this.p2m.canonical(guestFrame);",
+      "frame = guestFrame;",
+      "the A20 gate masks addresses, amd hvm shadow",
+    ],
+  ]),
+  ...mutationsOf("src/builder/board.ts", A20, [
+    [
+      "port 92h and the keyboard controller have a gate each",
+      "this.keyboard.a20 = this.acpi.a20 = open;",
+      "",
+      "the A20 gate masks addresses, intel bare hap",
+    ],
+  ]),
+];
