@@ -33,15 +33,15 @@ export const LOADER_MUTATIONS: readonly Mutation[] = [
   ]),
   ...mutationsOf("src/builder/firmware.ts", FIRMWARE, [
     [
-      "the timer's vector ends no interrupt",
-      "    mov al, 0x20\n    out 0x20, al\n    pop eax",
-      "    pop ax",
+      "the timer's vector counts nothing",
+      "    inc eax\n",
+      "",
       "a kernel finds BIOS data, vectors, chips and x87 as firmware leaves them, intel bare hap",
     ],
     [
-      "the timer is masked when firmware hands over",
-      "[0x21, 0xf8]]",
-      "[0x21, 0xf9]]",
+      "conventional memory reaches to the video memory",
+      "memory_kilobytes: PC.ebda >> 10,",
+      "memory_kilobytes: 640,",
       "a kernel finds BIOS data, vectors, chips and x87 as firmware leaves them, amd hvm shadow",
     ],
   ]),
