@@ -1,5 +1,5 @@
 import { crc32, gunzipSync, zstdDecompressSync } from "node:zlib";
-import { BuilderError } from "./errors.ts";
+import type { BuilderError } from "./errors.ts";
 import { UNPACKED_MAX } from "./limits.ts";
 import { failer, type NamedBytes } from "./load.ts";
 import { LZ4_LEGACY_MAGIC } from "./lz4.ts";
@@ -36,6 +36,7 @@ export function beginning(bytes: Uint8Array): string {
 
 /** No block of the legacy format, 8 MB at most, is longer when compressed. */
 const LZ4_BLOCK_MAX = (8 << 20) + (8 << 20) / 255 + 16;
+
 /**
  * A kernel file's contents, decompressed if it is compressed as a whole.
  *
@@ -63,22 +64,31 @@ export function inflate(
   most: number,
   file: string,
 ): Uint8Array {
+  const inflated = inflateUpTo(kind, bytes, most, file);
+  if (inflated) return inflated;
+  throw failer(file)(`${kind} data`, `more than ${most} bytes when decompressed`, "no more");
+}
+
+/** As {@linkcode inflate}; undefined for what is larger. */
+function inflateUpTo(
+  kind: "gzip" | "zstd",
+  bytes: Uint8Array,
+  most: number,
+  file: string,
+): Uint8Array | undefined {
   const decompress = kind === "gzip" ? gunzipSync : zstdDecompressSync;
   try {
     return new Uint8Array(decompress(bytes, { maxOutputLength: most }));
   } catch (error) {
     const { code, message } = error as Error & { code?: string };
-    const cut = /unexpected end/.test(message);
-    throw new BuilderError({
-      file,
-      field: `${kind} data`,
-      given: code === "ERR_BUFFER_TOO_LARGE"
-        ? `more than ${most} bytes when decompressed`
-        : cut
+    if (code === "ERR_BUFFER_TOO_LARGE") return undefined;
+    throw failer(file)(
+      `${kind} data`,
+      /unexpected end/.test(message)
         ? `cut off after ${bytes.length} bytes`
         : `corrupt (${message})`,
-      expected: `a whole ${kind} stream`,
-    });
+      `a whole ${kind} stream`,
+    );
   }
 }
 
@@ -87,7 +97,8 @@ export function inflate(
  * LZMA has no mark of its end: of it nothing is known.
  */
 export function checkEnd(source: NamedBytes, kind: Compression): void {
-  if (kind === "gzip") inflate("gzip", source.bytes, UNPACKED_MAX * 2, source.file);
+  // Of what is larger the end is not worth the time.
+  if (kind === "gzip") inflateUpTo(kind, source.bytes, UNPACKED_MAX * 2, source.file);
   else if (kind === "xz") checkXzEnd(source);
   else if (kind === "zstd") checkZstd(source);
   else if (kind === "lz4") checkLz4(source);

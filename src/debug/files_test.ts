@@ -56,3 +56,18 @@ Deno.test("createDomain() refuses a file by its size or kind, before anything of
   }
   await Deno.remove(folder, { recursive: true });
 });
+
+Deno.test("createDomain() refuses names that no prompt could show", async () => {
+  await using hv = await Hypervisor.start({ memory: "64M" });
+  const kernel = multibootImage("hlt");
+  for (const name of ["n".repeat(2 ** 20), "two\nlines", "\x1b[2J", ""]) {
+    const { message } = await assertRejects(
+      () => hv.createDomain({ kernel, memory: "8M", name }),
+      RangeError,
+      "name: ",
+    );
+    assert(message.length < 200, `${message.length} characters`);
+  }
+  const domain = await hv.createDomain({ kernel, memory: "8M", name: "n".repeat(255) });
+  assertEquals(domain.name.length, 255);
+});

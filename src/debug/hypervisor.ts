@@ -24,6 +24,7 @@ import {
   listOf,
   oneOf,
   options as optionsOf,
+  outOfRange,
   pages,
   someText,
   text,
@@ -111,9 +112,16 @@ const START_OPTIONS = optionsOf({
 });
 /** What {@linkcode Hypervisor.demo} takes besides. */
 const DEMO_OPTIONS = { type: oneOf("bare", "hvm"), paging, cpuid: cpuidOptions };
+/** A name stands in the prompt and in messages: it is short, and on one line. */
+const domainName: Check<string> = (value, what) => {
+  const name = someText(value, what);
+  // deno-lint-ignore no-control-regex
+  if (name.length <= 255 && !/[\x00-\x1f\x7f]/.test(name)) return name;
+  throw outOfRange(what, "up to 255 characters, and no control characters,", value);
+};
 /** @see DomainOptions */
 const DOMAIN_OPTIONS = optionsOf({
-  name: someText,
+  name: domainName,
   type: oneOf("bare", "hvm", "pvh", "pv"),
   kernel: textOrBytes,
   ramdisk: textOrBytes,
