@@ -20,6 +20,7 @@ import { CheckedFile, CpuFile } from "./register_file.ts";
 import { type Registers, registersOf } from "./registers.ts";
 import { hostHash, loadHost, saveHost } from "./state.ts";
 import {
+  type Check,
   flag,
   listOf,
   oneOf,
