@@ -153,6 +153,6 @@ for (const [cpu, type, paging] of WAYS) {
       await dom.unpause();
       assertEquals((await dom.ended).detail, "status 5");
     }
-    assertEquals(other.hv.stateHash(), one.hv.stateHash());
+    assertEquals(other.dom.stateHash(), one.dom.stateHash());
   });
 }
