@@ -48,7 +48,7 @@ const ACTIONS: Readonly<Record<Event, Action>> = {
  */
 export async function readDomainFile(path: string): Promise<DomainFile> {
   if (/\.[mc]?[jt]s$/.test(path)) return await fromModule(path);
-  const bytes = await readFile("configuration", path, TEXT_MAX);
+  const bytes = readFile("configuration", path, TEXT_MAX);
   return fromXl(parseXl(new TextDecoder().decode(bytes), path), path);
 }
 

@@ -5,7 +5,7 @@
  */
 import type { Board } from "../builder/board.ts";
 import type { BuiltDomain } from "../builder/domain.ts";
-import { KERNEL_MAX, readFileSync } from "./files.ts";
+import { KERNEL_MAX, readFile } from "./files.ts";
 import { isElf, readElf } from "../builder/elf.ts";
 import { readElfSymbols, readSystemMap, SymbolTable } from "../builder/symbols.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
@@ -548,7 +548,7 @@ function exitsText(exits: Record<string, number>, count: number): string {
 /** Symbols from a path or from bytes: System.map, or ELF. */
 export function readSymbols(source: string | Uint8Array): SymbolTable {
   const file = typeof source === "string" ? source : "symbols";
-  const bytes = typeof source === "string" ? readFileSync("symbols", source, KERNEL_MAX) : source;
+  const bytes = typeof source === "string" ? readFile("symbols", source, KERNEL_MAX) : source;
   if (!isElf(bytes)) return readSystemMap(new TextDecoder().decode(bytes), file);
   const table = readElfSymbols(readElf(bytes, file));
   if (!table) throw new Error(`${file}: this ELF file has no symbol table (it is stripped)`);

@@ -12,67 +12,32 @@ export const KERNEL_MAX: number = 2 ** 30;
 export const TEXT_MAX: number = 2 ** 20;
 
 /**
- * Refuses what is no regular file of at most `most` bytes.
- *
- * @param what what it is for, as the message names it
- */
-function check(what: string, path: string, info: Deno.FileInfo, most: number): void {
-  if (!info.isFile) {
-    throw new Error(
-      `${what}: a file was expected, ${brief(path)} is ${
-        info.isDirectory ? "a folder" : "a device or a pipe"
-      }`,
-    );
-  }
-  if (info.size > most) {
-    throw new RangeError(
-      `${what}: at most ${sizeText(most)} was expected, ${brief(path)} has ${sizeText(info.size)}`,
-    );
-  }
-}
-
-function cannotRead(what: string, path: string, error: unknown): Error {
-  const reason = error instanceof Deno.errors.NotFound
-    ? "there is no such file"
-    : brief((error as Error).message);
-  return new Error(`${what}: cannot read ${brief(path)}: ${reason}`, { cause: error });
-}
-
-/**
  * A file's bytes.
  *
+ * @param what what it is for, as the message names it
  * @throws {Error} naming the file, when it cannot be read, is no regular file or has more than `most`
  *   bytes; then nothing of it has been read
  */
-export async function readFile(
-  what: string,
-  path: string,
-  most: number,
-): Promise<Uint8Array<ArrayBuffer>> {
-  let info: Deno.FileInfo;
-  try {
-    info = await Deno.stat(path);
-  } catch (error) {
-    throw cannotRead(what, path, error);
+export function readFile(what: string, path: string, most: number): Uint8Array<ArrayBuffer> {
+  const tried = <T>(act: () => T): T => {
+    try {
+      return act();
+    } catch (error) {
+      const reason = error instanceof Deno.errors.NotFound
+        ? "there is no such file"
+        : brief((error as Error).message);
+      throw new Error(`${what}: cannot read ${brief(path)}: ${reason}`, { cause: error });
+    }
+  };
+  const { isFile, isDirectory, size } = tried(() => Deno.statSync(path));
+  if (!isFile) {
+    const kind = isDirectory ? "a folder" : "a device or a pipe";
+    throw new Error(`${what}: a file was expected, ${brief(path)} is ${kind}`);
   }
-  check(what, path, info, most);
-  return await Deno.readFile(path).catch((error) => {
-    throw cannotRead(what, path, error);
-  });
-}
-
-/** As {@linkcode readFile}, without waiting. */
-export function readFileSync(what: string, path: string, most: number): Uint8Array<ArrayBuffer> {
-  let info: Deno.FileInfo;
-  try {
-    info = Deno.statSync(path);
-  } catch (error) {
-    throw cannotRead(what, path, error);
+  if (size > most) {
+    throw new RangeError(
+      `${what}: at most ${sizeText(most)} was expected, ${brief(path)} has ${sizeText(size)}`,
+    );
   }
-  check(what, path, info, most);
-  try {
-    return Deno.readFileSync(path);
-  } catch (error) {
-    throw cannotRead(what, path, error);
-  }
+  return tried(() => Deno.readFileSync(path));
 }

@@ -6,7 +6,7 @@
 import { basename, dirname, join } from "node:path";
 import { GUEST_MEMORY, MACHINE_MEMORY_MAX } from "../abi/limits.ts";
 import { buildBare, buildHvm, type BuiltDomain, type DomainConfig } from "../builder/domain.ts";
-import type { BootModule } from "../builder/load.ts";
+import type { BootModule, NamedBytes } from "../builder/load.ts";
 import { demoGuest } from "../builder/demo.ts";
 import { SymbolTable } from "../builder/symbols.ts";
 import type { CpuModel } from "../machine/cpu.ts";
@@ -278,7 +278,7 @@ export class Hypervisor implements AsyncDisposable {
   async createDomain(options: DomainOptions): Promise<GuestDomain> {
     if (this.#gone !== undefined) throw new Error(`createDomain: ${this.#gone}`);
     const checked = DOMAIN_OPTIONS(options, "createDomain");
-    const config = await this.#config(checked);
+    const config = this.#config(checked);
     const symbols = findSymbols(checked);
     const built = await this.#build(config);
     const domain = new GuestDomain(built, symbols, () => {
@@ -288,7 +288,7 @@ export class Hypervisor implements AsyncDisposable {
     return domain;
   }
 
-  async #config(options: ReturnType<typeof DOMAIN_OPTIONS>): Promise<DomainConfig> {
+  #config(options: ReturnType<typeof DOMAIN_OPTIONS>): DomainConfig {
     const { type = "hvm", vcpus = 1, paging = "hap", memory = 2 ** 28 } = options;
     if (type === "pv") throw new Error(`type "pv": paravirtual domains are not available yet`);
     if (vcpus !== 1) {
@@ -298,11 +298,9 @@ export class Hypervisor implements AsyncDisposable {
     return {
       name: options.name ?? `guest${this.#domains.length + 1}`,
       type,
-      kernel: await file(options.kernel, "kernel", KERNEL_MAX),
-      ramdisk: options.ramdisk === undefined
-        ? undefined
-        : await file(options.ramdisk, "ramdisk", memory),
-      modules: await Promise.all((options.modules ?? []).map((m) => bootModule(m, memory))),
+      kernel: file(options.kernel, "kernel", KERNEL_MAX),
+      ramdisk: options.ramdisk === undefined ? undefined : file(options.ramdisk, "ramdisk", memory),
+      modules: (options.modules ?? []).map((module) => bootModule(module, memory)),
       cmdline: options.cmdline,
       memory,
       vcpus,
@@ -415,22 +413,15 @@ function cpuidOptions(given: unknown, what: string): CpuidOptions | undefined {
   return CPUID_OPTIONS(given, what) as CpuidOptions;
 }
 
-async function bootModule(
-  { file: given, cmdline }: Partial<ModuleOptions>,
-  most: number,
-): Promise<BootModule> {
+function bootModule({ file: given, cmdline }: Partial<ModuleOptions>, most: number): BootModule {
   if (given === undefined) throw new TypeError("modules: each needs a file, a path or bytes");
-  return { ...await file(given, "module", most), cmdline };
+  return { ...file(given, "module", most), cmdline };
 }
 
 /** The bytes; of a file, when there are at most `most`. */
-async function file(
-  given: string | Uint8Array,
-  what: string,
-  most: number,
-): Promise<{ file: string; bytes: Uint8Array }> {
+function file(given: string | Uint8Array, what: string, most: number): NamedBytes {
   if (given instanceof Uint8Array) return { file: what, bytes: given };
-  return { file: given, bytes: await readFile(what, given, most) };
+  return { file: given, bytes: readFile(what, given, most) };
 }
 
 /** Symbols as asked for, or those that lie beside the kernel under their usual name. */
