@@ -177,6 +177,9 @@ export class Board implements Platform {
   interruptPending(): boolean {
     return this.#fromPic || (this.localApic.enabled && this.localApic.highestPending() >= 0);
   }
+  get sendsNmi(): boolean {
+    return this.localApic.sendsNmi || this.ioApic.sendsNmi;
+  }
   acknowledge(): number {
     if (this.localApic.enabled && this.localApic.highestPending() >= 0) {
       return this.localApic.acknowledge();

@@ -69,11 +69,28 @@ const TABLES: readonly DescriptorTableExit["instruction"][] = [
   "ltr",
 ];
 
-/** nRIP is that of an instruction: not for events, nor for what may happen amid an instruction. */
+/**
+ * Exits of instructions, which all have an nRIP (APM 2 15.7.1): 0 is behind an instruction at the end
+ * of 32-bit addresses. Of other exits 0 says that there is none.
+ */
+function ofInstruction(code: number): boolean {
+  if (code < EXIT_CODE.exception) return true;
+  if (code < EXIT_CODE.intr) {
+    return code === EXIT_CODE.exception + BREAKPOINT || code === EXIT_CODE.exception + OVERFLOW;
+  }
+  return code >= EXIT_CODE.cr0Selective && code <= EXIT_CODE.invpcid && !ASIDE.includes(code);
+}
+const ASIDE: readonly number[] = [
+  EXIT_CODE.taskSwitch,
+  EXIT_CODE.ferrFreeze,
+  EXIT_CODE.shutdown,
+];
+
 function lengthOf(v: SvmVcpu, code: number): number {
   const { words } = v, next = words[F.nextRip >> 2];
-  if (next === 0 && words[(F.nextRip >> 2) + 1] === 0) return 0;
-  return code === EXIT_CODE.nestedPageFault ? 0 : next - words[F.rip >> 2] & 15;
+  const none = next === 0 && words[(F.nextRip >> 2) + 1] === 0 && !ofInstruction(code);
+  if (none || code === EXIT_CODE.nestedPageFault) return 0;
+  return next - words[F.rip >> 2] & 15;
 }
 
 // --- events ---

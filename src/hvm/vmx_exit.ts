@@ -126,6 +126,8 @@ export function decodeExit(v: VmxVcpu): Exit {
   }
 }
 
+const HARDWARE_EXCEPTION = 3, RF = 0x1_0000;
+
 /** The cut-short event goes in again at the next entry, unless a task switch consumed it. */
 export function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
   const { on } = v;
@@ -134,8 +136,13 @@ export function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
     on.write(F.entryInterruptionInformation, info & ~EVENT.nmiUnblocking, 0);
     on.write(F.entryExceptionErrorCode, code, 0);
     on.write(F.entryInstructionLength, length, 0);
+    const type = info >>> EVENT.typeShift & 7;
+    // RF is that of the fault's image (27.3.3); what is delivered again is no fault.
+    if (reason === EXIT_REASON.exception && type !== HARDWARE_EXCEPTION) {
+      on.write(F.guestRflags, on.read(F.guestRflags) & ~RF, 0);
+    }
     // An NMI that is to be delivered again does not block itself.
-    if ((info >>> EVENT.typeShift & 7) === 2) {
+    if (type === 2) {
       on.write(F.guestInterruptibility, on.read(F.guestInterruptibility) & ~8, 0);
     }
   }

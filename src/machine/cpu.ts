@@ -777,7 +777,7 @@ export class Cpu {
     if (this.hooks.boundary) {
       const stop = this.hooks.boundary();
       if (stop) return stop;
-    } else if (i32[V.nonRoot >> 2] && this.#guestBoundary()) return "delivered";
+    } else if (this.#ownGuest && this.#guestBoundary()) return "delivered";
     const activity = i32[CPU.activity >> 2];
     if (activity === 2) return "shutdown";
     const shadow = i32[CPU.interruptibility >> 2];
@@ -785,16 +785,13 @@ export class Cpu {
       this.#deliver(1, 3);
       return "delivered";
     }
-    // Without the global interrupt flag of SVM nothing from outside gets in.
-    const gif = i32[CPU.gif >> 2] !== 0;
-    if (i32[CPU.pendingNmi >> 2] && !(shadow & 10) && gif) {
+    if (this.#nmiDue) {
       i32[CPU.pendingNmi >> 2] = 0;
       this.#deliver(2, 2);
       return "delivered";
     }
-    const held = i32[V.nonRoot >> 2] && !this.hooks.boundary && this.system.interruptMode() !== 0;
-    const open = i32[CPU.rflags >> 2] & IF && !(shadow & 3) && gif && !held;
-    if (open && this.machine.bus.interruptPending()) {
+    const held = this.#ownGuest && this.system.interruptMode() !== 0;
+    if (!held && this.#interruptsOpen && this.machine.bus.interruptPending()) {
       const vector = this.machine.bus.acknowledge();
       if (vector >= 0) {
         this.#deliver(vector, 0);
@@ -802,6 +799,32 @@ export class Cpu {
       }
     }
     return activity ? "halt" : undefined;
+  }
+
+  /** Without the global interrupt flag of SVM nothing from outside gets in. */
+  get #nmiDue(): boolean {
+    const { i32 } = this;
+    return i32[CPU.pendingNmi >> 2] !== 0 && !(i32[CPU.interruptibility >> 2] & 10) &&
+      i32[CPU.gif >> 2] !== 0;
+  }
+  get #interruptsOpen(): boolean {
+    const { i32 } = this;
+    return (i32[CPU.rflags >> 2] & IF) !== 0 && !(i32[CPU.interruptibility >> 2] & 3) &&
+      i32[CPU.gif >> 2] !== 0;
+  }
+  /** What runs is the guest of a host that is code of this machine. */
+  get #ownGuest(): boolean {
+    return this.i32[V.nonRoot >> 2] !== 0 && !this.hooks.boundary;
+  }
+
+  /** An interrupt of its controllers would be taken, by delivery or by an exit: HLT ends with it. */
+  get takesInterrupts(): boolean {
+    const mode = this.#ownGuest ? this.system.interruptMode() : 0;
+    return mode === 1 || (mode === 0 && this.#interruptsOpen);
+  }
+  /** What ends HLT is due. */
+  get wakes(): boolean {
+    return this.#nmiDue || (this.machine.bus.interruptPending() && this.takesInterrupts);
   }
 
   /**

@@ -70,8 +70,10 @@ export class BareEngine implements Engine {
 
   readonly waiting = false;
   runnable(): boolean {
-    const { cpu } = this.machine;
-    return this.domain.platform.interruptPending() || cpu.i32[CPU.pendingNmi >> 2] !== 0;
+    return this.machine.cpu.wakes;
+  }
+  get interruptible(): boolean {
+    return this.machine.cpu.takesInterrupts;
   }
   load(): void {}
   unload(): void {

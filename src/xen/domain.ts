@@ -45,8 +45,10 @@ export type SliceEnd =
 export interface Engine {
   /** Runs at most `budget` instructions (ns). */
   run(budget: number): SliceEnd;
-  /** An interrupt may be pending now for a blocked guest. */
+  /** What a blocked guest waits for is there: something that it can take. */
   runnable(): boolean;
+  /** It could take an interrupt; where it is not, only an NMI ends its wait. */
+  readonly interruptible: boolean;
   /** An access waits for the answer of a device model outside. */
   readonly waiting: boolean;
   /** The register file of the vCPU is in the processor (before) or in its own store (after). */

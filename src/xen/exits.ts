@@ -293,7 +293,8 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   pause: skip,
   wbinvd: skip,
   invd: skip,
-  monitor: skip,
+  // CPUID shows no guest MONITOR: its MWAIT would keep an idle one running.
+  monitor: (e) => injectFault(e, UD),
   rdpmc: (e) => injectFault(e, GP, 0),
   xsetbv: emulate,
   "virtualization-instruction": (e) => injectFault(e, UD),
@@ -301,14 +302,14 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   // The host's own; nothing here sends them.
   smi: () => undefined,
   init: () => undefined,
-  mwait: skip,
+  mwait: (e) => injectFault(e, UD),
   hlt: (e, exit) => {
     skip(e, exit);
     e.changed = true;
     // The trap of a traced HLT ends it at once.
-    const awake = e.domain.platform.interruptPending() || e.ops.pendingEvent(e.vcpu) ||
+    const goesOn = e.awake || e.ops.pendingEvent(e.vcpu) ||
       (e.ops.getRegister(e.vcpu, "rflags") & TF) !== 0n;
-    return awake ? undefined : { kind: "blocked" };
+    return goesOn ? undefined : { kind: "blocked" };
   },
   hypercall: (e, exit) => {
     // No hypercalls are offered yet: what a guest gets that tries one all the same.

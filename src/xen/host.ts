@@ -230,6 +230,22 @@ export class Host {
     }
   }
 
+  /** It waits with interrupts off, and nothing sends the NMI that alone would end that. */
+  #isDeaf(d: Domain): boolean {
+    return d.state.kind === "blocked" && !d.engine.waiting && !d.engine.interruptible &&
+      !d.platform.sendsNmi && !d.engine.runnable();
+  }
+  /** A domain that can never go on ends here, whoever else still runs. */
+  #endDeaf(): void {
+    for (const d of this.domains) {
+      if (this.#isDeaf(d)) this.#endHung(d, "halted with interrupts off");
+    }
+  }
+  #endHung(d: Domain, detail: string): void {
+    d.stopClock();
+    d.setState({ kind: "shutdown", reason: "hang", detail });
+  }
+
   /** Machine time at which the next domain that waits has something to do; Infinity: never. */
   #nextWake(): number {
     let earliest = Infinity;
@@ -308,7 +324,9 @@ export class Host {
   /** Runs domains until the host wants its thread, or until there is nothing to run. */
   #slice(): "due" | "pace" | "rest" {
     do {
-      if (this.runOnce(Infinity)) continue;
+      const ran = this.runOnce(Infinity);
+      this.#endDeaf();
+      if (ran) continue;
       if (!this.#blocked) return "rest";
       if (this.interactive) return "pace";
       if (!this.idle()) {
@@ -334,12 +352,9 @@ export class Host {
     // A device model outside has yet to answer; it wakes the driver.
     if (this.domains.some((d) => d.state.kind === "blocked" && d.engine.waiting)) return;
     for (const d of this.domains) {
-      if (d.state.kind !== "blocked") continue;
-      d.setState({
-        kind: "shutdown",
-        reason: "hang",
-        detail: "halted with nothing left that could wake it",
-      });
+      if (d.state.kind === "blocked") {
+        this.#endHung(d, "halted with nothing left that could wake it");
+      }
     }
   }
 }

@@ -234,6 +234,10 @@ export class HvmEngine implements Engine {
       case "unanswered":
         this.#keep(exit);
         return BLOCKED;
+      case "halt":
+        // An HLT that the processor executed itself: it is waited for here all the same.
+        this.ops.setActivity(this.vcpu, "active");
+        return this.awake ? BUDGET : BLOCKED;
       default:
         throw new Error(`the processor stopped in a guest: ${exit.why}`);
     }
@@ -393,7 +397,15 @@ export class HvmEngine implements Engine {
   }
   runnable(): boolean {
     if (this.pending) return !this.servers.waiting;
-    return this.#nmi || this.domain.platform.interruptPending();
+    return this.awake;
+  }
+  get interruptible(): boolean {
+    return (this.ops.getRegister(this.vcpu, "rflags") & IF) !== 0n;
+  }
+  /** What ends HLT is due: an interrupt that IF lets in, or an NMI while none is being handled. */
+  get awake(): boolean {
+    if (this.#nmi && !this.ops.interruptShadow(this.vcpu).nmi) return true;
+    return this.domain.platform.interruptPending() && this.interruptible;
   }
   load(): void {
     this.ops.load(this.vcpu);
@@ -460,6 +472,7 @@ export class HvmEngine implements Engine {
 }
 
 const UD = 6;
+const IF = 0x200n;
 type Bits = Readonly<Record<string, number | undefined>>;
 
 const isEnd = (x: Exit | SliceEnd): x is SliceEnd =>

@@ -173,7 +173,8 @@ function guestRegisters(get: Get, { width }: Surroundings, no: No): void {
   no("efer.lma", bit(entry, 15) && (lma !== ia32e || (pg && lma !== bit(efer, 8))));
   const rflags = get("guestRflags"), rip = get("guestRip");
   const code64 = ia32e && bit(get("guestCsAccessRights"), 13);
-  no("rip", code64 && !canonical(rip));
+  // Bit 47 is not looked at (26.3.1.4).
+  no("rip", code64 && rip >> 48n !== 0n && rip >> 48n !== 0xffffn);
   no("ripWide", !code64 && rip >> 32n !== 0n);
   const reserved = bits(rflags, 63, 22) !== 0n || bit(rflags, 15) || bit(rflags, 5) ||
     bit(rflags, 3);

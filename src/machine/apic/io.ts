@@ -87,6 +87,13 @@ export class IoApic {
     return pin;
   }
 
+  /** The interrupt of a pin comes as an NMI. */
+  get sendsNmi(): boolean {
+    return this.state.table.some((low, n) =>
+      n % 2 === 0 && !(low & MASKED) && (low >> 8 & 7) === deliveryMode.nmi
+    );
+  }
+
   /** Drives the pin of ISA IRQ `irq`, 0 to 15; IRQ 2 is the 8259s' cascade and has none. */
   setIrq(irq: number, level: boolean): void {
     if (irq !== 2) this.setLine(this.pinOf(irq), level);

@@ -217,6 +217,12 @@ export class LocalApic {
     return (virtualWire && lint[0]) || extInt;
   }
 
+  /** The 8259's INTR comes as an NMI: LINT0 is what a device can drive here. */
+  get sendsNmi(): boolean {
+    const entry = this.state.lvt[lvt.lint0];
+    return this.state.enabled && !(entry & LVT_MASKED) && (entry >> 8 & 7) === deliveryMode.nmi;
+  }
+
   acknowledgeExtInt(): void {
     this.state.extInt = false;
   }

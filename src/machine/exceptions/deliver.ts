@@ -20,6 +20,7 @@
 import { ABORT, CPU, V } from "../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
+import { wrapIp } from "../segmentation/linear.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import {
@@ -99,8 +100,8 @@ function buildDeliverOnce(m: Module): void {
     beforeDelivery(f, vector, type);
     const ip = f.let(cell64(CPU.rip));
     f.if(type.geU(4), () => f.set(ip, ip.add(cell(V.length).zext())));
+    f.set(ip, wrapIp(ip));
     f.if(longMode(), () => f.call("deliverLong", vector, type, flags, ip), () => {
-      f.set(ip, ip.and(0xffff_ffffn));
       f.if(protectedMode(), () => f.call("deliverProtected", vector, type, flags, ip), () => {
         f.call("deliverReal", vector, flags, ip.and(0xffff));
       });

@@ -13,6 +13,7 @@ import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Label, Local, Module } from "../wasm/module.ts";
 import { type Form, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
+import { wrapIp } from "../segmentation/linear.ts";
 import { type HotForm, hotForms, PSEUDO } from "./hot_forms.ts";
 import { Flat32, Flat64, goOn, leftBehind, leftHere, type Loop } from "./hot_meaning.ts";
 import { RECORD_SHIFT, reloadLeft } from "./hot_meaning.ts";
@@ -56,7 +57,8 @@ function buildLoop(
     const offset = load(narrow ? "i32" : "i64", 16, "u", rec, REC.offset);
     return base.add(offset);
   };
-  const storeIp = (value: Expr) => f.store(64, i32(0), value.zext(), CPU.rip);
+  const storeIp = (value: Expr) =>
+    f.store(64, i32(0), kind === "general" ? wrapIp(value) : value.zext(), CPU.rip);
   const stop = (code: number, left: Expr) => {
     setCell(f, V.left, left);
     f.return(i32(code));

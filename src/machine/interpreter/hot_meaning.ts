@@ -347,6 +347,9 @@ export class Flat64 extends HotMeaning {
       this.abort();
     });
   }
+  override get nextIp(): Expr {
+    return this.ip.add(load("i64", 8, "u", this.rec, REC.length));
+  }
   protected directTarget(): Expr {
     return this.nextIp.add(load("i64", 32, "s", this.rec, REC.immediate));
   }

@@ -37,6 +37,9 @@ const attribute = (place: Expr) => load("i32", 32, "u", place, SEGMENT.attribute
 export const is64 = (): Expr =>
   cell64(CPU.efer).shrU(10).wrap().and(cell(CPU["cs.attributes"]).shrU(13)).and(1);
 
+/** An instruction pointer as the mode holds it: outside 64-bit mode it has 32 bits. */
+export const wrapIp = (ip: Expr): Expr => ip.and(i64(-1).when(is64(), i64(0xffff_ffffn)));
+
 /** 1 if a 64-bit address has bits 63:47 all the same. */
 export const isCanonical = (linear: Expr): Expr => linear.shl(16).shrS(16).eq(linear);
 

@@ -8,7 +8,7 @@ import { ACCESS, CPU, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
-import { is64 } from "../segmentation/linear.ts";
+import { is64, wrapIp } from "../segmentation/linear.ts";
 import { copyBlock, markDirty } from "../values.ts";
 import { HOST_SAVE, hostSave, MODE, storeSegment, SVMC, Vmcb } from "./layout.ts";
 
@@ -79,8 +79,7 @@ function saveInformation(f: Func, vmcb: Vmcb): void {
     setCell(f, V.vectoring, 0);
   });
   vmcb.set("exitIntInfo", info);
-  const next = f.let(cell64(CPU.rip).add(length.zext()));
-  f.if(is64().eqz(), () => f.set(next, next.and(0xffff_ffffn)));
+  const next = wrapIp(cell64(CPU.rip).add(length.zext()));
   vmcb.set("nextRip", next.when(length, i64(0)));
   vmcb.set("eventInjection", i64(0));
 }

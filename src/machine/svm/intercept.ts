@@ -32,7 +32,7 @@ import { ABORT, CPU, gpr, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { is64 } from "../segmentation/linear.ts";
+import { is64, wrapIp } from "../segmentation/linear.ts";
 import { TASK_SOURCE } from "../segmentation/tasks.ts";
 import { hostSave, SVMC, Vmcb } from "./layout.ts";
 import { buildOwnMsrs } from "./msrs.ts";
@@ -189,9 +189,7 @@ function inputOutput(f: Func, vmcb: Vmcb, qualification: Local): void {
 /** Address of the next instruction; CPU.rip may still lag behind. */
 function nextRip(f: Func): Local {
   const offset = load("i64", 16, "u", cell(V.record), REC.offset);
-  const next = f.let(cell64(V.ipBase).add(offset).add(cell(V.length).zext()));
-  f.if(is64().eqz(), () => f.set(next, next.and(0xffff_ffffn)));
-  return next;
+  return f.let(wrapIp(cell64(V.ipBase).add(offset).add(cell(V.length).zext())));
 }
 
 function msr(f: Func, vmcb: Vmcb, write: Local): void {

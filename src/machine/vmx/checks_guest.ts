@@ -309,13 +309,16 @@ function buildGuest(m: Module): void {
   });
 }
 
+/** Bits 63:48 are the same; bit 47 is not looked at, so RIP may lie behind the lower half (26.3.1.4). */
+export const ripFits = (rip: Expr): Expr => rip.shrS(48).add(1).leU(1);
+
 function flags(c: Checks, vmcs: Region, rflags: Local): void {
   const f = c.f;
   const ia32e = f.let(vmcs.low("entryControls").shrU(9).and(1));
   const rip = vmcs.get("guestRip");
   const long = ia32e.and(vmcs.low("guestCsAccessRights").shrU(13));
   f.if(long, () => {
-    c.fail("rip", "guest RIP {a} is not canonical", isCanonical(rip).eqz(), rip);
+    c.fail("rip", "guest RIP {a}: bits 63:48 are not all the same", ripFits(rip).eqz(), rip);
   }, () => {
     c.fail("ripWide", "guest RIP {a} is wider than 32 bits", rip.shrU(32).nez(), rip);
   });

@@ -4,11 +4,10 @@
  * is a sequence of VMX instructions; they stand here because calls from TypeScript cost more than
  * the instructions do.
  */
-import { cell, setCell, setCell64 } from "../system.ts";
+import { setCell, setCell64 } from "../system.ts";
 import type { Module } from "../wasm/module.ts";
-import { isCanonical } from "../segmentation/linear.ts";
 import { buildGprs, markDirty } from "../values.ts";
-import { GROUP, Region, STUB, VMXC } from "./layout.ts";
+import { Region, STUB, VMXC } from "./layout.ts";
 
 export function buildStub(m: Module): void {
   buildGprs(m);
@@ -48,11 +47,8 @@ function buildAdvance(m: Module): void {
     const long = vmcs.low("entryControls").shrU(9).and(vmcs.low("guestCsAccessRights").shrU(13));
     // Outside 64-bit mode the instruction pointer has 32 bits.
     f.if(long.and(1).eqz(), () => f.set(now, now.and(0xffff_ffffn)));
+    // What entry checks of RIP, shadows and pending traps holds still, behind the lower half too.
     vmcs.set("guestRip", now);
-    // What entry checks of RIP, shadows and pending traps holds still, but for the edge of the space.
-    f.if(isCanonical(now).eqz(), () => {
-      setCell(f, VMXC.passed, cell(VMXC.passed).and(~GROUP.light));
-    });
     // STI and MOV SS shadows end with the instruction; a traced one leaves its trap.
     const blocked = f.let(vmcs.low("guestInterruptibility"));
     f.if(blocked.and(3), () => vmcs.set("guestInterruptibility", blocked.and(~3)));

@@ -13,6 +13,7 @@ import type { Func, Local } from "../../wasm/module.ts";
 import type { InterceptKind } from "../encodings.ts";
 import { carryFlag, CF, FLAG_KIND, type FlagKind } from "../flags.ts";
 import { INTERCEPT } from "../intercepts.ts";
+import { wrapIp } from "../../segmentation/linear.ts";
 
 /**
  * Where an operand is: "r" a general register (part), "b" memory at base + displacement, "x" with
@@ -156,7 +157,7 @@ export abstract class Meaning {
     return cell64(V.ipBase).add(this.field(REC.offset).zext());
   }
   get nextIp(): Expr {
-    return this.ip.add(load("i64", 8, "u", this.rec, REC.length));
+    return wrapIp(this.ip.add(load("i64", 8, "u", this.rec, REC.length)));
   }
 
   // --- operands ---
