@@ -29,6 +29,13 @@ export function markWords(v: HvmVcpu): void {
   v.on.cpu.machine.frameTable[(v.area >>> 12) * (FRAME.size / 4)] |= FRAME_FLAG.dirty;
 }
 
+/** Bits of CR0 and CR4 whose change loads the page-directory pointers of PAE paging anew (SDM 3 4.4.1). */
+const LOADS_PDPTES = { 0: 0xe000_0000 | 0, 4: 0x10_00b0 } as const;
+
+/** A control register that goes from `old` to `now` loads the page-directory pointers, if there are any. */
+export const loadsPdptes = (n: 0 | 3 | 4, old: number, now: number): boolean =>
+  n === 3 || ((old ^ now) & LOADS_PDPTES[n]) !== 0;
+
 /** The guest has PAE paging: its page-directory pointers count. */
 export function paePaging(guest: Int32Array): boolean {
   return guest[GUEST.cr0] < 0 && (guest[GUEST.cr4] & PAE) !== 0 && !(guest[GUEST.efer] & LMA);
@@ -54,8 +61,8 @@ export function withShadow(
   const more: { -readonly [K in keyof Intercepts]: Intercepts[K] } = { ...asked };
   if (more.crRead !== undefined) more.crRead |= 8;
   if (more.crWrite !== undefined) more.crWrite |= 8;
-  if (more.cr0Bits !== undefined) more.cr0Bits |= SHADOW_CR0;
-  if (more.cr4Bits !== undefined) more.cr4Bits |= SHADOW_CR4;
+  if (more.cr0Bits !== undefined) more.cr0Bits |= SHADOW_CR0 | LOADS_PDPTES[0];
+  if (more.cr4Bits !== undefined) more.cr4Bits |= SHADOW_CR4 | LOADS_PDPTES[4];
   if (more.exceptions !== undefined) more.exceptions |= PAGE_FAULT;
   more.pageFault = { mask: 0, match: 0 };
   return more;
@@ -113,12 +120,13 @@ export class ShadowControl<V extends HvmVcpu> {
   set(v: V, n: 0 | 3 | 4, value: bigint): void {
     const { guest } = v;
     this.refresh(v);
+    const old = guest[GUEST[`cr${n}`]];
     setGuestWord(v, GUEST[`cr${n}`], value);
     if (n === 0) {
       const efer = guest[GUEST.efer] & ~LMA;
       guest[GUEST.efer] = guest[GUEST.cr0] & PG && efer & LME ? efer | LMA : efer;
     }
-    this.loadPdptes(v);
+    if (loadsPdptes(n, old, guest[GUEST[`cr${n}`]])) this.loadPdptes(v);
     markWords(v);
     this.homes.apply(v);
   }

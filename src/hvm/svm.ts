@@ -276,7 +276,13 @@ function advance({ on }: SvmVcpu, length: number): void {
 // --- events ---
 
 function inject(v: SvmVcpu, event: GuestEvent): void {
-  const { length } = event;
+  const { length, vector } = event;
+  if (IN_64_BIT_MODE_UNDEFINED.includes(vector) && isException(event) && state.is64(v)) {
+    throw new RangeError(
+      `an event: exception ${vector} was given, which 64-bit code cannot raise; ` +
+        `this processor does not inject it there`,
+    );
+  }
   // In real mode exceptions have no error code.
   const code = v.words[F.cr0 >> 2] & 1 ? event.errorCode : undefined;
   const rip = v.read64(F.rip);
@@ -287,6 +293,11 @@ function inject(v: SvmVcpu, event: GuestEvent): void {
   v.write(F.eventInjection, eventInformation({ ...event, errorCode: code }));
   v.write(F.eventInjection + 4, code ?? 0);
 }
+
+/** INTO's #OF and BOUND's #BR (APM 2 15.20). */
+const IN_64_BIT_MODE_UNDEFINED: readonly number[] = [4, 5];
+const isException = ({ type }: GuestEvent): boolean =>
+  type === "exception" || type === "software-exception";
 
 function past(v: SvmVcpu, rip: bigint, length = 0): bigint {
   return BigInt.asUintN(state.is64(v) ? 64 : 32, rip + BigInt(length));

@@ -69,17 +69,19 @@ const TABLES: readonly DescriptorTableExit["instruction"][] = [
   "ltr",
 ];
 
+const OVERFLOW = 4, BREAKPOINT = 3, BOUND = 5, DEBUG = 1, NMI = 2, PAGE_FAULT = 14;
+
 /**
  * Exits of instructions, which all have an nRIP (APM 2 15.7.1): 0 is behind an instruction at the end
  * of 32-bit addresses. Of other exits 0 says that there is none.
  */
 function ofInstruction(code: number): boolean {
   if (code < EXIT_CODE.exception) return true;
-  if (code < EXIT_CODE.intr) {
-    return code === EXIT_CODE.exception + BREAKPOINT || code === EXIT_CODE.exception + OVERFLOW;
-  }
+  if (code < EXIT_CODE.intr) return SOFTWARE.includes(code - EXIT_CODE.exception);
   return code >= EXIT_CODE.cr0Selective && code <= EXIT_CODE.invpcid && !ASIDE.includes(code);
 }
+/** #BP, #OF and #BR. */
+const SOFTWARE: readonly number[] = [BREAKPOINT, OVERFLOW, BOUND];
 const ASIDE: readonly number[] = [
   EXIT_CODE.taskSwitch,
   EXIT_CODE.ferrFreeze,
@@ -94,8 +96,6 @@ function lengthOf(v: SvmVcpu, code: number): number {
 }
 
 // --- events ---
-
-const OVERFLOW = 4, BREAKPOINT = 3, DEBUG = 1, NMI = 2, PAGE_FAULT = 14;
 
 /** An event in the format of EVENTINJ: its low half. The error code is the high half. */
 export function eventInformation(event: GuestEvent): number {

@@ -11,6 +11,7 @@ import { EFER } from "../abi/x86/cr.ts";
 import { NP_ENABLE } from "../abi/x86/vmcb.ts";
 import { GUEST, SHADOW_CR0, SHADOW_CR4 } from "./ops.ts";
 import {
+  loadsPdptes,
   markWords,
   NO_EXITS,
   paePaging,
@@ -97,8 +98,11 @@ export function useShadowTables(v: SvmVcpu): void {
   const { words, guest } = v;
   const cr0 = words[F.cr0 >> 2], cr4 = words[F.cr4 >> 2], efer = words[F.efer >> 2] & ~EFER.SVME;
   const cr3 = words[F.cr3 >> 2], high = words[(F.cr3 >> 2) + 1];
+  const sameRoot = cr3 === guest[GUEST.cr3] && high === guest[GUEST.cr3 + 1];
   const same = cr0 === guest[GUEST.cr0] && cr4 === guest[GUEST.cr4] &&
-    efer === guest[GUEST.efer] && cr3 === guest[GUEST.cr3] && high === guest[GUEST.cr3 + 1];
+    efer === guest[GUEST.efer] && sameRoot;
+  const loads = !sameRoot || loadsPdptes(0, guest[GUEST.cr0], cr0) ||
+    loadsPdptes(4, guest[GUEST.cr4], cr4);
   put(v, F.nestedControl, 0);
   put(v, F.exceptions, v.kept.exceptions);
   putCr3(v, v.kept.root, 0);
@@ -109,7 +113,7 @@ export function useShadowTables(v: SvmVcpu): void {
     guest[GUEST.cr3] = cr3;
     guest[GUEST.cr3 + 1] = high;
     // Over nested tables the hardware keeps no page-directory pointers (APM 2 15.25.10).
-    if (paePaging(guest)) shadowControl.loadPdptes(v);
+    if (loads && paePaging(guest)) shadowControl.loadPdptes(v);
     markWords(v);
   }
   applyModes(v);

@@ -9,7 +9,7 @@ const g = new Guest("amd");
 const cases: Case[] = [
   ...commonCases,
   { name: "VMMCALL", code: "here: vmmcall", exit: { kind: "hypercall", length: 3 } },
-  ...(["vmrun", "vmload", "vmsave", "stgi", "clgi", "skinit", "invlpga"] as const).map((
+  ...(["vmrun", "vmload", "vmsave", "stgi", "clgi", "invlpga"] as const).map((
     instruction,
   ): Case => ({
     name: instruction,

@@ -29,7 +29,7 @@ const READ_SHADOW = { 0: F.cr0ReadShadow, 4: F.cr4ReadShadow };
 const PDPTES = [0, 1, 2, 3].map((n) => F[`guestPdpte${n}`]);
 
 /** CR0 or CR4 as the guest sees it now. */
-function visible(v: VmxVcpu, n: 0 | 4): number {
+export function visible(v: VmxVcpu, n: 0 | 4): number {
   const { on } = v, mask = on.read(MASK[n]);
   return on.read(VALUE[n]) & ~mask | on.read(READ_SHADOW[n]) & mask;
 }

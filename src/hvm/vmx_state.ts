@@ -5,7 +5,8 @@ import { F, type VmxVcpu } from "./vmx_cpu.ts";
 import { eptFormat } from "./vmx_paging.ts";
 import { resetFloat } from "./switched.ts";
 import { OWN_CR4 } from "./vmx_controls.ts";
-import { shadowControl } from "./vmx_shadow.ts";
+import { loadsPdptes } from "./shadow.ts";
+import { shadowControl, visible } from "./vmx_shadow.ts";
 
 const PG = 0x8000_0000n, PAE = 0x20n, NE = 0x20n, LME = 0x100n, LMA = 0x400n;
 /** Bits of CR0 that VM entry does not load: NW and CD. */
@@ -83,6 +84,7 @@ export function setControlRegister(v: VmxVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigi
   const { on } = v;
   if (n === 2 || n === 8) return on.cpu.set(`cr${n}`, value);
   if (v.shadowed) return shadowControl.set(v, n, value);
+  const old = n === 3 ? 0 : visible(v, n);
   if (n === 0) {
     on.write64(F.cr0ReadShadow, value);
     on.write64(F.guestCr0, value & ~CACHE | NE);
@@ -91,7 +93,7 @@ export function setControlRegister(v: VmxVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigi
     on.write64(F.cr4ReadShadow, value);
     on.write64(F.guestCr4, value | BigInt(OWN_CR4));
   } else on.write64(F.guestCr3, value);
-  loadPdptes(v);
+  if (loadsPdptes(n, old, Number(BigInt.asIntN(32, value)))) loadPdptes(v);
   // The guest's translations may be other ones now; entry compares what it can, not all.
   on.flush();
 }

@@ -49,6 +49,8 @@ export function svmExpectation(
   if (bit(event, 31)) {
     const type = bits(event, 10, 8), vector = Number(bits(event, 7, 0));
     no("inject.type", ![0n, 2n, 3n, 4n].includes(type));
+    const code64 = lme && pg && bit(cs, 9);
+    no("inject.mode", type === 3n && (vector === 4 || vector === 5) && code64);
     no("inject.vector", type === 3n && !EXCEPTIONS.has(vector));
   }
   if (bit(get("nestedControl"), 0)) {

@@ -107,12 +107,24 @@ const EXCEPTIONS = exceptionVectors.map((x) => x.vector)
   .filter((vector) => vector !== VECTOR.NMI && vector !== VECTOR.VE)
   .concat(28, 29, 30).reduce((bits, n) => bits | 1 << n, 0);
 
+/** EFER.LME under paging, and CS.L. */
+const code64 = (vmcb: Vmcb): Expr =>
+  vmcb.low("efer").shrU(8).and(vmcb.low("cr0").shrU(31)).and(vmcb.get("csAttributes").shrU(9)).and(
+    1,
+  );
+
 function injection(c: Checks, vmcb: Vmcb): void {
   const info = c.f.let(vmcb.low("eventInjection"));
   c.f.if(info.shrU(31), () => {
     const type = c.f.let(info.shrU(8).and(7)), vector = c.f.let(info.and(0xff));
     c.fail("inject.type", "EVENTINJ {a} has a reserved type", type.eq(1).or(type.gtU(4)), info);
     const known = vector.ltU(32).and(i32(EXCEPTIONS).shrU(vector));
+    c.fail(
+      "inject.mode",
+      "EVENTINJ {a}: #OF or #BR, which 64-bit code cannot raise",
+      type.eq(3).and(vector.sub(VECTOR.OF).leU(1)).and(code64(vmcb)),
+      info,
+    );
     c.fail(
       "inject.vector",
       "EVENTINJ {a}: an exception with a vector that is none",

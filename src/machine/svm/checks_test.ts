@@ -37,6 +37,8 @@ const refused: Case[] = [
   ["inject.vector", { eventInjection: event(0x8000_0302) }],
   ["inject.vector", { eventInjection: event(0x8000_030f) }],
   ["inject.vector", { eventInjection: event(0x8000_0320) }],
+  ["inject.mode", { ...LONG, eventInjection: event(0x8000_0304) }],
+  ["inject.mode", { ...LONG, eventInjection: event(0x8000_0305) }],
   ["nested.paging", { nestedControl: 1 }, () => b.cpu.set("cr0", 0x11n)],
   ["nested.cr3", { nestedControl: 1, nestedCr3: HIGH }],
   ["nested.pat", { nestedControl: 1, pat: 2 }],

@@ -25,6 +25,7 @@ import {
   TASK_SWITCH,
   VIRTUAL_INTERRUPT,
 } from "../../abi/x86/vmcb.ts";
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import type { InterceptKind } from "../isa/encodings.ts";
 import { INTERCEPT } from "../isa/intercepts.ts";
 import { timeStamp } from "../isa/semantics/control_state.ts";
@@ -44,8 +45,7 @@ export const INSTRUCTION = {
   vmsave: 2,
   stgi: 3,
   clgi: 4,
-  skinit: 5,
-  invlpga: 6,
+  invlpga: 5,
 } as const;
 
 /**
@@ -352,7 +352,8 @@ function leaveByException(f: Func, vector: Local, type: Local): void {
     f.set(info2, cell64(V.faultAddress));
   });
   f.if(type.ne(6).and(vector.eq(1)), () => noteDebug(f));
-  const id = f.let(cell(V.check)), length = f.let(cell(V.length).when(type.geU(5), i32(0)));
+  const instruction = type.geU(5).or(type.eq(3).and(vector.eq(VECTOR.BR)));
+  const id = f.let(cell(V.check)), length = f.let(cell(V.length).when(instruction, i32(0)));
   f.call("svmLeave", vector.add(EXIT_CODE.exception), info1, info2);
   setCell(f, V.check, id);
   setCell(f, SVMC.length, length);

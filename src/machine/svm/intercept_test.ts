@@ -66,7 +66,6 @@ const plain: Record<string, Case> = {
   vmsave: { source: "vmsave", code: EXIT_CODE.vmsave, length: 3 },
   stgi: { source: "stgi", code: EXIT_CODE.stgi, length: 3 },
   clgi: { source: "clgi", code: EXIT_CODE.clgi, length: 3 },
-  skinit: { source: "skinit", code: EXIT_CODE.skinit, length: 3 },
   rdtscp: { source: "rdtscp", code: EXIT_CODE.rdtscp, length: 3 },
   icebp: { source: "int1", code: EXIT_CODE.icebp, length: 1 },
   wbinvd: { source: "wbinvd", code: EXIT_CODE.wbinvd, length: 2 },
@@ -234,6 +233,26 @@ function expectExit(c: Case, label: string): void {
   assertEquals([label, b.exit(STUB.length)], [label, c.length ?? 0]);
 }
 
+Deno.test("SKINIT, which there is not, is #UD before its intercept", () => {
+  run({ source: "skinit", fields: USER, code: 0 }, {
+    intercepts2: INTERCEPT2.skinit | INTERCEPT2.vmrun,
+    exceptions: 1 << 6,
+  });
+  assertEquals(b.exit(STUB.code), EXIT_CODE.exception + 6);
+});
+
+Deno.test("exceptions of INT3, INTO and BOUND have an nRIP, others have none", () => {
+  const next = (source: string, vector: number) => {
+    run({ source, code: 0, setUp: gpr(RAX, 9) }, { exceptions: 1 << vector });
+    assertEquals([source, b.exit(STUB.code)], [source, EXIT_CODE.exception + vector]);
+    return Number(b.read("nextRip"));
+  };
+  assertEquals(next("int3", 3), PLACE.code + 1);
+  assertEquals(next(`bound eax, [${PLACE.data}]`, 5), PLACE.code + 6);
+  assertEquals(next("div ecx", 0), 0);
+  assertEquals(next("ud2", 6), 0);
+});
+
 Deno.test("each instruction intercept makes its instruction leave, and no other bit does", () => {
   const vectors = Object.entries(interceptNames) as [keyof typeof interceptNames, object][];
   for (const [vector, names] of vectors) {
@@ -254,7 +273,7 @@ Deno.test("each instruction intercept makes its instruction leave, and no other 
 Deno.test("every intercept of an instruction has a guest here", () => {
   const names = Object.values(interceptNames).flatMap((n) => Object.keys(n));
   const events = ["intr", "nmi", "smi", "init", "vintr", "ferrFreeze", "shutdown"];
-  const below = ["cr0Selective", "io", "msr", "taskSwitch", "mwaitArmed"];
+  const below = ["cr0Selective", "io", "msr", "taskSwitch", "mwaitArmed", "skinit"];
   const missing = names.filter((n) => !plain[n] && !events.includes(n) && !below.includes(n));
   assertEquals(missing, []);
   assertEquals(INTERCEPT3.invpcid, 4);

@@ -1,6 +1,6 @@
 /** Far JMP, CALL and RET, INT and IRET (SDM 2). The work is done by functions of module S. */
-import { CPU, REC } from "../../state.ts";
-import { cell } from "../../system.ts";
+import { CPU, REC, V } from "../../state.ts";
+import { cell, setCell } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
@@ -9,7 +9,7 @@ import { iopl, protectedMode, virtual8086 } from "../../segmentation/descriptor.
 import { FAR } from "../../segmentation/far.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { farPointer } from "./segment.ts";
-import { finishTransfer, raiseEvent } from "./system_helpers.ts";
+import { finishTransfer, instructionLength, raiseEvent } from "./system_helpers.ts";
 
 const CHECK = {
   iopl: check(
@@ -76,6 +76,8 @@ function checkBounds(m: Meaning): void {
     read();
   });
   const upper = f.let(m.loadLinear(bits, linear.add(bits / 8)).signed(bits));
+  // Its #BR tells where the instruction ends, as that of INT3 and INTO (APM 2 15.7.1).
+  setCell(f, V.length, instructionLength(m));
   m.faultIf(index.ltS(lower).or(index.gtS(upper)), 5, undefined, BOUND, index, linear);
 }
 
