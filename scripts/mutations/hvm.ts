@@ -7,6 +7,7 @@
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
 const VMX_TEST = "src/hvm/vmx_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
+const HALT_TEST = "src/debug/halt_test.ts", PDPTE_TEST = "src/debug/pdpte_test.ts";
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
 export const HVM_MUTATIONS: readonly Mutation[] = [
@@ -90,15 +91,15 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "WRMSR of what a guest may not write is #GP (intel)",
     ],
     [
-      "a guest may load LSTAR with an address that is not canonical",
-      `if (row.rule === "canonical" && BigInt.asIntN(48, value) !== BigInt.asIntN(64, value)) {`,
-      `if (row.rule === "canonical" && value < 0n) {`,
+      "a guest may write what the row of an MSR refuses",
+      `if (row.write === "fault" || refusesValue(row, value)) return false;`,
+      `if (row.write === "fault") return false;`,
       "WRMSR of what a guest may not write is #GP (intel)",
     ],
     [
       "a guest may write a read-only MSR",
-      `if (row.write === "fault" || value & ~row.valid) return false;`,
-      `if (value & ~row.valid) return false;`,
+      `if (row.write === "fault" || refusesValue(row, value)) return false;`,
+      `if (refusesValue(row, value)) return false;`,
       "WRMSR of what a guest may not write is #GP (intel)",
     ],
     [
@@ -125,8 +126,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "HLT goes on without an interrupt",
-      `return awake ? undefined : { kind: "blocked" };`,
-      "return awake ? undefined : undefined;",
+      `return goesOn ? undefined : { kind: "blocked" };`,
+      "return goesOn ? undefined : undefined;",
       "HLT waits for the timer's interrupt, once for each (intel)",
     ],
     [
@@ -154,6 +155,54 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "if (!this.ops.canInterrupt(this.vcpu)) {",
       "if (!this.ops.canInterrupt(this.vcpu) && !this.domain.ended && false) {",
       "an interrupt that comes with IF clear is delivered behind STI's shadow (intel)",
+    ],
+  ]),
+  ...mutationsOf("src/machine/msrs.ts", XEN_TEST, [
+    [
+      "a guest may load LSTAR with an address that is not canonical",
+      "return BigInt.asIntN(48, value) !== BigInt.asIntN(64, value);",
+      "return value < 0n;",
+      "WRMSR of what a guest may not write is #GP (intel)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/hvm.ts", HALT_TEST, [
+    [
+      "an interrupt ends HLT whatever IF",
+      "return this.domain.platform.interruptPending() && this.interruptible;",
+      "return this.domain.platform.interruptPending();",
+      "HLT with IF clear stays where it is, whatever is pending (intel hap)",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/shadow.ts", PDPTE_TEST, [
+    [
+      "CR4.PGE does not load the page-directory pointers of a shadowed guest",
+      "4: 0x10_00b0 } as const",
+      "4: 0x10_0030 } as const",
+      "page-directory pointers are loaded when CR0, CR3 and CR4 say so (amd shadow)",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/svm_exit.ts", "src/debug/edge_test.ts", [
+    [
+      "an nRIP of 0 is none",
+      "=== 0 && !ofInstruction(code);",
+      "=== 0;",
+      "an instruction that leaves the guest may be the last of all addresses (amd hap)",
+    ],
+  ]),
+  ...mutationsOf("src/machine/vmx/checks_guest.ts", "src/debug/edge_test.ts", [
+    [
+      "VM entry looks at bit 47 of RIP",
+      "rip.shrS(48).add(1).leU(1);",
+      "rip.shrS(47).add(1).leU(1);",
+      "an instruction that leaves the guest may be the last of all addresses (intel hap)",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/svm_controls.ts", "src/debug/hidden_test.ts", [
+    [
+      "RDTSCP that CPUID does not show executes on SVM",
+      `|| isAbsent(v, "rdtscp");`,
+      "|| false;",
+      "an instruction that CPUID does not show is #UD, from the moment it does not (amd hap)",
     ],
   ]),
   ...mutationsOf("src/xen/irq.ts", "src/xen/irq_test.ts", [

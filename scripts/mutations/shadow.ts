@@ -203,8 +203,8 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "reserved bit of 4-MB pages ignored",
-      "if (entry & 0x20_0000 || wide & this.#reservedHigh) {",
-      "if (wide & this.#reservedHigh) {",
+      "if (entry & 0x20_0000 || reserved) {",
+      "if (reserved) {",
       NARROW,
     ],
     [

@@ -217,10 +217,10 @@ export class Board implements Platform {
     this.#deadline = undefined;
   }
   readMsr(number: number): bigint | undefined {
-    return this.localApic.readMsr(number);
+    return this.events.has("apic") ? this.localApic.readMsr(number) : undefined;
   }
   writeMsr(number: number, value: bigint): boolean {
-    return this.localApic.writeMsr(number, value);
+    return this.events.has("apic") && this.localApic.writeMsr(number, value);
   }
   input(bytes: Uint8Array): void {
     this.com1.receive(bytes);

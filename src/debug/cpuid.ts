@@ -15,6 +15,7 @@ import {
 import { CR4 } from "../abi/x86/cr.ts";
 import { CPU } from "../machine/state.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
+import { executesUnseen } from "../xen/hidden.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { goneText, mustLive } from "./gone.ts";
 import { type Check, flag, options as optionsOf, text, u32, wrongType } from "./check.ts";
@@ -128,6 +129,14 @@ export class CpuidTable {
     text(feature, "cpuid.has");
     return this.#domain.cpuid.has(featureName(feature));
   }
+  /**
+   * Features that it does not show and that the guest's processor has all the same: hardware has no
+   * control for them. Empty for a bare guest, whose processor has what CPUID shows.
+   */
+  get executes(): readonly string[] {
+    const { engine } = this.#domain;
+    return engine instanceof HvmEngine ? executesUnseen(engine) : [];
+  }
   /** Every leaf that is not all zeros. */
   get rows(): readonly CpuidRow[] {
     return this.#domain.cpuid.rows().map(({ leaf, subleaf }) => ({
@@ -209,9 +218,18 @@ export class CpuidTable {
       bold(`CPUID of ${name}: model ${this.model}, ${this.features.length} features`, options),
       this.text(),
       ...wrapped(this.features, 96).map((line) => `  ${line}`),
+      ...this.#unseen(),
       '  set("rdrand", false) set("7.0", { ebx }) edit({ features, leaves }) read(leaf, subleaf)',
-      "  has(feature) features rows model",
+      "  has(feature) features executes rows model",
     ].join("\n");
+  }
+  #unseen(): string[] {
+    const { executes } = this;
+    if (executes.length === 0) return [];
+    return [
+      "  not shown, but executed: no control of this processor's takes them away",
+      ...wrapped(executes, 94).map((line) => `    ${line}`),
+    ];
   }
 }
 

@@ -156,6 +156,8 @@ export interface Intercepts {
   readonly iret?: boolean;
   readonly pushf?: boolean;
   readonly popf?: boolean;
+  /** Of {@linkcode HvmOps.takesAway}: instructions that are undefined. */
+  readonly absent?: readonly string[];
   /** INT n. */
   readonly softwareInterrupts?: boolean;
   /** INT1. */
@@ -245,6 +247,8 @@ export interface HvmOps {
   readonly name: string;
   /** The kinds of exit it can give. */
   readonly exitKinds: readonly ExitKind[];
+  /** CPUID features whose instructions it can make undefined; see {@linkcode Intercepts.absent}. */
+  readonly takesAway: readonly string[];
 
   /** Turns the extensions on. @throws if the processor has none or its firmware locked them */
   enable(cpu: Cpu, frames: FrameSource): HvmCpu;

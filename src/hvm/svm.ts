@@ -39,7 +39,9 @@ import { RegisterAccess } from "./registers.ts";
 import {
   applyIntercepts,
   baseControls,
+  INTERCEPTED,
   interceptIret,
+  isAbsent,
   setInterruptWindow,
 } from "./svm_controls.ts";
 import { F, OWN, SvmCpu, SvmVcpu } from "./svm_cpu.ts";
@@ -125,6 +127,7 @@ function left(v: SvmVcpu, { pageFault }: EnterOptions): Exit | undefined {
   return asked(v, decodeExit(v));
 }
 
+const UD = 6;
 const PAGE_FAULT = EXIT_CODE.exception + 14;
 const CR0_READ = EXIT_CODE.crRead, CR4_READ = EXIT_CODE.crRead + 4;
 
@@ -228,6 +231,10 @@ function asked(v: SvmVcpu, exit: Exit): Exit | undefined {
       }
       // Also where the intercept was written by hand: the guest would leave here for ever.
       return exit;
+    case "rdtsc":
+      return exit.aux && isAbsent(v, "rdtscp") ? undefinedInstruction(v) : exit;
+    case "invpcid":
+      return isAbsent(v, "invpcid") ? undefinedInstruction(v) : exit;
     case "cr":
       return wantsCr(v, exit) ? exit : pass(v);
     case "exception":
@@ -238,6 +245,11 @@ function asked(v: SvmVcpu, exit: Exit): Exit | undefined {
     default:
       return exit;
   }
+}
+
+/** The instruction that left is none to the guest. */
+function undefinedInstruction(v: SvmVcpu): undefined {
+  inject(v, { type: "exception", vector: UD });
 }
 
 /** Whether a write of CR0 or CR4 changes a bit that somebody wants to see change. */
@@ -316,6 +328,7 @@ export const svmOps: HvmOps = {
   nestedFormat: nptFormat,
   name: "SVM",
   exitKinds: exitKinds.filter((kind) => !NOT_HERE.includes(kind)),
+  takesAway: INTERCEPTED,
   enable,
   disable(on, frames) {
     const own = on as SvmCpu;

@@ -39,7 +39,7 @@ const BITS = {
   mwait: [0, TWO.mwait | TWO.mwaitArmed],
   pause: [ONE.pause, 0],
   rdpmc: [ONE.rdpmc, 0],
-  rdtsc: [ONE.rdtsc, TWO.rdtscp],
+  rdtsc: [ONE.rdtsc, 0],
   wbinvd: [0, TWO.wbinvd],
   descriptorTables: [TABLES, 0],
   pushf: [ONE.pushf, 0],
@@ -47,6 +47,11 @@ const BITS = {
   softwareInterrupts: [ONE.intN, 0],
   icebp: [0, TWO.icebp],
 } as const;
+
+/** Features whose instructions have an intercept of their own: where they are none, #UD follows it. */
+export const INTERCEPTED: readonly string[] = ["rdtscp", "invpcid"];
+export const isAbsent = (v: SvmVcpu, feature: "rdtscp" | "invpcid"): boolean =>
+  (v.own[OWN.absent] >> INTERCEPTED.indexOf(feature) & 1) !== 0;
 
 function setBits(v: SvmVcpu, field: number, mask: number, on: boolean): void {
   if (mask === 0) return;
@@ -105,6 +110,12 @@ export function applyIntercepts(v: SvmVcpu, asked: Intercepts): void {
     setBits(v, F.intercepts1, BITS[name][0], value);
     setBits(v, F.intercepts2, BITS[name][1], value);
   }
+  if (wanted.absent) {
+    const bits = INTERCEPTED.map((name, n) => wanted.absent!.includes(name) ? 1 << n : 0);
+    v.setOwn(OWN.absent, bits.reduce((a, b) => a | b));
+  }
+  const readsAux = (v.words[F.intercepts1 >> 2] & ONE.rdtsc) !== 0 || isAbsent(v, "rdtscp");
+  setBits(v, F.intercepts2, TWO.rdtscp, readsAux);
   if (wanted.invlpg !== undefined) v.setOwn(OWN.invlpg, +wanted.invlpg);
   if (wanted.dr !== undefined) {
     for (const field of [F.drReads, F.drWrites]) v.write16(field, wanted.dr ? 0xffff : 0);
@@ -150,7 +161,8 @@ export function interceptControls(v: SvmVcpu): void {
   if ((writes & 0x11) !== wanted) v.write16(F.crWrites, writes & 0x108 | wanted);
   setBits(v, F.intercepts1, ONE.cr0Selective, cr0 !== 0 && !(wanted & 1));
   const pcids = v.shadowed && (v.guest[GUEST.cr4] & CR4.PCIDE) !== 0;
-  setBits(v, F.intercepts3, INTERCEPT3.invpcid, v.own[OWN.invlpg] !== 0 || pcids);
+  const leaves = v.own[OWN.invlpg] !== 0 || pcids || isAbsent(v, "invpcid");
+  setBits(v, F.intercepts3, INTERCEPT3.invpcid, leaves);
 }
 
 /** IRET leaves if somebody wants to see it, or while it would end an NMI. */

@@ -64,6 +64,8 @@ export const OWN = {
   invlpg: 13,
   /** The interrupt shadow is that of MOV SS or POP SS. */
   movSs: 14,
+  /** Bits by INTERCEPTED: instructions that are undefined. */
+  absent: 15,
   words: 16,
 } as const;
 const OWN_AREA = 0xf00;

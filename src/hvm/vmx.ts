@@ -23,7 +23,7 @@ import { RegisterAccess } from "./registers.ts";
 import { guestWord } from "./shadow.ts";
 import { STUB } from "../machine/vmx/layout.ts";
 import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
-import { applyIntercepts, BASE_CONTROLS, setControl } from "./vmx_controls.ts";
+import { applyIntercepts, BASE_CONTROLS, ENABLED, setControl } from "./vmx_controls.ts";
 import { decodeExit, entryRefused, eventFrom, eventInformation, requeue } from "./vmx_exit.ts";
 import { eptFormat } from "./vmx_paging.ts";
 import { enterBetween, enterOnGuestTables, enterReal } from "./vmx_real.ts";
@@ -152,6 +152,7 @@ export const vmxOps: HvmOps = {
   nestedFormat: eptFormat,
   name: "VMX",
   exitKinds: exitKinds.filter((kind) => !NOT_HERE.includes(kind)),
+  takesAway: ENABLED,
   enable,
   disable(on, frames) {
     const own = on as VmxCpu;

@@ -68,6 +68,9 @@ const BITS = {
   rdseed: ["secondary", "rdseed"],
 } as const;
 
+/** Features whose instructions are there by a control of their own. */
+export const ENABLED: readonly string[] = ["rdtscp", "invpcid", "xsaves"];
+
 /** Numbers of MSRs that have a bit in the bitmap: 0 to 0x1fff and 0xc0000000 to 0xc0001fff. */
 function msrBit(number: number): number {
   if (number <= 0x1fff) return number;
@@ -100,6 +103,9 @@ export function applyIntercepts(v: VmxVcpu, asked: Intercepts): void {
   for (const name of Object.keys(BITS) as (keyof typeof BITS)[]) {
     const value = wanted[name];
     if (value !== undefined) setControl(v, BITS[name][0], BITS[name][1], value);
+  }
+  if (wanted.absent) {
+    for (const name of ENABLED) setControl(v, "secondary", name, !wanted.absent.includes(name));
   }
   const crs = (bits: number | undefined, cr3: string, cr8: string) => {
     if (bits === undefined) return;

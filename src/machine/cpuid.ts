@@ -6,7 +6,8 @@
 import { CR4, EFER } from "../abi/x86/cr.ts";
 import { type CpuidRegister, type FeatureBit, featureBits } from "../abi/x86/cpuid.ts";
 import { type CpuidModel, type CpuidModelRow, cpuidModels, MODELS, NEEDS } from "./cpuid_models.ts";
-import { LINK as MODEL_CELL } from "./segmentation/descriptor.ts";
+import { LINK as MODEL_CELL, PAGES_ABSENT } from "./segmentation/descriptor.ts";
+import { hiddenMsrs } from "./msrs.ts";
 import { CPU, V } from "./state.ts";
 
 export type { CpuidModel } from "./cpuid_models.ts";
@@ -218,6 +219,17 @@ export class Cpuid {
     return row !== undefined && this.#exists(f.leaf) && (row[f.register] >>> f.bit & 1) !== 0;
   }
 
+  /** "family10h": family and extended family of leaf 1 together. */
+  get family(): string {
+    const { eax } = this.#rows.get(keyOf(1, 0))!, base = eax >>> 8 & 15;
+    const family = base === 15 ? base + (eax >>> 20 & 255) : base;
+    return `family${family.toString(16).padStart(2, "0")}h`;
+  }
+  /** It shows a feature, or is of a family. */
+  offers(what: string): boolean {
+    return what.startsWith("family") ? what === this.family : this.has(what);
+  }
+
   /** The features, sorted by name. */
   get features(): readonly string[] {
     return Object.keys(featureBits).filter((name) => this.has(name)).sort();
@@ -237,6 +249,11 @@ export class Cpuid {
   /** Bits of EFER that exist. */
   get eferValid(): number {
     return this.#bits(EFER_BITS);
+  }
+  /** Bits of PAGES_ABSENT. */
+  get pagesAbsent(): number {
+    return (this.has("pdpe1gb") ? 0 : PAGES_ABSENT.gigabyte) |
+      (this.has("pse36") ? 0 : PAGES_ABSENT.pse36);
   }
   #bits(table: Record<string, number>): number {
     return Object.entries(table).reduce((bits, [n, b]) => this.has(n) ? bits | b : bits, 0);
@@ -453,6 +470,8 @@ export class Cpuid {
       set64(V.reservedHigh, high);
       set64(MODEL_CELL.cr4Valid, BigInt(this.cr4Valid >>> 0));
       set64(MODEL_CELL.eferValid, BigInt(this.eferValid >>> 0));
+      cells[MODEL_CELL.hiddenMsrs >> 2] = hiddenMsrs((what) => this.offers(what));
+      cells[MODEL_CELL.pagesAbsent >> 2] = this.pagesAbsent;
     };
     changed();
     this.onChange.add(changed);

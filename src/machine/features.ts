@@ -36,6 +36,20 @@ export function absentEncodings(cpuid: Cpuid): Uint8Array {
   });
 }
 
+/** Large pages, which are no instructions and yet can be used. */
+const PAGES = ["pdpe1gb", "pse36"];
+
+/** Features of a vendor's processor that can be used, by instructions or pages, and that `cpuid` does not show. */
+export function notShown(vendor: CpuModel, cpuid: Cpuid): string[] {
+  const used = new Set(
+    encodings.map((e) => CPUID_NAME[e.attributes.feature] ?? e.attributes.feature),
+  );
+  const own = new Cpuid(vendor, {}, guestLimits(vendor));
+  return own.features.filter((name) =>
+    (used.has(name) || PAGES.includes(name)) && !cpuid.has(name)
+  );
+}
+
 let missing: ReadonlySet<string> | undefined;
 /** Physical address bits of the machine. */
 const PHYSICAL_BITS = 36;

@@ -55,6 +55,10 @@ function emulate(e: HvmEngine): Handled {
   return enterPlainly(e, 1);
 }
 
+/** An instruction is none where CPUID does not show its feature. */
+const ifShown = (feature: string) => (e: HvmEngine): Handled =>
+  e.cpuid.has(feature) ? emulate(e) : injectFault(e, UD);
+
 /**
  * A guest that believes itself on the other vendor's processor met #UD: the instruction is executed as
  * that one would (SYSCALL in compatibility mode, say); if there, too, it does not exist, #UD follows.
@@ -142,6 +146,7 @@ function portTrap({ ops, vcpu }: HvmEngine, { port, size }: IoExit): void {
 const DEBUG_ADDRESSES = ["dr0", "dr1", "dr2", "dr3"] as const;
 
 function msr(e: HvmEngine, exit: MsrExit): Handled {
+  if (!e.cpuid.has("msr")) return injectFault(e, UD);
   if (exit.write) {
     if (!writeMsr(e, exit.msr, wideToBigInt(exit.value))) return injectFault(e, GP, 0);
     e.changed = true;
@@ -278,11 +283,11 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
   "shadow-write": (e, exit) => enterPlainly(e, exit.vectoring ? 0 : 1),
   dr: emulate,
   invlpg: emulate,
-  rdtsc: emulate,
+  rdtsc: ifShown("tsc"),
   "descriptor-table": emulate,
   "task-switch": taskSwitch,
-  rdrand: emulate,
-  rdseed: emulate,
+  rdrand: ifShown("rdrand"),
+  rdseed: ifShown("rdseed"),
   invpcid: emulate,
   iret: emulate,
   pushf: emulate,

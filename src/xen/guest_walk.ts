@@ -30,6 +30,9 @@ export interface PagingRegisters {
   nxe: boolean;
   smep: boolean;
   smap: boolean;
+  /** Pages of 1 GByte, and 4-MByte pages above 4 GBytes, are there. */
+  gigabyte: boolean;
+  pse36: boolean;
 }
 
 export class GuestWalk {
@@ -126,7 +129,8 @@ export class GuestWalk {
     if (entry & PS && r.pse) {
       // PSE-36: bits 13 to 20 are address bits 32 to 39; bit 21 is reserved.
       const wide = entry >>> 13 & 0xff;
-      if (entry & 0x20_0000 || wide & this.#reservedHigh) {
+      const reserved = r.pse36 ? wide & this.#reservedHigh : wide;
+      if (entry & 0x20_0000 || reserved) {
         return this.#fault(r, access, P | RESERVED, PAGE_CHECK.reserved);
       }
       this.level = 2;
@@ -160,7 +164,7 @@ export class GuestWalk {
       if (!(lo & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
       const large = (lo & PS) !== 0 && (level === 2 || level === 3);
       const inside = large
-        ? level === 2 ? 0x1f_e000 : 0x3fff_e000
+        ? level === 2 ? 0x1f_e000 : r.gigabyte ? 0x3fff_e000 : PS
         : level === 4
         ? this.#reservedTop
         : 0;

@@ -133,12 +133,17 @@ export class HvmEngine implements Engine {
 
   /** Exits that the hypervisor wants whatever an observer asks for. */
   get needs(): Intercepts {
-    // The task priority is the local APIC's; bits of CR4 that CPUID does not show do not exist.
+    // The task priority is the local APIC's; what CPUID does not show does not exist.
+    const { cpuid, ops } = this;
     return {
       crRead: 1 << 8,
       crWrite: 1 << 8,
-      cr4Bits: ~this.cpuid.cr4Valid,
+      cr4Bits: ~cpuid.cr4Valid,
       exceptions: this.foreign ? 1 << UD : 0,
+      rdtsc: !cpuid.has("tsc"),
+      rdrand: !cpuid.has("rdrand"),
+      rdseed: !cpuid.has("rdseed"),
+      absent: ops.takesAway.filter((feature) => !cpuid.has(feature)),
     };
   }
   /** CPUID shows the other vendor: some instructions that software then expects are not there. */
@@ -154,6 +159,7 @@ export class HvmEngine implements Engine {
   }
   /** Asks for the exits that are always wanted: once, when the vCPU was made. */
   start(): void {
+    this.shadow?.lackPages(this.cpuid.pagesAbsent);
     this.#setIntercepts(ALWAYS);
   }
   /** Asks for exits that an observer wants to see besides; undefined: for none. */
@@ -174,7 +180,9 @@ export class HvmEngine implements Engine {
     const { needs } = this;
     const both = { ...needs, ...wanted } as Record<string, unknown>;
     for (const [name, bits] of Object.entries(needs)) {
-      if (typeof bits === "number") both[name] = bits | ((wanted as Bits)[name] ?? 0);
+      const asked = (wanted as Bits)[name];
+      if (typeof bits === "number") both[name] = bits | Number(asked ?? 0);
+      else if (typeof bits === "boolean") both[name] = bits || asked === true;
     }
     this.ops.setIntercepts(this.vcpu, both);
   }
@@ -384,7 +392,9 @@ export class HvmEngine implements Engine {
   cpuidChanged(): void {
     this.#cpuid.clear();
     const { state, host } = this.domain;
-    if (state.kind !== "destroyed") this.#showIntercepts(host.current === this.domain);
+    if (state.kind === "destroyed") return;
+    this.shadow?.lackPages(this.cpuid.pagesAbsent);
+    this.#showIntercepts(host.current === this.domain);
   }
 
   /** The host's timer rang. */
@@ -473,7 +483,7 @@ export class HvmEngine implements Engine {
 
 const UD = 6;
 const IF = 0x200n;
-type Bits = Readonly<Record<string, number | undefined>>;
+type Bits = Readonly<Record<string, number | boolean | undefined>>;
 
 const isEnd = (x: Exit | SliceEnd): x is SliceEnd =>
   x.kind === "budget" || x.kind === "blocked" || x.kind === "stop" || x.kind === "end";

@@ -1,35 +1,30 @@
 /** Model-specific registers of a guest in a hardware virtual machine. */
 import { MSR } from "../abi/x86/msr.ts";
-import { msrRow } from "../machine/msrs.ts";
+import { type MsrRow, msrRow, refusesValue } from "../machine/msrs.ts";
 import type { HvmEngine } from "./hvm.ts";
 
-/** Registers that are there only with a feature of CPUID. */
-const FEATURE: Readonly<Record<number, string>> = {
-  [MSR.TSC_ADJUST]: "tsc_adjust",
-  [MSR.TSC_AUX]: "rdtscp",
-  [MSR.XSS]: "xsaves",
-};
-function hidden(e: HvmEngine, number: number): boolean {
-  const feature = FEATURE[number];
-  return feature !== undefined && !e.cpuid.has(feature);
+/** The row of a register that is there by the guest's CPUID; null: its row says that it is not. */
+function rowOf({ cpuid }: HvmEngine, number: number): MsrRow | undefined | null {
+  return msrRow(number, cpuid.vendor, (what) => cpuid.offers(what));
 }
 
 /** What RDMSR gives the guest; undefined: #GP(0). */
 export function readMsr(e: HvmEngine, number: number): bigint | undefined {
+  const row = rowOf(e, number);
+  if (row === null) return undefined;
   if (number === MSR.TSC) return BigInt(e.domain.now) + (e.msrs.get(MSR.TSC_ADJUST) ?? 0n);
-  if (hidden(e, number)) return undefined;
   const own = e.ops.getMsr(e.vcpu, number);
   if (own !== undefined) return own;
   const apic = e.domain.platform.readMsr(number);
   if (apic !== undefined) return apic;
-  const row = msrRow(number, e.cpuid.vendor);
   if (!row || number === MSR.FEATURE_CONTROL) return undefined;
   return row.home === undefined ? row.fixed : e.msrs.get(number) ?? 0n;
 }
 
 /** What WRMSR does; false: #GP(0). */
 export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
-  if (hidden(e, number)) return false;
+  const row = rowOf(e, number);
+  if (row === null) return false;
   if (number === MSR.TSC || number === MSR.TSC_ADJUST) {
     const adjust = number === MSR.TSC ? value - BigInt(e.domain.now) : value;
     e.msrs.set(MSR.TSC_ADJUST, BigInt.asUintN(64, adjust));
@@ -37,14 +32,10 @@ export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
     e.domain.platform.tscChanged();
     return true;
   }
-  const row = msrRow(number, e.cpuid.vendor);
   if (row) {
     if (number === MSR.FEATURE_CONTROL) return false;
     if (row.write === "ignore") return true;
-    if (row.write === "fault" || value & ~row.valid) return false;
-    if (row.rule === "canonical" && BigInt.asIntN(48, value) !== BigInt.asIntN(64, value)) {
-      return false;
-    }
+    if (row.write === "fault" || refusesValue(row, value)) return false;
     if (number === MSR.EFER) return writeEfer(e, value);
   }
   if (e.ops.setMsr(e.vcpu, number, value)) return true;

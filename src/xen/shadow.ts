@@ -13,6 +13,7 @@
  * - Large pages of the guest are split; the rights of their one entry stand in the entry above.
  */
 import type { Exit } from "../hvm/exit.ts";
+import { PAGES_ABSENT } from "../machine/segmentation/descriptor.ts";
 import { GUEST, type HvmOps, type HvmVcpu } from "../hvm/ops.ts";
 import type { Fault } from "../machine/cpu.ts";
 import { PAGE_CHECK } from "../machine/mmu/walk.ts";
@@ -110,6 +111,8 @@ export class Shadow {
     nxe: false,
     smep: false,
     smap: false,
+    gigabyte: true,
+    pse36: true,
   };
   /** The handler for HvmOps.enter. */
   readonly pageFault = (low: number, high: number, code: number): boolean =>
@@ -208,6 +211,16 @@ export class Shadow {
     if (same) return;
     this.#installed = true;
     this.#install();
+  }
+
+  /** Large pages that the guest's processor lacks: bits of PAGES_ABSENT. */
+  lackPages(absent: number): void {
+    const r = this.registers;
+    const gigabyte = !(absent & PAGES_ABSENT.gigabyte), pse36 = !(absent & PAGES_ABSENT.pse36);
+    if (r.gigabyte === gigabyte && r.pse36 === pse36) return;
+    r.gigabyte = gigabyte;
+    r.pse36 = pse36;
+    this.drop();
   }
 
   /** MOV to CR3 of a value without reserved bits. */

@@ -13,6 +13,7 @@ export const MSR = {
   TSC_ADJUST: 0x3b,
   BIOS_UPDT_TRIG: 0x79,
   BIOS_SIGN_ID: 0x8b,
+  SMI_COUNT: 0x34,
   PLATFORM_INFO: 0xce,
   MTRRCAP: 0xfe,
   SYSENTER_CS: 0x174,
@@ -49,10 +50,35 @@ export const MSR = {
   KERNEL_GS_BASE: 0xc000_0102,
   TSC_AUX: 0xc000_0103,
   TSC_RATIO: 0xc000_0104,
-  /** Four controls, then four counters. */
-  PERF_CTL0: 0xc001_0000,
+  /** The first of three. */
+  MC4_MISC1: 0xc000_0408,
+  SYSCFG: 0xc001_0010,
   HWCR: 0xc001_0015,
+  /** Two base and mask pairs. */
+  IORR_BASE0: 0xc001_0016,
+  TOP_MEM: 0xc001_001a,
+  TOP_MEM2: 0xc001_001d,
   NB_CFG: 0xc001_001f,
+  /** The first of six. */
+  MC0_CTL_MASK: 0xc001_0044,
+  /** Four traps and their control. */
+  IO_TRAP0: 0xc001_0050,
+  INT_PENDING: 0xc001_0055,
+  MMIO_CFG_BASE: 0xc001_0058,
+  PSTATE_LIMIT: 0xc001_0061,
+  PSTATE_CTL: 0xc001_0062,
+  PSTATE_STATUS: 0xc001_0063,
+  /** The first of five. */
+  PSTATE0: 0xc001_0064,
+  COFVID_CTL: 0xc001_0070,
+  COFVID_STATUS: 0xc001_0071,
+  SMM_BASE: 0xc001_0111,
+  SMM_ADDR: 0xc001_0112,
+  SMM_MASK: 0xc001_0113,
+  /** LS, IC, DC and BU. */
+  LS_CFG: 0xc001_1020,
+  DE_CFG: 0xc001_1029,
+  BU_CFG2: 0xc001_102a,
   VM_CR: 0xc001_0114,
   IGNNE: 0xc001_0115,
   SMM_CTL: 0xc001_0116,

@@ -52,6 +52,7 @@ export type InterceptKind =
   | "invpcid"
   | "xsaves"
   | "coprocessor-error"
+  | "absent"
   | "";
 
 /** What else a row says of its instruction. */

@@ -35,5 +35,9 @@ export const INTERCEPT = Object.fromEntries(
     "invpcid",
     "xsaves",
     "coprocessor-error",
+    "absent",
   ] as const satisfies readonly InterceptKind[]).map((kind, number) => [kind, number]),
 ) as Record<InterceptKind, number>;
+
+/** Instructions that a guest's host can take away, by the qualification of "absent". */
+export const ABSENT = { rdtscp: 0, invpcid: 1, xsaves: 2 } as const;

@@ -2,6 +2,7 @@
  * Page walks: 2-level with PSE, PAE and 4-level (SDM 3 chapter 4), nested through EPT in VMX
  * non-root operation (SDM 3 28.3). Written in the builder, run in Wasm.
  */
+import { LINK, PAGES_ABSENT } from "../segmentation/descriptor.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB_LIST, V } from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
@@ -211,9 +212,10 @@ function buildReserved(m: Module, pml4Reserved: number): void {
     (f, e, level, big, pae, nxe) => {
       f.if(pae.eqz(), () => {
         // A 4-MByte page: bit 21, and address bits above MAXPHYADDR in 13 to 20.
+        const without = cell(LINK.pagesAbsent).and(PAGES_ABSENT.pse36).nez();
         f.return(
           big.and(
-            e.and(0x20_0000).nez().or(
+            e.and(0x20_0000).nez().or(without.and(e.and(0x1f_e000).nez())).or(
               e.shrU(13).and(0xff).shl(32).and(cell64(V.reservedHigh)).nez(),
             ),
           ),
@@ -227,6 +229,8 @@ function buildReserved(m: Module, pml4Reserved: number): void {
       f.if(nxe.eqz(), () => f.set(reserved, reserved.or(i64(1n << 63n))));
       f.if(big, () => {
         f.set(reserved, reserved.or(i64(0x1f_e000).when(level.eq(2), i64(0x3fff_e000))));
+        const without = cell(LINK.pagesAbsent).and(PAGES_ABSENT.gigabyte);
+        f.if(level.eq(3).and(without), () => f.set(reserved, reserved.or(PS)));
       }, () => {
         f.if(level.eq(4), () => f.set(reserved, reserved.or(pml4Reserved)));
       });

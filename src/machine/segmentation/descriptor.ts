@@ -22,9 +22,16 @@ export const LINK = {
   savedPointer: 0x11c0,
   /** Not zero: a task switch is past its point of no return; faults belong to the new task. */
   taskSwitched: 0x11c8,
+  /** Bits of `hiddenMsrs`: registers that CPUID does not show. */
+  hiddenMsrs: 0x11cc,
+  /** Bits of PAGES_ABSENT: kinds of large pages that CPUID does not show. */
+  pagesAbsent: 0x1194,
   /** Bits of the EFER register that this processor implements, i64; 0 stands for all known. */
   eferValid: 0x11d0,
 } as const;
+
+/** Large pages that a processor may lack: their bits are reserved then (SDM 3 4.1.4). */
+export const PAGES_ABSENT = { gigabyte: 1, pse36: 2 } as const;
 
 export const ES = segment(0), CS = segment(1), SS = segment(2), DS = segment(3), FS = segment(4);
 export const GS = segment(5), LDTR = segment(6), TR = segment(7);

@@ -307,6 +307,7 @@ const handlers: Record<InterceptKind, Handler> = {
   rdseed: never,
   xsaves: never,
   "coprocessor-error": plain(on("intercepts1", "ferrFreeze")),
+  absent: never,
 };
 
 function buildIntercept(m: Module): void {

@@ -18,12 +18,13 @@
  * | mwait | 1 if monitoring is armed |
  * | task-switch | table 27-2: bits 15:0 selector, 31:30 source |
  * | xsaves | 0 XSAVES, 1 XRSTORS |
+ * | absent | ABSENT's number: before all else, whether the instruction is there at all |
  *
  * `vectoringExit(what)` is the hook of event delivery: 0 before an event, 1 for a triple fault.
  */
 import { EXIT_REASON, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import type { InterceptKind } from "../isa/encodings.ts";
-import { INTERCEPT } from "../isa/intercepts.ts";
+import { ABSENT, INTERCEPT } from "../isa/intercepts.ts";
 import { check } from "../checks.ts";
 import { ABORT, CPU, gpr, IRET_NMI, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../system.ts";
@@ -325,16 +326,25 @@ function descriptorTable(f: Func, vmcs: Region, instruction: Local): void {
   });
 }
 
-/** Without its "enable" control an instruction does not exist in a guest: #UD. */
-function needs(f: Func, vmcs: Region, control: number, when: Expr = i32(1)): void {
-  f.if(when.and(secondaryOf(vmcs).and(control).eqz()), () => {
+/** Without its "enable" control an instruction does not exist in a guest: #UD (25.3). */
+const ENABLES = {
+  rdtscp: SECONDARY.rdtscp,
+  invpcid: SECONDARY.invpcid,
+  xsaves: SECONDARY.xsaves,
+} as const;
+
+function absent(f: Func, vmcs: Region, instruction: Local): void {
+  const control = Object.entries(ENABLES).reduce<Expr>(
+    (rest, [name, bit]) =>
+      i32(bit).when(instruction.eq(BigInt(ABSENT[name as keyof typeof ENABLES])), rest),
+    i32(0),
+  );
+  f.if(secondaryOf(vmcs).and(control).eqz(), () => {
     noteFault(f, 6, undefined, CHECK.disabled);
-    f.return();
   });
 }
 
 function timeStamp(f: Func, vmcs: Region, rdtscp: Local): void {
-  needs(f, vmcs, SECONDARY.rdtscp, rdtscp.nez());
   f.if(primary(vmcs).and(PRIMARY.rdtsc), () => {
     const reason = i32(EXIT_REASON.rdtscp).when(rdtscp.nez(), i32(EXIT_REASON.rdtsc));
     f.call("vmxLeave", reason, i64(0));
@@ -342,7 +352,6 @@ function timeStamp(f: Func, vmcs: Region, rdtscp: Local): void {
 }
 
 function invalidatePcid(f: Func, vmcs: Region): void {
-  needs(f, vmcs, SECONDARY.invpcid);
   // It exits with INVLPG.
   f.if(primary(vmcs).and(PRIMARY.invlpg), () => {
     f.call(
@@ -356,7 +365,6 @@ function invalidatePcid(f: Func, vmcs: Region): void {
 
 /** XSAVES (0) and XRSTORS (1) leave for a component in EDX:EAX, IA32_XSS and the exiting bitmap. */
 function supervisorSave(f: Func, vmcs: Region, restores: Local): void {
-  needs(f, vmcs, SECONDARY.xsaves);
   const asked = cell(CPU.rdx).zext().shl(32).or(cell(CPU.rax).zext());
   const exits = asked.and(cell64(CPU.xss)).and(vmcs.get("xssExitingBitmap")).nez();
   f.if(exits, () => {
@@ -408,13 +416,14 @@ const handlers: Record<InterceptKind, Handler> = {
   xsaves: supervisorSave,
   // CR0.NE is fixed to 1: #MF.
   "coprocessor-error": never,
+  absent,
 };
 
 function buildIntercept(m: Module): void {
   const kinds = Object.entries(INTERCEPT).sort((a, b) => a[1] - b[1]);
   m.func("intercept", ["i32", "i64"], [], (f, kind, qualification) => {
-    // The hypervisor has the processor execute this one instruction for the guest.
-    f.if(cell(V.emulating), () => f.return());
+    // The hypervisor has the processor execute this one instruction for the guest, if there is one.
+    f.if(cell(V.emulating).and(kind.ne(INTERCEPT.absent)), () => f.return());
     const vmcs = Region.current(f);
     const cases = kinds.map(([name]) => () =>
       handlers[name as InterceptKind](f, vmcs, qualification)

@@ -12,7 +12,7 @@ import { type Expr, i32, i64, load, type Operand } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/module.ts";
 import type { InterceptKind } from "../encodings.ts";
 import { carryFlag, CF, FLAG_KIND, type FlagKind } from "../flags.ts";
-import { INTERCEPT } from "../intercepts.ts";
+import { ABSENT, INTERCEPT } from "../intercepts.ts";
 import { wrapIp } from "../../segmentation/linear.ts";
 
 /**
@@ -378,6 +378,11 @@ export abstract class Meaning {
       this.f.call("intercept", i32(INTERCEPT[kind]), qualification);
       this.abortIfSet();
     });
+  }
+
+  /** #UD before all else where a guest's host has taken the instruction away. */
+  mayBeAbsent(instruction: keyof typeof ABSENT): void {
+    this.intercept("absent", i64(ABSENT[instruction]));
   }
 
   /** Raises an exception and leaves the instruction. */

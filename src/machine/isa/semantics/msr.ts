@@ -26,6 +26,7 @@ function setPair(m: Meaning, value: Expr): void {
 const pair = (m: Meaning): Expr => m.gprU(RDX, 32).zext().shl(32).or(m.gprU(RAX, 32).zext());
 
 function readCounter(m: Meaning, withAux: 0 | 1): void {
+  if (withAux) m.mayBeAbsent("rdtscp");
   const off = cell(CPU.cr4).and(CR4.TSD).nez().and(cell(V.cpl).nez());
   m.faultIf(off, 13, 0, CHECK.tsd, cell(V.cpl));
   m.intercept("rdtsc", i64(withAux));

@@ -4,7 +4,7 @@ import { MSR } from "../../../abi/x86/msr.ts";
 import { cell64, SERVICE, setCell64 } from "../../system.ts";
 import { CPU } from "../../state.ts";
 import { check } from "../../checks.ts";
-import { type MsrRow, msrTable } from "../../msrs.ts";
+import { msrFeatures, type MsrRow, msrTable } from "../../msrs.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import { asAmd } from "../../vendors.ts";
@@ -53,7 +53,8 @@ function inRow(f: Func, r: MsrRow, number: Local, body: (place: Expr) => void): 
   const inside = r.count === 1 ? number.eq(r.number | 0) : index.ltU(r.count);
   const amd = asAmd("msr.vendor");
   const there = r.vendor ? inside.and(r.vendor === "amd" ? amd : amd.eqz()) : inside;
-  f.if(there, () => {
+  const hidden = cell(LINK.hiddenMsrs).and(1 << msrFeatures.indexOf(r.feature ?? ""));
+  f.if(r.feature === undefined ? there : there.and(hidden.eqz()), () => {
     body(r.home === undefined ? i32(0) : index.shl(3).add(r.home));
   });
 }

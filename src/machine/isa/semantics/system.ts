@@ -98,6 +98,7 @@ const flushing: Record<string, Semantics> = {
     finish(m);
   },
   invpcid: (m) => {
+    m.mayBeAbsent("invpcid");
     requirePrivilege(m);
     m.intercept("invpcid");
     const linear = m.addressOf(1, 16, false);

@@ -165,6 +165,7 @@ function save(how: number, supervisor = false): Semantics {
   return (m) => {
     available(m);
     if (supervisor) {
+      m.mayBeAbsent("xsaves");
       requirePrivilege(m);
       m.intercept("xsaves", i64(0));
     }
@@ -178,6 +179,7 @@ function restore(supervisor = false): Semantics {
   return (m) => {
     available(m);
     if (supervisor) {
+      m.mayBeAbsent("xsaves");
       requirePrivilege(m);
       m.intercept("xsaves", i64(1));
     }
