@@ -257,14 +257,27 @@ export class Debugger implements Observer {
     const response = this.#ask(stop, kind, fields, this.#table.of(kind));
     if (!response) return undefined;
     if (response.kind === "stop") return { kind: "stop", stop: this.#report(stop) };
-    return verdictOf(response, stop);
+    return this.#verdictOf(response, stop);
+  }
+  /** An access that faults leaves amid its instruction: the code tells how long that is. */
+  #verdictOf(response: Response, stop: Stop): Verdict {
+    const verdict = verdictOf(response, stop);
+    if (verdict.kind !== "skip" || !stop.amidInstruction) return verdict;
+    const instruction = this.#instruction();
+    if (!instruction) {
+      throw new Error(
+        `skip() of an instruction was asked for, and there is none that can be read at ` +
+          `0x${this.owner.vcpu.regs.rip.toString(16)}`,
+      );
+    }
+    return { kind: "skip", length: instruction.length };
   }
 
   /** An answer given while the domain stands at a stop. */
   answer(stop: Stop, response: Response): void {
     if (response.kind === "skip" && stop.kind === "execute") this.#skip();
     else if (response.kind !== "continue" && response.kind !== "stop") {
-      this.monitor.answer(verdictOf(response, stop));
+      this.monitor.answer(this.#verdictOf(response, stop));
     }
   }
 

@@ -220,6 +220,38 @@ each(
 );
 
 each(
+  "skip() passes over an instruction whose access or fault made the guest leave",
+  async (c) => {
+    await using host = await hostOf(
+      c,
+      kernel(`
+      mov eax, 1
+      mov eax, [0xd0000000]
+      inc eax
+      mov dword [0xd0000004], 0x55667788
+      inc eax
+      movzx eax, byte [0xd0000000 + eax * 4]
+      inc eax
+      ud2
+      inc eax
+      hlt`),
+    );
+    const { dom } = host, places: bigint[] = [];
+    for (const [kind, n] of [["mmio", 2], ["nested-page-fault", 1], ["exception", 1]] as const) {
+      for (let i = 0; i < n; i++) {
+        const stop =
+          await (kind === "exception" ? dom.until("exception", { vector: 6 }) : dom.until(kind));
+        places.push(stop.regs.rip);
+        stop.skip();
+      }
+    }
+    const end = await dom.until("hlt");
+    assertEquals(end.regs.eax & 0xffff_ffffn, 5n);
+    assertEquals(places.map((at, i) => i ? Number(at - places[i - 1]) : 0), [0, 6, 11, 9]);
+  },
+);
+
+each(
   "wrong answers are errors that say what was given and what was expected; the request comes again",
   async (c) => {
     const wrong: [unknown, typeof RangeError | typeof TypeError, string][] = [

@@ -33,6 +33,9 @@ export interface Position {
   readonly time: number;
 }
 
+/** #DB, #DF and #MC: no instruction is to be executed again after them. */
+const NO_FAULTS: readonly number[] = [1, 8, 18];
+
 const WORDS = ["continue", "stop", "skip", "deny"] as const;
 
 /**
@@ -244,6 +247,16 @@ export class Stop {
   /** @ignore Registers that a reply sets. */
   replyRegisters(values: Readonly<Record<string, number | bigint>>): Record<string, bigint> {
     return replyRegisters(this.kind, this.#fields, values, this.vcpu);
+  }
+
+  /** @ignore An exit of a fault or an access, not of an instruction by its kind. */
+  get amidInstruction(): boolean {
+    const exit = this.#exit;
+    if (!exit || exit.vectoring) return false;
+    if (exit.kind === "exception") {
+      return exit.event.type === "exception" && !NO_FAULTS.includes(exit.event.vector);
+    }
+    return exit.kind === "nested-page-fault" || exit.kind === "shadow-write";
   }
 
   /** One line: what happened. */

@@ -52,8 +52,8 @@ export type Verdict =
   | { readonly kind: "continue" }
   /** The domain stops; the exit waits, and is handled when the domain goes on. */
   | { readonly kind: "stop"; readonly stop: unknown }
-  /** The instruction is passed over without effect. */
-  | { readonly kind: "skip" }
+  /** The instruction is passed over without effect; its length where the exit does not tell. */
+  | { readonly kind: "skip"; readonly length?: number }
   /** The event is injected in its place. */
   | { readonly kind: "inject"; readonly event: GuestEvent }
   /** Registers get these values, and the instruction is passed over. */
@@ -298,7 +298,7 @@ export class Monitor {
     const { ops, vcpu } = this.engine as HvmEngine;
     switch (verdict.kind) {
       case "skip":
-        ops.advance(vcpu, exit.length);
+        ops.advance(vcpu, verdict.length ?? exit.length);
         return true;
       case "inject":
         ops.inject(vcpu, verdict.event);
