@@ -416,7 +416,7 @@ const TESTS: Record<Way, Expectation> = {
     amd: 0n,
   },
   "msr.vendor": {
-    see: (m) => legacy(m, "mov ecx, 0xc0010000\nrdmsr").fault,
+    see: (m) => legacy(m, "mov ecx, 0xc001001f\nrdmsr").fault,
     intel: [13, 0],
     amd: undefined,
   },

@@ -1,14 +1,14 @@
 /** `readMsr(number) -> i64` and `writeMsr(number, value)`, from the table of msrs.ts. */
 import { V } from "../../state.ts";
 import { MSR } from "../../../abi/x86/msr.ts";
-import { cell64, SERVICE, setCell64 } from "../../system.ts";
+import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { CPU } from "../../state.ts";
 import { check } from "../../checks.ts";
 import { msrFeatures, type MsrRow, msrTable } from "../../msrs.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import { asAmd } from "../../vendors.ts";
-import { callChecked, failIf } from "../../segmentation/descriptor.ts";
+import { callChecked, failIf, LINK } from "../../segmentation/descriptor.ts";
 import { isCanonical } from "../../segmentation/linear.ts";
 import { timeStamp } from "./control_state.ts";
 
