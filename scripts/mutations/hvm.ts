@@ -189,12 +189,12 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "an instruction that leaves the guest may be the last of all addresses (amd hap)",
     ],
   ]),
-  ...mutationsOf("src/machine/vmx/checks_guest.ts", "src/debug/edge_test.ts", [
+  ...mutationsOf("src/machine/vmx/checks_guest.ts", "src/machine/vmx/checks_test.ts", [
     [
       "VM entry looks at bit 47 of RIP",
       "rip.shrS(48).add(1).leU(1);",
       "rip.shrS(47).add(1).leU(1);",
-      "an instruction that leaves the guest may be the last of all addresses (intel hap)",
+      "vmentry() accepts what stands at the edge of each check",
     ],
   ]),
   ...mutationsOf("src/hvm/svm_controls.ts", "src/debug/hidden_test.ts", [

@@ -109,6 +109,17 @@ for (const way of WAYS) {
       const got = turnOn("flat32", code, { cr0: 0x11n, cr3: BigInt(AT.root), cr4: 0x20n });
       assertEquals([more, ...got], [more, "blocked", registers ? 13n : 0x55n]);
     }
+    // Out of real mode at once.
+    for (const more of [0, 0x20, CD | NW, 0x1_0022]) {
+      const to = (0x8000_0011 | more) >>> 0;
+      const code = `db 0x66, 0xb8\ndd ${to}\ndb 0x0f, 0x22, 0xc0\nmov bx, 0x55\nhlt`;
+      const regs = { rsp: BigInt(AT.stack), rbx: 0n };
+      g.enter("real", code, { cr3: BigInt(AT.root), cr4: 0x20n, regs });
+      g.write64(AT.root, BigInt(DIRECTORY) | 1n, BigInt(BAD), 0n, 0n);
+      g.write64(DIRECTORY, 0x83n);
+      const got = [g.run(), g.reg("rbx")];
+      assertEquals(["real", more, ...got], ["real", more, "blocked", registers ? 13n : 0x55n]);
+    }
     // From 32-bit paging, by CR4.PAE: the directory is the table of pointers then.
     const code = `mov eax, 0x20\nmov cr4, eax\nmov ebx, 0x55\nhlt`;
     g.enter("two", code);
