@@ -126,7 +126,7 @@ for (const { cpu } of WAYS.filter(({ type }) => type === "bare")) {
 for (const way of HVM_WAYS) {
   Deno.test(`an instruction that leaves the guest may be the last of all addresses (${wayName(way)})`, async () => {
     const g = await WayGuest.make(way);
-    const bare = await WayGuest.make({ ...way, type: "bare" });
+    const bare = await WayGuest.make({ cpu: way.cpu, type: "bare", paging: "hap" });
     for (const edge of edges) {
       for (const mode of edge.modes ?? MODES) {
         const like = edge.hypercall === way.cpu ? { code: "cpuid\nnop" } : edge;

@@ -4,7 +4,7 @@
  * general registers in a save area, as an assembly stub would.
  */
 import { vmcsField } from "../abi/x86/vmcs.ts";
-import { EXIT_REASON } from "../abi/x86/vmx.ts";
+import { EVENT, EXIT_REASON } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
 import { exitKinds } from "./exit.ts";
@@ -24,7 +24,14 @@ import { guestWord } from "./shadow.ts";
 import { STUB } from "../machine/vmx/layout.ts";
 import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, BASE_CONTROLS, ENABLED, setControl } from "./vmx_controls.ts";
-import { decodeExit, entryRefused, eventFrom, eventInformation, requeue } from "./vmx_exit.ts";
+import {
+  decodeExit,
+  entryRefused,
+  eventFrom,
+  eventInformation,
+  FIRST_SOFTWARE,
+  requeue,
+} from "./vmx_exit.ts";
 import { eptFormat } from "./vmx_paging.ts";
 import { enterBetween, enterOnGuestTables, enterReal } from "./vmx_real.ts";
 import { enterGuest, type Outcome } from "./vmx_run.ts";
@@ -116,8 +123,10 @@ function pageFaultHandled(v: VmxVcpu, handler: EnterOptions["pageFault"]): boole
   const vectoring = on.exit(STUB.vectoring);
   if (vectoring < 0) {
     requeue(v, vectoring, EXIT_REASON.exception);
-    // The image of the #PF has RF set (SDM 3 27.3.3), that of what is delivered again as it was.
-    on.write(F.guestRflags, on.read(F.guestRflags) & ~RF | v.resumeFlag, 0);
+    // The image of the #PF has RF set (SDM 3 27.3.3), that of what is delivered again as it was; an
+    // instruction that raises its event has none.
+    const software = (vectoring >>> EVENT.typeShift & 7) >= FIRST_SOFTWARE;
+    on.write(F.guestRflags, on.read(F.guestRflags) & ~RF | (software ? 0 : v.resumeFlag), 0);
   }
   return true;
 }

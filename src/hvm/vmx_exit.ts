@@ -126,7 +126,9 @@ export function decodeExit(v: VmxVcpu): Exit {
   }
 }
 
-const HARDWARE_EXCEPTION = 3, RF = 0x1_0000;
+/** Types of events that instructions raise: INT n, INT1, INT3 and INTO. */
+export const FIRST_SOFTWARE = 4;
+const RF = 0x1_0000;
 
 /** The cut-short event goes in again at the next entry, unless a task switch consumed it. */
 export function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
@@ -137,8 +139,8 @@ export function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
     on.write(F.entryExceptionErrorCode, code, 0);
     on.write(F.entryInstructionLength, length, 0);
     const type = info >>> EVENT.typeShift & 7;
-    // RF is that of the fault's image (27.3.3); what is delivered again is no fault.
-    if (reason === EXIT_REASON.exception && type !== HARDWARE_EXCEPTION) {
+    // RF is that of the fault's image (27.3.3); what an instruction raised is no fault.
+    if (reason === EXIT_REASON.exception && type >= FIRST_SOFTWARE) {
       on.write(F.guestRflags, on.read(F.guestRflags) & ~RF, 0);
     }
     // An NMI that is to be delivered again does not block itself.
