@@ -34,6 +34,7 @@ const MAX_LINE = 4096;
 const MAX_SEQUENCE = 128;
 /** Private modes that are on of themselves: wrapping, and the cursor. */
 const SET_MODES: ReadonlySet<string> = new Set(["7", "25"]);
+const PLAIN_LINE = /([\x20-\x7e]*)\r*\n/y;
 const BLANK: Cell = { char: " ", sgr: "" };
 
 /** Where in a control sequence the text is (ECMA-48 5.4, and xterm's strings). */
@@ -69,8 +70,24 @@ export class ConsoleText {
   /** Takes text; gives the lines that it ended. */
   feed(text: string): Lines {
     this.#lines = [];
-    for (const char of text) this.#take(char);
+    for (let at = 0; at < text.length;) at = this.#plainLine(text, at) || this.#takeAt(text, at);
     return { lines: this.#lines, open: this.open };
+  }
+
+  /** A whole line of nothing but characters, as nearly all are; where it ends, 0 if there is none. */
+  #plainLine(text: string, at: number): number {
+    if (this.#state !== "ground" || this.#column || this.#cells.length || this.#sgr) return 0;
+    PLAIN_LINE.lastIndex = at;
+    const line = PLAIN_LINE.exec(text);
+    if (!line || line[1].length > this.#limit) return 0;
+    this.#lines.push(line[1]);
+    return PLAIN_LINE.lastIndex;
+  }
+
+  #takeAt(text: string, at: number): number {
+    const char = String.fromCodePoint(text.codePointAt(at)!);
+    this.#take(char);
+    return at + char.length;
   }
 
   /** The open line ends here, whatever comes next. */
