@@ -4,7 +4,7 @@ import { GUEST } from "../machine/interpreter/guest.ts";
 import { ABORT, CPU, V } from "../machine/state.ts";
 import { LEFT_AT_ONCE } from "../machine/vmx/entry.ts";
 import type { EnterOptions } from "./ops.ts";
-import type { VmxVcpu } from "./vmx_cpu.ts";
+import { F, type VmxVcpu } from "./vmx_cpu.ts";
 
 const RF = 0x1_0000;
 /** Bit of CPU.pendingDebug, as in DR6: BT. */
@@ -52,6 +52,8 @@ export function boundary(v: VmxVcpu): RunStop | undefined {
 export function enterGuest(v: VmxVcpu, options: EnterOptions, budget: number): Outcome {
   const { on } = v, { cpu, system } = on, { i32 } = cpu;
   const launch = v.launchState[0] ? 0 : 1, end = cpu.count + budget;
+  // What the entry injects is delivered before any boundary is looked at.
+  if (v.shadowed) v.resumeFlag = on.read(F.guestRflags) & RF;
   let stop: RunStop | undefined;
   if (!options.emulate && !v.boundary && budget > 0 && !v.taskTrap) {
     const outcome = cpu.runGuest(v.area, launch, budget);
