@@ -255,6 +255,7 @@ export class Domain {
     this.setState({ kind: "destroyed", count: this.cpu.count });
     const at = host.domains.indexOf(this);
     if (at >= 0) host.domains.splice(at, 1);
+    if (host.scheduler.turn?.domain === this.id) host.scheduler.turn = null;
     // What runs it has to come back first: a device of its, or an observer, may have asked for it.
     if (host.running === this) host.whenOff = () => this.engine.destroy();
     else this.engine.destroy();

@@ -156,9 +156,10 @@ export class Host {
   /** Chooses whose turn it is. Undefined if no domain can run; no turn if caps allow none. */
   #beginTurn(): Domain | undefined {
     const { scheduler, machine: { cpu } } = this;
-    scheduler.turn = null;
     const able = this.#runnable();
+    // A turn that stands still at a stop goes on, however long somebody thinks there.
     if (able.length === 0) return undefined;
+    scheduler.turn = null;
     const within = able.filter((d) => scheduler.allowance(d.share) > 0);
     if (within.length === 0) {
       // All have used up what their caps allow: the processor idles to the next window.
@@ -213,7 +214,6 @@ export class Host {
   }
 
   #finish(domain: Domain, end: ReturnType<Domain["engine"]["run"]>): void {
-    if (end.kind === "blocked" || end.kind === "end") this.scheduler.turn = null;
     if (domain.ending && !domain.ended) {
       domain.setState({ kind: "shutdown", ...domain.ending });
     } else if (end.kind === "blocked" && domain.state.kind === "running") {
@@ -228,6 +228,7 @@ export class Host {
     } else if (end.kind === "stop" && !domain.ended) {
       domain.setState({ kind: "paused" });
     }
+    if (domain.ended || end.kind === "blocked") this.scheduler.turn = null;
   }
 
   /** It waits with interrupts off, and nothing sends the NMI that alone would end that. */

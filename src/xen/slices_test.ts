@@ -164,3 +164,29 @@ Deno.test("the event loop has its turn while a guest runs, and a pause is an ent
     assertEquals(world.entries.at(-1)?.position, position, "it stands already");
   }
 });
+
+Deno.test("what a script takes its time for at a stop, or at the end, changes nothing", async () => {
+  const timer = demoGuest().symbols.find(({ name }) => name === "timer")!.address;
+  const told = async (wait: () => Promise<unknown>) => {
+    await using hv = await Hypervisor.start({ memory: "128M" });
+    for (const name of ["one", "two"]) {
+      types(await hv.createDomain({ name, kernel: demoGuest().image, memory: "16M" }), "fdt");
+    }
+    const [one, two] = hv.domains, hashes: string[] = [];
+    for (let n = 0; n < 30; n++) {
+      await (n % 3 ? one : two).until("execute", { address: timer });
+      await wait();
+      hashes.push(hv.stateHash());
+    }
+    for (const dom of [one, two]) {
+      dom.console.write("q");
+      dom.unpause();
+      await dom.ended;
+      await wait();
+      hashes.push(hv.stateHash());
+    }
+    return hashes;
+  };
+  const turns = () => new Promise((resolve) => setTimeout(resolve, 3));
+  assertEquals(await told(turns), await told(() => Promise.resolve()));
+});
