@@ -197,6 +197,20 @@ for (const [name, look] of Object.entries(OBSERVERS)) {
   });
 }
 
+Deno.test("exits of every kind are traced, exceptions of emulated instructions too, and the guest sees nothing of it", async () => {
+  const all = (await run(WAYS[0])).log.length;
+  for (const way of WAYS.filter((w) => w.type === "hvm")) {
+    let told = 0;
+    const seen = await run(way, async (dom) => {
+      dom.trace("exception", { vector: "#DB" }, () => void told++);
+      await toEnd(dom);
+    });
+    assertEquals(seen, await run(way), named(way));
+    // All but INT3.
+    assertEquals([named(way), told], [named(way), all - 1]);
+  }
+});
+
 const real = realRom();
 
 /** Runs the guest in real mode; what it has come to, as words. */

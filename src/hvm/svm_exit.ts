@@ -279,7 +279,10 @@ function exception(v: SvmVcpu, vector: number, common: Common): Exit {
   if (vector === NMI) return { kind: "nmi", ...common };
   const software = (vector === BREAKPOINT || vector === OVERFLOW) && common.length > 0;
   const code = v.words[F.exitInfo1 >> 2] >>> 0;
-  const event: GuestEvent = software
+  // Of INT1 the length is known, of a trap it is not.
+  const event: GuestEvent = vector === DEBUG && common.length > 0
+    ? { type: "privileged-software-exception", vector, length: common.length }
+    : software
     ? { type: "software-exception", vector, length: common.length }
     : HAS_CODE >>> vector & 1 && (vector === PAGE_FAULT || v.words[F.cr0 >> 2] & 1)
     ? { type: "exception", vector, errorCode: code }

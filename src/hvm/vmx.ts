@@ -38,7 +38,7 @@ import { enterGuest, type Outcome } from "./vmx_run.ts";
 import { NESTED, setShadowRoot, shadowControl } from "./vmx_shadow.ts";
 import { MSR_FIELDS, resetGuest, setControlRegister } from "./vmx_state.ts";
 
-const RF = 0x1_0000;
+const RF = 0x1_0000, DB = 1;
 /** Of the pending debug exceptions (SDM 3 table 25-4). */
 const ENABLED_BREAKPOINT = 1 << 12;
 
@@ -66,6 +66,11 @@ function inject(v: VmxVcpu, event: GuestEvent): void {
   const code = event.errorCode !== undefined && visibleCr0(v) & 1 ? event.errorCode : undefined;
   if (event.type === "exception") {
     on.cpu.noteInjected(event.vector, code, on.read64(F.guestRip));
+    // An intercepted #DB is the trap itself: what the exit has saved of it is not due once more.
+    if (event.vector === DB) {
+      on.write(F.guestInterruptibility, on.read(F.guestInterruptibility) & ~3, 0);
+      on.write(F.guestPendingDebug, 0, 0);
+    }
   }
   on.write(F.entryInterruptionInformation, eventInformation({ ...event, errorCode: code }), 0);
   on.write(F.entryExceptionErrorCode, code ?? 0, 0);

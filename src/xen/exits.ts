@@ -255,6 +255,8 @@ function exception(e: HvmEngine, { event, qualification, vectoring }: ExceptionE
       return injectFault(e, DF, 0);
     default:
       e.ops.inject(e.vcpu, event);
+      // INT1, INT3 and INTO are instructions, and done with it.
+      if (event.type !== "exception") e.on.cpu.count++;
   }
 }
 

@@ -352,7 +352,9 @@ function leaveByException(f: Func, vector: Local, type: Local): void {
     f.set(info1, cell(V.errorCode).zext());
     f.set(info2, cell64(V.faultAddress));
   });
-  f.if(type.ne(6).and(vector.eq(1)), () => noteDebug(f));
+  // INT1 takes along the traps that MOV SS had held back, and leaves DR6 alone without any.
+  const held = type.eq(5).and(cell64(CPU.pendingDebug).nez());
+  f.if(type.eq(3).or(held).and(vector.eq(1)), () => noteDebug(f));
   const instruction = type.geU(5).or(type.eq(3).and(vector.eq(VECTOR.BR)));
   const id = f.let(cell(V.check)), length = f.let(cell(V.length).when(instruction, i32(0)));
   f.call("svmLeave", vector.add(EXIT_CODE.exception), info1, info2);
