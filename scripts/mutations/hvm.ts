@@ -8,6 +8,9 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 
 const VMX_TEST = "src/hvm/vmx_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
 const HALT_TEST = "src/debug/halt_test.ts", PDPTE_TEST = "src/debug/pdpte_test.ts";
+const DEBUGGED = "src/debug/emulation_test.ts";
+const TRACED =
+  "exits of every kind are traced, exceptions of emulated instructions too, and the guest sees nothing of it";
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
 export const HVM_MUTATIONS: readonly Mutation[] = [
@@ -217,6 +220,30 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "if (now < this.#timer) return;",
       "",
       "the host's timer rings again after its interrupt was handled",
+    ],
+  ]),
+  ...mutationsOf("src/machine/cpu.ts", DEBUGGED, [
+    [
+      "an exit in the course of a delivery is lost when it is the host's turn",
+      "if (exit) return exit;",
+      "",
+      "wherever the host has its turn, every exception comes: also one whose delivery made the guest leave",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/vmx.ts", DEBUGGED, [
+    [
+      "a #DB that is looked at is due once more",
+      "on.write(F.guestPendingDebug, 0, 0);",
+      "",
+      TRACED,
+    ],
+  ]),
+  ...mutationsOf("src/hvm/svm_exit.ts", DEBUGGED, [
+    [
+      "INT1 that is looked at comes for ever",
+      '? { type: "privileged-software-exception", vector, length: common.length }',
+      '? { type: "exception", vector }',
+      TRACED,
     ],
   ]),
   ...mutationsOf("src/xen/p2m.ts", "src/xen/p2m_test.ts", [

@@ -2,6 +2,7 @@
 // guest's own debug registers: each hit is told once, and the guest never sees any of it.
 import { assert, assertEquals } from "@std/assert";
 import type { GuestDomain } from "./domain.ts";
+import { randomSlices, type Slices } from "../xen/testing_slices.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { GuestStopped, type Stop } from "./stop.ts";
 import { debuggedRom, LOG, LOG16, realRom } from "./testing_rom.ts";
@@ -34,6 +35,7 @@ interface Result {
 async function run(
   way: Way,
   drive: (dom: GuestDomain) => Promise<unknown> = toEnd,
+  slices?: Slices,
 ): Promise<Result> {
   await using hv = await Hypervisor.start({ cpu: way.cpu, memory: "32M", seed: 1 });
   const { type, paging } = way;
@@ -44,6 +46,7 @@ async function run(
     memory: "4M",
     cpuid: "common",
   });
+  if (slices) hv.host.attention = slices;
   await drive(dom);
   const { count, time } = dom.vcpus[0].position, log = [];
   for (let at = LOG; at < dom.memory.u32(LOG - 4096); at += 16) {
@@ -108,6 +111,17 @@ Deno.test("the guest sees the same debug exceptions on every processor, virtual 
     const { count, text, log } = await run(way);
     assertEquals([named(way), count, text], [named(way), first.count, first.text]);
     assertEquals(log, first.log, named(way));
+  }
+});
+
+Deno.test("wherever the host has its turn, every exception comes: also one whose delivery made the guest leave", async () => {
+  for (const way of WAYS) {
+    const whole = await run(way);
+    for (const seed of [2, 4]) {
+      const slices = randomSlices(seed, 3);
+      assertEquals(await run(way, toEnd, slices), whole, `${named(way)}, seed ${seed}`);
+      assert(slices.count > 20, `${named(way)}: ${slices.count} slices`);
+    }
   }
 });
 

@@ -2,7 +2,7 @@
 import { VIRTUAL_INTERRUPT } from "../abi/x86/vmcb.ts";
 import type { RunStop } from "../machine/cpu.ts";
 import { GUEST } from "../machine/interpreter/guest.ts";
-import { ABORT, CPU, V } from "../machine/state.ts";
+import { CPU, V } from "../machine/state.ts";
 import { STATUS } from "../machine/svm/entry.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
 import { useGuestTables, useShadowTables } from "./svm_shadow.ts";
@@ -10,8 +10,6 @@ import { useGuestTables, useShadowTables } from "./svm_shadow.ts";
 /** What is due in a guest at an instruction boundary, before anything is delivered to it. */
 export function boundary(v: SvmVcpu): RunStop | undefined {
   const { cpu, system } = v.on, { i32 } = cpu;
-  // A delivery between two boundaries may have become an exit.
-  if (i32[V.abort >> 2] === ABORT.exit) return "exit";
   // In a single step a changed address means that an event was delivered.
   if (v.stepping && v.stepCount === cpu.count && cpu.u64[CPU.rip >> 3] !== v.stepFrom) {
     v.delivered = true;

@@ -1,7 +1,7 @@
 /** Running a guest: entry, the processor's run loop, and the way back. */
 import type { RunStop } from "../machine/cpu.ts";
 import { GUEST } from "../machine/interpreter/guest.ts";
-import { ABORT, CPU, V } from "../machine/state.ts";
+import { CPU, V } from "../machine/state.ts";
 import { LEFT_AT_ONCE } from "../machine/vmx/entry.ts";
 import type { EnterOptions } from "./ops.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
@@ -26,8 +26,6 @@ const hasLeft = ({ on, untilCr0 }: VmxVcpu): boolean => (on.cpu.i32[CPU.cr0 >> 2
 /** What is due in a guest at an instruction boundary, before anything is delivered to it. */
 export function boundary(v: VmxVcpu): RunStop | undefined {
   const { on } = v, { cpu, system } = on;
-  // A delivery between two boundaries may have become an exit.
-  if (cpu.i32[V.abort >> 2] === ABORT.exit) return "exit";
   if (hasLeft(v)) return "budget";
   v.resumeFlag = cpu.i32[CPU.rflags >> 2] & RF;
   if (v.boundary) {

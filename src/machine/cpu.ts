@@ -514,6 +514,8 @@ export class Cpu {
       if (event === "delivered") {
         // An event that is injected was delivered before.
         if (this.#watchedDone()) return "watch";
+        const exit = this.#leftInDelivery();
+        if (exit) return exit;
         if (this.#livelocked()) return "stopped";
         continue;
       }
@@ -746,7 +748,7 @@ export class Cpu {
    * A breakpoint record was reached. Whoever watches from outside comes first and is told once; then
    * the debug registers' #DB comes. Undefined: run on, past it.
    */
-  #atBreakpoint(): "breakpoint" | undefined {
+  #atBreakpoint(): RunStop | undefined {
     const { i32 } = this, rip = this.u64[CPU.rip >> 3];
     const { low, high } = this.#codeAddress;
     const reported = this.#passed.count === this.count && this.#passed.rip === rip;
@@ -758,7 +760,9 @@ export class Cpu {
     if (hits && !inhibited) {
       i32[CPU.pendingDebug >> 2] |= hits;
       this.#deliver(1, 3);
-    } else this.u64[V.passing >> 3] = rip;
+      return this.#leftInDelivery();
+    }
+    this.u64[V.passing >> 3] = rip;
   }
 
   /** An access to watched memory: the run ends when what makes it is done. */
@@ -856,6 +860,11 @@ export class Cpu {
     i32[V.eventType >> 2] = type;
     i32[V.hasError >> 2] = 0;
     this.#deliverEvent();
+  }
+
+  /** An event whose delivery made the guest leave goes with that exit, before anybody has a turn. */
+  #leftInDelivery(): RunStop | undefined {
+    return this.i32[V.abort >> 2] === ABORT.exit ? this.#aborted() : undefined;
   }
 
   #aborted(): RunStop | undefined {
