@@ -68,7 +68,9 @@ export function showError(
   const lines = [`${red("Uncaught")} ${headline(error)}`];
   lines.push(...stackLines(error, frames));
   for (let cause = error.cause, depth = 0; cause !== undefined && depth < 5; depth++) {
-    const told = isError(cause) && error.message.includes(cause.message);
+    // What the system said, our own message has put into words.
+    const told = isError(cause) && (error.message.includes(cause.message) ||
+      (isOurs(error) && /\(os error \d+\)/.test(cause.message)));
     if (!told) {
       lines.push(`Caused by: ${isError(cause) ? headline(cause) : show(cause, { colors })}`);
     }

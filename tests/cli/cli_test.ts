@@ -139,7 +139,10 @@ Deno.test({
   ignore: !hasLinux,
   fn: async () => {
     const first = await xvm(["boot", "--kernel", LINUX, "--ramdisk", file("cut.cpio.gz")]);
-    assertMessage(first, /cut\.cpio\.gz: gzip ramdisk is .*expected a whole gzip stream/);
+    assertMessage(
+      first,
+      /cut\.cpio\.gz: gzip data is cut off after 4000 bytes; expected a whole gzip stream/,
+    );
     assertEquals(first.code, 1);
     await Deno.writeFile(file("cut-kernel"), (await Deno.readFile(LINUX)).subarray(0, 100_000));
     const second = await xvm(["boot", "--kernel", file("cut-kernel")]);

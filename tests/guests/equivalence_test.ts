@@ -277,6 +277,7 @@ for (const [type, cpu] of [["hvm", "intel"], ["shadow", "intel"], ["shadow", "am
         if (observe) {
           const note = () => void events++;
           for (const kind of OBSERVED) dom.trace(kind, {}, note);
+          if (type === "shadow") dom.trace("shadow-write", {}, note);
           dom.trace("execute", { address: 0xc100_0000 }, note);
           dom.trace("watch", { address: 0xc1a0_0000, length: 8 }, note);
         }
@@ -310,7 +311,6 @@ const OBSERVED = [
   "wbinvd",
   "pause",
   "nested-page-fault",
-  "shadow-write",
   "mmio",
   "external-interrupt",
 ] as const;
