@@ -9,6 +9,7 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 const VMX_TEST = "src/hvm/vmx_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
 const HALT_TEST = "src/debug/halt_test.ts", PDPTE_TEST = "src/debug/pdpte_test.ts";
 const DEBUGGED = "src/debug/emulation_test.ts";
+const OBSERVED = "src/debug/observed_test.ts";
 const TRACED =
   "exits of every kind are traced, exceptions of emulated instructions too, and the guest sees nothing of it";
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
@@ -236,6 +237,30 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "on.write(F.guestPendingDebug, 0, 0);",
       "",
       TRACED,
+    ],
+  ]),
+  ...mutationsOf("src/hvm/vmx.ts", OBSERVED, [
+    [
+      "TS of a task switch is hidden by who looks at CR0",
+      "if (mask === OWN_CR0) return enterGuest(v, options, options.budget);",
+      "return enterGuest(v, options, options.budget);",
+      "traces of every kind of exit do not change what the guest comes to (32 bits)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/monitor.ts", OBSERVED, [
+    [
+      "a step behind HLT ends the wait",
+      'return { kind: "stop", stop, blocked };',
+      'return { kind: "stop", stop };',
+      "steps do not change what the guest comes to (demo)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/host.ts", OBSERVED, [
+    [
+      "a pause at HLT ends the wait",
+      'const waits = end.kind === "blocked" ||',
+      "const waits =",
+      "pauses do not change what the guest comes to (demo)",
     ],
   ]),
   ...mutationsOf("src/hvm/svm_exit.ts", DEBUGGED, [

@@ -23,7 +23,14 @@ import { RegisterAccess } from "./registers.ts";
 import { guestWord } from "./shadow.ts";
 import { STUB } from "../machine/vmx/layout.ts";
 import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
-import { applyIntercepts, BASE_CONTROLS, ENABLED, setControl } from "./vmx_controls.ts";
+import {
+  applyIntercepts,
+  BASE_CONTROLS,
+  ENABLED,
+  OWN_CR0,
+  setControl,
+  setMask,
+} from "./vmx_controls.ts";
 import {
   decodeExit,
   entryRefused,
@@ -151,8 +158,21 @@ function enterShadowed(v: VmxVcpu, options: EnterOptions): Outcome {
   }
 }
 
+/**
+ * Enters on nested tables. For the one emulator CR0 is the guest's own, whoever wants to see it change:
+ * a task switch sets TS.
+ */
+function enterNested(v: VmxVcpu, options: EnterOptions): Outcome {
+  const mask = options.emulate ? v.on.read(F.cr0Mask) : OWN_CR0;
+  if (mask === OWN_CR0) return enterGuest(v, options, options.budget);
+  setMask(v, 0, OWN_CR0);
+  const outcome = enterGuest(v, options, options.budget);
+  setMask(v, 0, mask);
+  return outcome;
+}
+
 function enter(v: VmxVcpu, options: EnterOptions): Exit {
-  const outcome = v.shadowed ? enterShadowed(v, options) : enterGuest(v, options, options.budget);
+  const outcome = v.shadowed ? enterShadowed(v, options) : enterNested(v, options);
   if (outcome === "exit") return decodeExit(v);
   if (outcome === "refused") return entryRefused(v);
   return { kind: "stopped", why: outcome, length: 0 };

@@ -134,7 +134,7 @@ export function applyIntercepts(v: VmxVcpu, asked: Intercepts): void {
 }
 
 /** Changes which bits of CR0 or CR4 the host owns; what the guest sees stays. */
-function setMask(v: VmxVcpu, n: 0 | 4, mask: number): void {
+export function setMask(v: VmxVcpu, n: 0 | 4, mask: number): void {
   const { on } = v;
   const old = on.read64(F[`cr${n}Mask`]);
   const seen = on.read64(F[`guestCr${n}`]) & ~old | on.read64(F[`cr${n}ReadShadow`]) & old;

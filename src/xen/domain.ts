@@ -38,7 +38,12 @@ export type SliceEnd =
   /** Nothing to do until an interrupt. */
   | { readonly kind: "blocked" }
   /** Somebody wants the domain to stand still: a breakpoint, a step, a watch, an exit asked for. */
-  | { readonly kind: "stop"; readonly stop: unknown }
+  | {
+    readonly kind: "stop";
+    readonly stop: unknown;
+    /** When it goes on it has nothing to do until an interrupt. */
+    readonly blocked?: boolean;
+  }
   | { readonly kind: "end"; readonly reason: ShutdownReason; readonly detail: string };
 
 /** How a kind of domain is executed: on the processor itself, or in a hardware virtual machine. */
@@ -210,6 +215,10 @@ export class Domain {
     else if (state.kind === "running") this.#halted = false;
     this.#state = state;
     for (const listener of [...this.onState]) listener(state);
+  }
+  /** Paused behind a HLT it waits when it goes on. */
+  halt(): void {
+    this.#halted = !this.engine.waiting;
   }
   /** It waits for an interrupt, or will when it is unpaused. */
   get halted(): boolean {

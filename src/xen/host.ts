@@ -228,7 +228,9 @@ export class Host {
     } else if (end.kind === "stop" && !domain.ended) {
       domain.setState({ kind: "paused" });
     }
-    if (domain.ended || end.kind === "blocked") this.scheduler.turn = null;
+    const waits = end.kind === "blocked" || (end.kind === "stop" && end.blocked);
+    if (domain.ended || waits) this.scheduler.turn = null;
+    if (waits && domain.state.kind === "paused") domain.halt();
   }
 
   /** It waits with interrupts off, and nothing sends the NMI that alone would end that. */

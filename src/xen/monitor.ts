@@ -423,8 +423,9 @@ export class Monitor {
       stop ??= this.observer.event({ kind: "step" });
       this.#atStep();
     }
-    if (stop !== undefined) return { kind: "stop", stop };
-    return result.kind === "blocked" ? result : undefined;
+    const blocked = result.kind === "blocked";
+    if (stop !== undefined) return { kind: "stop", stop, blocked };
+    return blocked ? result : undefined;
   }
 
   #reportHits(): unknown {
