@@ -8,9 +8,9 @@ import { kinds } from "./filters.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import type { Kind } from "./kinds.ts";
 import { GuestStopped } from "./stop.ts";
-import { configurations, virtual } from "./testing.ts";
+import { configurations, hostOf, virtual } from "./testing.ts";
 import { longRom } from "./testing_long_rom.ts";
-import { debuggedRom, realRom } from "./testing_rom.ts";
+import { debuggedRom, LOG, realRom } from "./testing_rom.ts";
 
 type Configuration = typeof configurations[number];
 const named = ({ cpu, paging }: Configuration) => `${cpu}, ${paging}`;
@@ -141,6 +141,25 @@ for (const name of ["64 bits", "demo"]) {
     });
   }
 }
+
+Deno.test("with BTF only branches trap, and each trap ends it: on every processor, traced or not", async () => {
+  const places = ["b1", "b2", "b3", "b4", "b5", "b6", "b7"];
+  const names = new Map(places.map((name) => [Number(long.labels.get(name)), name]));
+  for (const way of configurations) {
+    for (const looks of way.paging === "bare" ? [false] : [false, true]) {
+      await using host = await hostOf(way, LONG.image);
+      const { dom } = host;
+      if (looks) dom.trace("any", { all: true }, () => {});
+      await dom.continue();
+      const log = [], end = dom.memory.u32(LOG - 4096);
+      for (let at = LOG; at < end; at += 16) log.push(dom.memory.u32(at + 4));
+      const first = log.indexOf([...names.keys()][0]);
+      assertEquals(log.slice(first, first + 7).map((rip) => names.get(rip)), places, named(way));
+      // What the handler found of DEBUGCTL.
+      assertEquals(dom.memory.u32(LOG - 4096 + 24), 0, named(way));
+    }
+  }
+});
 
 /** Every kind of exit that a domain's processor has. */
 function kindsOf(dom: GuestDomain): readonly Kind[] {

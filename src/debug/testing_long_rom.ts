@@ -7,7 +7,10 @@ import { assemble } from "../machine/isa/encode.ts";
 import { TO_FLAT } from "../machine/testing.ts";
 import { LOG } from "./testing_rom.ts";
 
-/** End of the log, traps left of a trace, what the handler adds to RFLAGS, interrupts, system calls. */
+/**
+ * End of the log, traps left of a trace, what the handler adds to RFLAGS, interrupts, system calls;
+ * what the handler puts into DEBUGCTL if that is not zero, and all that it has found there.
+ */
 const CELLS = LOG - 4096;
 /** In the 32-bit part an absolute address, in the 64-bit one from R8. */
 const cell = (n: number, base = "r8") => `[${base} + ${4 * n}]`;
@@ -124,6 +127,19 @@ logged:
   mov dr6, rax
   add dword [rbx], 16
   ; the last of so many traps ends a trace
+  cmp dword ${cell(5, "rbx")}, 0
+  je counted
+  push rcx
+  push rdx
+  mov ecx, 0x1d9
+  rdmsr
+  or ${cell(6, "rbx")}, eax
+  mov eax, ${cell(5, "rbx")}
+  xor edx, edx
+  wrmsr
+  pop rdx
+  pop rcx
+counted:
   dec dword ${cell(1, "rbx")}
   jnz traced
   and dword [rsp + 56], 0xfffffeff
@@ -293,6 +309,55 @@ ${trace(26)}
   nop
   nop
   nop
+; a trace of branches only
+  mov dword ${cell(5)}, 2
+  mov ecx, 0x1d9
+  mov eax, 2
+  xor edx, edx
+  wrmsr
+${trace(7)}
+  nop
+  cpuid
+  in al, 0x61
+  mov eax, [r9 + 0x20]
+  jmp b1
+  nop
+b1:
+  xor eax, eax
+  jnz b2
+  jz b2
+  nop
+b2:
+  mov ecx, 2
+b3:
+  loop b3
+  mov esi, 0x41000
+  mov edi, 0x41800
+  mov ecx, 3
+  rep movsb
+  mov dx, 0x80
+  mov ecx, 2
+  rep outsb
+  call b4
+b5:
+  mov eax, 16
+  mov ss, eax
+  jmp b6
+b4:
+  cpuid
+  ret
+b6:
+  int 47
+  out 0x80, al
+  jmp b7
+  nop
+b7:
+  nop
+  mov dword ${cell(5)}, 0
+  mov ecx, 0x1d9
+  xor eax, eax
+  xor edx, edx
+  wrmsr
 ; level 3, with ports and a trace
   push 0x23
   push 0x17800

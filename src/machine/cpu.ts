@@ -56,6 +56,8 @@ export type RunStop =
   | "stopped";
 
 const TF = 0x100, IF = 0x200, RF = 0x1_0000;
+/** Of DEBUGCTL. */
+const BTF = 2;
 /**
  * Most instructions in one call of the interpreter. What they cost at worst bounds how late the host
  * has its turn ({@linkcode Machine.due}); what is dearer than a walk of nested tables returns by itself.
@@ -134,6 +136,8 @@ export class Cpu {
   readonly decodeAs: number;
   /** Watched memory was accessed by what is under way. */
   #watched = false;
+  /** With TF only branches trap: DEBUGCTL.BTF (SDM 3 17.4.3, APM 2 13.1.1). */
+  #toBranch = false;
   /** The next instruction could not be fetched: V.abort says why. */
   #unfetched = false;
   /** The instruction whose breakpoint was reported last: given up and run again it is the same one. */
@@ -523,6 +527,7 @@ export class Cpu {
       const flags = i32[CPU.rflags >> 2];
       const shadow = i32[CPU.interruptibility >> 2] & 3;
       const recording = this.#recordsBranches;
+      this.#toBranch = (flags & TF) !== 0 && (i32[CPU.debugctl >> 2] & BTF) !== 0;
       const single = shadow !== 0 || (flags & TF) !== 0 || recording;
       const slice = single ? 1 : Math.min(left, CHUNK, due);
       if (!this.hot) {
@@ -530,14 +535,14 @@ export class Cpu {
         if (i32[V.codeMode >> 2] === CODE_MODE.flat64) i32[V.codeMode >> 2] = CODE_MODE.code64;
       }
       const mode = this.predecoder.mode = i32[V.codeMode >> 2] as Mode;
-      if (recording) this.#beforeBranch();
+      if (recording || this.#toBranch) this.#beforeBranch();
       if (flags & RF) this.#resume();
       this.#begin(slice);
       i32[V.stepping >> 2] = flags & TF;
       const code = this.#interpreter(mode).run(slice);
       const before = this.count;
       const stop = this.#ran(code, shadow, flags);
-      if (recording && this.count > before) this.#afterBranch();
+      if (recording && this.count > before && this.#branched()) this.#recordBranch();
       left -= this.count - before;
       if (stop) return stop;
     }
@@ -619,9 +624,9 @@ export class Cpu {
 
   /** Notes where the instruction that comes next is, and the one behind it. */
   #beforeBranch(): void {
-    const { i32, u64, u8 } = this;
-    const from = u64[CPU.rip >> 3], low = Number(from & 0xffff_ffffn) | 0;
-    const record = this.predecoder.predecode(low, Number(from >> 32n) | 0);
+    const { i32, u64, u8 } = this, from = u64[CPU.rip >> 3];
+    const { low, high } = this.#codeAddress;
+    const record = this.predecoder.predecode(low, high);
     // What cannot be fetched faults when it is to run.
     i32[V.abort >> 2] = ABORT.none;
     this.#branch.from = from;
@@ -629,16 +634,19 @@ export class Cpu {
     this.#branch.guest = i32[V.nonRoot >> 2];
   }
 
-  #afterBranch(): void {
+  /** The instruction was a taken branch; one to the instruction behind it passes for none. */
+  #branched(): boolean {
     const { from, next, guest } = this.#branch, to = this.u64[CPU.rip >> 3];
     // VMRUN is no branch, nor is the next round of a repeated instruction.
-    if (guest !== this.i32[V.nonRoot >> 2] || to === next || next === from) return;
-    if (to === from && this.#isRepeated(from)) return;
-    this.u64[CPU.branchFrom >> 3] = from;
-    this.u64[CPU.branchTo >> 3] = to;
+    if (guest !== this.i32[V.nonRoot >> 2] || to === next || next === from) return false;
+    return to !== from || !this.#isRepeated();
   }
-  #isRepeated(at: bigint): boolean {
-    const record = this.predecoder.predecode(Number(at & 0xffff_ffffn) | 0, Number(at >> 32n) | 0);
+  #recordBranch(): void {
+    this.u64[CPU.branchFrom >> 3] = this.#branch.from;
+    this.u64[CPU.branchTo >> 3] = this.u64[CPU.rip >> 3];
+  }
+  #isRepeated(): boolean {
+    const { low, high } = this.#codeAddress, record = this.predecoder.predecode(low, high);
     const prefixes = record ? this.u16[(record + REC.prefixes) >> 1] : 0;
     return (prefixes & (PREFIX.rep | PREFIX.repne)) !== 0;
   }
@@ -687,7 +695,9 @@ export class Cpu {
     if (shadow && (i32[CPU.interruptibility >> 2] & 3) === shadow) {
       i32[CPU.interruptibility >> 2] &= ~3;
     }
-    if (i32[V.stepping >> 2]) i32[CPU.pendingDebug >> 2] |= 0x4000;
+    if (i32[V.stepping >> 2] && (!this.#toBranch || this.#branched())) {
+      i32[CPU.pendingDebug >> 2] |= 0x4000;
+    }
     this.#trap();
     // Whatever comes between the iterations of a repeated instruction finds RF set (SDM 3 17.3.1.1).
     if (i32[V.repeating >> 2]) i32[CPU.rflags >> 2] |= RF;

@@ -216,7 +216,7 @@ export class Domain {
     this.#state = state;
     for (const listener of [...this.onState]) listener(state);
   }
-  /** Paused behind a HLT it waits when it goes on. */
+  /** It is behind a HLT: paused there, it waits when it goes on. */
   halt(): void {
     this.#halted = !this.engine.waiting;
   }

@@ -11,6 +11,7 @@ import type {
 } from "../hvm/exit.ts";
 import { toWide, wideToBigInt } from "../hvm/exit.ts";
 import { CR4 } from "../abi/x86/cr.ts";
+import { MSR } from "../abi/x86/msr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import { ENABLED, portBreakpoints } from "../machine/breakpoints.ts";
 import type { SliceEnd } from "./domain.ts";
@@ -37,6 +38,8 @@ type Handler<K extends ExitKind> = (e: HvmEngine, exit: Extract<Exit, { kind: K 
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
 const GP = 13, UD = 6;
 const TF = 0x100n;
+/** Of DEBUGCTL: with TF only branches trap. */
+const BTF = 2n;
 const ENOSYS = 38;
 
 /** Low half of a general register, as it was at the exit. */
@@ -246,6 +249,8 @@ function exception(e: HvmEngine, { event, qualification, vectoring }: ExceptionE
     const causes = BigInt(qualification.low & 0xe00f);
     e.ops.setRegister(e.vcpu, "dr6", dr6 & ~0xfn | causes);
     e.ops.setRegister(e.vcpu, "dr7", dr7 & ~0x2000n);
+    const debugctl = e.ops.getMsr(e.vcpu, MSR.DEBUGCTL)!;
+    if (debugctl & BTF) e.ops.setMsr(e.vcpu, MSR.DEBUGCTL, debugctl & ~BTF);
   }
   const first = vectoring?.type === "exception" ? vectoring.vector : undefined;
   switch (combined(first, event.vector)) {
@@ -315,7 +320,7 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     e.changed = true;
     // The trap of a traced HLT ends it at once.
     const goesOn = e.awake || e.ops.pendingEvent(e.vcpu) ||
-      (e.ops.getRegister(e.vcpu, "rflags") & TF) !== 0n;
+      (e.ops.getRegister(e.vcpu, "rflags") & TF && !(e.ops.getMsr(e.vcpu, MSR.DEBUGCTL)! & BTF));
     return goesOn ? undefined : { kind: "blocked" };
   },
   hypercall: (e, exit) => {

@@ -214,6 +214,8 @@ export class Host {
   }
 
   #finish(domain: Domain, end: ReturnType<Domain["engine"]["run"]>): void {
+    const waits = end.kind === "blocked" || (end.kind === "stop" && end.blocked);
+    if (waits) domain.halt();
     if (domain.ending && !domain.ended) {
       domain.setState({ kind: "shutdown", ...domain.ending });
     } else if (end.kind === "blocked" && domain.state.kind === "running") {
@@ -228,9 +230,7 @@ export class Host {
     } else if (end.kind === "stop" && !domain.ended) {
       domain.setState({ kind: "paused" });
     }
-    const waits = end.kind === "blocked" || (end.kind === "stop" && end.blocked);
     if (domain.ended || waits) this.scheduler.turn = null;
-    if (waits && domain.state.kind === "paused") domain.halt();
   }
 
   /** It waits with interrupts off, and nothing sends the NMI that alone would end that. */

@@ -81,6 +81,8 @@ function beforeDelivery(f: Func, vector: Local, type: Local): void {
     const pending = cell64(CPU.pendingDebug).and(0xe00f);
     setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~0xfn).or(pending));
     setCell64(f, CPU.dr7, cell64(CPU.dr7).and(~0x2000n));
+    // BTF ends with the trap (SDM 3 17.4.3).
+    setCell64(f, CPU.debugctl, cell64(CPU.debugctl).and(~2n));
     setCell64(f, CPU.pendingDebug, 0);
   });
 }

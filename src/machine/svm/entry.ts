@@ -177,7 +177,9 @@ function buildInject(m: Module): void {
     setCell(f, V.check, 0);
     // Injection does not touch CR2, DR6 and DR7.
     setCell64(f, V.faultAddress, cell64(CPU.cr2));
-    const kept = [CPU.dr6, CPU.dr7, CPU.pendingDebug].map((at) => [at, f.let(cell64(at))] as const);
+    const kept = [CPU.dr6, CPU.dr7, CPU.debugctl, CPU.pendingDebug].map((at) =>
+      [at, f.let(cell64(at))] as const
+    );
     setCell(f, SVMC.injecting, 1);
     f.call("deliver");
     setCell(f, SVMC.injecting, 0);

@@ -24,7 +24,7 @@
  * the guest and 0 outside.
  */
 import { CPU } from "../state.ts";
-import { cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
 import { buildGprs, markDirty } from "../values.ts";
@@ -86,7 +86,8 @@ function buildAdvance(m: Module): void {
     vmcb.set("interruptShadow", i64(0));
     const flags = f.let(vmcb.low("rflags"));
     vmcb.setLow("rflags", flags.and(~RF));
-    f.if(flags.and(TF), () => {
+    const toBranch = cell(CPU.debugctl).shrU(1).and(1);
+    f.if(flags.and(TF).nez().and(toBranch.eqz()), () => {
       setCell64(f, CPU.pendingDebug, cell64(CPU.pendingDebug).or(0x4000));
     });
     markDirty(f, vmcb.base);

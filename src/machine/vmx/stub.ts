@@ -52,7 +52,8 @@ function buildAdvance(m: Module): void {
     // STI and MOV SS shadows end with the instruction; a traced one leaves its trap.
     const blocked = f.let(vmcs.low("guestInterruptibility"));
     f.if(blocked.and(3), () => vmcs.set("guestInterruptibility", blocked.and(~3)));
-    f.if(vmcs.low("guestRflags").and(0x100), () => {
+    const toBranch = vmcs.low("guestDebugctl").shrU(1).and(1);
+    f.if(vmcs.low("guestRflags").shrU(8).and(toBranch.eqz()), () => {
       vmcs.set("guestPendingDebug", vmcs.get("guestPendingDebug").or(0x4000));
     });
     markDirty(f, vmcs.base);
