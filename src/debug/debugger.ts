@@ -204,7 +204,7 @@ export class Debugger implements Observer {
       if (!breakpoint) continue;
       const fields = {
         address: hit.linear,
-        physical: this.owner.guestPhysical(hit.machine),
+        physical: this.owner.guestPhysical(hit.parts[0].machine),
         length: hit.bytes,
         write: hit.write,
         delivery: hit.delivery,

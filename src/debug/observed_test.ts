@@ -10,7 +10,7 @@ import type { Kind } from "./kinds.ts";
 import { GuestStopped } from "./stop.ts";
 import { configurations, hostOf, virtual } from "./testing.ts";
 import { longRom } from "./testing_long_rom.ts";
-import { debuggedRom, LOG, realRom } from "./testing_rom.ts";
+import { debuggedRom, LOG, pagedRom, realRom } from "./testing_rom.ts";
 
 type Configuration = typeof configurations[number];
 const named = ({ cpu, paging }: Configuration) => `${cpu}, ${paging}`;
@@ -193,3 +193,27 @@ for (const [name, guest] of Object.entries(GUESTS)) {
     }
   });
 }
+
+Deno.test("a watch of a frame sees what reaches into it from another page", async () => {
+  const { image } = pagedRom(`
+    mov dword [0x101140], 0x60003
+    mov dword [0x101144], 0x70003
+    mov eax, cr3
+    mov cr3, eax
+    mov dword [0x50ffe], 0x44332211
+    mov eax, [0x50fff]
+    mov al, 0
+    out 0xf4, al`);
+  for (const way of configurations) {
+    await using host = await hostOf(way, image);
+    const { dom } = host, told: unknown[] = [];
+    dom.trace("watch", { address: 0x70000, length: 2, physical: true, read: true }, (s) => {
+      told.push([s.write, s.address, s.physical, s.old, s.value]);
+    });
+    await dom.continue();
+    assertEquals(told, [
+      [true, 0x50ffen, 0x60ffen, 0n, 0x44332211n],
+      [false, 0x50fffn, 0x60fffn, 0x443322n, 0x443322n],
+    ], named(way));
+  }
+});

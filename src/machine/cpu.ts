@@ -73,7 +73,8 @@ export interface CpuHooks {
   service?(number: number, argument: number): number;
   /**
    * An access while watches are armed; `delivery` is the processor's own, of an event. True: `run`
-   * returns "watch" once the instruction or the delivery is done.
+   * returns "watch" once the instruction or the delivery is done. Where it goes on in another page,
+   * that one lies at `next`.
    */
   watch?(
     linear: number,
@@ -82,6 +83,7 @@ export interface CpuHooks {
     bytes: number,
     access: number,
     delivery: boolean,
+    next: number,
   ): boolean;
   /** What made the accesses that `watch` saw was given up: they will come again or not at all. */
   givenUp?(): void;
@@ -456,8 +458,8 @@ export class Cpu {
       derivedWrite: (address, bytes) => {
         for (const told of machine.onWrite) told(address >>> 0, bytes);
       },
-      watch: (low, high, physical, bytes, access) =>
-        this.#noteAccess(low, high, physical, bytes, access),
+      watch: (low, high, physical, bytes, access, next) =>
+        this.#noteAccess(low, high, physical, bytes, access, next),
       watchesPage: (low, high, frame) =>
         this.hooks.watchesPage?.(low, high, frame) || this.#debug.inPage(low, high) ? 1 : 0,
       predecode: (low, high) => {
@@ -776,9 +778,18 @@ export class Cpu {
   }
 
   /** An access to watched memory: the run ends when what makes it is done. */
-  #noteAccess(low: number, high: number, physical: number, bytes: number, access: number): void {
+  #noteAccess(
+    low: number,
+    high: number,
+    physical: number,
+    bytes: number,
+    access: number,
+    next: number,
+  ): void {
     const delivery = this.#slice === 0;
-    if (this.hooks.watch?.(low, high, physical, bytes, access, delivery)) this.#watched = true;
+    if (this.hooks.watch?.(low, high, physical, bytes, access, delivery, next)) {
+      this.#watched = true;
+    }
     if (this.#debug.data) {
       this.#trapped |= this.#debug.match(low, high, bytes, (access & ACCESS.write) !== 0);
     }

@@ -19,8 +19,8 @@ export const HOST_FUNCTIONS = {
   codeWrite: [3, 0],
   /** A store reached a frame from whose contents a hypervisor has derived something: (address, bytes). */
   derivedWrite: [2, 0],
-  /** An access while watches are armed: (linear low, high, physical low, bytes, access). */
-  watch: [5, 0],
+  /** An access while watches are armed: (linear low, high, physical low, bytes, access, next page). */
+  watch: [6, 0],
   /** Is a page watched: (linear page low, high, frame) -> 0 or 1. */
   watchesPage: [3, 1],
   /** Predecodes at linear address V.pa..: (EIP low, high) -> record, 0 if the fetch was given up. */

@@ -19,14 +19,14 @@ import { ACCESS, CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
 import { BareEngine } from "./bare.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
 import { HvmEngine, type Observed } from "./hvm.ts";
-import { type Watch, Watches } from "./watches.ts";
+import { type Part, type Watch, Watches } from "./watches.ts";
 
 /** An access that a watch saw. */
 export interface WatchHit {
   readonly watch: Watch;
   readonly linear: bigint;
-  /** Machine address of the first byte. */
-  readonly machine: number;
+  /** Where it lies: in two pages perhaps. */
+  readonly parts: readonly Part[];
   readonly bytes: number;
   readonly write: boolean;
   /** The processor's own: delivery of an event, not an instruction. */
@@ -332,8 +332,8 @@ export class Monitor {
       this.#addresses.has(BigInt(high >>> 0) << 32n | BigInt(low >>> 0));
     hooks.hasBreakpointAt = (offset) => this.#offsets.has(offset);
     hooks.watchesPage = (low, high, frame) => this.#watches.inPage(low, high, frame);
-    hooks.watch = (low, high, physical, bytes, access, delivery) =>
-      this.#watch(low, high, physical, bytes, access, delivery);
+    hooks.watch = (low, high, physical, bytes, access, delivery, next) =>
+      this.#watch(low, high, partsOf(low, physical, bytes, next), access, delivery);
     hooks.givenUp = () => this.#hits = [];
     // An engine sets this one anew at each entry of its guest.
     let next = before.boundary;
@@ -430,7 +430,7 @@ export class Monitor {
 
   #reportHits(): unknown {
     if (this.#hits.length === 0) return undefined;
-    const hits = this.#hits.map((h) => ({ ...h, value: this.#valueAt(h.machine, h.bytes) }));
+    const hits = this.#hits.map((h) => ({ ...h, value: this.#valueAt(h.parts) }));
     this.#hits = [];
     return this.observer.event({ kind: "watch", hits });
   }
@@ -462,32 +462,40 @@ export class Monitor {
   #watch(
     low: number,
     high: number,
-    physical: number,
-    bytes: number,
+    parts: readonly Part[],
     access: number,
     delivery: boolean,
   ): boolean {
-    const write = (access & ACCESS.write) !== 0, machine = physical >>> 0;
-    const hit = this.#watches.hit(low, high, machine, bytes, write);
+    const write = (access & ACCESS.write) !== 0;
+    const hit = this.#watches.hit(low, high, parts, write);
     if (hit.length === 0) return false;
     const linear = BigInt(high >>> 0) << 32n | BigInt(low >>> 0);
-    const old = this.#valueAt(machine, bytes);
+    const old = this.#valueAt(parts), bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
     const before = this.#hits.filter((h) => h.linear === linear && h.write === write);
     const known = new Set(before.map((h) => h.watch));
     for (const watch of hit) {
       if (known.has(watch)) continue;
-      this.#hits.push({ watch, linear, machine, bytes, write, delivery, old, value: old });
+      this.#hits.push({ watch, linear, parts, bytes, write, delivery, old, value: old });
     }
     return true;
   }
 
   /** Memory without side effects; 0 where a device answers. */
-  #valueAt(machine: number, bytes: number): bigint {
+  #valueAt(parts: readonly Part[]): bigint {
     const { ram } = this.#cpu.machine;
     let value = 0n;
-    for (let i = bytes - 1; i >= 0; i--) value = value << 8n | BigInt(ram[machine + i] ?? 0);
+    for (const { machine, bytes } of parts.toReversed()) {
+      for (let i = bytes - 1; i >= 0; i--) value = value << 8n | BigInt(ram[machine + i] ?? 0);
+    }
     return value;
   }
+}
+
+/** An access in machine memory; what crosses into another page goes on at `next`. */
+function partsOf(linear: number, physical: number, bytes: number, next: number): readonly Part[] {
+  const first = Math.min(bytes, 4096 - (linear & 4095)), whole = { machine: physical >>> 0, bytes };
+  if (first === bytes) return [whole];
+  return [{ ...whole, bytes: first }, { machine: next >>> 0, bytes: bytes - first }];
 }
 
 function put<T, K extends keyof T>(to: T, name: K, value: T[K] | undefined): void {

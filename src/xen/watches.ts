@@ -13,6 +13,12 @@ export interface Watch {
   readonly write: boolean;
 }
 
+/** Bytes of machine memory in one page. */
+export interface Part {
+  readonly machine: number;
+  readonly bytes: number;
+}
+
 /** Ranges of more pages than this are wide. */
 const WIDE = 64n;
 const NONE: ReadonlySet<Watch> = new Set();
@@ -88,14 +94,18 @@ export class Watches {
     return this.#linear.has(pageNumber(low, high)) || this.#machine.has(frame >>> 0);
   }
 
-  /** The watches that want to see an access. */
-  hit(low: number, high: number, machine: number, bytes: number, write: boolean): Watch[] {
-    const from = BigInt(high >>> 0) << 32n | BigInt(low >>> 0), length = BigInt(bytes);
-    const at = BigInt(machine);
-    const touched = [
-      ...this.#linear.touched(pageNumber(low, high), from, from + length),
-      ...this.#machine.touched(pageNumber(machine, 0), at, at + length),
-    ];
-    return touched.filter((w) => write ? w.write : w.read);
+  /** The watches that want to see an access, which lies in machine memory at `parts`. */
+  hit(low: number, high: number, parts: readonly Part[], write: boolean): Watch[] {
+    const from = BigInt(high >>> 0) << 32n | BigInt(low >>> 0);
+    const length = parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    const touched = new Set(
+      this.#linear.touched(pageNumber(low, high), from, from + BigInt(length)),
+    );
+    for (const { machine, bytes } of parts) {
+      const at = BigInt(machine);
+      const there = this.#machine.touched(pageNumber(machine, 0), at, at + BigInt(bytes));
+      for (const watch of there) touched.add(watch);
+    }
+    return [...touched].filter((w) => write ? w.write : w.read);
   }
 }

@@ -313,9 +313,11 @@ const wrapLinear = (linear: Expr): Expr =>
 function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
   const type = typeOf(bits), bytes = bits / 8;
   const zero = () => type === "i64" ? i64(0) : i32(0);
-  const watch = (f: Func, linear: Local, acc: Expr, pa: Local) =>
+  // `next` is where the access goes on in another page.
+  const watch = (f: Func, linear: Local, acc: Expr, pa: Local, next: Expr = i64(0)) =>
     f.if(cell(V.watching), () => {
-      f.call("watch", linear.wrap(), linear.shrU(32).wrap(), pa.wrap(), i32(bytes), acc);
+      const [low, high] = [linear.wrap(), linear.shrU(32).wrap()];
+      f.call("watch", low, high, pa.wrap(), i32(bytes), acc, next.wrap());
     });
   const checkAlignment = (f: Func, linear: Local, acc: Local, result: boolean) => {
     if (bits === 8) return;
@@ -328,12 +330,12 @@ function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
     checkAlignment(f, linear, acc, true);
     const pa = f.call("translate", linear, acc);
     f.if(cell(V.abort), () => f.return(zero()));
-    watch(f, linear, acc, pa);
     if (bits > 8) {
       f.if(linear.wrap().and(4095).gtU(4096 - bytes), () => {
         const second = f.let(wrapLinear(linear.add(bytes - 1).and(-4096n)));
         const next = f.call("translate", second, acc);
         f.if(cell(V.abort), () => f.return(zero()));
+        watch(f, linear, acc, pa, next);
         const value = f.let(zero());
         const i = f.let(i32(bytes - 1));
         const first = f.let(i32(4096).sub(linear.wrap().and(4095)));
@@ -349,18 +351,19 @@ function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
         f.return(value);
       });
     }
+    watch(f, linear, acc, pa);
     f.result(f.call(`physicalLoad${bits}`, pa));
   });
   m.func(`storeSlow${bits}`, ["i64", "i32", type], [], (f, linear, acc, value) => {
     checkAlignment(f, linear, acc, false);
     const pa = f.call("translate", linear, acc.or(ACCESS.write));
     f.if(cell(V.abort), () => f.return());
-    watch(f, linear, acc.or(ACCESS.write), pa);
     if (bits > 8) {
       f.if(linear.wrap().and(4095).gtU(4096 - bytes), () => {
         const second = f.let(wrapLinear(linear.add(bytes - 1).and(-4096n)));
         const next = f.call("translate", second, acc.or(ACCESS.write));
         f.if(cell(V.abort), () => f.return());
+        watch(f, linear, acc.or(ACCESS.write), pa, next);
         const i = f.let(i32(0));
         const first = f.let(i32(4096).sub(linear.wrap().and(4095)));
         f.loop((again) => {
@@ -373,6 +376,7 @@ function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
         f.return();
       });
     }
+    watch(f, linear, acc.or(ACCESS.write), pa);
     f.call(`physicalStore${bits}`, pa, value);
   });
 }
