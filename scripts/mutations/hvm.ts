@@ -247,6 +247,22 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "traces of every kind of exit do not change what the guest comes to (32 bits)",
     ],
   ]),
+  ...mutationsOf("src/machine/cpu.ts", OBSERVED, [
+    [
+      "BTF does not act",
+      "(i32[CPU.debugctl >> 2] & BTF) !== 0",
+      "false",
+      "with BTF only branches trap, and each trap ends it: on every processor, traced or not",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/shadow.ts", OBSERVED, [
+    [
+      "nobody is shown the page fault of an emulated instruction",
+      "exceptions & ~PAGE_FAULT | asked & PAGE_FAULT",
+      "exceptions & ~PAGE_FAULT",
+      "a page fault of an emulated instruction is shown as others are",
+    ],
+  ]),
   ...mutationsOf("src/xen/monitor.ts", OBSERVED, [
     [
       "a step behind HLT ends the wait",

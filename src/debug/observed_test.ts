@@ -217,3 +217,16 @@ Deno.test("a watch of a frame sees what reaches into it from another page", asyn
     ], named(way));
   }
 });
+
+Deno.test("a page fault of an emulated instruction is shown as others are", async () => {
+  for (const way of virtual) {
+    await using host = await hostOf(way, LONG.image);
+    const { dom } = host, told: unknown[] = [];
+    dom.trace("exception", { vector: "#PF" }, (s) => {
+      told.push([s.vcpu.regs.rip, s.address, s.errorCode]);
+    });
+    await dom.continue();
+    // From a device to a page that is not there.
+    assertEquals(told, [[long.labels.get("missing"), 0x60000n, 2]], named(way));
+  }
+});

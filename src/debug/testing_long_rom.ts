@@ -246,9 +246,10 @@ tables:
   add qword [r10 + 0x280], 0x1000
   invlpg [rdi]
   mov [rdi], rax
+  lea rsi, [r9 + 0x80]
   mov edi, 0x60000
 missing:
-  mov eax, [rdi]
+  movsd
   mov edi, 0x42000
 ${arm("0x42000", WRITE8)}
   mov [rdi], rax

@@ -77,8 +77,12 @@ export const NO_EXITS: Intercepts = {
   exceptions: 0,
 };
 
-/** Exceptions that leave while the emulator runs on the guest's own tables: there #PF is the guest's. */
-export const withoutPageFault = (exceptions: number): number => exceptions & ~PAGE_FAULT;
+/**
+ * Exceptions that leave while the emulator runs on the guest's own tables. There #PF is the guest's,
+ * and leaves only for who has `asked` for it.
+ */
+export const onGuestTables = (exceptions: number, asked: number): number =>
+  exceptions & ~PAGE_FAULT | asked & PAGE_FAULT;
 
 /** What a vendor says about a shadowed vCPU. */
 export interface ShadowHomes<V extends HvmVcpu> {

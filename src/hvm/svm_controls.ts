@@ -124,6 +124,7 @@ export function applyIntercepts(v: SvmVcpu, asked: Intercepts): void {
   interceptIret(v);
   controlRegisters(v, wanted);
   interceptControls(v);
+  if (asked.exceptions !== undefined) v.kept.asked = asked.exceptions;
   if (wanted.exceptions !== undefined) v.write(F.exceptions, wanted.exceptions);
   if (wanted.pageFault) {
     v.setOwn(OWN.pageFaultMask, wanted.pageFault.mask);

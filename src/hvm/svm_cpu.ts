@@ -85,8 +85,8 @@ export class SvmVcpu implements HvmVcpu {
   readonly own: Int32Array;
   #sync: Sync = "both";
   boundaryHook: (() => RunStop | undefined) | undefined;
-  /** Of a shadowed vCPU, while the emulator runs on the guest's own tables. */
-  readonly kept = { root: 0, exceptions: 0 };
+  /** Of a shadowed vCPU, while the emulator runs on the guest's own tables; and the exceptions asked for. */
+  readonly kept = { root: 0, exceptions: 0, asked: 0 };
   /** The run ends with the next instruction or delivery; where it began, and if by a delivery. */
   stepping = false;
   stepFrom = 0n;

@@ -14,11 +14,11 @@ import {
   loadsPdptes,
   markWords,
   NO_EXITS,
+  onGuestTables,
   paePaging,
   ShadowControl,
   shadowCr4,
   shadowEfer,
-  withoutPageFault,
 } from "./shadow.ts";
 import { applyIntercepts, interceptControls } from "./svm_controls.ts";
 import { F, type SvmVcpu } from "./svm_cpu.ts";
@@ -90,7 +90,7 @@ export function useGuestTables(v: SvmVcpu): void {
   putCr3(v, guest[GUEST.cr3], guest[GUEST.cr3 + 1]);
   put(v, F.efer, guest[GUEST.efer] | EFER.SVME);
   put(v, F.nestedControl, NP_ENABLE);
-  put(v, F.exceptions, withoutPageFault(v.kept.exceptions));
+  put(v, F.exceptions, onGuestTables(v.kept.exceptions, v.kept.asked));
 }
 
 /** After it: what the instruction left is the guest's; the hardware gets the shadows again. */

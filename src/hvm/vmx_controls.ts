@@ -116,6 +116,7 @@ export function applyIntercepts(v: VmxVcpu, asked: Intercepts): void {
   crs(wanted.crWrite, "cr3Load", "cr8Load");
   if (wanted.cr0Bits !== undefined) setMask(v, 0, wanted.cr0Bits | OWN_CR0);
   if (wanted.cr4Bits !== undefined) setMask(v, 4, wanted.cr4Bits | OWN_CR4);
+  if (asked.exceptions !== undefined) v.kept.asked = asked.exceptions;
   if (wanted.exceptions !== undefined) {
     on.write(F.exceptionBitmap, wanted.exceptions | OWN_EXCEPTIONS, 0);
   }

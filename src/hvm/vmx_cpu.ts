@@ -54,12 +54,12 @@ export class VmxVcpu implements HvmVcpu {
   boundary = 0;
   /** Processor's instruction count up to which VMX has been told of them. */
   reported = 0;
-  /** Of a shadowed vCPU, while the emulator runs on the guest's own tables. */
   /** Bits of CR0: the run ends with the instruction that sets one. */
   untilCr0 = 0;
   /** Processor's instruction count up to which real mode is emulated. */
   emulateTo = 0;
-  readonly kept = { root: 0, cr0Mask: 0, cr4Mask: 0, exceptions: 0 };
+  /** Of a shadowed vCPU, while the emulator runs on the guest's own tables; and the exceptions asked for. */
+  readonly kept = { root: 0, cr0Mask: 0, cr4Mask: 0, exceptions: 0, asked: 0 };
   /** RFLAGS.RF at the last instruction boundary of the guest. */
   resumeFlag = 0;
   boundaryHook: (() => RunStop | undefined) | undefined;

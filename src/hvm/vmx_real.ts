@@ -94,7 +94,7 @@ export function enterOnGuestTables(
   budget: number,
   until = 0,
 ): Outcome {
-  useGuestTables(v);
+  useGuestTables(v, options.emulate);
   v.untilCr0 = until;
   const outcome = enterGuest(v, options, budget);
   v.untilCr0 = 0;

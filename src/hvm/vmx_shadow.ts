@@ -8,11 +8,11 @@ import { GUEST } from "./ops.ts";
 import {
   markWords,
   NO_EXITS,
+  onGuestTables,
   paePaging,
   ShadowControl,
   shadowCr4,
   shadowEfer,
-  withoutPageFault,
 } from "./shadow.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
 import { applyIntercepts, OWN_CR0, OWN_CR4, setControl } from "./vmx_controls.ts";
@@ -84,8 +84,11 @@ function applyModes(v: VmxVcpu): void {
   if (cr4 & PCIDE) setControl(v, "primary", "invlpg", true);
 }
 
-/** For the one emulator: the guest's own control registers, its own tables over the nested ones. */
-export function useGuestTables(v: VmxVcpu): void {
+/**
+ * The guest's own control registers, its own tables over the nested ones: for the modes that the
+ * processor cannot be in, and to `emulate` one instruction.
+ */
+export function useGuestTables(v: VmxVcpu, emulate = false): void {
   const { on, guest } = v;
   const cr0 = visible(v, 0), cr4 = visible(v, 4), efer = guest[GUEST.efer];
   v.kept.root = on.read(F.guestCr3);
@@ -108,7 +111,7 @@ export function useGuestTables(v: VmxVcpu): void {
       on.write(PDPTES[n], guest[at], guest[at + 1]);
     }
   }
-  put(v, F.exceptionBitmap, withoutPageFault(v.kept.exceptions));
+  put(v, F.exceptionBitmap, onGuestTables(v.kept.exceptions, emulate ? v.kept.asked : 0));
 }
 
 /** After it: what the instruction left is the guest's; the hardware gets the shadows again. */
