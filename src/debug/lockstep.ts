@@ -140,14 +140,21 @@ function memoryDifferences(a: Side, b: Side): [string, string][] {
   return places;
 }
 
-/** Runs a host with one domain for exactly so many instructions, without its driver. */
+/** Timers in a row that wake nobody, after which a guest is taken to wait for what never comes. */
+const MAX_IDLE = 100_000;
+
+/**
+ * Runs a host with one domain for exactly so many instructions, without its driver.
+ *
+ * @returns how many they were: fewer if the guest ended, stopped, or waits for ever
+ */
 export function advance(domain: Inner, instructions: number): number {
   const { host, cpu } = domain, from = cpu.count, to = from + instructions;
   domain.resume();
-  while (cpu.count < to && !domain.ended) {
-    if (host.runOnce(to - cpu.count)) continue;
-    if (domain.state.kind !== "blocked") break;
-    if (!host.idle()) break;
+  for (let idle = 0; cpu.count < to && !domain.ended && idle < MAX_IDLE;) {
+    if (host.runOnce(to - cpu.count)) idle = 0;
+    else if (domain.state.kind === "blocked" && host.idle()) idle++;
+    else break;
   }
   if (!domain.ended) domain.pause();
   return cpu.count - from;
