@@ -1,6 +1,6 @@
 /**
- * A device in a script: at ports 300h to 303h it adds. Two values are written, and their sum is read.
- * The guest is a few instructions made here.
+ * A device in a script: it adds. Two values are written to its ports, and their sum is read: three
+ * registers of four bytes from port 300h on. The guest is a few instructions made here.
  *
  * `deno task xvm run scripts/device.ts`
  *
@@ -19,10 +19,10 @@ const { bytes: kernel } = assemble(`
     mov dx, 0x300
     mov eax, 1234
     out dx, eax
-    mov dx, 0x301
+    mov dx, 0x304
     mov eax, 4321
     out dx, eax
-    mov dx, 0x302
+    mov dx, 0x308
     in eax, dx
     mov ebx, eax
     hlt
@@ -32,10 +32,10 @@ await using hv = await Hypervisor.start();
 const dom = await hv.createDomain({ name: "adder", kernel, memory: "16M" });
 
 const operands = [0, 0];
-dom.ioreq.serve({ port: [0x300, 0x303] }, {
+dom.ioreq.serve({ port: [0x300, 0x30b] }, {
   write(port, value) {
     console.log(`port 0x${port.toString(16)} <- ${value}`);
-    operands[port - 0x300] = value;
+    operands[(port - 0x300) / 4] = value;
   },
   // The answer may take its time: the guest waits.
   async read(port) {

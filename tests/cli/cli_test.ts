@@ -172,6 +172,25 @@ Deno.test("xvm boot --until ends with 0 when the console shows the text", async 
   }
 });
 
+/** What each script says of the demo guest, or of its own. */
+const SCRIPTS: [script: string, args: string[], wanted: RegExp][] = [
+  ["boot", [], /power off\r?\n.* million instructions in .*, guest time .*, state [0-9a-f]{16}$/m],
+  ["count_exits", [], /^the busiest places:\n(?: +\d+ {2}port 0x3f[8d] \w+\n){2}/m],
+  ["cr3_writes", [], /^3 CR3 writes, 2 address spaces/m],
+  ["device", [], /^the guest has ebx = 5555$/m],
+  ["page_fault", [], /^=> page 0xd0000000: entry 0x0 is not present$/m],
+  ["shadow_life", ["--paging", "shadow"], /^shadow paging: \d+ of 288 frames used/m],
+  ["compare_vendors", [], /^the guest's state is the same$/m],
+];
+for (const [script, args, wanted] of SCRIPTS) {
+  Deno.test(`scripts/${script}.ts does what it says`, async () => {
+    const path = new URL(`../../scripts/${script}.ts`, import.meta.url).pathname;
+    const { code, out, err } = await xvm(["run", path, ...args]);
+    assertEquals([code, err], [0, ""]);
+    assertMatch(out, wanted);
+  });
+}
+
 Deno.test("ctrl-C ends a guest that loops, in a session without a prompt", async () => {
   const code = `
     await hv.createDomain({ name: "loop", kernel: ${
