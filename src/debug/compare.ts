@@ -130,7 +130,7 @@ export class Comparison {
     });
     const [a, b] = this.first.map((exit) => exit?.raw ?? {});
     // Of the same vendor: fields that differ. Of two: what each has, zeroes apart.
-    const shared = Object.keys(a).some((name) => name in b);
+    const shared = `${Object.keys(a)}` === `${Object.keys(b)}`;
     const fields = shared
       ? Object.keys(a).filter((n) => a[n] !== b[n]).map((n) => [n, text(a[n]), text(b[n])])
       : [];
@@ -160,7 +160,8 @@ export class Comparison {
 }
 
 /** Fields of a vendor's record that say why the guest left. */
-const EXIT_FIELD = /^exit|^idtVectoring|^guestLinearAddress|^guestPhysicalAddress|^nextRip/;
+const EXIT_FIELD =
+  /^exit(?!Controls|Msr)|^idtVectoring|^guestLinearAddress|^guestPhysicalAddress|^nextRip/;
 const text = (value: bigint | undefined) => value === undefined ? "" : hex(value);
 const indent = (lines: string) => lines.split("\n").map((line) => `  ${line}`).join("\n");
 

@@ -41,6 +41,16 @@ Deno.test("compare() shows the first exit that differs, with both records", asyn
   }
 });
 
+Deno.test("compare() of two vendors shows of either record why the guest left", async () => {
+  const text = Deno.inspect(
+    await compare({ host: { cpu: "intel" } }, { host: { cpu: "amd" } }, { until: "power off" }),
+  );
+  for (const part of ["  intel: exitReason 0x1e", "  amd: exitCode 0x7b"]) {
+    assertStringIncludes(text, part);
+  }
+  assert(!text.includes("tscOffset"), text);
+});
+
 Deno.test("compare() says which configuration cannot be made, and ends at a signal", async () => {
   const signal = AbortSignal.abort();
   await assertRejects(() => compare({}, {}, { until: 1000, signal }));
