@@ -35,6 +35,32 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
     "i32(0)",
     "a switch to a 16-bit TSS leaves ones in the upper halves of registers, zeros in EIP's",
   ]]),
+  ...mutationsOf(`${MACHINE}/counters.ts`, `${MACHINE}/counters_test.ts`, [
+    [
+      "RDPMC counts itself",
+      "cpu.counted - 1 - this.#count",
+      "cpu.counted - this.#count",
+      "a counter of retired instructions counts each once, between two of RDPMC or RDMSR",
+    ],
+    [
+      "a counter of one privilege level runs with many instructions at once",
+      "if (this.#byMode(n)) return 1;",
+      "if (this.#byMode(n)) return limit;",
+      "user and system counters count by the privilege level, an exception where it was raised",
+    ],
+    [
+      "an overflow is seen when the slice ends by itself",
+      "if (i32[select(n)] & B.interrupt) most = Math.min(most, rest);",
+      "if (i32[select(n)] & B.interrupt) most = Math.min(most, limit + rest);",
+      "an overflow interrupts at the instruction that overflows, and the counter goes on from 0",
+    ],
+    [
+      "what is counted when a select is written is lost",
+      "if (this.enabled) this.settle();",
+      "if (this.enabled) this.begin();",
+      "user and system counters count by the privilege level, an exception where it was raised",
+    ],
+  ]),
   ...mutationsOf(
     `${MACHINE}/exceptions/coprocessor.ts`,
     `${MACHINE}/isa/semantics/x87_test.ts`,

@@ -19,6 +19,7 @@ import { type E820Range, encodeE820 } from "./e820.ts";
 import { IoApic } from "../machine/apic/io.ts";
 import { LocalApic } from "../machine/apic/local.ts";
 import { ApicBus } from "../machine/apic/messages.ts";
+import { lvt } from "../machine/apic/registers.ts";
 import type { Platform, PlatformEvents } from "../xen/platform.ts";
 
 export interface BoardOptions {
@@ -194,6 +195,9 @@ export class Board implements Platform {
   }
   coprocessorQuiet(): void {
     this.coprocessor.quiet();
+  }
+  counterOverflow(): void {
+    this.localApic.raiseLocal(lvt.performance);
   }
   get coprocessorPending(): boolean {
     return this.coprocessor.state.error;

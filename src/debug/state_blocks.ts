@@ -10,6 +10,7 @@
  */
 import { checkLike, encodePlain, type Plain, RecordError } from "../devices/record.ts";
 import type { Cpu } from "../machine/cpu.ts";
+import { COUNTERS } from "../machine/counters.ts";
 import { guestCellBytes } from "../machine/virtualization.ts";
 import {
   ARCHITECTURAL_END,
@@ -117,6 +118,10 @@ function checkModes(cpu: Cpu, saved: Uint8Array, nonRoot: bigint): void {
     const value = view.getBigUint64(CPU[name] - ARCHITECTURAL_START, true);
     const none64 = name.startsWith("vmcs") || name.startsWith("vmxon") ? none : 0n;
     if (value !== none64 && (value & 0xfffn || value > ram - 4096n)) wrong(name, value);
+  }
+  for (let n = 0; n < COUNTERS; n++) {
+    const value = view.getBigUint64(CPU[`perfCtr${n}`] - ARCHITECTURAL_START, true);
+    if (value >> 48n) wrong(`perfCtr${n}`, value);
   }
   const guest = narrow("vmxMode") === 2 || narrow("svmMode") === 1;
   if (nonRoot !== (guest ? 1n : 0n)) wrong("mode", nonRoot);

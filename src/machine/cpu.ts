@@ -1,5 +1,6 @@
 /** One processor: its memory 0, its Wasm instances, and how to run it. */
 import { DebugBreakpoints } from "./breakpoints.ts";
+import { PerformanceCounters } from "./counters.ts";
 import type { Machine } from "./machine.ts";
 import {
   ABORT,
@@ -18,7 +19,7 @@ import {
   V,
 } from "./state.ts";
 import { DECODE_AS } from "./isa/decode.ts";
-import type { HostFunctions } from "./system.ts";
+import { type HostFunctions, SERVICE } from "./system.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./isa/semantics/index.ts";
 import { GUEST } from "./interpreter/guest.ts";
@@ -100,6 +101,8 @@ export interface CpuHooks {
   emulatedIoWrite?(port: number, bytes: number, value: number): boolean;
   /** Before anything is delivered in non-root operation; "exit" if that became a VM exit. */
   boundary?(): RunStop | undefined;
+  /** A performance counter that is to interrupt has overflowed. */
+  counterOverflow?(): void;
   /** An exception was raised (`lastFault`): true stops the run before it is delivered. */
   fault?(): boolean;
 }
@@ -132,6 +135,7 @@ export class Cpu {
   readonly #imports: WebAssembly.Imports;
   #slice = 0;
   readonly #debug: DebugBreakpoints;
+  readonly #counters: PerformanceCounters;
   /** Data breakpoints met by what is under way: their trap comes when it is done. */
   #trapped = 0;
   /** How it reads the bytes of instructions: bits of DECODE_AS. */
@@ -150,6 +154,7 @@ export class Cpu {
     const buffer = this.memory.buffer as ArrayBuffer;
     this.decodeAs = model === "amd" ? DECODE_AS.amd : 0;
     this.#debug = new DebugBreakpoints(buffer);
+    this.#counters = new PerformanceCounters(this);
     this.u8 = new Uint8Array(buffer);
     this.u16 = new Uint16Array(buffer);
     this.i32 = new Int32Array(buffer);
@@ -479,7 +484,13 @@ export class Cpu {
         this.hooks.cpuid();
       },
       msr: (number, write) => this.hooks.msr?.(number >>> 0, write !== 0) ? 0 : 1,
-      service: (number, argument) => this.hooks.service?.(number, argument) ?? 0,
+      service: (number, argument) => {
+        if (number === SERVICE.counter) this.u64[V.value >> 3] = this.#counters.read(argument);
+        else if (number === SERVICE.setCounter) {
+          this.#counters.write(argument, this.u64[V.value >> 3]);
+        } else return this.hooks.service?.(number, argument) ?? 0;
+        return 0;
+      },
     };
   }
 
@@ -516,13 +527,15 @@ export class Cpu {
       }
       if (this.#debug.changed()) this.#armDebug();
       this.system.refresh();
+      const counting = this.#counters.enabled;
+      if (counting) this.#counters.begin();
       const event = this.#watched ? "delivered" : this.#boundary();
       if (event === "delivered") {
         // An event that is injected was delivered before.
-        if (this.#watchedDone()) return "watch";
-        const exit = this.#leftInDelivery();
-        if (exit) return exit;
-        if (this.#livelocked()) return "stopped";
+        const stop = this.#watchedDone() ?? this.#leftInDelivery() ??
+          (this.#livelocked() ? "stopped" : undefined);
+        if (counting) this.#counters.settle();
+        if (stop) return stop;
         continue;
       }
       if (event) return event;
@@ -531,7 +544,8 @@ export class Cpu {
       const recording = this.#recordsBranches;
       this.#toBranch = (flags & TF) !== 0 && (i32[CPU.debugctl >> 2] & BTF) !== 0;
       const single = shadow !== 0 || (flags & TF) !== 0 || recording;
-      const slice = single ? 1 : Math.min(left, CHUNK, due);
+      const most = counting ? this.#counters.most(CHUNK) : CHUNK;
+      const slice = single ? 1 : Math.min(left, most, due);
       if (!this.hot) {
         if (i32[V.codeMode >> 2] === CODE_MODE.flat32) i32[V.codeMode >> 2] = CODE_MODE.code32;
         if (i32[V.codeMode >> 2] === CODE_MODE.flat64) i32[V.codeMode >> 2] = CODE_MODE.code64;
@@ -545,6 +559,7 @@ export class Cpu {
       const before = this.count;
       const stop = this.#ran(code, shadow, flags);
       if (recording && this.count > before && this.#branched()) this.#recordBranch();
+      if (counting) this.#counters.settle();
       left -= this.count - before;
       if (stop) return stop;
     }
@@ -658,8 +673,10 @@ export class Cpu {
     this.i64[V.passing >> 3] = -1n;
     if (this.#recordsBranches) this.#deliverAsBranch();
     else this.system.deliver();
-    if (this.i32[V.abort >> 2] === ABORT.none) this.#trap();
-    else this.#givenUp();
+    if (this.i32[V.abort >> 2] === ABORT.none) {
+      this.#counters.delivered();
+      this.#trap();
+    } else this.#givenUp();
   }
   #deliverAsBranch(): void {
     const { u64 } = this, from = u64[CPU.rip >> 3];

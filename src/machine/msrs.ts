@@ -19,8 +19,8 @@ export interface MsrRow {
   /** Bits that may be set; others are #GP. */
   readonly valid: bigint;
   readonly rule: MsrRule;
-  /** "ignore": writes have no effect; "fault": #GP; "store"; "tsc", "efer": more follows. */
-  readonly write: "store" | "ignore" | "fault" | "tsc" | "efer";
+  /** "ignore": writes have no effect; "fault": #GP; "store"; "tsc", "efer": more follows; "counter": see counters.ts. */
+  readonly write: "store" | "ignore" | "fault" | "tsc" | "efer" | "counter";
   /** Value of a register without a home. */
   readonly fixed: bigint;
   /** Whose processors have it; both vendors' if undefined. */
@@ -70,6 +70,20 @@ const config = (
 const EITHER = "family0fh family10h", TENTH = "family10h";
 /** 1 GHz, the rate of the time-stamp counter: (fid + 10h) * 100 MHz / 2^did (BKDG of family 10h, 2.4.2). */
 const FREQUENCY = 1n << 6n | 4n;
+
+/** What RDPMC and the counters' registers ask for. */
+export const COUNTER_FAMILIES = EITHER;
+/**
+ * Four performance counters of 48 bits (APM 2 13.2). Reserved bits are no more than reserved there,
+ * not MBZ: they are not kept.
+ */
+const AMD_COUNTERS: readonly MsrRow[] = ([
+  [MSR.PERF_EVTSEL0, "PERF_EVTSEL", "perfEvtSel0", 0x30f_ffdf_ffffn, TENTH],
+  [MSR.PERF_EVTSEL0, "PERF_EVTSEL", "perfEvtSel0", 0xffdf_ffffn, "family0fh"],
+  [MSR.PERF_CTR0, "PERF_CTR", "perfCtr0", (1n << 48n) - 1n, EITHER],
+] as const).map(([number, name, home, valid, feature]) =>
+  row(number, name, home, valid, { count: 4, write: "counter", vendor: "amd", feature })
+);
 
 /** AMD's families 0Fh and 10h (their BKDG, chapter 3 or 14). */
 const AMD_FAMILIES: readonly MsrRow[] = [
@@ -168,8 +182,7 @@ export const msrTable: readonly MsrRow[] = [
   // machine (caches, a northbridge, system management), so writes change nothing that can be seen.
   ...AMD_FAMILIES,
   ...INTEL_FAMILIES,
-  // AMD's four performance counters (C001_0000h to C001_0007h), which its families promise, are not
-  // here: nothing counts events, and registers that take a value and count nothing would mislead.
+  ...AMD_COUNTERS,
   row(MSR.MTRR_DEF_TYPE, "MTRR_DEF_TYPE", "mtrrDefType", 0xcffn, {
     rule: "mtrrType",
     feature: "mtrr",

@@ -119,6 +119,9 @@ const ARCHITECTURAL = [
   ["branchTo", 8],
   ["lastExceptionFrom", 8],
   ["lastExceptionTo", 8],
+  // AMD's performance counters: what each counts, and how much of it.
+  ...Array.from({ length: 4 }, (_, n) => [`perfEvtSel${n}`, 8] as const),
+  ...Array.from({ length: 4 }, (_, n) => [`perfCtr${n}`, 8] as const),
 ] as const;
 
 const fields: Field[] = [];

@@ -52,6 +52,10 @@ export const SERVICE = {
   coprocessorError: 4,
   /** With V.ferr set: no unmasked exception is pending any more. */
   coprocessorQuiet: 5,
+  /** A performance counter is read, the argument is its number: the value is put in V.value. */
+  counter: 6,
+  /** One of its registers is written, the argument is MSR - C001_0000h: the value is in V.value. */
+  setCounter: 7,
 } as const;
 export type HostFunctions = Record<
   keyof typeof HOST_FUNCTIONS,

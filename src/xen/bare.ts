@@ -32,6 +32,7 @@ export class BareEngine implements Engine {
       if (value !== undefined) u64[MSR_VALUE] = value;
       return value !== undefined;
     };
+    machine.cpu.hooks.counterOverflow = () => platform.counterOverflow();
     const { world } = domain.host;
     machine.cpu.hooks.service = (number, argument) => {
       if (number === SERVICE.random) return world.randomFor(domain);

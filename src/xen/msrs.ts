@@ -3,9 +3,13 @@ import { MSR } from "../abi/x86/msr.ts";
 import { type MsrRow, msrRow, refusesValue } from "../machine/msrs.ts";
 import type { HvmEngine } from "./hvm.ts";
 
-/** The row of a register that is there by the guest's CPUID; null: its row says that it is not. */
+/**
+ * The row of a register that is there by the guest's CPUID; null: its row says that it is not. The
+ * processor's performance counters are not shared out: a guest has none.
+ */
 function rowOf({ cpuid }: HvmEngine, number: number): MsrRow | undefined | null {
-  return msrRow(number, cpuid.vendor, (what) => cpuid.offers(what));
+  const row = msrRow(number, cpuid.vendor, (what) => cpuid.offers(what));
+  return row?.write === "counter" ? null : row;
 }
 
 /** What RDMSR gives the guest; undefined: #GP(0). */

@@ -26,6 +26,8 @@ export interface Platform {
   coprocessorQuiet(): void;
   /** FERR# was seen, and nothing of its end. */
   readonly coprocessorPending: boolean;
+  /** A performance counter has overflowed: the local APIC's entry says what comes of it. */
+  counterOverflow(): void;
   /** The task priority of processor 0, as CR8 has it: 0 to 15. */
   cr8: number;
   /** The guest's time-stamp counter was set: a deadline in its terms lies elsewhere now. */

@@ -52,12 +52,12 @@ const TESTS: readonly SvmTest[] = [
   { image: "svm_npt", pass: 135, fail: [], limit: 400e6 },
 ];
 
-/** Performance counters of AMD's processors, which the suite puts to zero. */
+/** The extended performance counters of later families, which the suite puts to zero. */
 function addCounters(host: Host): void {
   const { cpu } = host.machine, others = cpu.hooks.msr;
   cpu.hooks.msr = (number, write) => {
-    const counter = number - 0xc001_0000;
-    if (!(counter >= 0 && counter < 8) && !(counter >= 0x200 && counter < 0x20c)) {
+    const counter = number - 0xc001_0200;
+    if (!(counter >= 0 && counter < 12)) {
       return others?.(number, write) ?? false;
     }
     if (!write) cpu.u64[V.value >> 3] = 0n;

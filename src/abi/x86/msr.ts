@@ -52,6 +52,9 @@ export const MSR = {
   TSC_RATIO: 0xc000_0104,
   /** The first of three. */
   MC4_MISC1: 0xc000_0408,
+  /** The first of four each. */
+  PERF_EVTSEL0: 0xc001_0000,
+  PERF_CTR0: 0xc001_0004,
   SYSCFG: 0xc001_0010,
   HWCR: 0xc001_0015,
   /** Two base and mask pairs. */

@@ -5,6 +5,7 @@ import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { timeStamp } from "./control_state.ts";
+import { hasCounter, readCounter } from "./msr_state.ts";
 import { isCanonical } from "../../segmentation/linear.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { finish, requirePrivilege, undefinedIf } from "./system_helpers.ts";
@@ -14,7 +15,7 @@ const RAX = 0, RCX = 1, RDX = 2;
 const CHECK = {
   tsd: check("cr4.tsd", "RDTSC with CR4.TSD set and CPL {a}", "SDM 2 RDTSC"),
   pce: check("cr4.pce", "RDPMC with CR4.PCE clear and CPL {a}", "SDM 2 RDPMC"),
-  counter: check("rdpmc.counter", "there is no performance counter {a}", "SDM 2 RDPMC"),
+  counter: check("rdpmc.counter", "there is no performance counter {a}", "SDM 2 and APM 3 RDPMC"),
   base: check("base.canonical", "segment base {a} is not canonical", "SDM 2 WRFSBASE"),
 };
 
@@ -25,7 +26,7 @@ function setPair(m: Meaning, value: Expr): void {
 }
 const pair = (m: Meaning): Expr => m.gprU(RDX, 32).zext().shl(32).or(m.gprU(RAX, 32).zext());
 
-function readCounter(m: Meaning, withAux: 0 | 1): void {
+function readTimeStamp(m: Meaning, withAux: 0 | 1): void {
   if (withAux) m.mayBeAbsent("rdtscp");
   const off = cell(CPU.cr4).and(CR4.TSD).nez().and(cell(V.cpl).nez());
   m.faultIf(off, 13, 0, CHECK.tsd, cell(V.cpl));
@@ -76,12 +77,14 @@ export const msrSemantics: Record<string, Semantics> = {
   rdgsbase: base("gs", false),
   wrfsbase: base("fs", true),
   wrgsbase: base("gs", true),
-  rdtsc: (m) => readCounter(m, 0),
-  rdtscp: (m) => readCounter(m, 1),
+  rdtsc: (m) => readTimeStamp(m, 0),
+  rdtscp: (m) => readTimeStamp(m, 1),
   rdpmc: (m) => {
     const off = cell(CPU.cr4).and(CR4.PCE).eqz().and(cell(V.cpl).nez());
     m.faultIf(off, 13, 0, CHECK.pce, cell(V.cpl));
     m.intercept("rdpmc");
-    m.fault(13, 0, CHECK.counter, m.gprU(RCX, 32));
+    const number = m.f.let(m.gprU(RCX, 32));
+    m.faultIf(hasCounter(number).eqz(), 13, 0, CHECK.counter, number);
+    setPair(m, readCounter(m.f, number));
   },
 };

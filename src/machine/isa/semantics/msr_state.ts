@@ -4,7 +4,8 @@ import { MSR } from "../../../abi/x86/msr.ts";
 import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { CPU } from "../../state.ts";
 import { check } from "../../checks.ts";
-import { msrFeatures, type MsrRow, msrTable } from "../../msrs.ts";
+import { COUNTER_FAMILIES, msrFeatures, type MsrRow, msrTable } from "../../msrs.ts";
+import { COUNTERS } from "../../counters.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import { asAmd } from "../../vendors.ts";
@@ -47,14 +48,27 @@ function checkRule(f: Func, r: MsrRow, number: Local, value: Local): void {
   if (r.rule === "locked") fail(cell64(r.home!).and(1).nez(), CHECK.locked);
 }
 
+/** CPUID shows what a row asks for. */
+const isShown = (feature: string): Expr =>
+  cell(LINK.hiddenMsrs).and(1 << msrFeatures.indexOf(feature)).eqz();
+
+/** Not zero: RDPMC has a counter of that number. */
+export const hasCounter = (number: Expr): Expr =>
+  number.ltU(COUNTERS).and(asAmd("msr.vendor")).and(isShown(COUNTER_FAMILIES));
+
+/** The value of a performance counter. */
+export function readCounter(f: Func, number: Expr): Expr {
+  f.call("service", SERVICE.counter, number);
+  return cell64(V.value);
+}
+
 /** Runs `body` with the address of the home if `number` is in the row. */
 function inRow(f: Func, r: MsrRow, number: Local, body: (place: Expr) => void): void {
   const index = number.sub(r.number | 0);
   const inside = r.count === 1 ? number.eq(r.number | 0) : index.ltU(r.count);
   const amd = asAmd("msr.vendor");
   const there = r.vendor ? inside.and(r.vendor === "amd" ? amd : amd.eqz()) : inside;
-  const hidden = cell(LINK.hiddenMsrs).and(1 << msrFeatures.indexOf(r.feature ?? ""));
-  f.if(r.feature === undefined ? there : there.and(hidden.eqz()), () => {
+  f.if(r.feature === undefined ? there : there.and(isShown(r.feature)), () => {
     body(r.home === undefined ? i32(0) : index.shl(3).add(r.home));
   });
 }
@@ -75,6 +89,10 @@ function writeTo(f: Func, r: MsrRow, number: Local, value: Local): void {
         setCell64(f, CPU.tscAdjust, cell64(CPU.tscAdjust).add(value.sub(timeStamp())));
         f.call("service", SERVICE.tsc, 0);
         break;
+      case "counter":
+        setCell64(f, V.value, value.and(i64(r.valid)));
+        f.call("service", SERVICE.setCounter, number.sub(MSR.PERF_EVTSEL0 | 0));
+        break;
       case "store":
         checkRule(f, r, number, value);
         f.store(64, place, value);
@@ -92,6 +110,7 @@ export function buildMsrs(m: Module): void {
     for (const r of msrTable) {
       inRow(f, r, number, (place) => {
         if (r.write === "tsc") f.return(timeStamp());
+        else if (r.number === MSR.PERF_CTR0) f.return(readCounter(f, number.and(3)));
         else if (r.home === undefined) f.return(i64(r.fixed));
         else f.return(load("i64", 64, "u", place));
       });
