@@ -43,9 +43,9 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "a counter of retired instructions counts each once, between two of RDPMC or RDMSR",
     ],
     [
-      "a counter of one privilege level runs with many instructions at once",
-      "if (this.#byMode(n)) return 1;",
-      "if (this.#byMode(n)) return limit;",
+      "events are not counted by the privilege level",
+      "if (!(low & (this.#system ? B.system : B.user))) return false;",
+      "if (!(low & (B.system | B.user))) return false;",
       "user and system counters count by the privilege level, an exception where it was raised",
     ],
     [

@@ -53,7 +53,10 @@ export class PerformanceCounters {
     return ((i32[a] | i32[b] | i32[c] | i32[d]) & B.enable) !== 0;
   }
 
-  /** At a boundary: from here on is counted, in the mode that the processor is in. */
+  /**
+   * At a boundary: from here on is counted, in the mode that the processor is in. What changes the
+   * mode ends the run of the interpreter (Meaning.serialize), so that each has one.
+   */
   begin(): void {
     const { cpu } = this;
     this.#count = cpu.counted;
@@ -68,16 +71,12 @@ export class PerformanceCounters {
     this.#delivered++;
   }
 
-  /**
-   * How many instructions can run before somebody has to look: up to the one whose counting sends an
-   * interrupt, and one by one while what is counted depends on the mode.
-   */
+  /** How many instructions can run, `limit` at most: up to the one whose counting interrupts. */
   most(limit: number): number {
     const { i32, u64 } = this.cpu;
     let most = limit;
     for (let n = 0; n < COUNTERS; n++) {
       if (this.#event(n) === undefined) continue;
-      if (this.#byMode(n)) return 1;
       const rest = VALUES - Number(u64[counter(n)]) % VALUES;
       if (i32[select(n)] & B.interrupt) most = Math.min(most, rest);
     }
@@ -141,10 +140,5 @@ export class PerformanceCounters {
     if (!(high & (B.guest | B.host))) return true;
     return (i32[CPU.efer >> 2] & EFER.SVME) !== 0 &&
       (high & (this.#guest ? B.guest : B.host)) !== 0;
-  }
-  #byMode(n: number): boolean {
-    const { i32 } = this.cpu, low = i32[select(n)], high = i32[select(n) + 1];
-    const levels = low & (B.user | B.system), sides = high & (B.guest | B.host);
-    return levels === B.user || levels === B.system || sides === B.guest || sides === B.host;
   }
 }

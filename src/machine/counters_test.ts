@@ -151,6 +151,42 @@ Deno.test("user and system counters count by the privilege level, an exception w
   }
 });
 
+Deno.test("levels change by SYSENTER and SYSEXIT, too, and each counts at the level where it begins", () => {
+  const msrs = wrmsr(0x174, 8) + wrmsr(0x175, 0x70000) + "mov edi, system\n" +
+    "mov ecx, 0x176\nmov eax, edi\nmov edx, 0\nwrmsr\n";
+  const program = msrs + wrmsr(SELECT, B.enable | B.user | EVENT.instructions) +
+    wrmsr(SELECT + 1, B.enable | B.system | EVENT.instructions) + "mov ebx, 10\n";
+  // 10 rounds of 4 at CPL 3 and 5 at CPL 0, the last of them ends.
+  const user = `around: nop
+        mov ecx, esp
+        mov edx, around
+        sysenter
+system: nop
+        dec ebx
+        jz back
+        nop
+        sysexit`;
+  for (const piece of [1, 4, 1000]) {
+    const m = twoLevels(program, user);
+    halt(m, piece);
+    assertEquals(value(m, 0), 10n * 4n);
+    // MOV and six to IRET; nine rounds; three, and NOP, NOP, HLT.
+    assertEquals(value(m, 1), 7n + 9n * 5n + 3n + 3n);
+  }
+});
+
+Deno.test("INT n is an instruction, once; an exception is one, though its instruction is none", () => {
+  const m = twoLevels(wrmsr(SELECT, ALL | EVENT.instructions) + "int 0x30\njmp end", "");
+  gate(m, 0x30, findBack(m));
+  halt(m);
+  // INT, two NOPs, HLT.
+  assertEquals(value(m, 0), 4n);
+  const fault = twoLevels(wrmsr(SELECT, ALL | EVENT.instructions) + "ud2", "");
+  gate(fault, 6, findBack(fault));
+  halt(fault);
+  assertEquals(value(fault, 0), 4n);
+});
+
 Deno.test("RDPMC: four counters on AMD's processors, at CPL 3 with CR4.PCE alone", () => {
   const faults = (user: boolean, pce: boolean, ecx: number) => {
     const code = `mov ecx, ${ecx}\nrdpmc\n`;
