@@ -226,8 +226,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/machine/cpu.ts", DEBUGGED, [
     [
       "an exit in the course of a delivery is lost when it is the host's turn",
-      "if (exit) return exit;",
-      "",
+      "this.#watchedDone() ?? this.#leftInDelivery() ??",
+      "this.#watchedDone() ??",
       "wherever the host has its turn, every exception comes: also one whose delivery made the guest leave",
     ],
   ]),
