@@ -21,6 +21,12 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
       "}\n  }\n\n  readRegister",
       "IoApic repeats a level until it falls, once per EOI",
     ],
+    [
+      "IO-APIC: an NMI as a level",
+      "return (low & LEVEL) !== 0 && (low >> 8 & 7) <= deliveryMode.lowest;",
+      "return (low & LEVEL) !== 0;",
+      "IoApic takes NMI, SMI, INIT and ExtINT as edges, whatever the entry says",
+    ],
   ]),
   ...mutationsOf(`${APIC}/local.ts`, `${APIC}/local_test.ts`, [
     [
@@ -34,6 +40,28 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
       "return vector >> 4 > this.processorPriority >> 4 ? vector : -1;",
       "return vector > this.processorPriority ? vector : -1;",
       "LocalApic delivers by priority: class above PPR only",
+    ],
+  ]),
+  ...mutationsOf("src/devices/pit.ts", "src/devices/pit_test.ts", [
+    [
+      "port 61h: a source that is disabled goes on requesting an NMI",
+      "if (value & off) this.#setChecks(this.state.checks & ~status);",
+      "",
+      "Pit: SERR# and IOCHK# stay in port 61h and request an NMI until they are disabled",
+    ],
+  ]),
+  ...mutationsOf("src/builder/board.ts", "src/debug/services_test.ts", [
+    [
+      "port 70h masks no NMI",
+      "this.pit.nmi && !this.rtc.state.nmiMasked",
+      "this.pit.nmi",
+      "SERR# and IOCHK# are NMIs, by port 61h, port 70h and LINT1, amd hvm shadow",
+    ],
+    [
+      "INIT resets only the local APIC",
+      'if (kind === "init") reset("INIT");',
+      "",
+      "INIT by an IPI to its own id resets the only processor, intel hvm hap",
     ],
   ]),
   ...mutationsOf("src/devices/pic.ts", "src/devices/pic_test.ts", [

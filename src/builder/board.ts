@@ -67,6 +67,7 @@ export class Board implements Platform {
       this.#deadline = undefined;
       events.changed();
     };
+    const reset = (cause: string) => events.end("reset", cause);
     const apicBus = new ApicBus();
     this.localApic = new LocalApic({
       now: events.now,
@@ -74,6 +75,8 @@ export class Board implements Platform {
       changed: events.changed,
       signal: (kind) => {
         if (kind === "nmi") events.nmi();
+        // The bootstrap processor begins anew at the reset vector (SDM 3A 9.4.2).
+        if (kind === "init") reset("INIT");
       },
       priority: events.priority,
       get timeOfTsc() {
@@ -98,12 +101,13 @@ export class Board implements Platform {
       },
     };
     const { output } = events;
-    const reset = (cause: string) => events.end("reset", cause);
-    this.pit = new Pit(context);
+    const nmi = () => this.localApic.setLint(1, this.pit.nmi && !this.rtc.state.nmiMasked);
+    this.pit = new Pit(context, { nmi });
     this.rtc = new Rtc(context, {
       unixTime: options.unixTime,
       memory: options.memory,
       cpus: options.vcpus,
+      nmiMask: nmi,
     });
     this.coprocessor = new Coprocessor(context);
     this.com1 = new Uart(context, { ...serialPorts.com1, output });
@@ -178,8 +182,8 @@ export class Board implements Platform {
   interruptPending(): boolean {
     return this.#fromPic || (this.localApic.enabled && this.localApic.highestPending() >= 0);
   }
-  get sendsNmi(): boolean {
-    return this.localApic.sendsNmi || this.ioApic.sendsNmi;
+  get unmaskable(): boolean {
+    return this.localApic.unmaskable || this.ioApic.unmaskable;
   }
   acknowledge(): number {
     if (this.localApic.enabled && this.localApic.highestPending() >= 0) {

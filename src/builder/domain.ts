@@ -148,7 +148,7 @@ function load(domain: Domain, config: DomainConfig): Promise<LoadedGuest> {
     modules: config.modules,
     cmdline: config.cmdline,
     protocol: config.type === "pvh" ? "pvh" : "auto",
-    acpi: { processors: config.vcpus },
+    acpi: { processors: config.vcpus, apic: domain.cpuid.has("apic") },
     firmware: { unixTime: domain.host.world.unixTime },
   };
   return loadGuest(options);

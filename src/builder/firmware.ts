@@ -75,6 +75,16 @@ const CODE: Readonly<Record<number, string>> = {
     out 0x20, al
     pop ax
     iret
+  coprocessor:
+    push ax
+    mov al, 0
+    out 0xf0, al
+    mov al, 0x20
+    out 0xa0, al
+    out 0x20, al
+    pop ax
+    int 2
+    iret
   master:
     push ax
     mov al, 0x20
@@ -114,6 +124,8 @@ function makeVectors(labels: ReadonlyMap<string, bigint>): Uint8Array {
     set(SLAVE_VECTOR + irq, Number(labels.get("slave")));
   }
   set(MASTER_VECTOR, BIOS_ENTRY.timer);
+  // IRQ 13 is what was NMI on the PC before the AT.
+  set(SLAVE_VECTOR + 5, Number(labels.get("coprocessor")));
   set(0x11, BIOS_ENTRY.int11);
   set(0x12, BIOS_ENTRY.int12);
   set(0x13, BIOS_ENTRY.int13);
@@ -179,9 +191,10 @@ export function writeFirmware(memory: GuestMemory, unixTime: number): Region[] {
 
 /** Ports and bytes by which firmware sets the chips up. */
 const PORTS: readonly (readonly [port: number, value: number])[] = [
-  // Interrupt controllers: edges, cascaded, vectors 08h and 70h, timer, keyboard and mouse let through.
+  // Interrupt controllers: edges, cascaded, vectors 08h and 70h; let through are timer, keyboard,
+  // mouse and coprocessor.
   ...([[0x20, 0x11], [0x21, MASTER_VECTOR], [0x21, 4], [0x21, 1], [0x21, 0xf8]] as const),
-  ...([[0xa0, 0x11], [0xa1, SLAVE_VECTOR], [0xa1, 2], [0xa1, 1], [0xa1, 0xef]] as const),
+  ...([[0xa0, 0x11], [0xa1, SLAVE_VECTOR], [0xa1, 2], [0xa1, 1], [0xa1, 0xcf]] as const),
   // Counter 0: square wave of 18.2 Hz; counter 1: a refresh every 15 us.
   ...([[0x43, 0x36], [0x40, 0], [0x40, 0], [0x43, 0x54], [0x41, 18]] as const),
 ];

@@ -35,7 +35,7 @@ Deno.test("Bus lists all devices with their ports", () => {
     `\
 device  version  ports                            memory
 pic     1        20-21 a0-a1 4d0-4d1
-pit     1        40-43 61
+pit     2        40-43 61
 rtc     1        70-71
 com1    2        3f8-3ff
 com2    2        2f8-2ff

@@ -1,5 +1,6 @@
-// The 8254 programmable interval timer, with port 61h (speaker gate, refresh toggle).
-// Source: Intel 82C54 data sheet (231244); port 61h: IBM PC/AT Technical Reference.
+// The 8254 programmable interval timer, with port 61h (speaker gate, refresh toggle, NMI sources).
+// Source: Intel 82C54 data sheet (231244); port 61h: IBM PC/AT Technical Reference, and NMI_SC of
+// the 82801 (ICH) data sheets.
 
 import {
   type DeviceContext,
@@ -55,6 +56,17 @@ export interface PitState {
   followed: number;
   /** Bits 3 to 0 of port 61h as written. */
   port61: number;
+  /** Bits 7 (SERR#) and 6 (IOCHK#) of port 61h: what has been signalled and not been cleared. */
+  checks: number;
+}
+
+/** Bits 7 and 6 of port 61h with the bits that disable and clear them. */
+const CHECKS = { serr: { status: 0x80, off: 4 }, iochk: { status: 0x40, off: 8 } } as const;
+
+/** How the timer is wired. */
+export interface PitOptions {
+  /** The chipset's NMI request, before port 70h's mask. */
+  readonly nmi?: (level: boolean) => void;
 }
 
 function counterAfterReset(gate: boolean): PitCounter {
@@ -84,6 +96,7 @@ function stateAfterReset(): PitState {
     irq: false,
     followed: 0,
     port61: 0,
+    checks: 0,
   };
 }
 
@@ -95,11 +108,31 @@ function stateAfterReset(): PitState {
  */
 export class Pit extends DeviceModel<PitState> {
   readonly name = "pit";
-  readonly version = 1;
+  readonly version = 2;
   override readonly ports: readonly PortRange[] = [[0x40, 0x43], [0x61, 0x61]];
 
-  constructor(readonly context: DeviceContext) {
+  constructor(readonly context: DeviceContext, readonly options: PitOptions = {}) {
     super(stateAfterReset());
+  }
+
+  /** The chipset requests an NMI: SERR# or IOCHK# has been signalled. */
+  get nmi(): boolean {
+    return this.state.checks !== 0;
+  }
+
+  /**
+   * Signals SERR# (a PCI function's system error) or IOCHK# (an ISA card's, or memory parity): an
+   * NMI, unless port 61h or 70h disables it.
+   */
+  check(line: keyof typeof CHECKS): void {
+    const { status, off } = CHECKS[line];
+    if (!(this.state.port61 & off)) this.#setChecks(this.state.checks | status);
+  }
+
+  #setChecks(checks: number): void {
+    const before = this.nmi;
+    this.state.checks = checks;
+    if (this.nmi !== before) this.options.nmi?.(this.nmi);
   }
 
   tick(): number {
@@ -112,11 +145,14 @@ export class Pit extends DeviceModel<PitState> {
     return port === 0x43 ? 0xff : readCounter(this.state.counters[port & 3], this.tick());
   }
 
-  /** Bit 4 toggles with every refresh request (15.085 us), bit 5 is counter 2's output. */
+  /**
+   * Bit 4 toggles with every refresh request (15.085 us), bit 5 is counter 2's output, bits 6 and 7
+   * are IOCHK# and SERR#.
+   */
   readControl(): number {
     const refresh = Math.floor(this.context.now() / 15085) % 2;
     const speaker = output(this.state.counters[2], this.tick()) ? 1 : 0;
-    return this.state.port61 | refresh << 4 | speaker << 5;
+    return this.state.port61 | refresh << 4 | speaker << 5 | this.state.checks;
   }
 
   write(port: number, _size: Size, value: number): void {
@@ -126,6 +162,10 @@ export class Pit extends DeviceModel<PitState> {
     if (port === 0x61) {
       this.state.port61 = value & 0x0f;
       setGate(counters[2], (value & 1) !== 0, tick);
+      // A source that is disabled is cleared.
+      for (const { status, off } of Object.values(CHECKS)) {
+        if (value & off) this.#setChecks(this.state.checks & ~status);
+      }
     } else if (port !== 0x43) {
       writeCounter(counters[port & 3], value, tick);
     } else if (value >= 0xc0) {
@@ -178,8 +218,9 @@ export class Pit extends DeviceModel<PitState> {
   }
 
   reset(): void {
-    const irq = this.state.irq;
-    this.state = { ...stateAfterReset(), irq };
+    const { irq, checks } = this.state;
+    this.state = { ...stateAfterReset(), irq, checks };
+    this.#setChecks(0);
     this.drive(this.tick());
     this.context.reschedule();
   }
@@ -200,7 +241,8 @@ export class Pit extends DeviceModel<PitState> {
       const count = currentCount(c, tick);
       rows.push([i, c.mode, c.reload, hertz, count, c.gate ? 1 : 0, output(c, tick) ? 1 : 0]);
     });
-    return `pit: ${pitFrequency} Hz\n${table(rows)}`;
+    const nmi = this.nmi ? ", NMI requested" : "";
+    return `pit: ${pitFrequency} Hz${nmi}\n${table(rows)}`;
   }
 }
 

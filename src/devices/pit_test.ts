@@ -177,3 +177,24 @@ Deno.test("Pit port 61h toggles the refresh bit and keeps the speaker's bits", (
 Deno.test("Pit survives save and load", () => {
   checkSaveLoad((context) => new Pit(context), { rounds: 40 });
 });
+
+Deno.test("Pit: SERR# and IOCHK# stay in port 61h and request an NMI until they are disabled", () => {
+  const requests: boolean[] = [];
+  const pit = new Pit(new TestContext(), { nmi: (level) => void requests.push(level) });
+  const status = () => pit.read(0x61, 1) & 0xcf;
+  pit.check("iochk");
+  pit.check("serr");
+  assertEquals([status(), requests], [0xc0, [true]]);
+  pit.write(0x61, 1, 8);
+  assertEquals([status(), requests], [0x88, [true]]);
+  pit.write(0x61, 1, 0x0c);
+  assertEquals([status(), requests], [0x0c, [true, false]]);
+  pit.check("iochk");
+  pit.check("serr");
+  pit.write(0x61, 1, 0);
+  assertEquals([status(), requests], [0, [true, false]], "disabled: they were not seen");
+  pit.check("serr");
+  assert(pit.show().startsWith("pit: 1193182 Hz, NMI requested"));
+  pit.reset();
+  assertEquals([status(), requests], [0, [true, false, true, false]]);
+});

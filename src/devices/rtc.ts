@@ -35,6 +35,8 @@ export interface RtcOptions {
   /** Bytes of memory, for the size fields. */
   readonly memory?: number;
   readonly cpus?: number;
+  /** Port 70h's NMI mask was changed. */
+  readonly nmiMask?: (masked: boolean) => void;
 }
 
 const A = 10, B = 11, C = 12, D = 13, CENTURY = 0x32;
@@ -52,7 +54,7 @@ export class Rtc extends DeviceModel<RtcState> {
   readonly version = 1;
   override readonly ports: readonly PortRange[] = [[0x70, 0x71]];
 
-  constructor(readonly context: DeviceContext, options: RtcOptions) {
+  constructor(readonly context: DeviceContext, readonly options: RtcOptions) {
     super({
       index: D,
       nmiMasked: false,
@@ -110,7 +112,7 @@ export class Rtc extends DeviceModel<RtcState> {
   write(port: number, _size: Size, value: number): void {
     if ((port & 1) === 0) {
       this.state.index = value & 0x7f;
-      this.state.nmiMasked = (value & 0x80) !== 0;
+      this.#maskNmi((value & 0x80) !== 0);
       return;
     }
     const now = this.context.now();
@@ -207,8 +209,14 @@ export class Rtc extends DeviceModel<RtcState> {
     memory[B] &= ~(PIE | AIE | UIE | 8);
     memory[C] = 0;
     this.state.index = D;
-    this.state.nmiMasked = false;
+    this.#maskNmi(false);
     this.update();
+  }
+
+  #maskNmi(masked: boolean): void {
+    if (masked === this.state.nmiMasked) return;
+    this.state.nmiMasked = masked;
+    this.options.nmiMask?.(masked);
   }
 
   show(): string {

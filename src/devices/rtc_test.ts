@@ -141,3 +141,14 @@ Deno.test("Rtc survives save and load", () => {
     extra: (rtc, random) => write(rtc, random.next(12), random.next(256)),
   });
 });
+
+Deno.test("Rtc tells when port 70h masks and unmasks NMI", () => {
+  const masks: boolean[] = [];
+  const rtc = new Rtc(new TestContext(), {
+    unixTime,
+    nmiMask: (masked) => void masks.push(masked),
+  });
+  for (const index of [0x0d, 0x8d, 0x8f, 0x0f, 0x80]) rtc.write(0x70, 1, index);
+  rtc.reset();
+  assertEquals(masks, [true, false, true, false]);
+});

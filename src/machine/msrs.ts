@@ -161,6 +161,10 @@ export const msrTable: readonly MsrRow[] = [
   fixed(MSR.BIOS_SIGN_ID, "BIOS_SIGN_ID", 1n << 32n, "ignore"),
   // Eight variable ranges, fixed ranges, write-combining.
   fixed(MSR.MTRRCAP, "MTRRCAP", 0x508n, "fault", "mtrr"),
+  // The Pentium's, which later processors map to a bank (SDM 3B 15.3.3): there is no error to tell.
+  fixed(MSR.P5_MC_ADDR, "P5_MC_ADDR", 0n, "ignore", "mce"),
+  fixed(MSR.P5_MC_TYPE, "P5_MC_TYPE", 0n, "ignore", "mce"),
+  // No bank, and neither global control nor extended state.
   fixed(MSR.MCG_CAP, "MCG_CAP", 0n, "fault", "mca"),
   fixed(MSR.MCG_STATUS, "MCG_STATUS", 0n, "ignore", "mca"),
   row(MSR.MTRR_PHYSBASE0, "MTRR_PHYS", "mtrrVariable0", 0x000f_ffff_ffff_f8ffn, {

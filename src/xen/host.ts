@@ -114,6 +114,10 @@ export class Host {
         platform.run(due);
       }
     }
+    if (this.#ends(d)) {
+      this.yield();
+      return false;
+    }
     if (!d.engine.runnable()) {
       if (!d.engine.waiting) d.startClock();
       return false;
@@ -216,15 +220,17 @@ export class Host {
   #finish(domain: Domain, end: ReturnType<Domain["engine"]["run"]>): void {
     const waits = end.kind === "blocked" || (end.kind === "stop" && end.blocked);
     if (waits) domain.halt();
-    if (domain.ending && !domain.ended) {
-      domain.setState({ kind: "shutdown", ...domain.ending });
-    } else if (end.kind === "blocked" && domain.state.kind === "running") {
-      if (!domain.engine.waiting && domain.platform.deadline() <= domain.now) {
-        domain.platform.run(domain.now);
-      }
+    const { engine, platform } = domain;
+    const blocks = end.kind === "blocked" && domain.state.kind === "running";
+    if (blocks && !domain.ending && !engine.waiting && platform.deadline() <= domain.now) {
+      platform.run(domain.now);
+    }
+    if (this.#ends(domain)) {
+      // What a device has said comes before what the processor did.
+    } else if (blocks) {
       domain.setState({ kind: "blocked" });
       // While a device outside owes an answer, no time passes.
-      if (!domain.engine.waiting) domain.startClock();
+      if (!engine.waiting) domain.startClock();
     } else if (end.kind === "end") {
       domain.setState({ kind: "shutdown", reason: end.reason, detail: end.detail });
     } else if (end.kind === "stop" && !domain.ended) {
@@ -233,10 +239,17 @@ export class Host {
     if (domain.ended || waits) this.scheduler.turn = null;
   }
 
-  /** It waits with interrupts off, and nothing sends the NMI that alone would end that. */
+  /** A device has said that the guest ends; true if it now has. */
+  #ends(domain: Domain): boolean {
+    if (!domain.ending || domain.ended) return false;
+    domain.setState({ kind: "shutdown", ...domain.ending });
+    return true;
+  }
+
+  /** It waits with interrupts off, and nothing sends the NMI or INIT that alone would end that. */
   #isDeaf(d: Domain): boolean {
     return d.state.kind === "blocked" && !d.engine.waiting && !d.engine.interruptible &&
-      !d.platform.sendsNmi && !d.engine.runnable();
+      !d.platform.unmaskable && !d.engine.runnable();
   }
   /** A domain that can never go on ends here, whoever else still runs. */
   #endDeaf(): void {

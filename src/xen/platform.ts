@@ -10,8 +10,8 @@ export interface Platform {
   mmioWrite(address: number, bytes: number, value: number): void;
   /** The interrupt controllers ask processor 0 for service. */
   interruptPending(): boolean;
-  /** A device can send an NMI by itself: an entry of an interrupt controller says so. */
-  readonly sendsNmi: boolean;
+  /** A device can send an NMI or INIT by itself: an entry of an interrupt controller says so. */
+  readonly unmaskable: boolean;
   /** The vector (0 to 255) to deliver, acknowledged; -1 if there is none after all. */
   acknowledge(): number;
   /** Guest time (ns) at which `run` has something to do; Infinity: never. */

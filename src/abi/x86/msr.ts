@@ -5,6 +5,8 @@
 
 /** MSR numbers by name. */
 export const MSR = {
+  P5_MC_ADDR: 0,
+  P5_MC_TYPE: 1,
   TSC: 0x10,
   PLATFORM_ID: 0x17,
   APIC_BASE: 0x1b,

@@ -1,7 +1,7 @@
 // The 82093AA I/O APIC: 24 pins, a redirection table, and the map from vectors back to IRQs.
 // Source: Intel 82093AA data sheet (290566).
 
-import { ApicBus, deliveryMode } from "./messages.ts";
+import { ApicBus, deliveryMode, isUnmaskable } from "./messages.ts";
 
 /** State of {@linkcode IoApic}. */
 export interface IoApicState {
@@ -32,6 +32,11 @@ const version = 0x00170011;
 /** Bits of an entry's low word. */
 const MASKED = 0x10000, LEVEL = 0x8000, REMOTE_IRR = 0x4000, LOGICAL = 0x800;
 const READ_ONLY = 0x5000;
+
+/** SMI, NMI, INIT and ExtINT are edge triggered whatever their entry says (data sheet 3.2.4). */
+function isLevel(low: number): boolean {
+  return (low & LEVEL) !== 0 && (low >> 8 & 7) <= deliveryMode.lowest;
+}
 
 function tableAfterReset(): number[] {
   return Array.from({ length: ioApicPins * 2 }, (_, i) => i % 2 === 0 ? MASKED : 0);
@@ -87,10 +92,10 @@ export class IoApic {
     return pin;
   }
 
-  /** The interrupt of a pin comes as an NMI. */
-  get sendsNmi(): boolean {
+  /** The interrupt of a pin comes as an NMI or INIT. */
+  get unmaskable(): boolean {
     return this.state.table.some((low, n) =>
-      n % 2 === 0 && !(low & MASKED) && (low >> 8 & 7) === deliveryMode.nmi
+      n % 2 === 0 && !(low & MASKED) && isUnmaskable(low >> 8 & 7)
     );
   }
 
@@ -113,7 +118,7 @@ export class IoApic {
   drive(pin: number, rising: boolean): void {
     const low = this.state.table[pin * 2];
     if (low & MASKED) return;
-    if (!(low & LEVEL)) {
+    if (!isLevel(low)) {
       if (rising) this.deliver(pin);
     } else if (this.state.lines >> pin & 1 && !(low & REMOTE_IRR)) {
       if (this.deliver(pin)) this.state.table[pin * 2] |= REMOTE_IRR;
@@ -126,7 +131,7 @@ export class IoApic {
     return this.bus.deliver({
       vector: low & 0xff,
       mode: low >> 8 & 7,
-      level: (low & LEVEL) !== 0,
+      level: isLevel(low),
       destination: high >>> 24,
       logical: (low & LOGICAL) !== 0,
     });

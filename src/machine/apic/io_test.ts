@@ -88,6 +88,27 @@ Deno.test("IoApic delivers NMI and ExtINT", () => {
   assert(!local.extInt);
 });
 
+Deno.test("IoApic takes NMI, SMI, INIT and ExtINT as edges, whatever the entry says", () => {
+  for (const [mode, signal] of [[2, "smi"], [4, "nmi"], [5, "init"], [7, undefined]] as const) {
+    const bus = new ApicBus();
+    const signals: string[] = [];
+    const local = new LocalApic({ now: () => 0, signal: (kind) => signals.push(kind) }, { bus });
+    const io = new IoApic({ bus });
+    const low = 0x8000 | mode << 8;
+    route(io, 3, low);
+    for (let n = 0; n < 2; n++) {
+      io.setLine(3, true);
+      assertEquals(local.state.extInt, signal === undefined);
+      local.acknowledgeExtInt();
+      eoi(local);
+      route(io, 3, low);
+      io.setLine(3, false);
+    }
+    assertEquals(signals, signal ? [signal, signal] : []);
+    assertEquals(read(io, 0x10 + 6), low, "no remote IRR");
+  }
+});
+
 Deno.test("IoApic.vector_irq reads the table backwards", () => {
   const { io } = made();
   route(io, 2, 0x10030);

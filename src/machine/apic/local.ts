@@ -2,7 +2,7 @@
 // and x2APIC. The physical processor has one; a virtual processor's is the same model.
 // Source: SDM 3A chapter 11 (APIC).
 
-import { ApicBus, deliveryMode, type InterruptMessage } from "./messages.ts";
+import { ApicBus, deliveryMode, type InterruptMessage, isUnmaskable } from "./messages.ts";
 import {
   error,
   getBit,
@@ -217,10 +217,10 @@ export class LocalApic {
     return (virtualWire && lint[0]) || extInt;
   }
 
-  /** The 8259's INTR comes as an NMI: LINT0 is what a device can drive here. */
-  get sendsNmi(): boolean {
+  /** The 8259's INTR comes as an NMI or INIT: LINT0 is what a device drives by itself here. */
+  get unmaskable(): boolean {
     const entry = this.state.lvt[lvt.lint0];
-    return this.state.enabled && !(entry & LVT_MASKED) && (entry >> 8 & 7) === deliveryMode.nmi;
+    return this.state.enabled && !(entry & LVT_MASKED) && isUnmaskable(entry >> 8 & 7);
   }
 
   acknowledgeExtInt(): void {
@@ -457,6 +457,8 @@ export class LocalApic {
     const mode = icrLow >> 8 & 7;
     // INIT level de-assert only synchronizes arbitration ids, on processors long gone.
     if (mode === deliveryMode.init && (icrLow & 0xc000) === 0x8000) return;
+    // Reserved (SDM 3A 11.6.1): the 8259's interrupts are no processor's to send.
+    if (mode === deliveryMode.extInt) return;
     if (mode < deliveryMode.smi && vector < 16) return this.raiseError(error.sendIllegalVector);
     const message: InterruptMessage = {
       vector,

@@ -179,6 +179,17 @@ Deno.test("LocalApic passes NMI, INIT and SIPI on, and INIT resets the target", 
   assertEquals(two.apic.state.id, 1);
 });
 
+Deno.test("LocalApic sends no ExtINT and no reserved mode", () => {
+  const { apic, processor } = made();
+  for (const mode of [3, 7]) {
+    for (const shorthand of [0, 1, 2]) {
+      write(apic, register.icrLow, shorthand << 18 | mode << 8 | 0x40);
+    }
+  }
+  assert(!apic.extInt);
+  assertEquals([apic.highestPending(), processor.signals], [-1, []]);
+});
+
 Deno.test("LocalApic in virtual wire mode lets the 8259's INTR and NMI through", () => {
   const processor = new Processor();
   const apic = new LocalApic(processor);

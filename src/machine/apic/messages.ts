@@ -15,6 +15,11 @@ export const deliveryMode = {
   extInt: 7,
 } as const;
 
+/** It reaches a processor whatever RFLAGS.IF says. */
+export function isUnmaskable(mode: number): boolean {
+  return mode === deliveryMode.nmi || mode === deliveryMode.init;
+}
+
 /** An interrupt on its way. */
 export interface InterruptMessage {
   /** 8 bits. */

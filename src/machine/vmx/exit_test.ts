@@ -138,7 +138,11 @@ Deno.test("an MSR that cannot be loaded at exit is a VMX abort", () => {
 });
 
 Deno.test("a check of the entry stays noted when the host's MSRs cannot be loaded either", () => {
-  enter({ exitMsrLoadCount: 1, exitMsrLoadAddress: 0x4000, guestCr3: 1n << 40n });
+  b.reset();
+  msrEntry(0x4000, 0xc000_0101, 0n);
+  const fields = { exitMsrLoadCount: 1, exitMsrLoadAddress: 0x4000, guestCr3: 1n << 40n };
+  for (const [name, value] of Object.entries(fields)) b.write(name, value);
+  b.s.vmentry(1);
   assertEquals(b.read("exitReason"), BigInt(0x8000_0000 + EXIT_REASON.guestState));
   assertEquals([b.check, b.u64[V.checkA >> 3]], ["vmx.guest.cr3", 1n << 40n]);
   assertEquals(b.view.getUint32(PLACE.vmcs + HEAD.abort, true), 4);
