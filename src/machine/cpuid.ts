@@ -472,6 +472,7 @@ export class Cpuid {
       set64(MODEL_CELL.eferValid, BigInt(this.eferValid >>> 0));
       cells[MODEL_CELL.hiddenMsrs >> 2] = hiddenMsrs((what) => this.offers(what));
       cells[MODEL_CELL.pagesAbsent >> 2] = this.pagesAbsent;
+      cells[V.noMisaligned >> 2] = this.has("misalignsse") ? 0 : 1;
     };
     changed();
     this.onChange.add(changed);

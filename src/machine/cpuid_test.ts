@@ -3,6 +3,7 @@ import { featureBits } from "../abi/x86/cpuid.ts";
 import { Cpuid } from "./cpuid.ts";
 import { cpuidModels, MODELS } from "./cpuid_models.ts";
 import { guestCpuid, guestLimits } from "./features.ts";
+import { V } from "./state.ts";
 
 const bit = (value: number, n: number) => value >>> n & 1;
 
@@ -151,4 +152,13 @@ Deno.test("what follows the processor's state is put in when it is read", () => 
   assertEquals(bit(cpuid.read(0x8000_0001, 0).edx, 9), 1);
   assertEquals(cpuid.read(0xb, 1, state).edx, 3);
   assertEquals(cpuid.read(0xd, 0), { eax: 3, ebx: 576, ecx: 576, edx: 0 });
+});
+
+Deno.test("MXCSR.MM is there where CPUID shows misaligned SSE", () => {
+  const cells = new Int32Array(0x2000);
+  const cpuid = new Cpuid("amd");
+  cpuid.install(cells);
+  assertEquals(cells[V.noMisaligned >> 2], 0);
+  cpuid.edit({ features: { misalignsse: false } });
+  assertEquals(cells[V.noMisaligned >> 2], 1);
 });

@@ -254,6 +254,11 @@ export const V = {
   x87Opcode: 0x11d8,
   /** Not zero: FERR# was seen, and who saw it is to be told when no exception is pending any more. */
   ferr: 0x11dc,
+  /**
+   * Not zero: CPUID hides MXCSR.MM, and so do FXSAVE's mask and LDMXCSR. No processor can do that to a
+   * guest; here a CPUID that is common to both vendors leaves the same images in memory.
+   */
+  noMisaligned: 0x11e0,
   // 0x1180 to 0x11d7: LINK in segmentation/descriptor.ts.
   /** Scratch for semantics that store structures (FXSAVE images, task states). */
   buffer: 0x1200,

@@ -6,6 +6,7 @@ import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import type { CpuHooks, Fault } from "../machine/cpu.ts";
 import { SERVICE } from "../machine/system.ts";
+import { V } from "../machine/state.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
@@ -395,6 +396,7 @@ export class HvmEngine implements Engine {
     if (state.kind === "destroyed") return;
     this.shadow?.lackPages(this.cpuid.pagesAbsent);
     this.#showIntercepts(host.current === this.domain);
+    if (host.current === this.domain) this.#showMisaligned();
   }
 
   /** The host's timer rang. */
@@ -424,10 +426,15 @@ export class HvmEngine implements Engine {
     cpu.lastFault = kept && { ...kept, count: kept.count + cpu.count };
     if (this.#observed) this.#showIntercepts(true);
     Object.assign(this.on.cpu.hooks, this.#hooks);
+    this.#showMisaligned();
     this.#timeOffset = NaN;
     this.changed = true;
   }
+  #showMisaligned(): void {
+    this.on.cpu.i32[V.noMisaligned >> 2] = this.cpuid.has("misalignsse") ? 0 : 1;
+  }
   unload(): void {
+    this.on.cpu.i32[V.noMisaligned >> 2] = 0;
     this.#fault = this.lastFault;
     if (this.#observed) this.#showIntercepts(false);
     this.ops.unload(this.on);

@@ -37,7 +37,9 @@ const CHECK = {
 
 /** Bits of MXCSR that exist, as FXSAVE reports them (with DAZ). */
 const mxcsrMask = (): Expr =>
-  i32(0xffff).or(i32(MXCSR.misaligned).when(asAmd("sse.misaligned"), i32(0)));
+  i32(0xffff).or(
+    i32(MXCSR.misaligned).when(asAmd("sse.misaligned").and(cell(V.noMisaligned).eqz()), i32(0)),
+  );
 /** Bytes of the image. */
 const SIZE = 512;
 /** Places in the image. */
