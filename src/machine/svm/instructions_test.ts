@@ -3,6 +3,7 @@ import { EXIT_CODE, INTERCEPT1, VMCB } from "../../abi/x86/vmcb.ts";
 import { MSR } from "../../abi/x86/msr.ts";
 import { checkById } from "../checks.ts";
 import { Machine } from "../machine.ts";
+import { EVENT, EVENT_SELECT as COUNT } from "../counters.ts";
 import { CPU } from "../state.ts";
 import { SVMC } from "./layout.ts";
 import { Bench, type Fields, PLACE } from "./testing.ts";
@@ -195,4 +196,16 @@ Deno.test("the VMCB's table of fields has no overlaps and ends in its page", () 
   const offsets = Object.values(VMCB).sort((x, y) => x - y);
   assertEquals(new Set(offsets).size, offsets.length);
   assertEquals(offsets.at(-1)! < 4096, true);
+});
+
+Deno.test("performance counters of the host's or the guest's events alone count each side's", () => {
+  host(`nop\nmov eax, ${PLACE.vmcb}\nvmrun\nnop\nhlt`);
+  b.write("intercepts1", INTERCEPT1.intr | INTERCEPT1.cpuid);
+  b.load("mov edx, 1\ninc edx\njmp short on\non: inc edx\ncpuid");
+  const all = BigInt(COUNT.enable | COUNT.user | COUNT.system | EVENT.instructions);
+  const sides = [0, COUNT.host, COUNT.guest, COUNT.host | COUNT.guest];
+  sides.forEach((side, n) => cpu.set(`perfEvtSel${n}`, all | BigInt(side) << 32n));
+  assertEquals(cpu.run(100), "halt");
+  // NOP, MOV, VMRUN, NOP, HLT; four of the guest.
+  assertEquals(sides.map((_, n) => cpu.get(`perfCtr${n}`)), [9n, 5n, 4n, 9n]);
 });
