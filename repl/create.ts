@@ -132,29 +132,41 @@ function runAll(
   return Promise.race(ways).finally(() => clearTimeout(timer));
 }
 
+/** Characters of a line after which it is written, whether the guest has ended it or not. */
+const MAX_LINE = 65536;
+
 /** No terminal: consoles go to standard output, with their domains' names if there are several. */
 async function plainly(lives: Life[], options: CreateOptions): Promise<number> {
   const several = lives.length > 1;
   const say = (text: string) => console.error(`xvm create: ${text}`);
-  const each = (domain: BootDomain) => {
-    if (!several) {
-      domain.console.onOutput(writeOut, { passive: true });
-      return;
-    }
-    let line = "";
-    domain.console.onOutput((text) => {
-      const lines = (line + text).split("\n");
-      line = lines.pop()!;
-      for (const whole of lines) writeOut(`${domain.name}: ${whole}\n`);
+  /** What a domain has written of a line that it has not ended, by its name. */
+  const open = new Map<string, string>();
+  const endLine = (name: string) => {
+    const line = open.get(name);
+    if (line) writeOut(several ? `${name}: ${line}\n` : "\n");
+    open.delete(name);
+  };
+  const each = ({ name, console }: BootDomain) => {
+    endLine(name);
+    console.onOutput((text) => {
+      if (!several) {
+        open.set(name, text.slice(text.lastIndexOf("\n") + 1));
+        return writeOut(text);
+      }
+      const lines = ((open.get(name) ?? "") + text).split("\n");
+      const rest = lines.at(-1)!;
+      if (rest.length < MAX_LINE) lines.pop();
+      open.set(name, rest.length < MAX_LINE ? rest : "");
+      for (const whole of lines) writeOut(`${name}: ${whole}\n`);
     }, { passive: true });
   };
   const ended = runAll(lives, options, each, say);
   if (!several) void typeFrom(() => lives[0].domain);
   const code = await ended;
-  for (const { domain, end } of lives) {
-    if (end) say(`the guest ended: ${end.text}`);
-    else void domain.pause();
-  }
+  for (const { domain, end } of lives) if (!end) await domain.pause();
+  // They stand where they said what was waited for, most likely within a line.
+  for (const name of [...open.keys()]) endLine(name);
+  for (const { end } of lives) if (end) say(`the guest ended: ${end.text}`);
   return code;
 }
 
