@@ -3,19 +3,23 @@ import { MSR } from "../abi/x86/msr.ts";
 import { type MsrRow, msrRow, refusesValue } from "../machine/msrs.ts";
 import type { HvmEngine } from "./hvm.ts";
 
-/**
- * The row of a register that is there by the guest's CPUID; null: its row says that it is not. The
- * processor's performance counters are not shared out: a guest has none.
- */
+/** The row of a register that is there by the guest's CPUID; null: its row says that it is not. */
 function rowOf({ cpuid }: HvmEngine, number: number): MsrRow | undefined | null {
-  const row = msrRow(number, cpuid.vendor, (what) => cpuid.offers(what));
-  return row?.write === "counter" ? null : row;
+  return msrRow(number, cpuid.vendor, (what) => cpuid.offers(what));
 }
+
+/**
+ * The processor's performance counters are not shared out. Systems touch them without asking, because
+ * all processors of the family have them; so they are there, and hold nothing: who writes one and reads
+ * it back sees that there is no counter.
+ */
+const isCounter = (row: MsrRow | undefined | null) => row?.write === "counter";
 
 /** What RDMSR gives the guest; undefined: #GP(0). */
 export function readMsr(e: HvmEngine, number: number): bigint | undefined {
   const row = rowOf(e, number);
   if (row === null) return undefined;
+  if (isCounter(row)) return 0n;
   if (number === MSR.TSC) return BigInt(e.domain.now) + (e.msrs.get(MSR.TSC_ADJUST) ?? 0n);
   const own = e.ops.getMsr(e.vcpu, number);
   if (own !== undefined) return own;
@@ -29,6 +33,7 @@ export function readMsr(e: HvmEngine, number: number): bigint | undefined {
 export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
   const row = rowOf(e, number);
   if (row === null) return false;
+  if (isCounter(row)) return true;
   if (number === MSR.TSC || number === MSR.TSC_ADJUST) {
     const adjust = number === MSR.TSC ? value - BigInt(e.domain.now) : value;
     e.msrs.set(MSR.TSC_ADJUST, BigInt.asUintN(64, adjust));
