@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { attention, WORD } from "../../src/xen/world_attention.ts";
+import { attention, oncePerPress, WORD } from "../../src/xen/world_attention.ts";
 import { armLastResort } from "./last_resort.ts";
 
 /** Thrown out of prompt code by ctrl-C. */
@@ -28,7 +28,7 @@ export class Interrupt {
     WORD.interrupt + 1,
   );
   readonly #listeners = new Set<() => void>();
-  readonly #onSignal = () => this.raise();
+  readonly #onSignal = oncePerPress(() => this.raise());
   #giveBack?: () => void;
 
   /** Resolves when ctrl-C reaches code that gives the event loop no turn, if SIGINT is taken over. */

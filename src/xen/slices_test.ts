@@ -3,6 +3,7 @@ import type { GuestDomain } from "../debug/domain.ts";
 import { Hypervisor, type StartOptions } from "../debug/hypervisor.ts";
 import { demoGuest } from "../builder/demo.ts";
 import { randomSlices } from "./testing_slices.ts";
+import { oncePerPress } from "./world_attention.ts";
 
 interface Way {
   readonly cpu: "intel" | "amd";
@@ -189,4 +190,14 @@ Deno.test("what a script takes its time for at a stop, or at the end, changes no
   };
   const turns = () => new Promise((resolve) => setTimeout(resolve, 3));
   assertEquals(await told(turns), await told(() => Promise.resolve()));
+});
+
+Deno.test("SIGINTs some milliseconds apart are one press of ctrl-C; later ones are another", async () => {
+  let presses = 0;
+  const signal = oncePerPress(() => void presses++);
+  for (let i = 0; i < 3; i++) signal();
+  assertEquals(presses, 1);
+  await new Promise((resolve) => setTimeout(resolve, 80));
+  for (let i = 0; i < 2; i++) signal();
+  assertEquals(presses, 2);
 });

@@ -27,6 +27,22 @@ export const WORD = {
 /** Milliseconds of a slice: the event loop has its turn every 5 to 10 ms. */
 export const SLICE_MS = 6;
 
+/** SIGINTs so close to each other (ms) are one press. */
+const SAME_PRESS_MS = 50;
+
+/**
+ * `listener`, called once for a press of ctrl-C: `deno task` hands SIGINT on to a program to which the
+ * terminal has given it already.
+ */
+export function oncePerPress(listener: () => void): () => void {
+  let last = -Infinity;
+  return () => {
+    const now = performance.now(), again = now - last < SAME_PRESS_MS;
+    last = now;
+    if (!again) listener();
+  };
+}
+
 /** What the Worker is told. */
 export type WorkerMessage =
   | { readonly kind: "start"; readonly words: Int32Array<SharedArrayBuffer> }

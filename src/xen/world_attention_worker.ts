@@ -1,6 +1,6 @@
 // The Worker of world_attention.ts: its timer and SIGINT set the shared words.
 import { parentPort } from "node:worker_threads";
-import { SLICE_MS, WORD, type WorkerMessage } from "./world_attention.ts";
+import { oncePerPress, SLICE_MS, WORD, type WorkerMessage } from "./world_attention.ts";
 
 /** Ticks without a running guest after which the timer rests. */
 const REST = 100;
@@ -12,13 +12,13 @@ let idle = 0;
 const also: ((before: number) => void)[] = [];
 let loading = Promise.resolve();
 
-const onInterrupt = () => {
+const onInterrupt = oncePerPress(() => {
   Atomics.store(words, WORD.interrupt, 1);
   Atomics.store(words, WORD.due, 1);
   const before = Atomics.add(words, WORD.unheard, 1);
   parentPort!.postMessage("heard?");
   for (const each of also) each(before);
-};
+});
 
 function own(on: boolean): void {
   if (!on) return Deno.removeSignalListener("SIGINT", onInterrupt);

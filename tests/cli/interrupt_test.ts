@@ -158,3 +158,34 @@ Deno.test({
     assertStringIncludes(await read("history"), "(a+)+b");
   },
 });
+
+Deno.test({
+  name: "one press of ctrl-C is one under deno task too, which hands the terminal's signal on",
+  ignore: !hasTmux,
+  fn: async () => {
+    const cache = await Deno.makeTempDir({ dir: folder });
+    const command = `sh -c 'cd ${root}; exec ${Deno.execPath()} task -q xvm'`;
+    await using it = await Tmux.start(command, { env: { NO_COLOR: "1", XVM_CACHE: cache } });
+    const rest = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+    await it.shows("xvm demo>", 60_000);
+    const presses = 12;
+    for (let press = 1; press <= presses; press++) {
+      await it.enter("c");
+      await rest(300);
+      await it.press("C-c");
+      await it.shows(new RegExp(`(demo is paused[^]*){${press}}\\nxvm demo>$`));
+      await rest(100);
+    }
+    // Each pause has one prompt: no second press came to it.
+    const { length } = (await it.screen()).match(/^xvm demo>( c)?$/gm)!;
+    assertEquals(length, presses + 1);
+    await it.enter(`/(a+)+b/.test("a".repeat(60))`);
+    await rest(500);
+    await it.press("C-c");
+    await it.shows("another leaves xvm");
+    await rest(1500);
+    assertEquals((await it.screen()).includes("ended with"), false);
+    await it.press("C-c");
+    await it.shows("ended with 130");
+  },
+});
