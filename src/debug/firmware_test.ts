@@ -1,38 +1,10 @@
 /** What a kernel finds of the firmware that has run before it, on every type, vendor and paging. */
 import { assertEquals } from "@std/assert";
-import { multibootImage, romImage, runImage, WAYS } from "./testing_images.ts";
+import { realModeImage, romImage, runImage, WAYS } from "./testing_images.ts";
 
 /** Results go to 7100h; it ends in real mode, waiting for a timer interrupt. */
-const LOOK_AROUND = multibootImage(`
-    fnstcw [0x7100]
-    fnstenv [0x7140]
-    mov esi, real
-    mov edi, 0x8000
-    mov ecx, end - real
-    rep movsb
-    lgdt [gdtr]
-    jmp 8:0x8000
-  align 8
-  gdt:
-    dq 0, 0x00009b000000ffff, 0x000093000000ffff
-  gdtr:
-    dw 23
-    dd gdt
-  real:
-    bits 16
-    mov ax, 0x10
-    mov ds, ax
-    mov ss, ax
-    mov eax, cr0
-    and al, 0xfe
-    mov cr0, eax
-    jmp 0:(0x8000 + flat - real)
-  flat:
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, 0x7000
-    lidt [0x8000 + idtr - real]
+const LOOK_AROUND = realModeImage(
+  `
     int 0x11
     mov [0x7104], ax
     int 0x12
@@ -50,11 +22,9 @@ const LOOK_AROUND = multibootImage(`
     mov [0x710c], eax
     mov al, 5
     out 0xf4, al
-    hlt
-  idtr:
-    dw 0x3ff
-    dd 0
-  end:`);
+    hlt`,
+  { before: "fnstcw [0x7100]\nfnstenv [0x7140]" },
+);
 
 for (const way of WAYS) {
   Deno.test(`a kernel finds BIOS data, vectors, chips and x87 as firmware leaves them, ${way.join(" ")}`, async () => {

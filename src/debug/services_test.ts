@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import type { Pit } from "../devices/pit.ts";
 import { Hypervisor } from "./hypervisor.ts";
-import { multibootImage, runImage, WAYS } from "./testing_images.ts";
+import { multibootImage, realModeImage, runImage, WAYS } from "./testing_images.ts";
 
 /** Where {@linkcode PATIENT} waits for a signal from outside. */
 const SPOTS = [0x100100, 0x100200, 0x100300] as const;
@@ -113,35 +113,8 @@ const NOBODY = ends(`
  * x87 in real mode with CR0.NE clear: 1/0 unmasked, FWAIT. INT 2 counts at 7100h. If nobody comes, the
  * timer's third interrupt ends it.
  */
-const REAL_X87 = multibootImage(`
-    mov esi, real
-    mov edi, 0x8000
-    mov ecx, end - real
-    rep movsb
-    lgdt [gdtr]
-    jmp 8:0x8000
-  align 8
-  gdt:
-    dq 0, 0x00009b000000ffff, 0x000093000000ffff
-  gdtr:
-    dw 23
-    dd gdt
-  real:
-    bits 16
-    mov ax, 0x10
-    mov ds, ax
-    mov ss, ax
-    mov eax, cr0
-    and al, 0xd2                          ; neither NE nor EM nor TS nor PE
-    or al, 2
-    mov cr0, eax
-    jmp 0:(0x8000 + flat - real)
-  flat:
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, 0x7000
-    lidt [0x8000 + idtr - real]
+const REAL_X87 = realModeImage(
+  `
     mov word [8], 0x8000 + nmi - real
     mov [10], ax
     mov word [0x20], 0x8000 + tick - real
@@ -177,11 +150,9 @@ const REAL_X87 = multibootImage(`
     out 0xf4, al
   early:
     pop ax
-    iret
-  idtr:
-    dw 0x3ff
-    dd 0
-  end:`);
+    iret`,
+  { cr0: "and al, 0xd2\nor al, 2 ; neither NE nor EM nor TS" },
+);
 
 for (const way of WAYS) {
   const name = way.join(" ");

@@ -30,6 +30,51 @@ export function multibootImage(code: string, origin = 0x100000): Uint8Array {
   ).bytes;
 }
 
+/**
+ * A multiboot image that goes on in real mode, at 8000h with DS and SS at 0, the stack below 7000h and
+ * the vectors at 0. Labels of `code` are at `0x8000 + label - real`.
+ *
+ * @param before 32-bit code that runs first
+ * @param cr0 what it does to CR0's low byte in AL besides leaving protected mode
+ */
+export function realModeImage(code: string, { before = "", cr0 = "" } = {}): Uint8Array {
+  return multibootImage(`
+    ${before}
+    mov esi, real
+    mov edi, 0x8000
+    mov ecx, end - real
+    rep movsb
+    lgdt [gdtr]
+    jmp 8:0x8000
+  align 8
+  gdt:
+    dq 0, 0x00009b000000ffff, 0x000093000000ffff
+  gdtr:
+    dw 23
+    dd gdt
+  real:
+    bits 16
+    mov ax, 0x10
+    mov ds, ax
+    mov ss, ax
+    mov eax, cr0
+    and al, 0xfe
+    ${cr0}
+    mov cr0, eax
+    jmp 0:(0x8000 + flat - real)
+  flat:
+    xor ax, ax
+    mov ds, ax
+    mov ss, ax
+    mov sp, 0x7000
+    lidt [0x8000 + idtr - real]
+    ${code}
+  idtr:
+    dw 0x3ff
+    dd 0
+  end:`);
+}
+
 /** Runs an image to its end, with a clock that begins at 10:00. */
 export async function runImage(
   kernel: Uint8Array,
