@@ -57,6 +57,8 @@ export function whole(min: number, max: number): Check<number> {
 }
 export const u8 = whole(0, 0xff), u16 = whole(0, 0xffff), u32 = whole(0, 0xffff_ffff);
 
+/** A count or a length in bytes, from 1 up. */
+export const count = whole(1, 2 ** 31);
 /** A count or a length in bytes. @throws {RangeError} unless it is a whole number from `min` up */
 export function toCount(value: unknown, what: string, min = 1, max = 2 ** 31): number {
   return whole(min, max)(value, what);
@@ -237,9 +239,6 @@ export function listOf<T>(each: Check<T>): Check<readonly T[]> {
     return value.map((v, i) => each(v, `${what}[${i}]`, symbols));
   };
 }
-
-/** Anything: for keys that somebody else checks. */
-export const anything: Check<unknown> = (value) => value;
 
 /** Checks of an object's keys. */
 // deno-lint-ignore no-explicit-any

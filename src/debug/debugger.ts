@@ -13,7 +13,7 @@ import type { Watch } from "../xen/watches.ts";
 import { type BreakOptions, Breakpoint, type Decision } from "./breakpoint.ts";
 import type { GuestDomain } from "./domain.ts";
 import { mustLive } from "./gone.ts";
-import { callable, flag, options as optionsOf, text, toCount } from "./check.ts";
+import { callable, count, flag, options as optionsOf, text, toCount } from "./check.ts";
 import { type Filter, toFilter, toKind } from "./filters.ts";
 import { everywhere, fieldsOf, interceptsFor, type Kind } from "./kinds.ts";
 import { comes, held } from "./held.ts";
@@ -555,12 +555,12 @@ export class Debugger implements Observer {
     );
   }
 
-  /** Executes `count` instructions. */
-  async step(count: number): Promise<Stop> {
+  /** Executes so many instructions. */
+  async step(instructions: number): Promise<Stop> {
     this.#mustStand("step");
     const each = this.#table.of("step").size > 0;
     this.monitor.setStep(
-      toCount(count, "step", 1, Number.MAX_SAFE_INTEGER),
+      toCount(instructions, "step", 1, Number.MAX_SAFE_INTEGER),
       each ? () => this.#stepped() : undefined,
     );
     return await this.#stepRun();
@@ -652,7 +652,7 @@ export class Debugger implements Observer {
 const BREAK_OPTIONS = optionsOf({
   predicate: callable,
   condition: text,
-  hits: (value, what) => toCount(value, what),
+  hits: count,
   once: flag,
   action: callable,
 });

@@ -7,6 +7,7 @@
 import { exceptionVectors } from "../abi/x86/vectors.ts";
 import {
   type Check,
+  count,
   flag,
   linearAddress,
   oneOf,
@@ -16,7 +17,6 @@ import {
   type Shape,
   type SymbolLookup,
   toAddress,
-  toCount,
   u16,
   u32,
   u8,
@@ -87,7 +87,7 @@ const ROWS: { readonly [K in Kind]: Row<K> } = {
     // Linear or guest-physical: which of them is checked where both are known.
     filter: {
       address: toAddress,
-      length: (value, what) => toCount(value, what),
+      length: count,
       read: flag,
       write: flag,
       physical: flag,

@@ -7,6 +7,7 @@
 import {
   type Address,
   bytes as bytesOf,
+  count,
   options as optionsOf,
   type SymbolLookup,
   toAddress,
@@ -126,7 +127,7 @@ export class Memory {
   /** Text up to a zero byte, at most `limit` bytes. */
   text(address: Address, limit = 4096): string {
     const at = this.#address(address);
-    toCount(limit, "limit");
+    count(limit, "limit");
     const bytes: number[] = [];
     while (bytes.length < limit) {
       let part: Uint8Array;
@@ -203,7 +204,7 @@ export class Memory {
 const SEARCH_OPTIONS = optionsOf({
   from: toAddress,
   to: toAddress,
-  limit: (value, what) => toCount(value, what),
+  limit: count,
 });
 const CHUNK = 65536n;
 

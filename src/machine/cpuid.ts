@@ -255,6 +255,10 @@ export class Cpuid {
     return (this.has("pdpe1gb") ? 0 : PAGES_ABSENT.gigabyte) |
       (this.has("pse36") ? 0 : PAGES_ABSENT.pse36);
   }
+  /** MXCSR.MM is there where the feature is shown, and while this is the CPUID of who runs. */
+  showMisaligned(cells: Int32Array): void {
+    cells[V.noMisaligned >> 2] = this.has("misalignsse") ? 0 : 1;
+  }
   #bits(table: Record<string, number>): number {
     return Object.entries(table).reduce((bits, [n, b]) => this.has(n) ? bits | b : bits, 0);
   }
@@ -472,7 +476,7 @@ export class Cpuid {
       set64(MODEL_CELL.eferValid, BigInt(this.eferValid >>> 0));
       cells[MODEL_CELL.hiddenMsrs >> 2] = hiddenMsrs((what) => this.offers(what));
       cells[MODEL_CELL.pagesAbsent >> 2] = this.pagesAbsent;
-      cells[V.noMisaligned >> 2] = this.has("misalignsse") ? 0 : 1;
+      this.showMisaligned(cells);
     };
     changed();
     this.onChange.add(changed);

@@ -396,7 +396,7 @@ export class HvmEngine implements Engine {
     if (state.kind === "destroyed") return;
     this.shadow?.lackPages(this.cpuid.pagesAbsent);
     this.#showIntercepts(host.current === this.domain);
-    if (host.current === this.domain) this.#showMisaligned();
+    if (host.current === this.domain) this.cpuid.showMisaligned(this.on.cpu.i32);
   }
 
   /** The host's timer rang. */
@@ -426,12 +426,9 @@ export class HvmEngine implements Engine {
     cpu.lastFault = kept && { ...kept, count: kept.count + cpu.count };
     if (this.#observed) this.#showIntercepts(true);
     Object.assign(this.on.cpu.hooks, this.#hooks);
-    this.#showMisaligned();
+    this.cpuid.showMisaligned(this.on.cpu.i32);
     this.#timeOffset = NaN;
     this.changed = true;
-  }
-  #showMisaligned(): void {
-    this.on.cpu.i32[V.noMisaligned >> 2] = this.cpuid.has("misalignsse") ? 0 : 1;
   }
   unload(): void {
     this.on.cpu.i32[V.noMisaligned >> 2] = 0;
