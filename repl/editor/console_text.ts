@@ -48,6 +48,8 @@ export class ConsoleText {
   #state: State = "ground";
   #sequence = "";
   #lines: string[] = [];
+  #columns = 0;
+  #limit = 0;
   /** What it would have changed of a terminal: private modes with their last final, and others. */
   readonly #modes = new Map<string, string>();
   readonly #others = new Set<"region" | "keypad" | "charset">();
@@ -58,8 +60,10 @@ export class ConsoleText {
    */
   constructor(private readonly screen: Size) {}
 
-  get #limit(): number {
-    return Math.min(MAX_LINE, this.screen.columns() * Math.max(1, this.screen.rows() >> 1));
+  /** Asks for the size once a piece of text: a terminal's is a system call away. */
+  #measure(): void {
+    this.#columns = this.screen.columns();
+    this.#limit = Math.min(MAX_LINE, this.#columns * Math.max(1, this.screen.rows() >> 1));
   }
 
   /** The line that is still open, colours and all. */
@@ -70,6 +74,7 @@ export class ConsoleText {
   /** Takes text; gives the lines that it ended. */
   feed(text: string): Lines {
     this.#lines = [];
+    this.#measure();
     for (let at = 0; at < text.length;) at = this.#plainLine(text, at) || this.#takeAt(text, at);
     return { lines: this.#lines, open: this.open };
   }
@@ -214,7 +219,7 @@ export class ConsoleText {
     if (final === "r") this.#others.add("region");
     const [first = "", second = ""] = parameters.split(";");
     const n = Math.min(Math.max(1, Number(first)), MAX_LINE), cells = this.#cells;
-    const last = Math.max(this.screen.columns(), cells.length + 1) - 1;
+    const last = Math.max(this.#columns, cells.length + 1) - 1;
     const blanks = (count: number) => Array.from({ length: count }, () => BLANK);
     switch (final) {
       case "C":

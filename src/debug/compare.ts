@@ -4,6 +4,7 @@
  * @module
  */
 import { demoGuest } from "../builder/demo.ts";
+import { attention } from "../xen/world_attention.ts";
 import type { GuestDomain } from "./domain.ts";
 import { differenceText, type DigestDifference, GuestDigest } from "./digest.ts";
 import { type DomainOptions, Hypervisor, type StartOptions } from "./hypervisor.ts";
@@ -271,7 +272,7 @@ export async function runUntil(
         asks = false;
         dom.console.write(keys![typed++]);
       } else if (ran === 0 && !found && !inner.ended) return "waiting for what never comes";
-      await new Promise((resolve) => setImmediate(resolve));
+      await attention.turn();
     }
   } finally {
     stop();

@@ -293,6 +293,8 @@ export class Domain {
 
   /** The guest writes a byte to its console. */
   emit(byte: number): void {
+    // Before what they have not been told is overwritten.
+    if (this.output.total - this.#told >= this.output.limit) this.flush();
     this.output.push(byte);
     for (const listener of this.onByte) listener(byte);
   }

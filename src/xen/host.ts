@@ -319,7 +319,6 @@ export class Host {
   async #drive(): Promise<void> {
     // Whoever woke it says all it has to say first: nothing runs within a call from outside.
     await undefined;
-    const { attention } = this;
     for (;;) {
       this.#woken = false;
       if (this.interrupted()) {
@@ -327,12 +326,12 @@ export class Host {
         for (const listener of [...this.onInterrupt]) listener();
         return;
       }
-      attention.begin();
+      this.attention.begin();
       this.#sliceFrom = this.machine.cpu.now;
       const end = this.#slice();
-      attention.end();
+      this.attention.end();
       if (end === "rest") return;
-      if (end === "due") await new Promise((resolve) => setImmediate(resolve));
+      if (end === "due") await attention.turn();
       else await this.#pace();
     }
   }

@@ -3,7 +3,7 @@ import type { GuestDomain } from "../debug/domain.ts";
 import { Hypervisor, type StartOptions } from "../debug/hypervisor.ts";
 import { demoGuest } from "../builder/demo.ts";
 import { randomSlices } from "./testing_slices.ts";
-import { oncePerPress } from "./world_attention.ts";
+import { attention, oncePerPress, WORD } from "./world_attention.ts";
 
 interface Way {
   readonly cpu: "intel" | "amd";
@@ -190,6 +190,35 @@ Deno.test("what a script takes its time for at a stop, or at the end, changes no
   };
   const turns = () => new Promise((resolve) => setTimeout(resolve, 3));
   assertEquals(await told(turns), await told(() => Promise.resolve()));
+});
+
+Deno.test("a turn between slices sees a signal at once, however many slices follow each other", async () => {
+  const started = performance.now();
+  // The Worker needs turns of the event loop to start.
+  for (attention.begin(); attention.words[WORD.ready] === 0 && performance.now() < started + 5e3;) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  let heard = false;
+  const listener = () => void (heard = true);
+  Deno.addSignalListener("SIGUSR2", listener);
+  const most: number[] = [];
+  for (let round = 0; round < 10; round++) {
+    heard = false;
+    Deno.kill(Deno.pid, "SIGUSR2");
+    let turns = 0;
+    for (; !heard && turns < 100; turns++) {
+      for (const end = performance.now() + 3; performance.now() < end;);
+      await attention.turn();
+    }
+    most.push(turns);
+  }
+  Deno.removeSignalListener("SIGUSR2", listener);
+  attention.end();
+  assert(Math.max(...most) <= 5, `turns until a signal was heard: ${most}`);
+});
+
+Deno.test("turns that wait at the same time all end", async () => {
+  await Promise.all(Array.from({ length: 20 }, () => attention.turn()));
 });
 
 Deno.test("SIGINTs some milliseconds apart are one press of ctrl-C; later ones are another", async () => {

@@ -48,10 +48,15 @@ export type WorkerMessage =
   | { readonly kind: "start"; readonly words: Int32Array<SharedArrayBuffer> }
   /** Guests run again: the timer is needed. */
   | { readonly kind: "tick" }
+  /** It answers, in a moment. */
+  | { readonly kind: "turn" }
   /** SIGINT is the Worker's, or the process's default again. */
   | { readonly kind: "interrupt"; readonly own: boolean }
   /** A module's default function is asked, with the words and `data`, what to do at each SIGINT. */
   | { readonly kind: "also"; readonly module: string; readonly data: unknown };
+
+/** What it says: an answer; SIGINT is its own; it heard one, and asks whether anybody is there. */
+export type WorkerAnswer = "turn" | "owns" | "heard?";
 
 /** What such a module exports. `before` is how many SIGINTs are unheard already. */
 export type AtInterrupt<T> = (words: Int32Array, data: T) => (before: number) => void;
@@ -70,6 +75,8 @@ export class Attention {
   /** The owners of SIGINT there are. */
   #owners = 0;
   #running = false;
+  /** Those who wait in {@linkcode Attention.turn}, in order. */
+  readonly #waiting: (() => void)[] = [];
   /** Without the Worker the clock says when a slice is over. */
   #until = 0;
 
@@ -93,6 +100,23 @@ export class Attention {
   end(): void {
     Atomics.store(this.words, WORD.running, 0);
     this.#running = false;
+  }
+
+  /**
+   * Gives the event loop a turn in which it sees what comes from outside, signals and keys. A mere
+   * `setImmediate` keeps Deno's runtime so busy with itself that it looks there once in some thirty
+   * turns, 200 ms of slices: waiting for another thread is what makes it look.
+   */
+  async turn(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    const worker = this.#worker;
+    if (!worker || Atomics.load(this.words, WORD.ready) === 0) return;
+    worker.ref();
+    await new Promise<void>((resolve) => {
+      this.#waiting.push(resolve);
+      worker.postMessage({ kind: "turn" } satisfies WorkerMessage);
+    });
+    if (this.#waiting.length === 0) worker.unref();
   }
 
   /** Takes SIGINT over: it sets the word and no longer ends the process. Returns how to give it back. */
@@ -122,13 +146,14 @@ export class Attention {
       try {
         const { Worker } = await import("node:worker_threads");
         const worker = new Worker(new URL("./world_attention_worker.ts", import.meta.url));
-        // It says when SIGINT is its own, and asks after each whether anybody is there.
-        worker.on("message", () => {
+        worker.on("message", (message: WorkerAnswer) => {
+          if (message === "turn") return this.#waiting.shift()?.();
           Atomics.store(this.words, WORD.unheard, 0);
           this.#owns();
         });
         worker.on("error", () => {
           Atomics.store(this.words, WORD.ready, 0);
+          for (const resolve of this.#waiting.splice(0)) resolve();
           this.#owns();
         });
         // It keeps no process alive; said after its listeners, which would.

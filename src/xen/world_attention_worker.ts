@@ -1,9 +1,17 @@
 // The Worker of world_attention.ts: its timer and SIGINT set the shared words.
 import { parentPort } from "node:worker_threads";
-import { oncePerPress, SLICE_MS, WORD, type WorkerMessage } from "./world_attention.ts";
+import {
+  oncePerPress,
+  SLICE_MS,
+  WORD,
+  type WorkerAnswer,
+  type WorkerMessage,
+} from "./world_attention.ts";
 
 /** Ticks without a running guest after which the timer rests. */
 const REST = 100;
+
+const say = (answer: WorkerAnswer) => parentPort!.postMessage(answer);
 
 let words: Int32Array<SharedArrayBuffer>;
 let timer: ReturnType<typeof setInterval> | undefined;
@@ -16,14 +24,14 @@ const onInterrupt = oncePerPress(() => {
   Atomics.store(words, WORD.interrupt, 1);
   Atomics.store(words, WORD.due, 1);
   const before = Atomics.add(words, WORD.unheard, 1);
-  parentPort!.postMessage("heard?");
+  say("heard?");
   for (const each of also) each(before);
 });
 
 function own(on: boolean): void {
   if (!on) return Deno.removeSignalListener("SIGINT", onInterrupt);
   Deno.addSignalListener("SIGINT", onInterrupt);
-  parentPort!.postMessage("owns");
+  say("owns");
 }
 
 async function load(module: string, data: unknown): Promise<void> {
@@ -55,7 +63,8 @@ parentPort!.on("message", (message: WorkerMessage) => {
     words = message.words;
     startTimer();
     Atomics.store(words, WORD.ready, 1);
-  } else if (message.kind === "tick") startTimer();
+  } else if (message.kind === "turn") say("turn");
+  else if (message.kind === "tick") startTimer();
   else if (message.kind === "also") {
     loading = loading.then(() => load(message.module, message.data));
   } else void loading.then(() => own(message.own));
