@@ -15,38 +15,24 @@
  */
 import { parseArgs } from "@std/cli";
 import process from "node:process";
-import { type DomainOptions, GuestDigest, Hypervisor, runUntil } from "xvm";
+import { GuestDigest, runUntil } from "xvm";
 import { differenceText, type DigestRecord } from "../src/debug/digest.ts";
-import { guestsFolder } from "../repl/guests/images.ts";
 import { EXPECTED_LINES } from "../repl/guests/initramfs.ts";
+import {
+  type Boot,
+  bootOf,
+  CHOICES,
+  chosen,
+  DONE,
+  endWithBoots,
+  type Kernel,
+  KERNELS,
+  nameOf,
+  runBoot,
+  startBoot,
+} from "./boots.ts";
 
-const CMDLINE = "console=ttyS0 nokaslr mitigations=off cryptomgr.notests noisapnp quiet";
-const MEMORY = 256;
-const READY = "GUEST-READY", DONE = "GUEST-DONE";
-
-/** A guest and how it is entered. */
-interface Kernel {
-  readonly name: string;
-  readonly file: string;
-  readonly bits: 32 | 64;
-  readonly type: "hvm" | "pvh" | "bare";
-}
-const RAMDISKS = { 32: "tiny-i386", 64: "tiny-amd64" } as const;
-const KERNELS: readonly Kernel[] = [
-  { name: "686 bzImage", file: "vmlinuz-686", bits: 32, type: "hvm" },
-  { name: "686-pae PVH", file: "vmlinux-686-pae", bits: 32, type: "pvh" },
-  { name: "cloud PVH", file: "vmlinux-cloud", bits: 64, type: "pvh" },
-  { name: "cloud bzImage", file: "vmlinuz-cloud", bits: 64, type: "hvm" },
-  { name: "amd64 PVH", file: "vmlinux-amd64", bits: 64, type: "pvh" },
-  { name: "cloud bare", file: "vmlinux-cloud", bits: 64, type: "bare" },
-];
-
-/** One boot. */
-interface Boot {
-  readonly kernel: Kernel;
-  readonly cpu: "intel" | "amd";
-  readonly paging: "hap" | "shadow";
-}
+const READY = "GUEST-READY";
 
 /** What the guest was when its console had shown a text. */
 interface Milestone {
@@ -76,27 +62,12 @@ const failed = (end: string, refused = false): Result => ({
   milestones: {},
 });
 
-const nameOf = ({ kernel, cpu, paging }: Boot): string =>
-  kernel.type === "bare" ? `${kernel.name} ${cpu}` : `${kernel.name} ${cpu} ${paging}`;
-
 // --- in the boot's own process ---
 
-async function boot({ kernel, cpu, paging }: Boot, cpuid: string, ready: boolean): Promise<Result> {
-  const folder = guestsFolder(), { type } = kernel;
-  let hv: Hypervisor, dom;
+async function boot(it: Boot, cpuid: string, ready: boolean): Promise<Result> {
+  let dom;
   try {
-    hv = await Hypervisor.start({ cpu, memory: `${MEMORY + 96}M` });
-    const options = {
-      name: "guest",
-      type,
-      kernel: `${folder}/${kernel.file}`,
-      ramdisk: `${folder}/${RAMDISKS[kernel.bits]}.cpio.gz`,
-      cmdline: CMDLINE,
-      memory: `${MEMORY}M`,
-      ...(type === "bare" ? {} : { paging }),
-      ...(cpuid === "own" ? {} : { cpuid }),
-    };
-    dom = await hv.createDomain(options as DomainOptions);
+    dom = await startBoot(it, cpuid);
   } catch (error) {
     return failed((error as Error).message, true);
   }
@@ -135,55 +106,10 @@ function verdict(text: string, ready: boolean): string {
 
 // --- in the process that was started ---
 
-let child: Deno.ChildProcess | undefined;
-
 /** Starts a boot's process, and waits for what it writes. */
 async function run(it: Boot, options: string[], timeout: number): Promise<Result> {
-  const file = Deno.makeTempFileSync({ prefix: "xvm-matrix-" });
-  const index = KERNELS.indexOf(it.kernel);
-  child = new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "-A", "--no-check", import.meta.filename!, ...options],
-      ...["--boot", `${index},${it.cpu},${it.paging}`, "--to", file],
-    ],
-    stdin: "null",
-  }).spawn();
-  const own = child;
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    own.kill("SIGKILL");
-  }, timeout * 1000);
-  try {
-    const { success, code } = await own.status;
-    if (late) return failed(`${timeout} seconds passed`);
-    if (!success) return failed(`its process ended with status ${code}`);
-    return JSON.parse(await Deno.readTextFile(file));
-  } finally {
-    clearTimeout(timer);
-    child = undefined;
-    Deno.removeSync(file);
-  }
-}
-
-/** The boots that the words choose. */
-function chosen(words: readonly string[]): Boot[] {
-  const of = <T extends string>(all: readonly T[]) => {
-    const named = all.filter((it) => words.includes(it));
-    return named.length ? named : all;
-  };
-  const cpus = of(["intel", "amd"] as const), pagings = of(["hap", "shadow"] as const);
-  const names = words.filter((w) => !["intel", "amd", "hap", "shadow"].includes(w));
-  const kernels = KERNELS.filter((k) =>
-    names.length === 0 || names.some((name) => k.name === name || k.name.split(" ").includes(name))
-  );
-  return kernels.flatMap((kernel) =>
-    cpus.flatMap((cpu) =>
-      kernel.type === "bare"
-        ? [{ kernel, cpu, paging: "hap" as const }]
-        : pagings.map((paging) => ({ kernel, cpu, paging }))
-    )
-  );
+  const done = await runBoot<Result>(import.meta.filename!, it, options, timeout);
+  return typeof done === "string" ? failed(done) : done;
 }
 
 const millions = (n: number | undefined) => n === undefined ? "" : (n / 1e6).toFixed(1);
@@ -242,21 +168,16 @@ async function main(): Promise<number> {
   });
   const cpuid = args.cpuid ?? "common";
   if (args.boot !== undefined) {
-    const [index, cpu, paging] = args.boot.split(",");
-    const it = { kernel: KERNELS[Number(index)], cpu, paging } as Boot;
-    await Deno.writeTextFile(args.to!, JSON.stringify(await boot(it, cpuid, args.ready)));
+    const result = await boot(bootOf(args.boot), cpuid, args.ready);
+    await Deno.writeTextFile(args.to!, JSON.stringify(result));
     return 0;
   }
   const boots = chosen(args._.map(String)), timeout = Number(args.timeout ?? 1800);
   if (boots.length === 0 || !(timeout > 0)) {
-    const names = KERNELS.map((k) => k.name).join(", ");
-    console.error(`matrix: nothing is chosen; there are intel, amd, hap, shadow, and: ${names}`);
+    console.error(`matrix: nothing is chosen; there are ${CHOICES}`);
     return 2;
   }
-  Deno.addSignalListener("SIGINT", () => {
-    child?.kill("SIGKILL");
-    Deno.exit(130);
-  });
+  endWithBoots();
   const options = ["--cpuid", cpuid, ...(args.ready ? ["--ready"] : [])];
   console.log(row(["guest", "READY, M", "all, M", "exits", "CPU s", "wall s", "result"]));
   const results = new Map<Boot, Result>();

@@ -5,7 +5,7 @@
  */
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
-const APIC = "src/machine/apic";
+const APIC = "src/machine/apic", DIGEST_TEST = "src/debug/digest_test.ts";
 
 export const DEVICE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${APIC}/io.ts`, `${APIC}/io_test.ts`, [
@@ -82,6 +82,28 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
       "vector = slave.base + (second < 0 ? 7 : second);",
       "vector = slave.base + (second < 0 ? 0 : second);",
       "Pic answers IRQ 7 and 15 for requests that went away",
+    ],
+  ]),
+  ...mutationsOf("src/builder/board.ts", DIGEST_TEST, [
+    [
+      "digest: chips as they were when somebody last looked after them",
+      "for (const device of devices) device.run(now);",
+      "",
+      "digest: a chip is seen as the guest would find it, however long ago it was looked after",
+    ],
+  ]),
+  ...mutationsOf("src/debug/visible.ts", DIGEST_TEST, [
+    [
+      "digest: the last frame forgotten",
+      "gfn < count; gfn++",
+      "gfn < count - 1; gfn++",
+      "digest: each change shows in its section and in no other, amd shadow",
+    ],
+    [
+      "digest: an MSR of the bare processor from its row's first place",
+      "(row.home >> 3) + number - row.number",
+      "row.home >> 3",
+      "digest: each change shows in its section and in no other, intel bare",
     ],
   ]),
 ];

@@ -62,7 +62,7 @@ export class Board implements Platform {
   readonly ioApic: IoApic;
   #deadline: number | undefined;
 
-  constructor(readonly events: PlatformEvents, options: BoardOptions) {
+  constructor(readonly events: PlatformEvents, readonly options: BoardOptions) {
     const reschedule = () => {
       this.#deadline = undefined;
       events.changed();
@@ -238,6 +238,32 @@ export class Board implements Platform {
     this.localApic.virtualWire();
     this.events.a20(this.acpi.a20);
     this.#deadline = undefined;
+  }
+  /**
+   * The chips as the guest would find them now, timers and all that is due included: a copy, of which
+   * nobody hears.
+   */
+  copy(): Board {
+    const { events: { timeOfTsc, has }, options, bus } = this, now = this.events.now();
+    const silent = () => {};
+    const copy = new Board({
+      now: () => now,
+      timeOfTsc,
+      has,
+      changed: silent,
+      stall: silent,
+      output: silent,
+      end: silent,
+      post: silent,
+      a20: silent,
+      nmi: silent,
+      priority: silent,
+    }, options);
+    const { devices } = copy.bus;
+    for (const device of devices) device.state = structuredClone(bus.get(device.name).state);
+    copy.run(now);
+    for (const device of devices) device.run(now);
+    return copy;
   }
   save(): Uint8Array {
     return this.bus.save();

@@ -4,20 +4,13 @@
  *
  * @module
  */
-import { decodePlain, encodePlain, type Plain } from "../devices/record.ts";
-import { CPU } from "../machine/state.ts";
-import { HvmEngine } from "../xen/hvm.ts";
 import type { GuestDomain } from "./domain.ts";
-import { FrameHashes, type Hash, hashBytes, hashText, placed, plus } from "./hash.ts";
-import { registerLines } from "./state.ts";
 import { grouped, hex, INSPECT } from "./values.ts";
+import { framesDigest, linesDigest, visibleFrames, visibleSections } from "./visible.ts";
+import type { VisibleSection } from "./visible_chips.ts";
 
 /** A part of a guest's state in lines. */
-export interface DigestBlock {
-  /** "time", "registers", "events", "msrs", or a device's name. */
-  readonly name: string;
-  readonly lines: readonly string[];
-}
+export type DigestBlock = VisibleSection;
 
 /** A digest as it is written to a file. */
 export interface DigestRecord {
@@ -41,23 +34,9 @@ export class GuestDigest {
     private readonly frames: Uint32Array,
   ) {}
 
-  /** Of a domain as it stands. */
-  static of(domain: GuestDomain): GuestDigest {
-    const { inner, vcpu } = domain, { memory } = inner;
-    const hashes = FrameHashes.of(inner.host.machine);
-    hashes.update();
-    const frames = new Uint32Array(memory.size / 4096 * 2);
-    for (let gfn = 0; gfn < memory.size / 4096; gfn++) {
-      const machine = memory.machineAddress(gfn * 4096);
-      if (machine >= 0) frames.set(hashes.frame(machine / 4096), 2 * gfn);
-    }
-    return new GuestDigest([
-      { name: "time", lines: [`instructions ${inner.count}`, `time ${inner.cpu.now}`] },
-      { name: "registers", lines: registerLines(vcpu.file) },
-      { name: "events", lines: eventLines(domain) },
-      { name: "msrs", lines: msrLines(domain) },
-      ...deviceBlocks(domain),
-    ], frames);
+  /** Of a domain as it stands; looking changes nothing. */
+  static of({ inner, vcpu }: GuestDomain): GuestDigest {
+    return new GuestDigest(visibleSections(inner, vcpu.file), visibleFrames(inner));
   }
 
   /** From what {@linkcode GuestDigest.toJSON} gave. */
@@ -74,13 +53,14 @@ export class GuestDigest {
     return { blocks, frames: texts };
   }
 
-  /** Of all of it, as 16 hexadecimal digits. */
+  /** Of each block and of "memory", as 12 hexadecimal digits each. */
+  get sections(): Readonly<Record<string, string>> {
+    const blocks = this.blocks.map(({ name, lines }) => [name, linesDigest(lines)]);
+    return Object.fromEntries([...blocks, ["memory", framesDigest(this.frames)]]);
+  }
+  /** Of all of it, as 12 hexadecimal digits. */
   get hash(): string {
-    let sum: Hash = hashBytes(new TextEncoder().encode(JSON.stringify(this.blocks)));
-    for (let n = 0; n < this.frames.length / 2; n++) {
-      sum = plus(sum, placed(n, [this.frames[2 * n], this.frames[2 * n + 1]]));
-    }
-    return hashText(sum);
+    return linesDigest(Object.entries(this.sections).map((section) => section.join(" ")));
   }
 
   /** Guest frames whose contents differ. */
@@ -139,54 +119,4 @@ export function differenceText(
     shown.push(`memory: ${grouped(frames.length)} guest frames: ${some.join(" ")}${more}`);
   }
   return shown.join("\n");
-}
-
-/** What waits to be delivered, and what holds it back. */
-function eventLines({ inner }: GuestDomain): string[] {
-  const { engine, cpu } = inner;
-  if (engine instanceof HvmEngine) {
-    const { ops, vcpu } = engine;
-    const { sti, movSs, nmi } = ops.interruptShadow(vcpu);
-    return [
-      `pending ${JSON.stringify(ops.pendingEvent(vcpu) ?? null)}`,
-      `shadow ${+sti | +movSs << 1 | +nmi << 3}`,
-      `activity ${ops.getActivity(vcpu)}`,
-    ];
-  }
-  const activities = ["active", "hlt", "shutdown", "wait-for-sipi"];
-  return [
-    "pending null",
-    `shadow ${cpu.i32[CPU.interruptibility >> 2]}`,
-    `activity ${activities[cpu.i32[CPU.activity >> 2]]}`,
-  ];
-}
-
-/** MSRs that the hypervisor remembers for the guest. */
-function msrLines({ inner: { engine } }: GuestDomain): string[] {
-  if (!(engine instanceof HvmEngine)) return [];
-  return [...engine.msrs].sort((a, b) => a[0] - b[0]).map(([n, value]) =>
-    `msr ${hex(n)} ${value.toString(16)}`
-  );
-}
-
-function deviceBlocks({ devices }: GuestDomain): DigestBlock[] {
-  // In the order of their keys, as they are saved.
-  const record = (state: object) => decodePlain(encodePlain(state as Plain));
-  return devices.devices.map(({ name, state }) => ({ name, lines: flatten("", record(state)) }));
-}
-
-/** `path value` for each part of a record. */
-function flatten(path: string, value: Plain): string[] {
-  if (value instanceof Uint8Array) {
-    const bytes = value.length > 64 ? hashText(hashBytes(value)) : value.toHex();
-    return [`${path} ${value.length} bytes ${bytes}`];
-  }
-  if (typeof value !== "object" || value === null) return [`${path} ${value}`];
-  const inside =
-    Array.isArray(value) && value.length > 16 && value.every((v) => typeof v !== "object")
-      ? [[0, value.join(" ")] as const]
-      : Object.entries(value);
-  return inside.flatMap(([key, part]) =>
-    flatten(path ? `${path}.${key}` : String(key), part as Plain)
-  );
 }

@@ -7,9 +7,10 @@ import type { Domain as Inner } from "../xen/domain.ts";
 import { FrameHashes } from "./hash.ts";
 import type { GuestDomain } from "./domain.ts";
 import type { Hypervisor } from "./hypervisor.ts";
-import { domainHash, registerLines } from "./state.ts";
+import { domainHash } from "./state.ts";
 import { options as optionsOf, whole } from "./check.ts";
 import { bold, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
+import { registerLines } from "./visible.ts";
 
 /** One of the two. */
 export interface Side {

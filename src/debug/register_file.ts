@@ -68,6 +68,9 @@ const CANONICAL = new Set<string>([
   ...DEBUG,
   ...Object.keys(MSRS),
   ...FLOAT,
+  // Of the last x87 instruction and its operand, where the processor keeps them.
+  "fcs",
+  "fds",
 ]);
 
 /** All that a vCPU's code can see of its processor, by the names of the manual. */

@@ -4,15 +4,14 @@
  * @module
  */
 import { encodePlain, type Plain, RecordError } from "../devices/record.ts";
-import { segmentRegisters } from "../hvm/ops.ts";
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import type { Host } from "../xen/host.ts";
 import type { GuestDomain } from "./domain.ts";
 import { FrameHashes, type Hash, hashBytes, hashText, placed, plus } from "./hash.ts";
-import { FLOAT, MSRS, type RegisterFile } from "./register_file.ts";
 import { flag, list, record, table, tuple, u32, whole } from "./shape.ts";
 import { hvmEngine, type StateBlock, stateBlocks } from "./state_blocks.ts";
 import { checkFrames, packState, type StateContents, unpackState } from "./state_file.ts";
+import { registerLines } from "./visible.ts";
 
 /** Off the processor, with nothing derived and nothing of an observer's in memory. */
 function quiesce(host: Host): void {
@@ -34,34 +33,6 @@ export function hostHash(host: Host): string {
     sum = plus(sum, placed(0x1000_0000 + i, hashBytes(encodePlain(block.save()))));
   });
   return hashText(sum);
-}
-
-/** Registers of a vCPU that two ways of running the same guest must agree on. */
-const SHARED = [
-  ..."rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(" "),
-  "rip",
-  "rflags",
-  ..."cr0 cr2 cr3 cr4 cr8 dr0 dr1 dr2 dr3 dr6 dr7".split(" "),
-  ...Object.keys(MSRS).filter((n) => !/featureControl|miscEnable|apicBase/.test(n)),
-  ...FLOAT,
-];
-
-/** The registers as one line each: what is hashed and compared. */
-export function registerLines(file: RegisterFile): string[] {
-  const lines = SHARED.map((name) => `${name} ${(file.get(name) ?? 0n).toString(16)}`);
-  for (const name of segmentRegisters) {
-    const { selector, base, limit, attributes } = file.segment(name);
-    // What an unusable segment still holds is nobody's affair.
-    const rest = attributes & 0x10000
-      ? "unusable"
-      : [base, limit, attributes].map((v) => v.toString(16)).join(" ");
-    lines.push(`${name} ${selector.toString(16)} ${rest}`);
-  }
-  for (const name of ["gdtr", "idtr"] as const) {
-    const { base, limit } = file.table(name);
-    lines.push(`${name} ${base.toString(16)} ${limit.toString(16)}`);
-  }
-  return lines;
 }
 
 /** The hash of a guest, whatever runs it: its registers, memory and devices. */

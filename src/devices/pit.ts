@@ -211,6 +211,11 @@ export class Pit extends DeviceModel<PitState> {
     this.context.irq(0, level);
   }
 
+  /** The counting element of counter `index`, 0 to 2, now: 0 to 65535, or 9999 in BCD. */
+  count(index: number): number {
+    return currentCount(this.state.counters[index], this.tick());
+  }
+
   /** The output of counter `index`, 0 to 2, now. */
   output(index: number): boolean {
     this.run(this.context.now());

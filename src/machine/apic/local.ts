@@ -585,13 +585,12 @@ export class LocalApic {
 
   /** The MSR's value (64 bits), or undefined for #GP(0). IA32_APIC_BASE, TSC_DEADLINE, 800h on. */
   readMsr(index: number): bigint | undefined {
-    this.run(this.context.now());
     if (index === msr.apicBase) return this.readBase();
-    if (index === msr.tscDeadline) {
-      return this.context.timeOfTsc ? this.state.tscDeadline : undefined;
-    }
     const number = index - msr.x2apic;
-    if (!this.state.x2apic || number < 0 || number > 0xff) return undefined;
+    const own = this.state.x2apic && number >= 0 && number <= 0xff;
+    if (!own && index !== msr.tscDeadline) return undefined;
+    this.run(this.context.now());
+    if (!own) return this.context.timeOfTsc ? this.state.tscDeadline : undefined;
     const hidden: readonly number[] = [
       register.eoi,
       register.apr,

@@ -142,6 +142,18 @@ Deno.test("LocalApic's timer has a TSC-deadline mode where there is a TSC", () =
   assertEquals(read(without, register.lvtTimer), 0x10040);
 });
 
+Deno.test("LocalApic goes on with its timer for its own MSRs, not for those of others", () => {
+  const { apic, processor } = made();
+  write(apic, register.lvtTimer, 0x40);
+  write(apic, register.initialCount, 5);
+  processor.time += 1_000_000;
+  const state = structuredClone(apic.state);
+  for (const other of [0x10, 0x1b, 0x277, 0x802]) apic.readMsr(other);
+  assertEquals(apic.state, state);
+  apic.readMsr(0x6e0);
+  assertEquals(apic.highestPending(), 0x40);
+});
+
 Deno.test("LocalApic sends IPIs by id, logical flat and cluster, and shorthand", () => {
   const bus = new ApicBus();
   const all = [0, 1, 2].map((id) => made({ id, bus }));
