@@ -8,7 +8,7 @@ import { kinds } from "./filters.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import type { Kind } from "./kinds.ts";
 import { GuestStopped } from "./stop.ts";
-import { configurations, hostOf, virtual } from "./testing.ts";
+import { configurations, hostOf, pressKeys, virtual } from "./testing.ts";
 import { longRom } from "./testing_long_rom.ts";
 import { debuggedRom, LOG, pagedRom, realRom } from "./testing_rom.ts";
 
@@ -40,16 +40,7 @@ const DEMO: Guest = {
   places: ["main", "answer", "divide", "print_hex", "timer", "serial", "page_fault", "power_off"]
     .map(at),
   ranges: [[Number(at("ticks")), 4], [Number(at("directory_a")), 4096], [Number(at("table")), 64]],
-  start(dom) {
-    // By the instruction that writes the prompt, wherever the host has its turn.
-    let left = "cfmdtq", line = "";
-    dom.inner.onByte.add((byte) => {
-      line = byte === 10 ? "" : line + String.fromCharCode(byte);
-      if (line !== "demo> " || !left) return;
-      dom.console.write(left[0]);
-      left = left.slice(1);
-    });
-  },
+  start: (dom) => pressKeys(dom, "cfmdtq"),
 };
 const rom = ({ image }: { image: Uint8Array }): Guest => ({ image, places: [], ranges: [] });
 const GUESTS: Readonly<Record<string, Guest>> = {

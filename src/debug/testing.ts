@@ -56,6 +56,20 @@ export async function hostOf(
   return { hv, dom, [Symbol.asyncDispose]: () => hv.close() };
 }
 
+/**
+ * Presses a key each time that the demo guest asks for one, at the instruction that writes its prompt:
+ * wherever the host has its turn.
+ */
+export function pressKeys(dom: GuestDomain, keys: string): void {
+  let left = keys, line = "";
+  dom.inner.onByte.add((byte) => {
+    line = byte === 10 ? "" : line + String.fromCharCode(byte);
+    if (line !== "demo> " || !left) return;
+    dom.console.write(left[0]);
+    left = left.slice(1);
+  });
+}
+
 /** Lets what was woken run, and what was answered arrive. */
 export async function settle(turns = 3): Promise<void> {
   for (let n = 0; n < turns; n++) await new Promise((resolve) => setImmediate(resolve));

@@ -6,9 +6,10 @@
  *
  * A boot, "686-pae PVH intel hap", is chosen by words that are all in its name; a comma stands between
  * choices: `--only "cloud amd,bare"`. With `--small` it is the repository's small guests, which the unit
- * tests compare as well. `--record` writes what is seen in place of what was
- * recorded of the chosen ones. Each boot is a process of its own, and `--jobs` of them run at a time.
- * Exit status 1 when a position differs or a boot fails, 2 when nothing was compared.
+ * tests compare as well. `--record` writes what is seen in place of what was recorded of the chosen
+ * ones. Each boot is a process of its own, and `--jobs` of them run at a time. Exit status 1 when a
+ * position differs, a boot fails or is not recorded; 2 when nothing was compared, since what was
+ * recorded was of other images.
  *
  * @module
  */
@@ -25,6 +26,7 @@ import {
   runBoot,
   startBoot,
 } from "../../scripts/boots.ts";
+import { KERNEL_MAX, readFile } from "../../src/debug/files.ts";
 import {
   differing,
   type Images,
@@ -51,11 +53,12 @@ interface Subject {
   run(positions: readonly number[] | undefined): Promise<Recorded | string>;
 }
 
+/** SHA-256 by file. */
 const hashes = new Map<string, string>();
 function imagesOf(it: Boot): Images {
   const ofFile = (file: string) => {
     let hash = hashes.get(file);
-    if (!hash) hashes.set(file, hash = sha256(Deno.readFileSync(file)));
+    if (!hash) hashes.set(file, hash = sha256(readFile("digest", file, KERNEL_MAX)));
     return hash;
   };
   const { kernel, ramdisk } = filesOf(it);
@@ -94,7 +97,7 @@ interface Outcome {
 }
 
 async function judge(it: Subject, recorded: Recorded | undefined): Promise<Outcome> {
-  if (!recorded) return { verdict: "not recorded", bad: false };
+  if (!recorded) return { verdict: "not recorded", bad: true };
   const other = (images: Images | undefined) =>
     images && JSON.stringify(images) !== JSON.stringify(recorded.images);
   const elsewhere = { verdict: "recorded for other images", bad: false };
@@ -192,4 +195,11 @@ async function main(): Promise<number> {
   return bad ? 1 : compared ? 0 : 2;
 }
 
-if (import.meta.main) Deno.exit(await main());
+if (import.meta.main) {
+  Deno.exit(
+    await main().catch((error) => {
+      console.error((error as Error).message);
+      return 2;
+    }),
+  );
+}

@@ -6,7 +6,7 @@
 import { Hypervisor, runUntil } from "xvm";
 import { demoGuest } from "../../src/builder/demo.ts";
 import type { GuestDomain } from "../../src/debug/domain.ts";
-import { type Configuration, configurations } from "../../src/debug/testing.ts";
+import { type Configuration, configurations, pressKeys } from "../../src/debug/testing.ts";
 import { everyExit } from "../../src/debug/testing_every_exit.ts";
 import { longRom } from "../../src/debug/testing_long_rom.ts";
 import { debuggedRom, realRom } from "../../src/debug/testing_rom.ts";
@@ -24,19 +24,8 @@ interface Small {
   readonly start?: (dom: GuestDomain) => void;
 }
 
-/** Each time that the demo guest asks for a key it has the next, by that very instruction. */
-function pressKeys(dom: GuestDomain): void {
-  let left = "cfmdtq", line = "";
-  dom.inner.onByte.add((byte) => {
-    line = byte === 10 ? "" : line + String.fromCharCode(byte);
-    if (line !== "demo> " || !left) return;
-    dom.console.write(left[0]);
-    left = left.slice(1);
-  });
-}
-
 const GUESTS: Readonly<Record<string, Small>> = {
-  "demo": { image: () => demoGuest().image, start: pressKeys },
+  "demo": { image: () => demoGuest().image, start: (dom) => pressKeys(dom, "cfmdtq") },
   "every exit": { image: everyExit },
   "64 bits": { image: () => longRom().image },
   "32 bits": { image: () => debuggedRom().image },
