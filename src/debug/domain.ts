@@ -10,13 +10,14 @@ import { isElf, readElf } from "../builder/elf.ts";
 import { readElfSymbols, readSystemMap, SymbolTable } from "../builder/symbols.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
+import { isPromise } from "../xen/ioreq.ts";
 import type { ShadowCounts } from "../xen/shadow.ts";
 import type { PoolCounts } from "../xen/shadow_pool.ts";
 import type { BreakOptions, Breakpoint } from "./breakpoint.ts";
 import { Console } from "./console.ts";
 import { CpuidTable } from "./cpuid.ts";
 import { Debugger } from "./debugger.ts";
-import { held } from "./held.ts";
+import { held, orNever } from "./held.ts";
 import { goneText, mustLive } from "./gone.ts";
 import type { FieldsOf, Filters, Kind } from "./kinds.ts";
 import { type ByteSource, Memory } from "./memory.ts";
@@ -117,8 +118,6 @@ export class GuestDomain {
   readonly cpuid: CpuidTable;
   /** The text screen: `screen.text()`. */
   readonly screen: { text(): string };
-  /** Resolves when the guest powered off, crashed, or was destroyed. */
-  readonly ended: Promise<Ending>;
   /** Devices in scripts; of answers that came too late, the last in words. */
   readonly ioreq: {
     serve(range: DeviceRange, handlers: DeviceHandlers): () => void;
@@ -129,6 +128,7 @@ export class GuestDomain {
   readonly #board: Board;
   readonly #debugger: Debugger;
   readonly #destroyed: () => void;
+  readonly #ended: Promise<Ending>;
 
   /** @ignore Made by `Hypervisor.createDomain`. */
   constructor(built: BuiltDomain, symbols: SymbolTable | undefined, destroyed: () => void) {
@@ -156,7 +156,7 @@ export class GuestDomain {
     domain.onNote.add((text) => {
       if (dropped.push(text) > MAX_DROPPED) dropped.shift();
     });
-    this.ended = new Promise((resolve) => {
+    this.#ended = new Promise((resolve) => {
       domain.onState.add((state) => {
         if (state.kind === "shutdown") {
           const { reason, detail } = state;
@@ -190,6 +190,16 @@ export class GuestDomain {
   get state(): string {
     const { state } = this.#inner;
     return state.kind === "blocked" ? "running" : this.#inner.describe();
+  }
+  /**
+   * Resolves when the guest powered off, crashed, or was destroyed.
+   *
+   * @throws {Error} (it rejects) in an action or a device that the domain stands still for: it would
+   *   never come
+   */
+  get ended(): Promise<Ending> {
+    if (this.#inner.ended) return this.#ended;
+    return orNever(this.#inner, this.#ended);
   }
   /** It waits for an interrupt. */
   get blocked(): boolean {
@@ -261,8 +271,10 @@ export class GuestDomain {
 
   /** A device whose calls the domain stands still for. */
   #held({ read, write }: DeviceHandlers): DeviceHandlers {
+    // What has a `then` of its own begins here, too.
+    const begun = (answer: unknown) => isPromise(answer) ? Promise.resolve(answer) : answer;
     const call = <T>(fn: () => T) =>
-      held(this.#inner, "its device's answer", fn, (answer) => answer);
+      held(this.#inner, "its device's answer", () => begun(fn()) as T, (answer) => answer);
     return {
       ...(read && { read: (address, size) => call(() => read(address, size)) }),
       ...(write && { write: (address, value, size) => call(() => write(address, value, size)) }),

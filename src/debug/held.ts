@@ -57,6 +57,14 @@ export function comes(domain: Inner, refuse: (error: Error) => void): boolean {
   return !call.waits;
 }
 
+/** What is to be awaited of a domain; refused if it would never come. */
+export function orNever<T>(domain: Inner, promise: Promise<T>): Promise<T> {
+  if (!calls.getStore()) return promise;
+  return new Promise((resolve, reject) => {
+    if (comes(domain, reject)) promise.then(resolve, reject);
+  });
+}
+
 const neverComes = ({ domain, what }: Call) =>
   new Error(
     `domain ${domain.name} stands still until ${what} is done: what that awaits of the domain would ` +

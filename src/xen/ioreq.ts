@@ -241,7 +241,8 @@ export class IoreqServers {
   }
 }
 
-const isPromise = (value: unknown): value is PromiseLike<unknown> =>
+/** What an answer is awaited of: a promise, or another object with a `then`. */
+export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
   typeof (value as PromiseLike<unknown> | undefined)?.then === "function";
 
 const isSame = (
