@@ -317,4 +317,20 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "so is a schedule: weights, a cap, a guest that waits (intel)",
     ],
   ]),
+  ...mutationsOf("src/machine/values.ts", "src/debug/software_events_test.ts", [
+    [
+      "an INT n that is delivered again is not counted",
+      "cell(V.abort).eqz().and(cell(V.eventType).geU(4))",
+      "cell(V.abort).and(0)",
+      "instructions that raise an event are counted once: intel, shadow, handler",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/svm_exit.ts", "src/debug/software_events_test.ts", [
+    [
+      "an INT1 whose delivery was cut short is injected as a trap",
+      'code !== EXIT_CODE.taskSwitch && event.type !== "privileged-software-exception"',
+      "code !== EXIT_CODE.taskSwitch",
+      "instructions that raise an event are counted once: amd, shadow, handler",
+    ],
+  ]),
 ];

@@ -299,8 +299,11 @@ function inject(v: SvmVcpu, event: GuestEvent): void {
   const code = v.words[F.cr0 >> 2] & 1 ? event.errorCode : undefined;
   const rip = v.read64(F.rip);
   if (event.type === "exception") v.on.cpu.noteInjected(event.vector, code, rip);
-  // INT1 is over when its trap comes; INT n, INT3 and INTO are named by nRIP.
-  if (event.type === "privileged-software-exception") v.write64(F.rip, past(v, rip, length));
+  // INT1 is over when its trap comes; INT n, INT3 and INTO are named by nRIP, and by what is delivered.
+  if (event.type === "privileged-software-exception") {
+    v.write64(F.rip, past(v, rip, length));
+    v.on.cpu.count++;
+  }
   v.write64(F.nextRip, past(v, rip, length));
   v.write(F.eventInjection, eventInformation({ ...event, errorCode: code }));
   v.write(F.eventInjection + 4, code ?? 0);

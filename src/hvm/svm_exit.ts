@@ -128,23 +128,30 @@ export function eventFrom(v: SvmVcpu, info: number, code: number): GuestEvent {
     case SVM_EVENT_TYPE.softwareInterrupt:
       return { type: "software-interrupt", vector, length: length() };
   }
-  if ((vector === BREAKPOINT || vector === OVERFLOW) && length()) {
-    return { type: "software-exception", vector, length: length() };
-  }
+  // Of other #DB no nRIP is told.
+  const software = vector === DEBUG
+    ? v.read64(F.nextRip) && "privileged-software-exception"
+    : vector === BREAKPOINT || vector === OVERFLOW
+    ? "software-exception"
+    : undefined;
+  if (software && length()) return { type: software, vector, length: length() };
   const event = { type: "exception", vector } as const;
   return info & SVM_EVENT.errorCode ? { ...event, errorCode: code >>> 0 } : event;
 }
 
-/** The cut-short event goes in again at the next entry, unless a task switch consumed it. */
+/**
+ * The cut-short event goes in again at the next entry, unless a task switch consumed it; INT1, which
+ * cannot be injected as the instruction it is, is executed again.
+ */
 export function requeue(v: SvmVcpu, info: number, code: number): GuestEvent {
-  const error = v.readHigh(F.exitIntInfo);
-  if (code !== EXIT_CODE.taskSwitch) {
+  const error = v.readHigh(F.exitIntInfo), event = eventFrom(v, info, error);
+  if (code !== EXIT_CODE.taskSwitch && event.type !== "privileged-software-exception") {
     v.write(F.eventInjection, info);
     v.write(F.eventInjection + 4, error);
     // An NMI that is to be delivered again does not block itself.
     if ((info >>> SVM_EVENT.typeShift & 7) === SVM_EVENT_TYPE.nmi) v.setOwn(OWN.nmiBlocked, 0);
   }
-  return eventFrom(v, info, error);
+  return event;
 }
 
 // --- exits ---

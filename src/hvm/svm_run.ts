@@ -54,7 +54,7 @@ function enterAsIs(v: SvmVcpu, budget: number, emulate: boolean): RunStop {
     } else if (outcome !== "budget") stop = outcome;
   } else {
     i32[V.emulating >> 2] = emulate ? 1 : 0;
-    const status = system.enterGuest(v.area, v.control);
+    const status = cpu.enterGuest(v.area, v.control);
     if (status !== GUEST.entered) return leftAtOnce(v, status);
     if (own[OWN.activity]) i32[CPU.activity >> 2] = own[OWN.activity];
     if (emulate) cpu.beginEmulation();

@@ -61,7 +61,7 @@ export function enterGuest(v: VmxVcpu, options: EnterOptions, budget: number): O
     } else if (outcome !== "budget") stop = outcome;
   } else {
     i32[V.emulating >> 2] = options.emulate ? 1 : 0;
-    const status = system.enterGuest(v.area, launch);
+    const status = cpu.enterGuest(v.area, launch);
     if (status !== GUEST.entered) {
       i32[V.emulating >> 2] = 0;
       return status === LEFT_AT_ONCE ? "exit" : "refused";

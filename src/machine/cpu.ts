@@ -570,7 +570,8 @@ export class Cpu {
   #ran(code: number, shadow: number, flags: number): RunStop | undefined {
     const { i32 } = this;
     let rest = i32[V.left >> 2];
-    if (code === STOPPED.abort) rest++;
+    const delivered = i32[V.abort >> 2] === ABORT.delivered;
+    if (code === STOPPED.abort || delivered) rest++;
     const done = this.#slice - rest;
     this.count += done;
     this.#slice = 0;
@@ -578,11 +579,11 @@ export class Cpu {
     if (flags & RF) this.i64[V.passing >> 3] = -1n;
     if (done > 0) this.#afterInstructions(shadow);
     // The instruction that it was set for is still to come.
-    else if (flags & RF) i32[CPU.rflags >> 2] |= RF;
+    else if (flags & RF && !delivered) i32[CPU.rflags >> 2] |= RF;
     if (code === STOPPED.breakpoint || before) return this.#atBreakpoint();
     if (done > 0) this.fruitless = 0;
-    if (code !== STOPPED.abort) return this.#watchedDone();
-    this.#givenUp();
+    if (code !== STOPPED.abort && !delivered) return this.#watchedDone();
+    if (!delivered) this.#givenUp();
     const stop = this.#aborted() ?? this.#watchedDone();
     if (stop) return stop;
     // The handler's instructions are not the one that was to be emulated.
@@ -597,19 +598,19 @@ export class Cpu {
    *   else why it stopped while it still is in the processor: "budget" if it may run on.
    */
   runGuest(area: number, launch: number, budget: number): number | RunStop {
-    const { system, machine: { bus } } = this;
+    const { system, machine: { bus }, i32 } = this;
     const slice = Math.min(budget, CHUNK, bus.deadline() - this.count - this.idle);
     const { hooks } = this, observed = hooks.fault ?? hooks.watch ?? hooks.hasBreakpoint;
     const quick = slice > 0 && this.hot && !this.machine.due() && !observed &&
       !this.#debug.execute && !this.#debug.data && !bus.interruptPending();
-    if (!quick) return system.enterGuest(area, launch);
+    if (!quick) return this.enterGuest(area, launch);
     this.#stop = false;
     const { mode } = this.predecoder;
     this.#begin(slice, 0);
-    this.i32[V.stepping >> 2] = 0;
+    i32[V.stepping >> 2] = i32[V.injected >> 2] = 0;
     const end = system.runGuest(area, launch, slice, mode, this.#interpreter(mode).index);
     if (end === GUEST.left) {
-      const done = this.#slice - this.i32[V.left >> 2] - 1;
+      const done = this.#slice - i32[V.left >> 2] - 1;
       this.count += done;
       this.#slice = 0;
       if (done > 0) this.fruitless = 0;
@@ -619,7 +620,17 @@ export class Cpu {
       return this.#ran(end - GUEST.ran, 0, 0) ?? (this.#stop ? "stopped" : "budget");
     }
     this.#slice = 0;
+    this.count += i32[V.injected >> 2];
     return end;
+  }
+
+  /** Enters a guest as `enterGuest(area, launch)` does; what it injects may complete an instruction. */
+  enterGuest(area: number, launch: number): number {
+    const { i32 } = this;
+    i32[V.injected >> 2] = 0;
+    const status = this.system.enterGuest(area, launch);
+    this.count += i32[V.injected >> 2];
+    return status;
   }
 
   /**
@@ -933,6 +944,9 @@ export class Cpu {
         // A host of machine code goes on behind its VMRUN; others are told.
         if (i32[SVMC.hostedRoot >> 2] || this.hooks.boundary || !this.system.svmExit) return "exit";
         this.system.svmExit();
+        return;
+      case ABORT.delivered:
+        this.#trap();
         return;
       case ABORT.unanswered:
         return "unanswered";

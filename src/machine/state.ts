@@ -259,6 +259,8 @@ export const V = {
    * guest; here a CPUID that is common to both vendors leaves the same images in memory.
    */
   noMisaligned: 0x11e0,
+  /** 1: the last entry of a guest has delivered the INT n, INT1, INT3 or INTO that it injected. */
+  injected: 0x11e4,
   // 0x1180 to 0x11d7: LINK in segmentation/descriptor.ts.
   /** Scratch for semantics that store structures (FXSAVE images, task states). */
   buffer: 0x1200,
@@ -306,6 +308,8 @@ export const ABORT = {
   due: 5,
   /** The processor waits before the instruction for an interrupt (FERR#). */
   frozen: 6,
+  /** The event that the instruction raises came to a fault, and that was delivered. */
+  delivered: 7,
 } as const;
 
 /** Set in a "physical" address that the hypervisor's log answers while it emulates an instruction. */

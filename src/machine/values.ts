@@ -1,7 +1,7 @@
 /** Parts of conditions and moves that the virtualization extensions of both vendors need. */
 import { frameEntry } from "./mmu/walk.ts";
 import { FRAME, FRAME_FLAG, gpr, V } from "./state.ts";
-import { cell64, MEMORY } from "./system.ts";
+import { cell, cell64, MEMORY, setCell } from "./system.ts";
 import { type Expr, i32, load, load128 } from "./wasm/expr.ts";
 import type { Func, Local, Module } from "./wasm/module.ts";
 
@@ -37,6 +37,12 @@ export function markDirty(f: Func, base: Expr): void {
   const entry = f.let(frameEntry(base));
   const flags = load("i32", 32, "u", entry, FRAME.flags, MEMORY.frames);
   f.store(32, entry, flags.or(FRAME_FLAG.dirty), FRAME.flags, MEMORY.frames);
+}
+
+/** Delivers the event that an entry injects: INT n, INT1, INT3 and INTO are instructions, done with it. */
+export function deliverInjected(f: Func): void {
+  f.call("deliver");
+  setCell(f, V.injected, cell(V.abort).eqz().and(cell(V.eventType).geU(4)));
 }
 
 /** `loadGprs(area)` and `storeGprs(area)`: the 16 general registers from and to a save area. */

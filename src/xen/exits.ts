@@ -80,6 +80,11 @@ function enterPlainly(e: HvmEngine, budget: number): Handled {
   return afterPlainEntry(e, e.ops.enter(e.vcpu, { budget, emulate: true }));
 }
 
+/** With an event on its way that is what makes the access, and no instruction of its handler. */
+function completeAccess(e: HvmEngine): Handled {
+  return enterPlainly(e, e.ops.pendingEvent(e.vcpu) ? 0 : 1);
+}
+
 function afterPlainEntry(e: HvmEngine, exit: Exit): Handled {
   e.changed = true;
   e.shadow?.sync();
@@ -260,8 +265,6 @@ function exception(e: HvmEngine, { event, qualification, vectoring }: ExceptionE
       return injectFault(e, DF, 0);
     default:
       e.ops.inject(e.vcpu, event);
-      // INT1, INT3 and INTO are instructions, and done with it.
-      if (event.type !== "exception") e.on.cpu.count++;
   }
 }
 
@@ -283,11 +286,9 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     if (exit.misconfigured) {
       return { kind: "end", reason: "crash", detail: "a nested page-table entry is malformed" };
     }
-    // With an event on its way that is what is completed, and no instruction of its handler.
-    return enterPlainly(e, exit.vectoring ? 0 : 1);
+    return completeAccess(e);
   },
-  // With an event on its way, its delivery is what writes.
-  "shadow-write": (e, exit) => enterPlainly(e, exit.vectoring ? 0 : 1),
+  "shadow-write": completeAccess,
   dr: emulate,
   invlpg: emulate,
   rdtsc: ifShown("tsc"),

@@ -48,7 +48,9 @@ export function buildRunGuest(m: Module): void {
       const status = f.call("enterGuest", area, launch);
       f.if(status, () => f.return(status));
       f.call("refresh");
-      const due = cell(V.abort).or(cell(CPU.activity)).or(cell(CPU.pendingDebug))
+      const due = cell(V.abort).or(cell(V.injected)).or(cell(CPU.activity)).or(
+        cell(CPU.pendingDebug),
+      )
         .or(cell(CPU.pendingNmi)).or(cell(CPU.interruptibility).and(3))
         .or(cell(CPU.rflags).and(TF_RF)).or(cell(CPU.dr7).and(DR_ENABLED))
         .or(cell(CPU.debugctl).and(LBR))

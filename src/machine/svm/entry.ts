@@ -16,7 +16,7 @@ import { i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { is64, isCanonical } from "../segmentation/linear.ts";
 import { LINK } from "../segmentation/descriptor.ts";
-import { markDirty } from "../values.ts";
+import { deliverInjected, markDirty } from "../values.ts";
 import { BRANCH_RECORDS, moveHostBlocks } from "./exit.ts";
 import {
   canonicalized,
@@ -181,7 +181,7 @@ function buildInject(m: Module): void {
       [at, f.let(cell64(at))] as const
     );
     setCell(f, SVMC.injecting, 1);
-    f.call("deliver");
+    deliverInjected(f);
     setCell(f, SVMC.injecting, 0);
     f.if(exception.and(vector.eq(1)), () => {
       for (const [at, value] of kept) setCell64(f, at, value);

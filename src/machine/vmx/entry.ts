@@ -19,7 +19,7 @@ import { secondaryOf } from "./checks_controls.ts";
 import { CR0_KEPT, GUEST_REGISTERS, regionBlock } from "./exit.ts";
 import { BLOCK, fieldOffset, GROUP, HEAD, Region, VMXC } from "./layout.ts";
 import { MODE, STATUS } from "./operations.ts";
-import { copyBlock, markDirty } from "../values.ts";
+import { copyBlock, deliverInjected, markDirty } from "../values.ts";
 
 /** What `vmentry` gives besides STATUS: the guest was left again at once; the VMCS says why. */
 export const ENTERED = STATUS.succeed;
@@ -160,7 +160,7 @@ function buildInject(m: Module): void {
       [at, f.let(cell64(at))] as const
     );
     setCell(f, VMXC.injecting, 1);
-    f.call("deliver");
+    deliverInjected(f);
     setCell(f, VMXC.injecting, 0);
     f.if(type.eq(EVENT_TYPE.hardwareException).and(info.and(0xff).eq(1)), () => {
       for (const [at, value] of kept) setCell64(f, at, value);

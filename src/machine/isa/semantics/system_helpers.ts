@@ -1,5 +1,5 @@
 /** What the semantics of system instructions share. */
-import { CPU, REC, V } from "../../state.ts";
+import { ABORT, CPU, REC, V } from "../../state.ts";
 import { cell, setCell } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
@@ -60,7 +60,10 @@ export function finishTransfer(m: Meaning): void {
   m.serialize();
 }
 
-/** Raises an event that the instruction itself asks for: type 4 INT n, 5 INT1, 6 INT3 and INTO. */
+/**
+ * Raises an event that the instruction itself asks for: type 4 INT n, 5 INT1, 6 INT3 and INTO. Where a
+ * fault comes of that the instruction has not been executed.
+ */
 export function raiseEvent(m: Meaning, vector: Expr, type: 4 | 5 | 6): void {
   const f = m.f;
   f.store(64, i32(0), m.ip, CPU.rip);
@@ -72,6 +75,7 @@ export function raiseEvent(m: Meaning, vector: Expr, type: 4 | 5 | 6): void {
   setCell(f, V.check, 0);
   f.call("deliver");
   f.if(cell(V.abort), () => m.abort());
+  f.if(cell(V.eventType).ltU(4), () => setCell(f, V.abort, ABORT.delivered));
   m.serialize();
 }
 
