@@ -61,7 +61,6 @@ export interface ComparedRun {
 }
 
 const LIMIT = 20e9;
-/** Between two turns of the event loop. */
 /** Instructions between two looks at whether somebody wants it to end. */
 const SLICE = 50_000;
 /** Keys that take the demo guest through all it has. */
@@ -280,33 +279,117 @@ export async function runUntil(
   return found ? "until" : inner.ended ? dom.state : "instructions";
 }
 
-/** One run, with a line for each exit. */
+/**
+ * The exits of two runs that go on at the same time, compared as they come: only those are kept that
+ * the other run has not come to yet.
+ */
+export class ExitPairs {
+  /** How many were the same. */
+  same = 0;
+  /** The first that were not; undefined where a run had no more. */
+  first: readonly [ComparedExit | undefined, ComparedExit | undefined] | undefined;
+  /** Exits of the run that is ahead; those before `#at` have been compared. */
+  readonly #ahead: ComparedExit[] = [];
+  #at = 0;
+  #run: 0 | 1 = 0;
+  readonly #ended = [false, false];
+
+  /** How many are kept. */
+  get kept(): number {
+    return this.#ahead.length;
+  }
+
+  /** An exit of run 0 or 1; `make` makes its record, if it is still wanted. */
+  add(run: 0 | 1, make: () => ComparedExit): void {
+    if (this.first) return;
+    const exit = make(), expected = this.#ahead[this.#at];
+    if (!expected) this.#run = run;
+    if (run === this.#run) {
+      this.#ahead.push(exit);
+      if (this.#ended[1 - run]) this.#differ(undefined);
+    } else if (sameExit(expected, exit)) {
+      this.same++;
+      // In one go: taking each from the front would move all the others.
+      if (++this.#at === this.#ahead.length || this.#at === COMPARED) this.#forget();
+    } else this.#differ(exit);
+  }
+  /** That run has no more. */
+  end(run: 0 | 1): void {
+    this.#ended[run] = true;
+    if (this.#run !== run && this.#at < this.#ahead.length) this.#differ(undefined);
+  }
+
+  /** The run that is behind has `exit`, or no more, where the other is elsewhere. */
+  #differ(exit: ComparedExit | undefined): void {
+    const ahead = this.#ahead[this.#at];
+    this.first = this.#run === 0 ? [ahead, exit] : [exit, ahead];
+    this.#at = this.#ahead.length;
+    this.#forget();
+  }
+  #forget(): void {
+    this.#ahead.splice(0, this.#at);
+    this.#at = 0;
+  }
+}
+/** Compared exits that are kept at most, so that they go together. */
+const COMPARED = 1000;
+
+type Opened = Awaited<ReturnType<typeof open>>;
+
+/** One of the two runs, to its end. */
 async function record(
-  configuration: Configuration,
+  { dom, demo }: Opened,
   name: string,
   options: CompareOptions,
-): Promise<{ run: ComparedRun; exits: ComparedExit[] }> {
-  const { hv, dom, demo } = await open(configuration, name);
+  pairs: ExitPairs,
+  run: 0 | 1,
+): Promise<ComparedRun> {
+  dom.trace("any", {}, (stop) => {
+    const { kind, position: { count, time } } = stop;
+    pairs.add(run, () => ({ kind, count, time, text: stop.describe() }));
+  });
+  const end = await runUntil(dom, demo ? { ...options, keys: DEMO_KEYS } : options);
+  pairs.end(run);
+  const { instructions, time } = dom.statistics();
+  return {
+    name,
+    instructions,
+    time,
+    exits: { ...dom.exits },
+    console: dom.console.text,
+    state: GuestDigest.of(dom),
+    end,
+  };
+}
+
+/** Both runs, turn about; if one fails, neither goes on. */
+async function recordBoth(
+  sides: readonly [Configuration, Configuration],
+  names: readonly [string, string],
+  options: CompareOptions,
+): Promise<{ runs: readonly [ComparedRun, ComparedRun]; pairs: ExitPairs }> {
+  const pairs = new ExitPairs(), failed = new AbortController();
+  const signals = [failed.signal, ...options.signal ? [options.signal] : []];
+  const one = await open(sides[0], names[0]);
   try {
-    const exits: ComparedExit[] = [];
-    dom.trace("any", {}, (stop) => {
-      const { count, time } = stop.position;
-      exits.push({ kind: stop.kind, count, time, text: stop.describe() });
-    });
-    const end = await runUntil(dom, demo ? { ...options, keys: DEMO_KEYS } : options);
-    const { instructions, time } = dom.statistics();
-    const run: ComparedRun = {
-      name,
-      instructions,
-      time,
-      exits: { ...dom.exits },
-      console: dom.console.text,
-      state: GuestDigest.of(dom),
-      end,
-    };
-    return { run, exits };
+    const other = await open(sides[1], names[1]);
+    try {
+      const both = [one, other].map(async (opened, n) => {
+        try {
+          const signal = AbortSignal.any(signals);
+          return await record(opened, names[n], { ...options, signal }, pairs, n as 0 | 1);
+        } catch (error) {
+          failed.abort(error);
+          throw error;
+        }
+      });
+      await Promise.allSettled(both);
+      return { runs: await Promise.all(both) as [ComparedRun, ComparedRun], pairs };
+    } finally {
+      await other.hv.close();
+    }
   } finally {
-    await hv.close();
+    await one.hv.close();
   }
 }
 
@@ -339,7 +422,7 @@ const sameExit = (a: ComparedExit | undefined, b: ComparedExit | undefined): boo
   a?.kind === b?.kind && a?.count === b?.count && a?.text === b?.text;
 
 /**
- * Runs a guest on two configurations, each on a host of its own, and compares: exits by kind, the
+ * Runs a guest on two configurations at the same time, each on a host of its own, and compares: exits by kind, the
  * first exit that differs with both vendors' records there, the console's text, and the state that
  * the guest can see.
  *
@@ -359,17 +442,12 @@ export async function compare(
   options: CompareOptions = {},
 ): Promise<Comparison> {
   const names = namesOf(a, b);
-  const one = await record(a, names[0], options), other = await record(b, names[1], options);
-  let same = 0;
-  while (same < one.exits.length && sameExit(one.exits[same], other.exits[same])) same++;
-  const runs = [one.run, other.run] as const;
-  const state = one.run.state.differences(other.run.state);
-  if (same === one.exits.length && same === other.exits.length) {
-    return new Comparison(runs, undefined, same, state);
-  }
-  const first = [
-    await lookAt(a, names[0], one.exits[same], same),
-    await lookAt(b, names[1], other.exits[same], same),
+  const { runs, pairs: { same, first } } = await recordBoth([a, b], names, options);
+  const state = runs[0].state.differences(runs[1].state);
+  if (!first) return new Comparison(runs, undefined, same, state);
+  const looked = [
+    await lookAt(a, names[0], first[0], same),
+    await lookAt(b, names[1], first[1], same),
   ] as const;
-  return new Comparison(runs, first, same, state);
+  return new Comparison(runs, looked, same, state);
 }

@@ -5,9 +5,10 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { compare, configurationOf } from "./compare.ts";
+import { compare, configurationOf, ExitPairs } from "./compare.ts";
 import { GuestDigest } from "./digest.ts";
 import { Hypervisor } from "./hypervisor.ts";
+import { kernel } from "./testing.ts";
 
 Deno.test("compare() of two hosts with other machine frames finds nothing that differs", async () => {
   const result = await compare({ host: { seed: 1 } }, { host: { seed: 99 } }, {
@@ -82,4 +83,60 @@ Deno.test("a digest shows lines and frames that differ, and survives JSON", asyn
   assertEquals([...blocks].sort(), ["memory", "pic", "registers"]);
   assertEquals(plain.differingFrames(other), [5]);
   assert(plain.hash !== other.hash);
+});
+
+Deno.test("compare() of guests that leave without end keeps only what the other has not come to", async () => {
+  let most = 0;
+  const add = ExitPairs.prototype.add;
+  ExitPairs.prototype.add = function (...args) {
+    add.apply(this, args);
+    most = Math.max(most, this.kept);
+  };
+  try {
+    const guest = { kernel: kernel("again: out 0x80, al\n jmp again"), memory: "4M" };
+    const until = 200_000;
+    const { same, first, equal, runs } = await compare(
+      { name: "one", domain: guest },
+      { name: "other", domain: guest },
+      { until },
+    );
+    assertEquals([same, first, equal], [100_000, undefined, true]);
+    assertEquals(runs.map((r) => r.exits.io), [100_000, 100_000]);
+    assert(most > 1000 && most <= 50_000, `${most} kept`);
+  } finally {
+    ExitPairs.prototype.add = add;
+  }
+});
+
+Deno.test("ExitPairs finds the first exits that differ, whichever run is ahead, and keeps no more", () => {
+  const exit = (count: number, text = "") => () => ({ kind: "io", count, time: 0, text });
+  for (const ahead of [0, 1] as const) {
+    const behind = ahead ? 0 : 1, both = [ahead, behind] as const;
+    const pairs = new ExitPairs();
+    for (let n = 0; n < 5000; n++) pairs.add(ahead, exit(n));
+    for (let n = 0; n < 4500; n++) pairs.add(behind, exit(n));
+    assert(pairs.kept <= 1500, `${pairs.kept} kept`);
+    for (let n = 4500; n < 6000; n++) pairs.add(behind, exit(n));
+    assertEquals([pairs.same, pairs.kept], [5000, 1000]);
+    pairs.add(ahead, exit(5000, "other"));
+    assertEquals(pairs.first?.map((e) => e?.text), ahead ? ["", "other"] : ["other", ""]);
+    pairs.add(ahead, () => {
+      throw new Error("nobody wants it");
+    });
+    assertEquals([pairs.same, pairs.kept], [5000, 0]);
+    // One has no more, before or after the other's next.
+    for (const early of [true, false]) {
+      const ending = new ExitPairs();
+      for (const run of both) ending.add(run, exit(1));
+      if (early) ending.end(behind);
+      ending.add(ahead, exit(2));
+      if (!early) ending.end(behind);
+      assertEquals(ending.first?.map((e) => e?.count), ahead ? [undefined, 2] : [2, undefined]);
+    }
+    const equal = new ExitPairs();
+    for (const run of both) equal.add(run, exit(1));
+    equal.end(ahead);
+    equal.end(behind);
+    assertEquals([equal.same, equal.first], [1, undefined]);
+  }
 });
