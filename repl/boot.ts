@@ -7,7 +7,7 @@ import process from "node:process";
 import { MACHINE_MEMORY_MAX } from "../src/abi/limits.ts";
 import type { BootDomain, BootHost } from "./api.ts";
 import { openHost } from "./api.ts";
-import { brief } from "../src/builder/errors.ts";
+import { brief, counted } from "../src/builder/errors.ts";
 import { Terminal } from "./editor/terminal.ts";
 import { Shell } from "./interactive.ts";
 import { writeOut } from "./output.ts";
@@ -99,7 +99,7 @@ function watch(domain: BootDomain, { until, timeout }: BootOptions): Promise<End
   if (timeout !== undefined) {
     ways.push(
       new Promise((resolve) => {
-        const message = `${timeout} seconds passed` +
+        const message = `${counted(timeout, "second")} passed` +
           (until === undefined
             ? ""
             : `, and the console did not show ${brief(JSON.stringify(until))}`);

@@ -6,7 +6,7 @@
 import { Command, EnumType, ValidationError } from "@cliffy/command";
 import config from "../deno.json" with { type: "json" };
 import type { BootOptions } from "./boot.ts";
-import { brief } from "../src/builder/errors.ts";
+import { brief, counted } from "../src/builder/errors.ts";
 import { parseSize } from "./size.ts";
 
 /** Wrong arguments: exit status 2. */
@@ -129,7 +129,7 @@ function createCommand(done: Done) {
 }
 
 const shortBytes = (_: string, value: unknown) =>
-  value instanceof Uint8Array ? `${value.length} bytes` : value;
+  value instanceof Uint8Array ? counted(value.length, "byte") : value;
 
 /** Files for one host have to agree about it, and about their domains' names. */
 function checkHosts(files: { host: object; options: { name?: string } }[], paths: string[]): void {

@@ -114,6 +114,11 @@ export interface DomainView {
   stop?: StopView;
   /** Calls `listener` each time it has come to stand still; the result ends that. */
   onStop?(listener: (stop: StopView | null) => void): () => void;
+  /** Devices in scripts: their answers that came too late, in words. */
+  ioreq?: {
+    readonly dropped: readonly string[];
+    onDropped(listener: (text: string) => void): () => void;
+  };
   console: {
     /** All output so far. */
     readonly text: string;

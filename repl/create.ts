@@ -4,6 +4,7 @@
  * @module
  */
 import type { BootDomain, BootHost, DomainOptions } from "./api.ts";
+import { counted } from "../src/builder/errors.ts";
 import { openHost } from "./api.ts";
 import { hostMemory, shows, statistics, typeFrom } from "./boot.ts";
 import { Terminal } from "./editor/terminal.ts";
@@ -123,7 +124,7 @@ function runAll(
     ways.push(
       new Promise((resolve) => {
         timer = setTimeout(() => {
-          console.error(`xvm create: ${timeout} seconds passed`);
+          console.error(`xvm create: ${counted(timeout, "second")} passed`);
           resolve(1);
         }, timeout * 1000);
       }),

@@ -4,6 +4,7 @@
  * @module
  */
 import { join } from "node:path";
+import { counted } from "../src/builder/errors.ts";
 import { Editor } from "./editor/editor.ts";
 import { History } from "./editor/history.ts";
 import { Terminal, wantsColors } from "./editor/terminal.ts";
@@ -123,8 +124,8 @@ export class Shell {
       this.#dropped.delete(domain);
       this.editor.print(
         `(${
-          dropped.toLocaleString("en")
-        } more characters of ${domain.name}'s console came while another had the ` +
+          counted(dropped, "more character")
+        } of ${domain.name}'s console came while another had the ` +
           `terminal; its console.text has them)\n`,
       );
     }

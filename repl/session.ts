@@ -66,6 +66,8 @@ export class Session implements Context {
   #unfinished = false;
   /** Commands that a variable stands before, and this was said. */
   readonly #hidden = new Set<string>();
+  /** Domains of which it is said, once, that an answer of a device was dropped. */
+  readonly #heeded = new WeakSet<DomainView>();
   readonly #options: SessionOptions;
   #host: HypervisorView | null = null;
   #domain: DomainView | null = null;
@@ -112,7 +114,25 @@ export class Session implements Context {
     if (host !== this.#host) this.#domain = null;
     this.#host = host;
     this.#pace();
+    this.#heed();
     this.#options.changed?.();
+  }
+
+  /** A guest whose device was late goes on as if nothing had been answered: somebody has to say so. */
+  #heed(): void {
+    for (const domain of this.#host?.domains ?? []) {
+      const { name, ioreq } = domain;
+      if (!ioreq || this.#heeded.has(domain) || !/^(running|paused)$/.test(domain.state)) continue;
+      this.#heeded.add(domain);
+      let said = false;
+      const tell = (text: string) => {
+        if (said) return;
+        said = true;
+        this.#printError(`${name}: ${text}; others are not told of: dom.ioreq.dropped has them\n`);
+      };
+      if (ioreq.dropped.length > 0) tell(ioreq.dropped[0]);
+      else ioreq.onDropped(tell);
+    }
   }
 
   /** Guests follow the wall clock while somebody sits before them. */
@@ -147,6 +167,7 @@ export class Session implements Context {
       return this.#failed(error);
     } finally {
       this.busy = false;
+      this.#heed();
     }
   }
 

@@ -17,7 +17,7 @@ async function withSession(fn: (it: Tested) => Promise<void>) {
     return (ok ? "" : "! ") + printed.trimEnd();
   };
   try {
-    await fn({ session, host, enter });
+    await fn({ session, host, enter, printed: () => printed });
   } finally {
     session.evaluator.close();
   }
@@ -27,6 +27,8 @@ interface Tested {
   session: Session;
   host: FakeHost;
   enter: (input: string) => Promise<string>;
+  /** What was printed since the last input began. */
+  printed: () => string;
 }
 
 Deno.test("s steps, shows where, and is what Enter repeats", () =>
@@ -206,6 +208,44 @@ Deno.test("of a closed host, and a destroyed domain, commands say what is the ma
     assertMatch(await enter("await hv.createDomain({ kernel: 'x' })"), /closed, since instruction/);
   });
 });
+
+Deno.test("that an answer of a device came too late is said, once for each domain", () =>
+  withSession(async ({ session, enter, printed }) => {
+    await using hv = await Hypervisor.demo();
+    const [dom] = hv.domains;
+    session.use(hv);
+    const answers: (() => void)[] = [];
+    dom.ioreq.serve({ port: [0x3f8, 0x3f8] }, {
+      write: () => new Promise<void>((resolve) => answers.push(resolve)),
+    });
+    const told: string[] = [];
+    dom.ioreq.onDropped((text) => told.push(text));
+    for (let n = 0; n < 3; n++) {
+      const run = dom.continue();
+      while (answers.length <= 2 * n) await new Promise((resolve) => setImmediate(resolve));
+      dom.pause();
+      await run;
+      // The guest goes on behind its OUT.
+      dom.vcpus[0].regs.rip += 1n;
+      const again = dom.continue();
+      while (answers.length <= 2 * n + 1) await new Promise((resolve) => setImmediate(resolve));
+      answers[2 * n]();
+      await new Promise((resolve) => setImmediate(resolve));
+      dom.pause();
+      await again;
+      answers[2 * n + 1]();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assertEquals(told, dom.ioreq.dropped);
+    assert(told.length >= 3, `${told.length}`);
+    const said = printed().split("\n").filter((line) => line.includes("late answer"));
+    assertEquals(said.length, 1);
+    assertMatch(
+      said[0],
+      /^demo: the late answer to the write of 1 byte at port 0x3f8 is dropped: .*dom\.ioreq\.dropped/,
+    );
+    assertEquals(await enter("1"), "1");
+  }));
 
 Deno.test("ctrl-C leaves c, and pauses the domain", () =>
   withSession(async ({ host, session, enter }) => {

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { counted } from "../src/builder/errors.ts";
 import { guest, runUntil } from "./guest.ts";
 
 await using g = await guest();
@@ -15,7 +16,7 @@ await runUntil(g);
 const seconds = (performance.now() - start) / 1000;
 const { instructions, time } = dom.statistics();
 console.log(
-  `\n${(instructions / 1e6).toFixed(1)} million instructions in ${
-    seconds.toFixed(1)
-  } s, guest time ${(time / 1e9).toFixed(3)} s, state ${dom.stateHash()}`,
+  `\n${counted(instructions, "instruction")} in ${seconds.toFixed(1)} s, guest time ${
+    (time / 1e9).toFixed(3)
+  } s, state ${dom.stateHash()}`,
 );

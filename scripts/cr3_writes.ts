@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { counted } from "../src/builder/errors.ts";
 import { guest, runUntil } from "./guest.ts";
 
 await using g = await guest();
@@ -30,7 +31,11 @@ const trace = dom.trace("cr", { cr: 3, write: true }, ({ value, position, vcpu }
   spaces.set(value, (spaces.get(value) ?? 0) + 1);
 });
 await runUntil(g);
-console.log(`\n${trace.hits} CR3 writes, ${spaces.size} address spaces; switches per 0.1 s:`);
+console.log(
+  `\n${counted(trace.hits, "CR3 write")}, ${
+    counted(spaces.size, "address space")
+  }; switches per 0.1 s:`,
+);
 for (let i = 0; i < rate.length; i++) {
   if (rate[i]) console.log(`${(i / 10).toFixed(1)} s  ${String(rate[i]).padStart(6)}`);
 }

@@ -1,3 +1,4 @@
+import { counted } from "../../src/builder/errors.ts";
 import { CommandError } from "../context.ts";
 import { writeWhole } from "../files.ts";
 import type { Command } from "./command.ts";
@@ -16,6 +17,6 @@ export const save: Command = {
     } catch (error) {
       throw new CommandError(`.save: ${(error as Error).message}`);
     }
-    context.print(`${inputs.length} inputs written to ${rest}\n`);
+    context.print(`${counted(inputs.length, "input")} written to ${rest}\n`);
   },
 };

@@ -13,7 +13,7 @@ import { PE } from "../abi/boot/pe.ts";
 import { makeBootParams } from "./boot_params.ts";
 import { e820 } from "./e820.ts";
 import { bootGdt, type InitialState, long64, protected32 } from "./entry.ts";
-import { hex, sizeText } from "./errors.ts";
+import { counted, hex, sizeText } from "./errors.ts";
 import { identityTables } from "./identity.ts";
 import { checkCmdline, failer, type LoadedGuest, type LoadOptions, refuseModules } from "./load.ts";
 import { placeRamdisk } from "./ramdisk.ts";
@@ -56,7 +56,7 @@ export function isBzImage(image: Uint8Array): boolean {
  */
 export function readBzImageHeader(image: Uint8Array, file: string): BzImageHeader {
   const fail = failer(file);
-  if (image.length < 0x270) throw fail("size", `${image.length} bytes`, "a bzImage");
+  if (image.length < 0x270) throw fail("size", counted(image.length, "byte"), "a bzImage");
   const h = new Struct(SETUP_HEADER, image);
   if (h.get("boot_flag") !== BOOT_FLAG) throw fail("boot_flag", h.get("boot_flag"), hex(BOOT_FLAG));
   if (h.get("header") !== HEADER_MAGIC) {
@@ -76,20 +76,28 @@ export function readBzImageHeader(image: Uint8Array, file: string): BzImageHeade
   const setupSize = ((h.get("setup_sects") || 4) + 1) * 512;
   const kernelSize = h.get("syssize") * 16;
   if (setupSize >= image.length) {
-    throw fail("setup_sects", h.get("setup_sects"), `less than the file's ${image.length} bytes`);
+    throw fail(
+      "setup_sects",
+      h.get("setup_sects"),
+      `less than the file's ${counted(image.length, "byte")}`,
+    );
   }
   // Builds before 2.08, which brought the CRC at the end, did not fill the last 16 bytes.
   const least = setupSize + kernelSize - (protocol >= 0x208 ? 0 : 15);
   if (kernelSize === 0 || image.length < least) {
     throw fail(
       "size",
-      `${image.length} bytes (cut off?)`,
-      `${setupSize + kernelSize} bytes by setup_sects and syssize`,
+      `${counted(image.length, "byte")} (cut off?)`,
+      `${counted(setupSize + kernelSize, "byte")} by setup_sects and syssize`,
     );
   }
   const signed = signatureEnd(image);
   if (image.length < signed) {
-    throw fail("size", `${image.length} bytes (cut off?)`, `${signed} bytes with its signature`);
+    throw fail(
+      "size",
+      `${counted(image.length, "byte")} (cut off?)`,
+      `${counted(signed, "byte")} with its signature`,
+    );
   }
   return { ...limits(h, protocol, kernelSize, fail), ...texts(image, h, headerEnd), setupSize };
 }

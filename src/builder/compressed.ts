@@ -1,5 +1,5 @@
 import { crc32, gunzipSync, zstdDecompressSync } from "node:zlib";
-import type { BuilderError } from "./errors.ts";
+import { type BuilderError, counted } from "./errors.ts";
 import { UNPACKED_MAX } from "./limits.ts";
 import { failer, type NamedBytes } from "./load.ts";
 import { LZ4_LEGACY_MAGIC } from "./lz4.ts";
@@ -85,7 +85,7 @@ function inflateUpTo(
     throw failer(file)(
       `${kind} data`,
       /unexpected end/.test(message)
-        ? `cut off after ${bytes.length} bytes`
+        ? `cut off after ${counted(bytes.length, "byte")}`
         : `corrupt (${message})`,
       `a whole ${kind} stream`,
     );
@@ -106,7 +106,7 @@ export function checkEnd(source: NamedBytes, kind: Compression): void {
 }
 
 function cutOff({ file, bytes }: NamedBytes, kind: Compression, expected: string): BuilderError {
-  return failer(file)(`${kind} data`, `cut off after ${bytes.length} bytes`, expected);
+  return failer(file)(`${kind} data`, `cut off after ${counted(bytes.length, "byte")}`, expected);
 }
 
 /** The stream's footer, 12 bytes with a CRC32 of their own; zeroes may follow ("The .xz File Format" 2.1.2). */

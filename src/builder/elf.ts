@@ -17,7 +17,7 @@ import {
   SHT_NULL,
 } from "../abi/boot/elf.ts";
 import { beginning } from "./compressed.ts";
-import { hex } from "./errors.ts";
+import { counted, hex } from "./errors.ts";
 import { failer } from "./load.ts";
 import type { Placement } from "./placement.ts";
 import { Struct } from "./struct.ts";
@@ -74,7 +74,9 @@ export function isElf(bytes: Uint8Array): boolean {
  */
 export function readElf(bytes: Uint8Array, file: string): ElfFile {
   const fail = failer(file);
-  if (bytes.length < ELF32.headerSize) throw fail("size", `${bytes.length} bytes`, "an ELF file");
+  if (bytes.length < ELF32.headerSize) {
+    throw fail("size", counted(bytes.length, "byte"), "an ELF file");
+  }
   if (!isElf(bytes)) throw fail("kernel", beginning(bytes), "an ELF file");
   const ident = new Struct(ELF_IDENT, bytes);
   const elfClass = ident.get("class");
@@ -86,7 +88,7 @@ export function readElf(bytes: Uint8Array, file: string): ElfFile {
   }
   const layout = elfClass === ELF_CLASS_32 ? ELF32 : ELF64;
   if (bytes.length < layout.headerSize) {
-    throw fail("size", `${bytes.length} bytes`, "an ELF header");
+    throw fail("size", counted(bytes.length, "byte"), "an ELF header");
   }
   const header = new Struct(layout.header, bytes);
   const machine = header.get("machine");
@@ -119,7 +121,11 @@ function readSegments(
     throw fail("ELF phentsize", header.get("phentsize"), `${layout.programSize}`);
   }
   if (at + count * layout.programSize > bytes.length) {
-    throw fail("ELF program headers", `${count} at ${hex(at)}`, `within ${bytes.length} bytes`);
+    throw fail(
+      "ELF program headers",
+      `${count} at ${hex(at)}`,
+      `within ${counted(bytes.length, "byte")}`,
+    );
   }
   return Array.from({ length: count }, (_, i) => {
     const p = new Struct(layout.program, bytes, at + i * layout.programSize);
@@ -167,7 +173,7 @@ function readSections(
     throw fail(
       "ELF section headers",
       `${count} at ${hex(at)} (file cut off?)`,
-      `within ${bytes.length} bytes`,
+      `within ${counted(bytes.length, "byte")}`,
     );
   }
   const raw = Array.from({ length: count }, (_, i) => {

@@ -47,5 +47,15 @@ export function sizeText(bytes: number): string {
   if (bytes >= 2 ** 30) return `${Number((bytes / 2 ** 30).toFixed(2))} GB`;
   if (bytes >= 1 << 20) return `${Number((bytes / (1 << 20)).toFixed(1))} MB`;
   if (bytes >= 1 << 10) return `${Number((bytes / (1 << 10)).toFixed(1))} KB`;
-  return `${bytes} bytes`;
+  return counted(bytes, "byte");
+}
+
+/** A number with its thousands apart: `1,234,567`. */
+export function grouped(value: number | bigint): string {
+  return String(value).replace(/(?<!\.\d*)\B(?=(\d{3})+(?!\d))/g, ",");
+}
+
+/** So many of something, in words: `1 byte`, `1,234 entries`. */
+export function counted(value: number | bigint, one: string, more = `${one}s`): string {
+  return `${grouped(value)} ${Number(value) === 1 ? one : more}`;
 }

@@ -90,7 +90,7 @@ Deno.test("loadBzImage() names the field that is wrong", () => {
   for (const [fields, message] of cases) {
     assertThrows(load(tinyBzImage(undefined, fields)), BuilderError, message);
   }
-  assertThrows(load(tinyBzImage().subarray(0, 3000)), BuilderError, "3000 bytes (cut off?)");
+  assertThrows(load(tinyBzImage().subarray(0, 3000)), BuilderError, "3,000 bytes (cut off?)");
 });
 
 Deno.test("loadBzImage() says how much memory is needed", () => {

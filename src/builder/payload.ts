@@ -1,6 +1,6 @@
 import { beginning, compressionOf, inflate } from "./compressed.ts";
 import { isElf } from "./elf.ts";
-import { BuilderError, hex } from "./errors.ts";
+import { BuilderError, counted, hex } from "./errors.ts";
 import { UNPACKED_MAX } from "./limits.ts";
 import { decompressLz4Legacy } from "./lz4.ts";
 import { decompressXz } from "./xz.ts";
@@ -40,7 +40,7 @@ export function findPayload(image: Uint8Array, file: string): PayloadPlace {
     throw fail(
       "payload",
       `${length} bytes at ${hex(offset)}`,
-      `inside the file's ${image.length} bytes`,
+      `inside the file's ${counted(image.length, "byte")}`,
     );
   }
   const whole = image.subarray(offset, offset + length);
@@ -91,7 +91,7 @@ async function decompress(
   throw new BuilderError({
     file,
     field: `${compression} data`,
-    given: `${out.length} bytes when decompressed`,
+    given: `${counted(out.length, "byte")} when decompressed`,
     expected: `${size}`,
   });
 }

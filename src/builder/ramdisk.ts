@@ -1,3 +1,4 @@
+import { counted } from "./errors.ts";
 import { PC } from "../abi/boot/e820.ts";
 import { beginning, checkEnd, compressionOf } from "./compressed.ts";
 import { failer, type NamedBytes } from "./load.ts";
@@ -13,7 +14,9 @@ const KNOWN = "an initramfs: cpio (070701), gzip, xz, zstd, lz4, lzma, bzip2 or 
  */
 export function checkRamdisk(ramdisk: NamedBytes): void {
   const { file, bytes } = ramdisk;
-  if (bytes.length < 64) throw failer(file)("ramdisk", `${bytes.length} bytes long`, KNOWN);
+  if (bytes.length < 64) {
+    throw failer(file)("ramdisk", `${counted(bytes.length, "byte")} long`, KNOWN);
+  }
   for (let at = 0; at < bytes.length;) {
     const rest = { file, bytes: bytes.subarray(at) };
     const text = latin1(rest.bytes, 0, 8);
@@ -55,7 +58,11 @@ function checkCpio({ file, bytes }: NamedBytes): number {
     }
     at = Math.ceil((Math.ceil((at + 110 + nameSize) / 4) * 4 + size) / 4) * 4;
   }
-  throw fail("cpio archive", `cut off after ${bytes.length} bytes`, "an end marker TRAILER!!!");
+  throw fail(
+    "cpio archive",
+    `cut off after ${counted(bytes.length, "byte")}`,
+    "an end marker TRAILER!!!",
+  );
 }
 
 function latin1(bytes: Uint8Array, from: number, to: number): string {

@@ -7,7 +7,7 @@ import { wrongType } from "./check.ts";
 import { type Filter, filterText, matches } from "./filters.ts";
 import type { Kind } from "./kinds.ts";
 import { type Response, Stop } from "./stop.ts";
-import { INSPECT } from "./values.ts";
+import { counted, INSPECT } from "./values.ts";
 
 /** What breakpoints are told beside their filter. */
 export interface BreakOptions<S = Stop> {
@@ -127,7 +127,7 @@ export class Breakpoint {
     return [
       `${this.traces ? "trace" : "breakpoint"} ${this.id}: ${this.kind} ${filterText(this.filter)}`,
       this.condition && `if ${this.condition}`,
-      `${this.hits} hits`,
+      counted(this.hits, "hit"),
       state,
     ].filter((s) => s).join(", ");
   }

@@ -10,7 +10,16 @@ import { differenceText, type DigestDifference, GuestDigest } from "./digest.ts"
 import { type DomainOptions, Hypervisor, type StartOptions } from "./hypervisor.ts";
 import { advance, instructionOf } from "./lockstep.ts";
 import { toCount } from "./check.ts";
-import { bold, grouped, hex, INSPECT, type InspectOptions, tableText, timeText } from "./values.ts";
+import {
+  bold,
+  counted,
+  grouped,
+  hex,
+  INSPECT,
+  type InspectOptions,
+  tableText,
+  timeText,
+} from "./values.ts";
 
 /** A host and a guest on it. */
 export interface Configuration {
@@ -105,7 +114,7 @@ export class Comparison {
         ["all", total(a), total(b), total(b) - total(a)],
       ]),
       ...this.runs.map((r) =>
-        `${r.name}: ${grouped(r.instructions)} instructions, guest time ${
+        `${r.name}: ${counted(r.instructions, "instruction")}, guest time ${
           timeText(r.time)
         }, ended by ${r.end}`
       ),
@@ -118,13 +127,13 @@ export class Comparison {
   }
 
   #firstLines(): string[] {
-    if (!this.first) return [`all ${grouped(this.same)} exits are the same`];
-    const lines = [`after ${grouped(this.same)} exits that are the same:`];
+    if (!this.first) return [`the exits are the same, ${grouped(this.same)} of them`];
+    const lines = [`after ${counted(this.same, "exit")} the same on both:`];
     this.first.forEach((exit, i) => {
       const { name } = this.runs[i];
       if (!exit) return lines.push(`  ${name}: no more`);
       lines.push(
-        `  ${name}: ${exit.text}, after ${grouped(exit.count)} instructions`,
+        `  ${name}: ${exit.text}, after ${counted(exit.count, "instruction")}`,
         `    ${exit.instruction}`,
       );
     });

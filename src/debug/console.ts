@@ -7,7 +7,7 @@ import type { Domain as Inner } from "../xen/domain.ts";
 import { mustLive } from "./gone.ts";
 import { comes } from "./held.ts";
 import { callable, someText, textOrBytes } from "./check.ts";
-import { grouped, INSPECT, shown, throwLate } from "./values.ts";
+import { counted, INSPECT, shown, throwLate } from "./values.ts";
 
 /** The text console of a domain: its first serial port, and the debug port E9h. */
 export class Console {
@@ -113,7 +113,9 @@ export class Console {
 
   [INSPECT](): string {
     const lines = this.text.split("\n"), { dropped } = this;
-    const before = dropped ? ` after ${grouped(dropped)} bytes that are not kept` : "";
-    return `console, ${lines.length} lines${before}; the last:\n${lines.slice(-10).join("\n")}`;
+    const before = dropped ? ` after ${counted(dropped, "byte")} not kept` : "";
+    return `console, ${counted(lines.length, "line")}${before}; the last:\n${
+      lines.slice(-10).join("\n")
+    }`;
   }
 }

@@ -21,7 +21,7 @@ import { codeBits, linearIp } from "./register_file.ts";
 import type { Standing } from "./state.ts";
 import { GuestStopped, type Response, Stop, StopOver } from "./stop.ts";
 import { BreakpointTable } from "./table.ts";
-import { hex, throwLate } from "./values.ts";
+import { counted, hex, throwLate } from "./values.ts";
 
 /** Why the domain came to stand still, as the verbs see it. */
 type Outcome =
@@ -171,9 +171,9 @@ export class Debugger implements Observer {
     const { size } = this.domain.memory;
     if (ranges.length === 0 || gpa + length > size) {
       throw new RangeError(
-        `watch: ${length} bytes from guest-physical ${hex(gpa)} are not all memory, which ends at ${
-          hex(size)
-        }`,
+        `watch: not all of ${counted(length, "byte")} from guest-physical ${
+          hex(gpa)
+        } is memory, which ends at ${hex(size)}`,
       );
     }
     return ranges;

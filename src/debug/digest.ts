@@ -5,7 +5,7 @@
  * @module
  */
 import type { GuestDomain } from "./domain.ts";
-import { grouped, hex, INSPECT } from "./values.ts";
+import { counted, hex, INSPECT } from "./values.ts";
 import { framesDigest, linesDigest, visibleFrames, visibleSections } from "./visible.ts";
 import type { VisibleSection } from "./visible_chips.ts";
 
@@ -95,8 +95,8 @@ export class GuestDigest {
   [INSPECT](): string {
     const used = this.frames.filter((word, i) => i % 2 === 0 && word !== 0).length;
     return `guest state ${this.hash}: ${this.blocks.map((b) => b.name).join(" ")}, ${
-      grouped(used)
-    } frames in use`;
+      counted(used, "frame")
+    } in use`;
   }
 }
 
@@ -112,11 +112,11 @@ export function differenceText(
     `${block}: ${names[0]}: ${a ?? "nothing"}`,
     `${" ".repeat(block.length)}  ${names[1]}: ${b ?? "nothing"}`,
   ]);
-  if (lines.length > limit) shown.push(`and ${lines.length - limit} more lines`);
+  if (lines.length > limit) shown.push(`and ${counted(lines.length - limit, "more line")}`);
   if (frames.length) {
     const some = frames.slice(0, limit).map((f) => f.lines[0]!.replace("guest frame ", ""));
     const more = frames.length > limit ? " …" : "";
-    shown.push(`memory: ${grouped(frames.length)} guest frames: ${some.join(" ")}${more}`);
+    shown.push(`memory: ${counted(frames.length, "guest frame")}: ${some.join(" ")}${more}`);
   }
   return shown.join("\n");
 }

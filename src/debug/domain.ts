@@ -35,6 +35,7 @@ import {
 } from "./check.ts";
 import {
   bold,
+  counted,
   grouped,
   hex,
   INSPECT,
@@ -118,10 +119,14 @@ export class GuestDomain {
   readonly cpuid: CpuidTable;
   /** The text screen: `screen.text()`. */
   readonly screen: { text(): string };
-  /** Devices in scripts; of answers that came too late, the last in words. */
+  /**
+   * Devices in scripts; of answers that came too late, the last in words. `onDropped` calls a listener
+   * with each; what it returns ends that.
+   */
   readonly ioreq: {
     serve(range: DeviceRange, handlers: DeviceHandlers): () => void;
     readonly dropped: readonly string[];
+    onDropped(listener: (text: string) => void): () => void;
   };
   #symbols: SymbolTable | undefined;
   readonly #inner: Inner;
@@ -152,7 +157,16 @@ export class GuestDomain {
     this.vcpus = [new Vcpu(this)];
     this.#debugger = new Debugger(this, domain);
     const dropped: string[] = [];
-    this.ioreq = { serve: (range, handlers) => this.#serve(range, handlers), dropped };
+    this.ioreq = {
+      serve: (range, handlers) => this.#serve(range, handlers),
+      dropped,
+      onDropped(listener) {
+        mustLive(domain, "ioreq.onDropped");
+        callable(listener, "ioreq.onDropped");
+        domain.onNote.add(listener);
+        return () => void domain.onNote.delete(listener);
+      },
+    };
     domain.onNote.add((text) => {
       if (dropped.push(text) > MAX_DROPPED) dropped.shift();
     });
@@ -489,17 +503,19 @@ export class GuestDomain {
     const { count, now, memory, weight, cap } = this.#inner;
     const lines = [
       bold(`domain ${this.id} "${this.name}" (${this.type}), ${this.state}`, options),
-      `  ${sizeText(memory.size)}, ${this.vcpus.length} vCPU, ${grouped(count)} instructions, ` +
+      `  ${sizeText(memory.size)}, ${counted(this.vcpus.length, "vCPU")}, ${
+        counted(count, "instruction")
+      }, ` +
       `guest time ${timeText(now)}, weight ${weight}${cap ? `, cap ${cap} %` : ""}`,
     ];
     if (this.#symbols) {
-      lines.push(`  ${grouped(this.#symbols.size)} symbols from ${this.#symbols.source}`);
+      lines.push(`  ${counted(this.#symbols.size, "symbol")} from ${this.#symbols.source}`);
     }
     const exits = Object.values(this.#inner.exits).reduce((a, b) => a + b, 0);
-    if (exits) lines.push(`  ${grouped(exits)} exits`);
+    if (exits) lines.push(`  ${counted(exits, "exit")}`);
     const { dropped } = this.console;
     if (dropped) {
-      lines.push(`  of its console, ${grouped(dropped)} bytes are not kept (consoleMemory)`);
+      lines.push(`  of its console, ${counted(dropped, "byte")} not kept (consoleMemory)`);
     }
     for (const b of this.breakpoints) lines.push(`  ${b[INSPECT]()}`);
     lines.push(

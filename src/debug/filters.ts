@@ -26,7 +26,7 @@ import {
 } from "./check.ts";
 import type { FieldsOf, Kind } from "./kinds.ts";
 import { MSRS } from "./register_file.ts";
-import { hex, INSPECT, nearestName, shown } from "./values.ts";
+import { counted, hex, INSPECT, nearestName, shown } from "./values.ts";
 
 /** A checked filter. */
 export type Filter = Readonly<Record<string, unknown>>;
@@ -236,7 +236,9 @@ function toWatch(watch: Record<string, unknown>): void {
     "watch filter address",
   );
   if (address + BigInt(length as number) > 1n << 64n) {
-    throw new RangeError(`watch filter: ${length} bytes from ${hex(address)} go beyond 64 bits`);
+    throw new RangeError(
+      `watch filter: ${counted(length as number, "byte")} from ${hex(address)} end beyond 64 bits`,
+    );
   }
   Object.assign(watch, { length, read, write });
 }

@@ -36,6 +36,7 @@ import {
 } from "./check.ts";
 import {
   bold,
+  counted,
   grouped,
   hex,
   INSPECT,
@@ -168,7 +169,7 @@ export class HostCpu {
     } catch (error) {
       return `processor ${this.id}: ${(error as Error).message}`;
     }
-    return `processor ${this.id} (${this.model}), ${grouped(this.instructions)} instructions, ` +
+    return `processor ${this.id} (${this.model}), ${counted(this.instructions, "instruction")}, ` +
       `time ${timeText(this.time)}`;
   }
 }
@@ -398,7 +399,9 @@ export class Hypervisor implements AsyncDisposable {
     return [
       bold(`hypervisor on a simulated ${cpu} host with ${sizeText(memory)}`, options),
       ...(rows.length ? rows : ["  no domains: await hv.createDomain({ name, type, kernel, … })"]),
-      ...(dropped ? [`  of what came from outside, ${grouped(dropped)} entries are not kept`] : []),
+      ...(dropped
+        ? [`  of what came from outside, ${counted(dropped, "entry", "entries")} not kept`]
+        : []),
       "  createDomain(options) domains cpus memory stateHash() save() load(state) close()",
     ].join("\n");
   }

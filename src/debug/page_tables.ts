@@ -6,7 +6,7 @@
 import type { RegisterFile } from "./register_file.ts";
 import { codeBits } from "./register_file.ts";
 import { type Address, type SymbolLookup, toAddress } from "./check.ts";
-import { bold, hex, INSPECT, type InspectOptions, sizeText, tableText } from "./values.ts";
+import { bold, counted, hex, INSPECT, type InspectOptions, sizeText, tableText } from "./values.ts";
 import type { NestedFormat } from "../hvm/ops.ts";
 import {
   type PagingContext,
@@ -298,7 +298,7 @@ export class PageMap {
         contiguous ? hex(physical, 8) : "scattered",
       ];
     });
-    return `${bold(`${this.mode} paging, ${this.ranges.length} ranges`, options)}\n` +
+    return `${bold(`${this.mode} paging, ${counted(this.ranges.length, "range")}`, options)}\n` +
       tableText(["linear addresses", "size", "pages", "rights", "physical"], rows);
   }
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {

@@ -8,7 +8,16 @@ import { isGuestTable, KIND, type Kind, kindNames, type PoolCounts } from "../xe
 import type { Domain as Inner } from "../xen/domain.ts";
 import { goneText, mustLive } from "./gone.ts";
 import { guestFlags } from "./page_tables.ts";
-import { bold, grouped, hex, INSPECT, type InspectOptions, sizeText, tableText } from "./values.ts";
+import {
+  bold,
+  counted,
+  grouped,
+  hex,
+  INSPECT,
+  type InspectOptions,
+  sizeText,
+  tableText,
+} from "./values.ts";
 
 /** An entry of a shadow table. */
 export interface ShadowEntry {
@@ -107,7 +116,9 @@ export class ShadowTable {
       ? ` of guest frame ${hex(this.guestFrame)}`
       : ` from guest frame ${hex(this.guestFrame)}`;
     return `shadow ${this.kind}${guest}${this.part ? `, part ${this.part}` : ""} at machine ` +
-      `${hex(this.address, 8)}: ${this.present} entries${this.root ? ", the root" : ""}`;
+      `${hex(this.address, 8)}: ${counted(this.present, "entry", "entries")}${
+        this.root ? ", the root" : ""
+      }`;
   }
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     return this.toString(options);
@@ -165,7 +176,7 @@ export class ShadowView {
     const { pool, counts, tables } = this;
     const lines = [
       bold(
-        `shadow paging: ${pool.used} of ${pool.frames} frames used (${
+        `shadow paging: ${grouped(pool.used)} of ${counted(pool.frames, "frame")} used (${
           sizeText(pool.frames * 4096)
         })`,
         options,

@@ -4,6 +4,7 @@
  * @module
  */
 import { type Plain, RecordError } from "../devices/record.ts";
+import { counted } from "./values.ts";
 
 /** Refuses a value that is not so; `path` says where it stands. @throws {RecordError} */
 export type Shape = (value: Plain | undefined, path: string) => void;
@@ -17,7 +18,7 @@ function shownPlain(value: Plain | undefined): string {
   if (value === null || typeof value === "boolean" || typeof value === "number") return `${value}`;
   if (typeof value === "bigint") return `0x${value.toString(16)}`;
   if (typeof value === "string") return JSON.stringify(value.slice(0, 40));
-  if (value instanceof Uint8Array) return `${value.length} bytes`;
+  if (value instanceof Uint8Array) return counted(value.length, "byte");
   return Array.isArray(value) ? `a list of ${value.length}` : "a record";
 }
 
@@ -45,7 +46,7 @@ export const flag: Shape = (value, path) => {
 /** Bytes, so many if a length is given. */
 export const bytes = (length?: number): Shape => (value, path) => {
   const fits = value instanceof Uint8Array && (length === undefined || value.length === length);
-  if (!fits) refuse(path, value, length === undefined ? "bytes" : `${length} bytes`);
+  if (!fits) refuse(path, value, length === undefined ? "bytes" : counted(length, "byte"));
 };
 /** One of these. */
 export const word = (...words: readonly string[]): Shape => (value, path) => {

@@ -16,6 +16,7 @@
  */
 import { decodePlain, encodePlain, type Plain, RecordError } from "../devices/record.ts";
 import { hashRanges } from "./hash.ts";
+import { counted } from "./values.ts";
 
 /** Of the bytes' layout, and of what the blocks mean together. */
 export const STATE_VERSION = 2;
@@ -77,7 +78,9 @@ export function unpackState(bytes: Uint8Array): StateContents {
     );
   }
   const cut = (least: number) =>
-    new RecordError(`the saved state is damaged: it has ${bytes.length} bytes, expected ${least}`);
+    new RecordError(
+      `the saved state is damaged: it has ${counted(bytes.length, "byte")}, expected ${least}`,
+    );
   if (bytes.length < HEAD) throw cut(HEAD);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const version = view.getUint32(VERSION, true);

@@ -12,7 +12,16 @@ import type { Kind } from "./kinds.ts";
 import type { Registers } from "./registers.ts";
 import { registersOf } from "./registers.ts";
 import type { Vcpu } from "./vcpu.ts";
-import { bold, grouped, hex, INSPECT, type InspectOptions, shown, timeText } from "./values.ts";
+import {
+  bold,
+  counted,
+  grouped,
+  hex,
+  INSPECT,
+  type InspectOptions,
+  shown,
+  timeText,
+} from "./values.ts";
 
 /** What becomes of an event. Made by a stop's methods, and returned from actions. */
 export type Response =
@@ -283,7 +292,7 @@ export class Stop {
     const ids = this.breakpoints.filter((b) => !b.temporary).map((b) => b.id);
     const by = ids.length ? `  (breakpoint ${ids.join(", ")})` : "";
     return `${bold(this.describe(), options)}${by}\n  ${this.vcpu.name}, ` +
-      `${grouped(count)} instructions, guest time ${timeText(time)}`;
+      `${counted(count, "instruction")}, guest time ${timeText(time)}`;
   }
 }
 
@@ -347,7 +356,9 @@ function describe(kind: string, f: Readonly<Record<string, unknown>>, vcpu: Vcpu
       const change = f.write
         ? `: ${hex(f.old as bigint)} -> ${hex(f.value as bigint)}`
         : `: ${hex(f.value as bigint)}`;
-      return `watch ${direction} of ${f.length} bytes at ${place(f.address)}${change}${by}`;
+      return `watch ${direction} of ${counted(f.length as number, "byte")} at ${
+        place(f.address)
+      }${change}${by}`;
     }
     case "cr":
       return f.write
@@ -356,7 +367,7 @@ function describe(kind: string, f: Readonly<Record<string, unknown>>, vcpu: Vcpu
     case "msr":
       return `msr ${direction} ${f.name}${f.write ? ` <- ${hex(f.value as bigint)}` : ""}`;
     case "io":
-      return `io ${direction} port ${hex(f.port as number)}, ${f.size} bytes` +
+      return `io ${direction} port ${hex(f.port as number)}, ${counted(f.size as number, "byte")}` +
         (f.write && !f.string ? ` <- ${hex(f.value as number)}` : "") +
         (f.string ? ", string" : "");
     case "mmio":

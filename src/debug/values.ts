@@ -3,6 +3,9 @@
  *
  * @module
  */
+import { counted, grouped } from "../builder/errors.ts";
+
+export { counted, grouped };
 
 const MAX_SHOWN = 60;
 
@@ -31,7 +34,7 @@ export function shown(value: unknown): string {
       : `an array of ${value.length}`;
   }
   const name = (value as object).constructor?.name;
-  if (ArrayBuffer.isView(value)) return `${name} of ${value.byteLength} bytes`;
+  if (ArrayBuffer.isView(value)) return `${name} of ${counted(value.byteLength, "byte")}`;
   return name && name !== "Object" ? `an object of class ${name}` : "an object";
 }
 
@@ -49,17 +52,12 @@ export function hex(value: bigint | number, digits = 0): string {
   return `${negative ? "-" : ""}0x${text}`;
 }
 
-/** A number with its thousands apart: `1,234,567`. */
-export function grouped(value: number | bigint): string {
-  return String(value).replace(/\B(?=(\d{3})+$)/g, ",");
-}
-
 /** `16 KiB`, `256 MiB`, or plain bytes where that is not whole. */
 export function sizeText(bytes: number): string {
   for (const [unit, size] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]] as const) {
     if (bytes >= size && bytes % size === 0) return `${bytes / size} ${unit}`;
   }
-  return `${bytes} bytes`;
+  return counted(bytes, "byte");
 }
 
 /** Guest time: `1.234567890 s`. */

@@ -8,7 +8,7 @@ import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
 import type { Fault } from "../machine/cpu.ts";
 import { checkById, explain } from "../machine/checks.ts";
 import { fieldsOf } from "./kinds.ts";
-import { bold, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
+import { bold, counted, hex, INSPECT, type InspectOptions } from "./values.ts";
 import type { Vcpu } from "./vcpu.ts";
 
 /** The answer of `vcpu.why()`; prints itself, and `String(why)` is its first line. */
@@ -76,7 +76,7 @@ function faultWhy(vcpu: Vcpu, fault: Fault): Why {
     details.push(`at ${where}`);
   }
   if (vector === 14 && errorCode !== undefined) details.push(pageFaultText(errorCode));
-  details.push(count === 0 ? "just now" : `${grouped(-count)} instructions ago`);
+  details.push(count === 0 ? "just now" : `${counted(-count, "instruction")} ago`);
   return new Why(`${vectorName(vector)}${code}: ${reason}`, name, source, details);
 }
 
@@ -119,7 +119,7 @@ function exitWhy(vcpu: Vcpu): Why {
   const here = vcpu.domain.stop !== undefined && vcpu.domain.stop.kind === exit.kind;
   if (!here && recent.at(-1)?.exit === exit) {
     const ago = vcpu.position.count - recent.at(-1)!.count;
-    details.push(`${grouped(ago)} instructions ago`);
+    details.push(`${counted(ago, "instruction")} ago`);
   }
   if (here && exit.length > 0) {
     try {

@@ -319,9 +319,9 @@ export class I8042 extends DeviceModel<I8042State> {
       `i8042: command byte ${hex(s.ram[0])}, output ${s.full ? hex(s.data) : "empty"}` +
       `${s.full && s.aux ? " (mouse)" : ""}, A20 ${s.output >> 1 & 1}`,
       `  keyboard: set ${s.keyboard.set}, ${s.keyboard.scanning ? "scanning" : "stopped"}, ` +
-      `LEDs ${s.keyboard.leds}, ${s.keyboard.queue.length} bytes waiting`,
+      `LEDs ${s.keyboard.leds}, bytes waiting ${s.keyboard.queue.length}`,
       `  mouse: id ${s.mouse.id}, ${s.mouse.reporting ? "reporting" : "stopped"}, ` +
-      `${s.mouse.rate}/s, ${s.mouse.queue.length} bytes waiting`,
+      `${s.mouse.rate}/s, bytes waiting ${s.mouse.queue.length}`,
     ].join("\n");
   }
 }

@@ -174,7 +174,7 @@ Deno.test("xvm boot --until ends with 0 when the console shows the text", async 
 
 /** What each script says of the demo guest, or of its own. */
 const SCRIPTS: [script: string, args: string[], wanted: RegExp][] = [
-  ["boot", [], /power off\r?\n.* million instructions in .*, guest time .*, state [0-9a-f]{16}$/m],
+  ["boot", [], /power off\r?\n[\d,]+ instructions in .*, guest time .*, state [0-9a-f]{16}$/m],
   ["count_exits", [], /^the busiest places:\n(?: +\d+ {2}port 0x3f[8d] \w+\n){2}/m],
   ["cr3_writes", [], /^3 CR3 writes, 2 address spaces/m],
   ["device", [], /^the guest has ebx = 5555$/m],
