@@ -141,12 +141,12 @@ Deno.test({
     const first = await xvm(["boot", "--kernel", LINUX, "--ramdisk", file("cut.cpio.gz")]);
     assertMessage(
       first,
-      /cut\.cpio\.gz: gzip data is cut off after 4000 bytes; expected a whole gzip stream/,
+      /cut\.cpio\.gz: gzip data is cut off after 4,000 bytes; expected a whole gzip stream/,
     );
     assertEquals(first.code, 1);
     await Deno.writeFile(file("cut-kernel"), (await Deno.readFile(LINUX)).subarray(0, 100_000));
     const second = await xvm(["boot", "--kernel", file("cut-kernel")]);
-    assertMessage(second, /cut-kernel: size is 100000 bytes \(cut off\?\); expected/);
+    assertMessage(second, /cut-kernel: size is 100,000 bytes \(cut off\?\); expected/);
     assertEquals(second.code, 1);
   },
 });
