@@ -5,7 +5,7 @@ import { BuilderError } from "./errors.ts";
 import { writeFirmware } from "./firmware.ts";
 import { loadRom } from "./flat.ts";
 import type { LoadedGuest, LoadOptions, NamedBytes } from "./load.ts";
-import { findMultiboot, loadMultiboot } from "./multiboot.ts";
+import { findMultiboot, loadMultiboot, multiboot2Text } from "./multiboot.ts";
 import { beginning, unpack } from "./compressed.ts";
 import { extractPayload } from "./payload.ts";
 import { loadPvh, pvhEntry } from "./pvh.ts";
@@ -72,13 +72,20 @@ export function detect(kernel: NamedBytes): Exclude<LoadedGuest["format"], "flat
   const { bytes, file } = kernel;
   if (isBzImage(bytes)) return "bzImage";
   if (findMultiboot(bytes)) return "multiboot";
-  if (isElf(bytes)) return pvhEntry(readElf(bytes, file)) === undefined ? "vmlinux" : "pvh";
-  if (isRom(bytes)) return "rom";
+  const multiboot2 = multiboot2Text(bytes);
+  // An ELF file may have a note beside it, by which it is loaded.
+  if (isElf(bytes)) {
+    if (pvhEntry(readElf(bytes, file)) !== undefined) return "pvh";
+    if (!multiboot2) return "vmlinux";
+  }
+  if (!multiboot2 && isRom(bytes)) return "rom";
   throw new BuilderError({
     file,
     field: "kernel",
-    given: beginning(bytes),
-    expected: "a bzImage, an ELF kernel, a multiboot image, or a ROM of 64 or 128 KB",
+    given: multiboot2 ?? beginning(bytes),
+    expected: multiboot2
+      ? "a multiboot 1 header (0x1badb002), a PVH note, a bzImage, or a ROM of 64 or 128 KB"
+      : "a bzImage, an ELF kernel, a multiboot image, or a ROM of 64 or 128 KB",
   });
 }
 

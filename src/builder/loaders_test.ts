@@ -93,6 +93,37 @@ Deno.test("loadBzImage() names the field that is wrong", () => {
   assertThrows(load(tinyBzImage().subarray(0, 3000)), BuilderError, "3,000 bytes (cut off?)");
 });
 
+Deno.test("an image of multiboot 2 alone is refused with what it is, whatever the file", async () => {
+  const magic = 0xe85250d6, tags = [0, 0, 8, 0];
+  const header = [magic, 0, 24, -(magic + 24) >>> 0].flatMap((word) => [...le32(word)]);
+  const bytes = Uint8Array.of(...header, ...tags, 0, 0, 0, 0);
+  const at = (place: number, size: number) => {
+    const image = new Uint8Array(size);
+    image.set(bytes, place);
+    return image;
+  };
+  const rom = at(0x40, 0x10000);
+  rom[0xfff0] = 0xea;
+  // Behind its headers of 84 bytes.
+  const segments = [{ paddr: 0x100000, bytes: at(4, 64) }];
+  const images = [at(0, 64), at(0x7fe0, 0x9000), rom, tinyElf({ segments })];
+  const load = (image: Uint8Array, protocol?: "multiboot") =>
+    loadGuest({ memory: new TestMemory(16 * MB), kernel: named(image), protocol });
+  for (const image of images) {
+    const { message } = await assertRejects(() => load(image), BuilderError);
+    assertStringIncludes(message, "kernel is of multiboot 2 only (header 0xe85250d6 at 0x");
+    assertStringIncludes(message, "expected a multiboot 1 header (0x1badb002), a PVH note");
+    const asked = await assertRejects(() => load(image, "multiboot"), BuilderError);
+    assertStringIncludes(asked.message, "multiboot header is of multiboot 2 only");
+  }
+  // Off its boundary, too far behind, or with another sum it is none.
+  for (const image of [at(4, 64), at(0x8000, 0x9000)]) {
+    const { message } = await assertRejects(() => load(image), BuilderError);
+    assertStringIncludes(message, "or a ROM of 64 or 128 KB");
+    assert(!message.includes("multiboot 2"), message);
+  }
+});
+
 Deno.test("loadBzImage() says how much memory is needed", () => {
   const kernel = named(tinyBzImage(undefined, { init_size: 30 * MB }));
   const load = (mb: number) => loadBzImage({ memory: new TestMemory(mb * MB), kernel });

@@ -28,7 +28,10 @@ const WRONG: [call: (it: { hv: Hypervisor; dom: any; vcpu: any }) => unknown, sa
   [({ dom }) => dom.until("cr", {}, 5), "cr predicate: a function"],
   [({ dom }) => dom.wait(5), "the name of a kind"],
   [({ dom }) => dom.break("shadow-write"), "has nested paging"],
-  [({ dom }) => dom.break("watch", { address: 1 << 30, physical: true }), "is memory, which ends at"],
+  [
+    ({ dom }) => dom.break("watch", { address: 1 << 30, physical: true }),
+    "is memory, which ends at",
+  ],
   [({ dom }) => dom.stops("crr").next(), 'did you mean "cr"?'],
   [({ dom }) => dom.ioreq.serve({ port: [5, 4] }, { read: () => 0 }), "in this order"],
   [({ dom }) => dom.ioreq.serve({ port: [0, 0x10000] }, { read: () => 0 }), "0xffff"],

@@ -13,6 +13,7 @@ import {
   parseLeaf,
 } from "../machine/cpuid.ts";
 import { CR4 } from "../abi/x86/cr.ts";
+import { MSR } from "../abi/x86/msr.ts";
 import { CPU } from "../machine/state.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
 import { executesUnseen } from "../xen/hidden.ts";
@@ -162,10 +163,12 @@ export class CpuidTable {
 
   /**
    * Switches a feature on or off, or writes registers of a leaf, whole. It holds from the guest's next
-   * CPUID on; features that need one switched off go with it.
+   * CPUID on; features that need one switched off go with it. A feature stays while the guest has set
+   * a bit of CR4 or EFER that exists with it alone.
    *
    * @param what a feature's name, or a leaf: `"7.0"`, `0x40000000`
    * @throws {TypeError} for what does not exist, or what this machine cannot do
+   * @throws {Error} naming the bit that the guest has set and the feature it needs
    */
   set(what: string | number, value: boolean | Partial<CpuidResult>): void {
     if (typeof value === "boolean") {
@@ -178,13 +181,32 @@ export class CpuidTable {
     this.edit({ leaves: { [leaf]: value } });
   }
 
+  /** CR4 and EFER of the guest as they stand. */
+  #modes(): { cr4: number; efer: number } {
+    const { engine, cpu } = this.#domain;
+    if (!(engine instanceof HvmEngine)) {
+      return { cr4: cpu.i32[CPU.cr4 >> 2], efer: cpu.i32[CPU.efer >> 2] };
+    }
+    const { ops, vcpu } = engine;
+    return { cr4: Number(ops.getCr(vcpu, 4)), efer: Number(ops.getMsr(vcpu, MSR.EFER)) };
+  }
+
   /** Several changes at once, or as text: `"rdrand=0,7.ecx=4"`; all of them or none. */
   edit(edit: CpuidEdit | string): void {
     mustLive(this.#domain, "cpuid.edit");
     const { features, leaves } = typeof edit === "string"
       ? parseCpuid(`host,${edit}`)
       : CPUID_EDIT(edit, "cpuid.edit");
-    this.#domain.cpuid.edit({ features, leaves });
+    const { cpuid } = this.#domain, { cr4, efer } = this.#modes();
+    const before = cpuid.withoutFeature(cr4, efer).map(({ bit }) => bit);
+    cpuid.edit({ features, leaves }, () => {
+      const used = cpuid.withoutFeature(cr4, efer).find(({ bit }) => !before.includes(bit));
+      if (!used) return;
+      throw new Error(
+        `cpuid: ${used.feature} cannot be switched off now: the guest has set ${used.bit}, which ` +
+          `exists with it alone; it can while that bit is clear`,
+      );
+    });
     this.#domain.host.world.enter("cpuid", this.#domain.id, { features, leaves });
   }
 

@@ -55,11 +55,16 @@ const msr = named(
   u32,
   'the number of an MSR, or a name such as "efer"',
 );
-const exception = named(
-  exceptionVectors.map(({ name, vector }) => [name, vector] as const),
-  whole(0, 31),
-  'a vector from 0 to 31, or a name such as "#PF"',
-);
+/** A vector up to `last`, or an exception's name. */
+const vectorTo = (last: number) =>
+  named(
+    exceptionVectors.map(({ name, vector }) => [name, vector] as const),
+    whole(0, last),
+    `a vector from 0 to ${last}, or a name such as "#PF"`,
+  );
+const exception = vectorTo(31);
+/** What can be injected: a vector, or an exception's name. */
+export const injectable: (value: unknown, key: string) => number = vectorTo(255);
 
 /** Instructions of either vendor's extensions that leave a guest. */
 const VIRTUALIZATION = [

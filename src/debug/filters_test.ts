@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { fieldNames, kinds, toFilter, toKind } from "./filters.ts";
+import { Hypervisor } from "./hypervisor.ts";
 import type { Kind } from "./kinds.ts";
 
 Deno.test("toFilter() resolves names, and gives values as events have them", () => {
@@ -74,4 +75,27 @@ Deno.test("every kind says what its events have", () => {
   for (const kind of kinds) assert(Array.isArray(fieldNames(kind)), kind);
   assertEquals(fieldNames("cpuid"), ["leaf", "subleaf", "result"]);
   assert(fieldNames("any").includes("port") && fieldNames("any").includes("gpa"));
+});
+
+Deno.test("an exception's name is looked up in one way, for filters and for inject()", async () => {
+  await using hv = await Hypervisor.demo();
+  const [dom] = hv.domains;
+  const stop = await dom.until("cpuid");
+  for (const [wrong, near] of [["#GQ", "#GP"], ["page", ""], ["#Pf!", "#PF"]]) {
+    const asked = [
+      () => dom.break("exception", { vector: wrong }),
+      () => stop.inject(wrong),
+    ];
+    for (const ask of asked) {
+      const { message } = assertThrows(ask, TypeError);
+      assertEquals(message.includes(`did you mean "${near}"?`), near !== "", message);
+    }
+  }
+  assertThrows(() => stop.inject(256), RangeError, "inject: a whole number from 0 to 0xff");
+  const answer = stop.inject("gp", 8);
+  assertEquals(answer.kind === "inject" && answer.event, {
+    type: "exception",
+    vector: 13,
+    errorCode: 8,
+  });
 });

@@ -7,6 +7,7 @@ import type { Exit, GuestEvent } from "../hvm/exit.ts";
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
 import { options as optionsOf, type Shape, u32, word, wrongType } from "./check.ts";
 import type { Breakpoint } from "./breakpoint.ts";
+import { injectable } from "./filters.ts";
 import { goneText } from "./gone.ts";
 import type { Kind } from "./kinds.ts";
 import type { Registers } from "./registers.ts";
@@ -179,18 +180,8 @@ export class Stop {
     if (!this.#exit) {
       throw new Error(`a stop of kind "${this.kind}" is no exit: events are injected at exits`);
     }
-    const wanted = typeof vector === "string" ? vector.toLowerCase().replace("#", "") : vector;
-    const known = exceptionVectors.find(({ name, vector: n }) =>
-      n === wanted || name.toLowerCase().replace("#", "") === wanted
-    );
-    const number = known?.vector ?? vector;
-    if (typeof number !== "number" || !Number.isInteger(number) || number < 0 || number > 255) {
-      throw new RangeError(
-        `inject: a vector from 0 to 255 or a name such as "#GP" was expected, ${
-          shown(vector)
-        } was given`,
-      );
-    }
+    const number = injectable(vector, "inject");
+    const known = exceptionVectors.find((e) => e.vector === number);
     if (errorCode !== undefined) {
       u32(errorCode, "inject errorCode");
       if (!known?.errorCode) {

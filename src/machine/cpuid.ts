@@ -250,6 +250,20 @@ export class Cpuid {
   get eferValid(): number {
     return this.#bits(EFER_BITS);
   }
+  /** Bits of CR4 and EFER that are set though the feature they need is not shown: "CR4.SMEP". */
+  withoutFeature(cr4: number, efer: number): { readonly bit: string; readonly feature: string }[] {
+    const found = (
+      register: string,
+      value: number,
+      names: Readonly<Record<string, number>>,
+      needs: Record<string, number>,
+    ) =>
+      Object.entries(needs).filter(([feature]) => !this.has(feature)).flatMap(([feature, bits]) =>
+        Object.entries(names).filter(([, mask]) => value & bits & mask)
+          .map(([name]) => ({ bit: `${register}.${name}`, feature }))
+      );
+    return [...found("CR4", cr4, CR4, CR4_BITS), ...found("EFER", efer, EFER, EFER_BITS)];
+  }
   /** Bits of PAGES_ABSENT. */
   get pagesAbsent(): number {
     return (this.has("pdpe1gb") ? 0 : PAGES_ABSENT.gigabyte) |
@@ -325,14 +339,16 @@ export class Cpuid {
    *
    * Switching a feature off takes along those that need it; leaves are written after features.
    *
+   * @param check throws for what it refuses of the table as it is after the edit
    * @throws TypeError naming the feature or the leaf that does not exist, or cannot be so
    */
-  edit(edit: CpuidEdit): void {
+  edit(edit: CpuidEdit, check?: () => void): void {
     const before = this.save();
     try {
       for (const [name, on] of Object.entries(edit.features ?? {})) this.#setFeature(name, on);
       for (const [text, values] of Object.entries(edit.leaves ?? {})) this.#setLeaf(text, values);
       this.#checkNeeds();
+      check?.();
     } catch (error) {
       this.load(before);
       throw error;

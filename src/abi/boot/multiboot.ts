@@ -9,6 +9,12 @@ export const MULTIBOOT_HEADER_MAGIC = 0x1badb002, MULTIBOOT_LOADER_MAGIC = 0x2ba
 /** The header lies within this many bytes of the image, on a 4-byte boundary. */
 export const MULTIBOOT_SEARCH = 8192;
 
+/**
+ * Magic of a multiboot 2 header, which lies on an 8-byte boundary within so many bytes (Multiboot2
+ * Specification 2.0, 3.1.1): magic, architecture, its length, and a checksum.
+ */
+export const MULTIBOOT2_HEADER_MAGIC = 0xe85250d6, MULTIBOOT2_SEARCH = 32768;
+
 /** The header; the fields from `header_addr` on count only with flag bit 16. */
 export const MULTIBOOT_HEADER = {
   magic: [0, 4],
