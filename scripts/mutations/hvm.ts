@@ -10,11 +10,75 @@ const VMX_TEST = "src/hvm/vmx_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
 const HALT_TEST = "src/debug/halt_test.ts", PDPTE_TEST = "src/debug/pdpte_test.ts";
 const DEBUGGED = "src/debug/emulation_test.ts";
 const OBSERVED = "src/debug/observed_test.ts";
+const REPEATED = "src/debug/repeated_io_test.ts";
+const REPEATS = "REP INS and OUTS: many iterations in an exit are as one by one (intel, hap)";
+const REPEATS_ALWAYS = "so they are in every mode, up to a fault or an NMI (amd hap)";
 const TRACED =
   "exits of every kind are traced, exceptions of emulated instructions too, and the guest sees nothing of it";
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
 export const HVM_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/xen/hvm.ts", REPEATED, [
+    [
+      "nothing that is due comes between the iterations of REP OUTS",
+      "if (due || this.observer || this.servers.any || this.#turnIsOver()) return false;",
+      "if (this.observer || this.servers.any || this.#turnIsOver()) return false;",
+      REPEATS,
+    ],
+    [
+      "the end of a turn does not come between them",
+      "this.servers.any || this.#turnIsOver()) return false;",
+      "this.servers.any) return false;",
+      REPEATS,
+    ],
+    [
+      "an observer sees the first of them only",
+      "if (due || this.observer || ",
+      "if (due || ",
+      REPEATS,
+    ],
+    [
+      "a window that opens behind the first of them is overlooked",
+      "(this.#window && (cpu.i32[CPU.rflags >> 2] & Number(IF)) !== 0)",
+      "false",
+      REPEATS,
+    ],
+    ["an NMI does not come between them", "<= now || this.#nmi ||", "<= now ||", REPEATS_ALWAYS],
+  ]),
+  ...mutationsOf("src/machine/cpu.ts", REPEATED, [
+    [
+      "traps do not come between the iterations of REP OUTS",
+      "if (trap || this.#watched || ",
+      "if (this.#watched || ",
+      REPEATS,
+    ],
+    [
+      "RF is not set between them",
+      `if (this.model === "amd") this.#resumes = RF;`,
+      "",
+      REPEATS_ALWAYS,
+    ],
+  ]),
+  ...mutationsOf("src/machine/isa/semantics/io.ts", REPEATED, [
+    [
+      "REP INS goes on though it has written over itself",
+      "f.if(record.eq(m.rec), () => {",
+      "f.if(i32(1), () => {",
+      REPEATS,
+    ],
+    [
+      "REP INS goes on though its page is gone",
+      `f.if(load("i64", 64, "u", entry, TLB.code).eq(page), () => {`,
+      `f.if(page.eq(page), () => {`,
+      REPEATS,
+    ],
+    [
+      "REP INS goes on though its port is denied",
+      "f.if(cell(V.abort), () => setCell(f, V.abort, 0), ",
+      "f.if(i32(0), () => setCell(f, V.abort, 0), ",
+      REPEATS,
+    ],
+  ]),
   ...mutationsOf("src/hvm/vmx_cpu.ts", VMX_TEST, [
     ["the switch of vCPUs forgets STAR", `  "star",\n`, "", SWITCHED],
     ["the switch of vCPUs forgets LSTAR", `  "lstar",\n`, "", SWITCHED],

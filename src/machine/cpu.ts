@@ -99,6 +99,11 @@ export interface CpuHooks {
   /** A port access of an emulated instruction. Undefined or false: there is no answer yet. */
   emulatedIoRead?(port: number, bytes: number): number | undefined;
   emulatedIoWrite?(port: number, bytes: number, value: number): boolean;
+  /**
+   * Whether the next iteration of an emulated INS or OUTS may follow without the guest being entered
+   * and leaving for it: then nobody can tell.
+   */
+  emulatedIoRepeats?(): boolean;
   /** Before anything is delivered in non-root operation; "exit" if that became a VM exit. */
   boundary?(): RunStop | undefined;
   /** A performance counter that is to interrupt has overflowed. */
@@ -146,6 +151,8 @@ export class Cpu {
   #toBranch = false;
   /** The next instruction could not be fetched: V.abort says why. */
   #unfetched = false;
+  /** RF, if that was set for what is under way after the run began. */
+  #resumes = 0;
   /** The instruction whose breakpoint was reported last: given up and run again it is the same one. */
   #passed = { rip: -1n, count: -1 };
 
@@ -457,6 +464,7 @@ export class Cpu {
           }
         } else machine.bus.ioWrite(port & 0xffff, bytes, unsigned);
       },
+      ioRepeats: () => this.#repeats() ? 1 : 0,
       codeWrite: (frame) => {
         for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame);
       },
@@ -498,6 +506,22 @@ export class Cpu {
   #answer(value: number | undefined): number {
     if (value === undefined) this.i32[V.abort >> 2] = ABORT.unanswered;
     return (value ?? 0) | 0;
+  }
+
+  /**
+   * An emulated INS or OUTS has done an iteration: that is retired here, and the next one follows at
+   * once, unless there is a trap in between, or something counts.
+   */
+  #repeats(): boolean {
+    const { i32 } = this;
+    const trap = i32[V.stepping >> 2] | i32[CPU.pendingDebug >> 2] | this.#trapped;
+    if (trap || this.#watched || this.#counters.enabled) return false;
+    if (!this.hooks.emulatedIoRepeats?.()) return false;
+    this.count++;
+    this.fruitless = 0;
+    // Set between iterations; and kept by the exit that is left out, or not (SDM 3 28.3.3).
+    if (this.model === "amd") this.#resumes = RF;
+    return true;
   }
 
   /** The host wants its thread; an instruction that is being emulated is completed first. */
@@ -579,7 +603,8 @@ export class Cpu {
     if (flags & RF) this.i64[V.passing >> 3] = -1n;
     if (done > 0) this.#afterInstructions(shadow);
     // The instruction that it was set for is still to come.
-    else if (flags & RF && !delivered) i32[CPU.rflags >> 2] |= RF;
+    else if ((flags | this.#resumes) & RF && !delivered) i32[CPU.rflags >> 2] |= RF;
+    this.#resumes = 0;
     if (code === STOPPED.breakpoint || before) return this.#atBreakpoint();
     if (done > 0) this.fruitless = 0;
     if (code !== STOPPED.abort && !delivered) return this.#watchedDone();

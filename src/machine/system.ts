@@ -15,6 +15,8 @@ export const HOST_FUNCTIONS = {
   ioRead: [2, 1],
   /** (port, bytes, value). */
   ioWrite: [3, 0],
+  /** Whether the next iteration of an INS or OUTS that is being emulated follows at once: 0 or 1. */
+  ioRepeats: [0, 1],
   /** A store reaches granules of a frame that hold predecoded code: (frame, granule mask low, high). */
   codeWrite: [3, 0],
   /** A store reached a frame from whose contents a hypervisor has derived something: (address, bytes). */

@@ -6,7 +6,7 @@ import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import type { CpuHooks, Fault } from "../machine/cpu.ts";
 import { SERVICE } from "../machine/system.ts";
-import { V } from "../machine/state.ts";
+import { CPU, V } from "../machine/state.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import type { Domain, Engine, SliceEnd } from "./domain.ts";
@@ -109,6 +109,8 @@ export class HvmEngine implements Engine {
   #observed: Intercepts | undefined;
   /** Made once: entries are hot. */
   readonly #entry: { budget: number; pageFault?: EnterOptions["pageFault"] } = { budget: 0 };
+  /** Machine time at which the turn under way is over. */
+  #until = 0;
   /** What the hardware's time-stamp offset was made from; NaN: to be made anew. */
   #timeOffset = NaN;
 
@@ -191,7 +193,7 @@ export class HvmEngine implements Engine {
   run(budget: number): SliceEnd {
     const { cpu } = this.on;
     // A turn is time: port accesses take more of it than instructions.
-    const until = cpu.now + budget;
+    this.#until = cpu.now + budget;
     watchQuiet(cpu, this.domain.platform);
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
@@ -201,7 +203,7 @@ export class HvmEngine implements Engine {
     // The vendor's own emulation of an instruction; it leaves there again.
     else if (exit.kind === "stopped") exit = undefined;
     for (;;) {
-      const next: Exit | SliceEnd | undefined = exit ? this.#handle(exit) : this.#enter(until);
+      const next: Exit | SliceEnd | undefined = exit ? this.#handle(exit) : this.#enter();
       exit = undefined;
       if (!next) continue;
       if (isEnd(next)) return next;
@@ -215,18 +217,38 @@ export class HvmEngine implements Engine {
   }
 
   /** Enters the guest: its exit, the end of the slice, or undefined to enter again. */
-  #enter(until: number): Exit | SliceEnd | undefined {
+  #enter(): Exit | SliceEnd | undefined {
     const { cpu } = this.on, { shadow } = this;
-    if (cpu.now >= until || cpu.machine.due()) return BUDGET;
-    if (this.domain.ending || this.domain.state.kind !== "running") return BUDGET;
+    if (this.#turnIsOver()) return BUDGET;
     if (this.changed) this.#beforeEntry();
     shadow?.sync();
-    this.#entry.budget = until - cpu.now;
+    this.#entry.budget = this.#until - cpu.now;
     const raw = this.ops.enter(this.vcpu, this.#entry);
     const exit = shadow ? shadow.refine(raw) : raw;
     if (exit?.kind === "stopped") return this.#stopped(exit);
     if (!exit) cpu.idle += LIVELOCK;
     return exit ?? BUDGET;
+  }
+
+  #turnIsOver(): boolean {
+    const { domain, on: { cpu } } = this;
+    return cpu.now >= this.#until || cpu.machine.due() || domain.ending !== undefined ||
+      domain.state.kind !== "running";
+  }
+
+  /**
+   * Whether an INS or OUTS goes on with its next iteration, as Xen's has a `count` of them in one
+   * ioreq_t: where the guest, entered in between, would leave for it at once, and nobody looked.
+   */
+  #repeats(): boolean {
+    const { domain: { platform, now }, on: { cpu } } = this;
+    const due = this.changed || platform.deadline() <= now || this.#nmi ||
+      // A window opens by IF, or when the first iteration has ended a shadow.
+      (this.#window && (cpu.i32[CPU.rflags >> 2] & Number(IF)) !== 0);
+    if (due || this.observer || this.servers.any || this.#turnIsOver()) return false;
+    // How many there are at a time depends on the host's clock: each counts as the exit it stands for.
+    this.#countExit("io");
+    return true;
   }
 
   /** The guest was stopped and did not leave. */
@@ -259,9 +281,12 @@ export class HvmEngine implements Engine {
   /** Counts an exit and shows it to the observer. */
   #observe(exit: Exit): Observed {
     this.last = exit;
-    const { exits } = this.domain;
-    exits[exit.kind] = (exits[exit.kind] ?? 0) + 1;
+    this.#countExit(exit.kind);
     return this.observer?.exit(exit);
+  }
+  #countExit(kind: Exit["kind"]): void {
+    const { exits } = this.domain;
+    exits[kind] = (exits[kind] ?? 0) + 1;
   }
 
   /** Handles an exit: the end of the slice, the exit of an emulated instruction, undefined to go on. */
@@ -449,12 +474,18 @@ export class HvmEngine implements Engine {
   /** What the emulated instructions of this domain reach. */
   readonly #hooks: Pick<
     CpuHooks,
-    "emulatedRead" | "emulatedWrite" | "emulatedIoRead" | "emulatedIoWrite" | "service"
+    | "emulatedRead"
+    | "emulatedWrite"
+    | "emulatedIoRead"
+    | "emulatedIoWrite"
+    | "emulatedIoRepeats"
+    | "service"
   > = {
     emulatedRead: (address, bytes) => this.servers.read("copy", address, bytes),
     emulatedWrite: (address, bytes, value) => this.servers.write("copy", address, bytes, value),
     emulatedIoRead: (port, bytes) => this.servers.read("pio", port, bytes),
     emulatedIoWrite: (port, bytes, value) => this.servers.write("pio", port, bytes, value),
+    emulatedIoRepeats: () => this.#repeats(),
     service: (number) => {
       const { domain, on } = this;
       if (number === SERVICE.random) return domain.host.world.randomFor(domain);

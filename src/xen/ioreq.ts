@@ -106,6 +106,10 @@ export class IoreqServers {
     this.events.dropped(`the late answer to ${describe(request)} is dropped: ${why}`);
   }
 
+  /** Scripts serve some addresses; or did when the instruction under way began. */
+  get any(): boolean {
+    return this.#servers.length > 0 || this.#asked.length > 0;
+  }
   /** Is a server still at work? */
   get waiting(): boolean {
     return this.#asked.at(-1)?.state === "inprocess";
@@ -126,17 +130,13 @@ export class IoreqServers {
 
   /** The answer of a read, or undefined if the server answers later: then ask again. */
   read(type: Ioreq["type"], addr: number, size: number): number | undefined {
-    if (this.#servers.length > 0 || this.#asked.length > 0) {
-      return this.#access(type, "read", addr, size, 0);
-    }
+    if (this.any) return this.#access(type, "read", addr, size, 0);
     return this.#platform(type, "read", addr, size, 0);
   }
 
   /** False if the server takes its time: ask again. */
   write(type: Ioreq["type"], addr: number, size: number, value: number): boolean {
-    if (this.#servers.length > 0 || this.#asked.length > 0) {
-      return this.#access(type, "write", addr, size, value) !== undefined;
-    }
+    if (this.any) return this.#access(type, "write", addr, size, value) !== undefined;
     this.#platform(type, "write", addr, size, value);
     return true;
   }

@@ -1,10 +1,11 @@
 /** IN, OUT, INS, OUTS: privilege, permission bitmap, devices (SDM 1 18.5; SDM 2). */
-import { CPU, PREFIX, V } from "../../state.ts";
-import { cell, cell64 } from "../../system.ts";
+import { CPU, PREFIX, TLB, V } from "../../state.ts";
+import { cell, cell64, setCell } from "../../system.ts";
 import { check } from "../../checks.ts";
+import { tlbIndex } from "../../mmu/access.ts";
 import { DEBUG_ACCESS, DR7_ENABLED } from "../../exceptions/debug.ts";
-import { type Expr, i32, i64 } from "../../wasm/expr.ts";
-import type { Local, Module } from "../../wasm/module.ts";
+import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import type { Label, Local, Module } from "../../wasm/module.ts";
 import {
   attributesAt,
   baseAt,
@@ -102,7 +103,29 @@ function output(m: Meaning): void {
   finish(m);
 }
 
-/** One iteration of INS or OUTS; under REP the instruction is run again for the next. */
+/**
+ * An INS or OUTS that is emulated goes on with its next iteration at once, where nothing is due before
+ * it, the port is still allowed, and a fetch would still find the same instruction: the code TLB and
+ * the index behind it lead to this record. What changes code or its mapping empties one or the other.
+ */
+function goOnEmulating(m: Meaning, port: Local, bytes: number, again: Label): void {
+  const { f } = m;
+  f.if(cell(V.emulating), () => {
+    const linear = f.let(m.ip.add(cell64(V.codeBase)));
+    const entry = f.let(cell(V.tlb).add(tlbIndex(linear)));
+    const page = linear.and(-4096n).or(cell64(V.codeMode));
+    f.if(load("i64", 64, "u", entry, TLB.code).eq(page), () => {
+      const index = load("i32", 32, "u", entry, TLB.code + 8);
+      const record = load("i32", 32, "u", index.add(linear.wrap().and(4095).shl(2)));
+      f.if(record.eq(m.rec), () => {
+        f.call("ioPermission", port, i32(bytes));
+        f.if(cell(V.abort), () => setCell(f, V.abort, 0), () => f.brIf(again, f.call("ioRepeats")));
+      });
+    });
+  });
+}
+
+/** INS and OUTS. Under REP the instruction is run again for each iteration, but see above. */
 function string(isInput: boolean): Semantics {
   return (m) => {
     const f = m.f, bits = m.form.sizes[isInput ? 0 : 1], bytes = bits / 8;
@@ -127,36 +150,41 @@ function string(isInput: boolean): Semantics {
     m.callChecked("ioPermission", port, i32(bytes));
     f.block((none) => {
       f.brIf(none, repeated.and(register(RCX).eqz()));
-      const kind = i32(QUALIFICATION.string | (isInput ? QUALIFICATION.in : 0)).or(
-        repeated.shl(5),
-      );
-      interceptPort(m, port, bytes, kind);
-      const pointer = isInput ? RDI : RSI;
-      const place = isInput ? i32(ES) : m.field(28);
-      const linear = m.callChecked(
-        "segmentLinear",
-        place,
-        register(pointer),
-        i32(bytes),
-        i32(isInput ? 1 : 0),
-      );
-      if (isInput) {
-        // The device is asked only once the store is sure to succeed.
-        m.callChecked("probeAccess", linear, cell(V.access).or(2), i32(bytes));
-        const value = m.callChecked("ioRead", port, i32(bytes));
-        m.callChecked(`st${bits}`, linear, cell(V.access), value);
-      } else {
-        const value = m.callChecked(`ld${bits}`, linear, cell(V.access));
-        m.callChecked("ioWrite", port, i32(bytes), value);
-      }
-      breakpoints(m, port, bytes);
-      const step = i64(-bytes).when(cell(CPU.rflags).and(0x400), i64(bytes));
-      set(pointer, f.let(register(pointer).add(step)));
-      f.if(repeated, () => {
-        set(RCX, f.let(register(RCX).sub(1)));
-        f.if(register(RCX).nez(), () => betweenIterations(m));
+      f.loop((again) => {
+        const kind = i32(QUALIFICATION.string | (isInput ? QUALIFICATION.in : 0)).or(
+          repeated.shl(5),
+        );
+        interceptPort(m, port, bytes, kind);
+        const pointer = isInput ? RDI : RSI;
+        const place = isInput ? i32(ES) : m.field(28);
+        const linear = m.callChecked(
+          "segmentLinear",
+          place,
+          register(pointer),
+          i32(bytes),
+          i32(isInput ? 1 : 0),
+        );
+        if (isInput) {
+          // The device is asked only once the store is sure to succeed.
+          m.callChecked("probeAccess", linear, cell(V.access).or(2), i32(bytes));
+          const value = m.callChecked("ioRead", port, i32(bytes));
+          m.callChecked(`st${bits}`, linear, cell(V.access), value);
+        } else {
+          const value = m.callChecked(`ld${bits}`, linear, cell(V.access));
+          m.callChecked("ioWrite", port, i32(bytes), value);
+        }
+        breakpoints(m, port, bytes);
+        const step = i64(-bytes).when(cell(CPU.rflags).and(0x400), i64(bytes));
+        set(pointer, f.let(register(pointer).add(step)));
+        f.if(repeated, () => {
+          set(RCX, f.let(register(RCX).sub(1)));
+          f.if(register(RCX).nez(), () => {
+            goOnEmulating(m, port, bytes, again);
+            betweenIterations(m);
+          });
+        });
+        finish(m);
       });
-      finish(m);
     });
   };
 }
