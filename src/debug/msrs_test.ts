@@ -95,6 +95,8 @@ for (const [cpu, model] of models) {
         assertEquals([name(number), read(g, number)], [name(number), there ? 0n : "fault"]);
         assertEquals([name(number), write(g, number, 0n)], [name(number), there]);
       }
+      // Fast strings are on at reset.
+      assertEquals([read(g, 0x1a0), write(g, 0x1a0, 0n)], [1n, true]);
       for (const number of nobody) {
         assertEquals([name(number), read(g, number)], [name(number), "fault"]);
         assertEquals([name(number), write(g, number, 0n)], [name(number), false]);

@@ -21,7 +21,7 @@ export interface MsrRow {
   readonly rule: MsrRule;
   /** "ignore": writes have no effect; "fault": #GP; "store"; "tsc", "efer": more follows; "counter": see counters.ts. */
   readonly write: "store" | "ignore" | "fault" | "tsc" | "efer" | "counter";
-  /** Value of a register without a home. */
+  /** Value of a register without a home, and of one with a home at reset. */
   readonly fixed: bigint;
   /** Whose processors have it; both vendors' if undefined. */
   readonly vendor?: "intel" | "amd";
@@ -148,7 +148,8 @@ export const msrTable: readonly MsrRow[] = [
   row(MSR.CSTAR, "CSTAR", "cstar", ALL, { rule: "canonical", feature: "lm" }),
   row(MSR.SFMASK, "SFMASK", "sfmask", 0xffff_ffffn, { feature: "lm" }),
   row(MSR.PAT, "PAT", "pat", 0x0707_0707_0707_0707n, { rule: "pat", feature: "pat" }),
-  row(MSR.MISC_ENABLE, "MISC_ENABLE", "miscEnable"),
+  // Bit 0: fast string operation is on at reset.
+  row(MSR.MISC_ENABLE, "MISC_ENABLE", "miscEnable", ALL, { fixed: 1n }),
   // Lock bit, VMX inside and outside SMX.
   row(MSR.FEATURE_CONTROL, "FEATURE_CONTROL", "featureControl", 7n, { rule: "locked" }),
   // There is no supervisor state that XSAVES could save.

@@ -26,7 +26,7 @@ export function readMsr(e: HvmEngine, number: number): bigint | undefined {
   const apic = e.domain.platform.readMsr(number);
   if (apic !== undefined) return apic;
   if (!row || number === MSR.FEATURE_CONTROL) return undefined;
-  return row.home === undefined ? row.fixed : e.msrs.get(number) ?? 0n;
+  return (row.home === undefined ? undefined : e.msrs.get(number)) ?? row.fixed;
 }
 
 /** What WRMSR does; false: #GP(0). */
