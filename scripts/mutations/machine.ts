@@ -16,6 +16,20 @@ const RIGHTS = "rights of pages, by every combination of bits and every kind of 
 const FORMATS = "accessed and dirty bits are set at every level, by what uses it";
 
 export const MACHINE_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf(`${MACHINE}/wasm/cells.ts`, `${MACHINE}/wasm/cells_test.ts`, [
+    [
+      "a cell of several values overlaps the next",
+      "at += width;",
+      "at += alignment;",
+      "no two cells of memory 0 overlap",
+    ],
+    [
+      "two lists of cells share an area",
+      "filled.add(area);",
+      "",
+      "an area is filled once, and a block of it is always the same area",
+    ],
+  ]),
   ...mutationsOf(`${MACHINE}/isa/decode.ts`, `${MACHINE}/vendors_test.ts`, [[
     "AMD's near branches ignore 66 as Intel's do",
     "(as & DECODE_AS.cutsBranches) !== 0",

@@ -104,8 +104,8 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "VMRUN: CR2 not loaded",
-      `for (const name of ["cr2", "cr3", "cr4", "rip", "rsp", "rax"]) {`,
-      `for (const name of ["cr3", "cr4", "rip", "rsp", "rax"]) {`,
+      `for (const name of ["cr2", "cr3", "cr4", "rip", "rsp", "rax"] as const) {`,
+      `for (const name of ["cr3", "cr4", "rip", "rsp", "rax"] as const) {`,
       "VMRUN loads every field of the guest's state",
     ],
   ]),
@@ -167,8 +167,8 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
     ["#VMEXIT does not save ES", `["es", "cs", "ss", "ds"]`, `["cs", "ss", "ds"]`, SAVES],
     [
       "#VMEXIT does not save IDTR",
-      `for (const name of ["gdtr", "idtr"]) {`,
-      `for (const name of ["gdtr"]) {`,
+      `for (const name of ["gdtr", "idtr"] as const) {`,
+      `for (const name of ["gdtr"] as const) {`,
       SAVES,
     ],
     [

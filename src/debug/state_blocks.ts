@@ -11,13 +11,15 @@
 import { checkLike, encodePlain, type Plain, RecordError } from "../devices/record.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { COUNTERS } from "../machine/counters.ts";
-import { guestCellBytes } from "../machine/virtualization.ts";
+import { virtualization } from "../machine/virtualization.ts";
 import {
   ARCHITECTURAL_END,
   ARCHITECTURAL_START,
   architecturalFields,
   CPU,
+  type CpuCell,
 } from "../machine/state.ts";
+import { fieldOf } from "../machine/wasm/cells.ts";
 import type { Domain, DomainPlace } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
 import { HvmEngine, type HvmState } from "../xen/hvm.ts";
@@ -106,21 +108,21 @@ function architectural(cpu: Cpu): Uint8Array {
 /** Values that the registers of virtualization can have; others the processor never has. */
 function checkModes(cpu: Cpu, saved: Uint8Array, nonRoot: bigint): void {
   const view = new DataView(saved.buffer, saved.byteOffset), ram = BigInt(cpu.machine.ram.length);
-  const narrow = (name: string) => view.getUint32(CPU[name] - ARCHITECTURAL_START, true);
+  const narrow = (name: CpuCell) => view.getUint32(CPU[name] - ARCHITECTURAL_START, true);
   const none = (1n << 64n) - 1n;
   const wrong = (name: string, value: number | bigint) =>
     refuse(`the processor's ${name} is 0x${value.toString(16)}, which it never is`);
-  const most = { vmxMode: 2, svmMode: 1, activity: 3, gif: 1 };
-  for (const [name, value] of Object.entries(most)) {
+  const most = [["vmxMode", 2], ["svmMode", 1], ["activity", 3], ["gif", 1]] as const;
+  for (const [name, value] of most) {
     if (narrow(name) > value) wrong(name, narrow(name));
   }
-  for (const name of ["vmcsPointer", "vmxonPointer", "vmcb", "vmHsave"]) {
+  for (const name of ["vmcsPointer", "vmxonPointer", "vmcb", "vmHsave"] as const) {
     const value = view.getBigUint64(CPU[name] - ARCHITECTURAL_START, true);
     const none64 = name.startsWith("vmcs") || name.startsWith("vmxon") ? none : 0n;
     if (value !== none64 && (value & 0xfffn || value > ram - 4096n)) wrong(name, value);
   }
   for (let n = 0; n < COUNTERS; n++) {
-    const value = view.getBigUint64(CPU[`perfCtr${n}`] - ARCHITECTURAL_START, true);
+    const value = view.getBigUint64((CPU.perfCtr0 + 8 * n) - ARCHITECTURAL_START, true);
     if (value >> 48n) wrong(`perfCtr${n}`, value);
   }
   const guest = narrow("vmxMode") === 2 || narrow("svmMode") === 1;
@@ -140,7 +142,7 @@ const u64of32: Shape = (value, path) => {
 function bareProcessor(cpu: Cpu): StateBlock {
   // Outside a guest of the guest's own they say nothing.
   const cells = () => cpu.guestCells[0] ? cpu.guestCells : cpu.guestCells.map(() => 0n);
-  const shapes = guestCellBytes(cpu.model).map((bytes) => bytes === 4 ? u64of32 : u64);
+  const shapes = virtualization[cpu.model].cells.map(({ width }) => width === 4 ? u64of32 : u64);
   return block(
     "processor",
     record({
@@ -165,13 +167,25 @@ function bareProcessor(cpu: Cpu): StateBlock {
  * What a hypervisor has set up in the processor. The rest is a vCPU's while one is loaded, and left
  * over from the last one while none is.
  */
-const ROOT = "cr0 cr4 efer vmxMode vmxonPointer vmHsave vmCr svmMode featureControl".split(" ");
+const ROOT = [
+  "cr0",
+  "cr4",
+  "efer",
+  "vmxMode",
+  "vmxonPointer",
+  "vmHsave",
+  "vmCr",
+  "svmMode",
+  "featureControl",
+] as const;
 
 function hostProcessor(cpu: Cpu): StateBlock {
   const now = () =>
     Object.fromEntries(ROOT.map((name) => {
-      const { width } = architecturalFields.find((f) => f.name === name)!;
-      return [name, width === 8 ? cpu.get(name) : BigInt(cpu.i32[CPU[name] >> 2] >>> 0)];
+      return [
+        name,
+        fieldOf(CPU, name).width === 8 ? cpu.get(name) : BigInt(cpu.i32[CPU[name] >> 2] >>> 0),
+      ];
     }));
   return block<Record<string, bigint>>(
     "processor",

@@ -10,7 +10,7 @@
  */
 import type { Cpu } from "../machine/cpu.ts";
 import { FLOAT } from "../machine/interpreter/guest.ts";
-import { CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
+import { CPU, FRAME, FRAME_FLAG, V, type WideCell } from "../machine/state.ts";
 import { AREA } from "./ops.ts";
 
 export class Switched {
@@ -19,7 +19,7 @@ export class Switched {
   /** Place in memory 0 of each 32-bit word of the registers. */
   readonly #places: Int32Array;
 
-  constructor(readonly names: readonly string[]) {
+  constructor(readonly names: readonly WideCell[]) {
     this.#places = Int32Array.from(
       names.flatMap((name) => [CPU[name] >> 2, (CPU[name] >> 2) + 1]),
     );

@@ -204,7 +204,7 @@ export class VmxCpu implements HvmCpu {
     return this.#i32[VMXC.value >> 2];
   }
   get high(): number {
-    return this.#i32[VMXC.valueHigh >> 2];
+    return this.#i32[(VMXC.value >> 2) + 1];
   }
   read64(field: number): bigint {
     this.read(field);

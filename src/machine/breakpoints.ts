@@ -2,7 +2,7 @@
  * Breakpoints of the debug registers on execution and on data (SDM 3 17.2). They use what debuggers
  * use: breakpoint records, and pages kept out of the TLBs; without them nothing is paid.
  */
-import { CPU } from "./state.ts";
+import { CPU, debugRegister } from "./state.ts";
 
 const EXECUTE = 0, WRITE = 1, IO = 2, READ_OR_WRITE = 3;
 /** Bits L0 to G3. */
@@ -57,7 +57,7 @@ export class DebugBreakpoints {
     let different = dr7 !== seen[0];
     seen[0] = dr7;
     for (let n = 0; n < 4; n++) {
-      const address = this.#u32[CPU[`dr${n}`] >> 2];
+      const address = this.#u32[debugRegister(n) >> 2];
       different ||= address !== seen[n + 1];
       seen[n + 1] = address;
     }
@@ -78,10 +78,10 @@ export class DebugBreakpoints {
       const wanted = write === undefined
         ? kind === EXECUTE
         : kind === READ_OR_WRITE || (kind === WRITE && write);
-      if (!wanted || this.#i32[(CPU[`dr${n}`] >> 2) + 1] !== linearHigh) continue;
+      if (!wanted || this.#i32[(debugRegister(n) >> 2) + 1] !== linearHigh) continue;
       // An address is taken aligned to the length.
       const length = lengthOf(dr7, n);
-      const start = this.#u32[CPU[`dr${n}`] >> 2] - this.#u32[CPU[`dr${n}`] >> 2] % length;
+      const start = this.#u32[debugRegister(n) >> 2] - this.#u32[debugRegister(n) >> 2] % length;
       if (start < (linear >>> 0) + bytes && (linear >>> 0) < start + length) hits |= 1 << n;
     }
     return hits;

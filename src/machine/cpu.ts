@@ -10,6 +10,7 @@ import {
   CODE_MODE,
   CPU,
   CPU_MEMORY_PAGES,
+  type CpuCell,
   EMULATED,
   PREFIX,
   REC,
@@ -256,13 +257,13 @@ export class Cpu {
 
   /** The cells of {@linkcode Virtualization.cells}, to save and to load. */
   get guestCells(): readonly bigint[] {
-    return virtualization[this.model].cells.map(([at, bytes]) =>
-      bytes === 8 ? this.u64[at >> 3] : BigInt(this.i32[at >> 2] >>> 0)
+    return virtualization[this.model].cells.map(({ at, width }) =>
+      width === 8 ? this.u64[at >> 3] : BigInt(this.i32[at >> 2] >>> 0)
     );
   }
   set guestCells(values: readonly bigint[]) {
-    virtualization[this.model].cells.forEach(([at, bytes], n) => {
-      if (bytes === 8) this.u64[at >> 3] = values[n];
+    virtualization[this.model].cells.forEach(({ at, width }, n) => {
+      if (width === 8) this.u64[at >> 3] = values[n];
       else this.i32[at >> 2] = Number(BigInt.asIntN(32, values[n]));
     });
   }
@@ -1027,8 +1028,9 @@ const SPECIAL = {
   foreign: special("decode.foreign"),
 };
 
+/** For names that come from outside: those a program writes are {@linkcode CpuCell}s. */
 function at(name: string): number {
-  const offset = CPU[name];
+  const offset: number | undefined = CPU[name as CpuCell];
   if (offset === undefined) throw new Error(`no state field named ${name}`);
   return offset;
 }

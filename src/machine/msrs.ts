@@ -4,7 +4,7 @@
  * VMX and SVM capabilities), and are #GP if that does not know them either.
  */
 import { MSR } from "../abi/x86/msr.ts";
-import { CPU } from "./state.ts";
+import { CPU, type WideCell } from "./state.ts";
 
 /** What is checked of a value that is written, besides its valid bits. */
 export type MsrRule = "" | "canonical" | "pat" | "mtrrType" | "mtrrFixed" | "locked";
@@ -34,7 +34,7 @@ const ALL = (1n << 64n) - 1n;
 function row(
   number: number,
   name: string,
-  home: string | undefined,
+  home: WideCell | undefined,
   valid: bigint = ALL,
   more: Partial<MsrRow> = {},
 ): MsrRow {

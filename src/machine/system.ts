@@ -1,5 +1,6 @@
 import { type Callable, type Func, Global, Module } from "./wasm/module.ts";
 import { type Expr, i32, i64, load, type Operand, toExpr } from "./wasm/expr.ts";
+import type { Cell } from "./wasm/cells.ts";
 import { ABORT, CPU_MEMORY_PAGES, V } from "./state.ts";
 
 /** Memory numbers in every module of the machine. */
@@ -77,13 +78,13 @@ export function machineModule(): Module {
   return m;
 }
 
-/** Reads a cell of memory 0. */
+/** Reads a cell of memory 0, or the low half of one. */
 export const cell = (address: number): Expr => load("i32", 32, "u", 0, address);
-export const cell64 = (address: number): Expr => load("i64", 64, "u", 0, address);
+export const cell64 = (address: Cell<8>): Expr => load("i64", 64, "u", 0, address);
 export function setCell(f: Func, address: number, value: Operand): void {
   f.store(32, i32(0), toExpr("i32", value), address);
 }
-export function setCell64(f: Func, address: number, value: Operand): void {
+export function setCell64(f: Func, address: Cell<8>, value: Operand): void {
   f.store(64, i32(0), toExpr("i64", value), address);
 }
 

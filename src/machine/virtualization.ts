@@ -6,6 +6,7 @@ import { VMXC } from "./vmx/layout.ts";
 import { buildNested } from "./mmu/nested.ts";
 import { buildNestedPaging, buildSvmFunctions, buildSvmHooks } from "./svm/index.ts";
 import { buildVmxFunctions, buildVmxHooks } from "./vmx/index.ts";
+import { type Field, fieldsNamed } from "./wasm/cells.ts";
 import type { Module } from "./wasm/module.ts";
 
 export interface Virtualization {
@@ -13,9 +14,9 @@ export interface Virtualization {
   readonly group: "vmx" | "svm";
   /**
    * Where a guest runs whose host is code of this machine: what is in force of its control structure,
-   * and what is under way. Their places in memory 0.
+   * and what is under way.
    */
-  readonly cells: readonly (readonly [at: number, bytes: 4 | 8])[];
+  readonly cells: readonly Field[];
   /** Bits of a PML4 entry that must be 0 besides the address: PS, and bit 8 on AMD's processors. */
   readonly pml4Reserved: number;
   /** `nested(physical, access, linear)`: guest-physical to machine-physical. */
@@ -30,12 +31,8 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
   intel: {
     group: "vmx",
     cells: [
-      [V.nonRoot, 4],
-      [V.eptp, 8],
-      [V.iret, 4],
-      [VMXC.trapDue, 4],
-      [VMXC.tprDue, 4],
-      [VMXC.timer, 8],
+      ...fieldsNamed(V, ["nonRoot", "eptp", "iret"]),
+      ...fieldsNamed(VMXC, ["trapDue", "tprDue", "timer"]),
     ],
     pml4Reserved: 0x80,
     nested(m) {
@@ -49,12 +46,8 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
   amd: {
     group: "svm",
     cells: [
-      [V.nonRoot, 4],
-      [V.eptp, 8],
-      [V.tscRatio, 8],
-      [V.pdptesInMemory, 4],
-      [SVMC.pauseCount, 4],
-      [SVMC.pauseLast, 8],
+      ...fieldsNamed(V, ["nonRoot", "eptp", "tscRatio", "pdptesInMemory"]),
+      ...fieldsNamed(SVMC, ["pauseCount", "pauseLast"]),
     ],
     pml4Reserved: 0x180,
     nested: buildNestedPaging,
@@ -62,10 +55,6 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
     functions: buildSvmFunctions,
   },
 };
-
-/** Widths of {@linkcode Virtualization.cells} in bytes. */
-export const guestCellBytes = (model: CpuModel): readonly (4 | 8)[] =>
-  virtualization[model].cells.map(([, bytes]) => bytes);
 
 /** Functions that both fill under one name: every module may call them. */
 export const HOOKS: ReadonlySet<string> = new Set([

@@ -12,7 +12,7 @@ import { hvmOps } from "../../src/hvm/vendors.ts";
 import type { HvmOps, HvmVcpu } from "../../src/hvm/ops.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Machine } from "../../src/machine/machine.ts";
-import { ABORT, ACCESS, CPU, EMULATED, V } from "../../src/machine/state.ts";
+import { ABORT, ACCESS, CPU, EMULATED, pdpte, V } from "../../src/machine/state.ts";
 import { Frames } from "../../src/xen/frames.ts";
 import { P2M } from "../../src/xen/p2m.ts";
 import { Shadow } from "../../src/xen/shadow.ts";
@@ -111,13 +111,13 @@ class Rig {
     }
   }
 
-  #set(name: string, low: number, high = 0): void {
+  #set(place: number, low: number, high = 0): void {
     const { i32 } = this.machine.cpu;
-    i32[CPU[name] >> 2] = low;
-    i32[(CPU[name] >> 2) + 1] = high;
+    i32[place >> 2] = low;
+    i32[(place >> 2) + 1] = high;
   }
   #setPdptes(words: Int32Array): void {
-    for (let n = 0; n < 4; n++) this.#set(`pdpte${n}`, words[2 * n], words[2 * n + 1]);
+    for (let n = 0; n < 4; n++) this.#set(pdpte(n), words[2 * n], words[2 * n + 1]);
   }
   /** MOV to CR3 loads the pointers of PAE paging; writes to their memory come later. */
   loadPointers(r: Registers): void {
@@ -138,10 +138,10 @@ class Rig {
   /** The guest's tables, over the nested ones. */
   plainly(r: Registers, linear: bigint, access: number): Result {
     const { cpu } = this.machine, { i32 } = cpu;
-    this.#set("cr0", r.cr0);
-    this.#set("cr3", r.cr3);
-    this.#set("cr4", r.cr4);
-    this.#set("efer", r.efer);
+    this.#set(CPU.cr0, r.cr0);
+    this.#set(CPU.cr3, r.cr3);
+    this.#set(CPU.cr4, r.cr4);
+    this.#set(CPU.efer, r.efer);
     i32[V.paging >> 2] = r.cr0 < 0 ? 1 : 0;
     cpu.u64[V.eptp >> 3] = this.ops.nestedFormat.pointer(this.plain.root);
     if (r.cr0 < 0 && r.cr4 & 0x20 && !(r.efer & 0x400)) this.#setPdptes(this.#pointers);
@@ -163,10 +163,10 @@ class Rig {
     const low = Number(linear & 0xffff_ffffn) | 0, high = Number(linear >> 32n & 0xffff_ffffn) | 0;
     for (let tries = 0; tries < 8; tries++) {
       const { root, fourLevel } = shadow.walked;
-      this.#set("cr0", 0x8001_0031 | 0);
-      this.#set("cr3", root);
-      this.#set("cr4", 0x20 | (r.cr0 < 0 ? r.cr4 & 0x30_0000 : 0));
-      this.#set("efer", fourLevel ? 0xd01 : 0x801);
+      this.#set(CPU.cr0, 0x8001_0031 | 0);
+      this.#set(CPU.cr3, root);
+      this.#set(CPU.cr4, 0x20 | (r.cr0 < 0 ? r.cr4 & 0x30_0000 : 0));
+      this.#set(CPU.efer, fourLevel ? 0xd01 : 0x801);
       i32[V.paging >> 2] = 1;
       u64[V.eptp >> 3] = 0n;
       if (!fourLevel) this.#setPdptes(this.machine.words.subarray(root >> 2));

@@ -17,7 +17,12 @@ import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Cpuid } from "../../src/machine/cpuid.ts";
 import { VMCS_REVISION } from "../../src/machine/vmx/layout.ts";
 import { allChecks } from "../../src/machine/checks.ts";
-import { ARCHITECTURAL_END, ARCHITECTURAL_START, V, VMX_AREA } from "../../src/machine/state.ts";
+import {
+  ARCHITECTURAL_END,
+  ARCHITECTURAL_START,
+  EXTENSION_AREA,
+  V,
+} from "../../src/machine/state.ts";
 import { FRAME, FRAME_FLAG } from "../../src/machine/state.ts";
 import type { HvmEngine } from "../../src/xen/hvm.ts";
 import { randomCode } from "./code.ts";
@@ -256,7 +261,7 @@ const MAX_FINDINGS = 10;
 const SAME_START = 40, INSPECTION = 500;
 
 const CELLS = { from: V.zero, to: V.zero + 0x1000 };
-const AREA = { from: VMX_AREA, to: VMX_AREA + 0x2000 };
+const AREA = { from: EXTENSION_AREA.vmx.start, to: EXTENSION_AREA.svm.end };
 
 /** A state to come back to: memory by its dirty marks, the processor by its blocks. */
 class Snapshot {

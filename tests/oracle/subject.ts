@@ -7,7 +7,7 @@
  * 4-level paging; 32- and 16-bit code too (compatibility mode, as on the host), or under PAE paging
  * with IA-32e mode off.
  */
-import { at, CPU, SEGMENT_SIZE, SEGMENTS } from "../../src/machine/state.ts";
+import { CPU, SEGMENT_SIZE, SEGMENTS } from "../../src/machine/state.ts";
 import { V } from "../../src/machine/state.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Machine } from "../../src/machine/machine.ts";
@@ -307,11 +307,11 @@ export class XvmSubject implements Subject {
     cpu.system.materialize();
     const selectors = new Uint16Array(6);
     for (let n = 0; n < 6; n++) {
-      const selector = i32[at(`${SEGMENTS[n]}.selector`) >> 2];
+      const selector = i32[CPU[`${SEGMENTS[n]}.selector`] >> 2];
       // The way back to user mode makes 0 of the other null selectors (SDM 3 5.8.1, IRET).
       selectors[n] = selector & ~3 ? selector : 0;
     }
-    const base = (n: number) => mode === 64 ? u64[at(`${SEGMENTS[n]}.base`) >> 3] : 0n;
+    const base = (n: number) => mode === 64 ? u64[CPU[`${SEGMENTS[n]}.base`] >> 3] : 0n;
     return {
       gpr: u64.slice(CPU.rax >> 3, (CPU.rax >> 3) + 16),
       rip: u64[CPU.rip >> 3],

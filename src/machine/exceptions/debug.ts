@@ -1,5 +1,5 @@
 /** Breakpoints by the debug registers (SDM 3 17.2.4 to 17.2.6): what DR7 says of an access. */
-import { CPU } from "../state.ts";
+import { CPU, debugRegister } from "../state.ts";
 import { cell, cell64, setCell64 } from "../system.ts";
 import { i32, i64 } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
@@ -25,7 +25,7 @@ export function buildDebugMatch(m: Module): void {
       const length = dr7.shrU(18 + 4 * n).and(3);
       // LEN 0, 1, 3: 1, 2, 4 bytes; 2: 8 bytes. An address is taken aligned to the length.
       const mask = f.let(i64(7).when(length.eq(2), length.zext()));
-      const start = f.let(cell64(CPU[`dr${n}`]).and(mask.not()));
+      const start = f.let(cell64(debugRegister(n)).and(mask.not()));
       const both = kind.eq(3).and(access.eq(DEBUG_ACCESS.write));
       const covers = start.leU(last).and(start.add(mask).geU(address));
       f.if(kind.eq(access).or(both).and(covers), () => {

@@ -3,55 +3,52 @@
  * instruction). A function of the builder returns one value at most; the others lie here.
  */
 import { V } from "../state.ts";
+import { areaOf, cells } from "../wasm/cells.ts";
 import { cell, cell64, setCell } from "../system.ts";
 import type { Expr } from "../wasm/expr.ts";
 import type { Func } from "../wasm/module.ts";
 
-const BASE = V.buffer + 0xa00;
-
 /** Byte offsets in memory 0. */
-export const F = {
+export const F = cells(areaOf(V, "float"), {
   // --- environment, set by the caller before the first operation of an instruction ---
   /** Exceptions raised so far, as in the low bits of FSW and MXCSR: {@linkcode EXC}. */
-  flags: BASE,
+  flags: 4,
   /** Exceptions that are masked, in the same bits. */
-  masks: BASE + 4,
+  masks: 4,
   /** Rounding: 0 nearest even, 1 down, 2 up, 3 toward zero. */
-  mode: BASE + 8,
+  mode: 4,
   /** Format of x87 results by precision control: 0, 1 or 2 of {@linkcode FORMAT}. */
-  format: BASE + 12,
+  format: 4,
   /** Not zero: tiny results become zero (MXCSR.FTZ with underflow masked). */
-  flush: BASE + 16,
+  flush: 4,
   /** 1 if the last rounding went away from zero (C1). */
-  up: BASE + 20,
+  up: 4,
   /** 1 if the operand that was just widened was denormal in its own format. */
-  denormal: BASE + 24,
+  denormal: 4,
   /** Result of the last rounding to a position: inexact, carry out of bit 63. */
-  inexact: BASE + 28,
-  carry: BASE + 32,
+  inexact: 4,
+  carry: 4,
   // --- results ---
   /** Sign (0 or 1) and exponent (biased by 16383, any size) of an unpacked result. */
-  sign: BASE + 36,
-  exp: BASE + 40,
+  sign: 4,
+  exp: 4,
   /** Sign and exponent of a packed 80-bit result, bits 79:64. */
-  se: BASE + 44,
+  se: 4,
   /** Second result (FXTRACT, FSINCOS, FPTAN): sign and exponent. */
-  se2: BASE + 48,
+  se2: 4,
   /** Quotient bits, condition codes and the like. */
-  extra: BASE + 52,
+  extra: 4,
   /** Significand of the result; upper half of a wide one. */
-  hi: BASE + 56,
+  hi: 8,
   /** Lower half of a wide significand: below the ulp, with a sticky lowest bit. */
-  lo: BASE + 64,
+  lo: 8,
   /** Significand of a packed 80-bit result. */
-  sig: BASE + 72,
-  sig2: BASE + 80,
+  sig: 8,
+  sig2: 8,
   /** A widened memory operand. */
-  memorySe: BASE + 88,
-  memorySig: BASE + 96,
-  /** Scratch of the transcendental functions. */
-  wide: BASE + 104,
-} as const;
+  memorySe: 4,
+  memorySig: 8,
+});
 
 /** Exception flags of FSW and MXCSR (SDM 1 8.1.3.3, 10.2.3). */
 export const EXC = {

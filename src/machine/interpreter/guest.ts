@@ -6,11 +6,12 @@
  */
 import { ABORT, CPU, V } from "../state.ts";
 import { cell, MEMORY } from "../system.ts";
+import { span } from "../wasm/cells.ts";
 import { i32, load128 } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
 
 /** x87, MMX and SSE state: one block of memory 0, of a multiple of 16 bytes. */
-export const FLOAT = { start: CPU.fpr0, size: CPU.xmm15 + 16 - CPU.fpr0 } as const;
+export const FLOAT = span(CPU, "fpr0", "xmm15");
 
 /** `loadFloat(address)` and `storeFloat(address)`: the block from and to machine memory. */
 export function buildFloatSwitch(m: Module): void {

@@ -2,33 +2,34 @@
  * Segment descriptors (SDM 3 3.4.5, 3.5) as the functions of this module read them: raw 8 bytes in an
  * i64, and the fields taken out of them in the format of the segment registers (see state.ts).
  */
-import { CPU, SEGMENT, segment, V } from "../state.ts";
+import { CPU, SEGMENT, segment, SEGMENT_SIZE, V } from "../state.ts";
+import { areaOf, cells } from "../wasm/cells.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 
 /** Cells through which these functions hand each other more than one result. */
-export const LINK = {
+export const LINK = cells(areaOf(V, "link"), {
   /** Linear address of the descriptor that `descriptorOf` read last, i64. */
-  descriptorAt: 0x1180,
+  descriptorAt: 8,
   /** Stack pointer and selector that `innerStack` read, i64 and i32. */
-  stackPointer: 0x1188,
-  stackSelector: 0x1190,
-  /** Bits of CR4 that this processor implements, i64; 0 stands for all that the machine knows. */
-  cr4Valid: 0x1198,
-  /** SS and RSP as they were before a switch of stacks: 32 + 8 bytes. */
-  savedStack: 0x11a0,
-  savedPointer: 0x11c0,
-  /** Not zero: a task switch is past its point of no return; faults belong to the new task. */
-  taskSwitched: 0x11c8,
-  /** Bits of `hiddenMsrs`: registers that CPUID does not show. */
-  hiddenMsrs: 0x11cc,
+  stackPointer: 8,
+  stackSelector: 4,
   /** Bits of PAGES_ABSENT: kinds of large pages that CPUID does not show. */
-  pagesAbsent: 0x1194,
+  pagesAbsent: 4,
+  /** Bits of CR4 that this processor implements, i64; 0 stands for all that the machine knows. */
+  cr4Valid: 8,
+  /** SS and RSP as they were before a switch of stacks: 32 + 8 bytes. */
+  savedStack: SEGMENT_SIZE,
+  savedPointer: 8,
+  /** Not zero: a task switch is past its point of no return; faults belong to the new task. */
+  taskSwitched: 4,
+  /** Bits of `hiddenMsrs`: registers that CPUID does not show. */
+  hiddenMsrs: 4,
   /** Bits of the EFER register that this processor implements, i64; 0 stands for all known. */
-  eferValid: 0x11d0,
-} as const;
+  eferValid: 8,
+});
 
 /** Large pages that a processor may lack: their bits are reserved then (SDM 3 4.1.4). */
 export const PAGES_ABSENT = { gigabyte: 1, pse36: 2 } as const;

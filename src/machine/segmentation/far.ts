@@ -289,7 +289,7 @@ function innerCall(f: Func, raw: Local, ss: Local, stack: Local, wide: Local, ba
     f.if(wide, () => f.set(value, callChecked(f, "stackLoad32", skip(i))), () => {
       f.set(value, callChecked(f, "stackLoad16", skip(i)));
     });
-    f.store(32, i.shl(2), value, V.buffer);
+    f.store(32, i.shl(2), value, V.gateParameters);
     f.set(i, i.add(1));
   });
   f.call("enterStack", ss, stack, cell64(LINK.stackPointer));
@@ -298,7 +298,7 @@ function innerCall(f: Func, raw: Local, ss: Local, stack: Local, wide: Local, ba
   push(oldStack.wrap());
   f.while(() => i.nez(), () => {
     f.set(i, i.sub(1));
-    push(load("i32", 32, "u", i.shl(2), V.buffer));
+    push(load("i32", 32, "u", i.shl(2), V.gateParameters));
   });
   push(selectorAt(CS));
   push(back.wrap());

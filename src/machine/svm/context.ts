@@ -3,7 +3,7 @@
  * next VMRUN, so they stay valid when the same guest comes back with the same roots and mode,
  * whatever its ASID: nobody can see what a TLB holds.
  */
-import { CPU, V } from "../state.ts";
+import { CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../system.ts";
 import type { Expr } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
@@ -21,7 +21,7 @@ export function buildContext(m: Module): void {
     setCell64(f, SVMC.contextCr3, cell64(CPU.cr3));
     setCell64(f, SVMC.contextMode, mode());
     for (let n = 0; n < 4; n++) {
-      setCell64(f, SVMC.contextPdptes + 8 * n, cell64(CPU[`pdpte${n}`]));
+      setCell64(f, SVMC.contextPdptes + 8 * n, cell64(pdpte(n)));
     }
     setCell(f, SVMC.contextValid, 1);
   });
@@ -35,7 +35,7 @@ export function buildContext(m: Module): void {
     const pae = cell64(CPU.cr4).shrU(5).wrap().and(cell(V.pdptesInMemory).eqz());
     f.if(same.and(pae).and(1), () => {
       for (let n = 0; n < 4; n++) {
-        const now = cell64(CPU[`pdpte${n}`]);
+        const now = cell64(pdpte(n));
         f.set(same, same.and(cell64(SVMC.contextPdptes + 8 * n).eq(now)));
       }
     });

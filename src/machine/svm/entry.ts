@@ -70,7 +70,7 @@ function loadModes(f: Func, vmcb: Vmcb, cr0: Local): void {
   setCell64(f, CPU.efer, efer.or(long.shl(10)));
   // ET is fixed to 1; undefined bits read as 0.
   setCell64(f, CPU.cr0, cr0.and(0xe005_003f).or(0x10));
-  for (const name of ["cr2", "cr3", "cr4", "rip", "rsp", "rax"]) {
+  for (const name of ["cr2", "cr3", "cr4", "rip", "rsp", "rax"] as const) {
     setCell64(f, CPU[name], vmcb.get(name));
   }
   setCell64(f, CPU.dr6, vmcb.get("dr6").and(0xe00f).or(0xffff_0ff0));
@@ -83,8 +83,8 @@ function loadModes(f: Func, vmcb: Vmcb, cr0: Local): void {
 
 /** Segments: the CPL field decides about privilege, real and virtual-8086 mode ignore it. */
 function loadSegments(f: Func, vmcb: Vmcb): void {
-  for (const name of ["es", "cs", "ss", "ds"]) loadSegment(f, vmcb, name);
-  for (const name of ["gdtr", "idtr"]) {
+  for (const name of ["es", "cs", "ss", "ds"] as const) loadSegment(f, vmcb, name);
+  for (const name of ["gdtr", "idtr"] as const) {
     setCell64(f, CPU[`${name}.base`], canonicalized(vmcb.get(`${name}Base`)));
     setCell64(f, CPU[`${name}.limit`], vmcb.get(`${name}Limit`).and(0xffff).zext());
   }

@@ -4,7 +4,7 @@
  * learns the rest from the VMCB.
  */
 import { LBR_ENABLE, NP_ENABLE, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
-import { ACCESS, CPU, V } from "../state.ts";
+import { ACCESS, CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
@@ -42,8 +42,8 @@ function saveGuest(f: Func, vmcb: Vmcb): void {
   f.if(cell(CPU.flagOp), () => f.call("materialize"));
   vmcb.set("rflags", cell64(CPU.rflags));
   for (const name of REGISTERS) vmcb.set(name, cell64(CPU[name]));
-  for (const name of ["es", "cs", "ss", "ds"]) storeSegment(f, vmcb, name);
-  for (const name of ["gdtr", "idtr"]) {
+  for (const name of ["es", "cs", "ss", "ds"] as const) storeSegment(f, vmcb, name);
+  for (const name of ["gdtr", "idtr"] as const) {
     vmcb.set(`${name}Base`, cell64(CPU[`${name}.base`]));
     vmcb.set(`${name}Limit`, cell(CPU[`${name}.limit`]));
   }
@@ -155,7 +155,6 @@ function buildLoadHost(m: Module): void {
     f.call("svmContextAfterExit");
     setCell(f, V.abort, 0);
     setCell(f, SVMC.injecting, 0);
-    setCell(f, SVMC.exits, cell(SVMC.exits).add(1));
     markDirty(f, vmcb.base);
   });
 }
@@ -167,7 +166,7 @@ function loadHostPdptes(f: Func): void {
     const at = f.let(cell64(CPU.cr3).wrap().and(~31));
     f.if(at.zext().ltU(cell64(V.ramSize)), () => {
       for (let n = 0; n < 4; n++) {
-        setCell64(f, CPU[`pdpte${n}`], load("i64", 64, "u", at, 8 * n, MEMORY.ram));
+        setCell64(f, pdpte(n), load("i64", 64, "u", at, 8 * n, MEMORY.ram));
       }
     });
   });

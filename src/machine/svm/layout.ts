@@ -4,41 +4,41 @@
  * clean bits may say what they like (APM 2 15.15.1 allows a processor to ignore them).
  */
 import { VMCB, VMCB_SEGMENT, vmcbField } from "../../abi/x86/vmcb.ts";
-import { CPU, SEGMENT, segment, VMX_AREA } from "../state.ts";
+import { CPU, EXTENSION_AREA, SEGMENT, segment, type SegmentName } from "../state.ts";
+import { cells, span } from "../wasm/cells.ts";
 import { cell, cell64, MEMORY, setCell } from "../system.ts";
 import { type Expr, i32, load, type Operand, toExpr } from "../wasm/expr.ts";
 import type { Func } from "../wasm/module.ts";
 
 /** Cells of memory 0; all can be made anew. */
-export const SVMC = {
+export const SVMC = cells(EXTENSION_AREA.svm, {
   /** Not zero: the host is played by TypeScript, no code runs in it. */
-  hostedRoot: VMX_AREA,
+  hostedRoot: 4,
   /** The next event delivered is the one that VMRUN injects. */
-  injecting: VMX_AREA + 0x04,
+  injecting: 4,
   /** Length of the instruction that leaves, 0 if it was none. */
-  length: VMX_AREA + 0x08,
+  length: 4,
   /** Not zero: the exit in the making reports the bytes of the instruction. */
-  bytes: VMX_AREA + 0x0c,
+  bytes: 4,
   /** EXITINFO1 and EXITINFO2 of the exit in the making, i64. */
-  info1: VMX_AREA + 0x10,
-  info2: VMX_AREA + 0x18,
+  info1: 8,
+  info2: 8,
   /** What the TLBs hold translations of: valid, nested root, CR3, mode bits, PDPTEs. */
-  contextValid: VMX_AREA + 0x20,
-  contextRoot: VMX_AREA + 0x28,
-  contextCr3: VMX_AREA + 0x30,
-  contextMode: VMX_AREA + 0x38,
-  contextPdptes: VMX_AREA + 0x40,
-  /** Number of VMRUNs and of exits, for statistics. */
-  entries: VMX_AREA + 0x60,
-  exits: VMX_AREA + 0x64,
+  contextValid: 4,
+  contextRoot: 8,
+  contextCr3: 8,
+  contextMode: 8,
+  contextPdptes: 32,
+  /** Number of VMRUNs, for tests. */
+  entries: 4,
   /** PAUSE filter: what is left of the count, and the time of the last PAUSE, i64. */
-  pauseCount: VMX_AREA + 0x68,
-  pauseLast: VMX_AREA + 0x70,
+  pauseCount: 4,
+  pauseLast: 8,
   /** What `leaveGuest` has read for the root: see STUB. */
-  stub: VMX_AREA + 0x80,
+  stub: 32,
   /** Entries of a running nested walk: address and value of each. */
-  nestedEntries: VMX_AREA + 0xc0,
-} as const;
+  nestedEntries: 5 * 16,
+});
 
 /** Exit fields that the root's stub reads at once: 32-bit words from SVMC.stub. */
 export const STUB = {
@@ -74,7 +74,7 @@ export const HOST_SAVE = {
   segments: 0x400,
   segmentsSize: 4 * (segment(1) - segment(0)),
   tables: 0x480,
-  tablesSize: CPU["idtr.limit"] + 8 - CPU["gdtr.base"],
+  tablesSize: span(CPU, "gdtr.base", "idtr.limit").size,
   registers: 0x4c0,
 } as const;
 
@@ -130,13 +130,13 @@ export class Vmcb {
 }
 
 /** Address in memory 0 of the segment register called `name`. */
-const placeOf = (name: string): number => CPU[`${name}.base`];
+const placeOf = (name: SegmentName): number => CPU[`${name}.base`];
 
 /** Sign-extends from bit 47: what VMRUN and VMLOAD make of base addresses (APM 2 15.5.1). */
 export const canonicalized = (address: Expr): Expr => address.shl(16).shrS(16);
 
 /** Loads a segment register from its record; a segment that is not present is unusable. */
-export function loadSegment(f: Func, vmcb: Vmcb, name: string): void {
+export function loadSegment(f: Func, vmcb: Vmcb, name: SegmentName): void {
   const record = VMCB[`${name}Selector`], place = placeOf(name);
   const word = f.let(load("i32", 32, "u", vmcb.base, record, MEMORY.ram));
   const a = word.shrU(16);
@@ -153,7 +153,7 @@ export function loadSegment(f: Func, vmcb: Vmcb, name: string): void {
 }
 
 /** Stores a segment register into its record; attributes of an unusable one are 0. */
-export function storeSegment(f: Func, vmcb: Vmcb, name: string): void {
+export function storeSegment(f: Func, vmcb: Vmcb, name: SegmentName): void {
   const record = VMCB[`${name}Selector`], place = placeOf(name);
   const a = f.let(cell(place + SEGMENT.attributes));
   const attributes = i32(0).when(a.and(0x1_0000), a.and(0xff).or(a.shrU(4).and(0xf00)));

@@ -3,7 +3,7 @@ import { MSR } from "../../abi/x86/msr.ts";
 import { VM_CR } from "../../abi/x86/vmcb.ts";
 import { EFER } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
-import { CPU, V } from "../state.ts";
+import { CPU, V, type WideCell } from "../state.ts";
 import { cell64, noteFault, SERVICE, setCell64 } from "../system.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -23,7 +23,7 @@ const CHECK = {
 };
 
 /** Where each lies, and whether software may write it. */
-const HOMES: readonly (readonly [number, string, boolean])[] = [
+const HOMES: readonly (readonly [number, WideCell, boolean])[] = [
   [MSR.VM_CR, "vmCr", true],
   [MSR.VM_HSAVE_PA, "vmHsave", true],
   [MSR.TSC_RATIO, "tscRatio", true],

@@ -2,7 +2,7 @@
  * Which translations the TLBs hold. Under a TypeScript root nothing runs between an exit and the
  * next entry, so they stay valid when the same guest comes back with the same roots and mode.
  */
-import { CPU, V } from "../state.ts";
+import { CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../system.ts";
 import type { Expr } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
@@ -20,7 +20,7 @@ export function buildContext(m: Module): void {
     setCell64(f, VMXC.contextCr3, cell64(CPU.cr3));
     setCell64(f, VMXC.contextMode, mode());
     for (let n = 0; n < 4; n++) {
-      setCell64(f, VMXC.contextPdptes + 8 * n, cell64(CPU[`pdpte${n}`]));
+      setCell64(f, VMXC.contextPdptes + 8 * n, cell64(pdpte(n)));
     }
     setCell(f, VMXC.contextValid, 1);
   });
@@ -33,7 +33,7 @@ export function buildContext(m: Module): void {
     );
     f.if(same.and(cell64(CPU.cr4).shrU(5).wrap()).and(1), () => {
       for (let n = 0; n < 4; n++) {
-        const now = cell64(CPU[`pdpte${n}`]);
+        const now = cell64(pdpte(n));
         f.set(same, same.and(cell64(VMXC.contextPdptes + 8 * n).eq(now)));
       }
     });

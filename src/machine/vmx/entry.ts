@@ -11,7 +11,7 @@ import {
   SECONDARY,
   VM_ERROR,
 } from "../../abi/x86/vmx.ts";
-import { ABORT, CPU, V } from "../state.ts";
+import { ABORT, CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -83,7 +83,7 @@ function loadPdptes(f: Func, vmcs: Region, ept: Local): void {
       f.return(i32(LEFT_AT_ONCE));
     });
     for (let n = 0; n < 4; n++) {
-      setCell64(f, CPU[`pdpte${n}`], load("i64", 64, "u", at, 8 * n, MEMORY.ram));
+      setCell64(f, pdpte(n), load("i64", 64, "u", at, 8 * n, MEMORY.ram));
     }
   });
 }

@@ -4,7 +4,7 @@
  * with the host state loaded; who asks learns the rest by VMREAD.
  */
 import { ENTRY_FAILURE, EVENT, EXIT_CONTROL, EXIT_REASON, PIN } from "../../abi/x86/vmx.ts";
-import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
+import { CPU, pdpte, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -211,7 +211,7 @@ function loadHostPdptes(f: Func, vmcs: Region): void {
     f.if(at.zext().ltU(cell64(V.ramSize)), () => {
       f.if(f.call("vmxCheckPdptes", at), () => vmcs.setHead(HEAD.abort, 2));
       for (let n = 0; n < 4; n++) {
-        setCell64(f, CPU[`pdpte${n}`], load("i64", 64, "u", at, 8 * n, MEMORY.ram));
+        setCell64(f, pdpte(n), load("i64", 64, "u", at, 8 * n, MEMORY.ram));
       }
     });
   });
@@ -242,7 +242,6 @@ function buildLoadHost(m: Module): void {
     setCell(f, V.abort, 0);
     for (const at of [VMXC.trapDue, VMXC.tprDue, VMXC.injecting]) setCell(f, at, 0);
     markDirty(f, vmcs.base);
-    setCell(f, VMXC.exits, cell(VMXC.exits).add(1));
   });
 }
 

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
 import { INTERCEPT } from "../isa/intercepts.ts";
-import { ABORT, CPU, segment, V } from "../state.ts";
+import { ABORT, CPU, type CpuCell, segment, V } from "../state.ts";
 import { HEAD, VMXC } from "./layout.ts";
 import { LEFT_AT_ONCE } from "./entry.ts";
 import { STATUS } from "./operations.ts";
@@ -40,7 +40,7 @@ Deno.test("entry loads the guest's registers, exit saves them and loads the host
     guestInterruptibility: 8n,
   };
   assertEquals(enter(guest), STATUS.succeed);
-  const own = ["rip", "rsp", "cr3", "fs.base", "gdtr.base", "idtr.limit", "sysenterCs"];
+  const own: CpuCell[] = ["rip", "rsp", "cr3", "fs.base", "gdtr.base", "idtr.limit", "sysenterCs"];
   const fields = Object.values(guest);
   own.forEach((name, n) => assertEquals(b.cpu(name), fields[n], name));
   assertEquals([b.i32[V.nonRoot >> 2], b.i32[CPU.vmxMode >> 2]], [1, 2]);

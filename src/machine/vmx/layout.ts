@@ -7,7 +7,8 @@
  * that entry and exit move them as one block.
  */
 import { vmcsFields } from "../../abi/x86/vmcs.ts";
-import { at, SEGMENT, SEGMENT_SIZE, SEGMENTS, TLB, VMX_AREA } from "../state.ts";
+import { CPU, EXTENSION_AREA, pdpte, SEGMENT, SEGMENT_SIZE, SEGMENTS } from "../state.ts";
+import { cells, span } from "../wasm/cells.ts";
 import { cell, MEMORY, setCell } from "../system.ts";
 import { type Expr, load, type Operand, toExpr } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
@@ -22,10 +23,10 @@ export const HEAD = { revision: 0, abort: 4, launched: 8 } as const;
 /** The block of guest state that mirrors the processor's, from es.base through pdpte3. */
 export const BLOCK = {
   start: 0xa00,
-  cpu: at("es.base"),
-  size: at("pdpte3") + 8 - at("es.base"),
+  cpu: CPU["es.base"],
+  size: span(CPU, "es.base", "pdpte3").size,
   /** Without the PDPTEs. */
-  sizeOfSegments: at("pdpte0") - at("es.base"),
+  sizeOfSegments: span(CPU, "es.base", "idtr.limit").size,
 } as const;
 
 const capital = (name: string) => name[0].toUpperCase() + name.slice(1);
@@ -34,18 +35,18 @@ function blockFields(): Map<string, number> {
   const out = new Map<string, number>();
   const place = (cpu: number) => BLOCK.start + cpu - BLOCK.cpu;
   SEGMENTS.forEach((name, n) => {
-    const start = place(at("es.base") + n * SEGMENT_SIZE), guest = `guest${capital(name)}`;
+    const start = place(CPU["es.base"] + n * SEGMENT_SIZE), guest = `guest${capital(name)}`;
     out.set(`${guest}Base`, start + SEGMENT.base);
     out.set(`${guest}Limit`, start + SEGMENT.limit);
     out.set(`${guest}AccessRights`, start + SEGMENT.attributes);
     out.set(`${guest}Selector`, start + SEGMENT.selector);
   });
-  for (const name of ["gdtr", "idtr"]) {
-    for (const part of ["base", "limit"]) {
-      out.set(`guest${capital(name)}${capital(part)}`, place(at(`${name}.${part}`)));
+  for (const name of ["gdtr", "idtr"] as const) {
+    for (const part of ["base", "limit"] as const) {
+      out.set(`guest${capital(name)}${capital(part)}`, place(CPU[`${name}.${part}`]));
     }
   }
-  for (let n = 0; n < 4; n++) out.set(`guestPdpte${n}`, place(at(`pdpte${n}`)));
+  for (let n = 0; n < 4; n++) out.set(`guestPdpte${n}`, place(pdpte(n)));
   return out;
 }
 
@@ -111,57 +112,58 @@ const GROUP_OF_KIND = {
   host: GROUP.host,
 };
 
-/** Cells of memory 0 that VMX keeps besides the processor's state; all can be made anew. */
-export const VMXC = {
-  /** First byte of the current VMCS in machine memory; meaningful while there is a current VMCS. */
-  base: VMX_AREA,
-  /** The field table below is there. */
-  ready: VMX_AREA + 0x04,
-  /** Value of VMREAD and VMWRITE: low and high halves. */
-  value: VMX_AREA + 0x08,
-  valueHigh: VMX_AREA + 0x0c,
-  /** Groups of checks that the current VMCS has passed and that no write has made doubtful since. */
-  passed: VMX_AREA + 0x10,
-  /** Not zero: VMX root operation is played by TypeScript, no code runs in it. */
-  hostedRoot: VMX_AREA + 0x14,
-  /** A monitor-trap-flag exit is due. */
-  trapDue: VMX_AREA + 0x18,
-  /** Instructions until the preemption timer fires, while it is active (i64). */
-  timer: VMX_AREA + 0x20,
-  /** What the TLBs hold translations of: valid, EPTP, CR3, mode bits, PDPTEs. */
-  contextValid: VMX_AREA + 0x28,
-  contextEptp: VMX_AREA + 0x30,
-  contextCr3: VMX_AREA + 0x38,
-  contextMode: VMX_AREA + 0x40,
-  contextPdptes: VMX_AREA + 0x48,
-  /** Interruption information of the exit in the making, 0 if it has none, and its error code. */
-  event: VMX_AREA + 0x68,
-  eventCode: VMX_AREA + 0x6c,
-  /** Number of entries and of exits, for statistics. */
-  entries: VMX_AREA + 0x70,
-  exits: VMX_AREA + 0x74,
-  /** The next event delivered is the one that VM entry injects. */
-  injecting: VMX_AREA + 0x78,
-  /** The virtual TPR fell below the threshold. */
-  tprDue: VMX_AREA + 0x7c,
-  /** What `leaveGuest` has read for the root: see STUB. */
-  stub: VMX_AREA + 0x80,
-  /** Whose host state is in `hostBlock`: first byte of a VMCS, -1 for none. */
-  hostBlockOf: VMX_AREA + 0xa0,
-  /** VMCSs that were current of late: KNOWN. */
-  known: VMX_AREA + 0x100,
-  nextKnown: VMX_AREA + 0xa4,
-  /** The field table. */
-  fields: VMX_AREA + 0x400,
-  /** The host's segments as a VM exit loads them, in the layout of BLOCK. */
-  hostBlock: VMX_AREA + 0xc00,
-} as const;
-
 /**
  * What a VMCS has passed is remembered while others are current: entries of 8 bytes, first byte of the
  * VMCS (-1: none) and `passed`. VMCLEAR forgets it, as hardware may keep a VMCS until then.
  */
 export const KNOWN = { entries: 8, base: 0, passed: 4, size: 8 } as const;
+
+/** Entries of the field table. */
+const FIELD_SLOTS = 512;
+
+/** Cells of memory 0 that VMX keeps besides the processor's state; all can be made anew. */
+export const VMXC = cells(EXTENSION_AREA.vmx, {
+  /** First byte of the current VMCS in machine memory; meaningful while there is a current VMCS. */
+  base: 4,
+  /** The field table below is there. */
+  ready: 4,
+  /** Value of VMREAD and VMWRITE. */
+  value: 8,
+  /** Groups of checks that the current VMCS has passed and that no write has made doubtful since. */
+  passed: 4,
+  /** Not zero: VMX root operation is played by TypeScript, no code runs in it. */
+  hostedRoot: 4,
+  /** A monitor-trap-flag exit is due. */
+  trapDue: 4,
+  /** Instructions until the preemption timer fires, while it is active (i64). */
+  timer: 8,
+  /** What the TLBs hold translations of: valid, EPTP, CR3, mode bits, PDPTEs. */
+  contextValid: 4,
+  contextEptp: 8,
+  contextCr3: 8,
+  contextMode: 8,
+  contextPdptes: 32,
+  /** Interruption information of the exit in the making, 0 if it has none, and its error code. */
+  event: 4,
+  eventCode: 4,
+  /** Number of entries, for tests. */
+  entries: 4,
+  /** The next event delivered is the one that VM entry injects. */
+  injecting: 4,
+  /** The virtual TPR fell below the threshold. */
+  tprDue: 4,
+  /** What `leaveGuest` has read for the root: see STUB. */
+  stub: 24,
+  /** Whose host state is in `hostBlock`: first byte of a VMCS, -1 for none. */
+  hostBlockOf: 4,
+  nextKnown: 4,
+  /** VMCSs that were current of late: KNOWN. */
+  known: KNOWN.entries * KNOWN.size,
+  /** The field table. */
+  fields: 4 * FIELD_SLOTS,
+  /** The host's segments as a VM exit loads them, in the layout of BLOCK. */
+  hostBlock: BLOCK.size,
+});
 
 /** Exit fields that the root's stub reads at once: 32-bit words from VMXC.stub. */
 export const STUB = {
@@ -173,15 +175,6 @@ export const STUB = {
   qualification: 16,
 } as const;
 
-const tlbEnd = TLB.start + TLB.classes * TLB.classSize;
-if (tlbEnd > VMX_AREA) {
-  throw new Error(
-    `state.ts: the TLBs end at 0x${tlbEnd.toString(16)}, behind VMX_AREA 0x${
-      VMX_AREA.toString(16)
-    }`,
-  );
-}
-
 const WIDTH_CODE = { "16": 0, "64": 1, "32": 2, natural: 3 } as const;
 /** Entry of the field table: offset, width code << 12, read-only << 14, groups << 16, 1 << 31. */
 export const FIELD_ENTRY = { present: 1 << 31, readOnly: 1 << 14, groups: 16, width: 12 } as const;
@@ -190,7 +183,7 @@ export const FIELD_ENTRY = { present: 1 << 31, readOnly: 1 << 14, groups: 16, wi
 export const fieldSlot = (encoding: number): number =>
   (encoding >>> 13 & 3) << 7 | (encoding >>> 10 & 3) << 5 | encoding >>> 1 & 31;
 
-/** The field table, 512 entries; an index above 31 has no field. */
+/** The field table; an index above 31 has no field. */
 export function fieldTable(): Map<number, number> {
   const table = new Map<number, number>();
   for (const field of vmcsFields) {

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { VMCS, vmcsField, vmcsFields } from "../../abi/x86/vmcs.ts";
 import { VM_ERROR, VMX_MSR } from "../../abi/x86/vmx.ts";
-import { CPU, FRAME, FRAME_FLAG, SEGMENT, segment, V } from "../state.ts";
+import { CPU, type CpuCell, FRAME, FRAME_FLAG, SEGMENT, segment, V } from "../state.ts";
 import { CONTROLS, CR0_FIXED0, CR4_FIXED1, vmxCapability } from "./capabilities.ts";
 import { fieldOffset, HEAD, VMCS_REVISION, VMXC } from "./layout.ts";
 import { STATUS } from "./operations.ts";
@@ -91,7 +91,7 @@ Deno.test("VMXON wants its mode, its lock and its region", () => {
     assertEquals([b.s.vmxon(at, 0), b.check], [expected, check]);
   };
   let at = PLACE.vmxon;
-  const set = (name: string, v: bigint) => () => void (b.u64[CPU[name] >> 3] = v);
+  const set = (name: CpuCell, v: bigint) => () => void (b.u64[CPU[name] >> 3] = v);
   attempt(set("cr4", 0x20n), STATUS.undefined, "vmx.on.vmxe");
   attempt(set("cr0", 0x31n), STATUS.protection, "vmx.on.cr0");
   attempt(set("cr4", 0x2020n | 1n << 22n), STATUS.protection, "vmx.on.cr4");

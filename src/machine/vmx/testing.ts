@@ -7,7 +7,7 @@ import { buildNested } from "../mmu/nested.ts";
 import { buildWalk } from "../mmu/walk.ts";
 import { buildSystemFunctions } from "../segmentation/build.ts";
 import { buildLinearAddresses } from "../segmentation/linear.ts";
-import { CPU, CPU_MEMORY_PAGES, SEGMENT, segment, TLB, V } from "../state.ts";
+import { CPU, CPU_MEMORY_PAGES, type CpuCell, SEGMENT, segment, TLB, V } from "../state.ts";
 import { HOST_FUNCTIONS, machineModule } from "../system.ts";
 import { buildVmxFunctions, buildVmxHooks } from "./index.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "./layout.ts";
@@ -75,7 +75,7 @@ export class Bench {
 
   /** 64-bit host, VMX on. */
   reset(): void {
-    const set = (name: string, value: bigint) => this.u64[CPU[name] >> 3] = value;
+    const set = (name: CpuCell, value: bigint) => this.u64[CPU[name] >> 3] = value;
     set("cr0", 0x8005_0033n);
     set("cr4", 0x2620n);
     set("efer", 0xd00n);
@@ -116,7 +116,7 @@ export class Bench {
   get check(): string {
     return checkById(this.i32[V.check >> 2]).name;
   }
-  cpu(name: string): bigint {
+  cpu(name: CpuCell): bigint {
     return this.u64[CPU[name] >> 3];
   }
   attributes(n: number): number {

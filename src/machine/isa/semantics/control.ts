@@ -1,5 +1,5 @@
 /** Control and debug registers, and the flags that decide about interrupts (SDM 2, SDM 3 20.3). */
-import { CPU, gpr, V } from "../../state.ts";
+import { CPU, debugRegister, gpr, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
@@ -97,7 +97,7 @@ function readDebug(m: Meaning): void {
   generalDetect(m);
   const value = m.f.local("i64");
   m.f.set(n, n.or(n.shrU(1).and(2)));
-  for (const r of DEBUG) m.f.if(n.eq(r), () => m.f.set(value, cell64(CPU[`dr${r}`])));
+  for (const r of DEBUG) m.f.if(n.eq(r), () => m.f.set(value, cell64(debugRegister(r))));
   m.write(0, wide(m, value, 0));
 }
 
@@ -111,7 +111,7 @@ function writeDebug(m: Meaning): void {
   m.faultIf(high, 13, 0, CHECK.high, n, value);
   f.if(n.eq(6), () => f.set(value, value.and(0xe00f).or(0xffff_0ff0n)));
   f.if(n.eq(7), () => f.set(value, value.and(0xffff_23ffn).or(0x400)));
-  for (const r of DEBUG) f.if(n.eq(r), () => setCell64(f, CPU[`dr${r}`], value));
+  for (const r of DEBUG) f.if(n.eq(r), () => setCell64(f, debugRegister(r), value));
   finish(m);
 }
 

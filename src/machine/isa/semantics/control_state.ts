@@ -1,5 +1,5 @@
 /** Control registers and EFER: what may be written, and what follows (SDM 3 2.5, 4.1, 9.8.5). */
-import { CPU, V } from "../../state.ts";
+import { CPU, pdpte, V } from "../../state.ts";
 import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
@@ -75,7 +75,7 @@ const paePaging = (cr0: Expr, cr4: Expr): Expr =>
   cr0.shrU(31).and(cr4.shrU(5)).and(1).and(longMode().eqz()).and(cell(V.pdptesInMemory).eqz());
 
 function buildPdptes(m: Module): void {
-  // readPdptes(cr3): the four entries into V.buffer; #GP(0) for a reserved bit in a present one.
+  // readPdptes(cr3): the four entries into V.pdptes; #GP(0) for a reserved bit in a present one.
   m.func("readPdptes", ["i64"], [], (f, cr3) => {
     const table = f.let(cr3.and(0xffff_ffe0n));
     // Bits 1, 2, 5 to 8 and those above MAXPHYADDR are reserved.
@@ -87,11 +87,11 @@ function buildPdptes(m: Module): void {
       leaveIfAborted(f);
       const bad = entry.and(1).nez().and(entry.and(reserved).nez());
       failIf(f, bad, 13, 0, CHECK.pdpte, i64(n), entry);
-      setCell64(f, V.buffer + 0x100 + 8 * n, entry);
+      setCell64(f, V.pdptes + 8 * n, entry);
     }
   });
   m.func("setPdptes", [], [], (f) => {
-    for (let n = 0; n < 4; n++) setCell64(f, CPU[`pdpte${n}`], cell64(V.buffer + 0x100 + 8 * n));
+    for (let n = 0; n < 4; n++) setCell64(f, pdpte(n), cell64(V.pdptes + 8 * n));
   });
   // For a task switch: checks before its point of no return; loadCr3 does the rest.
   m.func("checkPdptes", ["i64"], [], (f, cr3) => {

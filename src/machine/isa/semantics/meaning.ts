@@ -302,7 +302,7 @@ export abstract class Meaning {
     this.commit();
     const op = (kind << 8) | bits;
     // The carry stands behind the kind: a clear one is the upper half of one store.
-    if (carry?.constant === 0) setCell64(this.f, CPU.flagOp, op);
+    if (carry?.constant === 0) this.f.store(64, i32(0), i64(op), CPU.flagOp);
     else {
       if (carry) setCell(this.f, CPU.flagCarry, carry);
       setCell(this.f, CPU.flagOp, op);

@@ -8,7 +8,7 @@ import { join, lane64 } from "./mmx_vector.ts";
 import { begin, movedVector, register } from "./sse_access.ts";
 
 /** The two strings lie here while they are compared. */
-const FIRST = CELLS.buffer + 0xb00, SECOND = FIRST + 16;
+const FIRST = CELLS.strings, SECOND = FIRST + 16;
 
 /** Bits of the immediate. */
 const WORDS = 1, SIGNED = 2, MOST = 0x40;

@@ -163,7 +163,7 @@ function buildEnvironment(m: Module): void {
     setCell(f, CPU.fcw, 0x37f);
     setCell(f, CPU.fsw, 0);
     setCell(f, CPU.ftw, 0xffff);
-    for (const name of ["fop", "fcs", "fds"]) setCell(f, CPU[name], 0);
+    for (const place of [CPU.fop, CPU.fcs, CPU.fds]) setCell(f, place, 0);
     setCell64(f, CPU.fip, 0);
     setCell64(f, CPU.fdp, 0);
     coprocessorQuiet(f);

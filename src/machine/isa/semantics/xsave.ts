@@ -83,8 +83,8 @@ function buildSaves(m: Module): void {
 function initX87(f: Func): void {
   setCell(f, CPU.fcw, FCW_INIT);
   setCell(f, CPU.ftw, 0xffff);
-  for (const name of ["fsw", "fop", "fcs", "fds"]) setCell(f, CPU[name], 0);
-  for (const name of ["fip", "fdp"]) setCell64(f, CPU[name], 0);
+  for (const place of [CPU.fsw, CPU.fop, CPU.fcs, CPU.fds]) setCell(f, place, 0);
+  for (const place of [CPU.fip, CPU.fdp]) setCell64(f, place, 0);
   each(f, i32(8), (i) => {
     const place = f.let(i.shl(4).add(CPU.fpr0));
     f.store(64, place, i64(0));
@@ -97,7 +97,7 @@ function initXmm(f: Func): void {
 }
 
 function buildRestores(m: Module): void {
-  // `xrstorCheck(linear, supervisor)`: the header; its XSTATE_BV and XCOMP_BV go to V.buffer.
+  // `xrstorCheck(linear, supervisor)`: the header; its XSTATE_BV and format go to V.xstateBv and V.xstateCompacted.
   m.func("xrstorCheck", ["i64", "i32"], [], (f, linear, supervisor) => {
     const bv = f.let(f.call("fxGet", linear, BV)), comp = f.let(f.call("fxGet", linear, COMP));
     const fault = (condition: Expr, id: number, a: Expr, b: Expr) =>
@@ -120,12 +120,12 @@ function buildRestores(m: Module): void {
       fault(f.call("fxGet", linear, at).nez(), CHECK.reserved, at.zext(), i64(0));
       f.set(at, at.add(8));
     });
-    setCell64(f, V.buffer, bv);
-    setCell(f, V.buffer + 8, compacted);
+    setCell64(f, V.xstateBv, bv);
+    setCell(f, V.xstateCompacted, compacted);
   }, false);
   // `xrstor(linear, requested components, wide)`: nothing changes if it faults.
   m.func("xrstor", ["i64", "i64", "i32"], [], (f, linear, rfbm, wide) => {
-    const bv = f.let(cell64(V.buffer)), compacted = f.let(cell(V.buffer + 8));
+    const bv = f.let(cell64(V.xstateBv)), compacted = f.let(cell(V.xstateCompacted));
     // MXCSR of the standard format is restored whether SSE is there or not.
     const mxcsr = f.let(has(rfbm, SSE).and(compacted.eqz().or(has(bv, SSE))));
     f.if(mxcsr, () => {
