@@ -163,12 +163,12 @@ function eventLines({ engine, cpu, halted }: Domain): string[] {
     const shadow = +sti | +movSs << 1 | +nmi << 3;
     return lines(ops.pendingEvent(vcpu), engine.state.nmi, shadow, ops.getActivity(vcpu));
   }
-  const cell = (name: string) => cpu.i32[CPU[name] >> 2];
+  const cell = (at: number) => cpu.i32[at >> 2];
   return lines(
     undefined,
-    cell("pendingNmi") !== 0,
-    cell("interruptibility"),
-    ACTIVITIES[cell("activity")],
+    cell(CPU.pendingNmi) !== 0,
+    cell(CPU.interruptibility),
+    ACTIVITIES[cell(CPU.activity)],
   );
 }
 
