@@ -15,7 +15,26 @@ const LONG_TEST = `${MACHINE}/isa/semantics/long_test.ts`;
 const RIGHTS = "rights of pages, by every combination of bits and every kind of access";
 const FORMATS = "accessed and dirty bits are set at every level, by what uses it";
 
+const COLUMNS = "privilege, mode, intercepts and flags of the table are those of the semantics";
+
 export const MACHINE_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf(`${MACHINE}/isa/encodings_system.ts`, `${MACHINE}/isa/columns_test.ts`, [
+    ["a column: CPUID is privileged", "exit:cpuid", "cpl0 exit:cpuid", COLUMNS],
+    ["a column: an exit too many", "exit:wbinvd", "exit:wbinvd,invd", COLUMNS],
+    ["a column: a flag read too many", "exit:mwait r:i", "exit:mwait r:id", COLUMNS],
+    [
+      "a column: SYSENTER goes on behind itself",
+      "sep pmgp w:i call",
+      "sep pmgp w:i",
+      "what never goes on behind itself jumps, returns or calls",
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/isa/encodings_integer.ts`, `${MACHINE}/isa/columns_test.ts`, [[
+    "a column: another kind of lazy flags",
+    "lock w:oszapc lazy:sub hot:all",
+    "lock w:oszapc lazy:add hot:all",
+    "lazy flags are left in the kind that the table names, always",
+  ]]),
   ...mutationsOf(`${MACHINE}/wasm/cells.ts`, `${MACHINE}/wasm/cells_test.ts`, [
     [
       "a cell of several values overlaps the next",
@@ -300,8 +319,8 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${MACHINE}/isa/semantics/system_calls.ts`, LONG_TEST, [
     [
       "SYSCALL ignores SFMASK",
-      "cell(CPU.rflags).and(cell(CPU.sfmask).or(FLAG.rf).not()).or(2)",
-      "cell(CPU.rflags).and(i32(FLAG.rf).not()).or(2)",
+      "flags.and(cell(CPU.sfmask).or(FLAG.rf).not()).or(2)",
+      "flags.and(i32(FLAG.rf).not()).or(2)",
       "SYSCALL and SYSRET: addresses, flags, selectors",
     ],
     [

@@ -5,6 +5,7 @@
  * @module
  */
 import { decode, DecodeStatus, Instruction } from "../machine/isa/decode.ts";
+import type { Attributes } from "../machine/isa/encodings.ts";
 import type { Exit } from "../hvm/exit.ts";
 import type { Domain as Inner, DomainState } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
@@ -589,7 +590,7 @@ export class Debugger implements Observer {
     this.#mustStand("stepOver");
     const { vcpu } = this.owner;
     const x = this.#instruction();
-    if (!x || !(OVER.has(x.key) || x.rep)) return await this.step(1);
+    if (!x || !(x.flow === "call" || x.repeats)) return await this.step(1);
     const next = linearIp(vcpu.file) + BigInt(x.length);
     const address = vcpu.bits === 64 ? BigInt.asUintN(64, next) : BigInt.asUintN(32, next);
     const stack = vcpu.regs.rsp;
@@ -608,10 +609,10 @@ export class Debugger implements Observer {
     this.#mustStand("stepOut");
     const { vcpu } = this.owner;
     const stack = vcpu.regs.rsp;
-    let before = this.#instruction()?.key;
+    let before = this.#instruction()?.flow;
     this.monitor.setStep(Infinity, () => {
-      const returned = before !== undefined && RETURNS.has(before) && vcpu.regs.rsp > stack;
-      before = returned ? undefined : this.#instruction()?.key;
+      const returned = before === "return" && vcpu.regs.rsp > stack;
+      before = returned ? undefined : this.#instruction()?.flow;
       return returned;
     });
     return await this.#stepRun();
@@ -624,15 +625,14 @@ export class Debugger implements Observer {
   }
 
   /** The next instruction, undefined if it cannot be read. */
-  #instruction(): { key: string; length: number; rep: boolean } | undefined {
+  #instruction(): { flow: Attributes["flow"]; length: number; repeats: boolean } | undefined {
     const { vcpu } = this.owner;
     const bytes = vcpu.codeBytes(linearIp(vcpu.file), 15);
     const { decodeAs } = vcpu.domain.inner.host.machine.cpu;
     const status = decode(bytes, 0, bytes.length, codeBits(vcpu.file), scratch, decodeAs);
     if (status !== DecodeStatus.Ok) return undefined;
-    const { key } = scratch.encoding;
-    const string = /^(ins|outs|movs|stos|lods|cmps|scas)/.test(key);
-    return { key, length: scratch.length, rep: scratch.rep !== 0 && string };
+    const { flow, rep } = scratch.encoding.attributes;
+    return { flow, length: scratch.length, repeats: scratch.rep !== 0 && rep !== "" };
   }
 
   #stopReason: Stop | undefined;
@@ -658,8 +658,6 @@ const BREAK_OPTIONS = optionsOf({
 });
 
 const scratch = new Instruction();
-const OVER = new Set(["call", "call.far", "int", "int3", "into", "syscall", "sysenter", "vmcall"]);
-const RETURNS = new Set(["ret", "ret.far", "iret", "sysexit", "sysret"]);
 
 /** The list of those that asked for a stop, to add to. */
 const asking = (stop: Stop) => stop.breakpoints as Breakpoint[];

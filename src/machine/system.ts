@@ -66,8 +66,8 @@ export type HostFunctions = Record<
 >;
 
 /** A module with the machine's memories, table and host functions imported. */
-export function machineModule(): Module {
-  const m = new Module();
+export function machineModule(Function?: typeof Func): Module {
+  const m = new Module(Function);
   m.importMemory("machine", "cpu", CPU_MEMORY_PAGES, true);
   m.importMemory("machine", "ram", 1);
   m.importMemory("machine", "frames", 1);

@@ -138,15 +138,19 @@ export const conditionAliases: Readonly<Record<string, number>> = {
   nle: 15,
 };
 
-/** Status and control flags by letter: bit number in (E/R)FLAGS (SDM vol. 1, 3.4.3). */
+/** Flags by letter, AC as `k`: bit number in (E/R)FLAGS (SDM vol. 1, 3.4.3). */
 export const flagBits = {
   c: 0,
   p: 2,
   a: 4,
   z: 6,
   s: 7,
-  t: 8,
   i: 9,
   d: 10,
   o: 11,
+  k: 18,
 } as const;
+
+/** Letters of the flags in a mask. */
+export const flagLetters = (mask: number): string =>
+  Object.entries(flagBits).filter(([, bit]) => mask >> bit & 1).map(([letter]) => letter).join("");

@@ -83,10 +83,6 @@ export class ColdMeaning extends Meaning {
     this.abortIfSet();
     this.commit();
   }
-  condition(cc: number): Expr {
-    const value = this.f.call(`cond${cc >> 1}`);
-    return cc & 1 ? value.eqz() : value;
-  }
 }
 
 /** Adds the function of a form to a module; its type is (record) -> NEXT. */

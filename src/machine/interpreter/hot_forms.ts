@@ -1,6 +1,6 @@
 /** Which instruction forms have handlers in the interpreters of flat code. */
 import { conditionKind, FLAG_KIND, type FlagKind } from "../isa/flags.ts";
-import { encodings } from "../isa/encodings.ts";
+import { columnsOf, encodings } from "../isa/encodings.ts";
 import { type FixedRegisters, type Form, formName } from "../isa/semantics/meaning.ts";
 import { coldForm } from "./forms.ts";
 
@@ -22,63 +22,6 @@ export const PSEUDO = {
   more: 6,
 } as const;
 const PSEUDO_COUNT = 7;
-
-/** Instructions with handlers of their own in flat code, and whether in 16 bits too. */
-const HOT: Record<string, boolean> = {
-  mov: true,
-  add: true,
-  sub: true,
-  cmp: true,
-  and: true,
-  or: true,
-  xor: true,
-  test: true,
-  adc: false,
-  sbb: false,
-  inc: true,
-  dec: true,
-  neg: false,
-  not: false,
-  lea: false,
-  movzx: false,
-  movsx: false,
-  push: false,
-  pop: false,
-  shl: false,
-  shr: false,
-  sar: false,
-  rol: false,
-  ror: false,
-  shld: false,
-  shrd: false,
-  imul2: false,
-  imul3: false,
-  mul: false,
-  jcc: false,
-  jmp: false,
-  call: false,
-  ret: false,
-  setcc: false,
-  cmovcc: false,
-  nop: false,
-  movsxd: false,
-  cbw: false,
-  leave: false,
-  cwd: false,
-  bswap: false,
-  xchg: false,
-  xadd: false,
-  cmpxchg: false,
-  bt: false,
-  bts: false,
-  btr: false,
-  btc: false,
-  bsf: false,
-  bsr: false,
-  clc: false,
-  stc: false,
-  cld: false,
-};
 
 /** Forms of the commonest instructions: a handler for each value of the registers that are named. */
 const FIXED: Record<string, readonly ("a" | "b" | "base")[]> = {
@@ -134,12 +77,6 @@ function fixedRegisters(form: Form, long: boolean): FixedRegisters[] {
   return all;
 }
 
-/** Those that have handlers for segments that need not be flat. */
-const SEGMENTED = new Set("mov add sub and or xor cmp test inc dec movzx".split(" "));
-
-/** Those that test a condition: one handler for each kind of flags. */
-export const CONDITIONAL: ReadonlySet<string> = new Set(["jcc", "setcc", "cmovcc"]);
-
 /** All operands are bytes: the operand size, 32 in the table, means nothing. */
 export const isByteForm = (form: Form): boolean =>
   form.sizes.length > 0 && form.sizes.every((s) => s === 8) && form.operands[0] !== "j";
@@ -160,28 +97,19 @@ const FUSED_CONDITIONS: Partial<Record<FlagKind, readonly number[]>> = {
   [FLAG_KIND.logic]: [4, 5, 8, 9, 14, 15],
   [FLAG_KIND.decrement]: [4, 5, 8, 9],
 };
-/** Instructions that often stand before a conditional jump, and the kind of their flags. */
-const FUSED: Record<string, FlagKind> = {
-  "cmp.rr": FLAG_KIND.sub,
-  "cmp.ri": FLAG_KIND.sub,
-  "cmp.rb": FLAG_KIND.sub,
-  "cmp.br": FLAG_KIND.sub,
-  "cmp.bi": FLAG_KIND.sub,
-  "sub.ri": FLAG_KIND.sub,
-  "test.rr": FLAG_KIND.logic,
-  "test.ri": FLAG_KIND.logic,
-  "test.bi": FLAG_KIND.logic,
-  "and.ri": FLAG_KIND.logic,
-  "dec.r": FLAG_KIND.decrement,
-};
+/** Forms that often stand before a conditional jump. */
+const FUSED = new Set(
+  "cmp.rr cmp.ri cmp.rb cmp.br cmp.bi sub.ri test.rr test.ri test.bi and.ri dec.r".split(" "),
+);
 
 /** Name of the handler of a form together with a jump on condition `cc`. */
 export const fusedName = (form: Form, cc: number): string => `${formName(form)}+${cc}`;
 
 /** The jumps that a form has handlers in common with. */
 function fusedJumps(form: Form, long: boolean): Form[] {
-  const kind = FUSED[`${form.key}.${form.operands.join("")}`];
-  const conditions = form.sizes[0] !== 16 && kind && FUSED_CONDITIONS[kind] || [];
+  if (form.sizes[0] === 16 || !FUSED.has(`${form.key}.${form.operands.join("")}`)) return [];
+  const kind = FLAG_KIND[columnsOf(form.key, form.cc)?.lazy || "explicit"];
+  const conditions = FUSED_CONDITIONS[kind] ?? [];
   return conditions.map((cc) => ({
     key: "jcc",
     cc,
@@ -206,7 +134,7 @@ function listForms(long: boolean): HotForms {
     if (!forms.has(name)) forms.set(name, { form, jump, handler: PSEUDO_COUNT + forms.size });
   };
   for (const form of plainForms(long)) {
-    if (CONDITIONAL.has(form.key)) {
+    if (form.cc >= 0) {
       for (const producer of Object.values(FLAG_KIND)) {
         add({ ...form, producer: conditionKind(producer, form.cc) });
       }
@@ -222,10 +150,10 @@ function listForms(long: boolean): HotForms {
 /** Forms with their memory letters, some more than once. */
 function* plainForms(long: boolean): Generator<Form> {
   for (const e of encodings) {
-    if (!(e.key in HOT) || (long ? e.attributes.i64 : e.attributes.o64 || e.rexw)) continue;
-    const { d64, f64 } = e.attributes;
+    const { d64, f64, hot } = e.attributes;
+    if (!hot || (long ? e.attributes.i64 : e.attributes.o64 || e.rexw)) continue;
     const wide = long && (d64 || f64) ? [64] : long ? [32, 64] : [32];
-    for (const size of [...wide, ...HOT[e.key] ? [16] : []]) {
+    for (const size of [...wide, ...hot === "all" ? [16] : []]) {
       for (const memory of [false, true]) {
         const form = coldForm(e, memory, size, long ? 64 : 32);
         if (form.operands.includes("n")) continue;
@@ -235,7 +163,7 @@ function* plainForms(long: boolean): Generator<Form> {
         // Strings of bits have addresses of their own.
         if (e.key.startsWith("bt") && form.operands.join("") === "Mr") continue;
         for (const letter of hasMemory ? ["b", "x", "s"] as const : ["-"] as const) {
-          if (letter === "s" && !SEGMENTED.has(e.key)) continue;
+          if (letter === "s" && hot === "flat") continue;
           yield { ...form, operands: form.operands.map((o) => o === "M" ? letter : o) };
         }
       }

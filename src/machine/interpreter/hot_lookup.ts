@@ -1,7 +1,7 @@
 /** Finds the hot handlers of a form; what was found is kept. */
 import { conditionKind, type FlagKind } from "../isa/flags.ts";
 import { type Form, formName } from "../isa/semantics/meaning.ts";
-import { CONDITIONAL, fixedNames, fusedName, hotForms, isByteForm } from "./hot_forms.ts";
+import { fixedNames, fusedName, hotForms, isByteForm } from "./hot_forms.ts";
 
 /** The hot handler of a form, 0 if it has none, and those that know its registers. */
 export interface HotHandler {
@@ -39,7 +39,7 @@ function findHandler(
 ): HotHandler {
   const table = hotForms(long);
   const operands = form.operands.map((o) => o === "M" ? letter : o);
-  const known = CONDITIONAL.has(form.key) ? conditionKind(producer, form.cc) : undefined;
+  const known = form.cc >= 0 ? conditionKind(producer, form.cc) : undefined;
   const operandSize = isByteForm(form) ? 32 : form.operandSize;
   const exact: Form = { ...form, operands, operandSize, producer: known };
   const plain = table.get(formName(exact))?.handler ?? 0;

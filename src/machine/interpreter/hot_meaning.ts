@@ -204,9 +204,8 @@ abstract class HotMeaning extends Meaning {
   }
 
   /** The common case in place: the flags are those of a shift or a logical instruction. */
-  override setCarryOverflow(carry: Expr, overflow: Expr): void {
+  protected override storeCarryOverflow(carry: Expr, overflow: Expr): void {
     const { f } = this;
-    this.commit();
     const op = f.let(cell(CPU.flagOp));
     const isLogic = op.shrU(8).eq(FLAG_KIND.logic);
     f.if(isLogic.or(op.shrU(8).eq(FLAG_KIND.result)), () => {
@@ -215,15 +214,13 @@ abstract class HotMeaning extends Meaning {
       setCell(f, CPU.flagCarry, carry);
       setCell(f, CPU.flagOp, op.and(0xff).or(FLAG_KIND.result << 8));
     }, () => {
-      f.call("setCarryOverflow", carry.or(overflow.shl(11)));
+      super.storeCarryOverflow(carry, overflow);
     });
   }
 
-  condition(cc: number): Expr {
+  protected override testCondition(cc: number): Expr {
     const known = this.form.producer && condition(this.form.producer, cc);
-    if (known) return known;
-    const value = this.f.call(`cond${cc >> 1}`);
-    return cc & 1 ? value.eqz() : value;
+    return known || super.testCondition(cc);
   }
 }
 

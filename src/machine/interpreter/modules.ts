@@ -33,21 +33,25 @@ export function systemModule(model: CpuModel): WebAssembly.Module {
   return compile(`system ${model}`, () => {
     const m = machineModule();
     const before = new Set(m.names()), own = new Set<string>();
-    const extensions = noting(virtualization[model], own);
-    buildFlags(m);
-    buildNestedAndWalk(m, extensions);
-    buildAccess(m);
-    buildLinearAddresses(m);
-    buildCheckIp(m, noteFault);
-    buildRuns(m);
-    buildWideArithmetic(m);
-    buildSystemParts(m, extensions);
+    buildSystem(m, noting(virtualization[model], own));
     const all = m.names().filter((n) => !before.has(n)).map((n) => m.get(n));
     const shared = all.filter((f) => !own.has(f.name));
     checkShared(shared);
     signatures.set(model, { shared, own: all.filter((f) => own.has(f.name)) });
     return m.bytes();
   });
+}
+
+/** All functions of module S. */
+export function buildSystem(m: Module, extensions: Virtualization): void {
+  buildFlags(m);
+  buildNestedAndWalk(m, extensions);
+  buildAccess(m);
+  buildLinearAddresses(m);
+  buildCheckIp(m, noteFault);
+  buildRuns(m);
+  buildWideArithmetic(m);
+  buildSystemParts(m, extensions);
 }
 
 /** The same parts, with the names of the functions that only they have noted in `own`. */
@@ -129,7 +133,7 @@ export function groupModule(name: string): WebAssembly.Module {
 }
 
 /** All forms of a group that the table can give rise to. */
-function coldForms(group: string): Iterable<Form> {
+export function coldForms(group: string): Iterable<Form> {
   const forms = new Map<string, Form>();
   for (const e of encodings) {
     if (groupOf(e.key) !== group) continue;

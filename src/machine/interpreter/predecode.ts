@@ -23,7 +23,7 @@ import {
   V,
 } from "../state.ts";
 import { formOf, hasCopy } from "./forms.ts";
-import { CONDITIONAL, PSEUDO } from "./hot_forms.ts";
+import { PSEUDO } from "./hot_forms.ts";
 import { hotHandler } from "./hot_lookup.ts";
 
 /** Code modes that need records of their own. */
@@ -51,45 +51,6 @@ export interface PredecodeHost {
   /** Bits of DECODE_AS. */
   readonly decodeAs: number;
 }
-
-/** Which lazy flags an instruction of this key leaves, whatever its operands. */
-const PRODUCER: Record<string, FlagKind> = {
-  add: FLAG_KIND.add,
-  xadd: FLAG_KIND.add,
-  sub: FLAG_KIND.sub,
-  cmp: FLAG_KIND.sub,
-  cmpxchg: FLAG_KIND.sub,
-  neg: FLAG_KIND.sub,
-  and: FLAG_KIND.logic,
-  or: FLAG_KIND.logic,
-  xor: FLAG_KIND.logic,
-  test: FLAG_KIND.logic,
-  bsf: FLAG_KIND.logic,
-  bsr: FLAG_KIND.logic,
-  inc: FLAG_KIND.increment,
-  dec: FLAG_KIND.decrement,
-  adc: FLAG_KIND.result,
-  sbb: FLAG_KIND.result,
-  mul: FLAG_KIND.result,
-  imul: FLAG_KIND.result,
-  imul2: FLAG_KIND.result,
-  imul3: FLAG_KIND.result,
-};
-/** Nothing follows these in the same run. */
-const ENDS_RUN = new Set([
-  "jmp",
-  "jmp.far",
-  "ret",
-  "ret.far",
-  "iret",
-  "hlt",
-  "ud2",
-  "int3",
-  "sysexit",
-  "sysret",
-  "vmlaunch",
-  "vmresume",
-]);
 
 const isX87 = ({ encoding }: Instruction) =>
   encoding.map === 0 && encoding.byte >= 0xd8 && encoding.byte <= 0xdf;
@@ -317,11 +278,11 @@ export class Predecoder {
       const record = this.#record(frame, offset, status, producer);
       const entry = breakpoint || record;
       first ||= entry;
-      const specialized = producer !== 0 && CONDITIONAL.has(x.encoding.key) &&
-        status === DecodeStatus.Ok;
+      const { key, cc, attributes } = x.encoding;
+      const specialized = producer !== 0 && cc >= 0 && status === DecodeStatus.Ok;
       if (specialized) {
-        const both = fused[x.encoding.cc];
-        const follows = n > 0 && !breakpoint && x.encoding.key === "jcc";
+        const both = fused[cc];
+        const follows = n > 0 && !breakpoint && key === "jcc";
         // Only right behind its producer: nothing else came in between.
         if (both && follows && this.#isHot(record)) this.#u16[before >> 1] = both;
         for (const place of behind) i32[place] = 0;
@@ -332,10 +293,10 @@ export class Predecoder {
       }
       this.#mark(frame, offset, Math.min(offset + x.length, 4096));
       offset += x.length;
-      if (status !== DecodeStatus.Ok || ENDS_RUN.has(x.encoding.key)) return first;
-      const made = PRODUCER[x.encoding.key];
-      if (made || x.encoding.attributes.written !== "") {
-        producer = made ?? 0;
+      const { flow } = attributes;
+      if (status !== DecodeStatus.Ok || flow === "jump" || flow === "return") return first;
+      if (attributes.written !== "" || attributes.undefined !== "") {
+        producer = FLAG_KIND[attributes.lazy || "explicit"];
         behind.length = 0;
       }
     }

@@ -1,6 +1,7 @@
 /**
- * The one table of instruction encodings: decoder, assembler, disassembler, semantics and
- * intercepts all read it. Sources: Intel SDM vol. 2 (opcode maps in appendix A), AMD APM vol. 3.
+ * The one table of instruction encodings: decoder, assembler, disassembler, predecoder, debugger
+ * and semantics all read it; semantics that do what their row does not say cannot be built.
+ * Sources: Intel SDM vol. 2 (opcode maps in appendix A), AMD APM vol. 3.
  *
  * A row is `NAME  OPCODE  OPERANDS  ATTRIBUTES`, columns two or more blanks apart, `-` for none.
  *
@@ -12,6 +13,7 @@
  * ATTRIBUTES: see {@linkcode Attributes}.
  * @module
  */
+import type { FlagKindName } from "./flags.ts";
 import { conditions } from "../../abi/x86/registers.ts";
 import { integerRows } from "./encodings_integer.ts";
 import { simdRows } from "./encodings_simd.ts";
@@ -52,8 +54,7 @@ export type InterceptKind =
   | "invpcid"
   | "xsaves"
   | "coprocessor-error"
-  | "absent"
-  | "";
+  | "absent";
 
 /** What else a row says of its instruction. */
 export interface Attributes {
@@ -69,23 +70,42 @@ export interface Attributes {
   readonly f64: boolean;
   /** A near branch: f64, but 66 makes the operand size 16 where it `cutsBranches` (decode.ts). */
   readonly near: boolean;
-  /** #GP unless CPL is 0. */
-  readonly cpl0: boolean;
+  /** What it raises unless CPL is 0, #GP(0) (`cpl0`) or #UD (`cpl0ud`). */
+  readonly privilege: "" | "gp" | "ud";
+  /** The bit of CR4 that makes it #GP(0) unless CPL is 0. */
+  readonly guard: "" | "umip" | "tsd" | "pce";
   /** Sensitive to IOPL (and, for I/O, to the permission bitmap). */
   readonly iopl: boolean;
   /** "rep": repeats under F2 and F3; "repz": they also test ZF. */
   readonly rep: "" | "rep" | "repz";
-  /** #UD in real and virtual-8086 mode. */
-  readonly pm: boolean;
+  /** What it raises in real mode, and most in virtual-8086 mode too: #UD (`pm`), #GP(0) (`pmgp`). */
+  readonly pm: "" | "ud" | "gp";
   /** ModRM.mod is ignored: rm is always a register (MOV to and from CR, DR). */
   readonly nomod: boolean;
   /** ModRM must be memory ("mem"), a register ("reg"), or either (""). */
   readonly form: "" | "mem" | "reg";
-  readonly exit: InterceptKind;
-  /** Flags read, written, left undefined: letters of `flagBits`. */
+  /** VM exits that it may cause by itself (`exit:`, commas between them). */
+  readonly exit: readonly InterceptKind[];
+  /**
+   * Flags that decide what it does, that it may change, and that it leaves undefined: letters of
+   * `flagBits`. TF, NT, RF, VM, IOPL, ID and virtual interrupt flags are not listed; what an
+   * exception or a task switch saves and loads belongs to that.
+   */
   readonly read: string;
   readonly written: string;
   readonly undefined: string;
+  /** The kind of lazy flags it always leaves (`lazy:`), "" if that depends. */
+  readonly lazy: FlagKindName | "";
+  /**
+   * Where it goes on: behind it ("", a conditional jump too), elsewhere (`jump`; `return`: where a
+   * call came from), or elsewhere and back (`call`).
+   */
+  readonly flow: "" | "jump" | "return" | "call";
+  /**
+   * It has handlers of its own in flat code (`hot:`): for flat segments alone, for others too, or
+   * ("all") for these and 16-bit operands.
+   */
+  readonly hot: "" | "flat" | "segments" | "all";
   /** CPUID feature, "" for the base set. */
   readonly feature: string;
 }
@@ -126,7 +146,8 @@ const features = new Set(
     "popcnt movbe rdrand rdseed rdtscp invpcid smap monitor fsgsbase clflush clflushopt clwb sep syscall vmx svm " +
     "sse4a prefetchw msr tsc cpuid lahf").split(" "),
 );
-const conditionReads = ["o", "c", "z", "cz", "s", "p", "so", "soz"];
+/** Letters of the flags that a pair of conditions reads. */
+export const conditionReads = ["o", "c", "z", "cz", "s", "p", "so", "soz"];
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -139,16 +160,20 @@ function parseAttributes(text: string, row: string): { attributes: Attributes; a
     d64: false,
     f64: false,
     near: false,
-    cpl0: false,
+    privilege: "",
+    guard: "",
     iopl: false,
     rep: "",
-    pm: false,
+    pm: "",
     nomod: false,
     form: "",
-    exit: "",
+    exit: [],
     read: "",
     written: "",
     undefined: "",
+    lazy: "",
+    flow: "",
+    hot: "",
     feature: "",
   };
   for (const word of text === "" || text === "-" ? [] : text.split(" ")) {
@@ -157,8 +182,14 @@ function parseAttributes(text: string, row: string): { attributes: Attributes; a
     else if (word.startsWith("r:")) a.read = value;
     else if (word.startsWith("u:")) a.undefined = value;
     else if (word.startsWith("as:")) as = word.slice(3);
-    else if (word.startsWith("exit:")) a.exit = word.slice(5) as InterceptKind;
+    else if (word.startsWith("exit:")) a.exit = word.slice(5).split(",") as InterceptKind[];
+    else if (word.startsWith("lazy:")) a.lazy = word.slice(5) as FlagKindName;
     else if (word === "rep" || word === "repz") a.rep = word;
+    else if (word === "jump" || word === "call" || word === "return") a.flow = word;
+    else if (word.startsWith("hot:")) a.hot = word.slice(4) as Attributes["hot"];
+    else if (word === "umip" || word === "tsd" || word === "pce") a.guard = word;
+    else if (word === "cpl0" || word === "cpl0ud") a.privilege = word === "cpl0" ? "gp" : "ud";
+    else if (word === "pm" || word === "pmgp") a.pm = word === "pm" ? "ud" : "gp";
     else if (word === "mem" || word === "reg") a.form = word;
     else if (features.has(word)) a.feature = word;
     else {
@@ -169,9 +200,7 @@ function parseAttributes(text: string, row: string): { attributes: Attributes; a
         case "d64":
         case "f64":
         case "near":
-        case "cpl0":
         case "iopl":
-        case "pm":
         case "nomod":
           a[word] = true;
           break;
@@ -368,5 +397,29 @@ function load(texts: string[]): Encoding[] {
   return out;
 }
 
+/** What is said of all encodings of a key (with its condition) alike: what its semantics does. */
+export type KeyColumns = Pick<
+  Attributes,
+  | "privilege"
+  | "guard"
+  | "iopl"
+  | "pm"
+  | "exit"
+  | "read"
+  | "written"
+  | "undefined"
+  | "lazy"
+  | "flow"
+  | "hot"
+>;
+
 /** Every encoding, by id. */
 export const encodings: readonly Encoding[] = load([integerRows, systemRows, x87Rows, simdRows]);
+
+let byKey: Map<string, KeyColumns> | undefined;
+
+/** The columns of an instruction by key and condition (-1 for none); undefined for what is none. */
+export function columnsOf(key: string, cc: number): KeyColumns | undefined {
+  byKey ??= new Map(encodings.map((e) => [`${e.key}.${e.cc}`, e.attributes]));
+  return byKey.get(`${key}.${cc}`);
+}

@@ -24,7 +24,8 @@ export const FLAG_KIND = {
   increment: 5,
   decrement: 6,
 } as const;
-export type FlagKind = (typeof FLAG_KIND)[keyof typeof FLAG_KIND];
+export type FlagKindName = keyof typeof FLAG_KIND;
+export type FlagKind = (typeof FLAG_KIND)[FlagKindName];
 
 export const CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800;
 /** The six arithmetic flags. */

@@ -3,7 +3,6 @@ import type { InterceptKind } from "./encodings.ts";
 /** Numbers of the intercept kinds, as the Wasm functions pass them. */
 export const INTERCEPT = Object.fromEntries(
   ([
-    "",
     "cr",
     "dr",
     "io",
@@ -36,7 +35,7 @@ export const INTERCEPT = Object.fromEntries(
     "xsaves",
     "coprocessor-error",
     "absent",
-  ] as const satisfies readonly InterceptKind[]).map((kind, number) => [kind, number]),
+  ] as const satisfies readonly InterceptKind[]).map((kind, n) => [kind, n]),
 ) as Record<InterceptKind, number>;
 
 /** Instructions that a guest's host can take away, by the qualification of "absent". */

@@ -2,11 +2,10 @@
 import { check } from "../checks.ts";
 import { EFER } from "../../abi/x86/cr.ts";
 import { CPU, PREFIX, V } from "../state.ts";
-import { cell, cell64, noteFault, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, noteFault, setCell } from "../system.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local } from "../wasm/module.ts";
-import type { Meaning, Semantics } from "../isa/semantics/meaning.ts";
-import { finish } from "../isa/semantics/system_helpers.ts";
+import { ALL_FLAGS, type Meaning, type Semantics } from "../isa/semantics/meaning.ts";
 import { STATUS } from "./entry.ts";
 import { INSTRUCTION } from "./intercept.ts";
 
@@ -27,9 +26,9 @@ const UD = 6, GP = 13, RAX = 0, RCX = 1;
 /** What all but VMMCALL share: #UD and #GP, then the intercept. */
 function guard(m: Meaning, name: keyof typeof INSTRUCTION): void {
   m.faultIf(cell64(CPU.efer).and(EFER.SVME).eqz(), UD, undefined, CHECK.off);
-  const real = cell(CPU.cr0).and(1).eqz().or(cell(CPU.rflags).and(1 << 17));
-  m.faultIf(real, UD, undefined, CHECK.mode);
-  m.faultIf(cell(V.cpl).nez(), GP, 0, CHECK.privilege, cell(V.cpl));
+  const real = cell(CPU.cr0).and(1).eqz().or(m.virtual8086());
+  m.requireProtected(real, CHECK.mode);
+  m.requirePrivilege(CHECK.privilege);
   m.intercept("svm", i64(INSTRUCTION[name]));
 }
 
@@ -59,17 +58,18 @@ const move = (name: "vmload" | "vmsave"): Semantics => (m) => {
   guard(m, name);
   const pa = address(m);
   m.f.if(m.f.call(name, low(pa), high(pa)), () => protectionFault(m));
-  finish(m);
+  m.finish();
 };
 
 const vmrun: Semantics = (m) => {
   guard(m, "vmrun");
   const pa = address(m), ip = m.f.let(cell64(CPU.rip));
   // The host goes on behind the instruction.
-  setCell64(m.f, CPU.rip, m.nextIp);
+  m.advance();
+  m.uses({ written: ALL_FLAGS });
   const status = m.f.call("vmrun", low(pa), high(pa));
   m.f.if(status.eq(STATUS.protection), () => {
-    setCell64(m.f, CPU.rip, ip);
+    m.resumeAt(ip);
     protectionFault(m);
   });
   m.serialize();
@@ -78,14 +78,14 @@ const vmrun: Semantics = (m) => {
 const setGif = (value: 0 | 1): Semantics => (m) => {
   guard(m, value ? "stgi" : "clgi");
   m.f.call("setGif", i32(value));
-  finish(m);
+  m.finish();
 };
 
 const invlpga: Semantics = (m) => {
   guard(m, "invlpga");
   const linear = address(m);
   m.f.call("invlpga", low(linear), high(linear), m.gprU(RCX, 32));
-  finish(m);
+  m.finish();
 };
 
 const semantics: Record<string, Semantics> = {

@@ -274,7 +274,6 @@ function svmInstruction(f: Func, vmcb: Vmcb, instruction: Local): void {
 }
 
 const handlers: Record<InterceptKind, Handler> = {
-  "": never,
   cr: controlRegister,
   dr: debugRegister,
   io: inputOutput,

@@ -2,11 +2,12 @@
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
 import { CPU, REC, V } from "../state.ts";
-import { cell, cell64, noteFault, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, noteFault, setCell } from "../system.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Local } from "../wasm/module.ts";
 import { ARITHMETIC } from "../isa/flags.ts";
-import type { Meaning, Semantics } from "../isa/semantics/meaning.ts";
+import type { InterceptKind } from "../isa/encodings.ts";
+import { ALL_FLAGS, type Meaning, type Semantics } from "../isa/semantics/meaning.ts";
 import { INFORMATION } from "./intercept.ts";
 import { VMXC } from "./layout.ts";
 import { MODE, STATUS } from "./operations.ts";
@@ -27,18 +28,13 @@ const UD = 6, GP = 13;
 /** Real, virtual-8086 and compatibility mode know no VMX instructions. */
 function checkMode(m: Meaning): void {
   const protectedMode = cell64(CPU.cr0).wrap().and(1);
-  const virtual = cell64(CPU.rflags).wrap().and(1 << 17);
   const compatibility = cell64(CPU.efer).shrU(10).wrap()
     .and(cell(CPU["cs.attributes"]).shrU(13).not()).and(1);
-  m.faultIf(
-    protectedMode.eqz().or(virtual).or(compatibility),
-    UD,
-    undefined,
-    CHECK.mode,
-  );
+  m.requireProtected(protectedMode.eqz().or(m.virtual8086()).or(compatibility), CHECK.mode);
 }
 
-function leaveGuest(m: Meaning, reason: number, form: number): void {
+function leaveGuest(m: Meaning, reason: number, form: number, exit: InterceptKind = "vmx"): void {
+  m.uses({ exit });
   m.f.if(cell(CPU.vmxMode).eq(MODE.nonRoot), () => {
     setCell(m.f, V.length, load("i32", 8, "u", m.rec, REC.length));
     setCell(m.f, V.record, m.rec);
@@ -47,15 +43,12 @@ function leaveGuest(m: Meaning, reason: number, form: number): void {
   });
 }
 
-const checkPrivilege = (m: Meaning) =>
-  m.faultIf(cell(V.cpl).nez(), GP, 0, CHECK.privilege, cell(V.cpl));
-
 /** The checks that all but VMXON, VMCALL and VMFUNC share, and the exit from a guest. */
 function guard(m: Meaning, reason: number, form = 0): void {
   m.faultIf(cell(CPU.vmxMode).eqz(), UD, undefined, CHECK.off);
   checkMode(m);
   leaveGuest(m, reason, form);
-  checkPrivilege(m);
+  m.requirePrivilege(CHECK.privilege);
 }
 
 /** VMsucceed, VMfailInvalid, VMfailValid (30.2). */
@@ -79,7 +72,7 @@ const vmxon: Semantics = (m) => {
   m.faultIf(cell64(CPU.cr4).and(0x2000).eqz(), UD, undefined, off);
   checkMode(m);
   leaveGuest(m, EXIT_REASON.vmxon, INFORMATION.memory);
-  checkPrivilege(m);
+  m.requirePrivilege(CHECK.privilege);
   const a20m = check("vmx.on.a20m", "VMXON while A20M# masks addresses", "SDM 3 30.3 VMXON");
   m.faultIf(cell(CPU.a20Mask).ne(-1), GP, 0, a20m);
   const pa = m.read(0);
@@ -126,7 +119,8 @@ const vmwrite: Semantics = (m) => {
 
 const entry = (launch: 0 | 1): Semantics => (m) => {
   guard(m, launch ? EXIT_REASON.vmlaunch : EXIT_REASON.vmresume);
-  setCell64(m.f, CPU.rip, m.nextIp);
+  m.advance();
+  m.uses({ written: ALL_FLAGS });
   const status = m.f.call("vmentry", i32(launch));
   // Entered, or entered and left: RIP and all else is where it should be. Else the flags say why.
   m.f.if(status.eq(STATUS.failInvalid).or(status.eq(STATUS.failValid)), () => {
@@ -144,9 +138,9 @@ const vmxoff: Semantics = (m) => {
 /** In a guest it leaves whatever the mode and privilege; in root there is no SMM monitor to call. */
 const vmcall: Semantics = (m) => {
   m.faultIf(cell(CPU.vmxMode).eqz(), UD, undefined, CHECK.off);
-  leaveGuest(m, EXIT_REASON.vmcall, 0);
+  leaveGuest(m, EXIT_REASON.vmcall, 0, "hypercall");
   checkMode(m);
-  checkPrivilege(m);
+  m.requirePrivilege(CHECK.privilege);
   setStatus(m, m.f.call("vmxFail", i32(1), i64(0)));
 };
 

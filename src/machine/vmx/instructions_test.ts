@@ -66,6 +66,21 @@ Deno.test("VMX instructions set CF for VMfailInvalid, ZF for VMfailValid, neithe
   assertEquals(cpu.i32[CPU.vmxMode >> 2], 0);
 });
 
+Deno.test("a conditional jump behind VMCALL or VMXOFF tests the flags that they have left", () => {
+  // Before: ZF set, CF clear. VMCALL without a current VMCS sets CF, VMXOFF clears both.
+  for (const [instruction, jump] of [["vmcall", "jc"], ["vmcall", "jnz"], ["vmxoff", "jnz"]]) {
+    start(`vmxon [${DATA}]
+      xor ebx, ebx
+      cmp ebx, ebx
+      ${instruction}
+      ${jump} right
+      inc ebx
+      right: nop`);
+    assertEquals(cpu.run(6), "budget");
+    assertEquals(cpu.get("rbx"), 0n, `${instruction}, ${jump}`);
+  }
+});
+
 Deno.test("VMWRITE and VMREAD take registers and memory", () => {
   start(`
     vmxon [${DATA}]

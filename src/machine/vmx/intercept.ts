@@ -382,7 +382,6 @@ function beginReturn(f: Func, vmcs: Region): void {
 type Handler = (f: Func, vmcs: Region, qualification: Local) => void;
 
 const handlers: Record<InterceptKind, Handler> = {
-  "": never,
   cr: controlRegister,
   dr: onPrimary(PRIMARY.movDr, EXIT_REASON.dr),
   io: inputOutput,

@@ -44,6 +44,9 @@ export class Module {
   readonly #globalImports: string[] = [];
   #tables = 0;
 
+  /** Functions are of the class given: tests look at what is built. */
+  constructor(private readonly Function: typeof Func = Func) {}
+
   typeIndex(params: readonly ValType[], results: readonly ValType[]): number {
     const key = `${params.join(",")}>${results.join(",")}`;
     const found = this.#types.indexOf(key);
@@ -134,7 +137,8 @@ export class Module {
     exported = true,
   ): Func {
     if (this.#byName.has(name)) throw new Error(`function ${name} is declared twice`);
-    const f = new Func(this, name, this.#functionImports + this.#functions.length, params, results);
+    const index = this.#functionImports + this.#functions.length;
+    const f = new this.Function(this, name, index, params, results);
     this.#functions.push(f);
     this.#byName.set(name, f);
     if (exported) this.#exports.push({ name, index: f.index });

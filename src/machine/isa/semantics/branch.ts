@@ -37,8 +37,7 @@ function loop(wanted?: 0 | 1): Semantics {
     const left = countDown(m, 1);
     const again = m.f.let(left.nez());
     if (wanted !== undefined) {
-      const zero = m.f.call("cond2");
-      m.f.set(again, again.and(wanted ? zero : zero.xor(1)));
+      m.f.set(again, again.and(m.condition(wanted ? 4 : 5)));
     }
     m.f.if(again, () => {
       // The target is checked before the count is written.

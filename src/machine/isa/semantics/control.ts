@@ -5,10 +5,10 @@ import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
-import { FLAG, iopl, protectedMode, setFlags, virtual8086 } from "../../segmentation/descriptor.ts";
+import { FLAG, protectedMode } from "../../segmentation/descriptor.ts";
 import { FLAGS_ALWAYS } from "../../segmentation/iret.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { eventsWait, finish, finishIf, requirePrivilege, undefinedIf } from "./system_helpers.ts";
+import { eventsWait, undefinedIf } from "./system_helpers.ts";
 
 const CHECK = {
   iopl: check("iopl", "CPL {a} is above IOPL {b}", "SDM 2 CLI, STI"),
@@ -52,7 +52,7 @@ function checkNumber(m: Meaning, n: Local): void {
 function readControl(m: Meaning): void {
   const n = m.f.let(m.place(1));
   checkNumber(m, n);
-  requirePrivilege(m);
+  m.requirePrivilege();
   m.intercept("cr", n.or(0x10).or(registerOf(m, 0).shl(8)).zext());
   const value = m.f.local("i64");
   for (const r of REGISTERS) m.f.if(n.eq(r), () => m.f.set(value, cell64(CPU[`cr${r}`])));
@@ -63,7 +63,7 @@ function readControl(m: Meaning): void {
 function writeControl(m: Meaning): void {
   const f = m.f, n = f.let(m.place(0));
   checkNumber(m, n);
-  requirePrivilege(m);
+  m.requirePrivilege();
   m.intercept("cr", n.or(registerOf(m, 1).shl(8)).zext());
   const value = f.let(m.readU(1).zext());
   f.if(n.eqz(), () => allowed(m, n, cell64(CPU.cr0), value));
@@ -71,7 +71,7 @@ function writeControl(m: Meaning): void {
   f.if(n.eq(2), () => setCell64(f, CPU.cr2, value));
   for (const r of [0, 3, 4, 8]) f.if(n.eq(r), () => f.call(`writeCr${r}`, value));
   m.abortIfSet();
-  finish(m);
+  m.finish();
 }
 
 /** DR4 and DR5 are DR6 and DR7 unless CR4.DE says that they do not exist (SDM 3 17.2.2). */
@@ -79,7 +79,7 @@ function debugNumber(m: Meaning, i: number): Local {
   const n = m.f.let(m.place(i));
   const alias = n.and(0xe).eq(4);
   undefinedIf(m, n.gtU(7));
-  requirePrivilege(m);
+  m.requirePrivilege();
   undefinedIf(m, alias.and(cell(CPU.cr4).and(CR4.DE).nez()));
   return n;
 }
@@ -112,22 +112,20 @@ function writeDebug(m: Meaning): void {
   f.if(n.eq(6), () => f.set(value, value.and(0xe00f).or(0xffff_0ff0n)));
   f.if(n.eq(7), () => f.set(value, value.and(0xffff_23ffn).or(0x400)));
   for (const r of DEBUG) f.if(n.eq(r), () => setCell64(f, debugRegister(r), value));
-  finish(m);
+  m.finish();
 }
 
 function storeStatusWord(m: Meaning): void {
-  const hidden = cell(CPU.cr4).and(CR4.UMIP).nez().and(cell(V.cpl).nez());
-  m.faultIf(hidden, 13, 0, UMIP, cell(V.cpl));
+  m.requireGuard();
   // A read of CR0 that is no MOV: bit 7.
   m.intercept("cr", i64(0x90));
   const value = m.f.let(cell64(CPU.cr0));
   shown(m, i32(0), value);
   m.write(0, wide(m, value, 0));
 }
-const UMIP = check("umip", "CR4.UMIP is set and CPL is {a}", "SDM 3 2.5");
 
 function loadStatusWord(m: Meaning): void {
-  requirePrivilege(m);
+  m.requirePrivilege();
   const f = m.f, source = f.let(m.readU(0).and(0xffff));
   const memory = m.isMemory(0) ? 0x40 : 0;
   m.intercept("cr", source.shl(16).or(0x30 | memory).zext());
@@ -136,25 +134,25 @@ function loadStatusWord(m: Meaning): void {
   const value = f.let(old.and(~0xen).or(source.and(0xf).zext()));
   allowed(m, i32(0), old, value);
   m.callChecked("writeCr0", value);
-  finish(m);
+  m.finish();
 }
 
 function clearTaskSwitched(m: Meaning): void {
-  requirePrivilege(m);
+  m.requirePrivilege();
   m.intercept("cr", i64(0x20));
   const value = m.f.let(cell64(CPU.cr0).and(~8n));
   allowed(m, i32(0), cell64(CPU.cr0), value);
   m.commit();
   setCell64(m.f, CPU.cr0, value);
-  finish(m);
+  m.finish();
 }
 
 // --- CLI, STI ---
 
 /** Which flag the instruction may change: runs `real` for IF, `virtual` for VIF, or faults. */
 function interruptFlag(m: Meaning, real: () => void, virtual: () => void): void {
-  const f = m.f, vm = f.let(protectedMode().and(virtual8086()));
-  const level = f.let(iopl()), cpl = f.let(cell(V.cpl));
+  const f = m.f, vm = f.let(protectedMode().and(m.virtual8086()));
+  const level = f.let(m.iopl()), cpl = f.let(cell(V.cpl));
   f.if(protectedMode().eqz().or(cpl.leU(level)), real, () => {
     const vme = cell(CPU.cr4).and(CR4.VME).nez(), pvi = cell(CPU.cr4).and(CR4.PVI).nez();
     const isVirtual = vme.when(vm, pvi.and(cpl.eq(3)));
@@ -162,30 +160,27 @@ function interruptFlag(m: Meaning, real: () => void, virtual: () => void): void 
   });
 }
 
-const flagStore = (m: Meaning, set: number, clear: number): void =>
-  m.f.store(32, i32(0), cell(CPU.rflags).and(~clear).or(set), CPU.rflags);
-
 function clearInterrupts(m: Meaning): void {
-  interruptFlag(m, () => flagStore(m, 0, FLAG.if), () => flagStore(m, 0, FLAG.vif));
+  interruptFlag(m, () => m.setSystemFlags(0, FLAG.if), () => m.setSystemFlags(0, FLAG.vif));
   m.commit();
 }
 
 function setInterrupts(m: Meaning): void {
   const f = m.f;
   interruptFlag(m, () => {
-    f.if(cell(CPU.rflags).and(FLAG.if).eqz(), () => {
-      flagStore(m, FLAG.if, 0);
+    f.if(m.systemFlags(FLAG.if).eqz(), () => {
+      m.setSystemFlags(FLAG.if, 0);
       // The shadow lasts one instruction; nobody can tell unless something waits or the budget ends.
       f.if(eventsWait().or(cell(V.left).eqz()), () => {
         setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(1));
-        f.store(64, i32(0), m.nextIp, CPU.rip);
+        m.advance();
         m.serialize();
       });
     });
   }, () => {
-    const pending = cell(CPU.rflags).and(FLAG.vip);
-    f.if(pending, () => m.fault(13, 0, CHECK.vip, cell(CPU.rflags)));
-    flagStore(m, FLAG.vif, 0);
+    const pending = f.let(m.systemFlags(FLAG.vip));
+    f.if(pending, () => m.fault(13, 0, CHECK.vip, pending));
+    m.setSystemFlags(FLAG.vif, 0);
   });
   m.commit();
 }
@@ -193,18 +188,17 @@ function setInterrupts(m: Meaning): void {
 // --- PUSHF, POPF ---
 
 /** 1 in virtual-8086 mode with IOPL below 3: PUSHF and POPF fault, or VME helps. */
-function restricted(): Expr {
-  return protectedMode().and(virtual8086()).and(iopl().ltU(3));
+function restricted(m: Meaning): Expr {
+  return protectedMode().and(m.virtual8086()).and(m.iopl().ltU(3));
 }
 
 function pushFlags(m: Meaning): void {
   const f = m.f, bits = m.form.operandSize;
   m.intercept("pushf");
-  const low = f.let(restricted());
+  const low = f.let(restricted(m));
   const vme = bits === 16 ? cell(CPU.cr4).and(CR4.VME).eqz() : i32(1);
-  m.faultIf(low.and(vme), 13, 0, CHECK.v86, iopl());
-  f.call("materialize");
-  const image = f.let(cell(CPU.rflags).and(0xfc_ffff));
+  m.faultIf(low.and(vme), 13, 0, CHECK.v86, m.iopl());
+  const image = f.let(m.flagsImage().and(0xfc_ffff));
   if (bits === 16) {
     const virtual = image.and(~FLAG.if).or(image.shrU(10).and(FLAG.if)).or(FLAG.iopl);
     f.if(low, () => f.set(image, virtual));
@@ -215,31 +209,30 @@ function pushFlags(m: Meaning): void {
 function popFlags(m: Meaning): void {
   const f = m.f, bits = m.form.operandSize;
   m.intercept("popf");
-  const low = f.let(restricted());
+  const low = f.let(restricted(m));
   const vme = bits === 16 ? cell(CPU.cr4).and(CR4.VME).eqz() : i32(1);
-  m.faultIf(low.and(vme), 13, 0, CHECK.v86, iopl());
+  m.faultIf(low.and(vme), 13, 0, CHECK.v86, m.iopl());
   const value = f.let(m.stackRead(bits).wrap());
   const always = bits === 16 ? FLAGS_ALWAYS : FLAGS_ALWAYS | FLAG.ac | FLAG.id | FLAG.rf;
   const mask = f.let(i32(always));
   f.if(low, () => {
-    const pending = value.and(FLAG.if).nez().and(cell(CPU.rflags).and(FLAG.vip).nez());
+    const pending = value.and(FLAG.if).nez().and(m.systemFlags(FLAG.vip).nez());
     m.faultIf(pending, 13, 0, CHECK.vip, value);
     m.faultIf(value.and(FLAG.tf).nez(), 13, 0, CHECK.tf, value);
     f.set(mask, mask.or(FLAG.vif));
     f.set(value, value.and(~FLAG.vif).or(value.and(FLAG.if).shl(10)));
   }, () => {
-    f.if(cell(V.cpl).leU(iopl()), () => f.set(mask, mask.or(FLAG.if)));
+    f.if(cell(V.cpl).leU(m.iopl()), () => f.set(mask, mask.or(FLAG.if)));
     f.if(cell(V.cpl).eqz(), () => f.set(mask, mask.or(FLAG.iopl)));
   });
-  f.call("materialize");
-  const old = f.let(cell(CPU.rflags));
+  const old = f.let(m.flagsImage(""));
   m.dropStack(bits / 8);
   // RF is cleared whatever was popped.
-  setFlags(f, mask, value.and(~FLAG.rf));
-  const now = f.let(cell(CPU.rflags));
+  const now = f.let(old.and(mask.not()).or(value.and(~FLAG.rf).and(mask)));
+  m.setFlagsImage(now);
   const enabled = now.and(old.not()).and(FLAG.if).nez().and(eventsWait().nez());
   const changed = old.xor(now).and(FLAG.tf | FLAG.ac | FLAG.rf).nez();
-  finishIf(m, f.let(enabled.or(changed).or(now.and(FLAG.tf).nez())));
+  m.finishIf(f.let(enabled.or(changed).or(now.and(FLAG.tf).nez())));
 }
 
 export const controlSemantics: Record<string, Semantics> = {
@@ -253,15 +246,15 @@ export const controlSemantics: Record<string, Semantics> = {
   pushf: pushFlags,
   popf: popFlags,
   clac: (m) => {
-    undefinedIf(m, cell(V.cpl).nez());
+    m.requirePrivilege();
     m.commit();
-    flagStore(m, 0, FLAG.ac);
-    finish(m);
+    m.setSystemFlags(0, FLAG.ac);
+    m.finish();
   },
   stac: (m) => {
-    undefinedIf(m, cell(V.cpl).nez());
+    m.requirePrivilege();
     m.commit();
-    flagStore(m, FLAG.ac, 0);
-    finish(m);
+    m.setSystemFlags(FLAG.ac, 0);
+    m.finish();
   },
 };

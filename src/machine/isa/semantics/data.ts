@@ -199,7 +199,7 @@ export const dataSemantics: Record<string, Semantics> = {
     const bits = m.form.operandSize;
     m.setGpr(RDX, bits, m.gpr(RAX, bits).shrS(bits === 64 ? 63 : 31));
   },
-  lahf: (m) => setAh(m, m.arithmeticFlags().and(0xd5).or(2)),
+  lahf: (m) => setAh(m, m.arithmeticFlags(0xd5).and(0xd5).or(2)),
   sahf: (m) => m.setArithmeticFlags(0xd5, m.f.let(load("i32", 8, "u", i32(0), CPU.rax + 1))),
   salc: (m) => m.setGpr(RAX, 8, m.carry().neg()),
   cld: (m) => setDirection(m, 0),
@@ -219,7 +219,7 @@ function setAh(m: Meaning, value: Expr): void {
 
 function setDirection(m: Meaning, bit: number): void {
   m.commit();
-  m.f.store(32, i32(0), cell(CPU.rflags).and(~0x400).or(bit), CPU.rflags);
+  m.setSystemFlags(bit, 0x400);
 }
 
 function swapBytes(value: Expr, bits: number): Expr {

@@ -5,9 +5,9 @@ import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
-import { iopl, protectedMode, virtual8086 } from "../../segmentation/descriptor.ts";
+import { protectedMode } from "../../segmentation/descriptor.ts";
 import { FAR } from "../../segmentation/far.ts";
-import type { Meaning, Semantics } from "./meaning.ts";
+import { ALL_FLAGS, type Meaning, type Semantics } from "./meaning.ts";
 import { farPointer } from "./segment.ts";
 import { finishTransfer, instructionLength, raiseEvent } from "./system_helpers.ts";
 
@@ -33,6 +33,7 @@ function pointer(m: Meaning): { ip: Expr; selector: Expr } {
 
 const transfer = (isCall: 0 | 1): Semantics => (m) => {
   const { ip, selector } = pointer(m);
+  m.uses({ exit: "task-switch" });
   m.f.call(
     "farTransfer",
     selector,
@@ -48,13 +49,13 @@ function interrupt(m: Meaning): void {
   const f = m.f;
   const vector = f.let(m.immediate(0).and(0xff));
   m.intercept("int", vector.zext());
-  f.if(protectedMode().and(virtual8086()), () => {
+  f.if(protectedMode().and(m.virtual8086()), () => {
     f.if(cell(CPU.cr4).and(CR4.VME), () => {
       const redirected = f.call("virtualInterrupt", vector, f.let(m.nextIp));
       m.abortIfSet();
       f.if(redirected, () => m.serialize());
     });
-    m.faultIf(iopl().ltU(3), 13, 0, CHECK.iopl, iopl());
+    m.faultIf(m.iopl().ltU(3), 13, 0, CHECK.iopl, m.iopl());
   });
   raiseEvent(m, vector, 4);
 }
@@ -91,6 +92,7 @@ export const farSemantics: Record<string, Semantics> = {
   },
   iret: (m) => {
     m.intercept("iret");
+    m.uses({ exit: "task-switch", iopl: true, written: ALL_FLAGS });
     m.f.call("interruptReturn", i32(m.form.operandSize), m.f.let(m.nextIp));
     finishTransfer(m);
   },
@@ -102,6 +104,6 @@ export const farSemantics: Record<string, Semantics> = {
     raiseEvent(m, i32(1), 5);
   },
   into: (m) => {
-    m.f.if(m.f.call("cond0"), () => raiseEvent(m, i32(4), 6));
+    m.f.if(m.condition(0), () => raiseEvent(m, i32(4), 6));
   },
 };

@@ -12,6 +12,7 @@ import {
   callChecked,
   ES,
   failIf,
+  FLAG,
   iopl,
   limitAt,
   protectedMode,
@@ -21,7 +22,6 @@ import {
 } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { betweenIterations } from "./string.ts";
-import { finish } from "./system_helpers.ts";
 
 const RAX = 0, RCX = 1, RDX = 2, RSI = 6, RDI = 7;
 
@@ -61,6 +61,7 @@ export function buildIoPermission(m: Module): void {
 const QUALIFICATION = { in: 8, string: 0x10, rep: 0x20, immediate: 0x40 };
 
 function checkPort(m: Meaning, port: Local, bytes: number, kind: Expr): void {
+  m.uses({ iopl: true });
   m.callChecked("ioPermission", port, i32(bytes));
   interceptPort(m, port, bytes, kind);
 }
@@ -91,7 +92,7 @@ function input(m: Meaning): void {
   const value = m.callChecked("ioRead", port, i32(bits / 8));
   m.setGpr(RAX, bits, value);
   breakpoints(m, port, bits / 8);
-  finish(m);
+  m.finish();
 }
 
 function output(m: Meaning): void {
@@ -100,7 +101,7 @@ function output(m: Meaning): void {
   checkPort(m, port, bits / 8, i32(kind));
   m.callChecked("ioWrite", port, i32(bits / 8), m.gprU(RAX, bits));
   breakpoints(m, port, bits / 8);
-  finish(m);
+  m.finish();
 }
 
 /**
@@ -147,6 +148,7 @@ function string(isInput: boolean): Semantics {
     const repeated = f.let(prefixes.and(PREFIX.rep | PREFIX.repne).nez());
     const port = f.let(m.gprU(RDX, 16));
     // The port has to be allowed even if nothing is moved.
+    m.uses({ iopl: true });
     m.callChecked("ioPermission", port, i32(bytes));
     f.block((none) => {
       f.brIf(none, repeated.and(register(RCX).eqz()));
@@ -174,7 +176,7 @@ function string(isInput: boolean): Semantics {
           m.callChecked("ioWrite", port, i32(bytes), value);
         }
         breakpoints(m, port, bytes);
-        const step = i64(-bytes).when(cell(CPU.rflags).and(0x400), i64(bytes));
+        const step = i64(-bytes).when(m.systemFlags(FLAG.df), i64(bytes));
         set(pointer, f.let(register(pointer).add(step)));
         f.if(repeated, () => {
           set(RCX, f.let(register(RCX).sub(1)));
@@ -183,7 +185,7 @@ function string(isInput: boolean): Semantics {
             betweenIterations(m);
           });
         });
-        finish(m);
+        m.finish();
       });
     });
   };

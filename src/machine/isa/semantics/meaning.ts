@@ -10,8 +10,12 @@ import { CPU, gpr, PREFIX, REC, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32, i64, load, type Operand } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/module.ts";
-import type { InterceptKind } from "../encodings.ts";
-import { carryFlag, CF, FLAG_KIND, type FlagKind } from "../flags.ts";
+import { CR4 } from "../../../abi/x86/cr.ts";
+import { flagBits, flagLetters } from "../../../abi/x86/registers.ts";
+import { check } from "../../checks.ts";
+import { iopl, protectedMode, virtual8086 } from "../../segmentation/descriptor.ts";
+import { columnsOf, conditionReads, type InterceptKind, type KeyColumns } from "../encodings.ts";
+import { ARITHMETIC, carryFlag, CF, FLAG_KIND, type FlagKind } from "../flags.ts";
 import { ABSENT, INTERCEPT } from "../intercepts.ts";
 import { wrapIp } from "../../segmentation/linear.ts";
 
@@ -60,16 +64,70 @@ export function formName(x: Form): string {
 /** What a handler tells the loop (cold handlers return it). */
 export const NEXT = { next: 0, abort: 1, branch: 2, serialize: 3 } as const;
 
+/** What a semantics function does that the instruction table has a column for. */
+export interface Uses {
+  readonly privilege?: true;
+  readonly guard?: KeyColumns["guard"];
+  readonly iopl?: true;
+  readonly pm?: true;
+  readonly exit?: InterceptKind;
+  /** Flags by their letters. */
+  readonly read?: string;
+  readonly written?: string;
+}
+
+/** Letters of all flags of the table. */
+export const ALL_FLAGS: string = Object.keys(flagBits).join("");
+const includes = (all: string, letters: string) => [...letters].every((l) => all.includes(l));
+
+const CHECK = {
+  cpl: check("privilege.cpl", "the instruction needs CPL 0, CPL is {a}", "SDM 3 5.9"),
+  mode: check(
+    "mode.protected",
+    "the instruction is not recognized in real and virtual-8086 mode",
+    "SDM 2",
+  ),
+  umip: check("umip", "CR4.UMIP is set and CPL is {a}", "SDM 3 2.5"),
+  tsd: check("cr4.tsd", "RDTSC with CR4.TSD set and CPL {a}", "SDM 2 RDTSC"),
+  pce: check("cr4.pce", "RDPMC with CR4.PCE clear and CPL {a}", "SDM 2 RDPMC"),
+};
+
 export abstract class Meaning {
   #committed = false;
   mayFaultLate = false;
+  /** What the instruction table says of the instruction; undefined for bytes that are none. */
+  readonly columns: KeyColumns | undefined;
 
   constructor(
     readonly f: Func,
     readonly form: Form,
     /** The predecoded record. */
     readonly rec: Expr,
-  ) {}
+  ) {
+    this.columns = columnsOf(form.key, form.cc);
+  }
+
+  /**
+   * Notes what the semantics does here, also through functions of module S.
+   *
+   * @throws if the instruction table says otherwise
+   */
+  uses(what: Uses): void {
+    const row = this.columns;
+    if (!row) return;
+    const wrong = Object.entries(what).find(([column, value]) => {
+      if (column === "read") return !includes(row.read, value);
+      if (column === "written") return !includes(row.written + row.undefined, value);
+      if (column === "exit") return !row.exit.includes(value);
+      if (column === "guard") return row.guard !== value;
+      return !row[column as "privilege"];
+    });
+    if (!wrong) return;
+    throw new Error(
+      `${formName(this.form)}: its semantics has "${wrong[0]}" (${wrong[1]}), ` +
+        "its row in the instruction table has not",
+    );
+  }
 
   /** Bits of operand 0. */
   get size(): number {
@@ -109,6 +167,24 @@ export abstract class Meaning {
   abstract checkTarget(before?: () => void): void;
   /** Ends the instruction; state the loop depends on has changed, RIP is set. */
   abstract serialize(): void;
+  /** Sets RIP, for what ends with `serialize`. */
+  resumeAt(ip: Expr): void {
+    setCell64(this.f, CPU.rip, ip);
+  }
+  /** Sets RIP to the next instruction; a function of module S may set another. */
+  advance(): void {
+    this.resumeAt(this.nextIp);
+  }
+  /** Ends an instruction after which the loop must look at the state again. */
+  finish(): void {
+    this.commit();
+    this.advance();
+    this.serialize();
+  }
+  /** The same only if `condition` holds; else the next instruction follows at once. */
+  finishIf(condition: Expr): void {
+    this.f.if(condition, () => this.finish());
+  }
   /** Linear address of memory operand `i`, checked for `bytes` and a read (0) or write (1). */
   protected abstract linear(i: number, bytes: number, write: number): Local;
   abstract loadLinear(bits: number, linear: Expr, forWrite?: boolean): Local;
@@ -289,7 +365,7 @@ export abstract class Meaning {
     this.f.call("addToStack", typeof bytes === "number" ? i32(bytes) : bytes);
   }
 
-  // --- flags ---
+  // --- flags: this is the only door to them ---
 
   /** Notes kind and values of lazy flags; `bits` is the width of the result. */
   #setFlags(
@@ -299,6 +375,9 @@ export abstract class Meaning {
     y: Expr,
     bits = this.size,
   ) {
+    this.uses({
+      written: kind === FLAG_KIND.increment || kind === FLAG_KIND.decrement ? "oszap" : "oszapc",
+    });
     this.commit();
     const op = (kind << 8) | bits;
     // The carry stands behind the kind: a clear one is the upper half of one store.
@@ -334,24 +413,30 @@ export abstract class Meaning {
     const kind = by === 1 ? FLAG_KIND.increment : FLAG_KIND.decrement;
     this.#setFlags(kind, undefined, undefined, result);
   }
-  /** The six arithmetic flags as in EFLAGS. */
-  arithmeticFlags(): Local {
+  /** Arithmetic flags as in EFLAGS; of those not in `mask` the instruction takes no notice. */
+  arithmeticFlags(mask: number): Local {
+    this.uses({ read: flagLetters(mask) });
     return this.f.call("arithmeticFlags");
   }
   /** Replaces arithmetic flags in `mask` by those of `value`. */
   setArithmeticFlags(mask: number, value: Expr): void {
+    this.uses({ written: flagLetters(mask) });
     this.commit();
-    const flags = this.f.call("arithmeticFlags");
-    const rest = cell(CPU.rflags).and(~0x8d5);
-    this.f.store(32, i32(0), rest.or(flags.and(~mask)).or(value.and(mask)), CPU.rflags);
+    const system = cell(CPU.rflags).and(~ARITHMETIC);
+    const rest = mask === ARITHMETIC
+      ? system
+      : system.or(this.f.call("arithmeticFlags").and(~mask));
+    setCell(this.f, CPU.rflags, rest.or(value.and(mask)));
     setCell(this.f, CPU.flagOp, 0);
   }
   /** CF as 0 or 1. */
   carry(): Local {
+    this.uses({ read: "c" });
     return this.f.let(carryFlag());
   }
   /** Sets CF to 0 or 1 and leaves the other flags. */
   setCarry(value: Expr): void {
+    this.uses({ written: "c" });
     this.commit();
     this.f.if(
       cell(CPU.flagOp),
@@ -361,16 +446,50 @@ export abstract class Meaning {
   }
   /** Sets CF and OF, given as 0 or 1, and leaves the other flags. */
   setCarryOverflow(carry: Expr, overflow: Expr): void {
+    this.uses({ written: "co" });
     this.commit();
+    this.storeCarryOverflow(carry, overflow);
+  }
+  protected storeCarryOverflow(carry: Expr, overflow: Expr): void {
     this.f.call("setCarryOverflow", carry.or(overflow.shl(11)));
   }
   /** Condition `cc` (0 to 15) as 0 or not 0. */
-  abstract condition(cc: number): Expr;
+  condition(cc: number): Expr {
+    this.uses({ read: conditionReads[cc >> 1] });
+    return this.testCondition(cc);
+  }
+  protected testCondition(cc: number): Expr {
+    const value = this.f.call(`cond${cc >> 1}`);
+    return cc & 1 ? value.eqz() : value;
+  }
+
+  /** The flags of `mask`, none of them arithmetic, in their places. */
+  systemFlags(mask: number): Expr {
+    this.uses({ read: flagLetters(mask) });
+    return cell(CPU.rflags).and(mask);
+  }
+  /** Sets and clears flags, none of them arithmetic. */
+  setSystemFlags(set: number, clear: number): void {
+    this.uses({ written: flagLetters(set | clear) });
+    setCell(this.f, CPU.rflags, cell(CPU.rflags).and(~clear).or(set));
+  }
+  /** All flags, in their places; `read`: those that decide anything. */
+  flagsImage(read = ALL_FLAGS): Expr {
+    this.uses({ read });
+    this.f.call("materialize");
+    return cell(CPU.rflags);
+  }
+  /** Replaces all flags, arithmetic ones included; the image must have been read. */
+  setFlagsImage(value: Expr): void {
+    this.uses({ written: ALL_FLAGS });
+    setCell(this.f, CPU.rflags, value);
+  }
 
   // --- intercepts and faults ---
 
   /** In a guest: a VM exit if the control structure asks for one. Tested at run time, not baked in. */
   intercept(kind: InterceptKind, qualification: Expr = i64(0)): void {
+    this.uses({ exit: kind });
     this.probe("an intercept");
     this.f.if(cell(V.nonRoot), () => {
       setCell(this.f, V.length, load("i32", 8, "u", this.rec, REC.length));
@@ -383,6 +502,40 @@ export abstract class Meaning {
   /** #UD before all else where a guest's host has taken the instruction away. */
   mayBeAbsent(instruction: keyof typeof ABSENT): void {
     this.intercept("absent", i64(ABSENT[instruction]));
+  }
+
+  /** #GP(0) or #UD, as the table says, unless CPL is 0. */
+  requirePrivilege(id: number = CHECK.cpl): void {
+    this.uses({ privilege: true });
+    if (this.columns?.privilege === "ud") this.faultIf(cell(V.cpl).nez(), 6, undefined, id);
+    else this.faultIf(cell(V.cpl).nez(), 13, 0, id, cell(V.cpl));
+  }
+  /** #GP(0) above CPL 0 where a bit of CR4 says so. */
+  requireGuard(): void {
+    const guard = this.columns?.guard || "umip";
+    this.uses({ guard });
+    const bit = { umip: CR4.UMIP, tsd: CR4.TSD, pce: CR4.PCE }[guard];
+    const wanted = cell(CPU.cr4).and(bit);
+    const hidden = (guard === "pce" ? wanted.eqz() : wanted.nez()).and(cell(V.cpl).nez());
+    this.faultIf(hidden, 13, 0, CHECK[guard], cell(V.cpl));
+  }
+  /** #UD or #GP(0), as the table says, in real and virtual-8086 mode, or where else it is `absent`. */
+  requireProtected(
+    absent: Expr = protectedMode().eqz().or(virtual8086()),
+    id: number = CHECK.mode,
+  ): void {
+    this.uses({ pm: true });
+    if (this.columns?.pm === "gp") this.faultIf(absent, 13, 0, id);
+    else this.faultIf(absent, 6, undefined, id);
+  }
+  /** 1 in virtual-8086 mode. */
+  virtual8086(): Expr {
+    return virtual8086();
+  }
+  /** IOPL, which decides about the instruction. */
+  iopl(): Expr {
+    this.uses({ iopl: true });
+    return iopl();
   }
 
   /** Raises an exception and leaves the instruction. */

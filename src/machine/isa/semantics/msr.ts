@@ -1,5 +1,5 @@
 /** RDMSR and WRMSR, the counters, CPUID, XCR0 (SDM 2). */
-import { CPU, V } from "../../state.ts";
+import { CPU } from "../../state.ts";
 import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
@@ -8,13 +8,11 @@ import { timeStamp } from "./control_state.ts";
 import { hasCounter, readCounter } from "./msr_state.ts";
 import { isCanonical } from "../../segmentation/linear.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { finish, requirePrivilege, undefinedIf } from "./system_helpers.ts";
+import { undefinedIf } from "./system_helpers.ts";
 
 const RAX = 0, RCX = 1, RDX = 2;
 
 const CHECK = {
-  tsd: check("cr4.tsd", "RDTSC with CR4.TSD set and CPL {a}", "SDM 2 RDTSC"),
-  pce: check("cr4.pce", "RDPMC with CR4.PCE clear and CPL {a}", "SDM 2 RDPMC"),
   counter: check("rdpmc.counter", "there is no performance counter {a}", "SDM 2 and APM 3 RDPMC"),
   base: check("base.canonical", "segment base {a} is not canonical", "SDM 2 WRFSBASE"),
 };
@@ -28,8 +26,7 @@ const pair = (m: Meaning): Expr => m.gprU(RDX, 32).zext().shl(32).or(m.gprU(RAX,
 
 function readTimeStamp(m: Meaning, withAux: 0 | 1): void {
   if (withAux) m.mayBeAbsent("rdtscp");
-  const off = cell(CPU.cr4).and(CR4.TSD).nez().and(cell(V.cpl).nez());
-  m.faultIf(off, 13, 0, CHECK.tsd, cell(V.cpl));
+  m.requireGuard();
   m.intercept("rdtsc", i64(withAux));
   if (withAux) m.setGpr(RCX, 32, cell64(CPU.tscAux).wrap());
   setPair(m, timeStamp());
@@ -63,15 +60,15 @@ export const msrSemantics: Record<string, Semantics> = {
   rdrand: random("rdrand"),
   rdseed: random("rdseed"),
   rdmsr: (m) => {
-    requirePrivilege(m);
+    m.requirePrivilege();
     m.intercept("msr", i64(0));
     setPair(m, m.callChecked("readMsr", m.gprU(RCX, 32)));
   },
   wrmsr: (m) => {
-    requirePrivilege(m);
+    m.requirePrivilege();
     m.intercept("msr", i64(1));
     m.callChecked("writeMsr", m.gprU(RCX, 32), pair(m));
-    finish(m);
+    m.finish();
   },
   rdfsbase: base("fs", false),
   rdgsbase: base("gs", false),
@@ -80,8 +77,7 @@ export const msrSemantics: Record<string, Semantics> = {
   rdtsc: (m) => readTimeStamp(m, 0),
   rdtscp: (m) => readTimeStamp(m, 1),
   rdpmc: (m) => {
-    const off = cell(CPU.cr4).and(CR4.PCE).eqz().and(cell(V.cpl).nez());
-    m.faultIf(off, 13, 0, CHECK.pce, cell(V.cpl));
+    m.requireGuard();
     m.intercept("rdpmc");
     const number = m.f.let(m.gprU(RCX, 32));
     m.faultIf(hasCounter(number).eqz(), 13, 0, CHECK.counter, number);

@@ -174,7 +174,7 @@ function adjust(subtract: boolean): Semantics {
   return (m) => {
     const f = m.f;
     const old = f.let(m.gprU(RAX, 8));
-    const flags = m.arithmeticFlags();
+    const flags = m.arithmeticFlags(CF | AF);
     const al = f.let(old), carry = f.let(i32(0)), half = f.let(i32(0));
     const change = (by: number) => f.set(al, (subtract ? al.sub(by) : al.add(by)).and(0xff));
     const oldCarry = f.let(flags.and(CF));
@@ -199,7 +199,7 @@ function adjustAscii(subtract: boolean): Semantics {
   return (m) => {
     const f = m.f;
     const ax = f.let(m.gprU(RAX, 16));
-    const flags = m.arithmeticFlags();
+    const flags = m.arithmeticFlags(AF);
     const needed = f.let(ax.and(15).gtU(9).or(flags.and(AF).nez()));
     f.if(needed, () => f.set(ax, subtract ? ax.sub(0x106) : ax.add(0x106)));
     m.setGpr(RAX, 16, ax.and(0xff0f));

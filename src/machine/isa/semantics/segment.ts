@@ -6,7 +6,7 @@ import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { ES, SS } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { finishIf, requireProtected, undefinedIf } from "./system_helpers.ts";
+import { undefinedIf } from "./system_helpers.ts";
 
 const ZF = 0x40;
 const indexOf = (place: Expr): Expr => place.sub(ES).divU(SEGMENT_SIZE);
@@ -23,7 +23,7 @@ function shadow(m: Meaning): void {
 function finishLoad(m: Meaning, place: Expr, changed: Expr): void {
   m.commit();
   m.f.if(place.eq(SS), () => shadow(m));
-  finishIf(m, changed.or(place.eq(SS)));
+  m.finishIf(changed.or(place.eq(SS)));
 }
 
 const selectorOf = (place: Expr): Expr => load("i32", 16, "u", place, SEGMENT.selector);
@@ -50,7 +50,7 @@ const loadFar = (index: number): Semantics => (m) => {
   m.storeRegister(m.place(0), bits, offset);
   m.commit();
   if (index === 2) shadow(m);
-  finishIf(m, index === 2 ? i32(1) : changed);
+  m.finishIf(index === 2 ? i32(1) : changed);
 };
 
 function setZero(m: Meaning, zero: Expr): void {
@@ -58,7 +58,7 @@ function setZero(m: Meaning, zero: Expr): void {
 }
 
 const look = (name: string): Semantics => (m) => {
-  requireProtected(m);
+  m.requireProtected();
   const selector = m.f.let(m.readU(1).wrap().and(0xffff));
   const found = m.callChecked(name, selector);
   setZero(m, found);
@@ -69,7 +69,7 @@ const look = (name: string): Semantics => (m) => {
 };
 
 const verify = (write: number): Semantics => (m) => {
-  requireProtected(m);
+  m.requireProtected();
   const selector = m.f.let(m.readU(0).and(0xffff));
   setZero(m, m.callChecked("verifySegment", selector, i32(write)));
 };
@@ -128,7 +128,7 @@ export const segmentSemantics: Record<string, Semantics> = {
   verr: verify(0),
   verw: verify(1),
   arpl: (m) => {
-    requireProtected(m);
+    m.requireProtected();
     const to = m.read(0), from = m.read(1);
     const low = m.f.let(to.and(3).ltU(from.and(3)));
     // Memory is written, and must be writable, only if RPL changes.

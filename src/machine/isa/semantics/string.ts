@@ -3,6 +3,7 @@
  * budget allows, each counted as one instruction; before every iteration all state is as if it had
  * been interrupted there, so faults and stops in the middle are exact.
  */
+import { FLAG } from "../../segmentation/descriptor.ts";
 import { CPU, PREFIX, segment, V } from "../../state.ts";
 import { cell, cell64, setCell } from "../../system.ts";
 import { asAmd } from "../../vendors.ts";
@@ -55,7 +56,7 @@ export function repeat(
       i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn)),
     ),
   );
-  const down = cell(CPU.rflags).and(0x400);
+  const down = m.systemFlags(FLAG.df);
   const step = f.let(i64(-bits / 8).when(down, i64(bits / 8)));
   const x = { bytes: bits / 8, mask, step };
   f.block((nothing) => {
@@ -88,7 +89,7 @@ export function repeat(
 
 /** Ends the run before the next iteration of a repeated instruction. */
 export function betweenIterations(m: Meaning): void {
-  m.f.store(64, i32(0), m.ip, CPU.rip);
+  m.resumeAt(m.ip);
   setCell(m.f, V.repeating, 1);
   m.serialize();
 }

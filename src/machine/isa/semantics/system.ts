@@ -5,14 +5,13 @@ import { check } from "../../checks.ts";
 import { i32, i64, load } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { isCanonical } from "../../segmentation/linear.ts";
-import { LDTR, longMode, TR } from "../../segmentation/descriptor.ts";
+import { FLAG, LDTR, longMode, TR } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { finish, requirePrivilege, requireProtected, undefinedIf } from "./system_helpers.ts";
+import { undefinedIf } from "./system_helpers.ts";
 
 const RAX = 0, RCX = 1;
 
 const CHECK = {
-  umip: check("umip", "CR4.UMIP is set and CPL is {a}", "SDM 3 2.5"),
   base: check("table.base", "the table base {a} is not canonical", "SDM 2 LGDT"),
   monitor: check(
     "monitor.extensions",
@@ -29,14 +28,8 @@ const CHECK = {
 /** Numbers of the instructions in the qualification of a "descriptor-table" intercept. */
 const TABLE = { sgdt: 0, sidt: 1, lgdt: 2, lidt: 3, sldt: 4, str: 5, lldt: 6, ltr: 7 } as const;
 
-/** SGDT, SIDT, SLDT, STR and SMSW tell an application nothing under UMIP. */
-function checkUmip(m: Meaning): void {
-  const hidden = cell(CPU.cr4).and(CR4.UMIP).nez().and(cell(V.cpl).nez());
-  m.faultIf(hidden, 13, 0, CHECK.umip, cell(V.cpl));
-}
-
 const storeTable = (register: "gdtr" | "idtr"): Semantics => (m) => {
-  checkUmip(m);
+  m.requireGuard();
   m.intercept("descriptor-table", i64(register === "gdtr" ? TABLE.sgdt : TABLE.sidt));
   const long = m.form.sizes[0] === 80;
   const linear = m.addressOf(0, long ? 10 : 6, true);
@@ -48,7 +41,7 @@ const storeTable = (register: "gdtr" | "idtr"): Semantics => (m) => {
 };
 
 const loadTable = (register: "gdtr" | "idtr"): Semantics => (m) => {
-  requirePrivilege(m);
+  m.requirePrivilege();
   m.intercept("descriptor-table", i64(register === "gdtr" ? TABLE.lgdt : TABLE.lidt));
   const long = m.form.sizes[0] === 80;
   const linear = m.addressOf(0, long ? 10 : 6, false);
@@ -63,16 +56,16 @@ const loadTable = (register: "gdtr" | "idtr"): Semantics => (m) => {
 };
 
 const storeSelector = (place: number, number: number): Semantics => (m) => {
-  requireProtected(m);
-  checkUmip(m);
+  m.requireProtected();
+  m.requireGuard();
   m.intercept("descriptor-table", i64(number));
   const selector = load("i32", 16, "u", i32(0), place + SEGMENT.selector);
   m.write(0, m.type() === "i64" ? selector.zext() : selector);
 };
 
 const loadSelector = (name: string, number: number): Semantics => (m) => {
-  requireProtected(m);
-  requirePrivilege(m);
+  m.requireProtected();
+  m.requirePrivilege();
   m.intercept("descriptor-table", i64(number));
   const selector = m.f.let(m.readU(0).and(0xffff));
   if (name === "loadLdt") m.callChecked(name, selector, i32(13));
@@ -88,18 +81,18 @@ function flushLine(m: Meaning): void {
 /** INVLPG, INVPCID, INVD, WBINVD. */
 const flushing: Record<string, Semantics> = {
   invlpg: (m) => {
-    requirePrivilege(m);
+    m.requirePrivilege();
     const offset = m.f.call("offsetOf", m.rec);
     const base = load("i64", 64, "u", m.field(28));
     const linear = m.f.let(offset.add(base));
     m.f.if(longMode().eqz(), () => m.f.set(linear, linear.and(0xffff_ffffn)));
     m.intercept("invlpg", linear);
     m.f.if(isCanonical(linear), () => m.f.call("invalidatePage", linear));
-    finish(m);
+    m.finish();
   },
   invpcid: (m) => {
     m.mayBeAbsent("invpcid");
-    requirePrivilege(m);
+    m.requirePrivilege();
     m.intercept("invpcid");
     const linear = m.addressOf(1, 16, false);
     const descriptor = m.loadLinear(64, linear), address = m.loadLinear(64, linear.add(8));
@@ -110,14 +103,14 @@ const flushing: Record<string, Semantics> = {
     );
     m.faultIf(bad, 13, 0, CHECK.invpcid, type, descriptor);
     m.f.call("flushTlb");
-    finish(m);
+    m.finish();
   },
   invd: (m) => {
-    requirePrivilege(m);
+    m.requirePrivilege();
     m.intercept("invd");
   },
   wbinvd: (m) => {
-    requirePrivilege(m);
+    m.requirePrivilege();
     m.intercept("wbinvd");
   },
   clflush: flushLine,
@@ -129,17 +122,17 @@ const flushing: Record<string, Semantics> = {
 function sleep(m: Meaning): void {
   m.commit();
   setCell(m.f, CPU.activity, 1);
-  finish(m);
+  m.finish();
 }
 
 const waiting: Record<string, Semantics> = {
   hlt: (m) => {
-    requirePrivilege(m);
+    m.requirePrivilege();
     m.intercept("hlt");
     sleep(m);
   },
   monitor: (m) => {
-    undefinedIf(m, cell(V.cpl).nez());
+    m.requirePrivilege();
     m.intercept("monitor");
     const extensions = m.f.let(m.gprU(RCX, 32));
     m.faultIf(extensions.nez(), 13, 0, CHECK.monitor, extensions);
@@ -153,12 +146,12 @@ const waiting: Record<string, Semantics> = {
     m.callChecked("probeAccess", linear, cell(V.access), i32(1));
   },
   mwait: (m) => {
-    undefinedIf(m, cell(V.cpl).nez());
+    m.requirePrivilege();
     m.intercept("mwait");
     const extensions = m.f.let(m.gprU(RCX, 32));
     m.faultIf(extensions.gtU(1), 13, 0, CHECK.monitor, extensions);
     // It may end at any time; with interrupts off nothing here would wake it, so it ends at once.
-    m.f.if(cell(CPU.rflags).and(0x200), () => sleep(m));
+    m.f.if(m.systemFlags(FLAG.if), () => sleep(m));
   },
   pause: (m) => m.intercept("pause"),
 };

@@ -15,11 +15,16 @@ import {
   SS,
 } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { requirePrivilege, undefinedIf } from "./system_helpers.ts";
+import { undefinedIf } from "./system_helpers.ts";
 
-const RCX = 1, RDX = 2, R11 = 11;
+const RCX = 1, RDX = 2, RSP = 4, R11 = 11;
 
 const CHECK = {
+  disabled: check(
+    "syscall.disabled",
+    "SYSCALL or SYSRET with EFER.SCE clear or in real mode",
+    "SDM 2 SYSCALL",
+  ),
   real: check("sysenter.mode", "SYSENTER or SYSEXIT in real mode", "SDM 2 SYSENTER"),
   selector: check("sysenter.cs", "IA32_SYSENTER_CS {a} is null", "SDM 2 SYSENTER"),
   canonical: check(
@@ -52,22 +57,22 @@ const notInLongMode = (m: Meaning) => undefinedIf(m, asAmd("sysenter.long").and(
 
 function sysenter(m: Meaning): void {
   notInLongMode(m);
-  m.faultIf(protectedMode().eqz(), 13, 0, CHECK.real);
+  m.requireProtected(protectedMode().eqz(), CHECK.real);
   const f = m.f, selector = f.let(cell(CPU.sysenterCs).and(0xfffc));
   m.faultIf(selector.eqz(), 13, 0, CHECK.selector, selector);
   const long = f.let(longMode());
   m.commit();
   const mask = f.let(i64(-1).when(long, i64(0xffff_ffffn)));
   setCodeAndStack(m, selector, selector.add(8), 0, long);
-  setCell64(f, CPU.rsp, cell64(CPU.sysenterEsp).and(mask));
-  setCell64(f, CPU.rip, cell64(CPU.sysenterEip).and(mask));
-  setCell(f, CPU.rflags, cell(CPU.rflags).and(~(FLAG.vm | FLAG.if | FLAG.rf)));
+  m.setGpr(RSP, 64, cell64(CPU.sysenterEsp).and(mask));
+  m.resumeAt(cell64(CPU.sysenterEip).and(mask));
+  m.setSystemFlags(0, FLAG.vm | FLAG.if | FLAG.rf);
   m.serialize();
 }
 
 function sysexit(m: Meaning): void {
-  m.faultIf(protectedMode().eqz(), 13, 0, CHECK.real);
-  requirePrivilege(m);
+  m.requireProtected(protectedMode().eqz(), CHECK.real);
+  m.requirePrivilege();
   notInLongMode(m);
   const f = m.f, selector = f.let(cell(CPU.sysenterCs).and(0xfffc));
   m.faultIf(selector.eqz(), 13, 0, CHECK.selector, selector);
@@ -81,36 +86,36 @@ function sysexit(m: Meaning): void {
   const code = selector.add(long ? 32 : 16).or(3);
   setCodeAndStack(m, code, selector.add(long ? 40 : 24).or(3), 3, i32(long ? 1 : 0));
   const mask = long ? -1n : 0xffff_ffffn;
-  setCell64(f, CPU.rsp, stack.and(mask));
-  setCell64(f, CPU.rip, ip.and(mask));
+  m.setGpr(RSP, 64, stack.and(mask));
+  m.resumeAt(ip.and(mask));
   m.serialize();
 }
 
 const legacyAllowed = (): Expr => asAmd("syscall.legacy");
 
 /** The single-step trap follows if TF is set at the end of the instruction, not at its start. */
-const trapAfter = (m: Meaning) => setCell(m.f, V.stepping, cell(CPU.rflags).and(FLAG.tf));
+const trapAfter = (m: Meaning) => setCell(m.f, V.stepping, m.systemFlags(FLAG.tf));
 
 function syscall(m: Meaning): void {
   const f = m.f;
-  undefinedIf(m, cell(CPU.efer).and(EFER.SCE).eqz().or(protectedMode().eqz()));
+  m.requireProtected(cell(CPU.efer).and(EFER.SCE).eqz().or(protectedMode().eqz()), CHECK.disabled);
   undefinedIf(m, is64().eqz().and(legacyAllowed().eqz()));
   const star = f.let(cell64(CPU.star));
   const code = f.let(star.shrU(32).wrap().and(0xfffc));
-  f.call("materialize");
+  const flags = f.let(m.flagsImage());
   m.commit();
   const next = f.let(m.nextIp);
   f.if(longMode(), () => {
     const wide = is64();
-    setCell64(f, CPU.rip, cell64(CPU.lstar).when(wide, cell64(CPU.cstar)));
+    m.resumeAt(cell64(CPU.lstar).when(wide, cell64(CPU.cstar)));
     m.setGpr(RCX, 64, next);
-    m.setGpr(R11, 64, cell(CPU.rflags).and(~FLAG.rf).zext());
-    setCell(f, CPU.rflags, cell(CPU.rflags).and(cell(CPU.sfmask).or(FLAG.rf).not()).or(2));
+    m.setGpr(R11, 64, flags.and(~FLAG.rf).zext());
+    m.setFlagsImage(flags.and(cell(CPU.sfmask).or(FLAG.rf).not()).or(2));
     setCodeAndStack(m, code, code.add(8), 0, i32(1));
   }, () => {
     m.setGpr(RCX, 32, next.wrap());
-    setCell64(f, CPU.rip, star.and(0xffff_ffffn));
-    setCell(f, CPU.rflags, cell(CPU.rflags).and(~(FLAG.vm | FLAG.if | FLAG.rf)));
+    m.resumeAt(star.and(0xffff_ffffn));
+    m.setSystemFlags(0, FLAG.vm | FLAG.if | FLAG.rf);
     setCodeAndStack(m, code, code.add(8), 0, i32(0));
   });
   trapAfter(m);
@@ -119,9 +124,9 @@ function syscall(m: Meaning): void {
 
 function sysret(m: Meaning): void {
   const f = m.f;
-  undefinedIf(m, cell(CPU.efer).and(EFER.SCE).eqz().or(protectedMode().eqz()));
+  m.requireProtected(cell(CPU.efer).and(EFER.SCE).eqz().or(protectedMode().eqz()), CHECK.disabled);
   undefinedIf(m, is64().eqz().and(legacyAllowed().eqz()));
-  requirePrivilege(m);
+  m.requirePrivilege();
   const long = m.form.operandSize === 64;
   const ip = f.let(m.gprU(RCX, 64));
   // AMD's return first: the fetch faults, with CPL 3.
@@ -129,13 +134,13 @@ function sysret(m: Meaning): void {
     const bad = isCanonical(ip).or(asAmd("sysret.canonical")).eqz();
     m.faultIf(bad, 13, 0, CHECK.canonical, ip);
   }
-  f.call("materialize");
+  const flags = f.let(m.flagsImage(""));
   m.commit();
   const base = f.let(cell64(CPU.star).shrU(48).wrap().and(0xffff));
-  setCell64(f, CPU.rip, long ? ip : ip.and(0xffff_ffffn));
+  m.resumeAt(long ? ip : ip.and(0xffff_ffffn));
   f.if(longMode(), () => {
-    setCell(f, CPU.rflags, m.gprU(R11, 64).wrap().and(0x3c_7fd7).or(2));
-  }, () => setCell(f, CPU.rflags, cell(CPU.rflags).or(FLAG.if)));
+    m.setFlagsImage(m.gprU(R11, 64).wrap().and(0x3c_7fd7).or(2));
+  }, () => m.setFlagsImage(flags.or(FLAG.if)));
   const code = base.add(long ? 16 : 0).or(3);
   // What of SS stays as it was where only the selector changes: all but DPL, which is CPL here.
   const kept = SEGMENT.attributes + SS, old = f.let(cell(kept));
@@ -156,7 +161,7 @@ export const callSemantics: Record<string, Semantics> = {
   syscall,
   sysret,
   swapgs: (m) => {
-    requirePrivilege(m);
+    m.requirePrivilege();
     const old = m.f.let(cell64(CPU["gs.base"]));
     m.commit();
     setCell64(m.f, CPU["gs.base"], cell64(CPU.kernelGsBase));

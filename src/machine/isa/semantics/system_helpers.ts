@@ -2,48 +2,18 @@
 import { ABORT, CPU, REC, V } from "../../state.ts";
 import { cell, setCell } from "../../system.ts";
 import { check } from "../../checks.ts";
-import { type Expr, i32, load } from "../../wasm/expr.ts";
-import type { Meaning, Semantics } from "./meaning.ts";
-import { LINK, protectedMode, virtual8086 } from "../../segmentation/descriptor.ts";
+import { type Expr, load } from "../../wasm/expr.ts";
+import type { Meaning } from "./meaning.ts";
+import { LINK } from "../../segmentation/descriptor.ts";
 
 const CHECK = {
-  cpl: check("privilege.cpl", "the instruction needs CPL 0, CPL is {a}", "SDM 3 5.9"),
-  mode: check(
-    "mode.protected",
-    "the instruction is not recognized in real and virtual-8086 mode",
-    "SDM 2",
-  ),
   feature: check("instruction.undefined", "the instruction is undefined", "SDM 2"),
 };
 
-/** #GP(0) unless CPL is 0. */
-export function requirePrivilege(m: Meaning): void {
-  m.faultIf(cell(V.cpl).nez(), 13, 0, CHECK.cpl, cell(V.cpl));
-}
-/** #UD in real and virtual-8086 mode. */
-export function requireProtected(m: Meaning): void {
-  m.faultIf(protectedMode().eqz().or(virtual8086()), 6, undefined, CHECK.mode);
-}
 /** #UD if `condition` holds. */
 export function undefinedIf(m: Meaning, condition: Expr): void {
   m.faultIf(condition, 6, undefined, CHECK.feature);
 }
-export const privileged = (body: Semantics): Semantics => (m) => {
-  requirePrivilege(m);
-  body(m);
-};
-
-/** Ends an instruction after which the loop must look at the state again. */
-export function finish(m: Meaning): void {
-  m.commit();
-  m.f.store(64, i32(0), m.nextIp, CPU.rip);
-  m.serialize();
-}
-/** The same only if `condition` holds; else the next instruction follows at once. */
-export function finishIf(m: Meaning, condition: Expr): void {
-  m.f.if(condition, () => finish(m));
-}
-
 /** Bytes of the instruction. */
 export const instructionLength = (m: Meaning): Expr => load("i32", 8, "u", m.rec, REC.length);
 
@@ -65,8 +35,9 @@ export function finishTransfer(m: Meaning): void {
  * fault comes of that the instruction has not been executed.
  */
 export function raiseEvent(m: Meaning, vector: Expr, type: 4 | 5 | 6): void {
+  m.uses({ exit: "task-switch", written: "i" });
   const f = m.f;
-  f.store(64, i32(0), m.ip, CPU.rip);
+  m.resumeAt(m.ip);
   setCell(f, V.vector, vector);
   setCell(f, V.eventType, type);
   setCell(f, V.hasError, 0);

@@ -2,6 +2,7 @@
  * Meanings of the x87 instructions. A handler checks, reads or writes memory, notes the pointers,
  * and calls the function that does the work (x87_operations.ts, x87_environment.ts).
  */
+import { ARITHMETIC } from "../flags.ts";
 import { buildFloat } from "../../float/index.ts";
 import { F } from "../../float/cells.ts";
 import { C1, OP } from "../../float/extended.ts";
@@ -136,7 +137,8 @@ function compare(mode: number, pops: number, number: Number = "real"): Semantics
     } else {
       enter(m);
       const other = forms.length === 0 ? i32(1) : m.place(forms.length - 1);
-      m.f.call("x87Compare", other, mode, pops);
+      const flags = m.f.call("x87Compare", other, mode, pops);
+      if (mode & 2) m.setArithmeticFlags(ARITHMETIC, flags);
     }
   };
 }

@@ -2,7 +2,6 @@
  * The x87 instructions as functions on the register stack: everything but the checks before and
  * the memory access. Handlers in x87.ts call them, so that each is compiled once.
  */
-import { CPU } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
@@ -53,7 +52,7 @@ function buildArithmetic(m: Module): void {
     });
     f.call("x87Result", i32(0), i32(0));
   }, false);
-  // mode: 1 quiet, 2 result in EFLAGS
+  // mode: 1 quiet, 2 the result is given back as arithmetic flags, not left in FSW
   const finishCompare = (f: Func, cc: Local, pops: Local, mode: Expr) => {
     f.if(stopped().eqz(), () => {
       f.while(() => pops.nez(), () => {
@@ -63,18 +62,16 @@ function buildArithmetic(m: Module): void {
     });
     f.if(mode.and(2), () => {
       f.call("x87Finish", cell(F.flags).and(EXC.stack).nez().mul(C1), 0);
-      const flags = cc.and(C0).shrU(8).or(cc.and(C2).shrU(8)).or(cc.and(C3).shrU(8));
-      setCell(f, CPU.rflags, cell(CPU.rflags).and(~0x8d5).or(flags));
-      setCell(f, CPU.flagOp, 0);
     }, () => f.call("x87Finish", C0 | C1 | C2 | C3, cc));
   };
-  m.func("x87Compare", ["i32", "i32", "i32"], [], (f, i, mode, pops) => {
+  m.func("x87Compare", ["i32", "i32", "i32"], ["i32"], (f, i, mode, pops) => {
     const cc = f.let(i32(C0 | C2 | C3));
     f.if(empty(i32(0)).or(empty(i)), () => f.call("x87Underflow"), () => {
       const a = register(f, i32(0)), b = register(f, i);
       f.set(cc, f.call("xCompare", a.se, a.sig, b.se, b.sig, mode.and(1)));
     });
     finishCompare(f, cc, pops, mode);
+    f.result(cc.and(C0 | C2 | C3).shrU(8));
   }, false);
   m.func("x87CompareMemory", ["i32"], [], (f, pops) => {
     const cc = f.let(i32(C0 | C2 | C3));

@@ -10,7 +10,7 @@ import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { finish, requirePrivilege, undefinedIf } from "./system_helpers.ts";
+import { undefinedIf } from "./system_helpers.ts";
 import { stateArea } from "./fxsave.ts";
 import { each, xmmCount } from "./x87_loops.ts";
 
@@ -166,7 +166,7 @@ function save(how: number, supervisor = false): Semantics {
     available(m);
     if (supervisor) {
       m.mayBeAbsent("xsaves");
-      requirePrivilege(m);
+      m.requirePrivilege();
       m.intercept("xsaves", i64(0));
     }
     const linear = area(m, true);
@@ -180,7 +180,7 @@ function restore(supervisor = false): Semantics {
     available(m);
     if (supervisor) {
       m.mayBeAbsent("xsaves");
-      requirePrivilege(m);
+      m.requirePrivilege();
       m.intercept("xsaves", i64(1));
     }
     const linear = area(m, false);
@@ -203,7 +203,7 @@ function getExtendedControl(m: Meaning): void {
 
 function setExtendedControl(m: Meaning): void {
   undefinedIf(m, cell(CPU.cr4).and(CR4.OSXSAVE).eqz());
-  requirePrivilege(m);
+  m.requirePrivilege();
   m.intercept("xsetbv");
   const n = m.f.let(m.gprU(RCX, 32)), value = m.f.let(pair(m));
   m.faultIf(n.nez(), 13, 0, CHECK.xcr, n);
@@ -211,7 +211,7 @@ function setExtendedControl(m: Meaning): void {
   m.faultIf(value.and(~SSE).ne(X87), 13, 0, CHECK.xcr0, value);
   m.commit();
   setCell64(m.f, CPU.xcr0, value);
-  finish(m);
+  m.finish();
 }
 
 /** The meanings. */

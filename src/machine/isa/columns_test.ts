@@ -1,0 +1,124 @@
+import { assertEquals } from "@std/assert";
+import { flagBits } from "../../abi/x86/registers.ts";
+import type { Callable, Module } from "../wasm/module.ts";
+import { columnsOf, encodings } from "./encodings.ts";
+import { groupOf, groups } from "./semantics/index.ts";
+import { formName } from "./semantics/meaning.ts";
+import {
+  FLAG_CELLS,
+  PRIVILEGE_CELL,
+  type Recorded,
+  RecordedFunc,
+  recordGroup,
+} from "./testing_recorder.ts";
+
+let groupsRecorded: ReturnType<typeof recordGroup>[] | undefined;
+const recorded = () => groupsRecorded ??= Object.keys(groups).map(recordGroup);
+const all = () => recorded().flatMap(({ records }) => records);
+const name = (r: Recorded) => formName(r.form);
+
+/** What the forms of a key and condition do, taken together. */
+const byKey = () => Map.groupBy(all(), ({ form }) => `${form.key}.${form.cc}`);
+
+const letters = (texts: Iterable<string | undefined>) =>
+  Object.keys(flagBits).filter((l) => [...texts].some((t) => t?.includes(l))).join("");
+
+Deno.test("every row has a meaning, and rows of a key say the same of it", () => {
+  const alike = [
+    ...["privilege", "guard", "iopl", "pm", "exit", "read", "written", "undefined", "lazy"],
+    ...["flow", "hot"],
+  ] as const;
+  for (const { key, cc, attributes } of encodings) {
+    assertEquals(typeof groupOf(key), "string", key);
+    const row = columnsOf(key, cc)! as unknown as Record<string, unknown>;
+    for (const column of alike) {
+      const own = (attributes as unknown as Record<string, unknown>)[column];
+      assertEquals([key, column, own], [key, column, row[column]]);
+    }
+  }
+});
+
+Deno.test("privilege, mode, intercepts and flags of the table are those of the semantics", () => {
+  for (const [key, records] of byKey()) {
+    const { form } = records[0], row = columnsOf(form.key, form.cc);
+    const uses = records.flatMap((r) => r.uses);
+    const any = (column: "privilege" | "iopl" | "pm") => uses.some((u) => u[column]);
+    if (!row) continue;
+    // What is undefined may change or not.
+    const defined = (text: string) =>
+      letters([...text].filter((l) => row.written.includes(l) && !row.undefined.includes(l)));
+    assertEquals({
+      key,
+      privilege: any("privilege"),
+      guard: uses.find((u) => u.guard)?.guard ?? "",
+      iopl: any("iopl"),
+      pm: any("pm"),
+      exit: [...new Set(uses.flatMap((u) => u.exit ?? []))].sort(),
+      read: letters(uses.map((u) => u.read)),
+      written: defined(letters(uses.map((u) => u.written))),
+    }, {
+      key,
+      privilege: row.privilege !== "",
+      guard: row.guard,
+      iopl: row.iopl,
+      pm: row.pm !== "",
+      exit: row.exit.toSorted(),
+      read: letters([row.read]),
+      written: defined(row.written),
+    });
+  }
+});
+
+Deno.test("flags and CPL are touched through the doors of Meaning alone", () => {
+  for (const r of all()) {
+    const touched = [...r.f.reads, ...r.f.writes].filter((c) => FLAG_CELLS.includes(c));
+    assertEquals([name(r), touched], [name(r), []]);
+    if (r.uses.some((u) => u.iopl)) continue;
+    assertEquals([name(r), r.faultCells.has(PRIVILEGE_CELL)], [name(r), false]);
+  }
+});
+
+Deno.test("a function that changes flags is called by those alone that say so", () => {
+  for (const { module, records } of recorded()) {
+    for (const r of records) {
+      const written = columnsOf(r.form.key, r.form.cc)?.written ?? "";
+      const callers = [...r.f.calls].filter((callee) => changesFlags(module, callee));
+      // A task switch loads all flags.
+      const tasks = columnsOf(r.form.key, r.form.cc)?.exit.includes("task-switch");
+      if (written === "" && !tasks) assertEquals([name(r), callers], [name(r), []]);
+    }
+  }
+});
+
+const changing = new WeakMap<Callable, boolean>();
+/** Does a function change flags, and not only how they are held? */
+function changesFlags(module: Module, callee: string): boolean {
+  const f = module.get(callee);
+  if (!(f instanceof RecordedFunc) || callee === "materialize") return false;
+  const known = changing.get(f);
+  if (known !== undefined) return known;
+  changing.set(f, false);
+  const does = FLAG_CELLS.some((c) => f.writes.has(c)) ||
+    [...f.calls].some((next) => changesFlags(module, next));
+  changing.set(f, does);
+  return does;
+}
+
+Deno.test("lazy flags are left in the kind that the table names, always", () => {
+  for (const r of all()) {
+    const kind = columnsOf(r.form.key, r.form.cc)?.lazy;
+    if (!kind) continue;
+    assertEquals([name(r), r.lazy.filter((l) => l.kind !== kind)], [name(r), []]);
+    assertEquals([name(r), r.lazy.some((l) => l.always)], [name(r), true]);
+  }
+});
+
+Deno.test("what never goes on behind itself jumps, returns or calls", () => {
+  for (const [key, records] of byKey()) {
+    const row = columnsOf(records[0].form.key, records[0].form.cc);
+    if (!row) continue;
+    const on = records.some((r) => r.fallsThrough);
+    if (!on) assertEquals([key, row.flow !== ""], [key, true]);
+    else assertEquals([key, row.flow === "" || row.flow === "call"], [key, true]);
+  }
+});

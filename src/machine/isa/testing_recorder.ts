@@ -1,0 +1,238 @@
+/** A builder that records what semantics functions do: cells, calls, flags, faults, where they go on. */
+import { virtualization } from "../virtualization.ts";
+import { ColdMeaning } from "../interpreter/cold.ts";
+import { buildSystem, coldForms } from "../interpreter/modules.ts";
+import { CPU, V } from "../state.ts";
+import { machineModule } from "../system.ts";
+import { Expr, type Operand } from "../wasm/expr.ts";
+import { type Callable, Func, Local, type Module } from "../wasm/module.ts";
+import { groups } from "./semantics/index.ts";
+import { type Form, formName, Meaning, type Uses } from "./semantics/meaning.ts";
+
+/** Byte address of a load of memory 0 at a constant address. */
+function loaded(e: Expr): number | undefined {
+  const [code, hint, ...leb] = e.code;
+  const isLoad = code >= 0x28 && code <= 0x35 || code === 0xfd && hint === 0;
+  if (!isLoad || e.operands[0]?.constant !== 0) return undefined;
+  const offset = code === 0xfd ? leb : [hint, ...leb];
+  if (offset[0] === 0x40) return undefined;
+  return offset.slice(1).reduce((sum, byte, n) => sum | (byte & 0x7f) << 7 * n, 0);
+}
+
+/** A function that notes the cells it touches and the functions it calls. */
+export class RecordedFunc extends Func {
+  readonly reads = new Set<number>();
+  readonly writes = new Set<number>();
+  readonly calls = new Set<string>();
+  /** Statements that may be left out: the number of blocks around the present one. */
+  depth = 0;
+  /** Nothing of what is touched now counts. */
+  inDoor = false;
+  readonly #from = new Map<number, Set<number>>();
+  /** Loads that a door has given out. */
+  readonly given = new WeakSet<Expr>();
+
+  /** Cells that a value is loaded from, those that its locals came from as well if `through`. */
+  cellsOf(e: Operand | undefined, through: boolean, into = new Set<number>()): Set<number> {
+    if (typeof e !== "object") return into;
+    const cell = loaded(e);
+    if (cell !== undefined && !this.given.has(e)) into.add(cell);
+    if (through && e instanceof Local) {
+      for (const c of this.#from.get(e.index) ?? []) {
+        into.add(c);
+      }
+    }
+    for (const operand of e.operands) this.cellsOf(operand, through, into);
+    return into;
+  }
+  /** What a door gives out is its own affair. */
+  give(e: unknown): void {
+    if (!(e instanceof Expr)) return;
+    this.given.add(e);
+    e.operands.forEach((operand) => this.give(operand));
+  }
+  #note(...values: (Operand | undefined)[]): void {
+    if (this.inDoor) return;
+    for (const v of values) for (const cell of this.cellsOf(v, false)) this.reads.add(cell);
+  }
+  override set(local: Local, value: Operand): void {
+    this.#note(value);
+    const from = this.#from.get(local.index) ?? new Set();
+    this.#from.set(local.index, this.inDoor ? from : this.cellsOf(value, true, from));
+    super.set(local, value);
+  }
+  override store(bits: number, address: Operand, value: Expr, offset = 0, memory = 0): void {
+    this.#note(address, value);
+    const constant = typeof address === "object" ? address.constant : address;
+    if (!this.inDoor && memory === 0 && constant === 0) this.writes.add(offset);
+    super.store(bits, address, value, offset, memory);
+  }
+  #within(body: () => void): void {
+    this.depth++;
+    body();
+    this.depth--;
+  }
+  override if(condition: Expr, then: () => void, otherwise?: () => void): void {
+    this.#note(condition);
+    const always = typeof condition.constant === "number" && condition.constant !== 0;
+    const inside = (body: () => void) => always ? body : () => this.#within(body);
+    super.if(condition, inside(then), otherwise && inside(otherwise));
+  }
+  override block(body: Parameters<Func["block"]>[0]): void {
+    super.block((label) => this.#within(() => body(label)));
+  }
+  override loop(body: Parameters<Func["loop"]>[0]): void {
+    super.loop((label) => this.#within(() => body(label)));
+  }
+  override brIf(...[label, condition]: Parameters<Func["brIf"]>): void {
+    this.#note(condition);
+    super.brIf(label, condition);
+  }
+  override call(target: Callable | string, ...args: Operand[]): Local {
+    this.#note(...args);
+    if (!this.inDoor) this.calls.add(typeof target === "string" ? target : target.name);
+    return super.call(target, ...args);
+  }
+  override return(value?: Operand): void {
+    this.#note(value);
+    super.return(value);
+  }
+  override result(value: Operand): void {
+    this.#note(value);
+    super.result(value);
+  }
+}
+
+/** What the semantics of one form does. */
+export interface Recorded {
+  readonly form: Form;
+  readonly f: RecordedFunc;
+  readonly uses: readonly Uses[];
+  /** Kinds of lazy flags left, and whether always. */
+  readonly lazy: readonly { readonly kind: string; readonly always: boolean }[];
+  /** Cells that decide about faults, those of the doors left out. */
+  readonly faultCells: ReadonlySet<number>;
+  /** It may go on with the next instruction. */
+  readonly fallsThrough: boolean;
+}
+
+/** Doors of {@linkcode Meaning} to flags and privilege: what they touch is their own affair. */
+const DOORS = [
+  "flagsAdd",
+  "flagsSub",
+  "flagsLogic",
+  "flagsResult",
+  "flagsStep",
+  "arithmeticFlags",
+  "setArithmeticFlags",
+  "carry",
+  "setCarry",
+  "setCarryOverflow",
+  "condition",
+  "systemFlags",
+  "setSystemFlags",
+  "flagsImage",
+  "setFlagsImage",
+  "requirePrivilege",
+  "requireGuard",
+  "requireProtected",
+  "iopl",
+  "virtual8086",
+  "intercept",
+] as const;
+
+class RecordingMeaning extends ColdMeaning {
+  readonly noted: Uses[] = [];
+  readonly lazy: { kind: string; always: boolean }[] = [];
+  readonly faultCells = new Set<number>();
+  /** It has left, whatever the conditions. */
+  left = false;
+
+  constructor(readonly recorded: RecordedFunc, form: Form, rec: Expr) {
+    super(recorded, form, rec);
+  }
+  override uses(what: Uses): void {
+    super.uses(what);
+    this.noted.push(what);
+  }
+  override faultIf(...args: Parameters<Meaning["faultIf"]>): void {
+    if (!this.recorded.inDoor) this.recorded.cellsOf(args[0], true, this.faultCells);
+    super.faultIf(...args);
+  }
+  #leaves(): void {
+    if (this.recorded.depth === 0) this.left = true;
+  }
+  protected override giveUp(): void {
+    this.#leaves();
+    super.giveUp();
+  }
+  override branch(ip: Expr): void {
+    this.#leaves();
+    super.branch(ip);
+  }
+  override serialize(): void {
+    if (!this.toNext) this.#leaves();
+    super.serialize();
+  }
+  /** RIP has been set to the next instruction. */
+  toNext = false;
+  override advance(): void {
+    this.toNext = true;
+    super.advance();
+  }
+}
+
+for (const door of DOORS) {
+  const plain = Meaning.prototype[door] as (...args: unknown[]) => unknown;
+  Object.defineProperty(RecordingMeaning.prototype, door, {
+    value(this: RecordingMeaning, ...args: unknown[]) {
+      const { recorded } = this, outer = recorded.inDoor;
+      if (door.startsWith("flags") && door !== "flagsImage") {
+        const kind = {
+          flagsAdd: "add",
+          flagsSub: "sub",
+          flagsLogic: "logic",
+          flagsResult: "result",
+        };
+        const step = args[0] === 1 ? "increment" : "decrement";
+        const name = kind[door as keyof typeof kind] ?? step;
+        this.lazy.push({ kind: name, always: recorded.depth === 0 });
+      }
+      recorded.inDoor = true;
+      const result = plain.apply(this, args);
+      recorded.inDoor = outer;
+      recorded.give(result);
+      return result;
+    },
+  });
+}
+
+/** Every function of module S and of a group, and what each form of the group's semantics does. */
+export function recordGroup(name: string): { module: Module; records: Recorded[] } {
+  const model = name === "svm" ? "amd" : "intel", group = groups[name];
+  const module = machineModule(RecordedFunc as typeof Func);
+  buildSystem(module, virtualization[model]);
+  group.functions?.(module);
+  const records: Recorded[] = [];
+  for (const form of coldForms(name)) {
+    const f = module.declare(formName(form), ["i32"], ["i32"]) as RecordedFunc;
+    f.build((_, rec) => {
+      const m = new RecordingMeaning(f, form, rec);
+      group.semantics[form.key](m);
+      const { noted: uses, lazy, faultCells, left } = m;
+      records.push({ form, f, uses, lazy, faultCells, fallsThrough: !left });
+      f.result(0);
+    });
+  }
+  return { module, records };
+}
+
+/** Cells that hold flags, the arithmetic ones while they are lazy. */
+export const FLAG_CELLS: readonly number[] = [
+  CPU.flagOp,
+  CPU.flagCarry,
+  CPU.flagX,
+  CPU.flagY,
+  CPU.rflags,
+];
+export const PRIVILEGE_CELL: number = V.cpl;
