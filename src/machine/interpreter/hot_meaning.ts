@@ -4,7 +4,7 @@
  */
 import { CPU, gpr, REC, RECORD_SIZE, SEGMENT, segment, TLB, V } from "../state.ts";
 import { cell, MEMORY, setCell, setCell64 } from "../system.ts";
-import { type Expr, i32, load } from "../wasm/expr.ts";
+import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Label, Local } from "../wasm/module.ts";
 import { AF, condition, FLAG_KIND } from "../isa/flags.ts";
 import { type Form, formName, Meaning } from "../isa/semantics/meaning.ts";
@@ -314,6 +314,12 @@ export class Flat32 extends HotMeaning {
   override dropStack(bytes: number | Expr): void {
     this.setGpr(4, 32, this.gpr(4, 32).add(bytes));
   }
+  override stackMask(): Expr {
+    return i64(0xffff_ffffn);
+  }
+  override stackLinear(offset: Expr): Local {
+    return this.f.let(offset.wrap());
+  }
 }
 
 /** 64-bit code: no limits, addresses must be canonical. */
@@ -400,5 +406,11 @@ export class Flat64 extends HotMeaning {
   override dropStack(bytes: number | Expr): void {
     const by = typeof bytes === "number" ? bytes : bytes.sext();
     this.setGpr(4, 64, this.gpr(4, 64).add(by));
+  }
+  override stackMask(): Expr {
+    return i64(-1);
+  }
+  override stackLinear(offset: Expr): Local {
+    return this.f.let(offset);
   }
 }

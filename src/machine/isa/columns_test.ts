@@ -1,7 +1,10 @@
 import { assertEquals } from "@std/assert";
 import { flagBits } from "../../abi/x86/registers.ts";
+import { hotHandler } from "../interpreter/hot_lookup.ts";
+import { CPU, V } from "../state.ts";
 import type { Callable, Module } from "../wasm/module.ts";
 import { columnsOf, encodings } from "./encodings.ts";
+import { FLAG_KIND } from "./flags.ts";
 import { groupOf, groups } from "./semantics/index.ts";
 import { formName } from "./semantics/meaning.ts";
 import {
@@ -77,6 +80,32 @@ Deno.test("flags and CPL are touched through the doors of Meaning alone", () => 
     assertEquals([name(r), r.faultCells.has(PRIVILEGE_CELL)], [name(r), false]);
   }
 });
+
+Deno.test("general registers, RIP and the ways out are reached through Meaning alone", () => {
+  for (const { form, f } of all()) {
+    const touched = [...f.reads, ...f.writes].filter((c) => c >= CPU.rax && c < CPU.rip + 8);
+    assertEquals([formName(form), touched, f.returns], [formName(form), [], 0]);
+  }
+});
+
+Deno.test("what has hot handlers touches record and cells through Meaning alone", () => {
+  for (const { module, records } of recorded()) {
+    for (const { form, f } of records) {
+      if (!hotHandler(form, "b", FLAG_KIND.explicit, false).plain) continue;
+      // V.amd stays as it is while the machine runs.
+      const cells = [...f.reads, ...f.writes].filter((c) => c !== V.amd);
+      const calls = [...f.calls].filter((callee) => !isPure(module, callee));
+      assertEquals([formName(form), cells, calls], [formName(form), [], []]);
+      assertEquals([formName(form), f.usesRecord], [formName(form), false]);
+    }
+  }
+});
+
+/** A function that works on its arguments alone. */
+function isPure(module: Module, callee: string): boolean {
+  const f = module.get(callee);
+  return f instanceof RecordedFunc && !f.reads.size && !f.writes.size && !f.calls.size;
+}
 
 Deno.test("a function that changes flags is called by those alone that say so", () => {
   for (const { module, records } of recorded()) {

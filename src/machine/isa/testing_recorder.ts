@@ -26,6 +26,10 @@ export class RecordedFunc extends Func {
   readonly calls = new Set<string>();
   /** Statements that may be left out: the number of blocks around the present one. */
   depth = 0;
+  /** Ways out, those of doors left out. */
+  returns = 0;
+  /** The record was looked at. */
+  usesRecord = false;
   /** Nothing of what is touched now counts. */
   inDoor = false;
   readonly #from = new Map<number, Set<number>>();
@@ -51,18 +55,26 @@ export class RecordedFunc extends Func {
     this.given.add(e);
     e.operands.forEach((operand) => this.give(operand));
   }
-  #note(...values: (Operand | undefined)[]): void {
+  /** Notes what a statement outside of doors looks at. */
+  note(...values: (Operand | undefined)[]): void {
     if (this.inDoor) return;
-    for (const v of values) for (const cell of this.cellsOf(v, false)) this.reads.add(cell);
+    for (const v of values) {
+      for (const cell of this.cellsOf(v, false)) this.reads.add(cell);
+      if (this.#hasRecord(v)) this.usesRecord = true;
+    }
+  }
+  #hasRecord(e: Operand | undefined): boolean {
+    if (typeof e !== "object" || this.given.has(e)) return false;
+    return e instanceof Local && e.index === 0 || e.operands.some((o) => this.#hasRecord(o));
   }
   override set(local: Local, value: Operand): void {
-    this.#note(value);
+    this.note(value);
     const from = this.#from.get(local.index) ?? new Set();
     this.#from.set(local.index, this.inDoor ? from : this.cellsOf(value, true, from));
     super.set(local, value);
   }
   override store(bits: number, address: Operand, value: Expr, offset = 0, memory = 0): void {
-    this.#note(address, value);
+    this.note(address, value);
     const constant = typeof address === "object" ? address.constant : address;
     if (!this.inDoor && memory === 0 && constant === 0) this.writes.add(offset);
     super.store(bits, address, value, offset, memory);
@@ -73,7 +85,7 @@ export class RecordedFunc extends Func {
     this.depth--;
   }
   override if(condition: Expr, then: () => void, otherwise?: () => void): void {
-    this.#note(condition);
+    this.note(condition);
     const always = typeof condition.constant === "number" && condition.constant !== 0;
     const inside = (body: () => void) => always ? body : () => this.#within(body);
     super.if(condition, inside(then), otherwise && inside(otherwise));
@@ -85,20 +97,21 @@ export class RecordedFunc extends Func {
     super.loop((label) => this.#within(() => body(label)));
   }
   override brIf(...[label, condition]: Parameters<Func["brIf"]>): void {
-    this.#note(condition);
+    this.note(condition);
     super.brIf(label, condition);
   }
   override call(target: Callable | string, ...args: Operand[]): Local {
-    this.#note(...args);
+    this.note(...args);
     if (!this.inDoor) this.calls.add(typeof target === "string" ? target : target.name);
     return super.call(target, ...args);
   }
   override return(value?: Operand): void {
-    this.#note(value);
+    this.note(value);
+    if (!this.inDoor) this.returns++;
     super.return(value);
   }
   override result(value: Operand): void {
-    this.#note(value);
+    this.note(value);
     super.result(value);
   }
 }
@@ -115,31 +128,6 @@ export interface Recorded {
   /** It may go on with the next instruction. */
   readonly fallsThrough: boolean;
 }
-
-/** Doors of {@linkcode Meaning} to flags and privilege: what they touch is their own affair. */
-const DOORS = [
-  "flagsAdd",
-  "flagsSub",
-  "flagsLogic",
-  "flagsResult",
-  "flagsStep",
-  "arithmeticFlags",
-  "setArithmeticFlags",
-  "carry",
-  "setCarry",
-  "setCarryOverflow",
-  "condition",
-  "systemFlags",
-  "setSystemFlags",
-  "flagsImage",
-  "setFlagsImage",
-  "requirePrivilege",
-  "requireGuard",
-  "requireProtected",
-  "iopl",
-  "virtual8086",
-  "intercept",
-] as const;
 
 class RecordingMeaning extends ColdMeaning {
   readonly noted: Uses[] = [];
@@ -182,29 +170,45 @@ class RecordingMeaning extends ColdMeaning {
   }
 }
 
-for (const door of DOORS) {
-  const plain = Meaning.prototype[door] as (...args: unknown[]) => unknown;
-  Object.defineProperty(RecordingMeaning.prototype, door, {
-    value(this: RecordingMeaning, ...args: unknown[]) {
-      const { recorded } = this, outer = recorded.inDoor;
-      if (door.startsWith("flags") && door !== "flagsImage") {
-        const kind = {
-          flagsAdd: "add",
-          flagsSub: "sub",
-          flagsLogic: "logic",
-          flagsResult: "result",
-        };
-        const step = args[0] === 1 ? "increment" : "decrement";
-        const name = kind[door as keyof typeof kind] ?? step;
-        this.lazy.push({ kind: name, always: recorded.depth === 0 });
-      }
-      recorded.inDoor = true;
-      const result = plain.apply(this, args);
-      recorded.inDoor = outer;
-      recorded.give(result);
-      return result;
-    },
-  });
+/** The kind of lazy flags that a door of {@linkcode Meaning} leaves. */
+function lazyKind(door: string, by: unknown): string | undefined {
+  if (door === "flagsStep") return by === 1 ? "increment" : "decrement";
+  return { flagsAdd: "add", flagsSub: "sub", flagsLogic: "logic", flagsResult: "result" }[door];
+}
+
+/** A method of Meaning: what it touches is its own affair, what it is given and calls back is not. */
+const door = (name: string, plain: (...args: unknown[]) => unknown) =>
+  function (this: RecordingMeaning, ...args: unknown[]): unknown {
+    const f = this.recorded, outer = f.inDoor;
+    const kind = lazyKind(name, args[0]);
+    if (kind) this.lazy.push({ kind, always: f.depth === 0 });
+    for (const arg of args) if (arg instanceof Expr) f.note(arg);
+    f.inDoor = true;
+    const result = plain.apply(
+      this,
+      args.map((arg) => typeof arg === "function" ? outside(f, arg as () => void) : arg),
+    );
+    f.inDoor = outer;
+    f.give(result);
+    return result;
+  };
+const outside = (f: RecordedFunc, body: (...args: unknown[]) => void) => (...args: unknown[]) => {
+  const inner = f.inDoor;
+  f.inDoor = false;
+  body(...args);
+  f.inDoor = inner;
+};
+
+const methods = Object.assign(
+  {},
+  ...[Meaning, ColdMeaning, RecordingMeaning].map(({ prototype }) =>
+    Object.getOwnPropertyDescriptors(prototype)
+  ),
+) as Record<string, PropertyDescriptor>;
+for (const [name, { value, get }] of Object.entries(methods)) {
+  if (name === "constructor") continue;
+  const wrapped = get ? { get: door(name, get) } : { value: door(name, value) };
+  Object.defineProperty(RecordingMeaning.prototype, name, wrapped);
 }
 
 /** Every function of module S and of a group, and what each form of the group's semantics does. */

@@ -1,7 +1,7 @@
 /** The SVM instructions (APM 3): checks and operands around the operations of module S. */
 import { check } from "../checks.ts";
 import { EFER } from "../../abi/x86/cr.ts";
-import { CPU, PREFIX, V } from "../state.ts";
+import { CPU, V } from "../state.ts";
 import { cell, cell64, noteFault, setCell } from "../system.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local } from "../wasm/module.ts";
@@ -33,14 +33,7 @@ function guard(m: Meaning, name: keyof typeof INSTRUCTION): void {
 }
 
 /** rAX in the width of the address size. */
-function address(m: Meaning): Local {
-  const prefixes = m.f.let(m.prefixes);
-  const mask = i64(-1).when(
-    prefixes.and(PREFIX.address64),
-    i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn)),
-  );
-  return m.f.let(m.gprU(RAX, 64).and(mask));
-}
+const address = (m: Meaning): Local => m.f.let(m.pointer(RAX, m.addressMask()));
 
 const low = (value: Expr) => value.wrap();
 const high = (value: Expr) => value.shrU(32).wrap();
@@ -63,13 +56,12 @@ const move = (name: "vmload" | "vmsave"): Semantics => (m) => {
 
 const vmrun: Semantics = (m) => {
   guard(m, "vmrun");
-  const pa = address(m), ip = m.f.let(cell64(CPU.rip));
+  const pa = address(m);
   // The host goes on behind the instruction.
   m.advance();
   m.uses({ written: ALL_FLAGS });
   const status = m.f.call("vmrun", low(pa), high(pa));
   m.f.if(status.eq(STATUS.protection), () => {
-    m.resumeAt(ip);
     protectionFault(m);
   });
   m.serialize();

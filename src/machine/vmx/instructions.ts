@@ -1,9 +1,9 @@
 /** The VMX instructions (SDM 3 30.3): operands and flags around the operations of module S. */
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
-import { CPU, REC, V } from "../state.ts";
+import { CPU, V } from "../state.ts";
 import { cell, cell64, noteFault, setCell } from "../system.ts";
-import { type Expr, i32, i64, load } from "../wasm/expr.ts";
+import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local } from "../wasm/module.ts";
 import { ARITHMETIC } from "../isa/flags.ts";
 import type { InterceptKind } from "../isa/encodings.ts";
@@ -36,8 +36,7 @@ function checkMode(m: Meaning): void {
 function leaveGuest(m: Meaning, reason: number, form: number, exit: InterceptKind = "vmx"): void {
   m.uses({ exit });
   m.f.if(cell(CPU.vmxMode).eq(MODE.nonRoot), () => {
-    setCell(m.f, V.length, load("i32", 8, "u", m.rec, REC.length));
-    setCell(m.f, V.record, m.rec);
+    m.noteInstruction();
     m.f.call("vmxInstruction", i32(reason), i32(form));
     m.abort();
   });

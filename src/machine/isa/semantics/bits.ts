@@ -35,12 +35,8 @@ function bitTest(change?: Change): Semantics {
 function bitStringAddress(m: Meaning, number: Expr, write: boolean): Local {
   const f = m.f, bytes = m.size / 8;
   const step = f.let(number.sext().shrS(Math.log2(m.size)).mul(bytes));
-  const offset = f.let(f.call("offsetOf", m.rec).add(step));
-  const prefixes = f.let(m.prefixes);
-  f.if(prefixes.and(8).eqz(), () => {
-    f.set(offset, offset.and(i64(0xffff).when(prefixes.and(4), i64(0xffff_ffffn))));
-  });
-  return m.callChecked("segmentLinear", m.field(28), offset, i32(bytes), i32(write ? 1 : 0));
+  const offset = f.let(m.segmentOffset().add(step).and(m.addressMask()));
+  return m.callChecked("segmentLinear", m.segment, offset, i32(bytes), i32(write ? 1 : 0));
 }
 
 /**

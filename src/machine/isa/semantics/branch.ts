@@ -1,7 +1,6 @@
 /** Near branches (SDM 2). Far ones are in far.ts. */
-import { PREFIX } from "../../state.ts";
 import { asAmd } from "../../vendors.ts";
-import { type Expr, i32, i64 } from "../../wasm/expr.ts";
+import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
 const RCX = 1;
@@ -14,27 +13,10 @@ function cut(m: Meaning, ip: Expr): Expr {
 
 const narrow = (m: Meaning, value: Expr) => m.form.operandSize === 64 ? value : value.wrap();
 
-/** Decrements rCX in the address size; gives the new value. */
-function countDown(m: Meaning, by: number): Expr {
-  const f = m.f;
-  const left = f.local("i64");
-  const prefixes = f.let(m.prefixes);
-  f.set(left, m.gpr(RCX, 64).sub(by));
-  f.if(prefixes.and(PREFIX.address64).eqz(), () => {
-    f.set(left, left.and(i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn))));
-  });
-  return left;
-}
-
-function storeCount(m: Meaning, left: Expr): void {
-  m.f.if(m.prefixes.and(PREFIX.address16), () => m.setGpr(RCX, 16, left), () => {
-    m.setGpr(RCX, 64, left);
-  });
-}
-
 function loop(wanted?: 0 | 1): Semantics {
   return (m) => {
-    const left = countDown(m, 1);
+    const mask = m.addressMask();
+    const left = m.f.let(m.gpr(RCX, 64).sub(1).and(mask));
     const again = m.f.let(left.nez());
     if (wanted !== undefined) {
       m.f.set(again, again.and(m.condition(wanted ? 4 : 5)));
@@ -42,10 +24,10 @@ function loop(wanted?: 0 | 1): Semantics {
     m.f.if(again, () => {
       // The target is checked before the count is written.
       m.checkTarget();
-      storeCount(m, left);
+      m.setPointer(RCX, mask, left);
       m.branchDirect();
     });
-    storeCount(m, left);
+    m.setPointer(RCX, mask, left);
   };
 }
 
@@ -57,7 +39,7 @@ export const branchSemantics: Record<string, Semantics> = {
     m.checkIp(target);
     m.branch(target);
   },
-  jcxz: (m) => m.f.if(countDown(m, 0).eqz(), () => m.branchDirect()),
+  jcxz: (m) => m.f.if(m.pointer(RCX, m.addressMask()).eqz(), () => m.branchDirect()),
   loop: loop(),
   loope: loop(1),
   loopne: loop(0),
@@ -67,8 +49,7 @@ export const branchSemantics: Record<string, Semantics> = {
     // If the target is bad the stack's own faults come first all the same.
     const before = () =>
       m.f.if(asAmd("branch.call-check"), () => {
-        m.f.call(`probePush${bits}`);
-        m.abortIfSet();
+        m.callChecked(`probePush${bits}`);
       }, () => {
         push();
         m.dropStack(bits / 8);

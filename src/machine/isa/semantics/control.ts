@@ -1,5 +1,5 @@
 /** Control and debug registers, and the flags that decide about interrupts (SDM 2, SDM 3 20.3). */
-import { CPU, debugRegister, gpr, V } from "../../state.ts";
+import { CPU, debugRegister, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
@@ -27,8 +27,6 @@ const CHECK = {
   high: check("dr.high", "MOV to DR{a}: {b} sets bits above 31", "SDM 2 MOV DR"),
 };
 
-/** Number of the general register of operand `i`. */
-const registerOf = (m: Meaning, i: number): Expr => m.place(i).sub(gpr(0)).shrU(3).and(15);
 const wide = (m: Meaning, value: Expr, i: number) => m.type(i) === "i64" ? value : value.wrap();
 
 /** What a guest sees of CR0 and CR4: its host may show something else. */
@@ -53,7 +51,7 @@ function readControl(m: Meaning): void {
   const n = m.f.let(m.place(1));
   checkNumber(m, n);
   m.requirePrivilege();
-  m.intercept("cr", n.or(0x10).or(registerOf(m, 0).shl(8)).zext());
+  m.intercept("cr", n.or(0x10).or(m.registerNumber(0).shl(8)).zext());
   const value = m.f.local("i64");
   for (const r of REGISTERS) m.f.if(n.eq(r), () => m.f.set(value, cell64(CPU[`cr${r}`])));
   shown(m, n, value);
@@ -64,7 +62,7 @@ function writeControl(m: Meaning): void {
   const f = m.f, n = f.let(m.place(0));
   checkNumber(m, n);
   m.requirePrivilege();
-  m.intercept("cr", n.or(registerOf(m, 1).shl(8)).zext());
+  m.intercept("cr", n.or(m.registerNumber(1).shl(8)).zext());
   const value = f.let(m.readU(1).zext());
   f.if(n.eqz(), () => allowed(m, n, cell64(CPU.cr0), value));
   f.if(n.eq(4), () => allowed(m, n, cell64(CPU.cr4), value));
@@ -93,7 +91,7 @@ const DEBUG = [0, 1, 2, 3, 6, 7] as const;
 
 function readDebug(m: Meaning): void {
   const n = debugNumber(m, 1);
-  m.intercept("dr", n.or(0x10).or(registerOf(m, 0).shl(8)).zext());
+  m.intercept("dr", n.or(0x10).or(m.registerNumber(0).shl(8)).zext());
   generalDetect(m);
   const value = m.f.local("i64");
   m.f.set(n, n.or(n.shrU(1).and(2)));
@@ -103,7 +101,7 @@ function readDebug(m: Meaning): void {
 
 function writeDebug(m: Meaning): void {
   const f = m.f, n = debugNumber(m, 0);
-  m.intercept("dr", n.or(registerOf(m, 1).shl(8)).zext());
+  m.intercept("dr", n.or(m.registerNumber(1).shl(8)).zext());
   generalDetect(m);
   const value = f.let(m.readU(1).zext());
   f.set(n, n.or(n.shrU(1).and(2)));

@@ -1,8 +1,6 @@
 /** Moves, exchanges, the stack (SDM 2). */
-import { CPU, gpr, PREFIX, REC, V } from "../../state.ts";
-import { cell, cell64 } from "../../system.ts";
 import { asAmd } from "../../vendors.ts";
-import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
@@ -32,15 +30,10 @@ function pushAll(m: Meaning): void {
   m.mayFaultLate = true;
   const pushed = [RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI];
   // RSP goes back if a later store faults: nothing but the stack below it has changed.
-  const stack = m.f.let(cell64(CPU.rsp));
-  for (const n of pushed) {
-    const value = n === RSP ? stack : load("i64", 64, "u", i32(0), gpr(n));
-    m.f.call(`push${bits}`, value.wrap());
-    m.f.if(cell(V.abort), () => {
-      m.f.store(64, i32(0), stack, CPU.rsp);
-      m.abort();
-    });
-  }
+  const stack = m.f.let(m.gpr(RSP, 64));
+  m.undoing(() => m.restoreGpr(RSP, stack), () => {
+    for (const n of pushed) m.push(bits, (n === RSP ? stack : m.gpr(n, 64)).wrap());
+  });
 }
 
 /** Registers popped before a fault keep their new values; the stack pointer does not move. */
@@ -54,75 +47,38 @@ function popAll(m: Meaning): void {
 }
 
 function enter(m: Meaning): void {
-  const bits = stackBits(m), bytes = bits / 8;
-  const f = m.f;
+  const bits = stackBits(m), bytes = bits / 8, f = m.f;
   m.mayFaultLate = true;
-  const saved = f.let(cell64(CPU.rsp));
-  const leaveIfAborted = () =>
-    f.if(cell(V.abort), () => {
-      f.store(64, i32(0), saved, CPU.rsp);
-      m.abort();
-    });
+  const saved = f.let(m.gpr(RSP, 64));
   const size = f.let(m.immediate(0).and(0xffff));
-  const level = f.let(m.field(REC.link).and(31));
+  const level = f.let(m.secondImmediate.and(31));
   const narrow = (value: Expr) => bits === 64 ? value : value.wrap();
-  f.call(`push${bits}`, narrow(cell64(CPU.rbp)));
-  leaveIfAborted();
-  const frame = f.let(cell64(CPU.rsp));
-  const base = f.let(cell64(CPU.rbp));
-  f.if(level.nez(), () => {
-    const i = f.let(i32(1));
-    f.while(() => i.ltU(level), () => {
-      f.set(base, base.sub(bytes));
-      const wide = m.f.let(stackWide());
-      const linear = f.call(
-        "segmentLinear",
-        i32(CPU["ss.base"]),
-        base.and(i64(-1).when(wide.eq(2), i64(0xffff_ffffn).when(wide, i64(0xffff)))),
-        i32(bytes),
-        i32(0),
-      );
-      leaveIfAborted();
-      const value = f.call(`ld${bits}`, linear, cell(V.access));
-      leaveIfAborted();
-      f.call(`push${bits}`, value);
-      leaveIfAborted();
-      f.set(i, i.add(1));
+  m.undoing(() => m.restoreGpr(RSP, saved), () => {
+    m.push(bits, narrow(m.gpr(RBP, 64)));
+    const frame = f.let(m.gpr(RSP, 64));
+    const base = f.let(m.gpr(RBP, 64)), mask = m.stackMask();
+    f.if(level.nez(), () => {
+      const i = f.let(i32(1));
+      f.while(() => i.ltU(level), () => {
+        f.set(base, base.sub(bytes));
+        m.push(bits, m.loadStack(bits, m.stackLinear(base.and(mask), bytes, false)));
+        f.set(i, i.add(1));
+      });
+      m.push(bits, narrow(frame));
     });
-    f.call(`push${bits}`, narrow(frame));
-    leaveIfAborted();
+    m.dropStack(size.neg());
+    // The new top must be writable (SDM 2 ENTER).
+    m.loadLinear(bits, m.stackLinear(m.pointer(RSP, mask), bytes, true), true);
+    m.setGpr(RBP, bits, narrow(frame));
   });
-  f.call("addToStack", size.neg());
-  // The new top must be writable (SDM 2 ENTER).
-  const wide = m.f.let(stackWide());
-  const top = cell64(CPU.rsp).and(
-    i64(-1).when(wide.eq(2), i64(0xffff_ffffn).when(wide, i64(0xffff))),
-  );
-  const linear = f.call("segmentLinear", i32(CPU["ss.base"]), top, i32(bytes), i32(1));
-  leaveIfAborted();
-  f.call(`ldw${bits}`, linear, cell(V.access));
-  leaveIfAborted();
-  m.setGpr(RBP, bits, narrow(frame));
-}
-
-/** 2 in 64-bit mode, 1 for a 32-bit stack, 0 for a 16-bit one. */
-function stackWide(): Expr {
-  const long = cell64(CPU.efer).shrU(10).wrap().and(cell(CPU["cs.attributes"]).shrU(13)).and(1);
-  return long.shl(1).or(cell(CPU["ss.attributes"]).shrU(14).and(1).and(long.xor(1)));
 }
 
 function leave(m: Meaning): void {
   const bits = stackBits(m), bytes = bits / 8;
-  const f = m.f;
-  const wide = f.let(stackWide());
-  const mask = f.let(i64(-1).when(wide.eq(2), i64(0xffff_ffffn).when(wide, i64(0xffff))));
-  const base = f.let(cell64(CPU.rbp).and(mask));
-  const linear = m.callChecked("segmentLinear", i32(CPU["ss.base"]), base, i32(bytes), i32(0));
-  const value = m.loadStack(bits, m.address === "i32" ? f.let(linear.wrap()) : linear);
-  const stack = base.add(bytes).and(mask);
-  f.if(wide.eqz(), () => f.store(16, i32(0), stack, CPU.rsp), () => {
-    f.store(64, i32(0), stack, CPU.rsp);
-  });
+  const mask = m.stackMask();
+  const base = m.f.let(m.pointer(RBP, mask));
+  const value = m.loadStack(bits, m.stackLinear(base, bytes, false));
+  m.setPointer(RSP, mask, base.add(bytes));
   m.setGpr(RBP, bits, value);
 }
 
@@ -145,16 +101,9 @@ export const dataSemantics: Record<string, Semantics> = {
   lea: (m) => m.write(0, m.offset(1)),
   xchg: exchange,
   xlat: (m) => {
-    const prefixes = m.f.let(m.prefixes);
-    const offset = m.f.let(m.gpr(RBX, 64).add(m.gprU(RAX, 8).zext()));
-    m.f.if(prefixes.and(PREFIX.address64).eqz(), () => {
-      m.f.set(
-        offset,
-        offset.and(i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn))),
-      );
-    });
-    const linear = m.callChecked("segmentLinear", m.field(REC.segment), offset, i32(1), i32(0));
-    m.setGpr(RAX, 8, m.callChecked("ld8", linear, cell(V.access)));
+    const offset = m.gpr(RBX, 64).add(m.gprU(RAX, 8).zext()).and(m.addressMask());
+    const linear = m.callChecked("segmentLinear", m.segment, offset, i32(1), i32(0));
+    m.setGpr(RAX, 8, m.loadLinear(8, linear));
   },
   bswap: (m) => {
     // With a 16-bit operand the result is undefined; processors give zero.
@@ -181,9 +130,9 @@ export const dataSemantics: Record<string, Semantics> = {
     }
     // The address is computed with the stack pointer already moved (SDM 2 POP).
     m.mayFaultLate = true;
-    const saved = m.f.let(cell64(CPU.rsp));
+    const saved = m.f.let(m.gpr(RSP, 64));
     m.dropStack(bits / 8);
-    m.undoing(() => m.f.store(64, i32(0), saved, CPU.rsp), () => {
+    m.undoing(() => m.restoreGpr(RSP, saved), () => {
       m.storeLinear(bits, m.addressOf(0, bits / 8, true), value);
     });
   },
@@ -199,8 +148,8 @@ export const dataSemantics: Record<string, Semantics> = {
     const bits = m.form.operandSize;
     m.setGpr(RDX, bits, m.gpr(RAX, bits).shrS(bits === 64 ? 63 : 31));
   },
-  lahf: (m) => setAh(m, m.arithmeticFlags(0xd5).and(0xd5).or(2)),
-  sahf: (m) => m.setArithmeticFlags(0xd5, m.f.let(load("i32", 8, "u", i32(0), CPU.rax + 1))),
+  lahf: (m) => m.setHighByte(RAX, m.arithmeticFlags(0xd5).and(0xd5).or(2)),
+  sahf: (m) => m.setArithmeticFlags(0xd5, m.highByte(RAX)),
   salc: (m) => m.setGpr(RAX, 8, m.carry().neg()),
   cld: (m) => setDirection(m, 0),
   std: (m) => setDirection(m, 0x400),
@@ -210,11 +159,6 @@ for (
   const hint of ["prefetchnta", "prefetcht0", "prefetcht1", "prefetcht2", "prefetch", "prefetchw"]
 ) {
   dataSemantics[hint] = () => {};
-}
-
-function setAh(m: Meaning, value: Expr): void {
-  m.commit();
-  m.f.store(8, i32(0), value, CPU.rax + 1);
 }
 
 function setDirection(m: Meaning, bit: number): void {

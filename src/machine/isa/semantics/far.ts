@@ -1,15 +1,15 @@
 /** Far JMP, CALL and RET, INT and IRET (SDM 2). The work is done by functions of module S. */
-import { CPU, REC, V } from "../../state.ts";
+import { CPU, V } from "../../state.ts";
 import { cell, setCell } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
-import { type Expr, i32, load } from "../../wasm/expr.ts";
+import { type Expr, i32 } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { protectedMode } from "../../segmentation/descriptor.ts";
 import { FAR } from "../../segmentation/far.ts";
 import { ALL_FLAGS, type Meaning, type Semantics } from "./meaning.ts";
 import { farPointer } from "./segment.ts";
-import { finishTransfer, instructionLength, raiseEvent } from "./system_helpers.ts";
+import { finishTransfer, raiseEvent } from "./system_helpers.ts";
 
 const CHECK = {
   iopl: check(
@@ -26,9 +26,8 @@ function pointer(m: Meaning): { ip: Expr; selector: Expr } {
     const { offset, selector } = farPointer(m, 0);
     return { ip: f.let(offset.zext()), selector };
   }
-  const immediate = load("i64", 32, "u", m.rec, REC.immediate);
-  const ip = f.let(immediate.and(bits === 16 ? 0xffff : 0xffff_ffffn));
-  return { ip, selector: f.let(m.field(REC.link)) };
+  const ip = f.let(m.farOffset.and(bits === 16 ? 0xffff : 0xffff_ffffn));
+  return { ip, selector: f.let(m.secondImmediate) };
 }
 
 const transfer = (isCall: 0 | 1): Semantics => (m) => {
@@ -78,7 +77,7 @@ function checkBounds(m: Meaning): void {
   });
   const upper = f.let(m.loadLinear(bits, linear.add(bits / 8)).signed(bits));
   // Its #BR tells where the instruction ends, as that of INT3 and INTO (APM 2 15.7.1).
-  setCell(f, V.length, instructionLength(m));
+  setCell(f, V.length, m.length);
   m.faultIf(index.ltS(lower).or(index.gtS(upper)), 5, undefined, BOUND, index, linear);
 }
 

@@ -1,18 +1,16 @@
 /** IN, OUT, INS, OUTS: privilege, permission bitmap, devices (SDM 1 18.5; SDM 2). */
-import { CPU, PREFIX, TLB, V } from "../../state.ts";
+import { CPU, TLB, V } from "../../state.ts";
 import { cell, cell64, setCell } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { tlbIndex } from "../../mmu/access.ts";
 import { DEBUG_ACCESS, DR7_ENABLED } from "../../exceptions/debug.ts";
-import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
+import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Label, Local, Module } from "../../wasm/module.ts";
 import {
   attributesAt,
   baseAt,
   callChecked,
-  ES,
   failIf,
-  FLAG,
   iopl,
   limitAt,
   protectedMode,
@@ -21,7 +19,7 @@ import {
   wrapSystem,
 } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { betweenIterations } from "./string.ts";
+import { advanceString, betweenIterations, iteration, stringAddress } from "./string.ts";
 
 const RAX = 0, RCX = 1, RDX = 2, RSI = 6, RDI = 7;
 
@@ -131,56 +129,35 @@ function string(isInput: boolean): Semantics {
   return (m) => {
     const f = m.f, bits = m.form.sizes[isInput ? 0 : 1], bytes = bits / 8;
     m.mayFaultLate = true;
-    const prefixes = f.let(m.prefixes);
-    const mask = f.let(
-      i64(-1).when(
-        prefixes.and(PREFIX.address64),
-        i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn)),
-      ),
-    );
-    const register = (n: number): Expr => cell64(CPU.rax + 8 * n).and(mask);
-    const set = (n: number, value: Expr) => {
-      const at = CPU.rax + 8 * n;
-      f.if(mask.eq(0xffff), () => f.store(16, i32(0), value, at), () => {
-        f.store(64, i32(0), value.and(mask), at);
-      });
-    };
-    const repeated = f.let(prefixes.and(PREFIX.rep | PREFIX.repne).nez());
+    const x = iteration(m, bits);
+    const repeated = f.let(m.hasRep.nez());
     const port = f.let(m.gprU(RDX, 16));
     // The port has to be allowed even if nothing is moved.
     m.uses({ iopl: true });
     m.callChecked("ioPermission", port, i32(bytes));
     f.block((none) => {
-      f.brIf(none, repeated.and(register(RCX).eqz()));
+      f.brIf(none, repeated.and(m.pointer(RCX, x.mask).eqz()));
       f.loop((again) => {
         const kind = i32(QUALIFICATION.string | (isInput ? QUALIFICATION.in : 0)).or(
           repeated.shl(5),
         );
         interceptPort(m, port, bytes, kind);
         const pointer = isInput ? RDI : RSI;
-        const place = isInput ? i32(ES) : m.field(28);
-        const linear = m.callChecked(
-          "segmentLinear",
-          place,
-          register(pointer),
-          i32(bytes),
-          i32(isInput ? 1 : 0),
-        );
+        const linear = stringAddress(m, x, pointer, isInput);
         if (isInput) {
           // The device is asked only once the store is sure to succeed.
           m.callChecked("probeAccess", linear, cell(V.access).or(2), i32(bytes));
           const value = m.callChecked("ioRead", port, i32(bytes));
-          m.callChecked(`st${bits}`, linear, cell(V.access), value);
+          m.storeLinear(bits, linear, value);
         } else {
-          const value = m.callChecked(`ld${bits}`, linear, cell(V.access));
+          const value = m.loadLinear(bits, linear);
           m.callChecked("ioWrite", port, i32(bytes), value);
         }
         breakpoints(m, port, bytes);
-        const step = i64(-bytes).when(m.systemFlags(FLAG.df), i64(bytes));
-        set(pointer, f.let(register(pointer).add(step)));
+        advanceString(m, x, pointer);
         f.if(repeated, () => {
-          set(RCX, f.let(register(RCX).sub(1)));
-          f.if(register(RCX).nez(), () => {
+          m.setPointer(RCX, x.mask, m.pointer(RCX, x.mask).sub(1));
+          f.if(m.pointer(RCX, x.mask).nez(), () => {
             goOnEmulating(m, port, bytes, again);
             betweenIterations(m);
           });

@@ -13,11 +13,11 @@ import type { Func, Local } from "../../wasm/module.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { flagBits, flagLetters } from "../../../abi/x86/registers.ts";
 import { check } from "../../checks.ts";
-import { iopl, protectedMode, virtual8086 } from "../../segmentation/descriptor.ts";
+import { iopl, protectedMode, SS, virtual8086 } from "../../segmentation/descriptor.ts";
 import { columnsOf, conditionReads, type InterceptKind, type KeyColumns } from "../encodings.ts";
 import { ARITHMETIC, carryFlag, CF, FLAG_KIND, type FlagKind } from "../flags.ts";
 import { ABSENT, INTERCEPT } from "../intercepts.ts";
-import { wrapIp } from "../../segmentation/linear.ts";
+import { is64, wrapIp } from "../../segmentation/linear.ts";
 
 /**
  * Where an operand is: "r" a general register (part), "b" memory at base + displacement, "x" with
@@ -91,6 +91,14 @@ const CHECK = {
   tsd: check("cr4.tsd", "RDTSC with CR4.TSD set and CPL {a}", "SDM 2 RDTSC"),
   pce: check("cr4.pce", "RDPMC with CR4.PCE clear and CPL {a}", "SDM 2 RDPMC"),
 };
+
+const masked = (value: Expr, mask: Expr) => mask.constant === -1n ? value : value.and(mask);
+
+/** 2 in 64-bit mode, 1 for a 32-bit stack, 0 for a 16-bit one. */
+function stackWide(): Expr {
+  const long = is64();
+  return long.shl(1).or(cell(CPU["ss.attributes"]).shrU(14).and(1).and(long.xor(1)));
+}
 
 export abstract class Meaning {
   #committed = false;
@@ -235,6 +243,36 @@ export abstract class Meaning {
   get nextIp(): Expr {
     return wrapIp(this.ip.add(load("i64", 8, "u", this.rec, REC.length)));
   }
+  /** Bytes of the instruction. */
+  get length(): Expr {
+    return load("i32", 8, "u", this.rec, REC.length);
+  }
+  /** The second immediate: level of ENTER, selector of a far pointer. */
+  get secondImmediate(): Expr {
+    return this.field(REC.link);
+  }
+  /** The offset of a far pointer in the instruction, as i64. */
+  get farOffset(): Expr {
+    return load("i64", 32, "u", this.rec, REC.immediate);
+  }
+  /** All ones in the width of addresses, as i64. */
+  addressMask(): Local {
+    const prefixes = this.f.let(this.prefixes);
+    return this.f.let(
+      i64(-1).when(
+        prefixes.and(PREFIX.address64),
+        i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn)),
+      ),
+    );
+  }
+  /** Address of the memory operand's segment register. */
+  get segment(): Expr {
+    return this.field(REC.segment);
+  }
+  /** The effective address of the memory operand, without its segment, as i64. */
+  segmentOffset(): Local {
+    return this.f.call("offsetOf", this.rec);
+  }
 
   // --- operands ---
 
@@ -247,13 +285,24 @@ export abstract class Meaning {
   place(i: number): Expr {
     return this.field(this.#slot(i));
   }
+  /** Number of general register operand `i`. */
+  registerNumber(i: number): Expr {
+    return this.place(i).sub(gpr(0)).shrU(3).and(15);
+  }
+  /** General register operand `i`. */
+  protected loadRegister(i: number, sign: "s" | "u"): Expr {
+    return load(this.type(i), this.form.sizes[i], sign, this.place(i));
+  }
+  protected storeRegister(i: number, bits: number, value: Expr): void {
+    if (bits === 32) this.f.store(64, this.place(i), value.zext());
+    else this.f.store(bits, this.place(i), value);
+  }
 
   #linears: (Local | undefined)[] = [];
 
   #read(i: number, sign: "s" | "u", forWrite: boolean): Local {
     const bits = this.form.sizes[i], form = this.form.operands[i];
-    const type = this.type(i);
-    if (form === "r") return this.f.let(load(type, bits, sign, this.place(i)));
+    if (form === "r") return this.f.let(this.loadRegister(i, sign));
     if (form === "i") {
       const value = this.immediate(i);
       return this.f.let(sign === "s" ? value.signed(bits) : value.unsigned(bits));
@@ -289,7 +338,7 @@ export abstract class Meaning {
     const bits = this.form.sizes[i];
     if (this.form.operands[i] === "r") {
       this.commit();
-      return this.storeRegister(this.place(i), bits, value);
+      return this.storeRegister(i, bits, value);
     }
     if (!this.isMemory(i)) {
       throw new Error(`${formName(this.form)}: operand ${i} cannot be written`);
@@ -315,11 +364,6 @@ export abstract class Meaning {
     this.storeLinear(bits, linear, value);
   }
 
-  storeRegister(place: Expr, bits: number, value: Expr): void {
-    if (bits === 32) this.f.store(64, place, value.zext());
-    else this.f.store(bits, place, value);
-  }
-
   /** The effective address of memory operand `i`, without its segment, as the operand's type. */
   abstract offset(i: number): Expr;
   /** Linear address of memory operand `i` after checks for `bytes`; for operands no `read` knows. */
@@ -328,7 +372,7 @@ export abstract class Meaning {
     return this.linear(i, bytes, write ? 1 : 0);
   }
 
-  // --- registers by name ---
+  // --- registers by number ---
 
   /** The low `bits` of general register `n` (0 rax ... 7 rdi), sign-extended. */
   gpr(n: number, bits: number): Expr {
@@ -343,7 +387,41 @@ export abstract class Meaning {
     else this.f.store(bits, i32(0), value, gpr(n));
   }
 
+  /** Takes back a change of general register `n`, before a fault. */
+  restoreGpr(n: number, value: Expr): void {
+    setCell64(this.f, gpr(n), value);
+  }
+  /** Bits 8 to 15 of general register `n`: AH, CH, DH, BH. */
+  highByte(n: number): Local {
+    return this.f.let(load("i32", 8, "u", i32(0), gpr(n) + 1));
+  }
+  setHighByte(n: number, value: Expr): void {
+    this.commit();
+    this.f.store(8, i32(0), value, gpr(n) + 1);
+  }
+  /** General register `n` as an address under a mask, an i64. */
+  pointer(n: number, mask: Expr): Expr {
+    return masked(this.gpr(n, 64), mask);
+  }
+  /** Writes it: 16 bits, or all of the register. */
+  setPointer(n: number, mask: Expr, value: Expr): void {
+    if (mask.constant !== undefined) return this.setGpr(n, 64, masked(value, mask));
+    this.f.if(mask.eq(0xffff), () => this.setGpr(n, 16, value), () => {
+      this.setGpr(n, 64, value.and(mask));
+    });
+  }
+
   // --- the stack ---
+
+  /** All ones in the width of stack addresses, as i64. */
+  stackMask(): Expr {
+    const wide = this.f.let(stackWide());
+    return this.f.let(i64(-1).when(wide.eq(2), i64(0xffff_ffffn).when(wide, i64(0xffff))));
+  }
+  /** Linear address of `offset` in the stack segment. */
+  stackLinear(offset: Expr, bytes: number, write: boolean): Local {
+    return this.callChecked("segmentLinear", i32(SS), offset, i32(bytes), i32(write ? 1 : 0));
+  }
 
   /** Pushes `value` of `bits`; RSP changes only if the store succeeded. */
   push(bits: number, value: Expr): void {
@@ -492,11 +570,16 @@ export abstract class Meaning {
     this.uses({ exit: kind });
     this.probe("an intercept");
     this.f.if(cell(V.nonRoot), () => {
-      setCell(this.f, V.length, load("i32", 8, "u", this.rec, REC.length));
-      setCell(this.f, V.record, this.rec);
+      this.noteInstruction();
       this.f.call("intercept", i32(INTERCEPT[kind]), qualification);
       this.abortIfSet();
     });
+  }
+
+  /** Tells an exit in the making which instruction it is. */
+  noteInstruction(): void {
+    setCell(this.f, V.length, this.length);
+    setCell(this.f, V.record, this.rec);
   }
 
   /** #UD before all else where a guest's host has taken the instruction away. */

@@ -4,7 +4,7 @@
  * a write to an MMX register sets the exponent and sign of the x87 register to ones.
  */
 import { check } from "../../checks.ts";
-import { ACCESS, CPU, PREFIX, REC, V } from "../../state.ts";
+import { ACCESS, CPU, V } from "../../state.ts";
 import { cell, noteFault, setCell } from "../../system.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load, load128 } from "../../wasm/expr.ts";
@@ -21,6 +21,8 @@ import {
 } from "./mmx_packed.ts";
 import { byteMask, join, lane64, splat64 } from "./mmx_vector.ts";
 import { buildSseLoads } from "./sse_access.ts";
+
+const RDI = 7;
 
 const CHECK = {
   emulated: check("mmx.ud", "an MMX instruction with CR0.EM set: CR0 = {a}", "SDM 3 12.1"),
@@ -183,14 +185,8 @@ const extractWord: Semantics = (m) => {
 const maskedMove: Semantics = (m) => {
   begin(m);
   const count = isXmm(m, 0) ? 16 : 8;
-  const rdi = m.f.let(m.gpr(7, 64)), prefixes = m.f.let(m.prefixes);
-  const offset = m.f.let(
-    rdi.when(
-      prefixes.and(PREFIX.address64),
-      rdi.and(0xffff).when(prefixes.and(PREFIX.address16), rdi.and(0xffff_ffffn)),
-    ),
-  );
-  const linear = m.callChecked("segmentLinear", m.field(REC.segment), offset, count, 1);
+  const offset = m.f.let(m.pointer(RDI, m.addressMask()));
+  const linear = m.callChecked("segmentLinear", m.segment, offset, count, 1);
   m.callChecked("sseUnaligned", linear, count);
   const mask = m.f.let(byteMask(readVector(m, 1)));
   m.f.if(mask.and((1 << count) - 1), () => {

@@ -1,12 +1,14 @@
 /** Loads and stores of segment registers; what selectors allow (SDM 2 MOV, POP, LDS, LAR, VERR). */
 import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
-import { cell, cell64, setCell } from "../../system.ts";
+import { cell, setCell } from "../../system.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { ES, SS } from "../../segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
+
+const RSP = 4;
 
 const ZF = 0x40;
 const indexOf = (place: Expr): Expr => place.sub(ES).divU(SEGMENT_SIZE);
@@ -44,11 +46,9 @@ export function farPointer(m: Meaning, i: number): { offset: Local; selector: Lo
 }
 
 const loadFar = (index: number): Semantics => (m) => {
-  const bits = m.form.operandSize, f = m.f;
   const { offset, selector } = farPointer(m, 1);
-  const changed = f.let(loadRegister(m, i32(ES + index * SEGMENT_SIZE), selector));
-  m.storeRegister(m.place(0), bits, offset);
-  m.commit();
+  const changed = m.f.let(loadRegister(m, i32(ES + index * SEGMENT_SIZE), selector));
+  m.write(0, offset);
   if (index === 2) shadow(m);
   m.finishIf(index === 2 ? i32(1) : changed);
 };
@@ -109,11 +109,11 @@ export const segmentSemantics: Record<string, Semantics> = {
     const selector = m.callChecked(`stackSelector${bits}`, 0);
     // The width of the stack pointer is the old stack segment's.
     m.mayFaultLate = true;
-    const stack = m.f.let(cell64(CPU.rsp));
+    const stack = m.f.let(m.gpr(RSP, 64));
     m.dropStack(bits / 8);
     const changed = m.f.call("reloadSegment", indexOf(place), selector);
     m.f.if(cell(V.abort), () => {
-      m.f.store(64, i32(0), stack, CPU.rsp);
+      m.restoreGpr(RSP, stack);
       m.abort();
     });
     finishLoad(m, place, changed);

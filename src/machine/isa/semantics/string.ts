@@ -4,8 +4,8 @@
  * been interrupted there, so faults and stops in the middle are exact.
  */
 import { FLAG } from "../../segmentation/descriptor.ts";
-import { CPU, PREFIX, segment, V } from "../../state.ts";
-import { cell, cell64, setCell } from "../../system.ts";
+import { PREFIX, segment, V } from "../../state.ts";
+import { cell, setCell } from "../../system.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
@@ -14,7 +14,7 @@ import type { Meaning, Semantics } from "./meaning.ts";
 const RAX = 0, RCX = 1, RSI = 6, RDI = 7;
 const ES = segment(0);
 
-interface Iteration {
+export interface Iteration {
   /** Bytes of one element. */
   readonly bytes: number;
   /** Mask of rCX, rSI and rDI. */
@@ -23,18 +23,15 @@ interface Iteration {
   readonly step: Local;
 }
 
-/** Register `n` under the address mask. */
-const pointer = (x: Iteration, n: number): Expr => cell64(CPU.rax + 8 * n).and(x.mask);
+/** Moves rSI or rDI on. */
+export const advanceString = (m: Meaning, x: Iteration, n: number): void =>
+  m.setPointer(n, x.mask, m.pointer(n, x.mask).add(x.step));
 
-function setPointer(m: Meaning, x: Iteration, n: number, value: Expr): void {
-  const at = CPU.rax + 8 * n;
-  m.f.if(x.mask.eq(0xffff), () => m.f.store(16, i32(0), value, at), () => {
-    m.f.store(64, i32(0), value.and(x.mask), at);
-  });
+/** The iteration of elements of `bits`: address size and direction. */
+export function iteration(m: Meaning, bits: number): Iteration {
+  const mask = m.addressMask(), bytes = bits / 8;
+  return { bytes, mask, step: m.f.let(i64(-bytes).when(m.systemFlags(FLAG.df), i64(bytes))) };
 }
-
-const advance = (m: Meaning, x: Iteration, n: number) =>
-  setPointer(m, x, n, pointer(x, n).add(x.step));
 
 /**
  * Runs `body` once, or under a repeat prefix until rCX is zero, ZF ends it or the budget is used.
@@ -50,15 +47,7 @@ export function repeat(
   const f = m.f;
   m.mayFaultLate = true;
   const prefixes = f.let(m.prefixes);
-  const mask = f.let(
-    i64(-1).when(
-      prefixes.and(PREFIX.address64),
-      i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn)),
-    ),
-  );
-  const down = m.systemFlags(FLAG.df);
-  const step = f.let(i64(-bits / 8).when(down, i64(bits / 8)));
-  const x = { bytes: bits / 8, mask, step };
+  const x = iteration(m, bits);
   f.block((nothing) => {
     f.block((done) => {
       f.if(prefixes.and(PREFIX.rep | PREFIX.repne).eqz(), () => {
@@ -66,12 +55,12 @@ export function repeat(
         f.br(done);
       });
       // With 32-bit addresses the upper half of RCX may go even if no iteration completes.
-      f.if(asAmd("string.count").eqz(), () => setPointer(m, x, RCX, pointer(x, RCX)));
-      f.brIf(nothing, pointer(x, RCX).eqz());
+      f.if(asAmd("string.count").eqz(), () => m.setPointer(RCX, x.mask, m.gpr(RCX, 64)));
+      f.brIf(nothing, m.pointer(RCX, x.mask).eqz());
       f.loop((again) => {
         f.scope(() => body(x));
-        setPointer(m, x, RCX, pointer(x, RCX).sub(1));
-        f.brIf(done, pointer(x, RCX).eqz());
+        m.setPointer(RCX, x.mask, m.pointer(RCX, x.mask).sub(1));
+        f.brIf(done, m.pointer(RCX, x.mask).eqz());
         if (compared) {
           f.if(asAmd("string.flags"), () => m.flagsSub(...compared));
           const equal = compared[0].eq(compared[1]);
@@ -96,21 +85,24 @@ export function betweenIterations(m: Meaning): void {
 
 /** Linear address of [segment:rSI] or [ES:rDI]. */
 export function stringAddress(m: Meaning, x: Iteration, n: number, write: boolean): Local {
-  const place = n === RDI ? i32(ES) : m.field(28);
-  return m.callChecked("segmentLinear", place, pointer(x, n), i32(x.bytes), i32(write ? 1 : 0));
+  const place = n === RDI ? i32(ES) : m.segment;
+  return m.callChecked(
+    "segmentLinear",
+    place,
+    m.pointer(n, x.mask),
+    i32(x.bytes),
+    i32(write ? 1 : 0),
+  );
 }
 
 function loadString(m: Meaning, x: Iteration, n: number): Local {
-  const value = m.callChecked(`ld${x.bytes * 8}`, stringAddress(m, x, n, false), cell(V.access));
+  const value = m.loadLinear(x.bytes * 8, stringAddress(m, x, n, false));
   return x.bytes >= 4 ? value : m.f.let(value.signed(x.bytes * 8));
 }
 
 function storeString(m: Meaning, x: Iteration, value: Expr): void {
-  m.callChecked(`st${x.bytes * 8}`, stringAddress(m, x, RDI, true), cell(V.access), value);
+  m.storeLinear(x.bytes * 8, stringAddress(m, x, RDI, true), value);
 }
-
-export { advance as advanceString, loadString, pointer as stringPointer, storeString };
-export type { Iteration };
 
 export const stringSemantics: Record<string, Semantics> = {
   movs: (m) => {
@@ -121,8 +113,8 @@ export const stringSemantics: Record<string, Semantics> = {
       f.if(n.eqz(), () => {
         m.abortIfSet();
         storeString(m, x, loadString(m, x, RSI));
-        advance(m, x, RSI);
-        advance(m, x, RDI);
+        advanceString(m, x, RSI);
+        advanceString(m, x, RDI);
       });
     });
   },
@@ -134,7 +126,7 @@ export const stringSemantics: Record<string, Semantics> = {
       f.if(n.eqz(), () => {
         m.abortIfSet();
         storeString(m, x, m.gpr(RAX, bits));
-        advance(m, x, RDI);
+        advanceString(m, x, RDI);
       });
     });
   },
@@ -142,7 +134,7 @@ export const stringSemantics: Record<string, Semantics> = {
     const bits = m.form.sizes[0];
     repeat(m, bits, (x) => {
       m.setGpr(RAX, bits, loadString(m, x, RSI));
-      advance(m, x, RSI);
+      advanceString(m, x, RSI);
     });
   },
   cmps: (m) => {
@@ -157,8 +149,8 @@ export const stringSemantics: Record<string, Semantics> = {
         destination();
         source();
       });
-      advance(m, x, RSI);
-      advance(m, x, RDI);
+      advanceString(m, x, RSI);
+      advanceString(m, x, RDI);
     }, [a, b]);
   },
   scas: (m) => {
@@ -166,7 +158,7 @@ export const stringSemantics: Record<string, Semantics> = {
     repeat(m, m.size, (x) => {
       f.set(b, loadString(m, x, RDI));
       f.set(a, m.gpr(RAX, m.size));
-      advance(m, x, RDI);
+      advanceString(m, x, RDI);
     }, [a, b]);
   },
 };

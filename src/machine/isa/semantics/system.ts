@@ -82,9 +82,8 @@ function flushLine(m: Meaning): void {
 const flushing: Record<string, Semantics> = {
   invlpg: (m) => {
     m.requirePrivilege();
-    const offset = m.f.call("offsetOf", m.rec);
-    const base = load("i64", 64, "u", m.field(28));
-    const linear = m.f.let(offset.add(base));
+    const base = load("i64", 64, "u", m.segment);
+    const linear = m.f.let(m.segmentOffset().add(base));
     m.f.if(longMode().eqz(), () => m.f.set(linear, linear.and(0xffff_ffffn)));
     m.intercept("invlpg", linear);
     m.f.if(isCanonical(linear), () => m.f.call("invalidatePage", linear));
@@ -136,13 +135,8 @@ const waiting: Record<string, Semantics> = {
     m.intercept("monitor");
     const extensions = m.f.let(m.gprU(RCX, 32));
     m.faultIf(extensions.nez(), 13, 0, CHECK.monitor, extensions);
-    const prefixes = m.f.let(m.prefixes);
-    const mask = i64(-1).when(
-      prefixes.and(8),
-      i64(0xffff).when(prefixes.and(4), i64(0xffff_ffffn)),
-    );
-    const offset = m.f.let(m.gprU(RAX, 64).and(mask));
-    const linear = m.callChecked("segmentLinear", m.field(28), offset, i32(1), i32(0));
+    const offset = m.f.let(m.pointer(RAX, m.addressMask()));
+    const linear = m.callChecked("segmentLinear", m.segment, offset, i32(1), i32(0));
     m.callChecked("probeAccess", linear, cell(V.access), i32(1));
   },
   mwait: (m) => {

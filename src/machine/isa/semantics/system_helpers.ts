@@ -1,8 +1,8 @@
 /** What the semantics of system instructions share. */
-import { ABORT, CPU, REC, V } from "../../state.ts";
+import { ABORT, CPU, V } from "../../state.ts";
 import { cell, setCell } from "../../system.ts";
 import { check } from "../../checks.ts";
-import { type Expr, load } from "../../wasm/expr.ts";
+import type { Expr } from "../../wasm/expr.ts";
 import type { Meaning } from "./meaning.ts";
 import { LINK } from "../../segmentation/descriptor.ts";
 
@@ -14,9 +14,6 @@ const CHECK = {
 export function undefinedIf(m: Meaning, condition: Expr): void {
   m.faultIf(condition, 6, undefined, CHECK.feature);
 }
-/** Bytes of the instruction. */
-export const instructionLength = (m: Meaning): Expr => load("i32", 8, "u", m.rec, REC.length);
-
 /**
  * Ends a far transfer. A fault after a task switch belongs to the new task: it is delivered here,
  * because the loop would take it for one of this instruction.
@@ -42,7 +39,7 @@ export function raiseEvent(m: Meaning, vector: Expr, type: 4 | 5 | 6): void {
   setCell(f, V.eventType, type);
   setCell(f, V.hasError, 0);
   setCell(f, V.errorCode, 0);
-  setCell(f, V.length, instructionLength(m));
+  setCell(f, V.length, m.length);
   setCell(f, V.check, 0);
   f.call("deliver");
   f.if(cell(V.abort), () => m.abort());
