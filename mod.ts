@@ -40,7 +40,8 @@ export {
 export { GuestStopped, type Position, type Response, Stop } from "./src/debug/stop.ts";
 export { type BreakOptions, Breakpoint } from "./src/debug/breakpoint.ts";
 export type { Fields, Filters, Kind } from "./src/debug/kinds.ts";
-export { fieldNames, kinds } from "./src/debug/filters.ts";
+export { fieldNames } from "./src/debug/filters.ts";
+export { kinds } from "./src/debug/kinds.ts";
 export { Console } from "./src/debug/console.ts";
 export { type CpuidOptions, CpuidTable, parseCpuid } from "./src/debug/cpuid.ts";
 export type { CpuidEdit, CpuidModel, CpuidResult, CpuidRow } from "./src/machine/cpuid.ts";

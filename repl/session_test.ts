@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { Hypervisor } from "xvm";
+import { kindHelp, kindText } from "../src/debug/kind_help.ts";
+import { kinds } from "../src/debug/kinds.ts";
 import { runBatch } from "./batch.ts";
 import { COMMANDS } from "./commands/registry.ts";
 import { wordsOf } from "./commands/parse.ts";
@@ -261,6 +263,26 @@ Deno.test("ctrl-C leaves c, and pauses the domain", () =>
     );
     assertEquals(host.domains[1].state, "paused");
   }));
+
+Deno.test("the example of each kind can be typed, and .help tells of the kind", async () => {
+  await using hv = await Hypervisor.demo();
+  let out = "";
+  const session = new Session({ print: (text) => void (out += text) });
+  session.use(hv);
+  try {
+    for (const kind of kinds) {
+      const { example } = kindHelp(kind);
+      out = "";
+      const { ok } = await session.enter(example);
+      if (!ok) assertMatch(out, /has no exits of kind|has nested paging/, example);
+      out = "";
+      assert((await session.enter(`.help ${kind}`)).ok);
+      assertStringIncludes(out, kindText(kind));
+    }
+  } finally {
+    session.evaluator.close();
+  }
+});
 
 Deno.test("every command has help, and .help names all", () =>
   withSession(async ({ enter }) => {

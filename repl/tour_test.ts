@@ -1,7 +1,5 @@
 import { assert, assertStringIncludes } from "@std/assert";
 import { TOUR } from "./commands/tour.ts";
-import { kinds } from "xvm";
-import { EXIT_KINDS } from "./commands/kinds.ts";
 import { prelude } from "./prelude.ts";
 import { Session } from "./session.ts";
 
@@ -29,10 +27,4 @@ Deno.test("every command of the tour works on the demo guest as written", async 
   ) {
     assertStringIncludes(out, wanted);
   }
-});
-
-Deno.test("the commands know every kind there is", () => {
-  const known = new Set<string>([...EXIT_KINDS, "execute", "watch", "step"]);
-  for (const kind of kinds) assert(known.has(kind), kind);
-  for (const kind of EXIT_KINDS) assert((kinds as readonly string[]).includes(kind), kind);
 });

@@ -16,7 +16,17 @@ import { mutated, type Mutation } from "./mutations/mutation.ts";
 import { MUTATIONS } from "./mutations/table.ts";
 import { TypeCheck } from "./mutations/types.ts";
 
-const PARTS = ["deno.json", "deno.lock", "mod.ts", "compat", "repl", "scripts", "src", "tests"];
+const PARTS = [
+  "deno.json",
+  "deno.lock",
+  "mod.ts",
+  "compat",
+  "repl",
+  "scripts",
+  "src",
+  "tests",
+  "docs",
+];
 /** What no test may take, in seconds. */
 const PATIENCE = 240;
 

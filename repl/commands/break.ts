@@ -1,7 +1,7 @@
+import { exitEvents } from "../../src/debug/kinds.ts";
 import { listBreakpoints } from "./breakpoints.ts";
 import type { Command } from "./command.ts";
 import { breakpointText } from "./format.ts";
-import { EXIT_KINDS } from "./kinds.ts";
 import { wanted } from "./parse.ts";
 
 export const break_: Command = {
@@ -19,7 +19,7 @@ where that holds. Without arguments: the list, as bl.
   b cpuid {leaf: 1}
   b #PF                           a vector: as b exception vector=14
 
-Kinds: ${EXIT_KINDS.join(" ")}
+Kinds, of which .help KIND tells more: ${exitEvents.join(" ")}
 
 API: dom.break("cr", { cr: 3, write: true }, (stop) => …)`,
   async run(call, context) {

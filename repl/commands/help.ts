@@ -1,3 +1,4 @@
+import { kinds } from "../../src/debug/kinds.ts";
 import { CommandError } from "../context.ts";
 import type { Command } from "./command.ts";
 import { tourText } from "./tour.ts";
@@ -6,17 +7,31 @@ import { tourText } from "./tour.ts";
 export function helpCommand(commands: () => readonly Command[]): Command {
   return {
     name: ".help",
-    usage: ".help [COMMAND]   .help tour",
-    summary: "This overview, or all about one command; .help tour shows around",
+    usage: ".help [COMMAND | KIND]   .help tour",
+    summary: "This overview, or all about one command or kind of exit; .help tour shows around",
     help:
       "Everything else at the prompt is TypeScript: naming an object shows its state and what it can do.",
-    run({ words: [word] }, context) {
+    async run({ words: [word] }, context) {
       if (word === "tour") return context.print(tourText());
       if (!word) return context.print(overview(commands()));
       const found = find(commands(), word) ?? find(commands(), `.${word}`);
-      if (!found) throw new CommandError(`.help: there is no command ${word}; .help lists them`);
-      const aliases = found.aliases ? `   (also ${found.aliases.join(", ")})` : "";
-      context.print(`${found.usage}${aliases}\n${found.summary}.\n\n${found.help}\n`);
+      const kind = kinds.find((it) => it === word);
+      if (!found && !kind) {
+        throw new CommandError(
+          `.help: there is no command ${word}, nor a kind of exit; .help lists the commands, ` +
+            ".help b the kinds",
+        );
+      }
+      const texts: string[] = [];
+      if (found) {
+        const aliases = found.aliases ? `   (also ${found.aliases.join(", ")})` : "";
+        texts.push(`${found.usage}${aliases}\n${found.summary}.\n\n${found.help}\n`);
+      }
+      if (kind) {
+        const { kindText } = await import("../../src/debug/kind_help.ts");
+        texts.push(`${kindText(kind)}\n`);
+      }
+      context.print(texts.join("\n"));
     },
   };
 }

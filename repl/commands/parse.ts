@@ -5,7 +5,7 @@
  */
 import { brief } from "../../src/builder/errors.ts";
 import { type Condition, conditionOf } from "./condition.ts";
-import { EXIT_KINDS } from "./kinds.ts";
+import { exitEvents } from "../../src/debug/kinds.ts";
 import { CommandError, type Context, type Filter } from "../context.ts";
 import type { Call } from "./command.ts";
 
@@ -120,10 +120,10 @@ export async function wanted({ name, rest }: Call, context: Context): Promise<Wa
   const [first, ...words] = wordsOf(before);
   if (!first) {
     throw new CommandError(
-      `${name}: a kind or an address is missing; kinds: ${EXIT_KINDS.join(" ")}`,
+      `${name}: a kind or an address is missing; kinds: ${exitEvents.join(" ")}`,
     );
   }
-  const isKind = EXIT_KINDS.includes(first);
+  const isKind = (exitEvents as readonly string[]).includes(first);
   const vector = VECTOR.test(first);
   const kind = isKind ? first : vector ? "exception" : "execute";
   const result: Filter = {};
@@ -142,7 +142,7 @@ export async function wanted({ name, rest }: Call, context: Context): Promise<Wa
       if (kind === "execute") {
         throw new CommandError(
           `${name}: ${first} is taken for an address, and takes no filter; kinds: ${
-            EXIT_KINDS.join(" ")
+            exitEvents.join(" ")
           }`,
         );
       }
@@ -164,7 +164,7 @@ async function placeOf(word: string, command: string, context: Context): Promise
     if (!(error instanceof CommandError) || !/^[a-z-]+$/.test(word)) throw error;
     throw new CommandError(
       `${command}: ${word} is no kind of exit, and ${error.message}; kinds: ${
-        EXIT_KINDS.join(" ")
+        exitEvents.join(" ")
       }`,
     );
   }

@@ -1,7 +1,7 @@
+import { exitEvents } from "../../src/debug/kinds.ts";
 import type { Context } from "../context.ts";
 import type { Command } from "./command.ts";
 import { breakpointText } from "./format.ts";
-import { EXIT_KINDS } from "./kinds.ts";
 import { wanted } from "./parse.ts";
 
 export const trace: Command = {
@@ -11,7 +11,7 @@ export const trace: Command = {
   help: `  trace msr
   trace cr cr=3 write
 
-Kinds: ${EXIT_KINDS.join(" ")}
+Kinds, of which .help KIND tells more: ${exitEvents.join(" ")}
 
 API: dom.trace("msr", {}, (event) => …)`,
   async run(call, context) {

@@ -1,6 +1,6 @@
+import { exitEvents } from "../../src/debug/kinds.ts";
 import type { Command } from "./command.ts";
 import { printStop } from "./format.ts";
-import { EXIT_KINDS } from "./kinds.ts";
 import { wanted } from "./parse.ts";
 
 export const until: Command = {
@@ -12,7 +12,7 @@ export const until: Command = {
   until start_kernel
   until #PF
 
-Kinds: ${EXIT_KINDS.join(" ")}
+Kinds, of which .help KIND tells more: ${exitEvents.join(" ")}
 
 API: await dom.until("cr", { cr: 3, write: true }); it throws GuestStopped when the guest ends first,
 where dom.tryUntil() returns that`,

@@ -4,7 +4,7 @@
  * @module
  */
 import { COMMAND_NAMES } from "../commands/registry.ts";
-import { EXIT_KINDS } from "../commands/kinds.ts";
+import { exitEvents, kinds } from "../../src/debug/kinds.ts";
 import type { Completion } from "../editor/editor.ts";
 import type { Session } from "../session.ts";
 import { accessAt, inString, shapesAt } from "./shapes.ts";
@@ -26,17 +26,17 @@ export async function complete(
   const place = before.match(/^\s*(b|until|trace|u|watch|pt|e|x|xp|find)(?:\/\w+)?\s+([\w.-]*)$/);
   if (place) {
     const [, command, start] = place;
-    const kinds = ["b", "until", "trace"].includes(command)
-      ? EXIT_KINDS.filter((it) => it.startsWith(start))
+    const events = ["b", "until", "trace"].includes(command)
+      ? exitEvents.filter((it) => it.startsWith(start))
       : [];
     const symbols = command === "trace" || !start ? [] : symbolsFrom(session, start);
-    const items = [...kinds, ...symbols];
+    const items = [...events, ...symbols];
     if (items.length > 0) return { from: cursor - start.length, items };
   }
   const help = before.match(/^\s*\.help\s+(\S*)$/)?.[1];
   if (help !== undefined) {
-    const items = ["tour", ...COMMAND_NAMES].filter((it) => it.startsWith(help));
-    return { from: cursor - help.length, items };
+    const items = ["tour", ...COMMAND_NAMES, ...kinds].filter((it) => it.startsWith(help));
+    return { from: cursor - help.length, items: [...new Set(items)] };
   }
   const file = before.match(/^\s*\.(?:load|save)\s+(\S*)$/)?.[1];
   if (file !== undefined) return { from: cursor - file.length, items: await paths(file) };

@@ -9,6 +9,7 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 const VMX_TEST = "src/hvm/vmx_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
 const HALT_TEST = "src/debug/halt_test.ts", PDPTE_TEST = "src/debug/pdpte_test.ts";
 const DEBUGGED = "src/debug/emulation_test.ts";
+const KINDS_TEST = "src/debug/kinds_test.ts";
 const OBSERVED = "src/debug/observed_test.ts";
 const REPEATED = "src/debug/repeated_io_test.ts";
 const REPEATS = "REP INS and OUTS: many iterations in an exit are as one by one (intel, hap)";
@@ -18,6 +19,49 @@ const TRACED =
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
 export const HVM_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/hvm/exit_kinds.ts", KINDS_TEST, [
+    [
+      "a row lacks its intercept",
+      `    intercept: "flag",
+    handled: "emulate",
+  },
+  "task-switch": {`,
+      `    handled: "emulate",
+  },
+  "task-switch": {`,
+      "the intercepts of kinds: their own, or as far as a filter says",
+    ],
+    [
+      "a row's intercept takes another register",
+      "const bits = (is(3) ? 8 : 0)",
+      "const bits = (is(4) ? 8 : 0)",
+      "the intercepts of kinds: their own, or as far as a filter says",
+    ],
+    [
+      "a row lacks a field that is made",
+      "name: vectorName(vector), errorCode,",
+      "errorCode,",
+      "an exit's fields are seen as its row says: halves joined, names beside numbers",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/exit_kinds.ts", "src/debug/filters_test.ts", [[
+    "a row's range is too wide",
+    `port: { is: "number", max: 0xffff,`,
+    `port: { is: "number", max: 0x1ffff,`,
+    "a filter that no event can match is refused",
+  ]]),
+  ...mutationsOf("src/hvm/exit_kinds.ts", VMX_TEST, [[
+    "a row's range is narrower than what the decoders give",
+    `dr: { is: "number", max: 7 }`,
+    `dr: { is: "number", max: 6 }`,
+    "VMX: enter() leaves by MOV to DR",
+  ]]),
+  ...mutationsOf("src/hvm/exit_kinds.ts", "scripts/kinds_page_test.ts", [[
+    "the page of kinds is older than the rows",
+    `meaning: "PAUSE"`,
+    `meaning: "REP NOP"`,
+    "docs/kinds.md is what the rows give: deno task kinds writes it",
+  ]]),
   ...mutationsOf("src/xen/hvm.ts", REPEATED, [
     [
       "nothing that is due comes between the iterations of REP OUTS",

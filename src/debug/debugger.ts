@@ -7,6 +7,7 @@
 import { decode, DecodeStatus, Instruction } from "../machine/isa/decode.ts";
 import type { Attributes } from "../machine/isa/encodings.ts";
 import type { Exit } from "../hvm/exit.ts";
+import { exitRows } from "../hvm/exit_kinds.ts";
 import type { Domain as Inner, DomainState } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { Monitor, type MonitorEvent, type Observer, type Verdict } from "../xen/monitor.ts";
@@ -16,7 +17,7 @@ import type { GuestDomain } from "./domain.ts";
 import { mustLive } from "./gone.ts";
 import { callable, count, flag, options as optionsOf, text, toCount } from "./check.ts";
 import { type Filter, toFilter, toKind } from "./filters.ts";
-import { everywhere, fieldsOf, interceptsFor, type Kind } from "./kinds.ts";
+import { everywhere, fieldsOf, interceptsFor, isExit, type Kind } from "./kinds.ts";
 import { comes, held } from "./held.ts";
 import { codeBits, linearIp } from "./register_file.ts";
 import type { Standing } from "./state.ts";
@@ -76,14 +77,15 @@ export class Debugger implements Observer {
     mustLive(this.domain, `"${kindName}"`);
     const kind = toKind(kindName);
     if (this.domain.engine instanceof HvmEngine) {
-      const { name, exitKinds } = this.domain.engine.ops;
-      const known: readonly string[] = [...everywhere, "any", "mmio", ...exitKinds];
-      if (!known.includes(kind)) {
-        throw new Error(`this host's processor has no exits of kind "${kind}": ${name} lacks them`);
-      }
-      if (kind === "shadow-write" && !this.domain.engine.shadow) {
+      const { ops, shadow } = this.domain.engine;
+      if (isExit(kind) && !ops.exitKinds.includes(kind)) {
         throw new Error(
-          `domain ${this.domain.name} has nested paging: there is no "shadow-write" to break on; ` +
+          `this host's processor has no exits of kind "${kind}": ${ops.name} lacks them`,
+        );
+      }
+      if (isExit(kind) && exitRows[kind].paging === "shadow" && !shadow) {
+        throw new Error(
+          `domain ${this.domain.name} has nested paging: there is no "${kind}" to break on; ` +
             `a domain with paging: "shadow" has it`,
         );
       }
@@ -221,15 +223,11 @@ export class Debugger implements Observer {
 
   /** What an exit has, as scripts see it. */
   #fieldsOf(exit: Exit): Record<string, unknown> {
-    const { owner } = this, fields = fieldsOf(exit);
-    if (exit.kind === "cpuid") {
-      Object.defineProperty(fields, "result", {
-        enumerable: true,
-        get: () => owner.cpuid.read(exit.leaf, exit.subleaf),
-      });
-    }
-    if (exit.kind === "hypercall") fields.number = Number(owner.vcpu.regs.eax);
-    return fields;
+    const { cpuid, vcpu } = this.owner;
+    return fieldsOf(exit, {
+      cpuid: (leaf, subleaf) => cpuid.read(leaf, subleaf),
+      eax: () => Number(vcpu.regs.eax),
+    });
   }
 
   exit(exit: Exit): Verdict | undefined {

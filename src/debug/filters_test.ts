@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { fieldNames, kinds, toFilter, toKind } from "./filters.ts";
+import { fieldNames, toFilter, toKind } from "./filters.ts";
 import { Hypervisor } from "./hypervisor.ts";
-import type { Kind } from "./kinds.ts";
+import { type Kind, kinds } from "./kinds.ts";
 
 Deno.test("toFilter() resolves names, and gives values as events have them", () => {
   assertEquals({ ...toFilter("exception", { vector: "#pf" }) }, { vector: 14 });

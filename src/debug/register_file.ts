@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { MSRS } from "../abi/x86/msr.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { HvmOps, HvmVcpu, RegisterName, Segment, SegmentRegister } from "../hvm/ops.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
@@ -23,25 +24,6 @@ export interface TableRegister {
   readonly limit: number;
 }
 
-/** Model-specific registers with names of their own: name, number. */
-export const MSRS = {
-  efer: 0xc000_0080,
-  star: 0xc000_0081,
-  lstar: 0xc000_0082,
-  cstar: 0xc000_0083,
-  sfmask: 0xc000_0084,
-  kernelGsBase: 0xc000_0102,
-  tscAux: 0xc000_0103,
-  sysenterCs: 0x174,
-  sysenterEsp: 0x175,
-  sysenterEip: 0x176,
-  pat: 0x277,
-  apicBase: 0x1b,
-  miscEnable: 0x1a0,
-  debugctl: 0x1d9,
-  mtrrDefType: 0x2ff,
-  featureControl: 0x3a,
-} as const satisfies Record<string, number>;
 /** Name of a model-specific register. */
 export type MsrName = keyof typeof MSRS;
 

@@ -4,6 +4,7 @@
  * @module
  */
 import { CR0, CR4, DR6, EFER } from "../abi/x86/cr.ts";
+import { MSRS } from "../abi/x86/msr.ts";
 import { gpr16, gpr32, gpr64, gpr8rex } from "../abi/x86/registers.ts";
 import type { Segment, SegmentRegister } from "../hvm/ops.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
@@ -14,7 +15,6 @@ import {
   DEBUG,
   FLOAT,
   type MsrName,
-  MSRS,
   type RegisterFile,
   type TableRegister,
 } from "./register_file.ts";

@@ -5,11 +5,12 @@
  */
 import type { Exit, GuestEvent } from "../hvm/exit.ts";
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
-import { options as optionsOf, type Shape, u32, word, wrongType } from "./check.ts";
+import { exitKinds, type ExitRow, exitRows } from "../hvm/exit_kinds.ts";
+import { options as optionsOf, u32, wrongType } from "./check.ts";
 import type { Breakpoint } from "./breakpoint.ts";
-import { injectable } from "./filters.ts";
+import { injectable, shapeOf } from "./filters.ts";
 import { goneText } from "./gone.ts";
-import type { Kind } from "./kinds.ts";
+import { isExit, type Kind, rows } from "./kinds.ts";
 import type { Registers } from "./registers.ts";
 import { registersOf } from "./registers.ts";
 import type { Vcpu } from "./vcpu.ts";
@@ -201,8 +202,7 @@ export class Stop {
   }
   /** The guest is refused what it asked for: #GP(0), or #UD for instructions that may be absent. */
   deny(): Response {
-    const absent = ["cpuid", "hypercall", "virtualization-instruction", "monitor", "mwait"];
-    return this.inject(absent.includes(this.kind) ? "#UD" : "#GP", 0);
+    return this.inject(exitRow(this.kind)?.denied ?? "#GP", 0);
   }
   /**
    * The guest gets this answer in place of the hypervisor's: for "cpuid" `{ eax, ebx, ecx, edx }`
@@ -211,16 +211,14 @@ export class Stop {
    */
   reply(values: Readonly<Record<string, number | bigint>>): Response {
     this.#mustWait("reply");
-    const allowed = this.kind === "io"
-      ? { value: word(8 * (this.#fields.size as number)) }
-      : REPLIES[this.kind];
-    if (!allowed) {
+    const takes = exitRow(this.kind)?.reply?.takes;
+    if (!takes) {
+      const those = exitKinds.filter((kind) => exitRows[kind].reply);
       throw new Error(
-        `a stop of kind "${this.kind}" takes no reply; kinds that do: ${
-          Object.keys(REPLIES).join(" ")
-        }`,
+        `a stop of kind "${this.kind}" takes no reply; kinds that do: ${those.join(" ")}`,
       );
     }
+    const allowed = shapeOf(typeof takes === "function" ? takes(this.#fields) : takes);
     if (this.#fields.write === true) {
       throw new Error(`this is a write: it takes no reply; skip() passes over it`);
     }
@@ -246,7 +244,8 @@ export class Stop {
 
   /** @ignore Registers that a reply sets. */
   replyRegisters(values: Readonly<Record<string, number | bigint>>): Record<string, bigint> {
-    return replyRegisters(this.kind, this.#fields, values, this.vcpu);
+    const reply = exitRow(this.kind)?.reply;
+    return { ...reply?.registers(values, this.#fields, this.vcpu.regs.rax) };
   }
 
   /** @ignore An exit of a fault or an access, not of an instruction by its kind. */
@@ -256,7 +255,7 @@ export class Stop {
     if (exit.kind === "exception") {
       return exit.event.type === "exception" && !NO_FAULTS.includes(exit.event.vector);
     }
-    return exit.kind === "nested-page-fault" || exit.kind === "shadow-write";
+    return exitRow(exit.kind)?.access === true;
   }
 
   /** One line: what happened. */
@@ -287,99 +286,12 @@ export class Stop {
   }
 }
 
-const VALUE = { value: word(64) };
-/** What a reply can say, by kind. */
-const REPLIES: Partial<Record<Kind | "end", Shape>> = {
-  cpuid: { eax: word(32), ebx: word(32), ecx: word(32), edx: word(32) },
-  msr: VALUE,
-  io: VALUE,
-  cr: VALUE,
-  dr: VALUE,
-  rdtsc: VALUE,
-  hypercall: { result: word(64) },
-};
+const exitRow = (kind: string): ExitRow | undefined => isExit(kind) ? exitRows[kind] : undefined;
 
-const GPRS = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(" ");
-
-function replyRegisters(
-  kind: string,
-  fields: Readonly<Record<string, unknown>>,
-  values: Readonly<Record<string, number | bigint>>,
-  vcpu: Vcpu,
-): Record<string, bigint> {
-  const value = BigInt.asUintN(64, BigInt(values.value ?? values.result ?? 0));
-  const low = (v: number | bigint) => BigInt.asUintN(32, BigInt(v));
-  switch (kind) {
-    case "cpuid": {
-      const result = { ...fields.result as Record<string, number>, ...values };
-      return {
-        rax: low(result.eax),
-        rbx: low(result.ebx),
-        rcx: low(result.ecx),
-        rdx: low(result.edx),
-      };
-    }
-    case "msr":
-    case "rdtsc":
-      return { rax: low(value), rdx: value >> 32n };
-    case "io": {
-      const bits = 8 * (fields.size as number);
-      if (bits === 32) return { rax: low(value) };
-      const mask = (1n << BigInt(bits)) - 1n;
-      return { rax: vcpu.regs.rax & ~mask | value & mask };
-    }
-    case "cr":
-    case "dr":
-      return { [GPRS[fields.gpr as number]]: value };
-    default:
-      return { rax: value };
-  }
-}
-
-function describe(kind: string, f: Readonly<Record<string, unknown>>, vcpu: Vcpu): string {
-  const place = (address: unknown) => vcpu.domain.name_(address as bigint);
-  const direction = f.write ? "write" : "read";
-  switch (kind) {
-    case "execute":
-      return `execute ${place(f.address)}`;
-    case "watch": {
-      const by = f.delivery ? " (delivery of an event)" : "";
-      const change = f.write
-        ? `: ${hex(f.old as bigint)} -> ${hex(f.value as bigint)}`
-        : `: ${hex(f.value as bigint)}`;
-      return `watch ${direction} of ${counted(f.length as number, "byte")} at ${
-        place(f.address)
-      }${change}${by}`;
-    }
-    case "cr":
-      return f.write
-        ? `cr${f.cr} <- ${hex(f.value as bigint)} (${f.access})`
-        : `cr${f.cr} read into ${GPRS[f.gpr as number]}`;
-    case "msr":
-      return `msr ${direction} ${f.name}${f.write ? ` <- ${hex(f.value as bigint)}` : ""}`;
-    case "io":
-      return `io ${direction} port ${hex(f.port as number)}, ${counted(f.size as number, "byte")}` +
-        (f.write && !f.string ? ` <- ${hex(f.value as number)}` : "") +
-        (f.string ? ", string" : "");
-    case "mmio":
-      return `mmio ${direction} ${hex(f.address as bigint)}`;
-    case "cpuid":
-      return `cpuid leaf ${hex(f.leaf as number)}, subleaf ${hex(f.subleaf as number)}`;
-    case "exception":
-      return `exception ${f.name}${
-        f.errorCode === undefined ? "" : `(${hex(f.errorCode as number)})`
-      }${f.address === undefined ? "" : ` at ${place(f.address)}`}`;
-    case "external-interrupt":
-      return `external-interrupt ${vectorName(f.vector as number)}`;
-    case "nested-page-fault":
-      return `nested-page-fault at guest-physical ${hex(f.gpa as bigint)} (${
-        f.fetch ? "fetch" : direction
-      })`;
-    case "shadow-write":
-      return `shadow-write at ${place(f.linear)}, guest-physical ${hex(f.gpa as bigint)}`;
-    case "end":
-      return `the domain has ended: ${f.reason} (${f.detail})`;
-  }
+function describe(kind: Kind | "end", f: Readonly<Record<string, unknown>>, vcpu: Vcpu): string {
+  if (kind === "end") return `the domain has ended: ${f.reason} (${f.detail})`;
+  const { describe } = rows[kind];
+  if (describe) return describe(f, (address) => vcpu.domain.name_(address as bigint));
   const words = Object.entries(f).filter(([, v]) => v !== undefined && typeof v !== "object")
     .map(([k, v]) => `${k} ${typeof v === "bigint" ? hex(v) : v}`);
   return `${kind}${words.length ? ` ${words.join(", ")}` : ""}`;

@@ -8,7 +8,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { MSR } from "../abi/x86/msr.ts";
+import { MSR, MSRS } from "../abi/x86/msr.ts";
 import { Board } from "../builder/board.ts";
 import type { GuestEvent } from "../hvm/exit.ts";
 import { ACTIVITIES } from "../hvm/ops.ts";
@@ -17,7 +17,7 @@ import { CPU } from "../machine/state.ts";
 import type { Domain } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { readMsr } from "../xen/msrs.ts";
-import { MSRS, type RegisterFile } from "./register_file.ts";
+import type { RegisterFile } from "./register_file.ts";
 import { hex } from "./values.ts";
 import { chipSections, hexOf, type VisibleSection } from "./visible_chips.ts";
 

@@ -6,6 +6,7 @@
  */
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
 import type { Fault } from "../machine/cpu.ts";
+import { type ExitKind, exitRows } from "../hvm/exit_kinds.ts";
 import { checkById, explain } from "../machine/checks.ts";
 import { fieldsOf } from "./kinds.ts";
 import { bold, counted, hex, INSPECT, type InspectOptions } from "./values.ts";
@@ -91,24 +92,6 @@ export function pageFaultText(code: number): string {
   return words.join(", ");
 }
 
-/** What each kind of exit means, for one who meets it the first time. */
-const MEANING: Record<string, string> = {
-  cpuid: "CPUID always leaves the guest here",
-  io: "an IN or OUT to a port that a device of the domain answers",
-  msr: "RDMSR or WRMSR of a register that the MSR bitmap intercepts",
-  cr: "a control register that is intercepted, or bits of it that the hypervisor owns",
-  hlt: "HLT: the guest has nothing to do until an interrupt",
-  exception: "an exception in the exception bitmap",
-  "external-interrupt":
-    "an interrupt of the host, its timer mostly; the guest has nothing to do with it",
-  "interrupt-window": "the guest can take the interrupt that waits for it now",
-  "nested-page-fault": "the nested page tables do not allow the access",
-  "shadow-write": "a write to a page table that is shadowed: the hypervisor completes it",
-  "triple-fault":
-    "an exception while a double fault was delivered: a real processor would shut down",
-  hypercall: "VMCALL or VMMCALL",
-};
-
 function exitWhy(vcpu: Vcpu): Why {
   const exit = vcpu.lastExit!;
   const fields = Object.entries(fieldsOf(exit))
@@ -131,6 +114,10 @@ function exitWhy(vcpu: Vcpu): Why {
     const { text, source } = faultWhy(vcpu, lastFault);
     details.push(`the last exception: ${text}${source ? ` (${source})` : ""}`);
   }
-  const meaning = MEANING[exit.kind];
-  return new Why(`exit "${exit.kind}"${meaning ? `: ${meaning}` : ""}`, exit.kind, "", details);
+  return new Why(
+    `exit "${exit.kind}": ${exitRows[exit.kind as ExitKind].meaning}`,
+    exit.kind,
+    "",
+    details,
+  );
 }

@@ -7,7 +7,8 @@
  * objects here are handles. Hot operations take and give 32-bit halves; `bigint` is for views.
  */
 import type { Cpu } from "../machine/cpu.ts";
-import type { Exit, ExitKind, GuestEvent } from "./exit.ts";
+import type { Exit, GuestEvent } from "./exit.ts";
+import type { ExitKind, FlagKind, Selective } from "./exit_kinds.ts";
 
 /** Whole frames of machine memory (4 KiB), zeroed, for control structures and bitmaps. */
 export interface FrameSource {
@@ -139,46 +140,15 @@ export type UserRegisters = Readonly<Record<RegisterName, bigint>>;
  * on one vendor); they are then handled and not shown. Those a vendor does not have
  * ({@linkcode HvmOps.exitKinds}) do not come however one asks.
  */
-export interface Intercepts {
-  readonly hlt?: boolean;
-  readonly invlpg?: boolean;
-  readonly monitor?: boolean;
-  readonly mwait?: boolean;
-  readonly pause?: boolean;
-  readonly rdpmc?: boolean;
-  readonly rdtsc?: boolean;
-  readonly dr?: boolean;
-  readonly wbinvd?: boolean;
-  readonly descriptorTables?: boolean;
-  readonly rdrand?: boolean;
-  readonly rdseed?: boolean;
-  readonly nmi?: boolean;
-  readonly iret?: boolean;
-  readonly pushf?: boolean;
-  readonly popf?: boolean;
-  /** Of {@linkcode HvmOps.takesAway}: instructions that are undefined. */
-  readonly absent?: readonly string[];
-  /** INT n. */
-  readonly softwareInterrupts?: boolean;
-  /** INT1. */
-  readonly icebp?: boolean;
-  /** Reads of CR3 and CR8: bits 3 and 8. */
-  readonly crRead?: number;
-  /** Writes of CR3 and CR8: bits 3 and 8. */
-  readonly crWrite?: number;
-  /** Bits of CR0 and CR4 whose change by the guest exits, besides those the hardware reserves. */
-  readonly cr0Bits?: number;
-  readonly cr4Bits?: number;
-  /** Vectors 0 to 31 whose exceptions exit. */
-  readonly exceptions?: number;
-  /** A #PF exits if (error code & mask) = match; only while its bit in `exceptions` is set. */
-  readonly pageFault?: { readonly mask: number; readonly match: number };
-  /** Ports that exit: all, none, or ranges (first, last). */
-  readonly ports?: "all" | "none" | readonly (readonly [number, number])[];
-  /** MSRs that exit on read and on write: all, none, or numbers. */
-  readonly msrReads?: "all" | "none" | readonly number[];
-  readonly msrWrites?: "all" | "none" | readonly number[];
-}
+export type Intercepts =
+  & { readonly [K in FlagKind]?: boolean }
+  & Readonly<Selective>
+  & {
+    /** Of {@linkcode HvmOps.takesAway}: instructions that are undefined. */
+    readonly absent?: readonly string[];
+  };
+/** The same, while it is being put together. */
+export type Wanted = { -readonly [K in keyof Intercepts]: Intercepts[K] };
 
 /** What may run and how long in {@linkcode HvmOps.enter}. */
 export interface EnterOptions {

@@ -1,14 +1,6 @@
 /** A vCPU's general registers and their kin, wherever a vendor keeps each. */
 import { gpr64 } from "../abi/x86/registers.ts";
-import {
-  type CpuidExit,
-  type Exit,
-  type MsrExit,
-  toWide,
-  type Wide,
-  wide,
-  wideToBigInt,
-} from "./exit.ts";
+import { type Common, type ExitOf, toWide, type Wide, wide, wideToBigInt } from "./exit.ts";
 import type { HvmOps, HvmVcpu, RegisterName, UserRegisters } from "./ops.ts";
 
 const GPRS: readonly RegisterName[] = gpr64;
@@ -91,16 +83,13 @@ export function gprOf({ gprs }: HvmVcpu, n: number): Wide {
 
 // --- exits that are about general registers ---
 
-/** What every exit has. */
-export type Common = Pick<Exit, "length" | "vectoring">;
-
 /** CPUID: EAX and ECX say what is asked. */
-export function cpuidExit({ gprs }: HvmVcpu, { length, vectoring }: Common): CpuidExit {
+export function cpuidExit({ gprs }: HvmVcpu, { length, vectoring }: Common): ExitOf<"cpuid"> {
   return { kind: "cpuid", leaf: gprs[0] >>> 0, subleaf: gprs[2] >>> 0, length, vectoring };
 }
 
 /** RDMSR and WRMSR: the number in ECX, the value in EDX:EAX. */
-export function msrExit({ gprs }: HvmVcpu, write: boolean, common: Common): MsrExit {
+export function msrExit({ gprs }: HvmVcpu, write: boolean, common: Common): ExitOf<"msr"> {
   return { kind: "msr", write, msr: gprs[2] >>> 0, value: wide(gprs[0], gprs[4]), ...common };
 }
 

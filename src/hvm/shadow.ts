@@ -4,7 +4,14 @@
  * made of. Where a bit is the guest's alone the hardware holds it, and the word follows.
  */
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
-import { GUEST, type HvmVcpu, type Intercepts, SHADOW_CR0, SHADOW_CR4 } from "./ops.ts";
+import {
+  GUEST,
+  type HvmVcpu,
+  type Intercepts,
+  SHADOW_CR0,
+  SHADOW_CR4,
+  type Wanted,
+} from "./ops.ts";
 
 const PG = 0x8000_0000 | 0;
 const PAE = 0x20, PCIDE = 0x2_0000, SMEP_SMAP = 0x30_0000;
@@ -55,10 +62,8 @@ export function shadowEfer({ guest }: HvmVcpu): number {
 }
 
 /** What shadow paging wants to see besides; what is left out stays so. */
-export function withShadow(
-  asked: Intercepts,
-): { -readonly [K in keyof Intercepts]: Intercepts[K] } {
-  const more: { -readonly [K in keyof Intercepts]: Intercepts[K] } = { ...asked };
+export function withShadow(asked: Intercepts): Wanted {
+  const more: Wanted = { ...asked };
   if (more.crRead !== undefined) more.crRead |= 8;
   if (more.crWrite !== undefined) more.crWrite |= 8;
   if (more.cr0Bits !== undefined) more.cr0Bits |= SHADOW_CR0 | LOADS_PDPTES[0];

@@ -17,14 +17,8 @@ import {
 } from "../abi/x86/vmcb.ts";
 import type { Cpu, RunStop } from "../machine/cpu.ts";
 import { CPU } from "../machine/state.ts";
-import {
-  type CrExit,
-  type ExceptionExit,
-  type Exit,
-  exitKinds,
-  type GuestEvent,
-  wideToBigInt,
-} from "./exit.ts";
+import { type Exit, type ExitOf, type GuestEvent, wideToBigInt } from "./exit.ts";
+import { exitKinds } from "./exit_kinds.ts";
 import {
   ACTIVITIES,
   type Activity,
@@ -253,7 +247,7 @@ function undefinedInstruction(v: SvmVcpu): undefined {
 }
 
 /** Whether a write of CR0 or CR4 changes a bit that somebody wants to see change. */
-function wantsCr(v: SvmVcpu, exit: CrExit): boolean {
+function wantsCr(v: SvmVcpu, exit: ExitOf<"cr">): boolean {
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return true;
   const old = visible(v, exit.cr), { low } = exit.value;
   const value = exit.access === "mov"
@@ -265,7 +259,7 @@ function wantsCr(v: SvmVcpu, exit: CrExit): boolean {
 }
 
 /** Page faults are wanted by their error codes; one amid a delivery is more than a page fault. */
-function wantsException(v: SvmVcpu, { event, vectoring }: ExceptionExit): boolean {
+function wantsException(v: SvmVcpu, { event, vectoring }: ExitOf<"exception">): boolean {
   if (event.vector !== 14 || vectoring) return true;
   return ((event.errorCode ?? 0) & v.own[OWN.pageFaultMask]) === v.own[OWN.pageFaultMatch];
 }

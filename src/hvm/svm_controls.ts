@@ -41,10 +41,10 @@ const BITS = {
   rdpmc: [ONE.rdpmc, 0],
   rdtsc: [ONE.rdtsc, 0],
   wbinvd: [0, TWO.wbinvd],
-  descriptorTables: [TABLES, 0],
+  "descriptor-table": [TABLES, 0],
   pushf: [ONE.pushf, 0],
   popf: [ONE.popf, 0],
-  softwareInterrupts: [ONE.intN, 0],
+  "software-interrupt": [ONE.intN, 0],
   icebp: [0, TWO.icebp],
 } as const;
 

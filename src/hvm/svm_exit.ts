@@ -9,23 +9,21 @@ import {
 } from "../abi/x86/vmcb.ts";
 import { checkById } from "../machine/checks.ts";
 import {
-  type CrExit,
-  type DescriptorTableExit,
-  type EntryFailureExit,
+  type Common,
   type Exit,
+  type ExitOf,
   type GuestEvent,
-  type PlainExit,
-  type TaskSwitchExit,
+  type PlainKind,
   type Wide,
   wide,
 } from "./exit.ts";
-import { type Common, cpuidExit, gprOf, msrExit, portValue } from "./registers.ts";
+import { cpuidExit, gprOf, msrExit, portValue } from "./registers.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
 import { instructionAt, nestedRights, registerOf, sourceWord } from "./svm_paging.ts";
 import { is64 } from "./svm_state.ts";
 
 /** Exits whose name is all there is to say. */
-const PLAIN: Readonly<Record<number, PlainExit["kind"]>> = {
+const PLAIN: Readonly<Record<number, PlainKind>> = {
   [EXIT_CODE.vintr]: "interrupt-window",
   [EXIT_CODE.hlt]: "hlt",
   [EXIT_CODE.pause]: "pause",
@@ -58,7 +56,7 @@ const INSTRUCTIONS: readonly number[] = [
 ];
 
 /** In the order of their exit codes, from `idtrRead` on. */
-const TABLES: readonly DescriptorTableExit["instruction"][] = [
+const TABLES: readonly ExitOf<"descriptor-table">["instruction"][] = [
   "sidt",
   "sgdt",
   "sldt",
@@ -251,7 +249,7 @@ function nested(v: SvmVcpu, common: Common): Exit {
   };
 }
 
-function cr(v: SvmVcpu, code: number, common: Common): CrExit {
+function cr(v: SvmVcpu, code: number, common: Common): ExitOf<"cr"> {
   const info = v.words[F.exitInfo1 >> 2], mov = v.readHigh(F.exitInfo1) < 0;
   const number = code === EXIT_CODE.cr0Selective ? 0 : code & 15;
   const write = code >= EXIT_CODE.crWrite;
@@ -262,7 +260,7 @@ function cr(v: SvmVcpu, code: number, common: Common): CrExit {
 }
 
 /** CLTS and LMSW have no decode assist, nor has MOV with the selective intercept. */
-function systemWord(v: SvmVcpu, common: Common): CrExit {
+function systemWord(v: SvmVcpu, common: Common): ExitOf<"cr"> {
   const instruction = instructionAt(v), mnemonic = instruction?.encoding.mnemonic;
   if (mnemonic === "mov") {
     const gpr = instruction!.rm, value = registerOf(v, gpr);
@@ -304,7 +302,7 @@ function exception(v: SvmVcpu, vector: number, common: Common): Exit {
 /** #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP; not in real mode, but for #PF, with shadow paging. */
 const HAS_CODE = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21;
 
-function taskSwitch(v: SvmVcpu, common: Common): TaskSwitchExit {
+function taskSwitch(v: SvmVcpu, common: Common): ExitOf<"task-switch"> {
   const high = v.readHigh(F.exitInfo2), selector = v.words[F.exitInfo1 >> 2] & 0xffff;
   const has = (bit: bigint) => (high & Number(bit >> 32n)) !== 0;
   const source = has(TASK_SWITCH.iret)
@@ -316,6 +314,8 @@ function taskSwitch(v: SvmVcpu, common: Common): TaskSwitchExit {
     : "call";
   return { kind: "task-switch", selector, source, ...common };
 }
+
+type Instruction = ExitOf<"virtualization-instruction">["instruction"];
 
 function rare(v: SvmVcpu, code: number, common: Common): Exit {
   switch (code) {
@@ -337,7 +337,7 @@ function rare(v: SvmVcpu, code: number, common: Common): Exit {
     return { kind: "descriptor-table", instruction, ...common };
   }
   if (INSTRUCTIONS.includes(code)) {
-    const instruction = exitCodeName(code);
+    const instruction = exitCodeName(code) as Instruction;
     return { kind: "virtualization-instruction", instruction, ...common };
   }
   return { kind: "unknown", reason: code, ...common };
@@ -347,7 +347,7 @@ function rare(v: SvmVcpu, code: number, common: Common): Exit {
 const CONTROLS = /\.(asid|iopm|msrpm|hsave|address|intercept|inject|nested)\b/;
 
 /** VMRUN that refused the VMCB. */
-function entryFailed(v: SvmVcpu, code: number): EntryFailureExit {
+function entryFailed(v: SvmVcpu, code: number): ExitOf<"entry-failure"> {
   const { id, text } = v.on.lastCheck(), check = checkById(id).name;
   const what = CONTROLS.test(check) ? "controls" : "guest-state";
   return { kind: "entry-failure", what, check, text, code, length: 0 };

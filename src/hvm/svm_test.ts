@@ -39,7 +39,7 @@ const cases: Case[] = [
   {
     name: "INT n",
     code: "here: int 0x80",
-    want: { softwareInterrupts: true },
+    want: { "software-interrupt": true },
     exit: { kind: "software-interrupt", vector: 0x80, length: 2 },
   },
   { name: "INT1", code: "here: int1", want: { icebp: true }, exit: { kind: "icebp" } },

@@ -2,9 +2,10 @@
  * What both vendors' tables have to do alike: guest code and the exit it has to raise, and the tests of
  * what is no exit. The vendors' own tests run them and add theirs.
  */
-import { assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
 import { CPU } from "../machine/state.ts";
 import type { Exit } from "./exit.ts";
+import { type ExitKind, exitRows, interceptsOf } from "./exit_kinds.ts";
 import type { Intercepts } from "./ops.ts";
 import { GUEST, type Guest } from "./testing.ts";
 
@@ -163,13 +164,13 @@ export const commonCases: readonly Case[] = [
   ...(["sgdt", "sidt", "lgdt", "lidt"] as const).map((instruction): Case => ({
     name: instruction,
     code: `here: ${instruction} [0x5000]`,
-    want: { descriptorTables: true },
+    want: { "descriptor-table": true },
     exit: { kind: "descriptor-table", instruction },
   })),
   ...(["sldt", "str", "lldt", "ltr"] as const).map((instruction): Case => ({
     name: instruction,
     code: `here: ${instruction} ax`,
-    want: { descriptorTables: true },
+    want: { "descriptor-table": true },
     exit: { kind: "descriptor-table", instruction },
   })),
   {
@@ -306,6 +307,22 @@ export const commonCases: readonly Case[] = [
   },
 ];
 
+/** An exit has the fields that its row says, with values that they can have. */
+function isAsItsRow(exit: Exit & { kind: ExitKind }): void {
+  const { raw, fields } = exitRows[exit.kind];
+  const has = Object.entries(raw ?? fields).filter(([, { made }]) => !made);
+  const values = exit as unknown as Record<string, unknown>;
+  for (const [key, { is, min = 0, max = 0, of, optional }] of has) {
+    const value = values[key], what = `${exit.kind} ${key}: ${value}`;
+    if (value === undefined) assert(optional, what);
+    else if (is === "number") assert((value as number) >= min && (value as number) <= max, what);
+    else if (is === "choice") assert(of!.includes(value as string), what);
+    else if (is === "flag") assertEquals(typeof value, "boolean", what);
+  }
+  const known = ["kind", "length", "vectoring", ...has.map(([key]) => key)];
+  assertEquals(Object.keys(exit).filter((key) => !known.includes(key)), []);
+}
+
 /** Tests of the cases; `label` stands before their names. */
 export function testCases(g: Guest, cases: readonly Case[], label = ""): void {
   const { ops } = g;
@@ -319,6 +336,16 @@ export function testCases(g: Guest, cases: readonly Case[], label = ""): void {
       assertObjectMatch(exit as unknown as Record<string, unknown>, one.exit);
       const here = symbols.get("here");
       if (here !== undefined) assertEquals(ops.getRegister(g.v, "rip"), here, "RIP at the exit");
+      if (exit.kind !== "stopped") isAsItsRow(exit as Exit & { kind: ExitKind });
+    });
+    const { kind } = one.exit;
+    if (!one.want || kind === "stopped" || !exitRows[kind].intercept) continue;
+    Deno.test(`${label}what the row of ${kind} asks for makes it leave by ${one.name}`, () => {
+      g.reset();
+      g.load(one.code);
+      g.want(interceptsOf([[kind, {}]]));
+      one.setUp?.(g);
+      assertEquals(g.run(1000).kind, kind);
     });
   }
 }

@@ -7,7 +7,7 @@ import { vmcsField } from "../abi/x86/vmcs.ts";
 import { EVENT, EXIT_REASON } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
-import { exitKinds } from "./exit.ts";
+import { exitKinds } from "./exit_kinds.ts";
 import {
   ACTIVITIES,
   type EnterOptions,

@@ -63,7 +63,7 @@ const BITS = {
   rdtsc: ["primary", "rdtsc"],
   dr: ["primary", "movDr"],
   wbinvd: ["secondary", "wbinvd"],
-  descriptorTables: ["secondary", "descriptorTable"],
+  "descriptor-table": ["secondary", "descriptorTable"],
   rdrand: ["secondary", "rdrand"],
   rdseed: ["secondary", "rdseed"],
 } as const;

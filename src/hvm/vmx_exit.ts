@@ -2,18 +2,16 @@
 import { EVENT, EXIT_REASON, exitReasonNames, INTERRUPTIBILITY } from "../abi/x86/vmx.ts";
 import { checkById } from "../machine/checks.ts";
 import {
-  type CrExit,
-  type DescriptorTableExit,
-  type EntryFailureExit,
+  type Common,
   type EventType,
   type Exit,
+  type ExitOf,
   type GuestEvent,
-  type PlainExit,
-  type TaskSwitchExit,
+  type PlainKind,
   type Wide,
   wide,
 } from "./exit.ts";
-import { type Common, cpuidExit, msrExit, portValue } from "./registers.ts";
+import { cpuidExit, msrExit, portValue } from "./registers.ts";
 import { STUB } from "../machine/vmx/layout.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
 
@@ -53,7 +51,7 @@ export function eventFrom(info: number, code: number, length: number): GuestEven
 }
 
 /** Exits whose name is all there is to say. */
-const PLAIN: Readonly<Record<number, PlainExit["kind"]>> = {
+const PLAIN: Readonly<Record<number, PlainKind>> = {
   [EXIT_REASON.interruptWindow]: "interrupt-window",
   [EXIT_REASON.nmiWindow]: "nmi-window",
   [EXIT_REASON.hlt]: "hlt",
@@ -206,7 +204,7 @@ function nested(v: VmxVcpu, misconfigured: boolean, common: Common): Exit {
 
 const CR_ACCESS = ["mov", "mov", "clts", "lmsw"] as const;
 
-function cr(v: VmxVcpu, common: Common): CrExit {
+function cr(v: VmxVcpu, common: Common): ExitOf<"cr"> {
   const q = v.on.exit(STUB.qualification);
   const type = q >>> 4 & 3, gpr = q >>> 8 & 15;
   const write = type !== 1;
@@ -240,7 +238,9 @@ function exception(v: VmxVcpu, common: Common): Exit {
   };
 }
 
-const SOURCES: readonly TaskSwitchExit["source"][] = ["call", "iret", "jmp", "gate"];
+const SOURCES: readonly ExitOf<"task-switch">["source"][] = ["call", "iret", "jmp", "gate"];
+
+type Instruction = ExitOf<"virtualization-instruction">["instruction"];
 
 function rare(v: VmxVcpu, reason: number, common: Common): Exit {
   const { on } = v;
@@ -260,30 +260,34 @@ function rare(v: VmxVcpu, reason: number, common: Common): Exit {
     case EXIT_REASON.gdtrIdtr:
     case EXIT_REASON.ldtrTr: {
       const number = on.read(F.exitInstructionInformation) >>> 28 & 3;
-      const instruction: DescriptorTableExit["instruction"] =
+      const instruction: ExitOf<"descriptor-table">["instruction"] =
         TABLES[number + (reason === EXIT_REASON.ldtrTr ? 4 : 0)];
       return { kind: "descriptor-table", instruction, ...common };
     }
   }
   if (INSTRUCTIONS.includes(reason)) {
-    const instruction = exitReasonNames[reason];
+    const instruction = exitReasonNames[reason] as Instruction;
     return { kind: "virtualization-instruction", instruction, ...common };
   }
   return { kind: "unknown", reason, ...common };
 }
 
-function entryFailed(v: VmxVcpu, reason: number): EntryFailureExit {
+function entryFailed(v: VmxVcpu, reason: number): ExitOf<"entry-failure"> {
   const what = reason === EXIT_REASON.msrLoading ? "msr-loading" : "guest-state";
   return failure(v, what, reason);
 }
 
-function failure(v: VmxVcpu, what: EntryFailureExit["what"], code: number): EntryFailureExit {
+function failure(
+  v: VmxVcpu,
+  what: ExitOf<"entry-failure">["what"],
+  code: number,
+): ExitOf<"entry-failure"> {
   const { id, text } = v.on.lastCheck();
   return { kind: "entry-failure", what, check: checkById(id).name, text, code, length: 0 };
 }
 
 /** VM entry that failed as an instruction (VMfailValid). */
-export function entryRefused(v: VmxVcpu): EntryFailureExit {
+export function entryRefused(v: VmxVcpu): ExitOf<"entry-failure"> {
   const { check } = failure(v, "instruction", 0);
   const error = v.on.read(F.instructionError);
   const what = check.startsWith("vmx.host")

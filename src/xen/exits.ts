@@ -1,15 +1,6 @@
 /** What the hypervisor does about each kind of exit: one short dispatch, handlers by name. */
-import type {
-  CrExit,
-  ExceptionExit,
-  Exit,
-  ExitKind,
-  IoExit,
-  MsrExit,
-  NestedPageFaultExit,
-  TaskSwitchExit,
-} from "../hvm/exit.ts";
-import { toWide, wideToBigInt } from "../hvm/exit.ts";
+import { type Exit, type ExitOf, toWide, wideToBigInt } from "../hvm/exit.ts";
+import { type ExitKind, type ExitRow, exitRows, type OwnKind } from "../hvm/exit_kinds.ts";
 import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
@@ -33,7 +24,7 @@ type Handled =
   /** The instruction that was emulated left itself: another exit, to be shown and handled. */
   | Exit
   | SliceEnd;
-type Handler<K extends ExitKind> = (e: HvmEngine, exit: Extract<Exit, { kind: K }>) => Handled;
+type Handler<K extends ExitKind> = (e: HvmEngine, exit: ExitOf<K>) => Handled;
 
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
 const GP = 13, UD = 6;
@@ -57,10 +48,6 @@ function injectFault(e: HvmEngine, vector: number, errorCode?: number): undefine
 function emulate(e: HvmEngine): Handled {
   return enterPlainly(e, 1);
 }
-
-/** An instruction is none where CPUID does not show its feature. */
-const ifShown = (feature: string) => (e: HvmEngine): Handled =>
-  e.cpuid.has(feature) ? emulate(e) : injectFault(e, UD);
 
 /**
  * A guest that believes itself on the other vendor's processor met #UD: the instruction is executed as
@@ -101,7 +88,7 @@ function afterPlainEntry(e: HvmEngine, exit: Exit): Handled {
   return exit;
 }
 
-function unmapped(_e: HvmEngine, exit: NestedPageFaultExit): SliceEnd {
+function unmapped(_e: HvmEngine, exit: ExitOf<"nested-page-fault">): SliceEnd {
   const what = exit.write ? "write" : exit.fetch ? "fetch" : "read";
   return {
     kind: "end",
@@ -111,7 +98,7 @@ function unmapped(_e: HvmEngine, exit: NestedPageFaultExit): SliceEnd {
 }
 
 /** The event behind a task gate is delivered again, other switches are instructions. */
-function taskSwitch(e: HvmEngine, { vectoring }: TaskSwitchExit): Handled {
+function taskSwitch(e: HvmEngine, { vectoring }: ExitOf<"task-switch">): Handled {
   if (!vectoring) return emulate(e);
   // An NMI that is delivered again does not block itself.
   const shadow = e.ops.interruptShadow(e.vcpu);
@@ -124,7 +111,7 @@ function skip(e: HvmEngine, exit: Exit): undefined {
   e.ops.advance(e.vcpu, exit.length);
 }
 
-function io(e: HvmEngine, exit: IoExit): Handled {
+function io(e: HvmEngine, exit: ExitOf<"io">): Handled {
   if (exit.string) return emulate(e);
   e.changed = true;
   if (exit.write) {
@@ -144,7 +131,7 @@ function io(e: HvmEngine, exit: IoExit): Handled {
 }
 
 /** With CR4.DE a guest's breakpoints can be on ports; their trap comes behind the instruction. */
-function portTrap({ ops, vcpu }: HvmEngine, { port, size }: IoExit): void {
+function portTrap({ ops, vcpu }: HvmEngine, { port, size }: ExitOf<"io">): void {
   const dr7 = Number(ops.getRegister(vcpu, "dr7"));
   if (!(dr7 & ENABLED) || !(ops.getCr(vcpu, 4) & BigInt(CR4.DE))) return;
   const addresses = DEBUG_ADDRESSES.map((name) => Number(ops.getRegister(vcpu, name)));
@@ -153,7 +140,7 @@ function portTrap({ ops, vcpu }: HvmEngine, { port, size }: IoExit): void {
 }
 const DEBUG_ADDRESSES = ["dr0", "dr1", "dr2", "dr3"] as const;
 
-function msr(e: HvmEngine, exit: MsrExit): Handled {
+function msr(e: HvmEngine, exit: ExitOf<"msr">): Handled {
   if (!e.cpuid.has("msr")) return injectFault(e, UD);
   if (exit.write) {
     if (!writeMsr(e, exit.msr, wideToBigInt(exit.value))) return injectFault(e, GP, 0);
@@ -172,7 +159,7 @@ function msr(e: HvmEngine, exit: MsrExit): Handled {
 const CR0_WRITABLE = 0xe005_003fn;
 
 /** Writes to CR0 and CR4 that change bits the hypervisor owns; the rest passes through. */
-function cr(e: HvmEngine, exit: CrExit): Handled {
+function cr(e: HvmEngine, exit: ExitOf<"cr">): Handled {
   if (exit.cr === 8) return taskPriority(e, exit);
   if (exit.cr === 3 && e.shadow) return exit.write ? writeCr3(e, exit) : readCr3(e, exit);
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
@@ -186,7 +173,7 @@ function cr(e: HvmEngine, exit: CrExit): Handled {
 }
 
 /** CR8 is bits 7 to 4 of the local APIC's task priority. */
-function taskPriority(e: HvmEngine, exit: CrExit): Handled {
+function taskPriority(e: HvmEngine, exit: ExitOf<"cr">): Handled {
   const { platform } = e.domain;
   if (exit.write) {
     const value = wideToBigInt(exit.value);
@@ -198,7 +185,7 @@ function taskPriority(e: HvmEngine, exit: CrExit): Handled {
 }
 
 /** Of a shadowed guest. */
-function writeCr3(e: HvmEngine, exit: CrExit): Handled {
+function writeCr3(e: HvmEngine, exit: ExitOf<"cr">): Handled {
   const given = wideToBigInt(exit.value);
   const value = in64BitMode(e) ? given : given & 0xffff_ffffn;
   if (cr3Faults(e, value)) return injectFault(e, GP, 0);
@@ -206,13 +193,13 @@ function writeCr3(e: HvmEngine, exit: CrExit): Handled {
   e.shadow!.loadCr3(value & ~(1n << 63n));
   return skip(e, exit);
 }
-function readCr3(e: HvmEngine, exit: CrExit): Handled {
+function readCr3(e: HvmEngine, exit: ExitOf<"cr">): Handled {
   const value = e.ops.getCr(e.vcpu, 3), name = gpr64[exit.gpr];
   e.ops.setRegister(e.vcpu, name, value);
   return skip(e, exit);
 }
 
-function newCr(e: HvmEngine, exit: CrExit, old: bigint): bigint {
+function newCr(e: HvmEngine, exit: ExitOf<"cr">, old: bigint): bigint {
   const given = wideToBigInt(exit.value);
   // Outside 64-bit mode a general register has 32 bits.
   if (exit.access === "mov") return in64BitMode(e) ? given : given & 0xffff_ffffn;
@@ -246,7 +233,10 @@ function combined(first: number | undefined, second: number): "second" | "double
 }
 
 /** An exception that somebody wanted to see goes on to the guest, as it would have without. */
-function exception(e: HvmEngine, { event, qualification, vectoring }: ExceptionExit): Handled {
+function exception(
+  e: HvmEngine,
+  { event, qualification, vectoring }: ExitOf<"exception">,
+): Handled {
   if (event.vector === UD && e.foreign) return emulateForeign(e);
   if (event.vector === PF) e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(qualification));
   if (event.vector === DB && event.type === "exception") {
@@ -270,7 +260,8 @@ function exception(e: HvmEngine, { event, qualification, vectoring }: ExceptionE
 
 const TRIPLE_FAULT: SliceEnd = { kind: "end", reason: "crash", detail: "triple fault" };
 
-const handlers: { [K in ExitKind]?: Handler<K> } = {
+/** What is more than a word in the kind's row says. */
+const own: { readonly [K in OwnKind]: Handler<K> } = {
   cpuid: (e, exit) => {
     const r = e.cpuidLeaf(exit.leaf, exit.subleaf);
     setGpr(e, RAX, r.eax);
@@ -289,33 +280,8 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     return completeAccess(e);
   },
   "shadow-write": completeAccess,
-  dr: emulate,
-  invlpg: emulate,
-  rdtsc: ifShown("tsc"),
-  "descriptor-table": emulate,
   "task-switch": taskSwitch,
-  rdrand: ifShown("rdrand"),
-  rdseed: ifShown("rdseed"),
-  invpcid: emulate,
-  iret: emulate,
-  pushf: emulate,
-  popf: emulate,
-  "software-interrupt": emulate,
-  icebp: emulate,
   "coprocessor-error": coprocessorError,
-  pause: skip,
-  wbinvd: skip,
-  invd: skip,
-  // CPUID shows no guest MONITOR: its MWAIT would keep an idle one running.
-  monitor: (e) => injectFault(e, UD),
-  rdpmc: (e) => injectFault(e, GP, 0),
-  xsetbv: emulate,
-  "virtualization-instruction": (e) => injectFault(e, UD),
-  rsm: (e) => injectFault(e, UD),
-  // The host's own; nothing here sends them.
-  smi: () => undefined,
-  init: () => undefined,
-  mwait: (e) => injectFault(e, UD),
   hlt: (e, exit) => {
     skip(e, exit);
     e.changed = true;
@@ -330,23 +296,13 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     return skip(e, exit);
   },
   exception,
-  nmi: () => undefined,
   "external-interrupt": (e, exit) => {
     if (exit.vector >= 0) e.interrupts.handle(exit.vector);
     else e.interrupts.handlePending();
     return undefined;
   },
-  "interrupt-window": (e) => {
-    e.changed = true;
-    return undefined;
-  },
-  "nmi-window": (e) => {
-    e.changed = true;
-    return undefined;
-  },
-  "preemption-timer": () => undefined,
-  tpr: () => undefined,
-  debug: () => undefined,
+  "interrupt-window": windowOpen,
+  "nmi-window": windowOpen,
   "triple-fault": (e) => {
     // The exception whose delivery came to that.
     const { cpu } = e.on;
@@ -358,17 +314,39 @@ const handlers: { [K in ExitKind]?: Handler<K> } = {
     reason: "crash",
     detail: `the guest cannot be entered: ${exit.check}: ${exit.text}`,
   }),
+  unknown: (_, exit) => {
+    throw new Error(
+      `an exit of kind unknown came that this hypervisor does not ask for: ${JSON.stringify(exit)}`,
+    );
+  },
 };
 
-/** Handles an exit that nobody answers. */
-export function handleExit(e: HvmEngine, exit: Exit): Handled {
-  const handler = handlers[exit.kind] as Handler<typeof exit.kind> | undefined;
-  if (!handler) {
-    throw new Error(
-      `an exit of kind ${exit.kind} came that this hypervisor does not ask for: ${
-        JSON.stringify(exit, (_, v) => typeof v === "bigint" ? `0x${v.toString(16)}` : v)
-      }`,
-    );
-  }
-  return handler(e, exit as never);
+function windowOpen(e: HvmEngine): undefined {
+  e.changed = true;
 }
+
+type AnyHandler = (e: HvmEngine, exit: Exit) => Handled;
+
+function handlerOf(kind: ExitKind, { handled, feature }: ExitRow): AnyHandler {
+  switch (handled) {
+    case "own":
+      return own[kind as OwnKind] as AnyHandler;
+    case "emulate":
+      return feature ? (e) => e.cpuid.has(feature) ? emulate(e) : injectFault(e, UD) : emulate;
+    case "skip":
+      return skip;
+    case "nothing":
+      return () => undefined;
+    case "#UD":
+      return (e) => injectFault(e, UD);
+    case "#GP":
+      return (e) => injectFault(e, GP, 0);
+  }
+}
+
+const handlers: Readonly<Record<string, AnyHandler>> = Object.fromEntries(
+  Object.entries(exitRows).map(([kind, row]) => [kind, handlerOf(kind as ExitKind, row)]),
+);
+
+/** Handles an exit that nobody answers. */
+export const handleExit = (e: HvmEngine, exit: Exit): Handled => handlers[exit.kind](e, exit);

@@ -1,5 +1,6 @@
 /** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
 import type { Exit, StoppedExit } from "../hvm/exit.ts";
+import { type ExitKind, type ExitRow, exitRows, interceptsOf } from "../hvm/exit_kinds.ts";
 import type { EnterOptions, HvmCpu, HvmOps, HvmVcpu, Intercepts } from "../hvm/ops.ts";
 import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
 import { CR4 } from "../abi/x86/cr.ts";
@@ -48,39 +49,23 @@ export interface HvmState {
   readonly answers: readonly Ioreq[];
 }
 
+const rows = Object.entries(exitRows) as [ExitKind, ExitRow][];
+const ofRows = (are: (row: ExitRow) => boolean): Intercepts =>
+  interceptsOf(rows.filter(([, row]) => are(row)).map(([kind]) => [kind, {}]));
+
 /** What this hypervisor wants to see of every guest. */
-const ALWAYS: Intercepts = {
-  hlt: true,
-  wbinvd: true,
-  monitor: true,
-  mwait: true,
-  rdpmc: true,
-  ports: "all",
-  msrReads: "all",
-  msrWrites: "all",
-};
+const ALWAYS: Intercepts = ofRows(({ always }) => always === true);
 
 /** What nobody but an observer asks for, as it is when none does. */
-const UNOBSERVED: Intercepts = {
-  invlpg: false,
-  pause: false,
-  rdtsc: false,
-  dr: false,
-  descriptorTables: false,
-  rdrand: false,
-  rdseed: false,
-  iret: false,
-  pushf: false,
-  popf: false,
-  softwareInterrupts: false,
-  icebp: false,
-  crRead: 0,
-  crWrite: 0,
-  cr0Bits: 0,
-  cr4Bits: 0,
-  exceptions: 0,
-  pageFault: { mask: 0, match: 0 },
-};
+const UNOBSERVED: Intercepts = Object.fromEntries(
+  Object.entries(ofRows(({ always }) => !always)).map(([name, value]) => [
+    name,
+    typeof value === "boolean" ? false : typeof value === "number" ? 0 : value,
+  ]),
+);
+
+/** Instructions that do not exist where CPUID does not show them. */
+const FEATURES = rows.filter(([, { feature }]) => feature !== undefined);
 
 export class HvmEngine implements Engine {
   readonly servers: IoreqServers;
@@ -143,9 +128,7 @@ export class HvmEngine implements Engine {
       crWrite: 1 << 8,
       cr4Bits: ~cpuid.cr4Valid,
       exceptions: this.foreign ? 1 << UD : 0,
-      rdtsc: !cpuid.has("tsc"),
-      rdrand: !cpuid.has("rdrand"),
-      rdseed: !cpuid.has("rdseed"),
+      ...Object.fromEntries(FEATURES.map(([kind, { feature }]) => [kind, !cpuid.has(feature!)])),
       absent: ops.takesAway.filter((feature) => !cpuid.has(feature)),
     };
   }
@@ -169,9 +152,9 @@ export class HvmEngine implements Engine {
   observe(wanted: Intercepts | undefined): void {
     if (wanted === undefined && this.#observed === undefined) return;
     if (wanted) {
-      // Of these all leave anyway.
-      const { ports: _ports, msrReads: _reads, msrWrites: _writes, ...rest } = wanted;
-      this.#observed = rest;
+      // Those that always leave stay as they are.
+      const more = Object.entries(wanted).filter(([name]) => !(name in ALWAYS));
+      this.#observed = Object.fromEntries(more);
     } else this.#observed = undefined;
     if (this.domain.host.current === this.domain) this.#showIntercepts(true);
   }
@@ -308,8 +291,8 @@ export class HvmEngine implements Engine {
     const { pending } = this;
     this.pending = undefined;
     if (!pending || pending.vectoring) return pending;
-    const instruction = pending.length > 0 || pending.kind === "nested-page-fault" ||
-      pending.kind === "shadow-write";
+    const instruction = pending.length > 0 ||
+      (pending.kind !== "stopped" && exitRows[pending.kind].access);
     const moved = instruction && this.ops.getRegister(this.vcpu, "rip") !== this.#pendingAt;
     return moved ? undefined : pending;
   }

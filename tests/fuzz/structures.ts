@@ -12,7 +12,7 @@
  */
 import { vmcbFields } from "../../src/abi/x86/vmcb.ts";
 import { vmcsFields } from "../../src/abi/x86/vmcs.ts";
-import type { EntryFailureExit, Exit } from "../../src/hvm/exit.ts";
+import type { Exit, ExitOf } from "../../src/hvm/exit.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Cpuid } from "../../src/machine/cpuid.ts";
 import { VMCS_REVISION } from "../../src/machine/vmx/layout.ts";
@@ -45,7 +45,7 @@ export interface Structure {
   /** All that software may write. */
   readonly fields: readonly StructureField[];
   /** Names of the checks that its entry makes, and what failed when one of them says no. */
-  readonly reasons: readonly (readonly [check: RegExp, what: EntryFailureExit["what"]])[];
+  readonly reasons: readonly (readonly [check: RegExp, what: ExitOf<"entry-failure">["what"]])[];
   /** Fields that belong together, changed so that checks behind other checks are reached. */
   readonly together: readonly ((r: Random, old: (name: string) => bigint) => Contents)[];
   /** What the manual's rules say of the contents, worked out another way; undefined: nothing is wrong. */
@@ -57,7 +57,7 @@ export interface Structure {
 /** What is wrong with a structure's contents: the part, and all rules in it that are broken. */
 export interface Expectation {
   /** Undefined where the vendor makes no difference. */
-  readonly what?: EntryFailureExit["what"];
+  readonly what?: ExitOf<"entry-failure">["what"];
   readonly checks: ReadonlySet<string>;
 }
 

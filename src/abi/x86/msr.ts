@@ -93,3 +93,23 @@ export const MSR = {
 
 /** Memory types of PAT and MTRRs (SDM vol. 3, table 12-8). */
 export const MEMORY_TYPE = { UC: 0, WC: 1, WT: 4, WP: 5, WB: 6, UC_MINUS: 7 } as const;
+
+/** Model-specific registers with names of their own: name, number. */
+export const MSRS = {
+  efer: 0xc000_0080,
+  star: 0xc000_0081,
+  lstar: 0xc000_0082,
+  cstar: 0xc000_0083,
+  sfmask: 0xc000_0084,
+  kernelGsBase: 0xc000_0102,
+  tscAux: 0xc000_0103,
+  sysenterCs: 0x174,
+  sysenterEsp: 0x175,
+  sysenterEip: 0x176,
+  pat: 0x277,
+  apicBase: 0x1b,
+  miscEnable: 0x1a0,
+  debugctl: 0x1d9,
+  mtrrDefType: 0x2ff,
+  featureControl: 0x3a,
+} as const satisfies Record<string, number>;
