@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { GuestType } from "../src/abi/boot/images.ts";
 import type { DomainView, HypervisorView } from "./context.ts";
 
 /** A domain as `xvm boot` needs it. */
@@ -26,7 +27,7 @@ export interface BootDomain extends DomainView {
 /** What a domain is made from. */
 export interface DomainOptions {
   name: string;
-  type: "bare" | "hvm" | "pvh" | "pv";
+  type: GuestType;
   paging: "hap" | "shadow";
   kernel: string;
   ramdisk?: string;

@@ -7,6 +7,7 @@ import process from "node:process";
 import { MACHINE_MEMORY_MAX } from "../src/abi/limits.ts";
 import type { BootDomain, BootHost } from "./api.ts";
 import { openHost } from "./api.ts";
+import type { GuestType } from "../src/abi/boot/images.ts";
 import { brief, counted } from "../src/builder/errors.ts";
 import { Terminal } from "./editor/terminal.ts";
 import { Shell } from "./interactive.ts";
@@ -16,12 +17,12 @@ import { prelude } from "./prelude.ts";
 /** What to boot, and when it is done. */
 export interface BootOptions {
   name?: string;
-  type: "bare" | "hvm" | "pvh" | "pv";
+  type: GuestType;
   cpu: "intel" | "amd";
   paging: "hap" | "shadow";
   kernel: string;
   ramdisk?: string;
-  /** Files for a multiboot or PVH kernel beside its ramdisk: the path, then its command line. */
+  /** Files beside the ramdisk, for a kernel that takes some: the path, then its command line. */
   modules?: { file: string; cmdline?: string }[];
   cmdline?: string;
   /** Bytes of the domain. */

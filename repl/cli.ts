@@ -6,14 +6,16 @@
 import { Command, EnumType, ValidationError } from "@cliffy/command";
 import config from "../deno.json" with { type: "json" };
 import type { BootOptions } from "./boot.ts";
+import { GUEST_TYPES } from "../src/abi/boot/images.ts";
 import { brief, counted } from "../src/builder/errors.ts";
+import { imageList, takers } from "../src/builder/image_list.ts";
 import { parseSize } from "./size.ts";
 
 /** Wrong arguments: exit status 2. */
 class Misuse extends ValidationError {}
 
 const cpuType = new EnumType(["intel", "amd"]);
-const guestType = new EnumType(["bare", "hvm", "pvh", "pv"]);
+const guestType = new EnumType([...GUEST_TYPES]);
 const pagingType = new EnumType(["hap", "shadow"]);
 
 /** Ends with the status once the command is done; `null` leaves the process to its own end. */
@@ -47,18 +49,20 @@ function bootCommand(done: Done) {
   return new Command()
     .description("A guest with its console on the terminal; ctrl-] opens the shell over it.")
     .type("cpu", cpuType).type("guest", guestType).type("paging", pagingType)
-    .option("--kernel <file:string>", "A Linux image, an ELF or a multiboot image.", {
+    .option("--kernel <file:string>", `${imageList()}, as it is or in gzip, xz or zstd.`, {
       required: true,
     })
     .option("--ramdisk <file:string>", "The initial ramdisk.")
     .option(
       "--module <text:string>",
-      "A file for a multiboot or PVH kernel, and its command line behind a blank; once for each.",
+      `A file for a kernel entered by ${
+        takers("modules")
+      }, and its command line behind a blank; once for each.`,
       { collect: true },
     )
     .option("--cmdline <text:string>", "The kernel's command line.")
     .option("--symbols <file:string>", "System.map, or an ELF with symbols.")
-    .option("--type <type:guest>", "bare, hvm, pvh or pv.", { default: "hvm" })
+    .option("--type <type:guest>", `${GUEST_TYPES.join(", ")}.`, { default: "hvm" })
     .option("--cpu <vendor:cpu>", "The simulated processor: intel or amd.", { default: "intel" })
     .option("--paging <mode:paging>", "hap (nested) or shadow.", { default: "hap" })
     .option("--shadow-memory <size:string>", "Memory for shadow tables: 1M.")

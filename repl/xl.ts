@@ -5,6 +5,7 @@
  */
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { GUEST_TYPES } from "../src/abi/boot/images.ts";
 import { GUEST_MEMORY } from "../src/abi/limits.ts";
 import { brief } from "../src/builder/errors.ts";
 import { pages, toSize } from "../src/debug/check.ts";
@@ -135,7 +136,7 @@ const memoryMiB = (key: Key) => key.number("MiB", GUEST_MEMORY.min / MIB, GUEST_
 /** The keys that apply here. */
 const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
   name: (key, r) => r.options.name = key.text,
-  type: (key, r) => r.options.type = key.one(["hvm", "pvh", "pv", "bare"]),
+  type: (key, r) => r.options.type = key.one(GUEST_TYPES),
   builder: (key, r) => r.options.type = TYPES[key.one(["hvm", "generic"])],
   kernel: (key, r) => r.options.kernel = key.text,
   ramdisk: (key, r) => r.options.ramdisk = key.text,

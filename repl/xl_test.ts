@@ -124,7 +124,7 @@ Deno.test("readDomainFile() refuses by name what does not apply, with the line a
     [`vnc = 1`, "vnc: 0 is the one value available, got 1: the screen is text"],
     [`acpi = 0`, "acpi: 1 is the one value available"],
     [`nestedhvm = 1`, "nestedhvm: 0 is the one value available"],
-    [`type = "vax"`, `type: expected one of "hvm", "pvh", "pv", "bare", got "vax"`],
+    [`type = "vax"`, `type: expected one of "bare", "hvm", "pvh", "pv", got "vax"`],
     [`builder = "pvh"`, `builder: expected one of "hvm", "generic", got "pvh"`],
     [`memory = "lots"`, `memory: expected MiB from 2 to 3072, got "lots"`],
     [`memory = [ 1 ]`, "memory: expected MiB from 2 to 3072, got [1]"],

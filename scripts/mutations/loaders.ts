@@ -44,13 +44,25 @@ export const LOADER_MUTATIONS: readonly Mutation[] = [
       "memory_kilobytes: 640,",
       "a kernel finds BIOS data, vectors, chips and x87 as firmware leaves them, amd hvm shadow",
     ],
-  ]),
-  ...mutationsOf("src/builder/domain.ts", FIRMWARE, [
     [
       "a ROM finds x87 as after FNINIT",
-      'if (loaded.format === "rom") return;\n  cpu.initFloat();',
+      "if (!BOOTS[loaded.boot].firmware) return;\n  cpu.initFloat();",
       "cpu.initFloat();",
       "a ROM finds its log, the memory's size and the map, intel hvm hap",
+    ],
+  ]),
+  ...mutationsOf("src/abi/boot/images.ts", "src/builder/loaders_test.ts", [
+    [
+      "an ELF without a note boots as pvh",
+      'boots: pc("vmlinux"),',
+      'boots: { ...pc("vmlinux"), pvh: "vmlinux" },',
+      "each kind of image boots in the types that its row names, and in no other",
+    ],
+    [
+      "a ROM is given a ramdisk that it never sees",
+      "takes: [],",
+      'takes: ["ramdisk"],',
+      "multiboot and PVH kernels get every module with its text, others refuse them",
     ],
   ]),
   ...mutationsOf("src/devices/bus.ts", "src/devices/bus_test.ts", [

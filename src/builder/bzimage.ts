@@ -15,7 +15,7 @@ import { e820 } from "./e820.ts";
 import { bootGdt, type InitialState, long64, protected32 } from "./entry.ts";
 import { counted, hex, sizeText } from "./errors.ts";
 import { identityTables } from "./identity.ts";
-import { checkCmdline, failer, type LoadedGuest, type LoadOptions, refuseModules } from "./load.ts";
+import { checkCmdline, failer, type LoadedGuest, type LoadOptions } from "./load.ts";
 import { placeRamdisk } from "./ramdisk.ts";
 import { Placement } from "./placement.ts";
 import { Struct } from "./struct.ts";
@@ -169,7 +169,6 @@ function texts(image: Uint8Array, h: Header, headerEnd: number) {
  */
 export function loadBzImage(options: LoadOptions): LoadedGuest {
   const { memory, kernel, ramdisk } = options;
-  refuseModules(options);
   const header = readBzImageHeader(kernel.bytes, kernel.file);
   const cmdline = checkCmdline(options.cmdline ?? "", header.cmdlineMax, kernel.file);
   const map = options.e820 ?? e820(memory.size);
@@ -190,7 +189,7 @@ export function loadBzImage(options: LoadOptions): LoadedGuest {
   new Struct(SETUP_HEADER, params).set("code32_start", load);
   const zeroPage = place.place("boot_params", params, { below: PC.ebda, align: 4096 });
   return {
-    format: "bzImage",
+    boot: "bzImage",
     entry: linuxEntry32(place, load, zeroPage),
     ...(header.entry64 && { entry64: linuxEntry64(place, load + ENTRY_64_OFFSET, zeroPage) }),
     e820: map,

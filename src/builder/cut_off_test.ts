@@ -6,7 +6,8 @@ import { ELF32, ELF64 } from "../abi/boot/elf.ts";
 import { compressionOf } from "./compressed.ts";
 import { readElf } from "./elf.ts";
 import { BuilderError } from "./errors.ts";
-import { type BootProtocol, loadGuest } from "./guest.ts";
+import type { GuestType } from "../abi/boot/images.ts";
+import { loadGuest } from "./images.ts";
 import { checkRamdisk } from "./ramdisk.ts";
 import { Struct } from "./struct.ts";
 import { le32, multibootHeader, note, TestMemory, tinyBzImage, tinyElf } from "./testing.ts";
@@ -51,28 +52,28 @@ const rom = new Uint8Array(0x10000);
 rom[0xfff0] = 0xea;
 const pvh = tinyElf({ notes: note("Xen", 18, le32(0x100010)) });
 
-const KERNELS: Readonly<Record<string, readonly [Exclude<BootProtocol, "flat">, Uint8Array]>> = {
-  "a bzImage": ["auto", tinyBzImage()],
-  "a signed bzImage": ["auto", signed()],
-  "a 32-bit ELF": ["auto", withSections(tinyElf({}))],
-  "a 64-bit ELF": ["auto", withSections(tinyElf({ bits: 64 }))],
+const KERNELS: Readonly<Record<string, readonly [GuestType, Uint8Array]>> = {
+  "a bzImage": ["hvm", tinyBzImage()],
+  "a signed bzImage": ["hvm", signed()],
+  "a 32-bit ELF": ["hvm", withSections(tinyElf({}))],
+  "a 64-bit ELF": ["hvm", withSections(tinyElf({ bits: 64 }))],
   "a PVH kernel": ["pvh", withSections(pvh)],
   "a multiboot ELF": [
-    "auto",
+    "hvm",
     withSections(tinyElf({ entry: 0x400020, segments: [{ paddr: 0x400000, bytes: headed }] })),
   ],
-  "a multiboot image by its address fields": ["auto", flat],
-  "a ROM": ["auto", rom],
-  "a gzipped ELF": ["auto", new Uint8Array(gzipSync(tinyElf({})))],
-  "a gzipped bzImage": ["auto", new Uint8Array(gzipSync(tinyBzImage(noise(1008))))],
-  "an ELF in zstd": ["auto", new Uint8Array(zstdCompressSync(tinyElf({})))],
+  "a multiboot image by its address fields": ["hvm", flat],
+  "a ROM": ["hvm", rom],
+  "a gzipped ELF": ["hvm", new Uint8Array(gzipSync(tinyElf({})))],
+  "a gzipped bzImage": ["hvm", new Uint8Array(gzipSync(tinyBzImage(noise(1008))))],
+  "an ELF in zstd": ["hvm", new Uint8Array(zstdCompressSync(tinyElf({})))],
 };
 
-for (const [what, [protocol, bytes]] of Object.entries(KERNELS)) {
+for (const [what, [type, bytes]] of Object.entries(KERNELS)) {
   Deno.test(`${what} is refused at every length but its own`, async () => {
     const memory = new TestMemory(16 * MB);
     const load = (length: number) =>
-      loadGuest({ memory, kernel: { file: "k", bytes: bytes.subarray(0, length) }, protocol });
+      loadGuest({ memory, kernel: { file: "k", bytes: bytes.subarray(0, length) }, type });
     await load(bytes.length);
     const step = bytes.length > 20000 ? 997 : 1;
     for (let length = 0; length < bytes.length; length += step) {
@@ -143,9 +144,9 @@ Deno.test("a file that is compressed in another way is refused by that way's nam
   };
   for (const [kind, bytes] of Object.entries(named)) {
     assertEquals(compressionOf(bytes), kind);
-    for (const protocol of ["auto", "pvh", "multiboot"] as const) {
+    for (const type of ["bare", "hvm", "pvh"] as const) {
       await assertRejects(
-        () => loadGuest({ memory: new TestMemory(8 * MB), kernel: { file: "k", bytes }, protocol }),
+        () => loadGuest({ memory: new TestMemory(8 * MB), kernel: { file: "k", bytes }, type }),
         BuilderError,
         `k: kernel is ${kind} data; expected a kernel as it is, or in gzip, xz or zstd`,
       );
@@ -162,9 +163,9 @@ Deno.test("a file that is compressed in another way is refused by that way's nam
 Deno.test("a gzipped kernel is what is in it", async () => {
   const memory = new TestMemory(16 * MB);
   const kernel = (bytes: Uint8Array) => ({ file: "k.gz", bytes: new Uint8Array(gzipSync(bytes)) });
-  assertEquals((await loadGuest({ memory, kernel: kernel(pvh) })).format, "pvh");
-  assertEquals((await loadGuest({ memory, kernel: kernel(flat) })).format, "multiboot");
-  assertEquals((await loadGuest({ memory, kernel: kernel(rom) })).format, "rom");
-  const loaded = await loadGuest({ memory, kernel: kernel(pvh), protocol: "pvh" });
+  assertEquals((await loadGuest({ memory, kernel: kernel(pvh) })).boot, "pvh");
+  assertEquals((await loadGuest({ memory, kernel: kernel(flat) })).boot, "multiboot");
+  assertEquals((await loadGuest({ memory, kernel: kernel(rom) })).boot, "rom");
+  const loaded = await loadGuest({ memory, kernel: kernel(pvh), type: "pvh" });
   assert(loaded.entry.rip === 0x100010n);
 });

@@ -13,7 +13,9 @@ import {
   TICKS_PER_DAY,
 } from "../abi/boot/bios.ts";
 import { PC } from "../abi/boot/e820.ts";
+import { BOOTS } from "../abi/boot/images.ts";
 import { assemble } from "../machine/isa/encode.ts";
+import type { LoadedGuest } from "./load.ts";
 import type { GuestMemory, Region } from "./placement.ts";
 import { Struct } from "./struct.ts";
 
@@ -199,7 +201,13 @@ const PORTS: readonly (readonly [port: number, value: number])[] = [
   ...([[0x43, 0x36], [0x40, 0], [0x40, 0], [0x43, 0x54], [0x41, 18]] as const),
 ];
 
-/** Programs the chips as firmware leaves them. */
-export function programChips(bus: { write(port: number, size: 1, value: number): void }): void {
-  for (const [port, value] of PORTS) bus.write(port, 1, value);
+/** What firmware has done to processor and chips before it hands over; a ROM does it itself. */
+export function afterFirmware(
+  cpu: { initFloat(): void },
+  board: { readonly bus: { write(port: number, size: 1, value: number): void } },
+  loaded: LoadedGuest,
+): void {
+  if (!BOOTS[loaded.boot].firmware) return;
+  cpu.initFloat();
+  for (const [port, value] of PORTS) board.bus.write(port, 1, value);
 }

@@ -1,7 +1,8 @@
 import { assert } from "@std/assert";
 import { gzipSync } from "node:zlib";
 import { BuilderError } from "./errors.ts";
-import { type BootProtocol, loadGuest } from "./guest.ts";
+import type { BootName } from "../abi/boot/images.ts";
+import { LOADERS, loadGuest } from "./images.ts";
 import { readElf } from "./elf.ts";
 import { extractPayload } from "./payload.ts";
 import { readElfSymbols } from "./symbols.ts";
@@ -45,7 +46,7 @@ flat.set(multibootHeader(0x200000, 4096));
 const notes = note("Xen", 18, le32(0x100010));
 
 /** Each kind of kernel, and how many of its bytes are headers. */
-const KERNELS: readonly [BootProtocol, Uint8Array, number][] = [
+const KERNELS: readonly [BootName, Uint8Array, number][] = [
   ["bzImage", tinyBzImage(), 0x26c],
   ["vmlinux", tinyElf({}), 200],
   ["vmlinux", tinyElf({ bits: 64 }), 250],
@@ -61,7 +62,7 @@ Deno.test("loadGuest() meets corrupt images with a BuilderError, and writes to R
   const memory = new TestMemory(8 * MB);
   let loaded = 0, refused = 0;
   for (let round = 0; round < 1500; round++) {
-    const [protocol, image, reach] = KERNELS[round % KERNELS.length];
+    const [boot, image, reach] = KERNELS[round % KERNELS.length];
     const bytes = corrupt(image, next, reach);
     const disk = next(4) === 0 ? corrupt(ramdisk, next, ramdisk.length) : ramdisk;
     const options = {
@@ -69,15 +70,16 @@ Deno.test("loadGuest() meets corrupt images with a BuilderError, and writes to R
       kernel: { file: "kernel", bytes },
       ramdisk: { file: "initrd", bytes: disk },
       cmdline: "x".repeat(next(300)),
-      protocol: next(3) === 0 ? "auto" : protocol,
       acpi: {},
-    } as const;
+    };
+    // By what the file is, or by a loader for what it was.
+    const load = next(3) === 0 ? loadGuest : LOADERS[boot];
     try {
-      await loadGuest(options as Parameters<typeof loadGuest>[0]);
+      await load(options);
       loaded++;
     } catch (error) {
       if (!(error instanceof BuilderError)) {
-        throw new Error(`round ${round}: ${protocol}`, { cause: error });
+        throw new Error(`round ${round}: ${boot}`, { cause: error });
       }
       refused++;
     }

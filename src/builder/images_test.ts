@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { BuilderError } from "./errors.ts";
 import { readElf } from "./elf.ts";
-import { loadGuest } from "./guest.ts";
+import { loadGuest } from "./images.ts";
 import { kallsymsTable } from "./kallsyms.ts";
 import { extractPayload } from "./payload.ts";
 import { readSystemMap } from "./symbols.ts";
@@ -50,8 +50,8 @@ const NEEDED = ["vmlinuz-686", "tiny-i386.cpio.gz"];
 guestTest("loadGuest() says how much memory the 686 kernel needs", NEEDED, async () => {
   const kernel = image("vmlinuz-686"), ramdisk = image("tiny-i386.cpio.gz");
   const load = (mb: number) => loadGuest({ memory: new TestMemory(mb * MB), kernel, ramdisk });
-  const { entry, format } = await load(64);
-  assertEquals([format, entry.rip], ["bzImage", 0x1000000n]);
+  const { entry, boot } = await load(64);
+  assertEquals([boot, entry.rip], ["bzImage", 0x1000000n]);
   const error = await assertRejects(() => load(32), BuilderError, "memory is 32 MB");
   const least = Number(/at least (\d+) MB/.exec(error.message)?.[1]);
   await load(least);
@@ -82,6 +82,6 @@ for (const name of ["686-pae", "cloud"]) {
     const loaded = await loadGuest({ memory: new TestMemory(96 * MB), kernel });
     const notes = readXenNotes(readElf(kernel.bytes, name))!;
     assertEquals([notes.guestOs, notes.loader], ["linux", "generic"]);
-    assertEquals([loaded.format, loaded.entry.rip], ["pvh", notes.phys32Entry!]);
+    assertEquals([loaded.boot, loaded.entry.rip], ["pvh", notes.phys32Entry!]);
   });
 }

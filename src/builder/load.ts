@@ -1,4 +1,5 @@
 import { basename } from "node:path";
+import type { BootName } from "../abi/boot/images.ts";
 import type { InitialState } from "./entry.ts";
 import type { E820Range } from "./e820.ts";
 import { BuilderError, hex } from "./errors.ts";
@@ -39,7 +40,7 @@ export interface Alias {
 
 /** What a loader made: how the first processor begins, and what lies where. */
 export interface LoadedGuest {
-  readonly format: "bzImage" | "multiboot" | "pvh" | "vmlinux" | "flat" | "rom";
+  readonly boot: BootName;
   readonly entry: InitialState;
   /** The 64-bit entry of a bzImage, prepared and not used by default. */
   readonly entry64?: InitialState;
@@ -51,16 +52,6 @@ export interface LoadedGuest {
 /** Bytes of a text with its terminating zero. */
 export function cString(text: string): Uint8Array {
   return new TextEncoder().encode(text + "\0");
-}
-
-/** Refuses modules for a kernel whose protocol has a ramdisk and no more. */
-export function refuseModules({ kernel, modules = [] }: LoadOptions): void {
-  if (modules.length === 0) return;
-  throw failer(kernel.file)(
-    "modules",
-    `${modules.length}, for a kernel that takes a ramdisk only`,
-    "none; a multiboot image or a PVH kernel takes modules",
-  );
 }
 
 /**

@@ -7,16 +7,18 @@ import {
 } from "@std/assert";
 import { gzipSync } from "node:zlib";
 import { BOOT_PARAMS, SETUP_HEADER } from "../abi/boot/boot_params.ts";
+import { type BootName, type ImageName, IMAGES } from "../abi/boot/images.ts";
 import { HVM_MODULE, HVM_START_INFO, HVM_START_MAGIC } from "../abi/boot/hvm_start_info.ts";
 import { MULTIBOOT_INFO, MULTIBOOT_MODULE } from "../abi/boot/multiboot.ts";
 import { loadBzImage } from "./bzimage.ts";
 import { e820, encodeE820 } from "./e820.ts";
 import { BuilderError } from "./errors.ts";
-import { loadFlat, loadRom } from "./flat.ts";
-import { detect, loadGuest } from "./guest.ts";
+import { imageTables } from "./image_list.ts";
+import { detect, loadGuest } from "./images.ts";
 import { loadMultiboot } from "./multiboot.ts";
 import { loadPvh } from "./pvh.ts";
 import { checkRamdisk } from "./ramdisk.ts";
+import { loadRom } from "./rom.ts";
 import { Struct } from "./struct.ts";
 import { le32, multibootHeader, note, TestMemory, tinyBzImage, tinyElf } from "./testing.ts";
 import { loadVmlinux } from "./vmlinux.ts";
@@ -107,14 +109,14 @@ Deno.test("an image of multiboot 2 alone is refused with what it is, whatever th
   // Behind its headers of 84 bytes.
   const segments = [{ paddr: 0x100000, bytes: at(4, 64) }];
   const images = [at(0, 64), at(0x7fe0, 0x9000), rom, tinyElf({ segments })];
-  const load = (image: Uint8Array, protocol?: "multiboot") =>
-    loadGuest({ memory: new TestMemory(16 * MB), kernel: named(image), protocol });
+  const load = (image: Uint8Array, type?: "pvh") =>
+    loadGuest({ memory: new TestMemory(16 * MB), kernel: named(image), type });
   for (const image of images) {
     const { message } = await assertRejects(() => load(image), BuilderError);
-    assertStringIncludes(message, "kernel is of multiboot 2 only (header 0xe85250d6 at 0x");
+    assertStringIncludes(message, "kernel is a multiboot 2 image");
     assertStringIncludes(message, "expected a multiboot 1 header (0x1badb002), a PVH note");
-    const asked = await assertRejects(() => load(image, "multiboot"), BuilderError);
-    assertStringIncludes(asked.message, "multiboot header is of multiboot 2 only");
+    const asked = await assertRejects(() => load(image, "pvh"), BuilderError);
+    assertStringIncludes(asked.message, "image; expected a bzImage or an ELF with a PVH note");
   }
   // Off its boundary, too far behind, or with another sum it is none.
   for (const image of [at(4, 64), at(0x8000, 0x9000)]) {
@@ -232,11 +234,9 @@ Deno.test("loadMultiboot() follows the header's address fields", () => {
   assertEquals(memory.read(0x200000, 100), bytes);
 });
 
-Deno.test("loadFlat() and loadRom() enter raw images in real mode", () => {
+Deno.test("loadRom() enters a ROM at reset", () => {
   const memory = new TestMemory(16 * MB);
   const boot = named(new Uint8Array(512).fill(0xf4));
-  const { entry } = loadFlat({ memory, kernel: boot, address: 0x7c00, mode: "real" });
-  assertEquals([entry.mode, entry.segments.cs.base, entry.rip], ["real", 0x7c00n, 0n]);
   const rom = loadRom({ memory, kernel: named(new Uint8Array(0x10000).fill(1)) });
   assertEquals([rom.entry.segments.cs.base, rom.entry.rip], [0xffff0000n, 0xfff0n]);
   assertEquals(rom.aliases, [{ start: 0xffff0000, end: 2 ** 32, target: 0xf0000 }]);
@@ -260,14 +260,62 @@ Deno.test("checkRamdisk() takes whole archives and refuses what is cut off", () 
   assertThrows(check(cpio), BuilderError, "no header");
 });
 
-Deno.test("loadGuest() takes each format for what it is", async () => {
-  const flat = new Uint8Array(0x10000);
-  flat[0xfff0] = 0xea;
-  assertEquals(detect(named(tinyBzImage())), "bzImage");
-  assertEquals(detect(named(tinyElf({}))), "vmlinux");
-  assertEquals(detect(named(tinyElf({ notes: note("Xen", 18, le32(0)) }))), "pvh");
-  assertEquals(detect(named(multibootHeader())), "multiboot");
-  assertEquals(detect(named(flat)), "rom");
+const jump = new Uint8Array(0x10000);
+jump[0xfff0] = 0xea;
+const headed = new Uint8Array(128);
+headed.set(multibootHeader());
+const noted = note("Xen", 18, le32(0x100010));
+const packed = new Uint8Array(gzipSync(tinyElf({ notes: noted })));
+const holder = new Uint8Array(Math.ceil((1024 + packed.length) / 16) * 16);
+holder.set(packed, 1024);
+const payload = { payload_offset: 1024, payload_length: packed.length };
+const atMegabyte = { segments: [{ paddr: MB, bytes: headed }] };
+
+/** A file of each kind, how it boots on a PC and as pvh, and how it is entered. */
+const FILES: readonly [ImageName, Uint8Array, BootName, BootName | null, string, bigint][] = [
+  ["bzImage", tinyBzImage(holder, payload), "bzImage", "pvh", "protected32", 0x100000n],
+  ["multiboot", tinyElf(atMegabyte), "multiboot", null, "protected32", 0x100000n],
+  ["pvh", tinyElf({ notes: noted }), "pvh", "pvh", "protected32", 0x100010n],
+  ["elf", tinyElf({}), "vmlinux", null, "protected32", 0x100000n],
+  ["elf", tinyElf({ bits: 64 }), "vmlinux", null, "long64", 0x100000n],
+  ["rom", jump, "rom", null, "real", 0xfff0n],
+];
+
+Deno.test("each kind of image boots in the types that its row names, and in no other", async () => {
+  const memory = () => new TestMemory(16 * MB);
+  for (const [image, bytes, boot, pvh, mode, rip] of FILES) {
+    const kernel = named(bytes);
+    for (const type of ["bare", "hvm"] as const) {
+      assertEquals(detect(kernel, type), { image, boot });
+      const { entry, ...loaded } = await loadGuest({ memory: memory(), kernel, type });
+      assertEquals([loaded.boot, entry.mode, entry.rip], [boot, mode, rip]);
+    }
+    if (pvh) {
+      const { entry } = await loadGuest({ memory: memory(), kernel, type: "pvh" });
+      assertEquals([detect(kernel, "pvh").boot, entry.rip], [pvh, 0x100010n]);
+      continue;
+    }
+    await assertRejects(
+      () => loadGuest({ memory: memory(), kernel, type: "pvh" }),
+      BuilderError,
+      `kernel is ${IMAGES[image].text}; expected a bzImage or an ELF with a PVH note`,
+    );
+  }
+  // One that is of two kinds: each type takes what it can enter.
+  const both = named(tinyElf({ notes: noted, ...atMegabyte }));
+  assertEquals(detect(both, "hvm"), { image: "multiboot", boot: "multiboot" });
+  assertEquals(detect(both, "pvh"), { image: "pvh", boot: "pvh" });
+});
+
+Deno.test("the README has the tables of images and of ways to enter them", () => {
+  const readme = Deno.readTextFileSync(new URL("../../README.md", import.meta.url));
+  const plain = (text: string) => text.replace(/-+/g, "-").replace(/ +/g, " ");
+  for (const table of imageTables().split("\n\n")) {
+    assertStringIncludes(plain(readme), plain(table));
+  }
+});
+
+Deno.test("loadGuest() says what a file is that is no kernel", async () => {
   const memory = new TestMemory(16 * MB);
   const text = named(new TextEncoder().encode("#!/bin/sh\necho not a kernel\n"), "script");
   await assertRejects(
@@ -316,7 +364,7 @@ Deno.test("loadMultiboot() enters an ELF that is linked high and loaded low at t
   assertEquals(entry.rip, 0x300020n);
 });
 
-Deno.test("multiboot and PVH kernels get every module with its text, others refuse them", () => {
+Deno.test("multiboot and PVH kernels get every module with its text, others refuse them", async () => {
   const modules = [
     {
       ...named(new Uint8Array(5000).fill(1), "/path to/dom0 kernel"),
@@ -354,13 +402,17 @@ Deno.test("multiboot and PVH kernels get every module with its text, others refu
   ]]);
   assertEquals(other.text(list[0].get("cmdline_paddr")), "console=hvc0 quiet");
   assertEquals(list[1].get("cmdline_paddr"), 0);
-  for (
-    const [load, kernel] of [[loadBzImage, tinyBzImage()], [loadVmlinux, tinyElf({})]] as const
-  ) {
-    assertThrows(
-      () => load({ memory: new TestMemory(16 * MB), kernel: named(kernel), modules }),
+  const load = (kernel: Uint8Array, given: object) =>
+    loadGuest({ memory: new TestMemory(16 * MB), kernel: named(kernel), ...given });
+  const takers = "a kernel that is entered by multiboot or pvh takes it";
+  for (const [boot, kernel] of [["bzImage", tinyBzImage()], ["vmlinux", tinyElf({})]] as const) {
+    await assertRejects(
+      () => load(kernel, { modules }),
       BuilderError,
-      "kernel: modules is 2, for a kernel that takes a ramdisk only",
+      `kernel: modules is 2 files; expected none: it is entered by ${boot}; ${takers}`,
     );
   }
+  await assertRejects(() => load(jump, { ramdisk: padded }), BuilderError, "ramdisk is initrd; ");
+  await assertRejects(() => load(jump, { cmdline: "a" }), BuilderError, `cmdline is "a"; `);
+  await load(jump, { cmdline: "", modules: [] });
 });

@@ -69,7 +69,7 @@ export function loadPvh(options: LoadOptions): LoadedGuest {
   const ebx = place.place("hvm_start_info", info, low);
   const gdt = place.place("GDT", bootGdt("32"), low);
   return {
-    format: "pvh",
+    boot: "pvh",
     entry: protected32({
       rip: entry,
       regs: { rbx: BigInt(ebx) },

@@ -3,7 +3,7 @@ import { makeBootParams } from "./boot_params.ts";
 import { linuxEntry32, linuxEntry64 } from "./bzimage.ts";
 import { e820 } from "./e820.ts";
 import { physicalEntry, placeElf, readElf } from "./elf.ts";
-import { checkCmdline, type LoadedGuest, type LoadOptions, refuseModules } from "./load.ts";
+import { checkCmdline, type LoadedGuest, type LoadOptions } from "./load.ts";
 import { Placement } from "./placement.ts";
 import { placeRamdisk } from "./ramdisk.ts";
 
@@ -20,7 +20,6 @@ const INITRD_MAX_32 = 0x37ffffff;
  */
 export function loadVmlinux(options: LoadOptions): LoadedGuest {
   const { memory, kernel, ramdisk } = options;
-  refuseModules(options);
   const elf = readElf(kernel.bytes, kernel.file);
   const cmdline = checkCmdline(options.cmdline ?? "", LINUX_CMDLINE_MAX, kernel.file);
   const entry = physicalEntry(elf);
@@ -37,7 +36,7 @@ export function loadVmlinux(options: LoadOptions): LoadedGuest {
   const zeroPage = place.place("boot_params", params, { below: PC.ebda, align: 4096 });
   const enter = elf.bits === 32 ? linuxEntry32 : linuxEntry64;
   return {
-    format: "vmlinux",
+    boot: "vmlinux",
     entry: enter(place, Number(entry), zeroPage),
     e820: map,
     regions: place.regions,

@@ -4,8 +4,9 @@
  * @module
  */
 import { basename, dirname, join } from "node:path";
+import { GUEST_TYPES, type GuestType } from "../abi/boot/images.ts";
 import { GUEST_MEMORY, MACHINE_MEMORY_MAX } from "../abi/limits.ts";
-import { buildBare, buildHvm, type BuiltDomain, type DomainConfig } from "../builder/domain.ts";
+import { build, type BuiltDomain, type DomainConfig, planOf } from "../builder/domain.ts";
 import type { BootModule, NamedBytes } from "../builder/load.ts";
 import { demoGuest } from "../builder/demo.ts";
 import { SymbolTable } from "../builder/symbols.ts";
@@ -41,7 +42,6 @@ import {
   hex,
   INSPECT,
   type InspectOptions,
-  shown,
   sizeText,
   timeText,
 } from "./values.ts";
@@ -68,8 +68,8 @@ export interface ModuleOptions {
 export interface DomainOptions {
   readonly name?: string;
   /** On the processor itself, or in a hardware virtual machine; "hvm" if not given. */
-  readonly type?: "bare" | "hvm" | "pvh" | "pv";
-  /** A path, or the bytes: a bzImage, an ELF, a multiboot image, a ROM. */
+  readonly type?: GuestType;
+  /** A path, or the bytes: what each type boots, the README lists. */
   readonly kernel: string | Uint8Array;
   readonly ramdisk?: string | Uint8Array;
   /**
@@ -124,7 +124,7 @@ const domainName: Check<string> = (value, what) => {
 /** @see DomainOptions */
 const DOMAIN_OPTIONS = optionsOf({
   name: domainName,
-  type: oneOf("bare", "hvm", "pvh", "pv"),
+  type: oneOf(...GUEST_TYPES),
   kernel: textOrBytes,
   ramdisk: textOrBytes,
   modules: listOf(optionsOf({ file: textOrBytes, cmdline: text })),
@@ -291,17 +291,9 @@ export class Hypervisor implements AsyncDisposable {
 
   #config(options: ReturnType<typeof DOMAIN_OPTIONS>): DomainConfig {
     const { type = "hvm", vcpus = 1, paging = "hap", memory = 2 ** 28 } = options;
-    if (type === "pv") throw new Error(`type "pv": paravirtual domains are not available yet`);
-    if (vcpus !== 1) {
-      throw new Error(`vcpus: one is available, ${shown(vcpus)} were asked for`);
-    }
-    if (options.kernel === undefined) throw new TypeError("kernel: a path or bytes are needed");
-    return {
+    const asked = {
       name: options.name ?? `guest${this.#domains.length + 1}`,
       type,
-      kernel: file(options.kernel, "kernel", KERNEL_MAX),
-      ramdisk: options.ramdisk === undefined ? undefined : file(options.ramdisk, "ramdisk", memory),
-      modules: (options.modules ?? []).map((module) => bootModule(module, memory)),
       cmdline: options.cmdline,
       memory,
       vcpus,
@@ -313,18 +305,21 @@ export class Hypervisor implements AsyncDisposable {
       weight: options.weight,
       cap: options.cap,
     };
+    planOf(asked);
+    if (options.kernel === undefined) throw new TypeError("kernel: a path or bytes are needed");
+    return {
+      ...asked,
+      kernel: file(options.kernel, "kernel", KERNEL_MAX),
+      ramdisk: options.ramdisk === undefined ? undefined : file(options.ramdisk, "ramdisk", memory),
+      modules: (options.modules ?? []).map((module) => bootModule(module, memory)),
+    };
   }
 
-  async #build(config: DomainConfig): Promise<BuiltDomain> {
-    if (config.type !== "bare") return await buildHvm(this.host, config);
-    if (this.#host && this.#host.domains.length > 0) {
-      throw new Error(
-        `a bare domain needs the machine for itself, and ${this.#domains.length} are on it already`,
-      );
-    }
-    // The machine is the guest's: it has just the guest's memory.
-    this.#host = this.#makeHost(config.memory);
-    return await buildBare(this.#host, config);
+  #build(config: DomainConfig): Promise<BuiltDomain> {
+    // The machine is a bare guest's: it has just the guest's memory.
+    const alone = planOf(config).alone && !this.#host?.domains.length;
+    if (alone) this.#host = this.#makeHost(config.memory);
+    return build(this.host, config);
   }
 
   /** A hash of the whole host's state, as 16 hexadecimal digits; equal states have equal hashes. */

@@ -3,9 +3,11 @@
  * nested and shadow paging, with either vendor's processor. Its code is put anywhere, in any mode;
  * every vector has a handler that notes its number in EBX and halts.
  */
-import { buildBare, buildHvm, type BuiltDomain, setInitialState } from "../builder/domain.ts";
+import { setInitialState } from "../builder/bare.ts";
+import { build, type BuiltDomain, type DomainConfig } from "../builder/domain.ts";
+import { setVcpuState } from "../builder/hvm.ts";
 import type { InitialState, SegmentRegister, SegmentState } from "../builder/entry.ts";
-import { type RegisterName, segmentRegisters } from "../hvm/ops.ts";
+import type { RegisterName } from "../hvm/ops.ts";
 import type { CpuModel } from "../machine/cpu.ts";
 import { CPU } from "../machine/state.ts";
 import { assemble } from "../machine/isa/encode.ts";
@@ -127,7 +129,7 @@ export class WayGuest {
     readonly built: BuiltDomain,
   ) {}
 
-  static async make(way: Way, cpuid?: Parameters<typeof buildHvm>[1]["cpuid"]): Promise<WayGuest> {
+  static async make(way: Way, cpuid?: DomainConfig["cpuid"]): Promise<WayGuest> {
     const { cpu, type, paging } = way;
     const memory = 2 << 20;
     const host = new Host({
@@ -138,7 +140,7 @@ export class WayGuest {
     });
     const rom = new Uint8Array(0x10000);
     rom.set([0xea, 0, 0, 0, 0xf0], 0xfff0);
-    const built = await (type === "bare" ? buildBare : buildHvm)(host, {
+    const built = await build(host, {
       name: "way",
       type,
       kernel: { file: "rom", bytes: rom },
@@ -270,21 +272,10 @@ export class WayGuest {
     ops.cancelEvent(vcpu);
     ops.setActivity(vcpu, "active");
     ops.setInterruptShadow(vcpu, { sti: false, movSs: false, nmi: false });
-    for (const [name, value] of Object.entries(state.regs)) {
-      ops.setRegister(vcpu, name as RegisterName, value);
-    }
-    ops.setRegister(vcpu, "rip", state.rip);
-    ops.setRegister(vcpu, "rflags", state.rflags);
-    for (const name of segmentRegisters) ops.setSegment(vcpu, name, state.segments[name]);
-    ops.setDescriptorTable(vcpu, "gdtr", state.gdtr);
-    ops.setDescriptorTable(vcpu, "idtr", state.idtr);
     // Out of whatever it was in before.
     ops.setCr(vcpu, 0, 0x10n);
     ops.setCr(vcpu, 4, 0n);
-    ops.setMsr(vcpu, 0xc000_0080, state.efer & ~0x400n);
-    ops.setCr(vcpu, 4, state.cr4);
-    ops.setCr(vcpu, 3, state.cr3);
-    ops.setCr(vcpu, 0, state.cr0);
+    setVcpuState(ops, vcpu, state);
     ops.flushTranslations(vcpu);
   }
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { buildBare, buildHvm, type DomainConfig } from "../builder/domain.ts";
+import { build, type DomainConfig } from "../builder/domain.ts";
 import { Hypervisor } from "../debug/hypervisor.ts";
 import { I8042 } from "../devices/i8042.ts";
 import { TestContext } from "../devices/testing.ts";
@@ -90,7 +90,6 @@ Deno.test("what would be ignored is refused below the shell", async () => {
   };
   const host = () => new Host({ cpu: "intel", memory: 64 << 20, unixTime: 0, seed: 1 });
   const refused = async (more: Partial<DomainConfig>, message: RegExp) => {
-    const build = more.type === "bare" ? buildBare : buildHvm;
     const error = await assertRejects(() => build(host(), { ...config, ...more }), Error);
     assertMatch(error.message, message);
   };
@@ -101,5 +100,5 @@ Deno.test("what would be ignored is refused below the shell", async () => {
   await refused({ type: "bare", weight: 300 }, /a weight was given/);
   await refused({ type: "bare", cap: 50 }, /a cap was given/);
   await refused({ type: "pv" }, /type "pv"/);
-  await buildHvm(host(), config);
+  await build(host(), config);
 });

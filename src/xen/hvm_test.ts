@@ -1,7 +1,7 @@
 // What the hypervisor does for a guest: small programs in a domain with its real board. Each ends
 // with HLT and interrupts off; what it found lies from 30000h on.
 import { assertEquals } from "@std/assert";
-import { buildHvm, type BuiltDomain } from "../builder/domain.ts";
+import { build, type BuiltDomain } from "../builder/domain.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import { Host } from "./host.ts";
 import type { HvmEngine } from "./hvm.ts";
@@ -95,7 +95,7 @@ class Run {
   /** Runs a program until it halts for good, or its instructions are used up. */
   static async of(cpu: typeof HOSTS[number], program: string, budget = 100_000): Promise<Run> {
     const host = new Host({ cpu, memory: 8 << 20, unixTime: 1_700_000_000, seed: 3 });
-    const built = await buildHvm(host, {
+    const built = await build(host, {
       name: "test",
       type: "hvm",
       kernel: { file: "rom", bytes: rom(program) },

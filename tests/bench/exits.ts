@@ -2,7 +2,7 @@
  * What leaving a guest costs: VM exits a second, of a guest that does nothing but CPUID, each handled
  * in TypeScript; and world switches a second between two domains.
  */
-import { buildHvm } from "../../src/builder/domain.ts";
+import { build } from "../../src/builder/domain.ts";
 import { assemble } from "../../src/machine/isa/encode_assembler.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Host } from "../../src/xen/host.ts";
@@ -35,7 +35,7 @@ const MEMORY = 16 << 20;
 async function running(cpu: CpuModel, bytes: Uint8Array, domains: number) {
   const host = new Host({ cpu, memory: (domains + 1) * MEMORY, unixTime: 0, seed: 1 });
   for (let n = 0; n < domains; n++) {
-    const { domain } = await buildHvm(host, {
+    const { domain } = await build(host, {
       name: `bench ${n}`,
       type: "hvm",
       kernel: { file: "benchmark", bytes },

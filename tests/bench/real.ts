@@ -3,7 +3,7 @@
  * paging) the hypervisor stands in for it.
  */
 import process from "node:process";
-import { buildHvm } from "../../src/builder/domain.ts";
+import { build } from "../../src/builder/domain.ts";
 import { assemble } from "../../src/machine/isa/encode_assembler.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Host } from "../../src/xen/host.ts";
@@ -134,7 +134,7 @@ export async function realModeRate(
   instructions = 4_000_000,
 ): Promise<number> {
   const host = new Host({ cpu, memory: 16 << 20, unixTime: 0, seed: 1 });
-  const { domain } = await buildHvm(host, {
+  const { domain } = await build(host, {
     name: "real",
     type: "hvm",
     kernel: { file: "rom", bytes: rom(loop) },

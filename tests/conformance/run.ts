@@ -1,10 +1,5 @@
 /** Runs one image in a domain of its own until it ends, and says what it did. */
-import {
-  buildBare,
-  buildHvm,
-  type BuiltDomain,
-  type DomainConfig,
-} from "../../src/builder/domain.ts";
+import { build, type BuiltDomain, type DomainConfig } from "../../src/builder/domain.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
 import type { CpuidModel } from "../../src/machine/cpuid.ts";
 import { checkById, explain } from "../../src/machine/checks.ts";
@@ -60,7 +55,7 @@ const HOST_MEMORY = 64 << 20;
 /** Runs an image to its end, its text or its limit. */
 export async function run(options: RunOptions): Promise<Outcome> {
   const memory = options.memory ?? 128 << 20;
-  const { host, built } = await build(options, memory);
+  const { host, built } = await make(options, memory);
   const { domain } = built;
   let text = "", found = false;
   domain.onOutput.add((bytes) => {
@@ -81,7 +76,7 @@ export async function run(options: RunOptions): Promise<Outcome> {
   return { text, posts, end, instructions, exits, lastFault: fault(host) };
 }
 
-async function build(options: RunOptions, memory: number) {
+async function make(options: RunOptions, memory: number) {
   const { type = "bare", cmdline, image, ramdisk, cpu = "intel", paging = "hap" } = options;
   const modules = options.modules ?? [];
   const file = (path: string) => ({ file: path, bytes: Deno.readFileSync(path) });
@@ -97,9 +92,9 @@ async function build(options: RunOptions, memory: number) {
     paging,
     cpuid: { model: options.cpuid, features: options.features },
   };
-  const size = type === "hvm" ? memory + HOST_MEMORY : memory;
+  const size = type === "bare" ? memory : memory + HOST_MEMORY;
   const host = new Host({ cpu, memory: size, unixTime: UNIX_TIME, seed: 1 });
-  return { host, built: await (type === "hvm" ? buildHvm : buildBare)(host, config) };
+  return { host, built: await build(host, config) };
 }
 
 /** Lets the domain run; resolves when it stands still for good. */

@@ -3,11 +3,11 @@
  * not change is marked: memory behind the machine's end; in a host, every frame that is not the
  * guest's.
  */
-import { buildBare, buildHvm, type BuiltDomain } from "../../src/builder/domain.ts";
+import { build, type BuiltDomain } from "../../src/builder/domain.ts";
 import { demoGuest } from "../../src/builder/demo.ts";
 import type { InitialState } from "../../src/builder/entry.ts";
-import { setInitialState } from "../../src/builder/domain.ts";
-import { type RegisterName, segmentRegisters } from "../../src/hvm/ops.ts";
+import { setInitialState } from "../../src/builder/bare.ts";
+import { setVcpuState } from "../../src/builder/hvm.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
 import { CPU, V } from "../../src/machine/state.ts";
 import { checkById } from "../../src/machine/checks.ts";
@@ -18,7 +18,6 @@ import { HvmEngine } from "../../src/xen/hvm.ts";
 export const GUEST_MEMORY = 0x30_1000;
 const HOST_MEMORY = 10 << 20;
 const CANARY = 0xa5;
-const EFER = 0xc000_0080;
 
 export type SubjectType = "bare" | "hvm";
 
@@ -46,7 +45,7 @@ export class Subject {
       vcpus: 1,
       paging,
     };
-    const built = await (type === "bare" ? buildBare : buildHvm)(host, config);
+    const built = await build(host, config);
     armTimer(built);
     return new Subject(type, host, built, watch(host));
   }
@@ -84,19 +83,8 @@ export class Subject {
     ops.setActivity(vcpu, "active");
     ops.setInterruptShadow(vcpu, { sti: false, movSs: false, nmi: false });
     if (host.options.cpu === "intel") ops.writeRaw(vcpu, "guestPendingDebug", 0n);
-    for (const [name, value] of Object.entries(state.regs)) {
-      ops.setRegister(vcpu, name as RegisterName, value);
-    }
-    ops.setRegister(vcpu, "rip", state.rip);
-    ops.setRegister(vcpu, "rflags", state.rflags);
     ops.setRegister(vcpu, "dr7", 0x400n);
-    for (const name of segmentRegisters) ops.setSegment(vcpu, name, state.segments[name]);
-    ops.setDescriptorTable(vcpu, "gdtr", state.gdtr);
-    ops.setDescriptorTable(vcpu, "idtr", state.idtr);
-    ops.setMsr(vcpu, EFER, state.efer);
-    ops.setCr(vcpu, 4, state.cr4);
-    ops.setCr(vcpu, 3, state.cr3);
-    ops.setCr(vcpu, 0, state.cr0);
+    setVcpuState(ops, vcpu, state);
     ops.flushTranslations(vcpu);
   }
 

@@ -1,0 +1,101 @@
+/** The plan of a bare domain: the machine itself. */
+import { absentEncodings } from "../machine/features.ts";
+import type { Cpu } from "../machine/cpu.ts";
+import { BareEngine } from "../xen/bare.ts";
+import type { DomainMemory } from "../xen/domain.ts";
+import type { Host } from "../xen/host.ts";
+import type { InitialState } from "./entry.ts";
+import { afterFirmware } from "./firmware.ts";
+import type { Ground, Plan } from "./plan.ts";
+import { RomWindow } from "./rom_window.ts";
+
+const ALONE = "a bare guest has the machine for itself";
+
+export const BARE: Plan = {
+  engine: "bare",
+  alone: true,
+  refuses: ({ paging, shadowMemory, weight, cap }) => [
+    shadowMemory !== undefined && ["shadowMemory was given", ALONE],
+    paging === "shadow" && [`paging "shadow" was asked for`, ALONE],
+    weight !== undefined && ["a weight was given", ALONE],
+    !!cap && ["a cap was given", ALONE],
+  ],
+  ground,
+};
+
+/** The machine, which must have been made with just the guest's memory. */
+function ground(host: Host): Ground {
+  const { machine } = host, { cpu } = machine;
+  return {
+    id: host.newId(),
+    memory: machineMemory(host),
+    equip: (domain) => {
+      // The legacy hole belongs to the graphics adapter.
+      machine.setFrames(0xa0000, 0xc0000, "mmio");
+      cpu.hooks.cpuid = domain.cpuid.install(cpu.i32);
+      // The processor is the guest's own: it has what its CPUID shows, and no more.
+      const own = () => cpu.predecoder.absent = absentEncodings(domain.cpuid);
+      own();
+      domain.cpuid.onChange.add(own);
+      return {
+        changed: () => cpu.endSlice(),
+        nmi: () => cpu.raiseNmi(),
+        a20: (open) => cpu.a20 = open,
+        priority: (cr8) => cpu.set("cr8", BigInt(cr8)),
+        tscOffset: () => cpu.get("tscAdjust"),
+      };
+    },
+    enter: (domain, board, loaded) => {
+      for (const alias of loaded.aliases ?? []) {
+        machine.setFrames(alias.target, alias.target + alias.end - alias.start, "rom");
+        board.bus.attach(new RomWindow(domain.memory, alias));
+      }
+      domain.engine = new BareEngine(machine, domain);
+      setInitialState(cpu, loaded.entry);
+      afterFirmware(cpu, board, loaded);
+    },
+    release: () => {},
+  };
+}
+
+/** Machine memory as the memory of a bare guest. */
+function machineMemory(host: Host): DomainMemory {
+  const { machine } = host;
+  const check = (gpa: number, length: number) => {
+    if (!Number.isInteger(gpa) || gpa < 0 || gpa + length > machine.ram.length) {
+      throw new RangeError(
+        `physical address 0x${gpa.toString(16)} (${length} bytes): memory ends at 0x${
+          machine.ram.length.toString(16)
+        }`,
+      );
+    }
+  };
+  return {
+    size: machine.ram.length,
+    read: (gpa, length) => {
+      check(gpa, length);
+      return machine.ram.slice(gpa, gpa + length);
+    },
+    write: (gpa, bytes) => {
+      check(gpa, bytes.length);
+      machine.write(gpa, bytes);
+    },
+    machineAddress: (gpa) => gpa < machine.ram.length ? gpa : -1,
+  };
+}
+
+/** Registers of a processor at the start of a guest. */
+export function setInitialState(cpu: Cpu, entry: InitialState): void {
+  cpu.reset();
+  for (const [name, value] of Object.entries(entry.regs)) cpu.set(name, value);
+  cpu.set("rip", entry.rip);
+  cpu.set("rflags", entry.rflags);
+  for (const name of ["cr0", "cr3", "cr4", "efer"] as const) cpu.set(name, entry[name]);
+  const order = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"] as const;
+  order.forEach((name, n) => cpu.setSegment(n, entry.segments[name]));
+  for (const table of ["gdtr", "idtr"] as const) {
+    cpu.set(`${table}.base`, entry[table].base);
+    cpu.set(`${table}.limit`, BigInt(entry[table].limit));
+  }
+  cpu.flushTlb();
+}

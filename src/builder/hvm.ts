@@ -1,0 +1,211 @@
+/** The plan of a domain in a hardware virtual machine, with nested or shadow paging. */
+import { MSR } from "../abi/x86/msr.ts";
+import {
+  type FrameSource,
+  type HvmCpu,
+  type HvmOps,
+  type HvmVcpu,
+  type RegisterName,
+  segmentRegisters,
+} from "../hvm/ops.ts";
+import { hvmOps } from "../hvm/vendors.ts";
+import { Cpuid } from "../machine/cpuid.ts";
+import { absentEncodings } from "../machine/features.ts";
+import type { DomainMemory } from "../xen/domain.ts";
+import { Frames } from "../xen/frames.ts";
+import type { Host } from "../xen/host.ts";
+import { HvmEngine } from "../xen/hvm.ts";
+import { HostInterrupts } from "../xen/irq.ts";
+import { P2M } from "../xen/p2m.ts";
+import { defaultShadowMemory, LEAST_SHADOW_MEMORY, Shadow } from "../xen/shadow.ts";
+import type { InitialState } from "./entry.ts";
+import { afterFirmware } from "./firmware.ts";
+import type { Alias } from "./load.ts";
+import type { DomainConfig, Ground, Plan } from "./plan.ts";
+
+export const HVM: Plan = {
+  engine: "hvm",
+  alone: false,
+  refuses: ({ paging, shadowMemory }) => [
+    shadowMemory !== undefined && paging !== "shadow" && [
+      "shadowMemory was given",
+      `there are no shadow tables without paging "shadow"`,
+    ],
+  ],
+  ground,
+};
+
+/** Frames of the host's, mapped as the guest's memory, and a vCPU. */
+function ground(host: Host, config: DomainConfig): Ground {
+  const { ops, on, frames, irq } = enableHvm(host);
+  const pages = config.memory / 4096;
+  const shadowMemory = config.paging === "shadow" ? shadowBytes(config) : 0;
+  requireFrames(config, frames.free, ownFrames(pages) + shadowMemory / 4096);
+  const id = host.newId();
+  const p2m = new P2M(host.machine, frames, id, ops.nestedFormat, pages);
+  let vcpu: HvmVcpu, engine: HvmEngine;
+  for (let gfn = 0; gfn < pages; gfn++) {
+    // The legacy hole belongs to the graphics adapter.
+    if (gfn < 0xa0 || gfn >= 0xc0) p2m.map(gfn, frames.allocate(id));
+  }
+  return {
+    id,
+    memory: guestMemory(host, p2m, config.memory),
+    equip: (domain, loaded) => {
+      for (const alias of loaded.aliases ?? []) mapRom(p2m, alias);
+      vcpu = ops.createVcpu(on, frameSource(frames, id));
+      engine = new HvmEngine(domain, ops, on, vcpu, p2m, irq, domain.cpuid);
+      return {
+        changed: () => engine.changed = true,
+        nmi: () => engine.nmi(),
+        a20: (open) => {
+          p2m.a20 = open;
+          ops.flushTranslations(vcpu);
+        },
+        priority: (cr8) => ops.setCr(vcpu, 8, BigInt(cr8)),
+        tscOffset: () => engine.msrs.get(MSR.TSC_ADJUST) ?? 0n,
+      };
+    },
+    enter: (domain, board, loaded) => {
+      domain.engine = engine;
+      host.switchTo(undefined);
+      ops.setNestedRoot(vcpu, p2m.root);
+      if (shadowMemory) engine.shadow = new Shadow(p2m, ops, vcpu, frames, id, shadowMemory);
+      setVcpuState(ops, vcpu, loaded.entry);
+      // The vCPU is on the processor until it is unloaded.
+      afterFirmware(host.machine.cpu, board, loaded);
+      engine.start();
+      ops.unload(on);
+    },
+    release: () => frames.releaseAll(id),
+  };
+}
+
+function requireFrames({ name, memory }: DomainConfig, free: number, own: number): void {
+  const pages = memory / 4096, mebibytes = (frames: number) => Math.ceil(frames / 256);
+  if (free >= pages + own) return;
+  throw new RangeError(
+    `domain ${name} needs ${mebibytes(pages)} MiB, and ${mebibytes(own)} MiB for its tables; ` +
+      `the host has ${Math.floor(free / 256)} MiB free: start it with more memory`,
+  );
+}
+
+/** Frames at the bottom of machine memory that are the host's own. */
+const HOST_FRAMES = 256;
+
+const READ_EXECUTE = { read: true, write: false, execute: true } as const;
+
+/** Switches the host's virtualization hardware on, once. */
+function enableHvm(host: Host): { ops: HvmOps; on: HvmCpu; frames: Frames; irq: HostInterrupts } {
+  const { machine } = host;
+  host.interrupts ??= timerOf(host);
+  host.frames ??= new Frames(machine, HOST_FRAMES, () => host.world.random32());
+  const { frames } = host;
+  if (!host.hvm) {
+    const ops = hvmOps(host.options.cpu);
+    const cpuid = new Cpuid(host.options.cpu);
+    machine.cpu.hooks.cpuid = cpuid.install(machine.cpu.i32);
+    machine.cpu.predecoder.absent = absentEncodings(cpuid);
+    host.hvm = { ops, on: ops.enable(machine.cpu, frameSource(frames, -1)) };
+  }
+  return { ...host.hvm, frames, irq: host.interrupts };
+}
+
+function timerOf(host: Host): HostInterrupts {
+  const irq = new HostInterrupts(host.machine);
+  irq.handlers.set(0, () => {
+    for (const domain of host.domains) {
+      if (domain.engine instanceof HvmEngine) domain.engine.timer();
+    }
+  });
+  return irq;
+}
+
+function frameSource(frames: Frames, owner: number): FrameSource {
+  return {
+    allocate: (count = 1) =>
+      (count === 1 ? frames.allocate(owner) : frames.allocateRun(owner, count)) * 4096,
+    free: (address) => frames.release(address / 4096),
+  };
+}
+
+/** Guest-physical memory through the domain's P2M. */
+function guestMemory(host: Host, p2m: P2M, size: number): DomainMemory {
+  const { machine } = host;
+  const each = (
+    gpa: number,
+    length: number,
+    part: (at: number, from: number, n: number) => void,
+  ) => {
+    for (let done = 0; done < length;) {
+      const frame = p2m.machineFrame(Math.floor((gpa + done) / 4096));
+      if (!Number.isInteger(gpa) || frame < 0) {
+        throw new RangeError(
+          `guest-physical address 0x${(gpa + done).toString(16)}: there is no memory; the domain ` +
+            `has 0x${size.toString(16)} bytes`,
+        );
+      }
+      const inPage = (gpa + done) % 4096;
+      const n = Math.min(4096 - inPage, length - done);
+      part(frame * 4096 + inPage, done, n);
+      done += n;
+    }
+  };
+  return {
+    size,
+    read: (gpa, length) => {
+      const bytes = new Uint8Array(length);
+      each(gpa, length, (at, from, n) => bytes.set(machine.ram.subarray(at, at + n), from));
+      return bytes;
+    },
+    write: (gpa, bytes) => {
+      each(gpa, bytes.length, (at, from, n) => machine.write(at, bytes.subarray(from, from + n)));
+    },
+    machineAddress: (gpa) => {
+      const frame = p2m.machineFrame(Math.floor(gpa / 4096));
+      return frame < 0 ? -1 : frame * 4096 + gpa % 4096;
+    },
+  };
+}
+
+/** The registers of a vCPU at the start of a guest. */
+export function setVcpuState(ops: HvmOps, vcpu: HvmVcpu, entry: InitialState): void {
+  for (const [name, value] of Object.entries(entry.regs)) {
+    ops.setRegister(vcpu, name as RegisterName, value);
+  }
+  ops.setRegister(vcpu, "rip", entry.rip);
+  ops.setRegister(vcpu, "rflags", entry.rflags);
+  for (const name of segmentRegisters) ops.setSegment(vcpu, name, entry.segments[name]);
+  ops.setDescriptorTable(vcpu, "gdtr", entry.gdtr);
+  ops.setDescriptorTable(vcpu, "idtr", entry.idtr);
+  ops.setMsr(vcpu, MSR.EFER, entry.efer);
+  ops.setCr(vcpu, 4, entry.cr4);
+  ops.setCr(vcpu, 3, entry.cr3);
+  ops.setCr(vcpu, 0, entry.cr0);
+}
+
+/** A ROM's frames, at their place and at that of the alias: writes to either vanish. */
+function mapRom(p2m: P2M, { start, end, target }: Alias): void {
+  for (let at = 0; at < end - start; at += 4096) {
+    const frame = p2m.machineFrame((target + at) / 4096);
+    for (const base of [start, target]) p2m.map((base + at) / 4096, frame, READ_EXECUTE);
+  }
+}
+
+/** Frames that a domain of so many pages needs besides: nested page tables, control structures. */
+function ownFrames(pages: number): number {
+  const tables = [1, 2, 3].map((level) => Math.ceil(pages / 512 ** level));
+  return tables.reduce((sum, n) => sum + n, 64);
+}
+
+/** Bytes for shadow tables. */
+function shadowBytes({ vcpus, memory, shadowMemory }: DomainConfig): number {
+  const bytes = shadowMemory ?? defaultShadowMemory(vcpus, memory);
+  if (!Number.isInteger(bytes) || bytes % 4096 || bytes < LEAST_SHADOW_MEMORY) {
+    throw new RangeError(
+      `shadowMemory: a multiple of 4 KiB from ${LEAST_SHADOW_MEMORY} bytes on was expected, ` +
+        `${bytes} bytes were given`,
+    );
+  }
+  return bytes;
+}

@@ -1,0 +1,63 @@
+/** What every domain is made by: a plan for its type, and the ground that the plan lays. */
+import type { GuestType } from "../abi/boot/images.ts";
+import type { CpuidEdit, CpuidModel } from "../machine/cpuid.ts";
+import type { Domain, DomainMemory } from "../xen/domain.ts";
+import type { Host } from "../xen/host.ts";
+import type { PlatformEvents } from "../xen/platform.ts";
+import type { Board } from "./board.ts";
+import type { BootModule, LoadedGuest, NamedBytes } from "./load.ts";
+
+/** What a domain is made from. */
+export interface DomainConfig {
+  readonly name: string;
+  readonly type: GuestType;
+  readonly kernel: NamedBytes;
+  readonly ramdisk?: NamedBytes;
+  readonly modules?: readonly BootModule[];
+  readonly cmdline?: string;
+  /** Bytes. */
+  readonly memory: number;
+  readonly vcpus: number;
+  readonly paging: "hap" | "shadow";
+  /** The processor the guest sees: a model, and changes of its features and leaves. */
+  readonly cpuid?: CpuidEdit & { readonly model?: CpuidModel };
+  readonly consolePorts?: readonly number[];
+  /** Bytes of console output that are kept. */
+  readonly consoleMemory?: number;
+  /** Share of the processor beside others, 1 to 65535; and most of it in percent, 0: no cap. */
+  readonly weight?: number;
+  readonly cap?: number;
+  /** Bytes of machine memory for shadow tables; none given: Xen's rule. */
+  readonly shadowMemory?: number;
+}
+
+/** What differs in a board between the plans. */
+export type BoardEvents = Pick<PlatformEvents, "changed" | "nmi" | "priority" | "a20"> & {
+  /** The guest's time-stamp counter less the domain's time. */
+  tscOffset(): bigint;
+};
+
+/** Where a domain stands: its memory, and then a processor. */
+export interface Ground {
+  readonly id: number;
+  readonly memory: DomainMemory;
+  /** Gives it a processor, when its kernel is in memory; what its board tells that processor. */
+  equip(domain: Domain, loaded: LoadedGuest): BoardEvents;
+  /** With its platform in place: the engine, and the processor as the kernel is to find it. */
+  enter(domain: Domain, board: Board, loaded: LoadedGuest): void;
+  /** Gives back what it took, when the domain could not be made. */
+  release(): void;
+}
+
+/** How a type of domain is made. */
+export interface Plan {
+  /** What runs it. */
+  readonly engine: "bare" | "hvm";
+  /** It shares the host with no other. */
+  readonly alone: boolean;
+  /** What of a configuration it would ignore: what was asked for, and why it cannot be. */
+  refuses(
+    config: Omit<DomainConfig, "kernel">,
+  ): readonly (readonly [what: string, why: string] | false)[];
+  ground(host: Host, config: DomainConfig): Ground;
+}
