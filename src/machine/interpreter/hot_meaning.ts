@@ -106,7 +106,7 @@ abstract class HotMeaning extends Meaning {
   serialize(): void {
     throw new Error(`${formName(this.form)}: a hot handler cannot serialize`);
   }
-  override field(offset: number): Expr {
+  protected override field(offset: number): Expr {
     const { word } = this.loop, { fixed } = this.form;
     if (fixed && offset === REC.a) return i32(gpr(fixed.a));
     if (fixed?.b !== undefined && offset === REC.b) return i32(gpr(fixed.b));

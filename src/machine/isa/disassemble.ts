@@ -121,9 +121,6 @@ const bySize: Record<string, [string, string, string]> = {
   cbw: ["cbw", "cwde", "cdqe"],
   cwd: ["cwd", "cdq", "cqo"],
 };
-/** Near branches: in 64-bit mode 66 does nothing to them. */
-const nearBranch = new Set(["call", "jmp", "ret"]);
-
 const comparison = new Set(["cmpps", "cmppd", "cmpss", "cmpsd"]);
 const predicates = ["eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord"];
 
@@ -166,7 +163,8 @@ function mnemonic(c: Context): string {
   const immediatePush = key === "push" && e.operands[0].kind === "I";
   const relative = e.operands.length === 1 && e.operands[0].text === "Jz" && e.cc < 0;
   if (suffixed.has(key) || immediatePush || relative) {
-    if (mode === 64 && nearBranch.has(key)) return e.mnemonic;
+    // In 64-bit mode 66 does nothing to near branches.
+    if (mode === 64 && e.attributes.near) return e.mnemonic;
     const usual = mode === 16 ? 16 : mode === 32 ? 32 : x.operandSize === 16 ? 64 : x.operandSize;
     if (x.operandSize !== usual) {
       c.usedOperandPrefix = true;
@@ -506,7 +504,7 @@ function prefixName(b: number, mode: 16 | 32 | 64, e: Encoding): string {
     case 0xf0:
       return "lock";
     case 0xf2:
-      return branches.has(e.key) ? "bnd" : "repnz";
+      return e.attributes.near && (e.attributes.flow !== "" || e.cc >= 0) ? "bnd" : "repnz";
     case 0xf3:
       return e.attributes.rep === "rep" ? "rep" : "repz";
   }
@@ -516,5 +514,3 @@ function prefixName(b: number, mode: 16 | 32 | 64, e: Encoding): string {
   if (b === 0x3e && isNotrack(scratch)) return "notrack";
   return segments[b >> 3 & 3];
 }
-
-const branches = new Set(["call", "jmp", "ret", "jcc"]);

@@ -7,7 +7,7 @@ import { machineModule } from "../system.ts";
 import { Expr, type Operand } from "../wasm/expr.ts";
 import { type Callable, Func, Local, type Module } from "../wasm/module.ts";
 import { groups } from "./semantics/index.ts";
-import { type Form, formName, Meaning, type Uses } from "./semantics/meaning.ts";
+import { type Form, formName, type Meaning, type Uses } from "./semantics/meaning.ts";
 
 /** Byte address of a load of memory 0 at a constant address. */
 function loaded(e: Expr): number | undefined {
@@ -199,13 +199,13 @@ const outside = (f: RecordedFunc, body: (...args: unknown[]) => void) => (...arg
   f.inDoor = inner;
 };
 
-const methods = Object.assign(
-  {},
-  ...[Meaning, ColdMeaning, RecordingMeaning].map(({ prototype }) =>
-    Object.getOwnPropertyDescriptors(prototype)
-  ),
-) as Record<string, PropertyDescriptor>;
-for (const [name, { value, get }] of Object.entries(methods)) {
+/** All methods, overridden ones once. */
+function methodsOf(prototype: object): Record<string, PropertyDescriptor> {
+  const base = Object.getPrototypeOf(prototype);
+  const inherited = base === Object.prototype ? {} : methodsOf(base);
+  return { ...inherited, ...Object.getOwnPropertyDescriptors(prototype) };
+}
+for (const [name, { value, get }] of Object.entries(methodsOf(RecordingMeaning.prototype))) {
   if (name === "constructor") continue;
   const wrapped = get ? { get: door(name, get) } : { value: door(name, value) };
   Object.defineProperty(RecordingMeaning.prototype, name, wrapped);

@@ -48,7 +48,7 @@ function checkNumber(m: Meaning, n: Local): void {
 }
 
 function readControl(m: Meaning): void {
-  const n = m.f.let(m.place(1));
+  const n = m.f.let(m.number(1));
   checkNumber(m, n);
   m.requirePrivilege();
   m.intercept("cr", n.or(0x10).or(m.registerNumber(0).shl(8)).zext());
@@ -59,7 +59,7 @@ function readControl(m: Meaning): void {
 }
 
 function writeControl(m: Meaning): void {
-  const f = m.f, n = f.let(m.place(0));
+  const f = m.f, n = f.let(m.number(0));
   checkNumber(m, n);
   m.requirePrivilege();
   m.intercept("cr", n.or(m.registerNumber(1).shl(8)).zext());
@@ -74,7 +74,7 @@ function writeControl(m: Meaning): void {
 
 /** DR4 and DR5 are DR6 and DR7 unless CR4.DE says that they do not exist (SDM 3 17.2.2). */
 function debugNumber(m: Meaning, i: number): Local {
-  const n = m.f.let(m.place(i));
+  const n = m.f.let(m.number(i));
   const alias = n.and(0xe).eq(4);
   undefinedIf(m, n.gtU(7));
   m.requirePrivilege();

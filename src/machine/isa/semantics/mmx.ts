@@ -7,7 +7,7 @@ import { check } from "../../checks.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
 import { cell, noteFault, setCell } from "../../system.ts";
 import { asAmd } from "../../vendors.ts";
-import { type Expr, i32, i64, load, load128 } from "../../wasm/expr.ts";
+import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import {
@@ -85,32 +85,24 @@ function enter(m: Meaning): void {
   if (m.form.operands.some((_, i) => isMmx(m, i))) m.f.call("mmxEnter");
 }
 
-/** Address of MMX register operand `i` in memory 0. */
-const mmx = (m: Meaning, i: number): Expr => m.place(i).shl(4).add(CPU.fpr0);
-
 /** Low 64 bits of operand `i` (32-bit operands with zeros above). */
 function read64(m: Meaning, i: number): Local {
   const form = m.form.operands[i];
   if (form !== "n") return m.f.let(m.readU(i).zext());
-  return m.f.let(load("i64", 64, "u", isMmx(m, i) ? mmx(m, i) : m.place(i)));
+  return m.f.let(m.vectorLow(i));
 }
 
 /** Operand `i` as a vector. */
 function readVector(m: Meaning, i: number): Local {
-  if (isXmm(m, i)) return m.f.let(load128(m.place(i)));
+  if (isXmm(m, i)) return m.f.let(m.vector(i));
   if (isMmx(m, i) || m.form.sizes[i] <= 64) return m.f.let(splat64(read64(m, i)));
   return m.callChecked("sseLoad", m.callChecked("sseOperand", m.rec));
 }
 
-function writeMmx(m: Meaning, i: number, value: Expr): void {
-  const place = m.f.let(mmx(m, i));
-  m.f.store(64, place, value);
-  m.f.store(16, place, i32(0xffff), 8);
-}
 /** Writes a vector to register operand `i`. */
 function writeVector(m: Meaning, i: number, value: Expr): void {
-  if (isMmx(m, i)) writeMmx(m, i, lane64(value, 0));
-  else m.f.store128(m.place(i), value);
+  if (isMmx(m, i)) m.setMmx(i, lane64(value, 0));
+  else m.setVector(i, value);
 }
 const widthOf = (m: Meaning): Width => isXmm(m, 0) ? 128 : 64;
 
@@ -151,8 +143,8 @@ const move: Semantics = (m) => {
     return;
   }
   enter(m);
-  if (isMmx(m, 0)) writeMmx(m, 0, value);
-  else m.f.store128(m.place(0), join(value, i64(0)));
+  if (isMmx(m, 0)) m.setMmx(0, value);
+  else m.setVector(0, join(value, i64(0)));
 };
 
 const moveMask: Semantics = (m) => {
@@ -167,16 +159,14 @@ const insertWord: Semantics = (m) => {
   const word = m.readU(1), n = m.readU(2);
   enter(m);
   const mask = isMmx(m, 0) ? 3 : 7;
-  const place = m.f.let((isMmx(m, 0) ? mmx(m, 0) : m.place(0)).add(n.and(mask).shl(1)));
-  m.f.store(16, place, word);
-  if (isMmx(m, 0)) m.f.store(16, mmx(m, 0), i32(0xffff), 8);
+  m.setVectorElement(0, n.and(mask), 16, word);
+  if (isMmx(m, 0)) m.setMmx(0, m.vectorLow(0));
 };
 
 const extractWord: Semantics = (m) => {
   begin(m);
   const n = m.readU(2), mask = isMmx(m, 1) ? 3 : 7;
-  const place = isMmx(m, 1) ? mmx(m, 1) : m.place(1);
-  const word = m.f.let(load("i32", 16, "u", place.add(n.and(mask).shl(1))));
+  const word = m.f.let(m.vectorElement(1, n.and(mask), 16));
   writeGeneral(m, word);
   enter(m);
 };
@@ -193,14 +183,14 @@ const maskedMove: Semantics = (m) => {
     m.callChecked("probeAccess", linear, cell(V.access).or(ACCESS.write), count);
   });
   m.mayFaultLate = true;
-  const place = m.f.let(isXmm(m, 0) ? m.place(0) : mmx(m, 0)), i = m.f.let(i32(0));
+  const i = m.f.let(i32(0));
   m.f.loop((again) => {
     m.f.if(mask.shrU(i).and(1), () => {
       m.f.call(
         "st8",
         linear.add(i.zext()),
         cell(V.access),
-        load("i32", 8, "u", place.add(i)),
+        m.vectorElement(0, i, 8),
       );
       m.abortIfSet();
     });
@@ -231,7 +221,7 @@ const semantics: Record<string, Semantics> = {
     begin(m);
     const value = read64(m, 1), order = m.readU(2);
     enter(m);
-    writeMmx(m, 0, shuffleWords(value, order));
+    m.setMmx(0, shuffleWords(value, order));
   },
   palignr: (m) => {
     begin(m);

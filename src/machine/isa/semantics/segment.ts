@@ -77,19 +77,19 @@ const verify = (write: number): Semantics => (m) => {
 export const segmentSemantics: Record<string, Semantics> = {
   "mov.sreg": (m) => {
     if (m.form.operands[0] === "n") {
-      const place = m.f.let(m.place(0));
+      const place = m.f.let(m.segmentOperand(0));
       undefinedIf(m, place.eq(CPU["cs.base"]).or(place.gtU(CPU["gs.base"])));
       const selector = m.f.let(m.readU(1).and(0xffff));
       const changed = m.f.let(loadRegister(m, place, selector));
       return finishLoad(m, place, changed);
     }
     // ModRM.reg 6 and 7 name no segment register.
-    undefinedIf(m, m.place(1).gtU(CPU["gs.base"]));
-    const selector = selectorOf(m.place(1));
+    undefinedIf(m, m.segmentOperand(1).gtU(CPU["gs.base"]));
+    const selector = selectorOf(m.segmentOperand(1));
     m.write(0, m.type() === "i64" ? selector.zext() : selector);
   },
   "push.sreg": (m) => {
-    const bits = m.form.operandSize, place = m.f.let(m.place(0));
+    const bits = m.form.operandSize, place = m.f.let(m.segmentOperand(0));
     const selector = m.f.let(selectorOf(place));
     // Where a 32-bit push writes the low word only, the rest is what the stack held.
     if (bits === 32) {
@@ -105,7 +105,7 @@ export const segmentSemantics: Record<string, Semantics> = {
     m.push(bits, bits === 64 ? selector.zext() : selector);
   },
   "pop.sreg": (m) => {
-    const bits = m.form.operandSize, place = m.f.let(m.place(0));
+    const bits = m.form.operandSize, place = m.f.let(m.segmentOperand(0));
     const selector = m.callChecked(`stackSelector${bits}`, 0);
     // The width of the stack pointer is the old stack segment's.
     m.mayFaultLate = true;

@@ -8,7 +8,7 @@ import { MXCSR } from "../../float/sse.ts";
 import { ABORT, ACCESS, CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell } from "../../system.ts";
 import { asAmd } from "../../vendors.ts";
-import { type Expr, i64, load, load128 } from "../../wasm/expr.ts";
+import { type Expr, i64, load } from "../../wasm/expr.ts";
 import type { Local, Module } from "../../wasm/module.ts";
 import type { Meaning } from "./meaning.ts";
 import { join, lane64, splat64 } from "./mmx_vector.ts";
@@ -174,7 +174,7 @@ export const isRegister = (m: Meaning, i: number): boolean => m.form.operands[i]
 export const begin = (m: Meaning): void => void m.callChecked("sseBegin");
 
 /** Register operand `i` whole. */
-export const register = (m: Meaning, i: number): Local => m.f.let(load128(m.place(i)));
+export const register = (m: Meaning, i: number): Local => m.f.let(m.vector(i));
 
 /** Operand `i` of 16 bytes of an instruction that is no move; in memory it is aligned. */
 export function vectorOf(m: Meaning, i: number): Local {
@@ -189,7 +189,7 @@ export function movedVector(m: Meaning, i: number, aligned: boolean): Local {
 
 /** The low `bits` of operand `i` (an XMM register, or memory of just that width) as i64. */
 export function lowOf(m: Meaning, i: number, bits: 16 | 32 | 64): Local {
-  if (isRegister(m, i)) return m.f.let(load("i64", bits, "u", m.place(i)));
+  if (isRegister(m, i)) return m.f.let(m.vectorLow(i, bits));
   return m.f.let(m.readU(i).zext());
 }
 
@@ -200,21 +200,13 @@ export function anyOf(m: Meaning, i: number): Local {
 }
 
 /** Writes register operand 0. */
-export function writeRegister(m: Meaning, value: Expr): void {
-  m.commit();
-  m.f.store128(m.place(0), value);
-}
+export const writeRegister = (m: Meaning, value: Expr): void => m.setVector(0, value);
 /** Writes the low `bits` of register operand 0 and leaves the rest. */
-export function writeLow(m: Meaning, bits: number, value: Expr): void {
-  m.commit();
-  m.f.store(bits, m.place(0), value);
-}
+export const writeLow = (m: Meaning, bits: number, value: Expr): void =>
+  m.setVectorLow(0, bits, value);
 /** Writes memory operand 0 of 16 bytes. */
 export function storeVector(m: Meaning, value: Expr, aligned: boolean): void {
   const address = m.callChecked(aligned ? "sseAligned" : "sseAnywhere", m.rec, 1);
   m.callChecked("sseStore", address, value);
   m.commit();
 }
-
-/** Address of MMX register operand `i` in memory 0. */
-export const mmxPlace = (m: Meaning, i: number): Expr => m.place(i).shl(4).add(CPU.fpr0);

@@ -2,11 +2,11 @@
 import { F } from "../../float/cells.ts";
 import { DOUBLE, type ElementFormat, SINGLE } from "../../float/sse.ts";
 import { setCell } from "../../system.ts";
-import { type Expr, i32, i64, load, load128 } from "../../wasm/expr.ts";
+import { type Expr, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { join, lane64, withLane64 } from "./mmx_vector.ts";
-import { begin, isMmx, lowOf, mmxPlace, vectorOf, writeLow, writeRegister } from "./sse_access.ts";
+import { begin, isMmx, lowOf, vectorOf, writeLow, writeRegister } from "./sse_access.ts";
 import { assemble, elements, floating } from "./sse_float.ts";
 
 /** Calls that round toward zero set the mode first. */
@@ -91,9 +91,7 @@ const scalar = (from: ElementFormat, to: ElementFormat, name: string): Semantics
 const fromMmx = (x: ElementFormat): Semantics => (m) => {
   const mmx = isMmx(m, 1);
   m.callChecked(mmx ? "sseMmxBegin" : "sseBegin");
-  const value = isMmx(m, 1)
-    ? m.f.let(load("i64", 64, "u", mmxPlace(m, 1)))
-    : m.f.let(m.readU(1).zext());
+  const value = isMmx(m, 1) ? m.f.let(m.vectorLow(1)) : m.f.let(m.readU(1).zext());
   const parts = floating(
     m,
     () => integers(value).map((v) => m.f.call(`fromInt${x.letter}`, v)),
@@ -103,7 +101,7 @@ const fromMmx = (x: ElementFormat): Semantics => (m) => {
   if (x === DOUBLE) writeRegister(m, join(parts[0], parts[1]));
   else {
     const both = m.f.let(parts[0].or(parts[1].shl(32)));
-    writeRegister(m, withLane64(load128(m.place(0)), 0, both));
+    writeRegister(m, withLane64(m.vector(0), 0, both));
   }
 };
 /** CVTPS2PI and its like. Processors enter MMX state before #XM. */
@@ -116,10 +114,7 @@ const toMmx = (x: ElementFormat, truncate: boolean): Semantics => (m) => {
     truncated(m, truncate);
     return source.map((e) => m.f.call(`toInt${x.letter}`, e, 32));
   }, () => m.f.call("sseMmxEnter"));
-  m.commit();
-  const place = m.f.let(mmxPlace(m, 0));
-  m.f.store(64, place, low(parts[0]).or(parts[1].shl(32)));
-  m.f.store(16, place, i32(0xffff), 8);
+  m.setMmx(0, low(parts[0]).or(parts[1].shl(32)));
 };
 
 export const convertSemantics: Record<string, Semantics> = {

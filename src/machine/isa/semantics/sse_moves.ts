@@ -51,7 +51,7 @@ const moveHalf = (lane: 0 | 1): Semantics => (m) => {
   if (m.form.operands[0] === "M") m.write(0, m.f.let(lane64(register(m, 1), lane)));
   else {
     const value = lowOf(m, 1, 64);
-    writeRegister(m, withLane64(load128(m.place(0)), lane, value));
+    writeRegister(m, withLane64(m.vector(0), lane, value));
   }
 };
 
@@ -155,9 +155,7 @@ const extract = (bits: 8 | 32 | 64): Semantics => (m) => {
 const insert = (bits: 8 | 32 | 64): Semantics => (m) => {
   begin(m);
   const value = m.readU(1), n = m.readU(2);
-  const at = m.f.let(m.place(0).add(n.and(128 / bits - 1).mul(bits / 8)));
-  m.commit();
-  m.f.store(bits, at, bits === 64 ? value.zext() : value);
+  m.setVectorElement(0, n.and(128 / bits - 1), bits, bits === 64 ? value.zext() : value);
 };
 
 const insertSingle: Semantics = (m) => {

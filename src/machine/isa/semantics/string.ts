@@ -4,7 +4,7 @@
  * been interrupted there, so faults and stops in the middle are exact.
  */
 import { FLAG } from "../../segmentation/descriptor.ts";
-import { PREFIX, segment, V } from "../../state.ts";
+import { segment, V } from "../../state.ts";
 import { cell, setCell } from "../../system.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
@@ -46,11 +46,11 @@ export function repeat(
 ): void {
   const f = m.f;
   m.mayFaultLate = true;
-  const prefixes = f.let(m.prefixes);
+  const repne = compared && f.let(m.hasRepne.nez());
   const x = iteration(m, bits);
   f.block((nothing) => {
     f.block((done) => {
-      f.if(prefixes.and(PREFIX.rep | PREFIX.repne).eqz(), () => {
+      f.if(m.hasRep.eqz(), () => {
         f.scope(() => body(x));
         f.br(done);
       });
@@ -64,7 +64,7 @@ export function repeat(
         if (compared) {
           f.if(asAmd("string.flags"), () => m.flagsSub(...compared));
           const equal = compared[0].eq(compared[1]);
-          f.brIf(done, equal.eq(prefixes.and(PREFIX.repne).nez()));
+          f.brIf(done, equal.eq(repne!));
         }
         // The last iteration is counted by the loop outside; the others here.
         f.if(cell(V.left).eqz(), () => betweenIterations(m));

@@ -121,7 +121,7 @@ function arithmetic(op: number, number: Number, pops: number): Semantics {
       m.f.call("x87BinaryMemory", op);
     } else {
       enter(m);
-      m.f.call("x87Binary", op, m.place(0), m.place(1), pops);
+      m.f.call("x87Binary", op, m.number(0), m.number(1), pops);
     }
   };
 }
@@ -136,7 +136,7 @@ function compare(mode: number, pops: number, number: Number = "real"): Semantics
       m.f.call("x87CompareMemory", pops);
     } else {
       enter(m);
-      const other = forms.length === 0 ? i32(1) : m.place(forms.length - 1);
+      const other = forms.length === 0 ? i32(1) : m.number(forms.length - 1);
       const flags = m.f.call("x87Compare", other, mode, pops);
       if (mode & 2) m.setArithmeticFlags(ARITHMETIC, flags);
     }
@@ -150,7 +150,7 @@ const loadOf = (number: Number): Semantics => (m) => {
     m.f.call("x87Load", memoryKind(m, number));
   } else {
     enter(m);
-    m.f.call("x87LoadRegister", m.place(0));
+    m.f.call("x87LoadRegister", m.number(0));
   }
 };
 
@@ -160,7 +160,7 @@ function store(pops: number): Semantics {
     if (m.isMemory(0)) return memory(m);
     begin(m);
     enter(m);
-    m.f.call("x87StoreRegister", m.place(0), pops);
+    m.f.call("x87StoreRegister", m.number(0), pops);
   };
 }
 
@@ -169,7 +169,7 @@ const conditionalMove = (cc: number): Semantics => (m) => {
   begin(m);
   const move = m.condition(cc);
   enter(m);
-  m.f.call("x87ConditionalMove", m.place(1), move);
+  m.f.call("x87ConditionalMove", m.number(1), move);
 };
 
 /** FINCSTP, FDECSTP. */
@@ -181,7 +181,7 @@ const rotate = (by: number): Semantics =>
 
 const free = (pops: number): Semantics =>
   plain((m) => {
-    tagEmpty(m.f, m.place(0));
+    tagEmpty(m.f, m.number(0));
     if (pops) m.f.call("x87Pop");
     m.f.call("x87Finish", C1, 0);
   });
@@ -252,12 +252,12 @@ const semantics: Record<string, Semantics> = {
   fbld: loadOf("decimal"),
   fst: store(0),
   fstp: store(1),
-  fstpnce: plain((m) => void m.f.call("x87StoreAlias", m.place(0))),
+  fstpnce: plain((m) => void m.f.call("x87StoreAlias", m.number(0))),
   fist: storeMemory("integer", 0),
   fistp: storeMemory("integer", 1),
   fisttp: storeMemory("integer", 1, 1),
   fbstp: storeMemory("decimal", 1),
-  fxch: plain((m) => void m.f.call("x87Exchange", m.place(0))),
+  fxch: plain((m) => void m.f.call("x87Exchange", m.number(0))),
   fnop: plain(() => {}),
   fchs: call("x87Sign", 0xffff, 0x8000),
   fabs: call("x87Sign", 0x7fff, 0),
