@@ -9,6 +9,7 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 const VMX_TEST = "src/hvm/vmx_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
 const HALT_TEST = "src/debug/halt_test.ts", PDPTE_TEST = "src/debug/pdpte_test.ts";
 const DEBUGGED = "src/debug/emulation_test.ts";
+const MONITOR_TEST = "src/xen/monitor_test.ts";
 const KINDS_TEST = "src/debug/kinds_test.ts";
 const OBSERVED = "src/debug/observed_test.ts";
 const REPEATED = "src/debug/repeated_io_test.ts";
@@ -19,6 +20,58 @@ const TRACED =
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
 export const HVM_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/xen/engine.ts", MONITOR_TEST, [
+    [
+      "a hook is not called when a part of a run is over",
+      "for (const hook of hooks) hook.ran(instructions);",
+      "",
+      "a place where both are told is passed once, also at the end of a step (intel hap)",
+    ],
+    [
+      "a hook is not called when the vCPU comes to the processor",
+      "for (const hook of this.hooks) hook.attached();",
+      "",
+      "two observers of one domain see what each asked for, and change nothing (amd bare)",
+    ],
+    [
+      "the first hook alone is called at a breakpoint",
+      "const stops = hooks.map(",
+      "const stops = hooks.slice(0, 1).map(",
+      "two observers of one domain see what each asked for, and change nothing (intel shadow)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/hvm.ts", MONITOR_TEST, [
+    [
+      "the first hook alone is called at an exit",
+      "const verdicts = [...this.hooks].map(",
+      "const verdicts = this.hooks.slice(0, 1).map(",
+      "of two verdicts on an exit a stop wins, else the first, and one is carried out (amd hap)",
+    ],
+    [
+      "the exits of the first observer alone are asked for",
+      "interceptsOf(wishes.flat())",
+      "interceptsOf(wishes[0] ?? [])",
+      "two observers of one domain see what each asked for, and change nothing (intel hap)",
+    ],
+    [
+      "a stop of an exit does not win",
+      `verdicts.find((it) => it?.kind === "stop") ??`,
+      "",
+      "of two verdicts on an exit a stop wins, else the first, and one is carried out (amd hap)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/monitor.ts", MONITOR_TEST, [[
+    "others are not told where a step ends",
+    "for (const hook of [...this.domain.engine.hooks]) hook.stepEnded();",
+    "this.stepEnded();",
+    "a place where both are told is passed once, also at the end of a step (intel hap)",
+  ]]),
+  ...mutationsOf("src/machine/cpu.ts", MONITOR_TEST, [[
+    "the processor asks the first of its observers alone",
+    "return this.observers.some((o) => o.hasBreakpoint(low, high));",
+    "return this.observers[0]?.hasBreakpoint(low, high) ?? false;",
+    "two observers of one domain see what each asked for, and change nothing (intel hap)",
+  ]]),
   ...mutationsOf("src/hvm/exit_kinds.ts", KINDS_TEST, [
     [
       "a row lacks its intercept",
@@ -65,8 +118,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/hvm.ts", REPEATED, [
     [
       "nothing that is due comes between the iterations of REP OUTS",
-      "if (due || this.observer || this.servers.any || this.#turnIsOver()) return false;",
-      "if (this.observer || this.servers.any || this.#turnIsOver()) return false;",
+      "if (due || this.hooks.length > 0 || this.servers.any || this.#turnIsOver()) return false;",
+      "if (this.hooks.length > 0 || this.servers.any || this.#turnIsOver()) return false;",
       REPEATS,
     ],
     [
@@ -77,7 +130,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "an observer sees the first of them only",
-      "if (due || this.observer || ",
+      "if (due || this.hooks.length > 0 || ",
       "if (due || ",
       REPEATS,
     ],
@@ -238,7 +291,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "HLT goes on without an interrupt",
-      `return goesOn ? undefined : { kind: "blocked" };`,
+      `return goesOn ? undefined : BLOCKED;`,
       "return goesOn ? undefined : undefined;",
       "HLT waits for the timer's interrupt, once for each (intel)",
     ],
@@ -371,7 +424,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "a page fault of an emulated instruction is shown as others are",
     ],
   ]),
-  ...mutationsOf("src/xen/monitor.ts", OBSERVED, [
+  ...mutationsOf("src/xen/engine.ts", OBSERVED, [
     [
       "a step behind HLT ends the wait",
       'return { kind: "stop", stop, blocked };',

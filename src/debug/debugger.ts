@@ -17,7 +17,7 @@ import type { GuestDomain } from "./domain.ts";
 import { mustLive } from "./gone.ts";
 import { callable, count, flag, options as optionsOf, text, toCount } from "./check.ts";
 import { type Filter, toFilter, toKind } from "./filters.ts";
-import { everywhere, fieldsOf, interceptsFor, isExit, type Kind } from "./kinds.ts";
+import { everywhere, exitsFor, fieldsOf, isExit, type Kind } from "./kinds.ts";
 import { comes, held } from "./held.ts";
 import { codeBits, linearIp } from "./register_file.ts";
 import type { Standing } from "./state.ts";
@@ -130,7 +130,7 @@ export class Debugger implements Observer {
     else if (b.kind === "step") this.#armStep();
     else {
       const { exits } = this.#table;
-      this.monitor.setExits(exits.size > 0 ? () => interceptsFor([...exits])! : undefined);
+      this.monitor.setExits(exits.size > 0 ? () => exitsFor(exits) : undefined);
     }
   }
   #armStep(): void {

@@ -272,7 +272,7 @@ export class GuestDomain {
     return shadow && new ShadowView(shadow, this.#inner);
   }
   get #engine(): HvmEngine | undefined {
-    const { engine } = this.#debugger.monitor;
+    const { engine } = this.#inner;
     return engine instanceof HvmEngine ? engine : undefined;
   }
   /** @ignore Guest-physical address of a machine one. */

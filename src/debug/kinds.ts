@@ -8,14 +8,14 @@ import type { Exit } from "../hvm/exit.ts";
 import {
   EXIT_KINDS,
   type ExitKind,
+  exitKinds,
   exitRows,
+  type ExitWish,
   type Guest,
-  interceptsOf,
   type KindRow,
   type Values,
 } from "../hvm/exit_kinds.ts";
 import { type Fields as Shape, flag, type GivenOf, linear, type SeenOf } from "../hvm/fields.ts";
-import type { Intercepts } from "../hvm/ops.ts";
 import type { Filter } from "./filters.ts";
 import { counted, hex } from "./values.ts";
 
@@ -139,7 +139,7 @@ export const filterFields = (kind: Kind): Shape => rows[kind].filter ?? rows[kin
 
 /** An exit's fields as scripts see them: halves joined, names beside numbers. */
 export function fieldsOf(exit: Exit, guest?: Guest): Record<string, unknown> {
-  const { raw, fields: has, see } = exitRows[exit.kind as ExitKind];
+  const { raw, fields: has, see } = exitRows[exit.kind];
   const fields: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(exit)) {
     if (raw || !Object.hasOwn(has, key)) continue;
@@ -151,14 +151,11 @@ export function fieldsOf(exit: Exit, guest?: Guest): Record<string, unknown> {
   return made ? Object.defineProperties(fields, Object.getOwnPropertyDescriptors(made)) : fields;
 }
 
-/** The intercepts that events of these kinds need. Undefined where none is wanted at all. */
-export function interceptsFor(
-  wanted: readonly { readonly kind: Kind; readonly filter: Filter }[],
-): Intercepts | undefined {
-  const exits = wanted.filter((w) => !everywhere.includes(w.kind));
-  if (exits.length === 0) return undefined;
-  return interceptsOf(exits.flatMap(({ kind, filter }): [ExitKind, Values][] => {
+/** The exits that events of these kinds need. */
+export const exitsFor = (
+  wanted: Iterable<{ readonly kind: Kind; readonly filter: Filter }>,
+): readonly ExitWish[] =>
+  Array.from(wanted).flatMap(({ kind, filter }): readonly ExitWish[] => {
     if (isExit(kind)) return [[kind, filter]];
-    return filter.all ? (Object.keys(EXIT_KINDS) as ExitKind[]).map((each) => [each, {}]) : [];
-  }));
-}
+    return kind === "any" && filter.all ? exitKinds.map((each): ExitWish => [each, {}]) : [];
+  });

@@ -372,7 +372,19 @@ const engineOf = (dom: GuestDomain): HvmEngine => dom.inner.engine as HvmEngine;
 
 /** Each iteration is an exit: an observer that looks at each, and wants nothing. */
 function oneByOne(engine: HvmEngine): void {
-  engine.observer = { exit: () => undefined, reached: () => undefined };
+  const nothing = () => undefined;
+  engine.hooks.push({
+    attached: nothing,
+    detaching: nothing,
+    started: nothing,
+    begin: () => Infinity,
+    ran: nothing,
+    breakpoint: nothing,
+    done: nothing,
+    stepEnded: nothing,
+    exit: nothing,
+    exits: undefined,
+  });
 }
 /** How often the guest was entered, from now on. */
 function counting(engine: HvmEngine): () => number {

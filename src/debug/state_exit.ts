@@ -4,9 +4,9 @@
  * @module
  */
 import { type Plain, RecordError } from "../devices/record.ts";
-import type { Exit } from "../hvm/exit.ts";
 import { type ExitKind, exitRows } from "../hvm/exit_kinds.ts";
 import type { Field } from "../hvm/fields.ts";
+import type { Pending } from "../xen/hvm.ts";
 import { flag, record, type Shape, text, u32, whole, word } from "./shape.ts";
 
 const wide = record({ low: u32, high: u32 });
@@ -53,24 +53,24 @@ function membersOf(kind: ExitKind, optional: boolean): Record<string, Shape> {
   return Object.fromEntries(members.map(([key, f]) => [key, shapeOf(f)]));
 }
 
-/** An exit without the members that it does not have. */
-export function exitRecord(exit: Exit): Plain {
+/** What waits in an engine, without the members that it does not have. */
+export function exitRecord(exit: Pending): Plain {
   return JSON.parse(JSON.stringify(exit));
 }
 
 /** Refuses what is no exit of one of these kinds. @throws {RecordError} */
 export const exitShape = (kinds: readonly ExitKind[]): Shape => (value, path) => {
-  const kind = (value as { kind?: ExitKind | "stopped" } | null)?.kind;
-  if (kind === undefined || !(kind === "stopped" || kinds.includes(kind))) {
+  if (value === "unanswered") return;
+  const kind = (value as { kind?: ExitKind } | null)?.kind;
+  if (kind === undefined || !kinds.includes(kind)) {
     throw new RecordError(`${path} is no exit of this host's processor: its kind is ${kind}`);
   }
-  const stopped = kind === "stopped";
   record(
     {
       kind: word(kind),
       length: whole(0, 15),
-      ...(stopped ? { why: word("unanswered") } : membersOf(kind, false)),
+      ...membersOf(kind, false),
     },
-    { vectoring: event, ...(stopped ? {} : membersOf(kind, true)) },
+    { vectoring: event, ...membersOf(kind, true) },
   )(value, path);
 };

@@ -1,5 +1,6 @@
 /** What tests of saving and loading share. */
 import { assert, assertEquals } from "@std/assert";
+import { HvmEngine } from "../xen/hvm.ts";
 import type { GuestDomain } from "./domain.ts";
 import type { Hypervisor } from "./hypervisor.ts";
 import type { Kind } from "./kinds.ts";
@@ -46,7 +47,7 @@ const NOT_MADE = [
   "entry-failure",
   "coprocessor-error",
 ];
-const NEVER = [...NOT_MADE, "triple-fault", "stopped", "unknown", "shadow-write", "invpcid"];
+const NEVER = [...NOT_MADE, "triple-fault", "unknown", "shadow-write", "invpcid"];
 
 /** Where a label of the guest is. */
 export const label = ({ cpu }: Configuration, name: string): bigint =>
@@ -73,8 +74,8 @@ export function stopsOf(c: Configuration, dom: GuestDomain): [Kind, object][] {
     ["step", {}],
   ];
   if (c.paging === "bare") return everywhere;
-  const { monitor: { engine } } = dom.debugger_;
-  if (!("ops" in engine)) throw new Error("a hardware virtual machine was expected");
+  const { engine } = dom.inner;
+  if (!(engine instanceof HvmEngine)) throw new Error("a hardware virtual machine was expected");
   const kinds = engine.ops.exitKinds.filter((kind) => !NEVER.includes(kind));
   return [
     ...everywhere,

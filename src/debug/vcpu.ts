@@ -305,8 +305,7 @@ export class Vcpu {
   }
   /** @ignore */
   get lastExit(): HvmEngine["last"] {
-    const last = this.#engine?.last;
-    return last?.kind === "stopped" ? undefined : last;
+    return this.#engine?.last;
   }
   /** @ignore The last exception it was given; its count is that from now, 0 or below. */
   get lastFault(): Fault | undefined {

@@ -6,7 +6,7 @@
  */
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
 import type { Fault } from "../machine/cpu.ts";
-import { type ExitKind, exitRows } from "../hvm/exit_kinds.ts";
+import { exitRows } from "../hvm/exit_kinds.ts";
 import { checkById, explain } from "../machine/checks.ts";
 import { fieldsOf } from "./kinds.ts";
 import { bold, counted, hex, INSPECT, type InspectOptions } from "./values.ts";
@@ -115,7 +115,7 @@ function exitWhy(vcpu: Vcpu): Why {
     details.push(`the last exception: ${text}${source ? ` (${source})` : ""}`);
   }
   return new Why(
-    `exit "${exit.kind}": ${exitRows[exit.kind as ExitKind].meaning}`,
+    `exit "${exit.kind}": ${exitRows[exit.kind].meaning}`,
     exit.kind,
     "",
     details,

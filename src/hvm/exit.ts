@@ -66,20 +66,6 @@ type Members<R> = R extends { raw: infer F extends Fields } ? RawOf<F>
   : R extends { fields: infer F extends Fields } ? RawOf<F>
   : never;
 
-/** Not the guest's doing: the run was over. */
-export interface StoppedExit extends Common {
-  readonly kind: "stopped";
-  readonly why:
-    | "budget"
-    | "halt"
-    | "shutdown"
-    | "breakpoint"
-    | "watch"
-    | "unanswered"
-    | "fault"
-    | "stopped";
-}
-
 /** An exit of a kind. */
 export type ExitOf<K extends ExitKind> = {
   [P in K]: { readonly kind: P } & Common & Members<Rows[P]>;
@@ -95,4 +81,4 @@ export interface PlainExit extends Common {
 }
 
 /** Why a guest left. */
-export type Exit = PlainExit | ExitOf<Exclude<ExitKind, PlainKind>> | StoppedExit;
+export type Exit = PlainExit | ExitOf<Exclude<ExitKind, PlainKind>>;

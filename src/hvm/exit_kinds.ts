@@ -638,8 +638,11 @@ export type OwnKind = {
   [K in ExitKind]: (typeof EXIT_KINDS)[K]["handled"] extends "own" ? K : never;
 }[ExitKind];
 
+/** Exits that somebody wants to see: a kind, and a filter. */
+export type ExitWish = readonly [kind: ExitKind, filter: Values];
+
 /** The intercepts that exits of these kinds need, as far as their filters say. */
-export function interceptsOf(wanted: Iterable<readonly [ExitKind, Values]>): Wanted {
+export function interceptsOf(wanted: Iterable<ExitWish>): Wanted {
   const result: Wanted = {};
   for (const [kind, filter] of wanted) {
     const { intercept } = exitRows[kind];

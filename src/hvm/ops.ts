@@ -6,7 +6,7 @@
  * A vCPU's state lies in machine memory: in the vendor's control structure and in a save area. The
  * objects here are handles. Hot operations take and give 32-bit halves; `bigint` is for views.
  */
-import type { Cpu } from "../machine/cpu.ts";
+import type { Cpu, RunStop } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
 import type { ExitKind, FlagKind, Selective } from "./exit_kinds.ts";
 
@@ -150,6 +150,9 @@ export type Intercepts =
 /** The same, while it is being put together. */
 export type Wanted = { -readonly [K in keyof Intercepts]: Intercepts[K] };
 
+/** Why the processor came back without an exit: nothing that the guest did. */
+export type Stopped = Exclude<RunStop, "exit">;
+
 /** What may run and how long in {@linkcode HvmOps.enter}. */
 export interface EnterOptions {
   /** Most instructions to run. */
@@ -237,8 +240,8 @@ export interface HvmOps {
   /** After state was restored from outside, or frames of a control structure were written. */
   refresh(on: HvmCpu, current: HvmVcpu | undefined): void;
 
-  /** Runs the guest until it leaves. */
-  enter(v: HvmVcpu, options: EnterOptions): Exit;
+  /** Runs the guest until it leaves, or the processor stops for something else: that is no exit. */
+  enter(v: HvmVcpu, options: EnterOptions): Exit | Stopped;
 
   storeRegisters(v: HvmVcpu): UserRegisters;
   loadRegisters(v: HvmVcpu, registers: Partial<UserRegisters>): void;

@@ -6,7 +6,7 @@ import { assemble } from "../machine/isa/encode.ts";
 import { SVMC } from "../machine/svm/layout.ts";
 import { VMXC } from "../machine/vmx/layout.ts";
 import { wide } from "./exit.ts";
-import { GUEST, Guest } from "./testing.ts";
+import { exitOf, GUEST, Guest } from "./testing.ts";
 
 const guests = { intel: new Guest("intel"), amd: new Guest("amd") };
 
@@ -142,11 +142,12 @@ function run(g: Guest, program: Program, shadow: boolean, turn = 10_000) {
   const { cpu } = g.machine, start = cpu.count, exits: string[] = [];
   for (let n = 0; n < 10_000; n++) {
     const exit = ops.enter(v, { budget: Math.min(turn, 10_000 - (cpu.count - start)) });
-    if (exit.kind === "stopped" && exit.why === "budget" && cpu.count - start < 10_000) continue;
+    if (exit === "budget" && cpu.count - start < 10_000) continue;
     const rip = ops.getRegister(v, "rip").toString(16);
     // Bits of CR0 that shadow paging owns leave there, and not where the hardware has real mode.
-    if (exit.kind !== "cr") exits.push(`${exit.kind} at ${rip}, ${cpu.count - start} instructions`);
-    if (exit.kind === "hypercall" || exit.kind === "stopped") break;
+    const kind = typeof exit === "string" ? exit : exit.kind;
+    if (kind !== "cr") exits.push(`${kind} at ${rip}, ${cpu.count - start} instructions`);
+    if (kind === "hypercall" || typeof exit === "string") break;
     if (exit.kind !== "cr") program.at?.[exits.length - 1]?.(g);
     if (exit.kind === "cr") {
       assert(exit.write);
@@ -188,7 +189,7 @@ for (const g of Object.values(guests)) {
     const before = ops.getRegister(v, "rflags");
     const entries = () => cpu.i32[(cpu.model === "amd" ? SVMC : VMXC).entries >> 2];
     const from = entries();
-    assertEquals(ops.enter(v, { budget: 10_000 }).kind, "hypercall");
+    assertEquals(exitOf(ops.enter(v, { budget: 10_000 })).kind, "hypercall");
     assert(entries() - from < 5, `${entries() - from} entries`);
     assertEquals(ops.getRegister(v, "rflags") & 0x2_0000n, before & 0x2_0000n);
   });
@@ -204,10 +205,10 @@ Deno.test("emulated real mode ends with the instruction that sets CR0.PE", () =>
       16,
     );
     const before = cpu.count, exit = ops.enter(v, { budget: 10_000 });
-    assertEquals([exit.kind, cpu.count - before], ["stopped", 5]);
+    assertEquals([exit, cpu.count - before], ["budget", 5]);
     assertEquals(ops.getRegister(v, "rip"), symbols.get("set"));
     assertEquals(ops.getCr(v, 0) & 1n, 1n);
-    assertEquals(ops.enter(v, { budget: 10_000 }).kind, "hypercall");
+    assertEquals(exitOf(ops.enter(v, { budget: 10_000 })).kind, "hypercall");
   }
 });
 
@@ -228,8 +229,12 @@ Deno.test("emulated real mode goes on as far as it may, and so does the way to p
     g.load(source, 16);
     const from = entries();
     let exit = ops.enter(v, { budget: 10_000 });
-    for (; exit.kind === "stopped" || exit.kind === "cr"; exit = ops.enter(v, { budget: 10_000 })) {
-      if (exit.kind !== "cr") continue;
+    for (
+      ;
+      typeof exit === "string" || exit.kind === "cr";
+      exit = ops.enter(v, { budget: 10_000 })
+    ) {
+      if (typeof exit === "string") continue;
       ops.setCr(v, 0, BigInt(wide(exit.value.low, 0).low));
       ops.advance(v, exit.length);
     }

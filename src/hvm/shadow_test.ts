@@ -1,7 +1,7 @@
 // Shadow paging as both vendors' tables offer it: what the guest sees of its control registers, and
 // what becomes of page faults.
 import { assertEquals, assertObjectMatch } from "@std/assert";
-import { GUEST, Guest } from "./testing.ts";
+import { exitOf, GUEST, Guest } from "./testing.ts";
 import type { Exit } from "./exit.ts";
 import { GUEST as PLACE, type RegisterName } from "./ops.ts";
 
@@ -68,7 +68,7 @@ for (const g of [new Guest("intel"), new Guest("amd")]) {
       seen.push(low, high, errorCode);
       return seen.length < 9;
     };
-    assertObjectMatch(ops.enter(g.v, { budget: 10, pageFault }), fault);
+    assertObjectMatch(exitOf(ops.enter(g.v, { budget: 10, pageFault })), fault);
     assertEquals(seen, [0x1234_5678, 0, 0, 0x1234_5678, 0, 0, 0x1234_5678, 0, 0]);
     assertEquals(registers("rip"), [BigInt(code)]);
   });
@@ -90,7 +90,7 @@ for (const g of [new Guest("intel"), new Guest("amd")]) {
         ops.setRegister(g.v, "rsp", BigInt(GUEST.stack));
         return true;
       };
-      assertEquals(ops.enter(g.v, { budget: 10, pageFault }).kind, "hlt");
+      assertEquals(exitOf(ops.enter(g.v, { budget: 10, pageFault })).kind, "hlt");
       assertEquals([faults, ...registers("rip")], [1, 0x9000n]);
       // The return address is behind INT n.
       assertEquals(g.read32(GUEST.stack - 12), GUEST.code + (injected ? 0 : 2));
@@ -114,7 +114,7 @@ for (const g of [new Guest("intel"), new Guest("amd")]) {
     g.write(0x9000, Uint8Array.of(0xf4));
     g.identityPage();
     ops.setCr(g.v, 0, 0x8000_0031n);
-    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }).kind, "stopped");
+    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }), "stopped");
     assertEquals(registers("cr2", "rip"), [0x4000_0000n, 0x9000n]);
     // They leave again on the shadow tables.
     g.write(0x9000, Uint8Array.of(0xa1, 0, 0, 0, 0x40));
@@ -140,7 +140,7 @@ for (const g of [new Guest("intel"), new Guest("amd")]) {
     ops.setCr(g.v, 0, 0x8000_0031n);
     const pointers = () => [...g.v.guest.subarray(PLACE.pdptes, PLACE.pdptes + 8)];
     assertEquals(pointers(), [0x5001, 0, 0, 0, 0, 0, 0, 0]);
-    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }).kind, "stopped");
+    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }), "budget");
     assertEquals(ops.getCr(g.v, 3), 0x6000n);
     assertEquals(pointers(), [0x5001, 0, 0x7001, 0, 0, 0, 0, 0]);
   });
@@ -154,7 +154,7 @@ for (const g of [new Guest("intel"), new Guest("amd")]) {
     ops.setCr(g.v, 4, 0x10n);
     ops.setCr(g.v, 0, 0x8000_0031n);
     assertEquals(g.run().kind, "exception");
-    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }).kind, "stopped");
+    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }), "budget");
     assertEquals(registers("rax"), [BigInt(g.read32(GUEST.code) >>> 0)]);
     assertEquals(ops.getCr(g.v, 0), 0x8000_0031n);
     // The accessed bit is in the guest's entry.
@@ -175,7 +175,7 @@ for (const g of [new Guest("intel"), new Guest("amd")]) {
       qualification: { low: 0x4000_8000, high: 0 },
     };
     assertObjectMatch(g.run(), fault);
-    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }).kind, "stopped");
+    assertEquals(ops.enter(g.v, { budget: 1, emulate: true }), "budget");
     // The guest's own tables have it; those the processor walks have not.
     assertObjectMatch(g.run(), fault);
     assertEquals(registers("rip"), [BigInt(GUEST.code) + 5n]);

@@ -27,6 +27,7 @@ import {
   type HvmCpu,
   type HvmOps,
   type HvmVcpu,
+  type Stopped,
 } from "./ops.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import { RegisterAccess } from "./registers.ts";
@@ -93,7 +94,7 @@ function destroyVcpu(v: SvmVcpu, frames: FrameSource): void {
 // --- entry ---
 
 /** Enters until an exit comes that was asked for. */
-function enter(v: SvmVcpu, options: EnterOptions): Exit {
+function enter(v: SvmVcpu, options: EnterOptions): Exit | Stopped {
   const { budget, emulate = false } = options;
   const { cpu } = v.on, { own } = v, end = cpu.count + budget;
   // A fault of the instruction that is emulated is delivered, and its handler not begun.
@@ -104,17 +105,19 @@ function enter(v: SvmVcpu, options: EnterOptions): Exit {
   }
 }
 
-/** Undefined: the guest left for a reason that is nobody's but this file's. */
-function enterPlainly(v: SvmVcpu, budget: number, options: EnterOptions): Exit | undefined {
+/** How an entry ended; undefined: the guest left for a reason that is nobody's but this file's. */
+type Left = Exit | Stopped | undefined;
+
+function enterPlainly(v: SvmVcpu, budget: number, options: EnterOptions): Left {
   if (v.words[F.eventInjection >> 2] < 0) noteInjection(v);
   v.stepping = false;
   const stop = enterGuest(v, budget, options.emulate ?? false);
   if (stop === "exit") return left(v, options);
-  return { kind: "stopped", why: stop, length: 0 };
+  return stop;
 }
 
 /** The exit, if it is anybody's but this file's. */
-function left(v: SvmVcpu, { pageFault }: EnterOptions): Exit | undefined {
+function left(v: SvmVcpu, { pageFault }: EnterOptions): Left {
   const code = v.words[F.exitCode >> 2];
   if (pageFault && code === PAGE_FAULT && pageFaultHandled(v, pageFault)) return undefined;
   if (code === CR0_READ || code === CR4_READ) return hiddenRead(v, code === CR0_READ ? 0 : 4);
@@ -138,7 +141,7 @@ function pageFaultHandled(
 }
 
 /** A read of CR0 or CR4 where the hardware's is not the guest's: nobody but this file asks for it. */
-function hiddenRead(v: SvmVcpu, n: 0 | 4): Exit | undefined {
+function hiddenRead(v: SvmVcpu, n: 0 | 4): Left {
   // SMSW.
   if (!(v.readHigh(F.exitInfo1) & MOV)) return pass(v);
   const name = gpr64[v.words[F.exitInfo1 >> 2] & 15];
@@ -153,7 +156,7 @@ const DEBUG: Exit = { kind: "debug", length: 0 };
 const TIMER: Exit = { kind: "preemption-timer", length: 0 };
 
 /** The same with what ends a run before its budget does: a step, a timer, a window. */
-function enterWatched(v: SvmVcpu, most: number, options: EnterOptions): Exit | undefined {
+function enterWatched(v: SvmVcpu, most: number, options: EnterOptions): Left {
   const { cpu } = v.on, { own } = v;
   const injected = v.words[F.eventInjection >> 2] < 0;
   if (own[OWN.nmiWindow] && !injected && nmiOpen(v)) return NMI_WINDOW;
@@ -177,7 +180,7 @@ function enterWatched(v: SvmVcpu, most: number, options: EnterOptions): Exit | u
     if (own[OWN.nmiWindow] && nmiOpen(v)) return NMI_WINDOW;
     if (cpu.count - before < most && moved) return undefined;
   }
-  return { kind: "stopped", why: stop, length: 0 };
+  return stop;
 }
 
 /** The timer counts what runs. */
@@ -213,7 +216,7 @@ function setTimer(v: SvmVcpu, instructions: number): void {
 // --- exits that intercepts wider than the wishes bring ---
 
 /** The exit if it was asked for; others are seen to. */
-function asked(v: SvmVcpu, exit: Exit): Exit | undefined {
+function asked(v: SvmVcpu, exit: Exit): Left {
   switch (exit.kind) {
     case "iret":
       if (v.own[OWN.nmiBlocked]) {
@@ -265,12 +268,12 @@ function wantsException(v: SvmVcpu, { event, vectoring }: ExitOf<"exception">): 
 }
 
 /** The instruction that left is executed with the intercepts off. */
-function pass(v: SvmVcpu): Exit | undefined {
+function pass(v: SvmVcpu): Left {
   const stop = runFor(v, 1, true);
   if (stop === "exit") return asked(v, decodeExit(v));
   // "stopped": it faulted, and the fault was delivered.
   if (stop === "budget" || stop === "stopped") return undefined;
-  return { kind: "stopped", why: stop, length: 0 };
+  return stop;
 }
 
 /** Past an instruction that the hypervisor completed; it counts as one. */

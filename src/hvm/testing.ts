@@ -3,7 +3,7 @@ import { assemble } from "../machine/isa/encode.ts";
 import type { CpuModel } from "../machine/cpu.ts";
 import { Machine } from "../machine/machine.ts";
 import type { Exit } from "./exit.ts";
-import type { HvmCpu, HvmOps, HvmVcpu, Intercepts, Rights } from "./ops.ts";
+import type { HvmCpu, HvmOps, HvmVcpu, Intercepts, Rights, Stopped } from "./ops.ts";
 import { hvmOps } from "./vendors.ts";
 
 /** Where the guest's 2 MiB lie in machine memory, and what is in them. */
@@ -15,6 +15,12 @@ export const GUEST = {
   code: 0x8000,
   tss: 0x3000,
 };
+
+/** The exit by which a guest left. @throws {Error} if it stopped without one */
+export function exitOf(left: Exit | Stopped): Exit {
+  if (typeof left === "string") throw new Error(`an exit was expected, the guest stopped: ${left}`);
+  return left;
+}
 
 /** One machine with a vCPU in flat 32-bit protected mode; guest memory is one 2-MiB nested page. */
 export class Guest {
@@ -138,8 +144,12 @@ export class Guest {
   }
 
   /** Runs from where it stands; at most `budget` instructions. */
-  run(budget = 1000): Exit {
+  enter(budget: number): Exit | Stopped {
     return this.ops.enter(this.v, { budget });
+  }
+  /** The same to its exit. */
+  run(budget = 1000): Exit {
+    return exitOf(this.enter(budget));
   }
 
   /** One 4-MByte page maps the first addresses onto themselves; paging is not on yet. */

@@ -18,6 +18,7 @@ import {
   type HvmVcpu,
   type Intercepts,
   type SegmentRegister,
+  type Stopped,
 } from "./ops.ts";
 import { RegisterAccess } from "./registers.ts";
 import { guestWord } from "./shadow.ts";
@@ -171,11 +172,11 @@ function enterNested(v: VmxVcpu, options: EnterOptions): Outcome {
   return outcome;
 }
 
-function enter(v: VmxVcpu, options: EnterOptions): Exit {
+function enter(v: VmxVcpu, options: EnterOptions): Exit | Stopped {
   const outcome = v.shadowed ? enterShadowed(v, options) : enterNested(v, options);
   if (outcome === "exit") return decodeExit(v);
   if (outcome === "refused") return entryRefused(v);
-  return { kind: "stopped", why: outcome, length: 0 };
+  return outcome;
 }
 
 /** Kinds of exit that only the neighbour has. */

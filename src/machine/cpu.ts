@@ -68,17 +68,14 @@ const CHUNK = 65_536;
 /** Exceptions in a row with no instruction between them, after which time passes and `run` returns. */
 const LIVELOCK = 1000;
 
-/** Hooks of the virtualization extensions and of debuggers; absent ones cost nothing. */
-export interface CpuHooks {
-  cpuid?(): void;
-  msr?(number: number, write: boolean): boolean;
-  service?(number: number, argument: number): number;
+/** Who watches what the processor executes. */
+export interface CpuObserver {
   /**
    * An access while watches are armed; `delivery` is the processor's own, of an event. True: `run`
    * returns "watch" once the instruction or the delivery is done. Where it goes on in another page,
    * that one lies at `next`.
    */
-  watch?(
+  watch(
     linear: number,
     linearHigh: number,
     physical: number,
@@ -88,12 +85,23 @@ export interface CpuHooks {
     next: number,
   ): boolean;
   /** What made the accesses that `watch` saw was given up: they will come again or not at all. */
-  givenUp?(): void;
-  watchesPage?(linear: number, linearHigh: number, frame: number): boolean;
+  givenUp(): void;
+  watchesPage(linear: number, linearHigh: number, frame: number): boolean;
   /** Whether a run is to stop before the instruction at a linear address. */
-  hasBreakpoint?(low: number, high: number): boolean;
+  hasBreakpoint(low: number, high: number): boolean;
   /** The same of any address with that offset in its page: records do not know where that is mapped. */
-  hasBreakpointAt?(offset: number): boolean;
+  hasBreakpointAt(offset: number): boolean;
+  /** It has watches. */
+  readonly watches: boolean;
+  /** Before anything is delivered: whether the run is over, as something was. */
+  isOver(): boolean;
+}
+
+/** Hooks of the virtualization extensions and of the platform; absent ones cost nothing. */
+export interface CpuHooks {
+  cpuid?(): void;
+  msr?(number: number, write: boolean): boolean;
+  service?(number: number, argument: number): number;
   /** An access of an emulated instruction to an address the nested paging does not map. */
   emulatedRead?(address: number, bytes: number): number | undefined;
   emulatedWrite?(address: number, bytes: number, value: number): boolean;
@@ -123,6 +131,8 @@ export class Cpu {
   readonly system: SystemFunctions;
   readonly predecoder: Predecoder;
   readonly hooks: CpuHooks = {};
+  /** Who watches, in the order that they are asked. */
+  readonly observers: CpuObserver[] = [];
   /** Use the hot handlers where code is flat; off, all code takes the general way (for tests). */
   hot = true;
   /** Instructions retired since the machine was made. */
@@ -190,7 +200,7 @@ export class Cpu {
       cold: (form) => this.coldFunction(form),
       coldSpecial: (name) => this.coldFunction(SPECIAL[name]),
       hasBreakpoint: (low, high) =>
-        (this.hooks.hasBreakpointAt?.(low & 4095) ?? false) ||
+        this.observers.some((o) => o.hasBreakpointAt(low & 4095)) ||
         (this.#debug.execute && this.#debug.match(low, high, 1) !== 0),
       get anyBreakpoint() {
         return true;
@@ -475,7 +485,10 @@ export class Cpu {
       watch: (low, high, physical, bytes, access, next) =>
         this.#noteAccess(low, high, physical, bytes, access, next),
       watchesPage: (low, high, frame) =>
-        this.hooks.watchesPage?.(low, high, frame) || this.#debug.inPage(low, high) ? 1 : 0,
+        this.observers.some((o) => o.watchesPage(low, high, frame)) ||
+          this.#debug.inPage(low, high)
+          ? 1
+          : 0,
       predecode: (low, high) => {
         // Code that is written as it runs comes by here for each instruction.
         if (this.#hostDue()) {
@@ -626,7 +639,7 @@ export class Cpu {
   runGuest(area: number, launch: number, budget: number): number | RunStop {
     const { system, machine: { bus }, i32 } = this;
     const slice = Math.min(budget, CHUNK, bus.deadline() - this.count - this.idle);
-    const { hooks } = this, observed = hooks.fault ?? hooks.watch ?? hooks.hasBreakpoint;
+    const observed = this.hooks.fault || this.observers.length > 0;
     const quick = slice > 0 && this.hot && !this.machine.due() && !observed &&
       !this.#debug.execute && !this.#debug.data && !bus.interruptPending();
     if (!quick) return this.enterGuest(area, launch);
@@ -771,7 +784,7 @@ export class Cpu {
     this.#trapped = 0;
     if (!this.#watched) return;
     this.#watched = false;
-    this.hooks.givenUp?.();
+    for (const observer of this.observers) observer.givenUp();
   }
 
   #watchedDone(): "watch" | undefined {
@@ -798,9 +811,13 @@ export class Cpu {
     const { low, high } = this.#codeAddress;
     if (this.u64[V.passing >> 3] === this.u64[CPU.rip >> 3]) return false;
     const here = this.#debug.execute && this.#debug.match(low, high, 1) ||
-      this.hooks.hasBreakpoint?.(low, high);
+      this.#hasBreakpoint(low, high);
     if (here) this.i32[V.abort >> 2] = ABORT.none;
     return !!here;
+  }
+
+  #hasBreakpoint(low: number, high: number): boolean {
+    return this.observers.some((o) => o.hasBreakpoint(low, high));
   }
 
   /** Linear address of the next instruction. */
@@ -818,7 +835,7 @@ export class Cpu {
     const { i32 } = this, rip = this.u64[CPU.rip >> 3];
     const { low, high } = this.#codeAddress;
     const reported = this.#passed.count === this.count && this.#passed.rip === rip;
-    if (!reported && this.hooks.hasBreakpoint?.(low, high)) return "breakpoint";
+    if (!reported && this.#hasBreakpoint(low, high)) return "breakpoint";
     const hits = this.#debug.execute ? this.#debug.match(low, high, 1) : 0;
     // On Intel's processors MOV SS holds back instruction breakpoints too (SDM 3 6.8.3).
     const inhibited = (i32[CPU.interruptibility >> 2] & 2) !== 0 &&
@@ -841,8 +858,8 @@ export class Cpu {
     next: number,
   ): void {
     const delivery = this.#slice === 0;
-    if (this.hooks.watch?.(low, high, physical, bytes, access, delivery, next)) {
-      this.#watched = true;
+    for (const observer of this.observers) {
+      if (observer.watch(low, high, physical, bytes, access, delivery, next)) this.#watched = true;
     }
     if (this.#debug.data) {
       this.#trapped |= this.#debug.match(low, high, bytes, (access & ACCESS.write) !== 0);
@@ -852,7 +869,8 @@ export class Cpu {
 
   /** Delivers what is due at an instruction boundary. */
   #boundary(): "delivered" | RunStop | undefined {
-    const { i32 } = this;
+    const { i32, observers } = this;
+    if (observers.length > 0 && observers.some((o) => o.isOver())) return "stopped";
     if (this.hooks.boundary) {
       const stop = this.hooks.boundary();
       if (stop) return stop;

@@ -4,21 +4,15 @@ import type { Machine } from "../machine/machine.ts";
 import { CPU, V } from "../machine/state.ts";
 import { SERVICE } from "../machine/system.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
-import type { Domain, Engine, SliceEnd } from "./domain.ts";
-
-/** What a debugger may want of a bare machine's stops; absent: they end the run. */
-export interface BareHooks {
-  /** A breakpoint or watch was reached: something to stop with, or undefined to run on. */
-  reached?(kind: "breakpoint" | "watch"): unknown;
-}
+import type { Domain } from "./domain.ts";
+import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN } from "./engine.ts";
 
 /** Where an MSR's value is handed over (index of 64-bit words). */
 const MSR_VALUE = V.value >> 3;
 
-export class BareEngine implements Engine {
-  readonly hooks: BareHooks = {};
-
-  constructor(readonly machine: Machine, readonly domain: Domain) {
+export class BareEngine extends Engine {
+  constructor(readonly machine: Machine, domain: Domain) {
+    super(domain);
     const { platform } = domain;
     machine.bus = platform;
     machine.cpu.hooks.msr = (number, write) => {
@@ -46,7 +40,7 @@ export class BareEngine implements Engine {
     };
   }
 
-  run(budget: number): SliceEnd {
+  protected execute(budget: number): PartEnd {
     const { cpu } = this.machine;
     watchQuiet(cpu, this.domain.platform);
     // A turn is time: port accesses take more of it than instructions.
@@ -54,16 +48,14 @@ export class BareEngine implements Engine {
     switch (stop) {
       case "budget":
       case "stopped":
-        return { kind: "budget" };
+        return BUDGET;
       case "halt":
-        return { kind: "blocked" };
+        return BLOCKED;
       case "shutdown":
         return { kind: "end", reason: "crash", detail: "triple fault" };
       case "breakpoint":
-      case "watch": {
-        const reached = this.hooks.reached?.(stop);
-        return reached === undefined ? { kind: "budget" } : { kind: "stop", stop: reached };
-      }
+      case "watch":
+        return SEEN[stop];
       default:
         throw new Error(`a bare machine stopped with "${stop}"`);
     }
@@ -76,8 +68,8 @@ export class BareEngine implements Engine {
   get interruptible(): boolean {
     return this.machine.cpu.takesInterrupts;
   }
-  load(): void {}
-  unload(): void {
+  protected attach(): void {}
+  protected detach(): void {
     throw new Error("a bare machine has no hypervisor to take its processor away");
   }
   destroy(): void {}

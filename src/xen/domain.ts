@@ -1,6 +1,7 @@
 /** A domain: its memory, its platform, its vCPUs, and what it is doing. */
 import type { Cpu } from "../machine/cpu.ts";
 import type { Cpuid } from "../machine/cpuid.ts";
+import type { Engine } from "./engine.ts";
 import type { Host } from "./host.ts";
 import type { Platform } from "./platform.ts";
 import { ByteLog } from "./output.ts";
@@ -30,38 +31,6 @@ export interface DomainPlace {
 }
 
 export type ShutdownReason = "poweroff" | "reset" | "exit" | "crash" | "hang";
-
-/** Why a domain's processor came back to the scheduler. */
-export type SliceEnd =
-  /** The budget is used up. */
-  | { readonly kind: "budget" }
-  /** Nothing to do until an interrupt. */
-  | { readonly kind: "blocked" }
-  /** Somebody wants the domain to stand still: a breakpoint, a step, a watch, an exit asked for. */
-  | {
-    readonly kind: "stop";
-    readonly stop: unknown;
-    /** When it goes on it has nothing to do until an interrupt. */
-    readonly blocked?: boolean;
-  }
-  | { readonly kind: "end"; readonly reason: ShutdownReason; readonly detail: string };
-
-/** How a kind of domain is executed: on the processor itself, or in a hardware virtual machine. */
-export interface Engine {
-  /** Runs at most `budget` instructions (ns). */
-  run(budget: number): SliceEnd;
-  /** What a blocked guest waits for is there: something that it can take. */
-  runnable(): boolean;
-  /** It could take an interrupt; where it is not, only an NMI ends its wait. */
-  readonly interruptible: boolean;
-  /** An access waits for the answer of a device model outside. */
-  readonly waiting: boolean;
-  /** The register file of the vCPU is in the processor (before) or in its own store (after). */
-  load(): void;
-  unload(): void;
-  /** Everything the engine holds, given back. */
-  destroy(): void;
-}
 
 /** Guest-physical memory of a domain. */
 export interface DomainMemory {

@@ -5,7 +5,8 @@ import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import { ENABLED, portBreakpoints } from "../machine/breakpoints.ts";
-import type { SliceEnd } from "./domain.ts";
+import type { Stopped } from "../hvm/ops.ts";
+import { BLOCKED, BUDGET, type PartEnd, SEEN, type SliceEnd } from "./engine.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { ignoring, watchQuiet } from "./coprocessor.ts";
 import { cr0Faults, cr3Faults, cr4Faults, in64BitMode } from "./control.ts";
@@ -17,13 +18,13 @@ type Handled =
   | undefined
   /** The exit is to be handled once more, when a device has answered. */
   | "again"
-  /** The same at once when the domain goes on: its instruction has not begun. */
-  | "breakpoint"
-  /** It is handled; watched memory was accessed. */
-  | "watch"
   /** The instruction that was emulated left itself: another exit, to be shown and handled. */
   | Exit
-  | SliceEnd;
+  /**
+   * At a breakpoint the exit is handled when the domain goes on: its instruction has not begun. Where
+   * watched memory was accessed it is done.
+   */
+  | PartEnd;
 type Handler<K extends ExitKind> = (e: HvmEngine, exit: ExitOf<K>) => Handled;
 
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
@@ -58,7 +59,9 @@ function emulateForeign(e: HvmEngine): Handled {
   cpu.ways = e.cpuid.vendor ?? cpu.model;
   const exit = e.ops.enter(e.vcpu, { budget: 1, emulate: true });
   cpu.ways = cpu.model;
-  if (exit.kind !== "exception" || exit.event.vector !== UD) return afterPlainEntry(e, exit);
+  const undefinedHere = typeof exit === "object" && exit.kind === "exception" &&
+    exit.event.vector === UD;
+  if (!undefinedHere) return afterPlainEntry(e, exit);
   e.ops.inject(e.vcpu, exit.event);
 }
 
@@ -72,17 +75,22 @@ function completeAccess(e: HvmEngine): Handled {
   return enterPlainly(e, e.ops.pendingEvent(e.vcpu) ? 0 : 1);
 }
 
-function afterPlainEntry(e: HvmEngine, exit: Exit): Handled {
+function afterPlainEntry(e: HvmEngine, exit: Exit | Stopped): Handled {
   e.changed = true;
   e.shadow?.sync();
-  if (exit.kind === "stopped") {
-    if (exit.why === "unanswered") return "again";
-    if (exit.why === "budget") return undefined;
-    if (exit.why === "breakpoint" || exit.why === "watch") return exit.why;
+  switch (exit) {
+    case "unanswered":
+      return "again";
+    case "budget":
+      return undefined;
+    case "breakpoint":
+    case "watch":
+      return SEEN[exit];
     // Paused from outside, or a handler that faults into itself: the scheduler's turn.
-    if (exit.why === "stopped") return { kind: "budget" };
-    throw new Error(`the emulated instruction stopped: ${exit.why}`);
+    case "stopped":
+      return BUDGET;
   }
+  if (typeof exit === "string") throw new Error(`the emulated instruction stopped: ${exit}`);
   // A page that another walk step misses; else an exception that is intercepted.
   if (exit.kind === "nested-page-fault") return unmapped(e, exit);
   return exit;
@@ -218,7 +226,7 @@ function coprocessorError(e: HvmEngine): Handled {
   const { nmi } = e.ops.interruptShadow(e.vcpu);
   e.ops.setInterruptShadow(e.vcpu, { sti: false, movSs: false, nmi });
   e.changed = true;
-  return platform.interruptPending() ? undefined : { kind: "blocked" };
+  return platform.interruptPending() ? undefined : BLOCKED;
 }
 
 const CONTRIBUTORY = [0, 10, 11, 12, 13, 21], DB = 1, DF = 8, PF = 14;
@@ -288,7 +296,7 @@ const own: { readonly [K in OwnKind]: Handler<K> } = {
     // The trap of a traced HLT ends it at once.
     const goesOn = e.awake || e.ops.pendingEvent(e.vcpu) ||
       (e.ops.getRegister(e.vcpu, "rflags") & TF && !(e.ops.getMsr(e.vcpu, MSR.DEBUGCTL)! & BTF));
-    return goesOn ? undefined : { kind: "blocked" };
+    return goesOn ? undefined : BLOCKED;
   },
   hypercall: (e, exit) => {
     // No hypercalls are offered yet: what a guest gets that tries one all the same.

@@ -1,7 +1,15 @@
 /** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
-import type { Exit, StoppedExit } from "../hvm/exit.ts";
+import type { Exit } from "../hvm/exit.ts";
 import { type ExitKind, type ExitRow, exitRows, interceptsOf } from "../hvm/exit_kinds.ts";
-import type { EnterOptions, HvmCpu, HvmOps, HvmVcpu, Intercepts } from "../hvm/ops.ts";
+import type {
+  EnterOptions,
+  HvmCpu,
+  HvmOps,
+  HvmVcpu,
+  Intercepts,
+  RegisterName,
+  Stopped,
+} from "../hvm/ops.ts";
 import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
 import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
@@ -10,28 +18,19 @@ import { SERVICE } from "../machine/system.ts";
 import { CPU, V } from "../machine/state.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
-import type { Domain, Engine, SliceEnd } from "./domain.ts";
+import type { Domain } from "./domain.ts";
+import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN, type Verdict } from "./engine.ts";
 import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
 import { type Ioreq, IoreqServers } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
 import type { Shadow } from "./shadow.ts";
 
-/** What an observer wants of an exit, before it is handled. */
-export type Observed =
-  /** Nothing: the exit is handled as always. */
-  | undefined
-  /** The observer has answered it; the guest goes on. */
-  | "answered"
-  /** The domain stands still with the exit unhandled; it is handled when the domain goes on. */
-  | { readonly stop: unknown };
-
-/** Debuggers look in here. Absent, nothing is paid. */
-export interface ExitObserver {
-  exit(exit: Exit): Observed;
-  /** A breakpoint is next, or watched memory was accessed: what to stop with; undefined to go on. */
-  reached(kind: "breakpoint" | "watch"): unknown;
-}
+/**
+ * What waits to be handled when the guest goes on: an exit, or an access of an instruction that the
+ * vendor's entry executes by itself, and that it comes to again.
+ */
+export type Pending = Exit | "unanswered";
 
 /** What decides how a guest goes on, beside its registers, memory and platform. */
 export interface HvmState {
@@ -44,7 +43,7 @@ export interface HvmState {
   readonly fruitlessAt: number;
   readonly msrs: readonly (readonly [number, bigint])[];
   /** The exit that is to be handled when the guest goes on, and what devices have answered of it. */
-  readonly pending: Exit | null;
+  readonly pending: Pending | null;
   readonly pendingAt: bigint;
   readonly answers: readonly Ioreq[];
 }
@@ -67,11 +66,10 @@ const UNOBSERVED: Intercepts = Object.fromEntries(
 /** Instructions that do not exist where CPUID does not show them. */
 const FEATURES = rows.filter(([, { feature }]) => feature !== undefined);
 
-export class HvmEngine implements Engine {
+export class HvmEngine extends Engine {
   readonly servers: IoreqServers;
-  observer: ExitObserver | undefined;
-  /** An exit whose handling waits: for a debugger, or for a device that answers later. */
-  pending: Exit | undefined;
+  /** What waits: for a debugger, or for a device that answers later. */
+  pending: Pending | undefined;
   /** The instruction pointer there. */
   #pendingAt = 0n;
   /** The last exit, for `why()`. */
@@ -100,7 +98,7 @@ export class HvmEngine implements Engine {
   #timeOffset = NaN;
 
   constructor(
-    readonly domain: Domain,
+    domain: Domain,
     readonly ops: HvmOps,
     readonly on: HvmCpu,
     readonly vcpu: HvmVcpu,
@@ -108,6 +106,7 @@ export class HvmEngine implements Engine {
     readonly interrupts: HostInterrupts,
     readonly cpuid: Cpuid,
   ) {
+    super(domain);
     this.servers = new IoreqServers(() => domain.platform, {
       answered: () => {
         this.changed = true;
@@ -148,14 +147,13 @@ export class HvmEngine implements Engine {
     this.shadow?.lackPages(this.cpuid.pagesAbsent);
     this.#setIntercepts(ALWAYS);
   }
-  /** Asks for exits that an observer wants to see besides; undefined: for none. */
-  observe(wanted: Intercepts | undefined): void {
-    if (wanted === undefined && this.#observed === undefined) return;
-    if (wanted) {
-      // Those that always leave stay as they are.
-      const more = Object.entries(wanted).filter(([name]) => !(name in ALWAYS));
-      this.#observed = Object.fromEntries(more);
-    } else this.#observed = undefined;
+  /** Asks for the exits that those who look on want to see besides. */
+  observe(): void {
+    const wishes = this.hooks.map((hook) => hook.exits).filter((exits) => exits !== undefined);
+    if (wishes.length === 0 && this.#observed === undefined) return;
+    // Those that always leave stay as they are.
+    const more = Object.entries(interceptsOf(wishes.flat())).filter(([name]) => !(name in ALWAYS));
+    this.#observed = wishes.length > 0 ? Object.fromEntries(more) : undefined;
     if (this.domain.host.current === this.domain) this.#showIntercepts(true);
   }
   /** An observer's are in the hardware, or they are not. */
@@ -173,7 +171,7 @@ export class HvmEngine implements Engine {
     this.ops.setIntercepts(this.vcpu, both);
   }
 
-  run(budget: number): SliceEnd {
+  protected execute(budget: number): PartEnd {
     const { cpu } = this.on;
     // A turn is time: port accesses take more of it than instructions.
     this.#until = cpu.now + budget;
@@ -184,31 +182,31 @@ export class HvmEngine implements Engine {
     let exit = this.#takePending();
     if (!exit) this.servers.abandon("the guest went on without that access");
     // The vendor's own emulation of an instruction; it leaves there again.
-    else if (exit.kind === "stopped") exit = undefined;
+    else if (exit === "unanswered") exit = undefined;
     for (;;) {
-      const next: Exit | SliceEnd | undefined = exit ? this.#handle(exit) : this.#enter();
+      const next: Exit | PartEnd | undefined = exit ? this.#handle(exit) : this.#enter();
       exit = undefined;
       if (!next) continue;
       if (isEnd(next)) return next;
-      const observed = this.#observe(next);
-      if (!observed) exit = next;
-      else if (observed !== "answered") {
+      const verdict = this.#show(next);
+      if (verdict?.kind === "stop") {
         this.#keep(next);
-        return { kind: "stop", stop: observed.stop };
+        return verdict;
       }
+      if (!verdict || !this.carryOut(next, verdict)) exit = next;
     }
   }
 
   /** Enters the guest: its exit, the end of the slice, or undefined to enter again. */
-  #enter(): Exit | SliceEnd | undefined {
+  #enter(): Exit | PartEnd | undefined {
     const { cpu } = this.on, { shadow } = this;
     if (this.#turnIsOver()) return BUDGET;
     if (this.changed) this.#beforeEntry();
     shadow?.sync();
     this.#entry.budget = this.#until - cpu.now;
     const raw = this.ops.enter(this.vcpu, this.#entry);
+    if (typeof raw === "string") return this.#stopped(raw);
     const exit = shadow ? shadow.refine(raw) : raw;
-    if (exit?.kind === "stopped") return this.#stopped(exit);
     if (!exit) cpu.idle += LIVELOCK;
     return exit ?? BUDGET;
   }
@@ -228,15 +226,15 @@ export class HvmEngine implements Engine {
     const due = this.changed || platform.deadline() <= now || this.#nmi ||
       // A window opens by IF, or when the first iteration has ended a shadow.
       (this.#window && (cpu.i32[CPU.rflags >> 2] & Number(IF)) !== 0);
-    if (due || this.observer || this.servers.any || this.#turnIsOver()) return false;
+    if (due || this.hooks.length > 0 || this.servers.any || this.#turnIsOver()) return false;
     // How many there are at a time depends on the host's clock: each counts as the exit it stands for.
     this.#countExit("io");
     return true;
   }
 
   /** The guest was stopped and did not leave. */
-  #stopped(exit: StoppedExit): SliceEnd | undefined {
-    switch (exit.why) {
+  #stopped(why: Stopped): PartEnd | undefined {
+    switch (why) {
       case "budget":
         // A shadowed guest may have left real mode before its budget was used up.
         return this.shadow ? undefined : BUDGET;
@@ -244,28 +242,47 @@ export class HvmEngine implements Engine {
         return BUDGET;
       case "breakpoint":
       case "watch":
-        return this.#reached(exit.why);
+        return SEEN[why];
       case "unanswered":
-        this.#keep(exit);
+        this.#keep(why);
         return BLOCKED;
       case "halt":
         // An HLT that the processor executed itself: it is waited for here all the same.
         this.ops.setActivity(this.vcpu, "active");
         return this.awake ? BUDGET : BLOCKED;
       default:
-        throw new Error(`the processor stopped in a guest: ${exit.why}`);
+        throw new Error(`the processor stopped in a guest: ${why}`);
     }
   }
-  #reached(what: "breakpoint" | "watch"): SliceEnd {
-    const stop = this.observer?.reached(what);
-    return stop === undefined ? BUDGET : { kind: "stop", stop };
-  }
 
-  /** Counts an exit and shows it to the observer. */
-  #observe(exit: Exit): Observed {
+  /** Counts an exit and shows it to all who look on: the strongest of their verdicts. */
+  #show(exit: Exit): Verdict | undefined {
     this.last = exit;
     this.#countExit(exit.kind);
-    return this.observer?.exit(exit);
+    if (this.hooks.length === 0) return undefined;
+    const verdicts = [...this.hooks].map((hook) => hook.exit(exit));
+    return verdicts.find((it) => it?.kind === "stop") ??
+      verdicts.find((it) => it && it.kind !== "continue");
+  }
+  /** True if the exit is dealt with so; false if the hypervisor is to handle it as always. */
+  carryOut(exit: Exit, verdict: Verdict): boolean {
+    const { ops, vcpu } = this;
+    switch (verdict.kind) {
+      case "skip":
+        ops.advance(vcpu, verdict.length ?? exit.length);
+        return true;
+      case "inject":
+        ops.inject(vcpu, verdict.event);
+        return true;
+      case "reply":
+        for (const [name, value] of Object.entries(verdict.registers)) {
+          ops.setRegister(vcpu, name as RegisterName, value);
+        }
+        ops.advance(vcpu, exit.length);
+        return true;
+      default:
+        return false;
+    }
   }
   #countExit(kind: Exit["kind"]): void {
     const { exits } = this.domain;
@@ -273,26 +290,24 @@ export class HvmEngine implements Engine {
   }
 
   /** Handles an exit: the end of the slice, the exit of an emulated instruction, undefined to go on. */
-  #handle(exit: Exit): Exit | SliceEnd | undefined {
+  #handle(exit: Exit): Exit | PartEnd | undefined {
     this.servers.begin();
     const handled = handleExit(this, exit);
-    if (handled === "again" || handled === "breakpoint") this.#keep(exit);
+    if (handled === "again" || handled === SEEN.breakpoint) this.#keep(exit);
     else this.servers.done();
     if (handled === "again") return BLOCKED;
-    if (typeof handled === "string") return this.#reached(handled);
     return handled ?? (this.#livelocked() ? BUDGET : undefined);
   }
-  #keep(exit: Exit): void {
-    this.pending = exit;
+  #keep(pending: Pending): void {
+    this.pending = pending;
     this.#pendingAt = this.ops.getRegister(this.vcpu, "rip");
   }
   /** The exit to handle first; none if it was an instruction's, and another is to be executed now. */
-  #takePending(): Exit | undefined {
+  #takePending(): Pending | undefined {
     const { pending } = this;
     this.pending = undefined;
-    if (!pending || pending.vectoring) return pending;
-    const instruction = pending.length > 0 ||
-      (pending.kind !== "stopped" && exitRows[pending.kind].access);
+    if (!pending || pending === "unanswered" || pending.vectoring) return pending;
+    const instruction = pending.length > 0 || exitRows[pending.kind].access;
     const moved = instruction && this.ops.getRegister(this.vcpu, "rip") !== this.#pendingAt;
     return moved ? undefined : pending;
   }
@@ -331,7 +346,8 @@ export class HvmEngine implements Engine {
     this.#fruitlessAt = s.fruitlessAt;
     this.msrs.clear();
     for (const [number, value] of s.msrs) this.msrs.set(number, value);
-    this.pending = this.last = s.pending ?? undefined;
+    this.pending = s.pending ?? undefined;
+    this.last = this.pending === "unanswered" ? undefined : this.pending;
     this.#fault = undefined;
     this.#pendingAt = s.pendingAt;
     this.servers.answers = s.answers;
@@ -427,7 +443,7 @@ export class HvmEngine implements Engine {
     if (this.#nmi && !this.ops.interruptShadow(this.vcpu).nmi) return true;
     return this.domain.platform.interruptPending() && this.interruptible;
   }
-  load(): void {
+  protected attach(): void {
     this.ops.load(this.vcpu);
     const { cpu } = this.on, kept = this.#fault;
     cpu.raised = undefined;
@@ -438,7 +454,7 @@ export class HvmEngine implements Engine {
     this.#timeOffset = NaN;
     this.changed = true;
   }
-  unload(): void {
+  protected detach(): void {
     this.on.cpu.i32[V.noMisaligned >> 2] = 0;
     this.#fault = this.lastFault;
     if (this.#observed) this.#showIntercepts(false);
@@ -503,9 +519,9 @@ const UD = 6;
 const IF = 0x200n;
 type Bits = Readonly<Record<string, number | boolean | undefined>>;
 
-const isEnd = (x: Exit | SliceEnd): x is SliceEnd =>
-  x.kind === "budget" || x.kind === "blocked" || x.kind === "stop" || x.kind === "end";
+const isEnd = (x: Exit | PartEnd): x is PartEnd =>
+  x.kind === "budget" || x.kind === "blocked" || x.kind === "stop" || x.kind === "end" ||
+  x.kind === "breakpoint" || x.kind === "watch";
 
-const BUDGET: SliceEnd = { kind: "budget" }, BLOCKED: SliceEnd = { kind: "blocked" };
 /** Exits in a row with no instruction between them, after which time passes: 1 ns each. */
 const LIVELOCK = 10_000;

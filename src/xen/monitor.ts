@@ -1,25 +1,27 @@
 /**
- * The monitor: who wants to see what a domain does stands here, between the scheduler and the
- * domain's engine. It stands before the engine while anything is armed, and goes away after; so
- * nothing is paid when nobody looks. It observes only: instruction counts, time and state are the
- * same with it and without.
+ * The monitor: what one observer wants to see of what a domain does. While anything is armed it is
+ * among the hooks that the domain's engine calls, and among the processor's observers while the domain
+ * is on it; so nothing is paid when nobody looks, and several may look at once. It observes only:
+ * instruction counts, time and state are the same with it and without.
  *
  * What is seen:
  * - execution of a linear address: the predecoded record of the instruction has a breakpoint before
- *   it (`cpu.hooks.hasBreakpointAt`); guest memory is not touched;
- * - accesses to watched memory: watched pages stay out of the TLBs, `cpu.hooks.watch` notes them, and
- *   the run ends behind the instruction that makes them, whoever executes it;
+ *   it (`hasBreakpointAt`); guest memory is not touched;
+ * - accesses to watched memory: watched pages stay out of the TLBs, `watch` notes them, and the run
+ *   ends behind the instruction that makes them, whoever executes it;
  * - the end of a number of instructions (single-step);
  * - exits of a hardware virtual machine: its engine shows each before it handles it.
  */
-import type { Exit, GuestEvent } from "../hvm/exit.ts";
-import type { Intercepts, RegisterName } from "../hvm/ops.ts";
-import type { Cpu } from "../machine/cpu.ts";
+import type { Exit } from "../hvm/exit.ts";
+import type { ExitWish } from "../hvm/exit_kinds.ts";
+import type { Cpu, CpuObserver } from "../machine/cpu.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
-import { BareEngine } from "./bare.ts";
-import type { Domain, Engine, SliceEnd } from "./domain.ts";
-import { HvmEngine, type Observed } from "./hvm.ts";
+import type { Domain } from "./domain.ts";
+import type { EngineHooks, Verdict } from "./engine.ts";
+import { HvmEngine } from "./hvm.ts";
 import { type Part, type Watch, Watches } from "./watches.ts";
+
+export type { Verdict };
 
 /** An access that a watch saw. */
 export interface WatchHit {
@@ -46,19 +48,6 @@ export type MonitorEvent =
   /** The instructions asked for are over, or an event was delivered. */
   | { readonly kind: "step" };
 
-/** What becomes of an exit that was shown. */
-export type Verdict =
-  /** Handled as if nobody had looked. */
-  | { readonly kind: "continue" }
-  /** The domain stops; the exit waits, and is handled when the domain goes on. */
-  | { readonly kind: "stop"; readonly stop: unknown }
-  /** The instruction is passed over without effect; its length where the exit does not tell. */
-  | { readonly kind: "skip"; readonly length?: number }
-  /** The event is injected in its place. */
-  | { readonly kind: "inject"; readonly event: GuestEvent }
-  /** Registers get these values, and the instruction is passed over. */
-  | { readonly kind: "reply"; readonly registers: Readonly<Record<string, bigint>> };
-
 /** Who is asked. */
 export interface Observer {
   /** The vCPU's instruction pointer, and the same as a linear address. */
@@ -72,15 +61,8 @@ export interface Observer {
 /** So many exits at least are kept. */
 const RECENT = 64;
 
-/** Stands for "a breakpoint or watch was reached" on its way through an engine. */
-const REACHED = { breakpoint: { reached: "breakpoint" }, watch: { reached: "watch" } } as const;
-
-const isReached = (stop: unknown): stop is { reached: "breakpoint" | "watch" } =>
-  stop === REACHED.breakpoint || stop === REACHED.watch;
-
-/** Observation of one domain. */
-export class Monitor {
-  readonly engine: BareEngine | HvmEngine;
+/** What one observer sees of one domain. */
+export class Monitor implements EngineHooks, CpuObserver {
   readonly #cpu: Cpu;
   readonly #addresses = new Set<bigint>();
   /** How many of them have an offset in their page: records do not know where that is mapped. */
@@ -94,9 +76,10 @@ export class Monitor {
   #one = false;
   /** Asked after each instruction while set: true ends the step. */
   #stepEnds: (() => boolean) | undefined;
-  #wantsExits = false;
-  /** Gives the exits that are wanted; undefined while the hardware has been told. */
-  #newExits: (() => Intercepts | undefined) | undefined;
+  /** Gives the exits that are wanted; undefined: none. */
+  #wanted: (() => readonly ExitWish[]) | undefined;
+  /** The hardware has not been told yet. */
+  #newExits = false;
   /** The instruction whose breakpoint was reported last. */
   #passed = { rip: -1n, count: -1 };
   #hits: WatchHit[] = [];
@@ -106,17 +89,10 @@ export class Monitor {
   #stoppedAt: Exit | undefined;
   /** Exits since something was armed, the newest last; the oldest are dropped. */
   readonly recent: { readonly exit: Exit; readonly count: number }[] = [];
-  /** Puts the processor's hooks back, while this domain is on it. */
-  #leave: (() => void) | undefined;
-  /** Puts the engine back, while anything is armed. */
-  #disarm: (() => void) | undefined;
+  /** Instructions of the part of a run that has just ended, and whether an event was delivered in it. */
+  #ran = { instructions: 0, delivered: false };
 
   constructor(readonly domain: Domain, readonly observer: Observer) {
-    const { engine } = domain;
-    if (!(engine instanceof BareEngine || engine instanceof HvmEngine)) {
-      throw new Error(`domain ${domain.name} is observed already`);
-    }
-    this.engine = engine;
     this.#cpu = domain.cpu;
   }
 
@@ -158,32 +134,37 @@ export class Monitor {
   setWatch(watch: Watch, on: boolean): void {
     this.#watches.set(watch, on);
     this.#arm();
-    if (this.#current) this.#armWatches(this.#watches.size > 0);
+    if (this.#current) this.#armWatches();
   }
-  #armWatches(on: boolean): void {
-    const others = this.#cpu.i32[V.watching >> 2] & ~1;
-    this.#cpu.i32[V.watching >> 2] = on ? others | 1 : others;
-    this.#cpu.flushTlb();
+  /** The processor asks at accesses while somebody on it has watches. */
+  #armWatches(): void {
+    const cpu = this.#cpu, others = cpu.i32[V.watching >> 2] & ~1;
+    cpu.i32[V.watching >> 2] = cpu.observers.some((o) => o.watches) ? others | 1 : others;
+    cpu.flushTlb();
+  }
+  get watches(): boolean {
+    return this.#watches.size > 0;
   }
 
   /** Exits that the observer wants to see, asked for before the domain runs; undefined: none. */
-  setExits(wanted: (() => Intercepts) | undefined): void {
-    const { engine } = this;
-    if (!(engine instanceof HvmEngine)) {
-      if (wanted === undefined) return;
+  setExits(wanted: (() => readonly ExitWish[]) | undefined): void {
+    if (wanted === undefined && !this.#wanted) return;
+    if (!(this.domain.engine instanceof HvmEngine)) {
       throw new Error("this domain runs on the bare processor: there are no exits to observe");
     }
-    if (wanted === undefined && !this.#wantsExits) return;
-    this.#wantsExits = wanted !== undefined;
-    this.#newExits = wanted ?? (() => undefined);
+    this.#wanted = wanted;
+    this.#newExits = true;
     this.#arm();
     if (this.#running || !this.#armed) this.#applyExits();
   }
+  get exits(): readonly ExitWish[] | undefined {
+    return this.#wanted?.();
+  }
   #applyExits(): void {
-    const wanted = this.#newExits, { engine, domain } = this;
-    this.#newExits = undefined;
-    if (!wanted || !(engine instanceof HvmEngine) || domain.state.kind === "destroyed") return;
-    engine.observe(wanted());
+    const { engine, state } = this.domain;
+    if (!this.#newExits) return;
+    this.#newExits = false;
+    if (engine instanceof HvmEngine && state.kind !== "destroyed") engine.observe();
   }
 
   /**
@@ -216,18 +197,18 @@ export class Monitor {
   }
   /** The exit the domain stands at, and that can be answered. */
   get stoppedAt(): Exit | undefined {
-    const { engine } = this;
-    return engine instanceof HvmEngine && engine.pending === this.#stoppedAt
-      ? engine.pending
-      : undefined;
+    const { engine } = this.domain;
+    const here = engine instanceof HvmEngine && engine.pending === this.#stoppedAt;
+    return here ? this.#stoppedAt : undefined;
   }
   /** The host was put into a saved state; the exit at which the domain stands in it, if it does. */
   loaded(passing: boolean, atExit: boolean): Exit | undefined {
-    const { engine } = this;
+    const { engine } = this.domain;
     this.#hits = [];
     this.#single = undefined;
     this.recent.length = 0;
-    this.#stoppedAt = atExit && engine instanceof HvmEngine ? engine.pending : undefined;
+    const pending = engine instanceof HvmEngine ? engine.pending : undefined;
+    this.#stoppedAt = atExit && pending !== "unanswered" ? pending : undefined;
     if (passing) this.pass();
     else this.#passed = { rip: -1n, count: -1 };
     return this.#stoppedAt;
@@ -235,7 +216,7 @@ export class Monitor {
 
   get #armed(): boolean {
     return this.#addresses.size > 0 || this.#watches.size > 0 || this.#left !== Infinity ||
-      this.#stepEnds !== undefined || this.#wantsExits;
+      this.#stepEnds !== undefined || this.#wanted !== undefined;
   }
   get #current(): boolean {
     return this.domain.host.current === this.domain;
@@ -244,188 +225,93 @@ export class Monitor {
     return this.domain.state.kind === "running";
   }
 
+  /** It is among the hooks while anything is armed. */
   #arm(): void {
-    if (this.#armed) {
-      this.#disarm ??= this.#engage();
-      if (this.#current) this.#leave ??= this.#enter();
+    const { hooks } = this.domain.engine, at = hooks.indexOf(this), armed = at >= 0;
+    if (this.#armed === armed) return;
+    if (!armed) {
+      hooks.push(this);
+      if (this.#current) this.#enter();
     } else {
-      this.#leave?.();
-      this.#leave = undefined;
-      this.#disarm?.();
-      this.#disarm = undefined;
+      hooks.splice(at, 1);
+      this.#leave();
     }
   }
 
-  /** Takes the place of what the scheduler calls of the engine. */
-  #engage(): () => void {
-    const { engine } = this;
-    if (engine instanceof HvmEngine) {
-      engine.observer = { exit: (exit) => this.#exit(exit), reached: (kind) => REACHED[kind] };
-    } else engine.hooks.reached = (kind) => REACHED[kind];
-    const own: Pick<Engine, "run" | "load" | "unload"> = {
-      run: (budget) => this.#run(budget),
-      load: () => this.#load(),
-      unload: () => this.#unload(),
-    };
-    Object.assign(engine, own);
-    return () => {
-      if (engine instanceof HvmEngine) engine.observer = undefined;
-      else delete engine.hooks.reached;
-      // What the engine's class has shows again.
-      for (const name of Object.keys(own)) delete (engine as Partial<Engine>)[name as keyof Engine];
-    };
-  }
-
-  /** The engine's own methods, whatever stands before them. */
-  get #own(): Engine {
-    return Object.getPrototypeOf(this.engine);
-  }
-
-  #exit(exit: Exit): Observed {
+  exit(exit: Exit): Verdict | undefined {
     this.recent.push({ exit, count: this.#cpu.count });
     if (this.recent.length > 2 * RECENT) this.recent.splice(0, RECENT);
-    if (!this.#wantsExits) return undefined;
+    if (!this.#wanted) return undefined;
     const verdict = this.observer.exit(exit);
-    if (verdict?.kind === "stop") {
-      this.#stoppedAt = exit;
-      return { stop: verdict.stop };
-    }
-    return verdict && this.#carryOut(exit, verdict) ? "answered" : undefined;
-  }
-
-  /** True if the exit is dealt with; false if the hypervisor is to handle it as always. */
-  #carryOut(exit: Exit, verdict: Verdict): boolean {
-    const { ops, vcpu } = this.engine as HvmEngine;
-    switch (verdict.kind) {
-      case "skip":
-        ops.advance(vcpu, verdict.length ?? exit.length);
-        return true;
-      case "inject":
-        ops.inject(vcpu, verdict.event);
-        return true;
-      case "reply":
-        for (const [name, value] of Object.entries(verdict.registers)) {
-          ops.setRegister(vcpu, name as RegisterName, value);
-        }
-        ops.advance(vcpu, exit.length);
-        return true;
-      default:
-        return false;
-    }
+    if (verdict?.kind === "stop") this.#stoppedAt = exit;
+    return verdict;
   }
 
   /** The domain stands at an exit: that is dealt with so, and not handled when it goes on. */
   answer(verdict: Verdict): void {
-    const { engine } = this;
-    if (!(engine instanceof HvmEngine) || !engine.pending || engine.pending !== this.#stoppedAt) {
+    const { engine } = this.domain, exit = this.stoppedAt;
+    if (!(engine instanceof HvmEngine) || !exit) {
       throw new Error("the domain stands at no exit that could be answered");
     }
-    if (!this.#carryOut(engine.pending, verdict)) return;
+    if (!engine.carryOut(exit, verdict)) return;
     engine.pending = this.#stoppedAt = undefined;
   }
 
-  /** Sets the processor's hooks. */
-  #enter(): () => void {
-    const { hooks } = this.#cpu;
-    const before = { ...hooks };
-    hooks.hasBreakpoint = (low, high) =>
-      this.#addresses.has(BigInt(high >>> 0) << 32n | BigInt(low >>> 0));
-    hooks.hasBreakpointAt = (offset) => this.#offsets.has(offset);
-    hooks.watchesPage = (low, high, frame) => this.#watches.inPage(low, high, frame);
-    hooks.watch = (low, high, physical, bytes, access, delivery, next) =>
-      this.#watch(low, high, partsOf(low, physical, bytes, next), access, delivery);
-    hooks.givenUp = () => this.#hits = [];
-    // An engine sets this one anew at each entry of its guest.
-    let next = before.boundary;
-    const boundary = () => this.#boundary(next);
-    Object.defineProperty(hooks, "boundary", {
-      configurable: true,
-      enumerable: true,
-      get: () => boundary,
-      set: (hook) => next = hook,
-    });
-    return () => {
-      delete hooks.boundary;
-      hooks.boundary = next;
-      for (
-        const name of [
-          "hasBreakpoint",
-          "hasBreakpointAt",
-          "watchesPage",
-          "watch",
-          "givenUp",
-        ] as const
-      ) {
-        put(hooks, name, before[name]);
-      }
-      this.#cpu.passNone();
-    };
+  /** Among the processor's observers while the domain is on it. */
+  #enter(): void {
+    this.#cpu.observers.push(this);
+  }
+  #leave(): void {
+    const { observers } = this.#cpu, at = observers.indexOf(this);
+    if (at < 0) return;
+    observers.splice(at, 1);
+    if (observers.length === 0) this.#cpu.passNone();
   }
 
-  #load(): void {
-    this.#own.load.call(this.engine);
-    this.#leave ??= this.#enter();
+  attached(): void {
+    this.#enter();
     // Another domain had the processor since the breakpoint was passed.
     if (this.#passed.count === this.domain.count) this.#cpu.passBreakpoint(this.#passed.rip);
-    if (this.#watches.size) this.#armWatches(true);
+    if (this.watches) this.#armWatches();
     this.#invalidate(this.#offsets.keys());
   }
-  #unload(): void {
-    if (this.#watches.size) this.#armWatches(false);
-    this.#leave?.();
-    this.#leave = undefined;
+  detaching(): void {
+    this.#leave();
+    if (this.watches) this.#armWatches();
     this.#invalidate(this.#offsets.keys());
-    this.#own.unload.call(this.engine);
   }
 
-  #run(budget: number): SliceEnd {
-    const cpu = this.#cpu, { domain } = this;
-    const until = cpu.now + budget;
+  started(): void {
     this.#refreshCode();
     this.#applyExits();
-    while (cpu.now < until) {
-      const single = this.#one || this.#stepEnds !== undefined;
-      const before = cpu.count;
-      const from = this.observer.ip();
-      this.#single = single ? { rip: from, count: before } : undefined;
-      const result = this.#own.run.call(
-        this.engine,
-        single ? 1 : Math.min(until - cpu.now, this.#left),
-      );
-      this.#single = undefined;
-      const done = cpu.count - before;
-      this.#left -= done;
-      // A step in which nothing was executed, and the address has changed all the same.
-      const delivered = single && done === 0 && this.observer.ip() !== from;
-      const stop = this.#after(result, done, delivered);
-      if (stop) return stop;
-      // A device ended the domain, or somebody paused it from within.
-      if (domain.ending || domain.state.kind !== "running") return result;
-      if (cpu.machine.due()) break;
-    }
-    return { kind: "budget" };
+  }
+  begin(): number {
+    const single = this.#one || this.#stepEnds !== undefined;
+    this.#single = single ? { rip: this.observer.ip(), count: this.#cpu.count } : undefined;
+    return single ? 1 : this.#left;
+  }
+  ran(instructions: number): void {
+    const single = this.#single;
+    this.#single = undefined;
+    this.#left -= instructions;
+    // A step in which nothing was executed, and the address has changed all the same.
+    const delivered = single !== undefined && instructions === 0 &&
+      this.observer.ip() !== single.rip;
+    this.#ran = { instructions, delivered };
   }
 
-  /** What a part of a run led to: the end of the slice, or undefined to go on. */
-  #after(result: SliceEnd, done: number, delivered: boolean): SliceEnd | undefined {
-    const reached = result.kind === "stop" && isReached(result.stop) && result.stop.reached;
-    if (reached === "breakpoint") {
-      const stop = this.#breakpoint();
-      return stop === undefined ? undefined : { kind: "stop", stop };
-    }
-    if (result.kind === "end" || (result.kind === "stop" && !reached)) return result;
+  /** What is to be told at the end of a part of a run. */
+  done(): unknown {
     let stop = this.#reportHits();
-    const stepped = done > 0 || delivered;
-    const over = this.#left <= 0 || (this.#one && delivered) ||
-      (stepped && this.#stepEnds?.());
+    const { instructions, delivered } = this.#ran;
+    const stepped = instructions > 0 || delivered;
+    const over = this.#left <= 0 || (this.#one && delivered) || (stepped && this.#stepEnds?.());
     if (over) {
       this.clearStep();
       stop ??= this.observer.event({ kind: "step" });
-      this.#atStep();
+      for (const hook of [...this.domain.engine.hooks]) hook.stepEnded();
     }
-    const blocked = result.kind === "blocked";
-    if (stop !== undefined) return { kind: "stop", stop, blocked };
-    return blocked ? result : undefined;
+    return stop;
   }
 
   #reportHits(): unknown {
@@ -436,14 +322,14 @@ export class Monitor {
   }
 
   /** A step that ends at a breakpoint has reached it: going on passes it. */
-  #atStep(): void {
+  stepEnded(): void {
     const address = this.observer.linearIp();
     if (!this.#addresses.has(address)) return;
     this.observer.event({ kind: "execute", address });
     this.pass();
   }
 
-  #breakpoint(): unknown {
+  breakpoint(): unknown {
     const address = this.observer.linearIp();
     const stop = this.#addresses.has(address)
       ? this.observer.event({ kind: "execute", address })
@@ -452,20 +338,36 @@ export class Monitor {
     return stop;
   }
 
-  /** Before events are delivered. In a single step, a changed address now means that one was. */
-  #boundary(next: Cpu["hooks"]["boundary"]): ReturnType<NonNullable<Cpu["hooks"]["boundary"]>> {
+  // --- what the processor asks ---
+
+  hasBreakpoint(low: number, high: number): boolean {
+    return this.#addresses.has(BigInt(high >>> 0) << 32n | BigInt(low >>> 0));
+  }
+  hasBreakpointAt(offset: number): boolean {
+    return this.#offsets.has(offset);
+  }
+  watchesPage(low: number, high: number, frame: number): boolean {
+    return this.#watches.inPage(low, high, frame);
+  }
+  givenUp(): void {
+    this.#hits = [];
+  }
+  /** In a single step, a changed address now means that an event was delivered. */
+  isOver(): boolean {
     const cpu = this.#cpu, single = this.#single;
-    const delivered = single?.count === cpu.count && cpu.u64[CPU.rip >> 3] !== single.rip;
-    return delivered ? "stopped" : next?.();
+    return single?.count === cpu.count && cpu.u64[CPU.rip >> 3] !== single.rip;
   }
 
-  #watch(
+  watch(
     low: number,
     high: number,
-    parts: readonly Part[],
+    physical: number,
+    length: number,
     access: number,
     delivery: boolean,
+    next: number,
   ): boolean {
+    const parts = partsOf(low, physical, length, next);
     const write = (access & ACCESS.write) !== 0;
     const hit = this.#watches.hit(low, high, parts, write);
     if (hit.length === 0) return false;
@@ -496,9 +398,4 @@ function partsOf(linear: number, physical: number, bytes: number, next: number):
   const first = Math.min(bytes, 4096 - (linear & 4095)), whole = { machine: physical >>> 0, bytes };
   if (first === bytes) return [whole];
   return [{ ...whole, bytes: first }, { machine: next >>> 0, bytes: bytes - first }];
-}
-
-function put<T, K extends keyof T>(to: T, name: K, value: T[K] | undefined): void {
-  if (value === undefined) delete to[name];
-  else to[name] = value;
 }

@@ -13,6 +13,7 @@
 import { vmcbFields } from "../../src/abi/x86/vmcb.ts";
 import { vmcsFields } from "../../src/abi/x86/vmcs.ts";
 import type { Exit, ExitOf } from "../../src/hvm/exit.ts";
+import type { Stopped } from "../../src/hvm/ops.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Cpuid } from "../../src/machine/cpuid.ts";
 import { VMCS_REVISION } from "../../src/machine/vmx/layout.ts";
@@ -397,12 +398,12 @@ function contents(r: Random, structure: Structure, engine: HvmEngine): Contents 
   return chosen;
 }
 
-const describe = (exit: Exit): string =>
+const describe = (exit: Exit | Stopped): string =>
   JSON.stringify(exit, (_, v) => typeof v === "bigint" ? `0x${v.toString(16)}` : v);
 
-/** What is wrong with an exit; undefined if nothing. */
-function wrong(exit: Exit, { reasons }: Structure, expected: Expectation | undefined) {
-  if (exit.kind !== "entry-failure") {
+/** What is wrong with how the guest came back; undefined if nothing. */
+function wrong(exit: Exit | Stopped, { reasons }: Structure, expected: Expectation | undefined) {
+  if (typeof exit === "string" || exit.kind !== "entry-failure") {
     if (!expected) return undefined;
     return `entered, against ${[...expected.checks].join(" ")}: ${describe(exit)}`;
   }
@@ -436,7 +437,7 @@ export async function structureCampaign(options: StructureCampaign): Promise<Str
       snapshot = new Snapshot(subject);
     }
     const fields = contents(r, structure, engine);
-    const enter = (forgetful: boolean): { exit: Exit; processor: string } => {
+    const enter = (forgetful: boolean): { exit: Exit | Stopped; processor: string } => {
       for (const [name, value] of fields) ops.writeRaw(vcpu, name, value);
       if (forgetful) ops.refresh(on, vcpu);
       const exit = ops.enter(vcpu, { budget: BUDGET });
@@ -459,8 +460,11 @@ export async function structureCampaign(options: StructureCampaign): Promise<Str
       const second = enter(true);
       snapshot.restore();
       const { exit } = first;
-      ends[exit.kind] = (ends[exit.kind] ?? 0) + 1;
-      if (exit.kind === "entry-failure") checks.set(exit.check, (checks.get(exit.check) ?? 0) + 1);
+      const end = typeof exit === "string" ? "stopped" : exit.kind;
+      ends[end] = (ends[end] ?? 0) + 1;
+      if (typeof exit === "object" && exit.kind === "entry-failure") {
+        checks.set(exit.check, (checks.get(exit.check) ?? 0) + 1);
+      }
       const text = structure.expected && wrong(exit, structure, expected);
       if (text) note(text);
       if (describe(exit) !== describe(second.exit)) {

@@ -54,11 +54,18 @@ class Subject {
         return VECTOR;
       },
     };
-    cpu.hooks.watchesPage = (_low, _high, frame) => frame === RAM >>> 12;
-    cpu.hooks.watch = (low, _high, physical, bytes, access) => {
-      if (physical >>> 12 === RAM >>> 12) this.#access(`watch ${low} ${bytes} ${access}`);
-      return false;
-    };
+    cpu.observers.push({
+      watchesPage: (_low, _high, frame) => frame === RAM >>> 12,
+      watch: (low, _high, physical, bytes, access) => {
+        if (physical >>> 12 === RAM >>> 12) this.#access(`watch ${low} ${bytes} ${access}`);
+        return false;
+      },
+      givenUp: () => {},
+      hasBreakpoint: () => false,
+      hasBreakpointAt: () => false,
+      watches: true,
+      isOver: () => false,
+    });
   }
 
   #access(what: string): void {

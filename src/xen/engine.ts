@@ -1,0 +1,141 @@
+/**
+ * What executes a domain, and who looks on: an engine runs a vCPU in parts, and between them calls
+ * those who want to see something, in their order. With nobody there it runs on.
+ */
+import type { Exit, GuestEvent } from "../hvm/exit.ts";
+import type { ExitWish } from "../hvm/exit_kinds.ts";
+import type { Domain, ShutdownReason } from "./domain.ts";
+
+/** Why a domain's processor came back to the scheduler. */
+export type SliceEnd =
+  /** The budget is used up. */
+  | { readonly kind: "budget" }
+  /** Nothing to do until an interrupt. */
+  | { readonly kind: "blocked" }
+  /** Somebody wants the domain to stand still: a breakpoint, a step, a watch, an exit asked for. */
+  | {
+    readonly kind: "stop";
+    readonly stop: unknown;
+    /** When it goes on it has nothing to do until an interrupt. */
+    readonly blocked?: boolean;
+  }
+  | { readonly kind: "end"; readonly reason: ShutdownReason; readonly detail: string };
+
+/** Why a part of a run is over. */
+export type PartEnd =
+  | SliceEnd
+  /** A breakpoint is next. */
+  | { readonly kind: "breakpoint" }
+  /** Watched memory was accessed. */
+  | { readonly kind: "watch" };
+
+/** Made once: runs are hot. */
+export const BUDGET: SliceEnd = { kind: "budget" };
+export const BLOCKED: SliceEnd = { kind: "blocked" };
+/** By what the processor stopped for. */
+export const SEEN: Readonly<Record<"breakpoint" | "watch", PartEnd>> = {
+  breakpoint: { kind: "breakpoint" },
+  watch: { kind: "watch" },
+};
+
+/** What becomes of an exit that was shown. */
+export type Verdict =
+  /** Handled as if nobody had looked. */
+  | { readonly kind: "continue" }
+  /** The domain stops; the exit waits, and is handled when the domain goes on. */
+  | { readonly kind: "stop"; readonly stop: unknown }
+  /** The instruction is passed over without effect; its length where the exit does not tell. */
+  | { readonly kind: "skip"; readonly length?: number }
+  /** The event is injected in its place. */
+  | { readonly kind: "inject"; readonly event: GuestEvent }
+  /** Registers get these values, and the instruction is passed over. */
+  | { readonly kind: "reply"; readonly registers: Readonly<Record<string, bigint>> };
+
+/** What an engine calls of who looks on. A stop that it gives is what the domain stops with. */
+export interface EngineHooks {
+  /** The vCPU is on the processor; it is about to leave it. */
+  attached(): void;
+  detaching(): void;
+  /** A run begins. */
+  started(): void;
+  /** A part of it does: the most instructions it may have. */
+  begin(): number;
+  /** The part is over; so many instructions were executed. */
+  ran(instructions: number): void;
+  /** It ended at a breakpoint, its own or somebody else's. */
+  breakpoint(): unknown;
+  /** It ended otherwise, and the domain could go on. */
+  done(): unknown;
+  /** Somebody's step ended here: going on passes a breakpoint, so it is told now. */
+  stepEnded(): void;
+  /** An exit, before it is handled. */
+  exit(exit: Exit): Verdict | undefined;
+  /** The exits it wants to see; undefined if none. */
+  readonly exits: readonly ExitWish[] | undefined;
+}
+
+/** How a kind of domain is executed: on the processor itself, or in a hardware virtual machine. */
+export abstract class Engine {
+  /** Who looks on, in the order they came. */
+  readonly hooks: EngineHooks[] = [];
+
+  constructor(readonly domain: Domain) {}
+
+  /** Runs at most `budget` instructions (ns). */
+  run(budget: number): SliceEnd {
+    if (this.hooks.length > 0) return this.#observed(budget);
+    const end = this.execute(budget);
+    return end.kind === "breakpoint" || end.kind === "watch" ? BUDGET : end;
+  }
+
+  #observed(budget: number): SliceEnd {
+    const { domain, domain: { cpu } } = this, until = cpu.now + budget;
+    for (const hook of [...this.hooks]) hook.started();
+    while (cpu.now < until) {
+      const { count } = cpu;
+      const most = this.hooks.map((hook) => hook.begin());
+      const part = this.execute(Math.min(until - cpu.now, ...most));
+      const end = this.#after(part, cpu.count - count);
+      if (end) return end;
+      // A device ended the domain, or somebody paused it from within.
+      if (domain.ending || domain.state.kind !== "running") break;
+      if (cpu.machine.due()) break;
+    }
+    return BUDGET;
+  }
+
+  /** What a part of a run led to: the end of the run, or undefined to go on. */
+  #after(part: PartEnd, instructions: number): SliceEnd | undefined {
+    // What is told may make them come and go.
+    const hooks = [...this.hooks];
+    for (const hook of hooks) hook.ran(instructions);
+    if (part.kind === "end" || part.kind === "stop") return part;
+    const stops = hooks.map((hook) => part.kind === "breakpoint" ? hook.breakpoint() : hook.done());
+    const stop = stops.find((it) => it !== undefined), blocked = part.kind === "blocked";
+    if (stop !== undefined) return { kind: "stop", stop, blocked };
+    return blocked ? BLOCKED : undefined;
+  }
+
+  /** The register file of the vCPU is in the processor (before) or in its own store (after). */
+  load(): void {
+    this.attach();
+    for (const hook of this.hooks) hook.attached();
+  }
+  unload(): void {
+    for (const hook of this.hooks) hook.detaching();
+    this.detach();
+  }
+
+  /** Runs at most so many instructions, or until there is something to see. */
+  protected abstract execute(budget: number): PartEnd;
+  protected abstract attach(): void;
+  protected abstract detach(): void;
+  /** What a blocked guest waits for is there: something that it can take. */
+  abstract runnable(): boolean;
+  /** It could take an interrupt; where it is not, only an NMI ends its wait. */
+  abstract readonly interruptible: boolean;
+  /** An access waits for the answer of a device model outside. */
+  abstract readonly waiting: boolean;
+  /** Everything the engine holds, given back. */
+  abstract destroy(): void;
+}
