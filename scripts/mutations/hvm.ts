@@ -250,12 +250,6 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ]),
   ...mutationsOf("src/xen/msrs.ts", XEN_TEST, [
     [
-      "a guest may set reserved bits of EFER",
-      "if (value & ~BigInt(e.cpuid.eferValid >>> 0)) return false;",
-      "",
-      "WRMSR of what a guest may not write is #GP (intel)",
-    ],
-    [
       "a guest may write what the row of an MSR refuses",
       `if (row.write === "fault" || refusesValue(row, value)) return false;`,
       `if (row.write === "fault") return false;`,
@@ -277,9 +271,15 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/control.ts", XEN_TEST, [
     [
       "a guest may set bits of CR4 that its processor has not",
-      "if (value & ~BigInt(e.cpuid.cr4Valid >>> 0)) return true;",
-      "",
+      "cr4: e.cpuid.cr4Valid,",
+      "cr4: 0xffff_ffff,",
       "MOV to CR4 of a bit the guest's processor has not is #GP (intel)",
+    ],
+    [
+      "a guest may set reserved bits of EFER",
+      "efer: e.cpuid.eferValid",
+      "efer: 0xffff_ffff",
+      "WRMSR of what a guest may not write is #GP (intel)",
     ],
   ]),
   ...mutationsOf("src/xen/exits.ts", XEN_TEST, [
@@ -338,11 +338,11 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "HLT with IF clear stays where it is, whatever is pending (intel hap)",
     ],
   ]),
-  ...mutationsOf("src/hvm/shadow.ts", PDPTE_TEST, [
+  ...mutationsOf("src/machine/control_rules.ts", PDPTE_TEST, [
     [
       "CR4.PGE does not load the page-directory pointers of a shadowed guest",
-      "4: 0x10_00b0 } as const",
-      "4: 0x10_0030 } as const",
+      "4: CR4.PAE | CR4.PGE | CR4.PSE",
+      "4: CR4.PAE | CR4.PSE",
       "page-directory pointers are loaded when CR0, CR3 and CR4 say so (amd shadow)",
     ],
   ]),

@@ -238,6 +238,20 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "malformed nested entries are misconfigurations",
     ],
   ]),
+  ...mutationsOf(`${MACHINE}/isa/semantics/control_state.ts`, `${MACHINE}/control_rules_test.ts`, [
+    [
+      "the processor takes a write of CR4 that breaks a rule",
+      `obey(f, "cr4", value, { now, old });`,
+      "",
+      "the processor and the hypervisor refuse the same writes of cr4",
+    ],
+    [
+      "of several conditions of a rule the first counts",
+      "const broken = rule.when.map(",
+      "const broken = rule.when.slice(0, 1).map(",
+      "the processor and the hypervisor refuse the same writes of cr0",
+    ],
+  ]),
   ...mutationsOf(`${MACHINE}/isa/semantics/control_state.ts`, PAGING_TEST, [
     [
       "MOV to CR3 drops no translation",

@@ -32,14 +32,14 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${SVM}/checks.ts`, CHECKS, [
     [
       "VMRUN: CR0.NW with CD clear allowed",
-      "cr0.and(CR0.CD | CR0.NW).eq(CR0.NW),",
-      "cr0.and(CR0.CD | CR0.NW).eq(1),",
+      "holds(FORBIDDEN.writeThroughWithoutDisable, { now }),",
+      "i32(0),",
       REFUSES,
     ],
     [
       "VMRUN: long mode without PAE allowed",
-      "long.and(cr4.and(CR4.PAE).eqz()),",
-      "long.and(cr0.and(CR0.PE).eqz()),",
+      "holds(FORBIDDEN.longWithoutPae, words),",
+      "i32(0),",
       REFUSES,
     ],
     ["VMRUN: ASID 0 allowed", `vmcb.get("asid").eqz());`, `vmcb.get("asid").eq(2));`, REFUSES],

@@ -96,8 +96,8 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "VM entry: PDPTEs' reserved bits not checked",
-      "const PDPTE_RESERVED = 0x1e6;",
-      "const PDPTE_RESERVED = 0;",
+      "entry.and(PDPTE_RESERVED).nez().or(tooWide(entry));",
+      "tooWide(entry);",
       ON_GUEST,
     ],
   ]),

@@ -9,6 +9,7 @@ import { MSRS } from "../abi/x86/msr.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { HvmOps, HvmVcpu, RegisterName, Segment, SegmentRegister } from "../hvm/ops.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
+import { holdsPdptes } from "../machine/control_rules.ts";
 import {
   ARCHITECTURAL_END,
   ARCHITECTURAL_START,
@@ -184,8 +185,8 @@ export class CpuFile extends BlockFile {
 
 /** In PAE paging, the processor holds the four directory pointers itself (SDM 3 4.4.1). */
 function loadPdptes(cpu: Cpu): void {
-  const paging = cpu.get("cr0") >> 31n & 1n, pae = cpu.get("cr4") >> 5n & 1n;
-  if (!paging || !pae || cpu.get("efer") & 0x400n) return;
+  const word = (name: "cr0" | "cr4" | "efer") => cpu.i32[CPU[name] >> 2];
+  if (!holdsPdptes(word("cr0"), word("cr4"), word("efer"))) return;
   const table = Number(cpu.get("cr3") & 0xffff_ffe0n);
   const { ram } = cpu.machine;
   if (table + 32 > ram.length) return;

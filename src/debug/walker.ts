@@ -6,6 +6,7 @@
  */
 import type { Cpu } from "../machine/cpu.ts";
 import { checkById, explain } from "../machine/checks.ts";
+import { holdsPdptes } from "../machine/control_rules.ts";
 import { WALK_STEP, WALK_STEPS } from "../machine/mmu/walk.ts";
 import {
   ABORT,
@@ -125,8 +126,8 @@ function withRegisters<T>(
 
 /** A nested guest's directory pointers, from its memory (the processor may hold those of another). */
 function loadGuestPdptes({ cpu, file }: PagingContext): void {
-  const pae = file.get("cr4")! & 0x20n && !(file.get("efer")! & 0x400n);
-  if (!pae || !(file.get("cr0")! & 0x8000_0000n)) return;
+  const word = (name: string) => Number(BigInt.asIntN(32, file.get(name)!));
+  if (!holdsPdptes(word("cr0"), word("cr4"), word("efer"))) return;
   const place = new Walker(cpu, () => {}).nested(file.get("cr3")! & 0xffff_ffe0n);
   if (place.machine !== undefined) loadPdptes(cpu, place.machine);
 }

@@ -3,6 +3,7 @@
  * sees, kept as words in the save area ({@linkcode HvmVcpu.guest}), and what the hardware's own are
  * made of. Where a bit is the guest's alone the hardware holds it, and the word follows.
  */
+import { holdsPdptes, LOADS_PDPTES } from "../machine/control_rules.ts";
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import {
   GUEST,
@@ -36,16 +37,13 @@ export function markWords(v: HvmVcpu): void {
   v.on.cpu.machine.frameTable[(v.area >>> 12) * (FRAME.size / 4)] |= FRAME_FLAG.dirty;
 }
 
-/** Bits of CR0 and CR4 whose change loads the page-directory pointers of PAE paging anew (SDM 3 4.4.1). */
-const LOADS_PDPTES = { 0: 0xe000_0000 | 0, 4: 0x10_00b0 } as const;
-
 /** A control register that goes from `old` to `now` loads the page-directory pointers, if there are any. */
 export const loadsPdptes = (n: 0 | 3 | 4, old: number, now: number): boolean =>
   n === 3 || ((old ^ now) & LOADS_PDPTES[n]) !== 0;
 
 /** The guest has PAE paging: its page-directory pointers count. */
 export function paePaging(guest: Int32Array): boolean {
-  return guest[GUEST.cr0] < 0 && (guest[GUEST.cr4] & PAE) !== 0 && !(guest[GUEST.efer] & LMA);
+  return holdsPdptes(guest[GUEST.cr0], guest[GUEST.cr4], guest[GUEST.efer]);
 }
 
 /** CR4 that the hardware gets, from the guest's word: PAE, no PCIDs. */

@@ -6,6 +6,7 @@
 import { CR4, EFER } from "../abi/x86/cr.ts";
 import { type CpuidRegister, type FeatureBit, featureBits } from "../abi/x86/cpuid.ts";
 import { type CpuidModel, type CpuidModelRow, cpuidModels, MODELS, NEEDS } from "./cpuid_models.ts";
+import { CR4_NEEDS, EFER_NEEDS } from "./control_rules.ts";
 import { LINK as MODEL_CELL, PAGES_ABSENT } from "./segmentation/descriptor.ts";
 import { hiddenMsrs } from "./msrs.ts";
 import { CPU, V } from "./state.ts";
@@ -66,32 +67,6 @@ const EXTENDED_SIGNATURE = 0x8000_0001;
 const SVM_FEATURES = 0x8000_000a;
 /** Bits of leaf 1 EDX that AMD's processors repeat in 80000001h. */
 const REPEATED = 0x0183_f3ff;
-
-/** Bits of CR4 and EFER that exist only with a feature. */
-const CR4_BITS: Record<string, number> = {
-  vme: CR4.VME | CR4.PVI,
-  tsc: CR4.TSD,
-  de: CR4.DE,
-  pse: CR4.PSE,
-  pae: CR4.PAE,
-  mce: CR4.MCE,
-  pge: CR4.PGE,
-  fxsr: CR4.OSFXSR,
-  sse: CR4.OSXMMEXCPT,
-  umip: CR4.UMIP,
-  vmx: CR4.VMXE,
-  fsgsbase: CR4.FSGSBASE,
-  pcid: CR4.PCIDE,
-  xsave: CR4.OSXSAVE,
-  smep: CR4.SMEP,
-  smap: CR4.SMAP,
-};
-const EFER_BITS: Record<string, number> = {
-  syscall: EFER.SCE,
-  lm: EFER.LME | EFER.LMA,
-  nx: EFER.NXE,
-  svm: EFER.SVME,
-};
 
 const ZERO: CpuidResult = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 const keyOf = (leaf: number, subleaf: number) =>
@@ -244,11 +219,11 @@ export class Cpuid {
 
   /** Bits of CR4 that can be set. */
   get cr4Valid(): number {
-    return this.#bits(CR4_BITS) | CR4.PCE;
+    return this.#bits(CR4_NEEDS) | CR4.PCE;
   }
   /** Bits of EFER that exist. */
   get eferValid(): number {
-    return this.#bits(EFER_BITS);
+    return this.#bits(EFER_NEEDS);
   }
   /** Bits of CR4 and EFER that are set though the feature they need is not shown: "CR4.SMEP". */
   withoutFeature(cr4: number, efer: number): { readonly bit: string; readonly feature: string }[] {
@@ -262,7 +237,7 @@ export class Cpuid {
         Object.entries(names).filter(([, mask]) => value & bits & mask)
           .map(([name]) => ({ bit: `${register}.${name}`, feature }))
       );
-    return [...found("CR4", cr4, CR4, CR4_BITS), ...found("EFER", efer, EFER, EFER_BITS)];
+    return [...found("CR4", cr4, CR4, CR4_NEEDS), ...found("EFER", efer, EFER, EFER_NEEDS)];
   }
   /** Bits of PAGES_ABSENT. */
   get pagesAbsent(): number {

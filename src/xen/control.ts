@@ -1,52 +1,62 @@
-/** What writes to control registers must not do: the rules for those that leave the guest (SDM 2, MOV CR). */
+/** Writes of control registers and EFER that leave the guest, held against the rules. */
+import { CR4, EFER } from "../abi/x86/cr.ts";
+import { MSR } from "../abi/x86/msr.ts";
+import {
+  breaksRule,
+  holdsPdptes,
+  LOADS_PDPTES,
+  type Operand,
+  PDPTE_RESERVED,
+} from "../machine/control_rules.ts";
 import type { HvmEngine } from "./hvm.ts";
 
-const CR0_PE = 1n, CR0_NW = 1n << 29n, CR0_CD = 1n << 30n, CR0_PG = 1n << 31n;
-const CR4_PSE = 0x10n, CR4_PAE = 0x20n, CR4_PGE = 0x80n, CR4_PCIDE = 0x2_0000n;
-const CR4_SMEP = 0x10_0000n;
-const EFER = 0xc000_0080, LME = 0x100n, LMA = 0x400n;
 const LONG = 0x2000;
 /** MAXPHYADDR of the machine. */
 const ADDRESS_BITS = 36n;
 
+const cr = (e: HvmEngine, n: 0 | 3 | 4): number =>
+  Number(BigInt.asIntN(32, e.ops.getCr(e.vcpu, n)));
+const efer = (e: HvmEngine): number => Number(BigInt.asIntN(32, e.ops.getMsr(e.vcpu, MSR.EFER)!));
+const codeAttributes = (e: HvmEngine): number => e.ops.getSegment(e.vcpu, "cs").attributes;
+
 /** EFER.LMA and CS.L. */
 export const in64BitMode = (e: HvmEngine): boolean =>
-  (e.ops.getMsr(e.vcpu, EFER)! & LMA) !== 0n &&
-  (e.ops.getSegment(e.vcpu, "cs").attributes & LONG) !== 0;
+  (efer(e) & EFER.LMA) !== 0 && (codeAttributes(e) & LONG) !== 0;
 
-/** The write of CR0 is a #GP(0). */
-export function cr0Faults(e: HvmEngine, old: bigint, value: bigint): boolean {
-  if (value >> 32n || (value & CR0_PG && !(value & CR0_PE))) return true;
-  if (value & CR0_NW && !(value & CR0_CD)) return true;
-  const cr4 = e.ops.getCr(e.vcpu, 4), efer = e.ops.getMsr(e.vcpu, EFER)!;
-  if (old & ~value & CR0_PG) return in64BitMode(e) || (cr4 & CR4_PCIDE) !== 0n;
-  if (!(value & CR0_PG)) return false;
-  const turnedOn = !(old & CR0_PG);
-  if (turnedOn && efer & LME) {
-    return !(cr4 & CR4_PAE) || (e.ops.getSegment(e.vcpu, "cs").attributes & LONG) !== 0;
+/** A write of CR0, CR4 or EFER is a #GP(0). */
+export function writeFaults(
+  e: HvmEngine,
+  register: "cr0" | "cr4" | "efer",
+  old: bigint,
+  value: bigint,
+): boolean {
+  const valid = { cr0: 0xffff_ffff, cr4: e.cpuid.cr4Valid, efer: e.cpuid.eferValid }[register];
+  if (value & ~BigInt(valid >>> 0)) return true;
+  const was = Number(BigInt.asIntN(32, old)), now = Number(BigInt.asIntN(32, value));
+  const operands: Readonly<Record<Operand, () => number>> = {
+    now: () => now,
+    old: () => was,
+    cr0: () => cr(e, 0),
+    cr3: () => cr(e, 3),
+    cr4: () => cr(e, 4),
+    efer: () => efer(e),
+    cs: () => codeAttributes(e),
+  };
+  if (breaksRule(register, (of) => operands[of]())) return true;
+  if (register === "efer" || !((was ^ now) & LOADS_PDPTES[register === "cr0" ? 0 : 4])) {
+    return false;
   }
-  const reloads = turnedOn || ((old ^ value) & (CR0_CD | CR0_NW)) !== 0n;
-  return reloads && (cr4 & CR4_PAE) !== 0n && !(efer & LMA) && pdptesFault(e);
-}
-
-/** The write of CR4 is a #GP(0). */
-export function cr4Faults(e: HvmEngine, old: bigint, value: bigint): boolean {
-  if (value & ~BigInt(e.cpuid.cr4Valid >>> 0)) return true;
-  const long = (e.ops.getMsr(e.vcpu, EFER)! & LMA) !== 0n;
-  if (long && !(value & CR4_PAE)) return true;
-  if (value & ~old & CR4_PCIDE) return !long || (e.ops.getCr(e.vcpu, 3) & 0xfffn) !== 0n;
-  const reloads = (old ^ value) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP);
-  const paging = (e.ops.getCr(e.vcpu, 0) & CR0_PG) !== 0n;
-  return reloads !== 0n && paging && !long && (value & CR4_PAE) !== 0n && pdptesFault(e);
+  return register === "cr0"
+    // Paging that begins with LME is IA-32e mode's.
+    ? !(efer(e) & EFER.LME) && holdsPdptes(now, cr(e, 4), efer(e)) && pdptesFault(e)
+    : holdsPdptes(cr(e, 0), now, efer(e)) && pdptesFault(e);
 }
 
 /** The write of CR3 is a #GP(0). */
 export function cr3Faults(e: HvmEngine, value: bigint): boolean {
-  const cr4 = e.ops.getCr(e.vcpu, 4);
-  const address = cr4 & CR4_PCIDE ? value & ~(1n << 63n) : value;
+  const address = cr(e, 4) & CR4.PCIDE ? value & ~(1n << 63n) : value;
   if (address >> ADDRESS_BITS) return true;
-  const pae = (cr4 & CR4_PAE) !== 0n && (e.ops.getCr(e.vcpu, 0) & CR0_PG) !== 0n;
-  return pae && !(e.ops.getMsr(e.vcpu, EFER)! & LMA) && pdptesFault(e, value);
+  return holdsPdptes(cr(e, 0), cr(e, 4), efer(e)) && pdptesFault(e, value);
 }
 
 /** One of the four pointers that CR3 leads to is present with a reserved bit set (SDM 3 4.4.1). */
@@ -56,9 +66,10 @@ function pdptesFault(e: HvmEngine, value = e.ops.getCr(e.vcpu, 3)): boolean {
   // The emulator and the hardware read ones where there is no memory.
   if (frame < 0) return true;
   const { words } = e.p2m.machine, at = frame * 1024 + (cr3 % 4096 >> 2);
+  const reserved = Number(PDPTE_RESERVED & 0xffff_ffffn);
   for (let n = 0; n < 4; n++) {
     const low = words[at + 2 * n], high = words[at + 2 * n + 1];
-    if (low & 1 && (low & 0x1e6 || high >>> Number(ADDRESS_BITS) - 32)) return true;
+    if (low & 1 && (low & reserved || high >>> Number(ADDRESS_BITS) - 32)) return true;
   }
   return false;
 }

@@ -1,15 +1,16 @@
 /** What the hypervisor does about each kind of exit: one short dispatch, handlers by name. */
 import { type Exit, type ExitOf, toWide, wideToBigInt } from "../hvm/exit.ts";
 import { type ExitKind, type ExitRow, exitRows, type OwnKind } from "../hvm/exit_kinds.ts";
-import { CR4 } from "../abi/x86/cr.ts";
+import { CR0, CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
+import { CR0_KNOWN } from "../machine/control_rules.ts";
 import { ENABLED, portBreakpoints } from "../machine/breakpoints.ts";
 import type { Stopped } from "../hvm/ops.ts";
 import { BLOCKED, BUDGET, type PartEnd, SEEN, type SliceEnd } from "./engine.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { ignoring, watchQuiet } from "./coprocessor.ts";
-import { cr0Faults, cr3Faults, cr4Faults, in64BitMode } from "./control.ts";
+import { cr3Faults, in64BitMode, writeFaults } from "./control.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
 
 /** What handling an exit led to. */
@@ -164,17 +165,14 @@ function msr(e: HvmEngine, exit: ExitOf<"msr">): Handled {
   return skip(e, exit);
 }
 
-const CR0_WRITABLE = 0xe005_003fn;
-
 /** Writes to CR0 and CR4 that change bits the hypervisor owns; the rest passes through. */
 function cr(e: HvmEngine, exit: ExitOf<"cr">): Handled {
   if (exit.cr === 8) return taskPriority(e, exit);
   if (exit.cr === 3 && e.shadow) return exit.write ? writeCr3(e, exit) : readCr3(e, exit);
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
   const old = e.ops.getCr(e.vcpu, exit.cr), value = newCr(e, exit, old);
-  const faults = exit.cr === 0 ? cr0Faults : cr4Faults;
-  if (faults(e, old, value)) return injectFault(e, GP, 0);
-  e.ops.setCr(e.vcpu, exit.cr, exit.cr === 0 ? (value & CR0_WRITABLE) | 0x10n : value);
+  if (writeFaults(e, exit.cr === 0 ? "cr0" : "cr4", old, value)) return injectFault(e, GP, 0);
+  e.ops.setCr(e.vcpu, exit.cr, exit.cr === 0 ? value & BigInt(CR0_KNOWN) | BigInt(CR0.ET) : value);
   if (e.shadow) e.shadow.sync();
   else e.ops.flushTranslations(e.vcpu);
   return skip(e, exit);

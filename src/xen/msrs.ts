@@ -1,6 +1,8 @@
 /** Model-specific registers of a guest in a hardware virtual machine. */
+import { EFER } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { type MsrRow, msrRow, refusesValue } from "../machine/msrs.ts";
+import { writeFaults } from "./control.ts";
 import type { HvmEngine } from "./hvm.ts";
 
 /** The row of a register that is there by the guest's CPUID; null: its row says that it is not. */
@@ -54,12 +56,11 @@ export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
   return true;
 }
 
-const LME = 0x100n, LMA = 0x400n, PG = 0x8000_0000n;
+const LMA = BigInt(EFER.LMA);
 
-/** LME stays while paging is on; LMA is the processor's own (SDM 3 2.2.1). */
+/** LMA is the processor's own (SDM 3 2.2.1). */
 function writeEfer(e: HvmEngine, value: bigint): boolean {
-  if (value & ~BigInt(e.cpuid.eferValid >>> 0)) return false;
   const old = e.ops.getMsr(e.vcpu, MSR.EFER)!;
-  if ((old ^ value) & LME && e.ops.getCr(e.vcpu, 0) & PG) return false;
+  if (writeFaults(e, "efer", old, value)) return false;
   return e.ops.setMsr(e.vcpu, MSR.EFER, value & ~LMA | old & LMA);
 }

@@ -2,6 +2,7 @@
  * Page walks: 2-level with PSE, PAE and 4-level (SDM 3 chapter 4), nested through EPT in VMX
  * non-root operation (SDM 3 28.3). Written in the builder, run in Wasm.
  */
+import { PDPTE_RESERVED } from "../control_rules.ts";
 import { LINK, PAGES_ABSENT } from "../segmentation/descriptor.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB_LIST, V } from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../system.ts";
@@ -186,9 +187,6 @@ export function buildWalk(m: Module, pml4Reserved = PS): void {
   });
   buildReserved(m, pml4Reserved);
 }
-
-/** Reserved bits of a PDPTE: 1, 2, 5 to 8, 52 to 63 (SDM 3 table 4-8). */
-const PDPTE_RESERVED = 0xfff0_0000_0000_01e6n;
 
 /** The PDPTE of a guest with nested paging on SVM: no register holds it (APM 2 15.25.10). */
 function pdpteInMemory(f: Func, linear: Local, acc: Local, where: Local, entry: Local): void {

@@ -1,13 +1,14 @@
 /** What VMRUN refuses (APM 2 15.5.1, 15.20, 15.25.4): `svmCheck() -> 0 | 1`; V.check names the check. */
 import { exceptionVectors, VECTOR } from "../../abi/x86/vectors.ts";
 import { INTERCEPT2, IOPM_SIZE, MSRPM_SIZE, NP_ENABLE } from "../../abi/x86/vmcb.ts";
-import { CR0, CR4, EFER } from "../../abi/x86/cr.ts";
+import { EFER } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
 import { CPU, V } from "../state.ts";
 import { cell64, setCell, setCell64 } from "../system.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
-import { cr4Allowed, eferAllowed } from "../isa/semantics/control_state.ts";
+import { FORBIDDEN } from "../control_rules.ts";
+import { cr4Allowed, eferAllowed, holds } from "../isa/semantics/control_state.ts";
 import { patInvalid, tooWide } from "../values.ts";
 import { Vmcb } from "./layout.ts";
 
@@ -27,12 +28,12 @@ class Checks {
 function controlRegisters(c: Checks, vmcb: Vmcb): void {
   const f = c.f;
   const efer = f.let(vmcb.get("efer")), cr0 = f.let(vmcb.get("cr0"));
-  const cr4 = f.let(vmcb.get("cr4")), cr3 = f.let(vmcb.get("cr3"));
+  const cr4 = f.let(vmcb.get("cr4")), cr3 = f.let(vmcb.get("cr3")), now = cr0.wrap();
   c.fail("efer.svme", "guest EFER {a} has SVME clear", efer.and(EFER.SVME).eqz(), efer);
   c.fail(
     "cr0.nw",
     "guest CR0 {a} has NW set with CD clear",
-    cr0.and(CR0.CD | CR0.NW).eq(CR0.NW),
+    holds(FORBIDDEN.writeThroughWithoutDisable, { now }),
     cr0,
   );
   c.fail("cr0.high", "guest CR0 {a} has bits above 31 set", cr0.shrU(32).nez(), cr0);
@@ -53,17 +54,18 @@ function controlRegisters(c: Checks, vmcb: Vmcb): void {
     eferValid,
   );
   // Long mode is on its way in: LME under paging.
+  const words = { now, efer: efer.wrap(), cr4: cr4.wrap() };
   const long = f.let(efer.shrU(8).and(cr0.shrU(31)).wrap().and(1));
   c.fail(
     "long.pae",
     "guest EFER.LME and CR0.PG are set, CR4 {a} has PAE clear",
-    long.and(cr4.and(CR4.PAE).eqz()),
+    holds(FORBIDDEN.longWithoutPae, words),
     cr4,
   );
   c.fail(
     "long.pe",
     "guest EFER.LME and CR0.PG are set, CR0 {a} has PE clear",
-    long.and(cr0.and(CR0.PE).eqz()),
+    long.and(holds(FORBIDDEN.pagingWithoutProtection, words)),
     cr0,
   );
   const cs = vmcb.get("csAttributes");

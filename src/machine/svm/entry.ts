@@ -10,6 +10,7 @@ import {
 } from "../../abi/x86/vmcb.ts";
 import { CR4, EFER } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
+import { CR0_KNOWN } from "../control_rules.ts";
 import { ABORT, CPU, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
 import { i32, i64 } from "../wasm/expr.ts";
@@ -69,7 +70,7 @@ function loadModes(f: Func, vmcb: Vmcb, cr0: Local): void {
   const long = f.let(efer.shrU(8).and(cr0.shrU(31)).and(1));
   setCell64(f, CPU.efer, efer.or(long.shl(10)));
   // ET is fixed to 1; undefined bits read as 0.
-  setCell64(f, CPU.cr0, cr0.and(0xe005_003f).or(0x10));
+  setCell64(f, CPU.cr0, cr0.and(CR0_KNOWN).or(0x10));
   for (const name of ["cr2", "cr3", "cr4", "rip", "rsp", "rax"] as const) {
     setCell64(f, CPU[name], vmcb.get(name));
   }

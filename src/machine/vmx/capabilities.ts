@@ -12,6 +12,8 @@ import {
   SECONDARY,
   VMX_MSR,
 } from "../../abi/x86/vmx.ts";
+import { EFER } from "../../abi/x86/cr.ts";
+import { CR4_KNOWN } from "../control_rules.ts";
 import { VMCS_REVISION, VMCS_SIZE } from "./layout.ts";
 
 const all = (bits: Readonly<Record<string, number>>): number =>
@@ -48,11 +50,10 @@ export const CR0_FIXED0 = 0x8000_0021;
 export const CR0_FIXED1 = 0xffff_ffff;
 /** CR4: VMXE must be 1; what the processor has not got must be 0. */
 export const CR4_FIXED0 = 0x2000;
-/** VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP VMXE FSGSBASE PCIDE OSXSAVE SMEP SMAP. */
-export const CR4_FIXED1 = 0x0037_2fff;
+export const CR4_FIXED1 = CR4_KNOWN;
 
-/** IA32_EFER bits that exist: SCE, LME, LMA, NXE. */
-export const EFER_BITS = 0xd01;
+/** IA32_EFER bits that exist. */
+export const EFER_BITS = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE;
 /** IA32_DEBUGCTL bits that exist: LBR, BTF. */
 export const DEBUGCTL_BITS = 3;
 

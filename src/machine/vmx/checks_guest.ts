@@ -10,6 +10,8 @@ import { type Expr, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { isCanonical } from "../segmentation/linear.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, DEBUGCTL_BITS, EFER_BITS } from "./capabilities.ts";
+import { FORBIDDEN, PDPTE_RESERVED } from "../control_rules.ts";
+import { holds } from "../isa/semantics/control_state.ts";
 import { Checks, secondaryOf } from "./checks_controls.ts";
 import { HEAD, Region, VMCS_REVISION } from "./layout.ts";
 import { patInvalid, tooWide } from "../values.ts";
@@ -54,7 +56,7 @@ function controlRegisters(c: Checks, vmcs: Region, mode: Mode): void {
   c.fail(
     "cr0.pg",
     "guest CR0 {a} has PG without PE",
-    paging.and(cr0.wrap().and(PE).eqz()),
+    holds(FORBIDDEN.pagingWithoutProtection, { now: cr0.wrap() }),
     cr0,
   );
   c.fail(
@@ -452,9 +454,6 @@ function buildInjectionState(m: Module): void {
     f.result(0);
   });
 }
-
-/** Reserved bits of a PAE page-directory-pointer entry: 2:1, 8:5 and above the address width. */
-const PDPTE_RESERVED = 0x1e6;
 
 /**
  * `vmxCheckPdptes(at) -> 0, or 1 + qualification`: the four entries at `at` in machine memory

@@ -3,7 +3,17 @@ import { CPU, pdpte, V } from "../../state.ts";
 import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
-import type { Module } from "../../wasm/module.ts";
+import type { Func, Local, Module } from "../../wasm/module.ts";
+import {
+  type Condition,
+  CR0_KNOWN,
+  CR4_KNOWN,
+  EFER_KNOWN,
+  LOADS_PDPTES,
+  type Operand,
+  PDPTE_RESERVED,
+  RULES,
+} from "../../control_rules.ts";
 import {
   attributesAt,
   callChecked,
@@ -17,31 +27,10 @@ import { is64 } from "../../segmentation/linear.ts";
 import { CR0, CR4, EFER } from "../../../abi/x86/cr.ts";
 
 const CHECK = {
-  cr0: check(
-    "cr0.combination",
-    "MOV to CR0: {a} has PG without PE, or NW without CD",
-    "SDM 2 MOV CR",
-  ),
   cr0Reserved: check("cr0.reserved", "MOV to CR0: {a} sets reserved bits above 31", "SDM 2 MOV CR"),
-  pae: check(
-    "cr0.pae",
-    "CR0.PG is set with EFER.LME, but CR4 {a} has no PAE or CS.L is set",
-    "SDM 2 MOV CR",
-  ),
-  leave64: check(
-    "cr0.leave",
-    "MOV to CR0: {a} clears PG in 64-bit mode or with CR4.PCIDE",
-    "SDM 2 MOV CR",
-  ),
   cr4Reserved: check(
     "cr4.reserved",
     "MOV to CR4: {a} sets bits that are reserved, of {b}",
-    "SDM 2 MOV CR",
-  ),
-  cr4Pae: check("cr4.pae", "MOV to CR4: {a} clears PAE in IA-32e mode", "SDM 2 MOV CR"),
-  cr4Pcide: check(
-    "cr4.pcide",
-    "MOV to CR4: {a} sets PCIDE outside IA-32e mode or with CR3[11:0] not 0",
     "SDM 2 MOV CR",
   ),
   cr3: check(
@@ -56,19 +45,45 @@ const CHECK = {
     "WRMSR EFER: {a} sets bits that are reserved, of {b}",
     "SDM 3 2.2.1",
   ),
-  lme: check("efer.lme", "WRMSR EFER: {a} changes LME while paging is on", "SDM 3 2.2.1"),
 };
-
-/** Bits of CR4 the machine knows; a processor model may have fewer (LINK.cr4Valid). */
-const CR4_KNOWN = CR4.VME | CR4.PVI | CR4.TSD | CR4.DE | CR4.PSE | CR4.PAE | CR4.MCE | CR4.PGE |
-  CR4.PCE | CR4.OSFXSR | CR4.OSXMMEXCPT | CR4.UMIP | CR4.VMXE | CR4.FSGSBASE | CR4.PCIDE |
-  CR4.OSXSAVE | CR4.SMEP | CR4.SMAP;
-const EFER_KNOWN = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE | EFER.SVME | EFER.LMSLE | EFER.FFXSR;
 
 const valid = (at: number, known: number): Expr => cell64(at).when(cell64(at).nez(), i64(known));
 /** Bits of CR4 and of EFER that can be set on this processor, as i64. */
 export const cr4Allowed = (): Expr => valid(LINK.cr4Valid, CR4_KNOWN);
 export const eferAllowed = (): Expr => valid(LINK.eferValid, EFER_KNOWN);
+
+/** What a rule's condition asks for, in words; the registers are the processor's if not given. */
+export type Operands = Partial<Readonly<Record<Operand, Expr>>>;
+
+/** 1 if a condition of the rules holds. */
+export function holds(condition: Condition, given: Operands): Expr {
+  const own: Operands = {
+    cr0: cell(CPU.cr0),
+    cr3: cell(CPU.cr3),
+    cr4: cell(CPU.cr4),
+    efer: cell(CPU.efer),
+    cs: attributesAt(CS),
+    ...given,
+  };
+  const terms = Object.entries(condition).flatMap(([of, { has = 0, lacks = 0, some }]) => {
+    const word = own[of as Operand]!;
+    return [
+      ...has | lacks ? [word.and(has | lacks).eq(has | 0)] : [],
+      ...some === undefined ? [] : [word.and(some).nez()],
+    ];
+  });
+  return terms.reduce((every, term) => every.and(term));
+}
+
+/** #GP(0) for a write that breaks a rule; `now` and `old` are words, `value` is what is written. */
+function obey(f: Func, register: keyof typeof RULES, value: Local, given: Operands): void {
+  for (const rule of RULES[register]) {
+    const broken = rule.when.map((condition) => holds(condition, given))
+      .reduce((any, one) => any.or(one));
+    const shown = rule.shows === "now" ? value : cell64(CPU[rule.shows]);
+    failIf(f, broken, 13, 0, check(rule.name, rule.text, rule.source), shown);
+  }
+}
 
 /** Paging with PAE outside IA-32e mode: CR3 points to four PDPTEs held in registers. */
 const paePaging = (cr0: Expr, cr4: Expr): Expr =>
@@ -78,8 +93,7 @@ function buildPdptes(m: Module): void {
   // readPdptes(cr3): the four entries into V.pdptes; #GP(0) for a reserved bit in a present one.
   m.func("readPdptes", ["i64"], [], (f, cr3) => {
     const table = f.let(cr3.and(0xffff_ffe0n));
-    // Bits 1, 2, 5 to 8 and those above MAXPHYADDR are reserved.
-    const reserved = f.let(cell64(V.reservedHigh).or(0xfff0_0000_0000_01e6n));
+    const reserved = f.let(cell64(V.reservedHigh).or(PDPTE_RESERVED));
     for (let n = 0; n < 4; n++) {
       const at = f.call("nested", table.add(8 * n), i32(0), i64(-1));
       leaveIfAborted(f);
@@ -109,38 +123,18 @@ function buildCr0(m: Module): void {
   m.func("writeCr0", ["i64"], [], (f, value) => {
     const low = f.let(value.wrap()), old = f.let(cell(CPU.cr0)), cr4 = f.let(cell(CPU.cr4));
     failIf(f, is64().and(value.shrU(32).nez()), 13, 0, CHECK.cr0Reserved, value);
-    const pg = low.shrU(31), pe = low.and(1);
-    const wrong = pg.and(pe.eqz()).or(low.shrU(29).and(1).and(low.shrU(30).and(1).eqz()));
-    failIf(f, wrong, 13, 0, CHECK.cr0, value);
+    obey(f, "cr0", value, { now: low, old });
     // ET is fixed to 1; undefined bits read as 0.
-    const now = f.let(low.and(0xe005_003f | 0).or(CR0.ET));
+    const now = f.let(low.and(CR0_KNOWN | 0).or(CR0.ET));
     const efer = f.let(cell(CPU.efer));
     const paging = f.let(now.shrU(31).sub(old.shrU(31)));
     const lme = efer.shrU(8).and(1);
-    f.if(paging.eq(1), () => {
-      f.if(lme, () => {
-        const bad = cr4.and(CR4.PAE).eqz().or(attributesAt(CS).shrU(13).and(1));
-        failIf(f, bad, 13, 0, CHECK.pae, cr4);
-      }, () => {
-        const inRegisters = cr4.and(CR4.PAE).nez().and(cell(V.pdptesInMemory).eqz());
-        f.if(inRegisters, () => callChecked(f, "readPdptes", cell64(CPU.cr3)));
-      });
+    // Paging that begins with LME is IA-32e mode's.
+    const pae = paePaging(now, cr4).and(paging.eq(1).and(lme).eqz());
+    f.if(old.xor(now).and(LOADS_PDPTES[0] | 0).nez().and(pae), () => {
+      callChecked(f, "readPdptes", cell64(CPU.cr3));
+      f.call("setPdptes");
     });
-    f.if(paging.eq(-1), () => {
-      const bad = is64().or(cr4.shrU(17).and(1));
-      failIf(f, bad, 13, 0, CHECK.leave64, value);
-    });
-    // Changes of CD, NW and PG load the PDPTEs again (SDM 3 4.4.1).
-    const reload = f.let(
-      paging.eqz().and(now.shrU(31)).and(old.xor(now).and(0x6000_0000).nez()).and(
-        paePaging(now, cr4),
-      ),
-    );
-    f.if(reload, () => callChecked(f, "readPdptes", cell64(CPU.cr3)));
-    const pae = f.let(
-      cr4.and(CR4.PAE).nez().and(lme.eqz()).and(cell(V.pdptesInMemory).eqz()),
-    );
-    f.if(reload.or(paging.eq(1).and(pae)), () => f.call("setPdptes"));
     f.if(paging.eq(1).and(lme), () => setCell64(f, CPU.efer, cell64(CPU.efer).or(EFER.LMA)));
     f.if(paging.eq(-1), () => setCell64(f, CPU.efer, cell64(CPU.efer).and(~BigInt(EFER.LMA))));
     setCell64(f, CPU.cr0, now.zext());
@@ -167,13 +161,10 @@ function buildCr4(m: Module): void {
     const old = f.let(cell(CPU.cr4)), now = f.let(value.wrap());
     const reserved = value.and(allowed.not()).nez();
     failIf(f, reserved, 13, 0, CHECK.cr4Reserved, value, allowed);
-    failIf(f, longMode().and(now.and(CR4.PAE).eqz()), 13, 0, CHECK.cr4Pae, value);
-    const pcide = now.and(old.not()).and(CR4.PCIDE).nez();
-    const low = cell64(CPU.cr3).and(0xfff).nez();
-    failIf(f, pcide.and(longMode().eqz().or(low)), 13, 0, CHECK.cr4Pcide, value);
+    obey(f, "cr4", value, { now, old });
     const changed = f.let(old.xor(now));
     const reload = f.let(
-      changed.and(CR4.PAE | CR4.PGE | CR4.PSE | CR4.SMEP).nez().and(paePaging(cell(CPU.cr0), now)),
+      changed.and(LOADS_PDPTES[4]).nez().and(paePaging(cell(CPU.cr0), now)),
     );
     f.if(reload, () => {
       callChecked(f, "readPdptes", cell64(CPU.cr3));
@@ -199,8 +190,7 @@ function buildEfer(m: Module): void {
     failIf(f, value.and(allowed.not()).nez(), 13, 0, CHECK.efer, value, allowed);
     const old = f.let(cell64(CPU.efer));
     const changed = f.let(old.xor(value).wrap());
-    const paging = cell(CPU.cr0).shrU(31);
-    failIf(f, paging.and(changed.shrU(8)).and(1), 13, 0, CHECK.lme, value);
+    obey(f, "efer", value, { now: value.wrap(), old: old.wrap() });
     // LMA is the processor's own.
     setCell64(f, CPU.efer, value.and(~BigInt(EFER.LMA)).or(old.and(EFER.LMA)));
     f.if(changed.and(EFER.NXE), () => f.call("flushTlb"));
