@@ -41,7 +41,7 @@ import {
 } from "./svm_controls.ts";
 import { F, OWN, SvmCpu, SvmVcpu } from "./svm_cpu.ts";
 import { dumpFields, readField, writeField } from "./svm_dump.ts";
-import { decodeExit, eventFrom, eventInformation, requeue } from "./svm_exit.ts";
+import { decodeExit, eventFrom, eventInformation, NOT_HERE, requeue } from "./svm_exit.ts";
 import { nptFormat } from "./svm_paging.ts";
 import { enterGuest } from "./svm_run.ts";
 import { setShadowRoot, visible } from "./svm_shadow.ts";
@@ -319,9 +319,6 @@ function pendingEvent(v: SvmVcpu): GuestEvent | undefined {
   const info = v.words[F.eventInjection >> 2];
   return info < 0 ? eventFrom(v, info, v.readHigh(F.eventInjection)) : undefined;
 }
-
-/** Kinds of exit that only the neighbour has. */
-const NOT_HERE = ["rdrand", "rdseed", "tpr"];
 
 /** The table over SVM. */
 export const svmOps: HvmOps = {

@@ -17,10 +17,14 @@ import {
   type Wide,
   wide,
 } from "./exit.ts";
+import type { ExitKind } from "./exit_kinds.ts";
 import { cpuidExit, gprOf, msrExit, portValue } from "./registers.ts";
 import { F, OWN, type SvmVcpu } from "./svm_cpu.ts";
 import { instructionAt, nestedRights, registerOf, sourceWord } from "./svm_paging.ts";
 import { is64 } from "./svm_state.ts";
+
+/** Kinds that are never made here: the neighbour's alone. */
+export const NOT_HERE: readonly ExitKind[] = ["rdrand", "rdseed", "tpr"];
 
 /** Exits whose name is all there is to say. */
 const PLAIN: Readonly<Record<number, PlainKind>> = {

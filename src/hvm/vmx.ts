@@ -38,6 +38,7 @@ import {
   eventFrom,
   eventInformation,
   FIRST_SOFTWARE,
+  NOT_HERE,
   requeue,
 } from "./vmx_exit.ts";
 import { eptFormat } from "./vmx_paging.ts";
@@ -178,9 +179,6 @@ function enter(v: VmxVcpu, options: EnterOptions): Exit | Stopped {
   if (outcome === "refused") return entryRefused(v);
   return outcome;
 }
-
-/** Kinds of exit that only the neighbour has. */
-const NOT_HERE = ["iret", "pushf", "popf", "software-interrupt", "icebp", "rsm", "smi", "init"];
 
 /** The table over VMX. */
 export const vmxOps: HvmOps = {

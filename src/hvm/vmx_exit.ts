@@ -11,6 +11,7 @@ import {
   type Wide,
   wide,
 } from "./exit.ts";
+import type { ExitKind } from "./exit_kinds.ts";
 import { cpuidExit, msrExit, portValue } from "./registers.ts";
 import { STUB } from "../machine/vmx/layout.ts";
 import { F, type VmxVcpu } from "./vmx_cpu.ts";
@@ -49,6 +50,18 @@ export function eventFrom(info: number, code: number, length: number): GuestEven
   if (info & EVENT.errorCode) return { ...event, errorCode: code >>> 0 };
   return number >= 4 ? { ...event, length } : event;
 }
+
+/** Kinds that are never made here: the neighbour's alone. */
+export const NOT_HERE: readonly ExitKind[] = [
+  "iret",
+  "pushf",
+  "popf",
+  "software-interrupt",
+  "icebp",
+  "rsm",
+  "smi",
+  "init",
+];
 
 /** Exits whose name is all there is to say. */
 const PLAIN: Readonly<Record<number, PlainKind>> = {

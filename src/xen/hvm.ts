@@ -64,7 +64,9 @@ const UNOBSERVED: Intercepts = Object.fromEntries(
 );
 
 /** Instructions that do not exist where CPUID does not show them. */
-const FEATURES = rows.filter(([, { feature }]) => feature !== undefined);
+const FEATURES = rows.filter(([, { intercept, feature }]) =>
+  feature !== undefined && intercept === "flag"
+);
 
 export class HvmEngine extends Engine {
   readonly servers: IoreqServers;
