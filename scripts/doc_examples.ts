@@ -8,7 +8,7 @@ import { walk } from "@std/fs";
 
 const root = new URL("../", import.meta.url);
 const withExamples: string[] = [];
-for (const top of ["src", "repl", "compat"]) {
+for (const top of ["mod.ts", "src", "repl", "compat"]) {
   for await (const { path } of walk(new URL(top, root), { exts: [".ts"], includeDirs: false })) {
     if (/^\s*\* ```ts\b/m.test(await Deno.readTextFile(path))) withExamples.push(path);
   }

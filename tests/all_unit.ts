@@ -2,7 +2,7 @@
  * The one entry of all unit tests: imports every `*_test.ts` that stands beside a source file.
  * A file of its own costs `deno test` 55 to 100 ms, so they share this one.
  *
- * Words after `--` choose files: `deno task test:unit -- src/devices uart`.
+ * Words after `--` choose files: `deno task unit -- src/devices uart`.
  *
  * @module
  */
