@@ -171,8 +171,8 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "accessed bits above the last level not set",
-      "f.set(i, i.add(1));\n      f.set(now, old.or(A));",
-      "f.set(i, i.add(1));\n      f.set(now, old.or(i32(A).when(i.eq(steps), i32(0)).zext()));",
+      "f.set(i, i.add(1));\n    f.set(now, old.or(A));",
+      "f.set(i, i.add(1));\n    f.set(now, old.or(i32(A).when(i.eq(steps), i32(0)).zext()));",
       FORMATS,
     ],
     [

@@ -197,14 +197,14 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${XEN}/guest_walk.ts`, TEST, [
     [
       "reserved bits of wide entries ignored",
-      "if (hi & reservedHigh || lo & inside) {",
-      "if (lo & inside) {",
+      "return (hi & high) !== 0 || (lo & inside) !== 0;",
+      "return (lo & inside) !== 0;",
       PAE,
     ],
     [
       "reserved bit of 4-MB pages ignored",
-      "if (entry & 0x20_0000 || reserved) {",
-      "if (reserved) {",
+      "if (large && lo & mode.large[level]) return true;",
+      "",
       NARROW,
     ],
     [

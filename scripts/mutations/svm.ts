@@ -339,13 +339,13 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
       ";",
       FAULTS,
     ],
-    ["nested paging: accessed bits not set", "f.set(now, old.or(A));", "f.set(now, old);", NPT],
     [
-      "nested paging: dirty bits not set",
-      "i.eq(steps).and(wanted.and(W).nez())",
-      "i.eq(steps).and(0)",
+      "nested paging: accessed bits not set",
+      "setAccessed(f, wanted, steps, wide, SVMC.nestedEntries);",
+      "",
       NPT,
     ],
+    ["nested paging: dirty bits not set", "setAccessed(f, wanted,", "setAccessed(f, probe,", NPT],
     [
       "nested paging: the guest's walks read",
       "const walk = i32(W).when(",

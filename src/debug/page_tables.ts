@@ -8,6 +8,7 @@ import { codeBits } from "./register_file.ts";
 import { type Address, type SymbolLookup, toAddress } from "./check.ts";
 import { bold, counted, hex, INSPECT, type InspectOptions, sizeText, tableText } from "./values.ts";
 import type { NestedFormat } from "../hvm/ops.ts";
+import { frameOf, MODES, pagingOf, shiftOf } from "../machine/mmu/modes.ts";
 import {
   type PagingContext,
   type RawStep,
@@ -17,22 +18,17 @@ import {
 } from "./walker.ts";
 
 /** How linear addresses are translated (SDM 3 4.1.1). */
-export type PagingMode = "none" | "32-bit" | "PAE" | "4-level";
+export type PagingMode = typeof MODES[number]["name"];
 
 /** The paging mode that the control registers select. */
 export function pagingMode(file: RegisterFile): PagingMode {
-  if (!(file.get("cr0")! & 0x8000_0000n)) return "none";
-  if (file.get("efer")! & 0x400n) return "4-level";
-  return file.get("cr4")! & 0x20n ? "PAE" : "32-bit";
+  return MODES[pagingOf(word(file.get("cr0")!), word(file.get("cr4")!), word(file.get("efer")!))]
+    .name;
 }
 
 const NAMES = ["", "PTE", "PDE", "PDPTE", "PML4E"];
-const SHIFTS: Record<PagingMode, readonly number[]> = {
-  none: [0],
-  "32-bit": [0, 12, 22],
-  PAE: [0, 12, 21, 30],
-  "4-level": [0, 12, 21, 30, 39],
-};
+const word = (value: bigint) => Number(BigInt.asIntN(32, value));
+const formatOf = (mode: PagingMode) => MODES.find(({ name }) => name === mode)!;
 
 /** One level of a walk. */
 export interface WalkLevel {
@@ -59,7 +55,6 @@ export interface Rights {
 }
 
 const PRESENT = 1n, WRITE = 2n, USER = 4n, LARGE = 0x80n, XD = 1n << 63n;
-const ADDRESS = 0x000f_ffff_ffff_f000n;
 
 /** A guest entry's flags in words. */
 export function guestFlags(entry: bigint, level: number, mode: PagingMode): string[] {
@@ -137,7 +132,7 @@ export class PageWalk {
     if (raw.failure?.kind === "fault" || (mode !== "none" && last === undefined)) return;
     this.physical = leafAddress(last, linear, mode);
     this.rights = rightsOf(raw.steps.filter((s) => !s.nested), mode, file);
-    this.pageSize = last ? 2 ** SHIFTS[mode][last.level] : undefined;
+    this.pageSize = last ? 2 ** shiftOf(formatOf(mode), last.level) : undefined;
     if (raw.machine !== undefined) this.machine = BigInt(raw.machine);
   }
 
@@ -206,10 +201,9 @@ function describe(
   format: NestedFormat | undefined,
 ): WalkLevel {
   const { level, nested, address, entry } = step;
-  const wide = nested || mode !== "32-bit";
   const index = !nested && mode === "PAE" && level === 3
     ? Number(linear >> 30n & 3n)
-    : Number(address & 0xfffn) / (wide ? 8 : 4);
+    : Number(address & 0xfffn) / (nested ? 8 : formatOf(mode).bytes);
   return {
     level,
     name: nested ? `nested ${NAMES[level]}` : NAMES[level],
@@ -236,14 +230,9 @@ function describeShadow({ level, address, entry }: RawStep, pointers: boolean): 
 
 function leafAddress(last: RawStep | undefined, linear: bigint, mode: PagingMode): bigint {
   if (!last) return linear;
-  const shift = BigInt(SHIFTS[mode][last.level]);
-  const mask = (1n << shift) - 1n;
-  let frame = last.entry & ADDRESS & ~mask;
-  if (mode === "32-bit") {
-    frame = last.entry & 0xffff_f000n & ~mask;
-    if (last.level === 2) frame |= (last.entry >> 13n & 0xffn) << 32n;
-  }
-  return frame | linear & mask;
+  const { level, entry } = last, high = word(entry >> 32n);
+  const frame = frameOf(formatOf(mode), level, word(entry), high, word(linear));
+  return BigInt(frame) << 12n | linear & 0xfffn;
 }
 
 /** Rights of all levels together (SDM 3 4.6). */
@@ -374,7 +363,9 @@ export class PageTables {
           const steps = raw.steps.filter((s) => !s.nested);
           const last = steps.at(-1);
           // A table behind a nested fault: nothing can be said of what it would cover.
-          const size = 1n << BigInt(SHIFTS[mode][last?.level ?? SHIFTS[mode].length - 1]);
+          const format = formatOf(mode);
+          const size = 1n <<
+            BigInt(shiftOf(format, last?.level ?? (format.pointers ? 3 : format.levels)));
           if (last && raw.failure?.kind !== "fault") {
             add(ranges, {
               from: at,

@@ -4,6 +4,7 @@
  * hypervisor holds them against the writes that it emulates (SDM 2 MOV CR, SDM 3 2.2.1, 2.5 and 4.4.1).
  */
 import { CR0, CR4, EFER } from "../abi/x86/cr.ts";
+import { PAGING, pagingOf } from "./mmu/modes.ts";
 
 const all = (bits: Readonly<Record<string, number>>): number =>
   Object.values(bits).reduce((sum, bit) => (sum | bit) >>> 0, 0);
@@ -165,4 +166,4 @@ export const PDPTE_RESERVED = 0xfff0_0000_0000_01e6n;
 
 /** Words of the registers say PAE paging: the processor holds four page-directory pointers. */
 export const holdsPdptes = (cr0: number, cr4: number, efer: number): boolean =>
-  (cr0 & CR0.PG) !== 0 && (cr4 & CR4.PAE) !== 0 && (efer & EFER.LMA) === 0;
+  pagingOf(cr0, cr4, efer) === PAGING.pae;

@@ -4,18 +4,24 @@
  * on every shadow fault.
  */
 import type { Machine } from "../machine/machine.ts";
+import {
+  ENTRY,
+  frameOf,
+  indexOf,
+  MODES,
+  PAGING,
+  type Paging,
+  type PagingMode,
+  PSE36,
+} from "../machine/mmu/modes.ts";
 import { PAGE_CHECK } from "../machine/mmu/walk.ts";
 import { FRAME, FRAME_FLAG, V } from "../machine/state.ts";
 import { virtualization } from "../machine/virtualization.ts";
 import type { P2M } from "./p2m.ts";
 
-/** How a guest translates; the number of levels it reads from memory, but for PAE's registers. */
-export const PAGING = { none: 0, twoLevel: 1, pae: 2, fourLevel: 3 } as const;
-export type Paging = typeof PAGING[keyof typeof PAGING];
-
 /** Bits of an access, as in a page-fault error code. */
 export const WRITE = 2, USER = 4, FETCH = 16;
-const P = 1, RW = 2, US = 4, A = 0x20, D = 0x40, PS = 0x80, RESERVED = 8;
+const { P, W: RW, U: US, A, D, PS } = ENTRY, RESERVED = 8;
 const XD = 0x8000_0000 | 0;
 
 /** The control registers that decide about translations. */
@@ -84,10 +90,7 @@ export class GuestWalk {
       this.level = 4;
       return true;
     }
-    const found = r.paging === PAGING.twoLevel
-      ? this.#twoLevel(r, low, access)
-      : this.#wide(r, low, high, access);
-    if (!found) return false;
+    if (!this.#find(r, MODES[r.paging], low, high, access)) return false;
     this.frame = this.p2m.canonical(this.frame);
     if (!this.#allowed(r, access, open)) return false;
     this.#setAccessed((access & WRITE) !== 0);
@@ -104,10 +107,10 @@ export class GuestWalk {
   }
 
   /** Reads an entry; words without memory behind them read as ones. */
-  #read(guestFrame: number, offset: number, bytes: 4 | 8): void {
+  #read(guestFrame: number, index: number, bytes: number): void {
     const n = this.steps++, frame = this.p2m.canonical(guestFrame);
     const machine = this.p2m.machineFrame(frame);
-    const at = machine < 0 ? -1 : machine * 1024 + (offset >>> 2);
+    const at = machine < 0 ? -1 : machine * 1024 + index * (bytes / 4);
     this.place[n] = at;
     this.table[n] = frame;
     this.low[n] = at < 0 ? -1 : this.#words[at];
@@ -121,63 +124,50 @@ export class GuestWalk {
     return false;
   }
 
-  #twoLevel(r: PagingRegisters, low: number, access: number): boolean {
-    // CR3 has 36 address bits where it was loaded in 64-bit mode; here 32 count.
-    this.#read(r.cr3 >>> 12 | (r.cr3High & 0xf) << 20, low >>> 22 << 2, 4);
-    let entry = this.low[0];
-    if (!(entry & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
-    if (entry & PS && r.pse) {
-      // PSE-36: bits 13 to 20 are address bits 32 to 39; bit 21 is reserved.
-      const wide = entry >>> 13 & 0xff;
-      const reserved = r.pse36 ? wide & this.#reservedHigh : wide;
-      if (entry & 0x20_0000 || reserved) {
-        return this.#fault(r, access, P | RESERVED, PAGE_CHECK.reserved);
-      }
-      this.level = 2;
-      this.frame = (entry >>> 22 << 10) + wide * 0x10_0000 + (low >>> 12 & 0x3ff);
-      return true;
-    }
-    this.#read(entry >>> 12, (low >>> 12 & 0x3ff) << 2, 4);
-    entry = this.low[1];
-    if (!(entry & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
-    this.level = 1;
-    this.frame = entry >>> 12;
-    return true;
-  }
-
-  #wide(r: PagingRegisters, low: number, high: number, access: number): boolean {
-    const long = r.paging === PAGING.fourLevel;
-    const reservedHigh = this.#reservedHigh | (long ? 0 : 0x7ff0_0000) | (r.nxe ? 0 : XD);
-    let frame: number, level: number;
-    if (long) {
-      frame = r.cr3 >>> 12 | (r.cr3High & 0xf) << 20;
-      level = 4;
-    } else {
+  /** Reads entry after entry, to that of the page. */
+  #find(r: PagingRegisters, mode: PagingMode, low: number, high: number, access: number): boolean {
+    let level: number = mode.levels;
+    // CR3 has 36 address bits where it was loaded in 64-bit mode, though 32 count without it.
+    let frame = r.cr3 >>> 12 | (r.cr3High & 0xf) << 20;
+    if (mode.pointers) {
       const n = low >>> 30;
       if (!(r.pdptes[2 * n] & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
       frame = r.pdptes[2 * n] >>> 12 | (r.pdptes[2 * n + 1] & 0xf) << 20;
-      level = 2;
     }
     for (;; level--) {
-      this.#read(frame, index(low, high, level) << 3, 8);
+      this.#read(frame, indexOf(mode, level, low, high), mode.bytes);
       const lo = this.low[this.steps - 1], hi = this.high[this.steps - 1];
       if (!(lo & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
-      const large = (lo & PS) !== 0 && (level === 2 || level === 3);
-      const inside = large
-        ? level === 2 ? 0x1f_e000 : r.gigabyte ? 0x3fff_e000 : PS
-        : level === 4
-        ? this.#reservedTop
-        : 0;
-      if (hi & reservedHigh || lo & inside) {
+      const large = (lo & PS) !== 0 && level in mode.large && (mode.bytes === 8 || r.pse);
+      if (this.#reserved(r, mode, level, large, lo, hi)) {
         return this.#fault(r, access, P | RESERVED, PAGE_CHECK.reserved);
       }
-      frame = lo >>> 12 | (hi & 0xf) << 20;
-      if (level > 1 && !large) continue;
-      this.level = level;
-      const within = level === 1 ? 0 : level === 2 ? 0x1ff : 0x3_ffff;
-      this.frame = (frame & ~within) + (low >>> 12 & within);
-      return true;
+      if (level === 1 || large) {
+        this.level = level;
+        this.frame = frameOf(mode, level, lo, hi, low);
+        return true;
+      }
+      frame = frameOf(mode, 1, lo, hi, 0);
     }
+  }
+
+  /** A bit is set that must be 0 (SDM 3 tables 4-4 to 4-20). */
+  #reserved(
+    r: PagingRegisters,
+    mode: PagingMode,
+    level: number,
+    large: boolean,
+    lo: number,
+    hi: number,
+  ): boolean {
+    if (large && lo & mode.large[level]) return true;
+    if (mode.bytes === 4) {
+      const above = large ? lo >>> PSE36.shift & PSE36.mask : 0;
+      return (r.pse36 ? above & this.#reservedHigh : above) !== 0;
+    }
+    const high = this.#reservedHigh | (mode.pointers ? 0x7ff0_0000 : 0) | (r.nxe ? 0 : XD);
+    const inside = large && level === 3 && !r.gigabyte ? PS : level === 4 ? this.#reservedTop : 0;
+    return (hi & high) !== 0 || (lo & inside) !== 0;
   }
 
   /** Rights of all entries together (SDM 3 4.6). */
@@ -220,12 +210,4 @@ export class GuestWalk {
       this.#frameTable[(at >>> 10) * (FRAME.size / 4)] |= FRAME_FLAG.dirty;
     }
   }
-}
-
-/** Index of a linear address in a table of 512 entries at a level, 1 to 4. */
-export function index(low: number, high: number, level: number): number {
-  if (level === 1) return low >>> 12 & 0x1ff;
-  if (level === 2) return low >>> 21 & 0x1ff;
-  if (level === 3) return (low >>> 30 | high << 2) & 0x1ff;
-  return high >>> 7 & 0x1ff;
 }

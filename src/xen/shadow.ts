@@ -12,32 +12,23 @@
  * - Writable means, besides, that the dirty bit is set and that the frame is no shadowed table.
  * - Large pages of the guest are split; the rights of their one entry stand in the entry above.
  */
+import { CR0, CR4, EFER } from "../abi/x86/cr.ts";
 import type { Exit } from "../hvm/exit.ts";
 import { PAGES_ABSENT } from "../machine/segmentation/descriptor.ts";
 import { GUEST, type HvmOps, type HvmVcpu } from "../hvm/ops.ts";
 import type { Fault } from "../machine/cpu.ts";
+import { indexOf, MODES, PAGING, pagingOf } from "../machine/mmu/modes.ts";
 import { PAGE_CHECK } from "../machine/mmu/walk.ts";
 import type { Frames } from "./frames.ts";
-import {
-  FETCH,
-  GuestWalk,
-  index,
-  PAGING,
-  type PagingRegisters,
-  USER,
-  WRITE,
-} from "./guest_walk.ts";
+import { FETCH, GuestWalk, type PagingRegisters, USER, WRITE } from "./guest_walk.ts";
 import type { P2M } from "./p2m.ts";
 import { KIND, type Kind, ShadowPool } from "./shadow_pool.ts";
 
 const P = 1, RW = 2, US = 4, A = 0x20, D = 0x40;
 const XD = 0x8000_0000 | 0;
-const CR0_PG = 0x8000_0000 | 0, CR0_WP = 0x1_0000;
-const CR4_PSE = 0x10,
-  CR4_PAE = 0x20,
-  CR4_SMEP = 0x10_0000,
-  CR4_SMAP = 0x20_0000;
-const LMA = 0x400, NXE = 0x800;
+const { WP: CR0_WP } = CR0, { PSE: CR4_PSE, SMEP: CR4_SMEP, SMAP: CR4_SMAP } = CR4, { NXE } = EFER;
+/** Shadow tables have the format of 4-level paging; where the root is of PAE paging, without its top. */
+const SHADOW = MODES[PAGING.fourLevel];
 const AC = 0x4_0000n;
 
 /** What became of a #PF that made the guest leave. */
@@ -179,13 +170,7 @@ export class Shadow {
   sync(): void {
     const { guest } = this.vcpu, r = this.registers;
     const cr0 = guest[GUEST.cr0], cr4 = guest[GUEST.cr4], efer = guest[GUEST.efer];
-    const paging = !(cr0 & CR0_PG)
-      ? PAGING.none
-      : efer & LMA
-      ? PAGING.fourLevel
-      : cr4 & CR4_PAE
-      ? PAGING.pae
-      : PAGING.twoLevel;
+    const paging = pagingOf(cr0, cr4, efer);
     r.wp = (cr0 & CR0_WP) !== 0;
     r.smep = (cr4 & CR4_SMEP) !== 0;
     r.smap = (cr4 & CR4_SMAP) !== 0;
@@ -348,7 +333,7 @@ export class Shadow {
     if (!r.smap || access & (USER | FETCH)) return false;
     let slot = pool.root;
     for (let level = r.paging === PAGING.fourLevel ? 4 : 3;; level--) {
-      const at = level === 3 && slot === 0 ? low >>> 30 : index(low, high, level);
+      const at = level === 3 && slot === 0 ? low >>> 30 : indexOf(SHADOW, level, low, high);
       const node = slot * 512 + at;
       if (pool.target[node] < 0) return false;
       const entry = words[pool.place(node) >>> 2];
@@ -394,7 +379,7 @@ export class Shadow {
     }
     let step = 0;
     for (; level > 1; level--) {
-      const at = index(low, high, level);
+      const at = indexOf(SHADOW, level, low, high);
       const child = this.#child(level, step, low);
       const flags = this.#tableFlags(level, step);
       const xd = this.#executeDisable(level, step);
@@ -410,7 +395,13 @@ export class Shadow {
       xd = this.#executeDisable(1, step);
     }
     if (pool.isTable(walk.frame) || !this.p2m.writable(walk.frame)) flags &= ~RW;
-    pool.set(slot, index(low, high, 1), walk.frame, frame * 4096 | flags, xd | frame >>> 20);
+    pool.set(
+      slot,
+      indexOf(SHADOW, 1, low, high),
+      walk.frame,
+      frame * 4096 | flags,
+      xd | frame >>> 20,
+    );
   }
 
   /** The table below an entry of a level: the guest's next one, or one that stands for a large page. */

@@ -7,11 +7,21 @@ import { LINK, PAGES_ABSENT } from "../segmentation/descriptor.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB_LIST, V } from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
+import {
+  ADDRESS,
+  ADDRESS32,
+  ENTRY,
+  MODES,
+  PAGING,
+  type PagingMode,
+  PSE36,
+  shiftOf,
+} from "./modes.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 
-const P = 1, W = 2, U = 4, A = 0x20, D = 0x40, PS = 0x80;
-const ADDRESS = 0x000f_ffff_ffff_f000n;
+const { P, W, U, A, D, PS } = ENTRY;
+const NARROW = MODES[PAGING.twoLevel], WIDE = MODES[PAGING.pae], LONG = MODES[PAGING.fourLevel];
 
 const CHECK = {
   present: check("page.present", "page {a}: entry {b} is not present", "SDM 3 4.7"),
@@ -73,7 +83,8 @@ function buildTableAccess(m: Module): void {
 export const WALK_STEP = { size: 24, level: 0, address: 8, entry: 16 } as const;
 export const WALK_STEPS = 0x1c00;
 
-function recordStep(f: Func, acc: Local, level: Expr, address: Expr, entry: Expr): void {
+/** Notes an entry that a probing walk has read; nested ones are numbered 0x100 + level. */
+export function recordStep(f: Func, acc: Expr, level: Expr, address: Expr, entry: Expr): void {
   f.if(acc.and(ACCESS.probe), () => {
     const to = f.let(cell(V.walkCount).mul(WALK_STEP.size).add(WALK_STEPS));
     f.if(cell(V.walkCount).ltU(20), () => {
@@ -84,6 +95,70 @@ function recordStep(f: Func, acc: Local, level: Expr, address: Expr, entry: Expr
     });
   });
 }
+
+/** Where the entry of an address is, in a table of 8-byte entries if `wide`. */
+export function entryPlace(
+  f: Func,
+  where: Local,
+  table: Expr,
+  address: Expr,
+  shift: Expr,
+  wide: Expr,
+): void {
+  const place = ({ indexBits, bytes }: PagingMode) =>
+    table.add(address.shrU(shift.zext()).and((1 << indexBits) - 1).shl(Math.log2(bytes)));
+  f.if(wide, () => f.set(where, place(WIDE)), () => f.set(where, place(NARROW)));
+}
+
+/** The entry at a machine address. */
+export function loadEntry(f: Func, entry: Local, at: Expr, wide: Expr): void {
+  f.if(wide, () => f.set(entry, f.call("tableLoad64", at)), () => {
+    f.set(entry, f.call("tableLoad32", at));
+  });
+}
+
+/** From an entry to the table of the level below. */
+export function nextTable(
+  f: Func,
+  table: Local,
+  entry: Local,
+  level: Local,
+  shift: Local,
+  wide: Expr,
+): void {
+  f.set(table, entry.and(i64(ADDRESS).when(wide, i64(ADDRESS32))));
+  f.set(level, level.sub(1));
+  f.set(shift, shift.sub(i32(WIDE.indexBits).when(wide, i32(NARROW.indexBits))));
+}
+
+/** The address that a page's entry gives `address`; `big`: it is a large page's. */
+export function leafAddress(
+  f: Func,
+  entry: Local,
+  address: Expr,
+  shift: Local,
+  big: Expr,
+  wide: Expr,
+): Expr {
+  const mask = f.let(i64(1).shl(shift.zext()).sub(1));
+  const frame = f.let(entry.and(ADDRESS).and(mask.not()));
+  f.if(wide.eqz(), () => {
+    f.set(frame, entry.and(ADDRESS32).and(mask.not()));
+    f.if(big, () => f.set(frame, frame.or(above4G(entry))));
+  });
+  return frame.or(address.and(mask));
+}
+
+/** Address bits 32 to 39 of a 4-MByte page. */
+const above4G = (entry: Expr): Expr => entry.shrU(PSE36.shift).and(PSE36.mask).shl(32);
+
+/** Bits of a 4-MByte page's entry that must be 0 are set. */
+export const reservedIn4M = (entry: Expr): Expr =>
+  entry.and(NARROW.large[2]).nez().or(above4G(entry).and(cell64(V.reservedHigh)).nez());
+
+/** Bits that must be 0 in the entry of a large page of 8-byte entries, at level 2 or 3. */
+export const reservedInLarge = (level: Expr): Expr =>
+  i64(LONG.large[2]).when(level.eq(2), i64(LONG.large[3]));
 
 /** Raises #PF for `linear`; bits of the error code that the walk decides come in `present`. */
 function pageFault(f: Func, linear: Expr, acc: Expr, bits: Expr | number, id: number, entry: Expr) {
@@ -101,7 +176,7 @@ function pageFault(f: Func, linear: Expr, acc: Expr, bits: Expr | number, id: nu
  * `walk(linear, access) -> physical`: the translation with its accessed and dirty bits set.
  * On failure V.abort is set. `pml4Reserved`: bits of a PML4 entry that must be 0.
  */
-export function buildWalk(m: Module, pml4Reserved = PS): void {
+export function buildWalk(m: Module, pml4Reserved: number = PS): void {
   buildTableAccess(m);
   m.func("walk", ["i64", "i32"], ["i64"], (f, linear, acc) => {
     f.if(cell(V.paging).eqz(), () => {
@@ -118,8 +193,9 @@ export function buildWalk(m: Module, pml4Reserved = PS): void {
     const noExecute = f.let(i32(0));
     f.set(steps, 0);
     f.set(table, cell64(CPU.cr3).and(ADDRESS));
-    f.set(level, i32(4).when(long, i32(2)));
-    f.set(shift, i32(39).when(long, i32(22).sub(pae)));
+    f.set(level, i32(LONG.levels).when(long, i32(WIDE.levels)));
+    const narrow = i32(shiftOf(WIDE, 2)).when(pae, i32(shiftOf(NARROW, 2)));
+    f.set(shift, i32(shiftOf(LONG, 4)).when(long, narrow));
     f.if(pae.and(long.eqz()), () => {
       f.set(where, linear.shrU(30).and(3).shl(3));
       f.if(cell(V.pdptesInMemory), () => pdpteInMemory(f, linear, acc, where, entry), () => {
@@ -135,16 +211,10 @@ export function buildWalk(m: Module, pml4Reserved = PS): void {
     const big = f.local("i32");
     f.block((found) => {
       f.loop((next) => {
-        f.if(pae, () => {
-          f.set(where, table.add(linear.shrU(shift.zext()).and(0x1ff).shl(3)));
-        }, () => {
-          f.set(where, table.add(linear.shrU(shift.zext()).and(0x3ff).shl(2)));
-        });
+        entryPlace(f, where, table, linear, shift, pae);
         const machine = f.call("nested", where, acc.and(ACCESS.probe).or(ACCESS.table), linear);
         f.if(cell(V.abort), () => f.return(i64(0)));
-        f.if(pae, () => f.set(entry, f.call("tableLoad64", machine)), () => {
-          f.set(entry, f.call("tableLoad32", machine));
-        });
+        loadEntry(f, entry, machine, pae);
         recordStep(f, acc, level, where, entry);
         f.if(entry.and(P).eqz(), () => {
           pageFault(f, linear, acc, 0, CHECK.present, entry);
@@ -168,22 +238,13 @@ export function buildWalk(m: Module, pml4Reserved = PS): void {
         f.set(rights, rights.and(entry.wrap()));
         f.set(noExecute, noExecute.or(entry.shrU(63).wrap()));
         f.brIf(found, big.or(level.eq(1)));
-        f.set(table, entry.and(ADDRESS).and(i64(-1).when(pae, i64(0xffff_f000n))));
-        f.set(level, level.sub(1));
-        f.set(shift, shift.sub(i32(9).when(pae, i32(10))));
+        nextTable(f, table, entry, level, shift, pae);
         f.br(next);
       });
     });
     checkRights(f, linear, acc, rights, noExecute.and(nxe), cr4, entry);
-    setAccessed(f, acc, steps, pae);
-    const mask = f.let(i64(1).shl(shift.zext()).sub(1));
-    const frame = f.let(entry.and(ADDRESS).and(mask.not()));
-    // PSE-36: bits 13 to 16 of a 4-MByte entry are address bits 32 to 35 (SDM 3 4.3).
-    f.if(pae.eqz(), () => {
-      f.set(frame, entry.and(0xffff_f000n).and(mask.not()));
-      f.if(big, () => f.set(frame, frame.or(entry.shrU(13).and(0xff).shl(32))));
-    });
-    f.result(f.call("nested", frame.or(linear.and(mask)), acc, linear));
+    f.if(acc.and(ACCESS.probe).eqz(), () => setAccessed(f, acc, steps, pae, V.walkEntries));
+    f.result(f.call("nested", leafAddress(f, entry, linear, shift, big, pae), acc, linear));
   });
   buildReserved(m, pml4Reserved);
 }
@@ -209,15 +270,8 @@ function buildReserved(m: Module, pml4Reserved: number): void {
     ["i32"],
     (f, e, level, big, pae, nxe) => {
       f.if(pae.eqz(), () => {
-        // A 4-MByte page: bit 21, and address bits above MAXPHYADDR in 13 to 20.
         const without = cell(LINK.pagesAbsent).and(PAGES_ABSENT.pse36).nez();
-        f.return(
-          big.and(
-            e.and(0x20_0000).nez().or(without.and(e.and(0x1f_e000).nez())).or(
-              e.shrU(13).and(0xff).shl(32).and(cell64(V.reservedHigh)).nez(),
-            ),
-          ),
-        );
+        f.return(big.and(reservedIn4M(e).or(without.and(above4G(e).nez()))));
       });
       const reserved = f.let(cell64(V.reservedHigh));
       // Without long mode bits 52 to 62 are reserved too.
@@ -226,7 +280,7 @@ function buildReserved(m: Module, pml4Reserved: number): void {
       });
       f.if(nxe.eqz(), () => f.set(reserved, reserved.or(i64(1n << 63n))));
       f.if(big, () => {
-        f.set(reserved, reserved.or(i64(0x1f_e000).when(level.eq(2), i64(0x3fff_e000))));
+        f.set(reserved, reserved.or(reservedInLarge(level)));
         const without = cell(LINK.pagesAbsent).and(PAGES_ABSENT.gigabyte);
         f.if(level.eq(3).and(without), () => f.set(reserved, reserved.or(PS)));
       }, () => {
@@ -266,24 +320,22 @@ function checkRights(
   });
 }
 
-/** Sets the accessed bits of the entries used, and the dirty bit of the last for a write. */
-function setAccessed(f: Func, acc: Local, steps: Local, pae: Local): void {
-  f.if(acc.and(ACCESS.probe).eqz(), () => {
-    const i = f.let(i32(0));
-    const old = f.local("i64"), now = f.local("i64"), slot = f.local("i32");
-    f.loop((next) => {
-      f.set(slot, i.shl(4));
-      f.set(old, load("i64", 64, "u", slot, V.walkEntries + 8));
-      f.set(i, i.add(1));
-      f.set(now, old.or(A));
-      f.if(i.eq(steps).and(acc.and(W).nez()), () => f.set(now, now.or(D)));
-      f.if(now.ne(old), () => {
-        const where = f.let(load("i64", 64, "u", slot, V.walkEntries));
-        f.if(pae, () => f.call("tableStore64", where, now), () => {
-          f.call("tableStore32", where, now);
-        });
+/** Sets the accessed bits of the entries noted at `noted`, and the dirty bit of the last for a write. */
+export function setAccessed(f: Func, acc: Local, steps: Local, wide: Local, noted: number): void {
+  const i = f.let(i32(0));
+  const old = f.local("i64"), now = f.local("i64"), slot = f.local("i32");
+  f.loop((next) => {
+    f.set(slot, i.shl(4));
+    f.set(old, load("i64", 64, "u", slot, noted + 8));
+    f.set(i, i.add(1));
+    f.set(now, old.or(A));
+    f.if(i.eq(steps).and(acc.and(W).nez()), () => f.set(now, now.or(D)));
+    f.if(now.ne(old), () => {
+      const where = f.let(load("i64", 64, "u", slot, noted));
+      f.if(wide, () => f.call("tableStore64", where, now), () => {
+        f.call("tableStore32", where, now);
       });
-      f.brIf(next, i.ltU(steps));
     });
+    f.brIf(next, i.ltU(steps));
   });
 }

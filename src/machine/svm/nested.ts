@@ -7,14 +7,23 @@ import { EXIT_CODE } from "../../abi/x86/vmcb.ts";
 import { ABORT, ACCESS, CPU, EMULATED, V } from "../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../system.ts";
 import { check } from "../checks.ts";
-import { type Expr, i32, i64, load } from "../wasm/expr.ts";
-import type { Func, Local, Module } from "../wasm/module.ts";
-import { WALK_STEP, WALK_STEPS } from "../mmu/walk.ts";
+import { type Expr, i32, i64 } from "../wasm/expr.ts";
+import type { Local, Module } from "../wasm/module.ts";
+import { ADDRESS, ENTRY, MODES, PAGING, shiftOf } from "../mmu/modes.ts";
+import {
+  entryPlace,
+  leafAddress,
+  loadEntry,
+  nextTable,
+  recordStep,
+  reservedIn4M,
+  reservedInLarge,
+  setAccessed,
+} from "../mmu/walk.ts";
 import { NESTED_KIND, NESTED_ROOT, SVMC } from "./layout.ts";
 
-const P = 1, W = 2, U = 4, A = 0x20, D = 0x40;
-const RESERVED = 8, FETCH = 0x10;
-const ADDRESS = 0x000f_ffff_ffff_f000n;
+const { P, W, U } = ENTRY, RESERVED = 8, FETCH = 0x10;
+const NARROW = MODES[PAGING.twoLevel], WIDE = MODES[PAGING.pae];
 
 const CHECK = {
   present: check(
@@ -33,17 +42,6 @@ const CHECK = {
     "APM 2 15.25.5",
   ),
 };
-
-/** Levels of the nested walk, for the shell: numbered 0x100 + level. */
-function recordStep(f: Func, level: Local, address: Expr, entry: Local): void {
-  const to = f.let(cell(V.walkCount).mul(WALK_STEP.size).add(WALK_STEPS));
-  f.if(cell(V.walkCount).ltU(20), () => {
-    f.store(32, to, level.or(0x100), WALK_STEP.level);
-    f.store(64, to, address, WALK_STEP.address);
-    f.store(64, to, entry, WALK_STEP.entry);
-    setCell(f, V.walkCount, cell(V.walkCount).add(1));
-  });
-}
 
 /** `nptFault(check, physical, access, entry, bits) -> 0`: #VMEXIT(NPF). */
 function buildFault(m: Module): void {
@@ -74,9 +72,7 @@ function buildReserved(m: Module): void {
   m.func("nptReserved", ["i64", "i32", "i32", "i32"], ["i32"], (f, entry, level, big, kind) => {
     const reserved = f.let(cell64(V.reservedHigh));
     f.if(kind.ltU(NESTED_KIND.pae), () => {
-      // A 4-MByte page: bit 21, and address bits above MAXPHYADDR in 13 to 20.
-      const high = entry.shrU(13).and(0xff).shl(32).and(reserved).nez();
-      f.return(big.and(entry.and(0x20_0000).nez().or(high)));
+      f.return(big.and(reservedIn4M(entry)));
     });
     const nxe = cell(V.eptp).and(NESTED_ROOT.nxe);
     f.if(nxe.eqz(), () => f.set(reserved, reserved.or(i64(1n << 63n))));
@@ -85,7 +81,7 @@ function buildReserved(m: Module): void {
       f.if(level.eq(3), () => f.set(reserved, reserved.or(0x8000_0000_0000_01e6n)));
     });
     f.if(big, () => {
-      f.set(reserved, reserved.or(i64(0x1f_e000).when(level.eq(2), i64(0x3fff_e000))));
+      f.set(reserved, reserved.or(reservedInLarge(level)));
     }, () => f.if(level.eq(4), () => f.set(reserved, reserved.or(0x180))));
     f.result(entry.and(reserved).nez());
   });
@@ -97,24 +93,6 @@ function wantedBy(acc: Local): Expr {
   return walk.when(acc.and(ACCESS.table), acc.and(ACCESS.write | ACCESS.fetch));
 }
 
-/** Sets accessed bits, and the dirty bit of the last entry for a write. */
-function setAccessed(f: Func, wanted: Local, steps: Local, wide: Local): void {
-  const i = f.let(i32(0)), slot = f.local("i32"), old = f.local("i64"), now = f.local("i64");
-  f.while(() => i.ltU(steps), () => {
-    f.set(slot, i.shl(4));
-    f.set(old, load("i64", 64, "u", slot, SVMC.nestedEntries + 8));
-    f.set(i, i.add(1));
-    f.set(now, old.or(A));
-    f.if(i.eq(steps).and(wanted.and(W).nez()), () => f.set(now, now.or(D)));
-    f.if(now.ne(old), () => {
-      const where = f.let(load("i64", 64, "u", slot, SVMC.nestedEntries));
-      f.if(wide, () => f.call("tableStore64", where, now), () => {
-        f.call("tableStore32", where, now);
-      });
-    });
-  });
-}
-
 function buildNptWalk(m: Module): void {
   m.func("nptWalk", ["i64", "i32", "i64"], ["i64"], (f, physical, acc, _linear) => {
     const root = f.let(cell64(V.eptp));
@@ -122,7 +100,8 @@ function buildNptWalk(m: Module): void {
     const wide = f.let(kind.geU(NESTED_KIND.pae)), long = f.let(kind.eq(NESTED_KIND.long));
     const wanted = f.let(wantedBy(acc)), probe = f.let(acc.and(ACCESS.probe));
     const level = f.let(i32(2).add(wide).add(long));
-    const shift = f.let(i64(22).sub(wide.zext()).add(wide.add(long).mul(9).zext()));
+    const narrow = i32(shiftOf(NARROW, 2));
+    const shift = f.let(i32(shiftOf(WIDE, 3)).add(long.mul(WIDE.indexBits)).when(wide, narrow));
     const table = f.let(root.and(ADDRESS)), steps = f.let(i32(0));
     const rights = f.let(i32(W | U)), noExecute = f.let(i32(0));
     const entry = f.let(i64(0)), where = f.local("i64"), big = f.local("i32");
@@ -140,19 +119,9 @@ function buildNptWalk(m: Module): void {
     f.if(long.eqz().and(physical.shrU(32).nez()), () => violation(CHECK.present, 0));
     f.block((found) => {
       f.loop((next) => {
-        f.set(
-          where,
-          table.add(
-            physical.shrU(shift).and(0x1ff).shl(3).when(
-              wide,
-              physical.shrU(shift).and(0x3ff).shl(2),
-            ),
-          ),
-        );
-        f.if(wide, () => f.set(entry, f.call("tableLoad64", where)), () => {
-          f.set(entry, f.call("tableLoad32", where));
-        });
-        f.if(probe, () => recordStep(f, level, where, entry));
+        entryPlace(f, where, table, physical, shift, wide);
+        loadEntry(f, entry, where, wide);
+        recordStep(f, probe, level.or(0x100), where, entry);
         f.if(entry.wrap().and(P).eqz(), () => violation(CHECK.present, 0));
         const two = level.eq(2).and(kind.ne(NESTED_KIND.legacy));
         const large = two.or(level.eq(3).and(long));
@@ -169,9 +138,7 @@ function buildNptWalk(m: Module): void {
           f.set(steps, steps.add(1));
         });
         f.brIf(found, big.or(level.eq(1)));
-        f.set(table, entry.and(i64(ADDRESS).when(wide, i64(0xffff_f000n))));
-        f.set(level, level.sub(1));
-        f.set(shift, shift.sub(i64(9).when(wide, i64(10))));
+        nextTable(f, table, entry, level, shift, wide);
         f.br(next);
       });
     });
@@ -179,15 +146,9 @@ function buildNptWalk(m: Module): void {
       const missing = rights.xor(U).and(U).or(wanted.and(rights.not()).and(W))
         .or(wanted.and(FETCH).nez().and(noExecute));
       f.if(missing, () => violation(CHECK.rights, P));
-      setAccessed(f, wanted, steps, wide);
+      setAccessed(f, wanted, steps, wide, SVMC.nestedEntries);
     });
-    const mask = f.let(i64(1).shl(shift).sub(1));
-    const frame = f.let(entry.and(ADDRESS).and(mask.not()));
-    f.if(wide.eqz(), () => {
-      f.set(frame, entry.and(0xffff_f000n).and(mask.not()));
-      f.if(big, () => f.set(frame, frame.or(entry.shrU(13).and(0xff).shl(32))));
-    });
-    f.result(frame.or(physical.and(mask)));
+    f.result(leafAddress(f, entry, physical, shift, big, wide));
   });
 }
 
