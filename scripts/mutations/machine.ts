@@ -29,6 +29,12 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "what never goes on behind itself jumps, returns or calls",
     ],
   ]),
+  ...mutationsOf(`${MACHINE}/isa/semantics/system_calls.ts`, `${MACHINE}/isa/columns_test.ts`, [[
+    "SYSENTER asks for protection past the door",
+    "function sysenter(m: Meaning): void {\n",
+    "function sysenter(m: Meaning): void {\n  m.faultIf(protectedMode().eqz(), 13, 0, CHECK.real);\n",
+    "flags, CPL and protection are looked at through the doors of Meaning alone",
+  ]]),
   ...mutationsOf(`${MACHINE}/isa/encodings_integer.ts`, `${MACHINE}/isa/columns_test.ts`, [[
     "a column: another kind of lazy flags",
     "lock w:oszapc lazy:sub hot:all",

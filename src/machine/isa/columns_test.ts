@@ -72,10 +72,11 @@ Deno.test("privilege, mode, intercepts and flags of the table are those of the s
   }
 });
 
-Deno.test("flags and CPL are touched through the doors of Meaning alone", () => {
+Deno.test("flags, CPL and protection are looked at through the doors of Meaning alone", () => {
   for (const r of all()) {
     const touched = [...r.f.reads, ...r.f.writes].filter((c) => FLAG_CELLS.includes(c));
     assertEquals([name(r), touched], [name(r), []]);
+    assertEquals([name(r), r.modeFault], [name(r), false]);
     if (r.uses.some((u) => u.iopl)) continue;
     assertEquals([name(r), r.faultCells.has(PRIVILEGE_CELL)], [name(r), false]);
   }

@@ -7,7 +7,7 @@ import { machineModule } from "../system.ts";
 import { Expr, type Operand } from "../wasm/expr.ts";
 import { type Callable, Func, Local, type Module } from "../wasm/module.ts";
 import { groups } from "./semantics/index.ts";
-import { type Form, formName, type Meaning, type Uses } from "./semantics/meaning.ts";
+import { type Form, formName, type Uses } from "./semantics/meaning.ts";
 
 /** Byte address of a load of memory 0 at a constant address. */
 function loaded(e: Expr): number | undefined {
@@ -48,6 +48,12 @@ export class RecordedFunc extends Func {
     }
     for (const operand of e.operands) this.cellsOf(operand, through, into);
     return into;
+  }
+  /** Is bit 0 of CR0 looked at? */
+  testsMode(e: Expr): boolean {
+    const [cr0, mask] = e.operands;
+    const here = mask && loaded(cr0) === CPU.cr0 && BigInt(mask.constant ?? 0) === 1n;
+    return here || e.operands.some((operand) => this.testsMode(operand));
   }
   /** What a door gives out is its own affair. */
   give(e: unknown): void {
@@ -123,8 +129,9 @@ export interface Recorded {
   readonly uses: readonly Uses[];
   /** Kinds of lazy flags left, and whether always. */
   readonly lazy: readonly { readonly kind: string; readonly always: boolean }[];
-  /** Cells that decide about faults, those of the doors left out. */
+  /** Cells that decide about faults, and whether CR0.PE does, those of the doors left out. */
   readonly faultCells: ReadonlySet<number>;
+  readonly modeFault: boolean;
   /** It may go on with the next instruction. */
   readonly fallsThrough: boolean;
 }
@@ -133,6 +140,7 @@ class RecordingMeaning extends ColdMeaning {
   readonly noted: Uses[] = [];
   readonly lazy: { kind: string; always: boolean }[] = [];
   readonly faultCells = new Set<number>();
+  modeFault = false;
   /** It has left, whatever the conditions. */
   left = false;
 
@@ -143,9 +151,10 @@ class RecordingMeaning extends ColdMeaning {
     super.uses(what);
     this.noted.push(what);
   }
-  override faultIf(...args: Parameters<Meaning["faultIf"]>): void {
-    if (!this.recorded.inDoor) this.recorded.cellsOf(args[0], true, this.faultCells);
-    super.faultIf(...args);
+  /** Notes what decides about a fault that no door raises. */
+  noteFault(condition: Expr): void {
+    this.recorded.cellsOf(condition, true, this.faultCells);
+    this.modeFault ||= this.recorded.testsMode(condition);
   }
   #leaves(): void {
     if (this.recorded.depth === 0) this.left = true;
@@ -183,6 +192,7 @@ const door = (name: string, plain: (...args: unknown[]) => unknown) =>
     const kind = lazyKind(name, args[0]);
     if (kind) this.lazy.push({ kind, always: f.depth === 0 });
     for (const arg of args) if (arg instanceof Expr) f.note(arg);
+    if (name === "faultIf" && !outer) this.noteFault(args[0] as Expr);
     f.inDoor = true;
     const result = plain.apply(
       this,
@@ -223,8 +233,8 @@ export function recordGroup(name: string): { module: Module; records: Recorded[]
     f.build((_, rec) => {
       const m = new RecordingMeaning(f, form, rec);
       group.semantics[form.key](m);
-      const { noted: uses, lazy, faultCells, left } = m;
-      records.push({ form, f, uses, lazy, faultCells, fallsThrough: !left });
+      const { noted: uses, lazy, faultCells, modeFault, left } = m;
+      records.push({ form, f, uses, lazy, faultCells, modeFault, fallsThrough: !left });
       f.result(0);
     });
   }
