@@ -6,7 +6,7 @@ import { Acpi } from "../devices/acpi.ts";
 import { Bus } from "../devices/bus.ts";
 import { Coprocessor } from "../devices/coprocessor.ts";
 import { DebugPorts } from "../devices/debug.ts";
-import type { DeviceContext, Size } from "../devices/device.ts";
+import type { Device, DeviceContext, Size } from "../devices/device.ts";
 import { FwCfg } from "../devices/fw_cfg.ts";
 import { I8042 } from "../devices/i8042.ts";
 import { PciConfig } from "../devices/pci.ts";
@@ -20,6 +20,8 @@ import { IoApic } from "../machine/apic/io.ts";
 import { LocalApic } from "../machine/apic/local.ts";
 import { ApicBus } from "../machine/apic/messages.ts";
 import { lvt } from "../machine/apic/registers.ts";
+import { like } from "../machine/shape.ts";
+import type { StateRegister } from "../machine/state_block.ts";
 import type { Platform, PlatformEvents } from "../xen/platform.ts";
 
 export interface BoardOptions {
@@ -265,14 +267,19 @@ export class Board implements Platform {
     for (const device of devices) device.run(now);
     return copy;
   }
-  save(): Uint8Array {
-    return this.bus.save();
-  }
-  prepare(block: Uint8Array): () => void {
-    const put = this.bus.prepare(block);
-    return () => {
-      put();
-      this.#deadline = undefined;
-    };
+  register(blocks: StateRegister): void {
+    for (const device of this.bus.devices) {
+      const { name, version } = device;
+      blocks.register<Device["state"]>({
+        name,
+        version,
+        shape: like(device),
+        save: () => device.state,
+        load: (state) => {
+          device.state = state;
+          this.#deadline = undefined;
+        },
+      });
+    }
   }
 }

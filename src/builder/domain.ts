@@ -74,7 +74,7 @@ export async function build(host: Host, config: DomainConfig): Promise<BuiltDoma
     const board = makeBoard(domain, config, loaded, ground.equip(domain, loaded));
     domain.platform = board;
     ground.enter(domain, board, loaded);
-    host.domains.push(domain);
+    host.join(domain);
     return { domain, board, loaded };
   } catch (error) {
     ground.release();

@@ -1,3 +1,7 @@
+import { counted } from "../machine/text.ts";
+
+export { counted };
+
 /** What a {@link BuilderError} is about: which file, which field, what was there, what was due. */
 export interface BuilderErrorDetail {
   /** The file (path or name) the builder was given. */
@@ -48,14 +52,4 @@ export function sizeText(bytes: number): string {
   if (bytes >= 1 << 20) return `${Number((bytes / (1 << 20)).toFixed(1))} MB`;
   if (bytes >= 1 << 10) return `${Number((bytes / (1 << 10)).toFixed(1))} KB`;
   return counted(bytes, "byte");
-}
-
-/** A number with its thousands apart: `1,234,567`. */
-export function grouped(value: number | bigint): string {
-  return String(value).replace(/(?<!\.\d*)\B(?=(\d{3})+(?!\d))/g, ",");
-}
-
-/** So many of something, in words: `1 byte`, `1,234 entries`. */
-export function counted(value: number | bigint, one: string, more = `${one}s`): string {
-  return `${grouped(value)} ${Number(value) === 1 ? one : more}`;
 }

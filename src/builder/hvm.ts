@@ -107,6 +107,7 @@ function enableHvm(host: Host): { ops: HvmOps; on: HvmCpu; frames: Frames; irq: 
     machine.cpu.hooks.cpuid = cpuid.install(machine.cpu.i32);
     machine.cpu.predecoder.absent = absentEncodings(cpuid);
     host.hvm = { ops, on: ops.enable(machine.cpu, frameSource(frames, -1)) };
+    host.registerHypervisor(frames, host.interrupts);
   }
   return { ...host.hvm, frames, irq: host.interrupts };
 }

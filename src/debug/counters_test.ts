@@ -1,7 +1,7 @@
 // AMD's performance counters of the bare processor: their interrupt by the local APIC, and saved states.
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EVENT, EVENT_SELECT as B } from "../machine/counters.ts";
-import { RecordError } from "../devices/record.ts";
+import { RecordError } from "../machine/record.ts";
 import { advance } from "./lockstep.ts";
 import { hostOf, kernel } from "./testing.ts";
 import { AT, WayGuest } from "./testing_ways.ts";

@@ -8,6 +8,8 @@ import { decode, DecodeStatus, Instruction } from "../machine/isa/decode.ts";
 import type { Attributes } from "../machine/isa/encodings.ts";
 import type { Exit } from "../hvm/exit.ts";
 import { exitRows } from "../hvm/exit_kinds.ts";
+import { flag as bool, record } from "../machine/shape.ts";
+import { refuse } from "../machine/state_block.ts";
 import type { Domain as Inner, DomainState } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { Monitor, type MonitorEvent, type Observer, type Verdict } from "../xen/monitor.ts";
@@ -20,7 +22,6 @@ import { type Filter, toFilter, toKind } from "./filters.ts";
 import { everywhere, exitsFor, fieldsOf, isExit, type Kind } from "./kinds.ts";
 import { comes, held } from "./held.ts";
 import { codeBits, linearIp } from "./register_file.ts";
-import type { Standing } from "./state.ts";
 import { GuestStopped, type Response, Stop, StopOver } from "./stop.ts";
 import { BreakpointTable } from "./table.ts";
 import { counted, hex, throwLate } from "./values.ts";
@@ -35,6 +36,14 @@ type Outcome =
 
 /** Somebody who waits for the domain to stop. Returns whether it was told what it wanted. */
 type Waiter = (outcome: Outcome) => void;
+
+/** How the domain stands, for those who look at it. */
+interface Standing {
+  /** The breakpoint at the present address was reached: going on passes it. */
+  readonly passing: boolean;
+  /** It stands at its exit, which can be answered. */
+  readonly atExit: boolean;
+}
 
 export class Debugger implements Observer {
   readonly monitor: Monitor;
@@ -54,6 +63,7 @@ export class Debugger implements Observer {
 
   constructor(readonly owner: GuestDomain, readonly domain: Inner) {
     this.monitor = new Monitor(domain, this);
+    this.#register();
     domain.onState.add((state) => this.#stateChanged(state));
     domain.onFailure.add((error) => this.#failure = { error });
   }
@@ -397,12 +407,31 @@ export class Debugger implements Observer {
 
   // --- saving and loading ---
 
-  /** How the domain stands, to save. */
-  get standing(): Standing {
-    return { passing: this.monitor.passing, atExit: this.monitor.stoppedAt !== undefined };
+  /** Registers how the domain stands for those who look at it. */
+  #register(): void {
+    const { monitor } = this;
+    this.domain.blocks.register<Standing>({
+      name: "standing",
+      version: 1,
+      shape: record({ passing: bool, atExit: bool }),
+      hashed: false,
+      save: () => ({ passing: monitor.passing, atExit: monitor.stoppedAt !== undefined }),
+      check: ({ atExit }, beside) => {
+        const vcpu = beside("vcpu") as { pending: unknown } | undefined;
+        if (atExit && !vcpu?.pending) {
+          refuse(
+            `the saved state says that domain ${this.domain.name} stands at an exit: it has none`,
+          );
+        }
+      },
+      load: (standing) => this.#loaded = standing,
+    });
   }
+  #loaded: Standing = { passing: false, atExit: false };
+
   /** The host was put into a saved state: what was under way is over, breakpoints stay. */
-  loaded({ passing, atExit }: Standing): void {
+  loaded(): void {
+    const { passing, atExit } = this.#loaded;
     const exit = this.monitor.loaded(passing, atExit);
     this.#at?.outdate("the host was put into a saved state since");
     this.#reported?.outdate("the host was put into a saved state since");

@@ -16,7 +16,7 @@ import { SMALL, smallRuns } from "../../tests/digest/small.ts";
 import { GuestDigest } from "./digest.ts";
 import type { GuestDomain } from "./domain.ts";
 import { Hypervisor } from "./hypervisor.ts";
-import { hostHash } from "./state.ts";
+import { hostHash } from "../xen/state.ts";
 import { advance } from "./lockstep.ts";
 import { type Configuration, configurations, hostOf, kernel, virtual } from "./testing.ts";
 import { everyExit } from "./testing_every_exit.ts";

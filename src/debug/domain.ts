@@ -21,7 +21,7 @@ import { held, orNever } from "./held.ts";
 import { goneText, mustLive } from "./gone.ts";
 import type { FieldsOf, Filters, Kind } from "./kinds.ts";
 import { type ByteSource, Memory } from "./memory.ts";
-import { domainHash } from "./state.ts";
+import { domainHash } from "./domain_hash.ts";
 import { GuestStopped, type Stop } from "./stop.ts";
 import {
   callable,

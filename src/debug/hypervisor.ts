@@ -19,7 +19,7 @@ import { GuestDomain, readSymbols } from "./domain.ts";
 import { type ByteSource, Memory } from "./memory.ts";
 import { CheckedFile, CpuFile } from "./register_file.ts";
 import { type Registers, registersOf } from "./registers.ts";
-import { hostHash, loadHost, saveHost } from "./state.ts";
+import { hostHash, loadHost, saveHost } from "../xen/state.ts";
 import {
   type Check,
   flag,
@@ -335,7 +335,7 @@ export class Hypervisor implements AsyncDisposable {
    */
   save(): Uint8Array {
     this.#mustStand("save");
-    return saveHost(this.host, this.#domains.map((d) => d.debugger_.standing));
+    return saveHost(this.host);
   }
   /**
    * Puts the host into a saved state. It must have the same domains, made from the same options in the
@@ -349,8 +349,8 @@ export class Hypervisor implements AsyncDisposable {
    */
   load(state: Uint8Array): void {
     this.#mustStand("load");
-    const standing = loadHost(this.host, state);
-    this.#domains.forEach((d, n) => d.debugger_.loaded(standing[n]));
+    loadHost(this.host, state);
+    for (const domain of this.#domains) domain.debugger_.loaded();
     // Those that wait for an interrupt go on waiting for it.
     const { host } = this;
     setImmediate(() => {

@@ -4,10 +4,10 @@
  * @module
  */
 import type { Domain as Inner } from "../xen/domain.ts";
-import { FrameHashes } from "./hash.ts";
+import { FrameHashes } from "../machine/hash.ts";
 import type { GuestDomain } from "./domain.ts";
 import type { Hypervisor } from "./hypervisor.ts";
-import { domainHash } from "./state.ts";
+import { domainHash } from "./domain_hash.ts";
 import { options as optionsOf, whole } from "./check.ts";
 import { bold, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
 import { registerLines } from "./visible.ts";

@@ -2,10 +2,10 @@
 // and longer, is in tests/state.
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
-import { RecordError } from "../devices/record.ts";
+import { RecordError } from "../machine/record.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { advance } from "./lockstep.ts";
-import { seal, STATE_VERSION, unpackState } from "./state_file.ts";
+import { seal, STATE_VERSION, unpackState } from "../xen/state_file.ts";
 import { GuestStopped, type Stop } from "./stop.ts";
 import { type Configuration, configurations, hostOf, kernel, virtual } from "./testing.ts";
 import { everyExit } from "./testing_every_exit.ts";
@@ -153,15 +153,15 @@ Deno.test("a state of another host or domain is refused by what differs", async 
   await using hv = await make();
   const before = hv.save();
   const others: [Promise<Hypervisor>, string][] = [
-    [make({ cpu: "amd" }), "the host has cpu amd there, and intel here"],
-    [make({ memory: "64M" }), "the host has memory 67108864 there, and 50331648 here"],
-    [make({ seed: 9 }), "the host has seed 9 there, and 1 here"],
-    [make({ unixTime: 5 }), "the host has unixTime 5 there"],
-    [make({}, {}, { name: "b" }), 'it has the domains 1 "a", 2 "b"; this host has 1 "a"'],
-    [make({}, { name: "b" }), 'it has the domains 1 "b"; this host has 1 "a"'],
-    [make({}, { memory: "9M" }), 'domain 1 "a" has memory 9437184 there, and 8388608 here'],
-    [make({}, { paging: "shadow" }), 'domain 1 "a" has paging shadow there, and hap here'],
-    [make({}, { cpuid: "common" }), 'domain 1 "a" has cpuid common there, and intel here'],
+    [make({ cpu: "amd" }), "host has cpu amd there, and intel here"],
+    [make({ memory: "64M" }), "host has memory 67108864 there, and 50331648 here"],
+    [make({ seed: 9 }), "host has seed 9 there, and 1 here"],
+    [make({ unixTime: 5 }), "host has unixTime 5 there"],
+    [make({}, {}, { name: "b" }), 'host has domains 1 "a", 2 "b" there, and 1 "a" here'],
+    [make({}, { name: "b" }), 'host has domains 1 "b" there, and 1 "a" here'],
+    [make({}, { memory: "9M" }), "domain 1 has memory 9437184 there, and 8388608 here"],
+    [make({}, { paging: "shadow" }), "domain 1 vcpu has paging shadow there, and hap here"],
+    [make({}, { cpuid: "common" }), "domain 1 has cpuid common there, and intel here"],
   ];
   for (const [making, text] of others) {
     await using other = await making;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { counted, grouped } from "../builder/errors.ts";
+import { counted, grouped } from "../machine/text.ts";
 
 export { counted, grouped };
 

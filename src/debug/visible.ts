@@ -161,7 +161,7 @@ function eventLines({ engine, cpu, halted }: Domain): string[] {
     const { ops, vcpu } = engine;
     const { sti, movSs, nmi } = ops.interruptShadow(vcpu);
     const shadow = +sti | +movSs << 1 | +nmi << 3;
-    return lines(ops.pendingEvent(vcpu), engine.state.nmi, shadow, ops.getActivity(vcpu));
+    return lines(ops.pendingEvent(vcpu), engine.nmiPending, shadow, ops.getActivity(vcpu));
   }
   const cell = (at: number) => cpu.i32[at >> 2];
   return lines(

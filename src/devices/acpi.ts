@@ -8,9 +8,12 @@ import {
   DeviceModel,
   hex,
   type PortRange,
+  type Ranges,
   type Size,
+  TICKS,
   ticksAt,
   timeOfTick,
+  WORD,
 } from "./device.ts";
 
 /** The power management timer's clock in Hz. */
@@ -88,6 +91,13 @@ function stateAfterReset(carry: number): AcpiState {
 export class Acpi extends DeviceModel<AcpiState> {
   readonly name = "acpi";
   readonly version = 1;
+  override readonly ranges: Ranges = {
+    status: WORD,
+    enable: WORD,
+    control: WORD,
+    carry: TICKS,
+    slept: [-1, 7],
+  };
   override readonly width: Size = 4;
   override readonly ports: readonly PortRange[];
   readonly base: number;

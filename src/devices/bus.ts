@@ -1,7 +1,6 @@
 // The ports and memory ranges of one guest: which device answers, and how wide accesses split.
 
-import { checkRecord, type Device, hex, save, type Size, table } from "./device.ts";
-import { decodePlain, encodePlain, RecordError } from "./record.ts";
+import { type Device, hex, type Size, table } from "./device.ts";
 
 /**
  * The devices of one guest.
@@ -137,39 +136,6 @@ export class Bus {
 
   reset(): void {
     for (const device of this.devices) device.reset();
-  }
-
-  /** All devices' blocks as one. */
-  save(): Uint8Array {
-    const blocks: Record<string, Uint8Array> = {};
-    for (const device of this.devices) blocks[device.name] = save(device);
-    return encodePlain(blocks);
-  }
-
-  /** @throws {RecordError} when a device's block is missing, unknown or refused by the device. */
-  load(bytes: Uint8Array): void {
-    this.prepare(bytes)();
-  }
-
-  /** Checks what {@linkcode Bus.save} gave; the result puts it in place of the devices' states. */
-  prepare(bytes: Uint8Array): () => void {
-    const blocks = decodePlain(bytes, "the saved devices");
-    if (typeof blocks !== "object" || blocks === null || Array.isArray(blocks)) {
-      throw new RecordError("the saved devices are no record of devices");
-    }
-    const known = this.devices.map(({ name }) => name);
-    const other = Object.keys(blocks).find((name) => !known.includes(name));
-    if (other !== undefined) {
-      throw new RecordError(
-        `the saved devices have ${other}, which is not here; here are ${known.join(", ")}`,
-      );
-    }
-    const states = this.devices.map((device) => {
-      const block = (blocks as Record<string, unknown>)[device.name];
-      if (block instanceof Uint8Array) return checkRecord(device, block);
-      throw new RecordError(`the saved devices have no block for ${device.name}`);
-    });
-    return () => this.devices.forEach((device, n) => device.state = states[n]);
   }
 
   /** Devices with their ports and addresses. */

@@ -1,7 +1,15 @@
 // Ports that are no PC hardware, or only ever used to look on: the console at E9h (Bochs), the
 // exit port F4h (QEMU's isa-debug-exit), POST codes at 80h and 190h.
 
-import { DeviceModel, hex, type PortRange, type Size } from "./device.ts";
+import {
+  AMOUNT,
+  DeviceModel,
+  DWORD,
+  hex,
+  type PortRange,
+  type Ranges,
+  type Size,
+} from "./device.ts";
 
 /** State of {@linkcode DebugPorts}. */
 export interface DebugState {
@@ -30,6 +38,7 @@ export interface DebugOptions {
 export class DebugPorts extends DeviceModel<DebugState> {
   readonly name = "debug";
   readonly version = 1;
+  override readonly ranges: Ranges = { post: [-1, DWORD[1]], posts: AMOUNT, exit: [-1, 2 ** 33] };
   /** The exit port is no PC hardware: only who means it reaches it. */
   override readonly registers = { 0xf4: [1, 2, 4] } as const;
   override readonly ports: readonly PortRange[];

@@ -1,22 +1,20 @@
 // The only thing a device knows: ports, memory ranges, an interrupt line, guest time, its state.
 
-import { loadRecord, saveRecord, type Stateful } from "./record.ts";
-
-export {
-  checkRecord,
-  decodePlain,
-  encodePlain,
-  loadRecord,
-  type Plain,
-  RecordError,
-  saveRecord,
-} from "./record.ts";
-
 /** Width of an access in bytes. */
 export type Size = 1 | 2 | 4;
 
 /** Ports `first` to `last`, both included (16 bits each). */
 export type PortRange = readonly [first: number, last: number];
+
+/** Least and greatest values, by the names of a state's members; up to Infinity: a time, or never. */
+export type Ranges = Readonly<Record<string, readonly [least: number, most: number]>>;
+export const WORD = [0, 0xffff] as const;
+export const DWORD = [0, 0xffff_ffff] as const;
+/** A count of instructions, or a time in ns. */
+export const AMOUNT = [0, 2 ** 52] as const;
+/** Ticks of a clock below 9 MHz in such a time. */
+export const TICKS = [0, 2 ** 46] as const;
+export const DEADLINE = [0, Infinity] as const;
 
 /** A range of guest-physical addresses in bytes. */
 export interface MmioRange {
@@ -40,8 +38,10 @@ export interface DeviceContext {
  * A device is its `state` and a way to answer accesses: everything that changes is in that one
  * plain record, deadlines in guest nanoseconds included. Saving a device is saving the record.
  */
-export interface Device<S extends object = object> extends Stateful {
+export interface Device<S extends object = object> {
+  /** Unique within one machine, for example `"pit"`. */
   readonly name: string;
+  /** Of the state's meaning; a saved one of another version is refused. */
   readonly version: number;
   readonly ports: readonly PortRange[];
   readonly mmio: readonly MmioRange[];
@@ -52,7 +52,12 @@ export interface Device<S extends object = object> extends Stateful {
    * behind; a wider access that begins below and runs over them does not reach them.
    */
   readonly registers?: Readonly<Record<number, readonly Size[]>>;
+  /** One plain record: all there is to save. */
   state: S;
+  /** Names of the state's members that are queues: their length changes, that of others does not. */
+  readonly queues?: readonly string[];
+  /** The least and the greatest value of the state's members that are numbers, and no bytes. */
+  readonly ranges?: Ranges;
   /** Reads `size` bytes at `port`, if the device has ports; the result is unsigned. */
   read?(port: number, size: Size): number;
   /** Writes the low `size` bytes of `value` at `port`. */
@@ -77,6 +82,7 @@ export abstract class DeviceModel<S extends object> implements Device<S> {
   readonly mmio: readonly MmioRange[] = [];
   readonly width: Size = 1;
   readonly registers?: Readonly<Record<number, readonly Size[]>>;
+  readonly ranges?: Ranges;
   state: S;
 
   constructor(state: S) {
@@ -94,20 +100,6 @@ export abstract class DeviceModel<S extends object> implements Device<S> {
   [Symbol.for("Deno.customInspect")](): string {
     return this.show();
   }
-}
-
-/** The device's state as one block of bytes; equal states give equal bytes. */
-export function save(device: Stateful): Uint8Array {
-  return saveRecord(device);
-}
-
-/**
- * Puts a block made by {@linkcode save} in place of the device's state.
- *
- * @throws {RecordError} for another device's block, another version, or a truncated block.
- */
-export function load(device: Stateful, block: Uint8Array): void {
-  loadRecord(device, block);
 }
 
 /** `floor(ns * frequency / 1e9)` without loss: `frequency` below 9 MHz, `ns` a safe integer. */

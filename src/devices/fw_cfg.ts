@@ -1,7 +1,16 @@
 // QEMU's firmware configuration device: numbered items, read byte by byte.
 // Source: QEMU, docs/specs/fw_cfg.rst. kvm-unit-tests and SeaBIOS read it.
 
-import { DeviceModel, hex, type PortRange, type Size, table } from "./device.ts";
+import {
+  DeviceModel,
+  DWORD,
+  hex,
+  type PortRange,
+  type Ranges,
+  type Size,
+  table,
+  WORD,
+} from "./device.ts";
 
 /** State of {@linkcode FwCfg}. */
 export interface FwCfgState {
@@ -39,6 +48,7 @@ export interface FwCfgOptions {
 export class FwCfg extends DeviceModel<FwCfgState> {
   readonly name = "fw_cfg";
   readonly version = 1;
+  override readonly ranges: Ranges = { selector: WORD, offset: DWORD };
   override readonly width: Size = 2;
   override readonly ports: readonly PortRange[] = [[0x510, 0x511]];
 

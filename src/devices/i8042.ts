@@ -2,7 +2,15 @@
 // Source: IBM PS/2 Hardware Interface Technical Reference, Keyboard and Auxiliary Device
 // Controller; PC/AT Technical Reference.
 
-import { type DeviceContext, DeviceModel, hex, type PortRange, type Size } from "./device.ts";
+import {
+  AMOUNT,
+  type DeviceContext,
+  DeviceModel,
+  hex,
+  type PortRange,
+  type Ranges,
+  type Size,
+} from "./device.ts";
 import { keyFor, scanCodes, translate } from "./keys.ts";
 import {
   keyboardCommand,
@@ -75,6 +83,9 @@ function stateAfterReset(): I8042State {
   };
 }
 
+/** Of the mouse, as long as it is not reported. */
+const MOVEMENT = [-AMOUNT[1], AMOUNT[1]] as const;
+
 /**
  * The keyboard controller at ports 60h and 64h.
  *
@@ -84,6 +95,14 @@ function stateAfterReset(): I8042State {
 export class I8042 extends DeviceModel<I8042State> {
   readonly name = "i8042";
   readonly version = 1;
+  override readonly ranges: Ranges = {
+    answers: [0, 0x1ff],
+    set: [1, 2],
+    resolution: [0, 3],
+    dx: MOVEMENT,
+    dy: MOVEMENT,
+    dz: MOVEMENT,
+  };
   readonly queues = ["answers", "queue", "knock"];
   override readonly ports: readonly PortRange[] = [[0x60, 0x60], [0x64, 0x64]];
 

@@ -1,7 +1,7 @@
 // PCI configuration mechanism 1: the address port CF8h and the data window CFCh.
 // Source: PCI Local Bus Specification 3.0, 3.2.2.3.2.
 
-import { DeviceModel, hex, type PortRange, type Size } from "./device.ts";
+import { DeviceModel, DWORD, hex, type PortRange, type Ranges, type Size } from "./device.ts";
 
 /** A bus that answers configuration accesses; `register` is the byte offset, 0 to 255. */
 export interface PciBus {
@@ -23,6 +23,7 @@ export interface PciState {
 export class PciConfig extends DeviceModel<PciState> {
   readonly name = "pci";
   readonly version = 1;
+  override readonly ranges: Ranges = { address: DWORD };
   override readonly width: Size = 4;
   override readonly registers = { 0xcf8: [4] } as const;
   override readonly ports: readonly PortRange[] = [[0xcf8, 0xcf8], [0xcfc, 0xcff]];

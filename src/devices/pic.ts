@@ -1,7 +1,7 @@
 // The PC's two 8259A interrupt controllers, cascaded on IR2.
 // Source: Intel 8259A data sheet (231468); ELCR: 82371SB (PIIX3) data sheet, ports 4D0h and 4D1h.
 
-import { DeviceModel, hex, type PortRange, type Size, table } from "./device.ts";
+import { DeviceModel, hex, type PortRange, type Ranges, type Size, table } from "./device.ts";
 
 /** What the pair drives. */
 export interface PicContext {
@@ -79,6 +79,7 @@ function chipAfterReset(elcr = 0): PicChip {
 export class Pic extends DeviceModel<PicState> {
   readonly name = "pic";
   readonly version = 1;
+  override readonly ranges: Ranges = { lowest: [0, 7], step: [0, 4] };
   override readonly ports: readonly PortRange[] = [[0x20, 0x21], [0xa0, 0xa1], [0x4d0, 0x4d1]];
 
   constructor(readonly context: PicContext = {}) {

@@ -6,8 +6,10 @@ import {
   type DeviceContext,
   DeviceModel,
   type PortRange,
+  type Ranges,
   type Size,
   table,
+  TICKS,
   ticksAt,
   timeOfTick,
 } from "./device.ts";
@@ -109,6 +111,19 @@ function stateAfterReset(): PitState {
 export class Pit extends DeviceModel<PitState> {
   readonly name = "pit";
   readonly version = 2;
+  override readonly ranges: Ranges = {
+    mode: [0, 5],
+    access: [1, 3],
+    reload: [1, 0x10000],
+    next: [0, 0x10000],
+    renewAt: TICKS,
+    start: TICKS,
+    followed: TICKS,
+    paused: [-1, TICKS[1]],
+    low: [-1, 255],
+    latch: [-1, 0xffff],
+    status: [-1, 255],
+  };
   override readonly ports: readonly PortRange[] = [[0x40, 0x43], [0x61, 0x61]];
 
   constructor(readonly context: DeviceContext, readonly options: PitOptions = {}) {

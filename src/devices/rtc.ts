@@ -4,12 +4,15 @@
 
 import { PC } from "../abi/boot/e820.ts";
 import {
+  DEADLINE,
   type DeviceContext,
   DeviceModel,
   hex,
   type PortRange,
+  type Ranges,
   type Size,
   table,
+  TICKS,
   ticksAt,
   timeOfTick,
 } from "./device.ts";
@@ -52,6 +55,7 @@ const crystal = 32768;
 export class Rtc extends DeviceModel<RtcState> {
   readonly name = "rtc";
   readonly version = 1;
+  override readonly ranges: Ranges = { index: [0, 127], nextSecond: DEADLINE, period: TICKS };
   override readonly ports: readonly PortRange[] = [[0x70, 0x71]];
 
   constructor(readonly context: DeviceContext, readonly options: RtcOptions) {

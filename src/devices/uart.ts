@@ -3,12 +3,15 @@
 
 import { appended } from "./byte_queue.ts";
 import {
+  DEADLINE,
   type DeviceContext,
   DeviceModel,
   hex,
   type PortRange,
+  type Ranges,
   type Size,
   table,
+  WORD,
 } from "./device.ts";
 
 /** State of {@linkcode Uart}. */
@@ -90,6 +93,7 @@ function stateAfterReset(): UartState {
 export class Uart extends DeviceModel<UartState> {
   readonly name: string;
   readonly version = 2;
+  override readonly ranges: Ranges = { fifo: WORD, divisor: WORD, timeoutAt: DEADLINE };
   readonly queues = ["fifo", "queue"];
   override readonly ports: readonly PortRange[];
 

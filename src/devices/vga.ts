@@ -1,7 +1,14 @@
 // A VGA in text mode: the registers as they are read and written, the frame buffer as plain bytes.
 // Source: IBM PS/2 Hardware Interface Technical Reference, Video Subsystem; code page 437: IBM.
 
-import { type DeviceContext, DeviceModel, hex, type PortRange, type Size } from "./device.ts";
+import {
+  type DeviceContext,
+  DeviceModel,
+  hex,
+  type PortRange,
+  type Ranges,
+  type Size,
+} from "./device.ts";
 
 /** State of {@linkcode Vga}. */
 export interface VgaState {
@@ -114,6 +121,11 @@ function stateAfterReset(): VgaState {
 export class Vga extends DeviceModel<VgaState> {
   readonly name = "vga";
   readonly version = 1;
+  override readonly ranges: Ranges = {
+    sequencerIndex: [0, 7],
+    graphicsIndex: [0, 15],
+    dacColour: [0, 2],
+  };
   override readonly ports: readonly PortRange[] = [
     [0x3b4, 0x3b5],
     [0x3ba, 0x3ba],

@@ -26,7 +26,7 @@ import { groupOf } from "./isa/semantics/index.ts";
 import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
 import { isAmd } from "./vendors.ts";
-import { isForeign, virtualization } from "./virtualization.ts";
+import { isForeign } from "./virtualization.ts";
 import { SVMC } from "./svm/layout.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
@@ -263,19 +263,6 @@ export class Cpu {
   initFloat(): void {
     this.i32[CPU.fcw >> 2] = 0x37f;
     this.i32[CPU.ftw >> 2] = 0xffff;
-  }
-
-  /** The cells of {@linkcode Virtualization.cells}, to save and to load. */
-  get guestCells(): readonly bigint[] {
-    return virtualization[this.model].cells.map(({ at, width }) =>
-      width === 8 ? this.u64[at >> 3] : BigInt(this.i32[at >> 2] >>> 0)
-    );
-  }
-  set guestCells(values: readonly bigint[]) {
-    virtualization[this.model].cells.forEach(({ at, width }, n) => {
-      if (width === 8) this.u64[at >> 3] = values[n];
-      else this.i32[at >> 2] = Number(BigInt.asIntN(32, values[n]));
-    });
   }
 
   /** Its state, and memory's, came from outside: what was derived from another goes. */

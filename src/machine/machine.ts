@@ -4,7 +4,10 @@
  */
 import { MACHINE_MEMORY_MAX } from "../abi/limits.ts";
 import { Cpu, type CpuModel } from "./cpu.ts";
+import { registerProcessor } from "./cpu_state.ts";
+import { list, tuple, u32, whole } from "./shape.ts";
 import { FRAME, FRAME_FLAG } from "./state.ts";
+import { refuse, type StateRegister } from "./state_block.ts";
 
 /** What answers on the buses of the computer. All numbers are unsigned. */
 export interface Bus {
@@ -40,6 +43,9 @@ export interface MachineOptions {
   readonly cpu?: CpuModel;
 }
 
+/** What frames keep for ever: ROM, and holes where devices answer. */
+const KEPT = FRAME_FLAG.rom | FRAME_FLAG.mmio;
+
 export class Machine {
   readonly memory: WebAssembly.Memory;
   readonly frames: WebAssembly.Memory;
@@ -74,6 +80,32 @@ export class Machine {
     this.frames = new WebAssembly.Memory({ initial: framePages, maximum: framePages });
     this.frameTable = new Int32Array(this.frames.buffer);
     this.cpus = [new Cpu(this, options.cpu ?? "intel")];
+  }
+
+  /** Registers the machine's state: what its frames are, and the processor. */
+  register(blocks: StateRegister): void {
+    const { frameTable } = this, frames = this.ram.length / 4096;
+    const kept = (frame: number) => frameTable[frame * (FRAME.size / 4)] & KEPT;
+    blocks.register<[frame: number, flags: number][]>({
+      name: "memory map",
+      version: 1,
+      shape: list(tuple(whole(0, frames - 1), u32)),
+      save: () =>
+        Array.from({ length: frames }, (_, n): [number, number] => [n, kept(n)])
+          .filter(([, flags]) => flags),
+      check: (saved) =>
+        saved.forEach(([frame, flags], n) => {
+          if ((n === 0 || frame > saved[n - 1][0]) && flags && !(flags & ~KEPT)) return;
+          refuse(
+            `memory map: entry ${n} (frame ${frame}, flags ${flags}) is none, or out of order`,
+          );
+        }),
+      load: (saved) => {
+        for (let n = 0; n < frames; n++) frameTable[n * (FRAME.size / 4)] &= ~KEPT;
+        for (const [frame, flags] of saved) frameTable[frame * (FRAME.size / 4)] |= flags;
+      },
+    });
+    registerProcessor(this.cpu, blocks);
   }
 
   get cpu(): Cpu {

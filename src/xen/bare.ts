@@ -72,5 +72,8 @@ export class BareEngine extends Engine {
   protected detach(): void {
     throw new Error("a bare machine has no hypervisor to take its processor away");
   }
+  // Its guest's processor is the machine's, which has registered itself.
+  register(): void {}
+  quiesce(): void {}
   destroy(): void {}
 }

@@ -2,10 +2,12 @@
 import type { Cpu } from "../machine/cpu.ts";
 import type { Cpuid } from "../machine/cpuid.ts";
 import type { Engine } from "./engine.ts";
+import { amount, flag, list, record, table, tuple, u32, whole } from "../machine/shape.ts";
+import { refuse, type StateRegister } from "../machine/state_block.ts";
 import type { Host } from "./host.ts";
 import type { Platform } from "./platform.ts";
 import { ByteLog } from "./output.ts";
-import { checkCap, checkWeight, type Share } from "./scheduler.ts";
+import { checkCap, checkWeight, type Share, SHARE_SHAPE } from "./scheduler.ts";
 
 /** How a domain ended, or why it stands still. */
 export type DomainState =
@@ -16,19 +18,6 @@ export type DomainState =
   | { readonly kind: "shutdown"; readonly reason: ShutdownReason; readonly detail: string }
   /** Since `count` instructions of the host. */
   | { readonly kind: "destroyed"; readonly count: number };
-
-/** Where a domain that does not run stands. */
-export interface DomainPlace {
-  /** Instructions retired. */
-  readonly count: number;
-  /** It waits for an interrupt, or will when it is unpaused. */
-  readonly halted: boolean;
-  /** It waits, and is not paused. */
-  readonly blocked: boolean;
-  /** Its clock goes: `clock` is its own time less machine time; else its own time (ns). */
-  readonly goes: boolean;
-  readonly clock: number;
-}
 
 export type ShutdownReason = "poweroff" | "reset" | "exit" | "crash" | "hang";
 
@@ -48,7 +37,42 @@ export const CONSOLE_MEMORY: number = 4 << 20;
 /** At least so many POST codes are kept. */
 const POSTS = 1000;
 
+interface SavedDomain {
+  readonly exits: Readonly<Record<string, number>>;
+  readonly posts: readonly number[];
+  readonly share: Share;
+  readonly cpuid: readonly (readonly number[])[];
+}
+const SAVED = record({
+  exits: table(amount),
+  posts: list(amount),
+  share: SHARE_SHAPE,
+  cpuid: list(tuple(amount, u32, u32, u32, u32)),
+});
+
+/** Where a domain that does not run stands. */
+interface SavedPlace {
+  /** Instructions retired. */
+  readonly count: number;
+  /** It waits for an interrupt, or will when it is unpaused. */
+  readonly halted: boolean;
+  /** It waits, and is not paused. */
+  readonly blocked: boolean;
+  /** Its clock goes: `clock` is its own time less machine time; else its own time (ns). */
+  readonly goes: boolean;
+  readonly clock: number;
+}
+const PLACE = record({
+  count: amount,
+  halted: flag,
+  blocked: flag,
+  goes: flag,
+  clock: whole(-(2 ** 52), 2 ** 52),
+});
+
 export class Domain {
+  /** Where its state is registered, and what else comes and goes with it. */
+  readonly blocks: StateRegister;
   #state: DomainState = { kind: "paused" };
   /** Console output, as far as it is kept. */
   readonly output: ByteLog;
@@ -85,10 +109,15 @@ export class Domain {
     /** Bytes of console output that are kept. */
     consoleMemory: number = CONSOLE_MEMORY,
   ) {
+    this.blocks = host.blocks.part(this.#part);
     this.output = new ByteLog(consoleMemory);
     this.share = host.scheduler.join(share.weight, share.cap);
     // The machine's time is a bare guest's own.
     this.#goes = type === "bare";
+  }
+
+  get #part(): string {
+    return `domain ${this.id}`;
   }
 
   platform!: Platform;
@@ -154,24 +183,61 @@ export class Domain {
     this.share.cap = cap;
   }
 
-  /** Where it stands in time, and whether it waits; to save and to load. */
-  get place(): DomainPlace {
-    const { kind } = this.#state;
-    return {
-      count: this.count,
-      halted: this.#halted,
-      blocked: kind === "blocked",
-      goes: this.#goes,
-      clock: this.#clock,
-    };
-  }
-  set place(p: DomainPlace) {
-    this.#count = p.count;
-    this.#goes = p.goes;
-    this.#clock = p.clock;
-    const kind = p.blocked ? "blocked" : "paused";
-    if (this.#state.kind !== kind) this.setState({ kind });
-    this.#halted = p.halted;
+  /** Registers the state of all that is the domain's. */
+  register(): void {
+    const { blocks } = this;
+    blocks.register<SavedDomain>({
+      name: "",
+      version: 1,
+      configuration: () => ({
+        name: this.name,
+        type: this.type,
+        memory: this.memory.size,
+        cpuid: this.cpuid.model,
+        ended: this.#state.kind === "shutdown" ? this.describe() : "no",
+      }),
+      shape: SAVED,
+      save: () => ({
+        exits: { ...this.exits },
+        posts: [...this.posts],
+        share: { ...this.share },
+        cpuid: this.cpuid.save(),
+      }),
+      check: ({ cpuid }) => {
+        const problem = this.cpuid.problem(cpuid);
+        if (problem) refuse(`domain ${this.id}: its CPUID table is refused: ${problem}`);
+      },
+      load: (s) => {
+        for (const kind of Object.keys(this.exits)) delete this.exits[kind];
+        Object.assign(this.exits, s.exits);
+        this.posts = [...s.posts];
+        Object.assign(this.share, s.share);
+        this.cpuid.load(s.cpuid);
+      },
+    });
+    this.engine.register(blocks);
+    this.platform.register(blocks);
+    // Last, because there are those that are told of it.
+    blocks.register<SavedPlace>({
+      name: "place",
+      version: 1,
+      shape: PLACE,
+      save: () => ({
+        count: this.count,
+        halted: this.#halted,
+        blocked: this.#state.kind === "blocked",
+        goes: this.#goes,
+        clock: this.#clock,
+      }),
+      load: (s) => {
+        this.#count = s.count;
+        this.#goes = s.goes;
+        this.#clock = s.clock;
+        const kind = s.blocked ? "blocked" : "paused";
+        if (this.#state.kind !== kind) this.setState({ kind });
+        this.#halted = s.halted;
+      },
+    });
   }
 
   get state(): DomainState {
@@ -233,6 +299,7 @@ export class Domain {
     this.setState({ kind: "destroyed", count: this.cpu.count });
     const at = host.domains.indexOf(this);
     if (at >= 0) host.domains.splice(at, 1);
+    host.blocks.drop(this.#part);
     if (host.scheduler.turn?.domain === this.id) host.scheduler.turn = null;
     // What runs it has to come back first: a device of its, or an observer, may have asked for it.
     if (host.running === this) host.whenOff = () => this.engine.destroy();

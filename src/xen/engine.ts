@@ -4,6 +4,7 @@
  */
 import type { Exit, GuestEvent } from "../hvm/exit.ts";
 import type { ExitWish } from "../hvm/exit_kinds.ts";
+import type { StateRegister } from "../machine/state_block.ts";
 import type { Domain, ShutdownReason } from "./domain.ts";
 
 /** Why a domain's processor came back to the scheduler. */
@@ -136,6 +137,13 @@ export abstract class Engine {
   abstract readonly interruptible: boolean;
   /** An access waits for the answer of a device model outside. */
   abstract readonly waiting: boolean;
+  /** Registers what is state besides the contents of memory. */
+  abstract register(blocks: StateRegister): void;
+  /**
+   * Drops what is derived from the guest and kept in memory, and what an observer asked for: before
+   * all of memory is looked at or changed. The vCPU is off the processor.
+   */
+  abstract quiesce(): void;
   /** Everything the engine holds, given back. */
   abstract destroy(): void;
 }

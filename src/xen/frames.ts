@@ -4,15 +4,12 @@
  * nothing.
  */
 import type { Machine } from "../machine/machine.ts";
+import { bytes, record } from "../machine/shape.ts";
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
+import { bytesOf, refuse, type StateRegister } from "../machine/state_block.ts";
 
 const FREE = 0;
 const WRITTEN = FRAME_FLAG.dirty | FRAME_FLAG.written;
-
-export interface FramesState {
-  readonly owners: Int16Array;
-  readonly free: Uint32Array;
-}
 
 export class Frames {
   /** Owner of each frame: 0 free, -1 the host, else a domain's id. */
@@ -43,14 +40,46 @@ export class Frames {
     return this.#count;
   }
 
-  /** State to save: owners, and the free frames in the order in which they are handed out. */
-  get state(): FramesState {
-    return { owners: this.owners.slice(), free: this.#free.slice(0, this.#count) };
-  }
-  set state({ owners, free }: FramesState) {
-    this.owners.set(owners);
-    this.#free.set(free);
-    this.#count = free.length;
+  /**
+   * Its state: owners, and the free frames in the order in which they are handed out.
+   *
+   * @param known whether there is a domain of an id
+   */
+  register(blocks: StateRegister, known: (id: number) => boolean): void {
+    const total = this.owners.length;
+    const read = ({ owners, free }: { owners: Uint8Array; free: Uint8Array }) => ({
+      owners: new Int16Array(owners.slice().buffer),
+      free: new Uint32Array(free.slice(0, free.length & ~3).buffer),
+    });
+    blocks.register<{ owners: Uint8Array; free: Uint8Array }>({
+      name: "frames",
+      version: 1,
+      shape: record({ owners: bytes(2 * total), free: bytes() }),
+      save: () => ({
+        owners: bytesOf(this.owners),
+        free: bytesOf(this.#free.subarray(0, this.#count)),
+      }),
+      check: (saved) => {
+        const { owners, free } = read(saved), seen = new Uint8Array(total);
+        owners.forEach((owner, n) => {
+          if (owner === FREE || owner === -1 || known(owner)) return;
+          refuse(`frame 0x${n.toString(16)} is domain ${owner}'s: none is here`);
+        });
+        for (const frame of free) {
+          if (frame < total && owners[frame] === FREE && !seen[frame]++) continue;
+          refuse(`frames: 0x${frame.toString(16)} is listed as free, and is not`);
+        }
+        const count = owners.reduce((n, owner) => n + +(owner === FREE), 0);
+        if (saved.free.length === 4 * count) return;
+        refuse(`frames: ${count} are nobody's, and ${saved.free.length / 4} are listed as free`);
+      },
+      load: (saved) => {
+        const { owners, free } = read(saved);
+        this.owners.set(owners);
+        this.#free.set(free);
+        this.#count = free.length;
+      },
+    });
   }
 
   /** A zeroed frame for `owner`; its number. @throws {RangeError} when memory is used up. */

@@ -5,6 +5,9 @@
  */
 import { Machine } from "../machine/machine.ts";
 import type { CpuModel } from "../machine/cpu.ts";
+import { hypervisorsProcessor } from "../machine/cpu_state.ts";
+import { record } from "../machine/shape.ts";
+import { StateRegistry } from "../machine/state_block.ts";
 import type { HvmCpu, HvmOps } from "../hvm/ops.ts";
 import type { Domain } from "./domain.ts";
 import type { Frames } from "./frames.ts";
@@ -24,6 +27,8 @@ export interface HostOptions {
 
 export class Host {
   readonly machine: Machine;
+  /** The state of all that is on the host. */
+  readonly blocks: StateRegistry = new StateRegistry();
   readonly world: World;
   readonly domains: Domain[] = [];
   readonly scheduler: Scheduler;
@@ -66,6 +71,38 @@ export class Host {
       this.#yields || (this.attention.due() && cpu.now > this.#sliceFrom + 1);
     this.scheduler = new Scheduler(options.seed, () => cpu.now);
     this.world = new World(options.unixTime, options.seed, () => this.machine.cpu.count);
+    this.#register();
+  }
+
+  #register(): void {
+    const { blocks, options: { cpu, memory, unixTime, seed } } = this;
+    blocks.register({
+      name: "host",
+      version: 1,
+      configuration: () => {
+        const domains = this.domains.map(({ id, name }) => `${id} "${name}"`).join(", ") || "none";
+        return { cpu, memory, unixTime, seed, domains };
+      },
+      shape: record({}),
+      save: () => ({}),
+      load: () => {},
+    });
+    this.machine.register(blocks);
+    this.world.register(blocks);
+    this.scheduler.register(blocks, this.#known);
+  }
+  readonly #known = (id: number): boolean => this.domains.some((d) => d.id === id);
+  /** The hypervisor is on the machine: what it has set up there is its own. */
+  registerHypervisor(frames: Frames, interrupts: HostInterrupts): void {
+    const { blocks, machine } = this;
+    blocks.replace(hypervisorsProcessor(machine.cpu));
+    interrupts.register(blocks);
+    frames.register(blocks, this.#known);
+  }
+  /** A domain that is complete is on the host. */
+  join(domain: Domain): void {
+    this.domains.push(domain);
+    domain.register();
   }
 
   newId(): number {

@@ -1,6 +1,7 @@
 /** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
 import type { Exit } from "../hvm/exit.ts";
 import { type ExitKind, type ExitRow, exitRows, interceptsOf } from "../hvm/exit_kinds.ts";
+import { exitRecord, exitShape } from "../hvm/exit_state.ts";
 import type {
   EnterOptions,
   HvmCpu,
@@ -15,14 +16,28 @@ import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import type { CpuHooks, Fault } from "../machine/cpu.ts";
 import { SERVICE } from "../machine/system.ts";
+import type { Plain } from "../machine/record.ts";
+import {
+  amount,
+  checkOrder,
+  flag,
+  list,
+  orNull,
+  record,
+  tuple,
+  u32,
+  u64,
+  whole,
+} from "../machine/shape.ts";
 import { CPU, V } from "../machine/state.ts";
+import type { StateRegister } from "../machine/state_block.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import type { Domain } from "./domain.ts";
 import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN, type Verdict } from "./engine.ts";
 import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
-import { type Ioreq, IoreqServers } from "./ioreq.ts";
+import { IoreqServers } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
 import type { Shadow } from "./shadow.ts";
 
@@ -31,22 +46,6 @@ import type { Shadow } from "./shadow.ts";
  * vendor's entry executes by itself, and that it comes to again.
  */
 export type Pending = Exit | "unanswered";
-
-/** What decides how a guest goes on, beside its registers, memory and platform. */
-export interface HvmState {
-  /** An interrupt window has been asked for. */
-  readonly window: boolean;
-  /** An NMI waits to be injected. */
-  readonly nmi: boolean;
-  /** Exits in a row with no instruction between them, and the domain's count there. */
-  readonly fruitless: number;
-  readonly fruitlessAt: number;
-  readonly msrs: readonly (readonly [number, bigint])[];
-  /** The exit that is to be handled when the guest goes on, and what devices have answered of it. */
-  readonly pending: Pending | null;
-  readonly pendingAt: bigint;
-  readonly answers: readonly Ioreq[];
-}
 
 const rows = Object.entries(exitRows) as [ExitKind, ExitRow][];
 const ofRows = (are: (row: ExitRow) => boolean): Intercepts =>
@@ -67,6 +66,20 @@ const UNOBSERVED: Intercepts = Object.fromEntries(
 const FEATURES = rows.filter(([, { intercept, feature }]) =>
   feature !== undefined && intercept === "flag"
 );
+
+interface HvmState {
+  /** An interrupt window has been asked for. */
+  readonly window: boolean;
+  /** An NMI waits to be injected. */
+  readonly nmi: boolean;
+  /** Exits in a row with no instruction between them, and the domain's count there. */
+  readonly fruitless: number;
+  readonly fruitlessAt: number;
+  readonly msrs: [number: number, value: bigint][];
+  /** The exit that is to be handled when the guest goes on, and the instruction pointer there. */
+  readonly pending: Plain;
+  readonly pendingAt: bigint;
+}
 
 export class HvmEngine extends Engine {
   readonly servers: IoreqServers;
@@ -328,32 +341,58 @@ export class HvmEngine extends Engine {
     return false;
   }
 
-  /** State to save; with `load` it can be put back. */
-  get state(): HvmState {
-    return {
-      window: this.#window,
-      nmi: this.#nmi,
-      fruitless: this.#fruitless,
-      fruitlessAt: this.#fruitlessAt,
-      msrs: [...this.msrs].sort((a, b) => a[0] - b[0]),
-      pending: this.pending ?? null,
-      pendingAt: this.pending ? this.#pendingAt : 0n,
-      answers: this.servers.answers,
-    };
+  /** An NMI waits to be injected. */
+  get nmiPending(): boolean {
+    return this.#nmi;
   }
-  set state(s: HvmState) {
-    this.#window = s.window;
-    this.#nmi = s.nmi;
-    this.#fruitless = s.fruitless;
-    this.#fruitlessAt = s.fruitlessAt;
-    this.msrs.clear();
-    for (const [number, value] of s.msrs) this.msrs.set(number, value);
-    this.pending = s.pending ?? undefined;
-    this.last = this.pending === "unanswered" ? undefined : this.pending;
-    this.#fault = undefined;
-    this.#pendingAt = s.pendingAt;
-    this.servers.answers = s.answers;
-    this.changed = true;
+
+  /** What decides how the guest goes on, beside its registers, memory and platform. */
+  register(blocks: StateRegister): void {
+    const { shadow, vcpu, ops } = this;
+    this.p2m.register(blocks);
+    blocks.register<HvmState>({
+      name: "vcpu",
+      version: 1,
+      configuration: () => ({
+        paging: shadow ? "shadow" : "hap",
+        "shadow frames": shadow?.pool.slots ?? 0,
+        "control structure": vcpu.control,
+        "save area": vcpu.area,
+      }),
+      shape: record({
+        window: flag,
+        nmi: flag,
+        fruitless: amount,
+        fruitlessAt: whole(-1, 2 ** 52),
+        msrs: list(tuple(u32, u64)),
+        pending: orNull(exitShape(ops.exitKinds)),
+        pendingAt: u64,
+      }),
+      save: () => ({
+        window: this.#window,
+        nmi: this.#nmi,
+        fruitless: this.#fruitless,
+        fruitlessAt: this.#fruitlessAt,
+        msrs: [...this.msrs].sort((a, b) => a[0] - b[0]),
+        pending: this.pending ? exitRecord(this.pending) : null,
+        pendingAt: this.pending ? this.#pendingAt : 0n,
+      }),
+      check: ({ msrs }) => checkOrder("vcpu: msrs", msrs),
+      load: (s) => {
+        this.#window = s.window;
+        this.#nmi = s.nmi;
+        this.#fruitless = s.fruitless;
+        this.#fruitlessAt = s.fruitlessAt;
+        this.msrs.clear();
+        for (const [number, value] of s.msrs) this.msrs.set(number, value);
+        this.pending = s.pending as Pending | null ?? undefined;
+        this.last = this.pending === "unanswered" ? undefined : this.pending;
+        this.#fault = undefined;
+        this.#pendingAt = s.pendingAt;
+        this.changed = true;
+      },
+    });
+    this.servers.register(blocks);
   }
 
   /** Timers and interrupts of the guest, as they stand now. */

@@ -7,6 +7,8 @@
  * was asked and answered is kept until it is done, so that no device is asked the same twice. An
  * answer belongs to its request and to no other: if the instruction is given up, it is dropped.
  */
+import { list, record, u32, whole, word } from "../machine/shape.ts";
+import type { StateRegister } from "../machine/state_block.ts";
 import type { Platform } from "./platform.ts";
 
 /** STATE_IOREQ_INPROCESS, STATE_IORESP_READY. */
@@ -26,6 +28,15 @@ export interface Ioreq {
   data: number;
   state: IoreqState;
 }
+
+const ANSWER = record({
+  type: word("pio", "copy"),
+  dir: word("read", "write"),
+  addr: whole(0, 2 ** 52 - 1),
+  size: whole(1, 4),
+  data: u32,
+  state: word("response"),
+});
 
 export interface IoreqServer {
   /** First and last address. */
@@ -116,16 +127,23 @@ export class IoreqServers {
   }
 
   /**
-   * What has been answered of the instruction under way, to save and load. A request that is still
-   * unanswered is no state: its device is asked again.
+   * Its state: what has been answered of the instruction under way. A request that is still unanswered
+   * is none: its device is asked again.
    */
-  get answers(): readonly Ioreq[] {
-    return this.#asked.filter(({ state }) => state === "response").map((r) => ({ ...r }));
-  }
-  set answers(answers: readonly Ioreq[]) {
-    this.#giveUp(0, "the host was put into a saved state");
-    this.#asked = answers.map((r) => ({ ...r }));
-    this.begin();
+  register(blocks: StateRegister): void {
+    blocks.register<{ answers: Ioreq[] }>({
+      name: "ioreq",
+      version: 1,
+      shape: record({ answers: list(ANSWER) }),
+      save: () => ({
+        answers: this.#asked.filter(({ state }) => state === "response").map((r) => ({ ...r })),
+      }),
+      load: ({ answers }) => {
+        this.#giveUp(0, "the host was put into a saved state");
+        this.#asked = answers.map((r) => ({ ...r }));
+        this.begin();
+      },
+    });
   }
 
   /** The answer of a read, or undefined if the server answers later: then ask again. */

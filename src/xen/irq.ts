@@ -5,17 +5,21 @@
 import { IoApic } from "../machine/apic/io.ts";
 import { LocalApic } from "../machine/apic/local.ts";
 import { ApicBus } from "../machine/apic/messages.ts";
+import { hashBytes, hashText } from "../machine/hash.ts";
 import type { Bus, Machine } from "../machine/machine.ts";
+import { encodePlain } from "../machine/record.ts";
+import { like, record, time } from "../machine/shape.ts";
+import { refuse, type StateRegister } from "../machine/state_block.ts";
 
 /** Vector of the host's timer. */
 export const TIMER_VECTOR = 0xf0;
 const TIMER_IRQ = 0;
+/** Where its request stands. */
+const TIMER = { word: TIMER_VECTOR >>> 5, bit: 1 << (TIMER_VECTOR & 31) };
 
-export interface HostInterruptsState {
-  readonly local: LocalApic["state"];
-  readonly io: IoApic["state"];
-  readonly timer: number;
-}
+/** How the controllers are set up, whatever is requested. */
+const setUp = (local: LocalApic["state"], io: IoApic["state"]): string =>
+  hashText(hashBytes(encodePlain([{ ...local, irr: [], isr: [] }, io])));
 
 export class HostInterrupts implements Bus {
   readonly localApic: LocalApic;
@@ -43,15 +47,33 @@ export class HostInterrupts implements Bus {
     this.#raised ||= this.localApic.highestPending() >= 0;
   }
 
-  /** State to save: both controllers', and when the timer rings. */
-  get state(): HostInterruptsState {
-    return { local: this.localApic.state, io: this.ioApic.state, timer: this.#timer };
-  }
-  set state({ local, io, timer }: HostInterruptsState) {
-    this.localApic.state = local;
-    this.ioApic.state = io;
-    this.#timer = timer;
-    this.#raised = this.localApic.highestPending() >= 0;
+  /** Its state: both controllers', and when the timer rings. */
+  register(blocks: StateRegister): void {
+    const { localApic, ioApic } = this;
+    blocks.register<{ local: LocalApic["state"]; io: IoApic["state"]; timer: number }>({
+      name: "host interrupts",
+      version: 1,
+      shape: record({
+        local: like(localApic),
+        io: like(ioApic),
+        timer: time,
+      }),
+      save: () => ({ local: localApic.state, io: ioApic.state, timer: this.#timer }),
+      check: ({ local, io }) => {
+        // They are as the hypervisor set them up; what changes is the request of its timer.
+        const others = [...local.irr, ...local.isr].some((word, n) =>
+          word & ~(n % 8 === TIMER.word ? TIMER.bit : 0)
+        );
+        if (!others && setUp(local, io) === setUp(localApic.state, ioApic.state)) return;
+        refuse("the host's interrupt controllers are not as this hypervisor sets them up");
+      },
+      load: ({ local, io, timer }) => {
+        localApic.state = local;
+        ioApic.state = io;
+        this.#timer = timer;
+        this.#raised = localApic.highestPending() >= 0;
+      },
+    });
   }
 
   /** A vector arrived, already acknowledged: its IRQ's handler runs, then the interrupt is over. */

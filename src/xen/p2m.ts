@@ -4,7 +4,12 @@
  */
 import type { Machine } from "../machine/machine.ts";
 import type { NestedFormat, Rights } from "../hvm/ops.ts";
+import { bytes, flag, record } from "../machine/shape.ts";
+import { bytesOf, refuse, type StateRegister } from "../machine/state_block.ts";
 import type { Frames } from "./frames.ts";
+
+/** Name of the block, in its domain's part. */
+export const P2M_BLOCK = "P2M";
 
 export const ALL: Rights = { read: true, write: true, execute: true };
 
@@ -14,15 +19,6 @@ const rightsOf = (bits: number): Rights => ({
   write: (bits & 2) !== 0,
   execute: (bits & 4) !== 0,
 });
-
-export interface P2MState {
-  /** Machine frame of each guest frame, -1 where there is no memory. */
-  readonly frames: Int32Array;
-  /** Bits 0 read, 1 write, 2 execute. */
-  readonly rights: Uint8Array;
-  /** The A20 gate is open. */
-  readonly a20: boolean;
-}
 
 /** Bit 20 of an address, in a frame's number. */
 const A20 = 0x100;
@@ -48,11 +44,12 @@ export class P2M {
     readonly frames: Frames,
     readonly owner: number,
     readonly format: NestedFormat,
-    guestFrames: number,
+    /** Guest frames that there are at least. */
+    private readonly least: number,
   ) {
     this.root = frames.allocate(owner) * 4096;
-    this.#machineFrames = new Int32Array(guestFrames).fill(-1);
-    this.#rights = new Uint8Array(guestFrames);
+    this.#machineFrames = new Int32Array(least).fill(-1);
+    this.#rights = new Uint8Array(least);
     this.#guestFrames = new Int32Array(machine.ram.length / 4096).fill(-1);
   }
 
@@ -60,19 +57,42 @@ export class P2M {
     return this.#machineFrames.length;
   }
 
-  /** State to save; the tables lie in machine memory. */
-  get state(): P2MState {
-    return { frames: this.#machineFrames.slice(), rights: this.#rights.slice(), a20: this.a20 };
+  /** Its state: what the tables say, which lie in machine memory. */
+  register(blocks: StateRegister): void {
+    const total = this.#guestFrames.length,
+      read = (saved: Uint8Array) => new Int32Array(saved.slice(0, saved.length & ~3).buffer);
+    blocks.register<{ frames: Uint8Array; rights: Uint8Array; a20: boolean }>({
+      name: P2M_BLOCK,
+      version: 1,
+      configuration: () => ({ "nested tables": this.root }),
+      shape: record({ frames: bytes(), rights: bytes(), a20: flag }),
+      save: () => ({
+        frames: bytesOf(this.#machineFrames),
+        rights: this.#rights.slice(),
+        a20: this.a20,
+      }),
+      check: (saved) => {
+        const { rights } = saved, frames = read(saved.frames);
+        if (saved.frames.length !== 4 * rights.length || frames.length < this.least) {
+          refuse(`P2M: ${frames.length} guest frames have ${rights.length} rights`);
+        }
+        frames.forEach((frame, n) => {
+          if (frame >= -1 && frame < total && rights[n] < 8) return;
+          refuse(`P2M: guest frame 0x${n.toString(16)} leads to frame ${frame} of ${total}`);
+        });
+      },
+      load: ({ frames, rights, a20 }) => this.#put(read(frames), rights, a20),
+    });
   }
   /** Puts a state in place whose tables are in memory already. */
-  set state({ frames, rights, a20 }: P2MState) {
+  #put(frames: Int32Array, rights: Uint8Array, a20: boolean): void {
     this.#gate = a20 ? -1 : ~A20;
     const before = this.#machineFrames;
     const same = before.length === frames.length && before.every((f, n) => f === frames[n]) &&
       this.#rights.every((r, n) => r === rights[n]);
     if (same) return;
-    this.#machineFrames = frames.slice();
-    this.#rights = rights.slice();
+    this.#machineFrames = frames;
+    this.#rights = rights;
     for (let n = 0; n < frames.length; n++) if (before[n] !== frames[n]) this.onChange?.(n);
   }
 

@@ -1,3 +1,5 @@
+import type { StateRegister } from "../machine/state_block.ts";
+
 /**
  * A guest's virtual motherboard as the hypervisor sees it: what answers accesses, who interrupts,
  * and when something is due. `builder/board.ts` fills it with devices.
@@ -39,10 +41,8 @@ export interface Platform {
   /** Text from outside for the console. */
   input(bytes: Uint8Array): void;
   reset(): void;
-  /** All device state as one block. */
-  save(): Uint8Array;
-  /** Refuses a block that is not its own; the result puts it in place, and cannot fail. */
-  prepare(block: Uint8Array): () => void;
+  /** Registers the state of all its devices. */
+  register(blocks: StateRegister): void;
 }
 
 /** What a platform tells its domain. */

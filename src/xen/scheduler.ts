@@ -4,6 +4,8 @@
  * nanoseconds of machine time, which are instructions; so a schedule is a function of the guests, the
  * seed and what entered from outside, and repeats exactly.
  */
+import { amount, finite, orNull, record, type Shape, time, u32, whole } from "../machine/shape.ts";
+import { refuse, type StateRegister } from "../machine/state_block.ts";
 
 /** Xen's default weight, and the range it allows. */
 export const WEIGHT = { default: 256, min: 1, max: 65535 } as const;
@@ -34,6 +36,18 @@ export interface Share {
   owed: number;
 }
 
+export const SHARE_SHAPE: Shape = record({
+  weight: whole(1, 65535),
+  cap: whole(0, 100),
+  credit: finite,
+  used: amount,
+  since: amount,
+  window: amount,
+  usedInWindow: amount,
+  turn: amount,
+  owed: amount,
+});
+
 /** Who has the processor, by domain id, and until which machine time. */
 export interface Turn {
   readonly domain: number;
@@ -57,13 +71,6 @@ export function checkCap(cap: number): number {
   );
 }
 
-/** State to save. */
-export interface SchedulerState {
-  readonly random: number;
-  readonly turns: number;
-  readonly turn: Turn | null;
-}
-
 export class Scheduler {
   #random: number;
   #turns = 0;
@@ -79,13 +86,27 @@ export class Scheduler {
     this.#random = Math.imul(seed ^ 0x5bd1e995, 0x9e3779b1) >>> 0 || 1;
   }
 
-  get state(): SchedulerState {
-    return { random: this.#random, turns: this.#turns, turn: this.turn };
-  }
-  set state(s: SchedulerState) {
-    this.#random = s.random;
-    this.#turns = s.turns;
-    this.turn = s.turn;
+  /** @param known whether there is a domain of an id */
+  register(blocks: StateRegister, known: (id: number) => boolean): void {
+    blocks.register<{ random: number; turns: number; turn: Turn | null }>({
+      name: "scheduler",
+      version: 1,
+      shape: record({
+        random: u32,
+        turns: amount,
+        turn: orNull(record({ domain: amount, ends: time })),
+      }),
+      save: () => ({ random: this.#random, turns: this.#turns, turn: this.turn }),
+      check: ({ turn }) => {
+        if (!turn || known(turn.domain)) return;
+        refuse(`scheduler: the turn is domain ${turn.domain}'s, which is not here`);
+      },
+      load: ({ random, turns, turn }) => {
+        this.#random = random;
+        this.#turns = turns;
+        this.turn = turn;
+      },
+    });
   }
 
   #draw(below: number): number {

@@ -25,7 +25,7 @@ function told(hv: Hypervisor): unknown {
   const { host } = hv;
   return {
     hash: hv.stateHash(),
-    scheduler: host.scheduler.state,
+    scheduler: host.blocks.save().scheduler,
     domains: hv.domains.map((d) => [
       d.stateHash(),
       d.statistics(),

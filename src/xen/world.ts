@@ -3,6 +3,8 @@
  * clock, entropy, changes made through the API. What comes in is stamped with its position, so
  * that a run can be told again exactly.
  */
+import { amount, checkOrder, list, record, tuple, u32 } from "../machine/shape.ts";
+import type { StateRegister } from "../machine/state_block.ts";
 
 /** When something happened: instructions retired by the host, and a number for its order there. */
 export interface Position {
@@ -18,14 +20,6 @@ export interface WorldEntry {
   /** To whom: a domain's id, or 0 for the host. */
   readonly domain: number;
   readonly data: unknown;
-}
-
-/** Generators and the count of entries, as they are saved. */
-export interface WorldState {
-  readonly random: number;
-  readonly ordinal: number;
-  /** By domain. */
-  readonly guests: readonly (readonly [number, number])[];
 }
 
 const GOLDEN = 0x9e37_79b1;
@@ -125,16 +119,25 @@ export class World {
     return Math.imul(x ^ x >>> 15, GOLDEN) >>> 0;
   }
 
-  /** State to save: the generators. */
-  get state(): WorldState {
-    const guests = [...this.#guests].sort((a, b) => a[0] - b[0]);
-    return { random: this.#random, ordinal: this.#ordinal, guests };
-  }
-  set state(s: WorldState) {
-    this.#random = s.random;
-    this.#ordinal = s.ordinal;
-    this.#guests.clear();
-    for (const [domain, x] of s.guests) this.#guests.set(domain, x);
+  /** Its state: the generators, and the count of entries. */
+  register(blocks: StateRegister): void {
+    blocks.register<{ random: number; ordinal: number; guests: [number, number][] }>({
+      name: "world",
+      version: 1,
+      shape: record({ random: u32, ordinal: amount, guests: list(tuple(amount, u32)) }),
+      save: () => ({
+        random: this.#random,
+        ordinal: this.#ordinal,
+        guests: [...this.#guests].sort((a, b) => a[0] - b[0]),
+      }),
+      check: ({ guests }) => checkOrder("world", guests),
+      load: ({ random, ordinal, guests }) => {
+        this.#random = random;
+        this.#ordinal = ordinal;
+        this.#guests.clear();
+        for (const [domain, x] of guests) this.#guests.set(domain, x);
+      },
+    });
   }
 
   /** Waits for the host's clock: an idle guest with a person in front of it does not race ahead. */

@@ -1,9 +1,9 @@
 // Sealed states whose contents were changed: refused by name with nothing changed, or they are a state.
 import { assert, assertEquals, AssertionError } from "@std/assert";
-import { type Plain, RecordError } from "../../src/devices/record.ts";
+import { type Plain, RecordError } from "../../src/machine/record.ts";
 import type { Hypervisor } from "../../src/debug/hypervisor.ts";
 import { advance } from "../../src/debug/lockstep.ts";
-import { packState, seal, unpackState } from "../../src/debug/state_file.ts";
+import { packState, seal, unpackState } from "../../src/xen/state_file.ts";
 import { configurations } from "../../src/debug/testing.ts";
 import { Random, signature, standing } from "../../src/debug/testing_state.ts";
 

@@ -26,6 +26,7 @@ export interface IoApicOptions {
   readonly overrides?: Readonly<Record<number, number>>;
 }
 
+const DWORD = [0, 0xffff_ffff] as const;
 export const ioApicPins = 24;
 /** Version 11h, 24 entries. */
 const version = 0x00170011;
@@ -51,6 +52,7 @@ function tableAfterReset(): number[] {
 export class IoApic {
   readonly name = "ioapic";
   readonly version = 1;
+  readonly ranges = { id: DWORD, table: DWORD, lines: DWORD, vectorIrq: [-1, 23] } as const;
   readonly width = 4;
   readonly ports: readonly (readonly [number, number])[] = [];
   readonly mmio: readonly { readonly base: number; readonly size: number }[];

@@ -87,6 +87,28 @@ export interface LocalApicState {
 const SOFTWARE_ENABLED = 0x100;
 /** MAXPHYADDR: bits of IA32_APIC_BASE above it are reserved. */
 const PHYSICAL_BITS = 36n;
+const DWORD = [0, 0xffff_ffff] as const;
+/** The least and the greatest values of the state's members. */
+const RANGES = {
+  id: DWORD,
+  tpr: DWORD,
+  ldr: DWORD,
+  dfr: DWORD,
+  svr: DWORD,
+  isr: DWORD,
+  tmr: DWORD,
+  irr: DWORD,
+  esr: DWORD,
+  errors: DWORD,
+  icrLow: DWORD,
+  icrHigh: DWORD,
+  lvt: DWORD,
+  initialCount: DWORD,
+  divide: DWORD,
+  base: [0, 2 ** 36 - 4096],
+  timerStart: [0, 2 ** 52],
+  timerNext: [0, Infinity],
+} as const;
 const none = () => [0, 0, 0, 0, 0, 0, 0, 0];
 
 type RegisterState = Omit<LocalApicState, "id" | "bootstrap" | "enabled" | "x2apic" | "base">;
@@ -126,6 +148,7 @@ function registersAfterReset(): RegisterState {
 export class LocalApic {
   readonly name: string;
   readonly version = 1;
+  readonly ranges = RANGES;
   readonly width = 4;
   readonly ports: readonly (readonly [number, number])[] = [];
   readonly bus: ApicBus;

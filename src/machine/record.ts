@@ -1,4 +1,4 @@
-// Plain records as bytes: what every device's state is saved in and loaded from.
+// Plain records as bytes: what all state is saved in and loaded from.
 //
 // Canonical: one record has one encoding. Keys are written in code-unit order, numbers as their
 // IEEE 754 bits, lengths as 32-bit little-endian. So save -> load -> save is equal byte for byte,
@@ -15,24 +15,11 @@ export type Plain =
   | readonly Plain[]
   | { readonly [key: string]: Plain };
 
-/** What {@linkcode saveRecord} and {@linkcode loadRecord} need of the owner of a state. */
-export interface Stateful {
-  /** Unique within one machine, for example `"pit"`. */
-  readonly name: string;
-  /** Of the state's shape; a block of another version is refused. */
-  readonly version: number;
-  /** One plain record: all there is to save. */
-  state: object;
-  /** Names of the state's members that are queues: their length changes, that of others does not. */
-  readonly queues?: readonly string[];
-}
-
-/** A block that cannot be read: wrong owner, wrong version, truncated, or of another shape. */
+/** A saved state that is refused: damaged, of another version or configuration, or of another shape. */
 export class RecordError extends Error {
   override name = "RecordError";
 }
 
-const magic = 0x526d7678; // "xvmR"
 const tag = {
   null: 0,
   false: 1,
@@ -258,109 +245,4 @@ export function decodePlain(bytes: Uint8Array, what = "the record"): Plain {
     );
   }
   return value;
-}
-
-/** The owner's whole state as one block: magic, name, version, length, record. */
-export function saveRecord(owner: Stateful): Uint8Array {
-  const out = new Writer();
-  out.u32(magic);
-  out.blob(utf8.encode(owner.name));
-  out.u32(owner.version);
-  out.blob(encodePlain(owner.state));
-  return out.bytes.slice(0, out.length);
-}
-
-/**
- * Puts a block made by {@linkcode saveRecord} in place of the owner's state.
- * The owner is unchanged when this throws.
- *
- * @throws {RecordError} when the block is another owner's, of another version, truncated, or its
- * record has other members than the owner's state.
- */
-export function loadRecord(owner: Stateful, block: Uint8Array): void {
-  owner.state = checkRecord(owner, block);
-}
-
-/** The state in a block made by {@linkcode saveRecord}; refused as {@linkcode loadRecord} does. */
-export function checkRecord(owner: Stateful, block: Uint8Array): object {
-  const what = `the saved state of ${owner.name}`;
-  const from = new Reader(block, what);
-  const found = from.u32();
-  if (found !== magic) {
-    throw new RecordError(
-      `${what} starts with 0x${found.toString(16)}, expected 0x${magic.toString(16)}`,
-    );
-  }
-  const name = from.text();
-  if (name !== owner.name) {
-    throw new RecordError(`this is the saved state of ${name}, expected ${owner.name}`);
-  }
-  const version = from.u32();
-  if (version !== owner.version) {
-    throw new RecordError(`${what} has version ${version}, expected ${owner.version}`);
-  }
-  const state = decodePlain(from.blob(), what);
-  if (from.at !== block.length) {
-    throw new RecordError(`${what} is ${block.length} bytes long, its block ends at ${from.at}`);
-  }
-  checkLike(owner, state, what);
-  return state as object;
-}
-
-/**
- * Every member of the owner's present state must be there, of the same kind and size, and no other;
- * numbers are whole, or Infinity.
- *
- * @throws {RecordError} naming the member that is not so
- */
-export function checkLike(owner: Stateful, state: Plain, what: string): void {
-  checkShape(owner.state, state, what, "state", owner.queues ?? []);
-}
-
-function checkShape(
-  present: unknown,
-  loaded: Plain,
-  what: string,
-  path: string,
-  queues: readonly string[],
-): void {
-  const [expected, given] = [kindOf(present), kindOf(loaded)];
-  if (expected !== given) {
-    throw new RecordError(`${what}: ${path} is ${given}, expected ${expected}`);
-  }
-  if (typeof loaded === "number") return checkNumber(loaded, what, path);
-  const isQueue = queues.includes(path.slice(path.lastIndexOf(".") + 1));
-  if (loaded instanceof Uint8Array || Array.isArray(loaded)) {
-    const length = (present as ArrayLike<unknown>).length;
-    if (!isQueue && loaded.length !== length) {
-      throw new RecordError(`${what}: ${path} has ${loaded.length} entries, expected ${length}`);
-    }
-  }
-  if (Array.isArray(loaded)) {
-    const like = present as readonly unknown[];
-    loaded.forEach((item, i) =>
-      checkShape(isQueue ? like[i] ?? 0 : like[i], item, what, `${path}[${i}]`, queues)
-    );
-  }
-  if (expected !== "a record") return;
-  const [mine, theirs] = [present as Record<string, unknown>, loaded as Record<string, Plain>];
-  for (const key of Object.keys(mine)) {
-    if (!Object.hasOwn(theirs, key)) throw new RecordError(`${what}: ${path}.${key} is missing`);
-    checkShape(mine[key], theirs[key], what, `${path}.${key}`, queues);
-  }
-  for (const key of Object.keys(theirs)) {
-    if (!Object.hasOwn(mine, key)) throw new RecordError(`${what}: ${path}.${key} is unknown`);
-  }
-}
-
-function checkNumber(value: number, what: string, path: string): void {
-  if (Number.isSafeInteger(value) || value === Infinity) return;
-  throw new RecordError(`${what}: ${path} is ${value}, expected a whole number`);
-}
-
-function kindOf(value: unknown): string {
-  if (value === null) return "null";
-  if (value instanceof Uint8Array) return "bytes";
-  if (Array.isArray(value)) return "an array";
-  return typeof value === "object" ? "a record" : `a ${typeof value}`;
 }

@@ -6,8 +6,8 @@
  *
  * @module
  */
-import type { Machine } from "../machine/machine.ts";
-import { FRAME, FRAME_FLAG } from "../machine/state.ts";
+import type { Machine } from "./machine.ts";
+import { FRAME, FRAME_FLAG } from "./state.ts";
 
 /** 64 bits as two unsigned halves. */
 export type Hash = readonly [low: number, high: number];

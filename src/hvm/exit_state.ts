@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { type Plain, RecordError } from "../devices/record.ts";
-import { type ExitKind, exitRows } from "../hvm/exit_kinds.ts";
-import type { Field } from "../hvm/fields.ts";
-import type { Pending } from "../xen/hvm.ts";
-import { flag, record, type Shape, text, u32, whole, word } from "./shape.ts";
+import { type Plain, RecordError } from "../machine/record.ts";
+import { flag, record, type Shape, text, u32, whole, word } from "../machine/shape.ts";
+import type { Exit } from "./exit.ts";
+import { type ExitKind, exitRows } from "./exit_kinds.ts";
+import type { Field } from "./fields.ts";
 
 const wide = record({ low: u32, high: u32 });
 const event = record({
@@ -53,8 +53,8 @@ function membersOf(kind: ExitKind, optional: boolean): Record<string, Shape> {
   return Object.fromEntries(members.map(([key, f]) => [key, shapeOf(f)]));
 }
 
-/** What waits in an engine, without the members that it does not have. */
-export function exitRecord(exit: Pending): Plain {
+/** What waits to be handled, without the members that it does not have. */
+export function exitRecord(exit: Exit | "unanswered"): Plain {
   return JSON.parse(JSON.stringify(exit));
 }
 

@@ -6,7 +6,7 @@
  *  8  version, u32
  * 12  bytes of the record, u32
  * 16  checksum of all the rest, 8 bytes
- * 24  the record (devices/record.ts), zeroes up to a multiple of 4
+ * 24  the record (machine/record.ts): the blocks by their names, zeroes up to a multiple of 4
  *     number of frames, u32; the numbers of the frames, ascending, u32 each; 4096 bytes of each
  * ```
  *
@@ -14,12 +14,12 @@
  *
  * @module
  */
-import { decodePlain, encodePlain, type Plain, RecordError } from "../devices/record.ts";
-import { hashRanges } from "./hash.ts";
-import { counted } from "./values.ts";
+import { decodePlain, encodePlain, type Plain, RecordError } from "../machine/record.ts";
+import { hashRanges } from "../machine/hash.ts";
+import { counted } from "../machine/text.ts";
 
 /** Of the bytes' layout, and of what the blocks mean together. */
-export const STATE_VERSION = 2;
+export const STATE_VERSION = 3;
 const MAGIC = "xvmstate", VERSION = 8, LENGTH = 12, CHECKSUM = 16, HEAD = 24, FRAME = 4096;
 
 /** What is in such bytes. */
