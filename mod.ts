@@ -77,5 +77,7 @@ export {
   runUntil,
 } from "./src/debug/compare.ts";
 export { type DigestDifference, GuestDigest } from "./src/debug/digest.ts";
+export { StateDiff } from "./src/debug/state_diff.ts";
+export type { StateDifference } from "./src/xen/state_diff.ts";
 export { Why } from "./src/debug/why.ts";
 export type { Address } from "./src/debug/check.ts";

@@ -146,6 +146,8 @@ export interface DomainView {
 /** The host as commands use it. */
 export interface HypervisorView {
   domains: Iterable<DomainView>;
+  /** What differs between saved states, or one and the present state. */
+  diff(a: Uint8Array, b?: Uint8Array): unknown;
   /** Whether idle guests follow the clock on the wall. */
   interactive?: boolean;
   closed?: boolean;

@@ -249,6 +249,24 @@ Deno.test("that an answer of a device came too late is said, once for each domai
     assertEquals(await enter("1"), "1");
   }));
 
+Deno.test("diff takes one file of a state or two", () =>
+  withSession(async ({ enter }) => {
+    const [one, two] = await Promise.all([1, 2].map(() => Deno.makeTempFile()));
+    try {
+      await Deno.writeFile(one, new Uint8Array(3));
+      await Deno.writeFile(two, new Uint8Array(5));
+      assertStringIncludes(await enter(`diff ${one}`), "3 bytes, now");
+      assertStringIncludes(await enter(`diff ${one} ${two}`), "3 bytes, 5 bytes");
+      assertStringIncludes(await enter("diff"), "diff: one file or two are needed, got 0");
+      assertStringIncludes(
+        await enter("diff no.state"),
+        "diff: cannot read no.state: no such file or folder",
+      );
+    } finally {
+      for (const file of [one, two]) await Deno.remove(file);
+    }
+  }));
+
 Deno.test("ctrl-C leaves c, and pauses the domain", () =>
   withSession(async ({ host, session, enter }) => {
     const timer = setInterval(() => {

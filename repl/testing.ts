@@ -163,4 +163,8 @@ export class FakeDomain implements DomainView {
 /** A host with the domains "first" and "second". */
 export class FakeHost implements HypervisorView {
   readonly domains: FakeDomain[] = [new FakeDomain(1, "first"), new FakeDomain(2, "second")];
+
+  diff(a: Uint8Array, b?: Uint8Array): string {
+    return `${a.length} bytes, ${b ? `${b.length} bytes` : "now"}`;
+  }
 }

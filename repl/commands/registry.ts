@@ -12,6 +12,7 @@ import type { Call, Command } from "./command.ts";
 import { compare } from "./compare.ts";
 import { continue_ } from "./continue.ts";
 import { delete_ } from "./delete.ts";
+import { diff } from "./diff.ts";
 import { disassemble } from "./disassemble.ts";
 import { domain, weight } from "./domain.ts";
 import { examine } from "./examine.ts";
@@ -62,6 +63,7 @@ export const COMMANDS: readonly Command[] = [
   exits,
   raw,
   compare,
+  diff,
   cpuid,
   domain,
   weight,

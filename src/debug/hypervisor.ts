@@ -20,6 +20,8 @@ import { type ByteSource, Memory } from "./memory.ts";
 import { CheckedFile, CpuFile } from "./register_file.ts";
 import { type Registers, registersOf } from "./registers.ts";
 import { hostHash, loadHost, saveHost } from "../xen/state.ts";
+import { diffStates } from "../xen/state_diff.ts";
+import { StateDiff } from "./state_diff.ts";
 import {
   type Check,
   flag,
@@ -357,6 +359,35 @@ export class Hypervisor implements AsyncDisposable {
       if (host.domains.some((d) => d.state.kind === "blocked")) host.wake();
     });
   }
+  /**
+   * What differs between two saved states, or between one and the present state: in words, with the block
+   * and the field (a chip's register, a vCPU's, what the scheduler knows), and of memory each guest frame
+   * with the first bytes that differ.
+   *
+   * @param a bytes that {@linkcode Hypervisor.save} gave, of this host or of any other
+   * @param b the same; the present state if not given
+   * @throws {RecordError} for bytes that are no state, of another version, or damaged
+   * @throws {Error} while a domain runs, if the present state is asked for
+   * @example
+   * ```ts
+   * import { Hypervisor } from "xvm";
+   *
+   * await using hv = await Hypervisor.demo();
+   * const [dom] = hv.domains, before = hv.save();
+   * dom.memory.write(0x1000, new Uint8Array([1, 2, 3]));
+   * const { differences: [first] } = hv.diff(before);
+   * if (first.block !== "domain 1 memory") throw new Error("unexpected");
+   * if (first.path !== "guest frame 0x1 + 0x0") throw new Error("unexpected");
+   * console.log(hv.diff(before));
+   * ```
+   */
+  diff(a: Uint8Array, b?: Uint8Array): StateDiff {
+    if (b === undefined) {
+      this.#mustStand("diff");
+      return new StateDiff(diffStates(a, saveHost(this.host)), ["before", "now"]);
+    }
+    return new StateDiff(diffStates(a, b), ["a", "b"]);
+  }
   #mustStand(what: string): void {
     const { running } = this.host;
     if (running) {
@@ -397,7 +428,7 @@ export class Hypervisor implements AsyncDisposable {
       ...(dropped
         ? [`  of what came from outside, ${counted(dropped, "entry", "entries")} not kept`]
         : []),
-      "  createDomain(options) domains cpus memory stateHash() save() load(state) close()",
+      "  createDomain(options) domains cpus memory stateHash() save() load(state) diff(state) close()",
     ].join("\n");
   }
 }

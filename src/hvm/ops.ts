@@ -7,6 +7,7 @@
  * objects here are handles. Hot operations take and give 32-bit halves; `bigint` is for views.
  */
 import type { Cpu, RunStop } from "../machine/cpu.ts";
+import type { Field } from "../machine/wasm/cells.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
 import type { ExitKind, FlagKind, Selective } from "./exit_kinds.ts";
 
@@ -220,6 +221,8 @@ export interface HvmOps {
   readonly name: string;
   /** The kinds of exit it can give. */
   readonly exitKinds: readonly ExitKind[];
+  /** What lies in a vCPU's control structure and in its save area, by the manual's names. */
+  readonly fields: { readonly control: readonly Field[]; readonly area: readonly Field[] };
   /** CPUID features whose instructions it can make undefined; see {@linkcode Intercepts.absent}. */
   readonly takesAway: readonly string[];
 

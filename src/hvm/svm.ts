@@ -14,6 +14,7 @@ import {
   NP_ENABLE,
   SVM_EVENT,
   SVM_EVENT_TYPE,
+  vmcbFields,
 } from "../abi/x86/vmcb.ts";
 import type { Cpu, RunStop } from "../machine/cpu.ts";
 import { CPU } from "../machine/state.ts";
@@ -39,7 +40,7 @@ import {
   isAbsent,
   setInterruptWindow,
 } from "./svm_controls.ts";
-import { F, OWN, SvmCpu, SvmVcpu } from "./svm_cpu.ts";
+import { F, OWN, SvmCpu, SvmVcpu, SWITCHED } from "./svm_cpu.ts";
 import { dumpFields, readField, writeField } from "./svm_dump.ts";
 import { decodeExit, eventFrom, eventInformation, NOT_HERE, requeue } from "./svm_exit.ts";
 import { nptFormat } from "./svm_paging.ts";
@@ -325,6 +326,10 @@ export const svmOps: HvmOps = {
   nestedFormat: nptFormat,
   name: "SVM",
   exitKinds: exitKinds.filter((kind) => !NOT_HERE.includes(kind)),
+  fields: {
+    control: vmcbFields.map(({ name, offset, bits }) => ({ name, at: offset, width: bits / 8 })),
+    area: SWITCHED.fields,
+  },
   takesAway: INTERCEPTED,
   enable,
   disable(on, frames) {

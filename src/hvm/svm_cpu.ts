@@ -16,7 +16,7 @@ export const F = VMCB;
  * Registers that VMRUN, VMLOAD and #VMEXIT, VMSAVE leave alone, and the traps that wait, for which
  * the VMCB has no field. STAR and its kin go by VMLOAD and VMSAVE.
  */
-const SWITCHED = new Switched([
+export const SWITCHED = new Switched([
   "xcr0",
   "dr0",
   "dr1",

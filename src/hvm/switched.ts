@@ -10,7 +10,16 @@
  */
 import type { Cpu } from "../machine/cpu.ts";
 import { FLOAT } from "../machine/interpreter/guest.ts";
-import { CPU, FRAME, FRAME_FLAG, V, type WideCell } from "../machine/state.ts";
+import {
+  architecturalFields,
+  CPU,
+  FRAME,
+  FRAME_FLAG,
+  GPRS,
+  V,
+  type WideCell,
+} from "../machine/state.ts";
+import type { Field } from "../machine/wasm/cells.ts";
 import { AREA } from "./ops.ts";
 
 export class Switched {
@@ -24,6 +33,18 @@ export class Switched {
       names.flatMap((name) => [CPU[name] >> 2, (CPU[name] >> 2) + 1]),
     );
     this.size = 8 * names.length + FLOAT.size;
+  }
+
+  /** Of a save area, from its start. */
+  get fields(): readonly Field[] {
+    const inFloat = (at: number) => at >= FLOAT.start && at < FLOAT.start + FLOAT.size;
+    const float = AREA.switched + 8 * this.names.length - FLOAT.start;
+    return [
+      ...GPRS.map((name, n) => ({ name, at: AREA.gprs + 8 * n, width: 8 })),
+      ...this.names.map((name, n) => ({ name, at: AREA.switched + 8 * n, width: 8 })),
+      ...architecturalFields.filter(({ at }) => inFloat(at))
+        .map((field) => ({ ...field, at: float + field.at })),
+    ];
   }
 
   /** From the save area at a machine address to the processor. */

@@ -3,7 +3,7 @@
  * reaches the processor by VMXON, VMPTRLD, VMREAD, VMWRITE and VM entry only, and keeps the guest's
  * general registers in a save area, as an assembly stub would.
  */
-import { vmcsField } from "../abi/x86/vmcs.ts";
+import { vmcsField, vmcsFields } from "../abi/x86/vmcs.ts";
 import { EVENT, EXIT_REASON } from "../abi/x86/vmx.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
@@ -22,8 +22,8 @@ import {
 } from "./ops.ts";
 import { RegisterAccess } from "./registers.ts";
 import { guestWord } from "./shadow.ts";
-import { STUB } from "../machine/vmx/layout.ts";
-import { dumpFields, F, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
+import { fieldOffset, STUB } from "../machine/vmx/layout.ts";
+import { dumpFields, F, SWITCHED, VmxCpu, VmxVcpu } from "./vmx_cpu.ts";
 import {
   applyIntercepts,
   BASE_CONTROLS,
@@ -185,6 +185,10 @@ export const vmxOps: HvmOps = {
   nestedFormat: eptFormat,
   name: "VMX",
   exitKinds: exitKinds.filter((kind) => !NOT_HERE.includes(kind)),
+  fields: {
+    control: vmcsFields.map(({ name, bits }) => ({ name, at: fieldOffset(name), width: bits / 8 })),
+    area: SWITCHED.fields,
+  },
   takesAway: ENABLED,
   enable,
   disable(on, frames) {

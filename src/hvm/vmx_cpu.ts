@@ -13,7 +13,7 @@ import { refuseInGuest, Switched } from "./switched.ts";
 export const F = VMCS;
 
 /** Registers that hardware leaves alone at entry and exit. */
-const SWITCHED = new Switched([
+export const SWITCHED = new Switched([
   "cr2",
   "cr8",
   "xcr0",
