@@ -27,6 +27,7 @@ export {
   GuestDomain as Domain,
   type Statistics,
   type StopOf,
+  type UntilOptions,
 } from "./src/debug/domain.ts";
 export {
   Backtrace,

@@ -86,7 +86,7 @@ function domainOf(options: BootOptions) {
 /** Resolves when the text appeared, the guest ended, or time was up. */
 function watch(domain: BootDomain, { until, timeout }: BootOptions): Promise<End> {
   const ways: Promise<End>[] = [
-    domain.ended.then(({ reason, detail, ok }) => ({
+    beyondLoads(() => domain.ended).then(({ reason, detail, ok }) => ({
       code: until === undefined && ok ? 0 : 1,
       message: until === undefined && ok
         ? undefined
@@ -124,7 +124,18 @@ function lastWords(domain: BootDomain): string {
 
 /** Resolves when the console shows `text`; never if the domain ends first. */
 export function shows(domain: BootDomain, text: string): Promise<void> {
-  return domain.console.shows(text).catch(() => new Promise(() => {}));
+  return beyondLoads(() => domain.console.shows(text)).catch(() => new Promise(() => {}));
+}
+
+/** What comes of a domain, whatever saved states it is put into meanwhile. */
+export async function beyondLoads<T>(wait: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await wait();
+    } catch (error) {
+      if ((error as { reason?: unknown }).reason !== "loaded") throw error;
+    }
+  }
 }
 
 /** No terminal: the console goes to standard output, standard input to the console. */

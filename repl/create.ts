@@ -6,7 +6,7 @@
 import type { BootDomain, BootHost, DomainOptions } from "./api.ts";
 import { counted } from "../src/builder/errors.ts";
 import { openHost } from "./api.ts";
-import { hostMemory, shows, statistics, typeFrom } from "./boot.ts";
+import { beyondLoads, hostMemory, shows, statistics, typeFrom } from "./boot.ts";
 import { Terminal } from "./editor/terminal.ts";
 import { Shell } from "./interactive.ts";
 import { writeOut } from "./output.ts";
@@ -50,7 +50,7 @@ class Life {
       const { domain } = this;
       each(domain);
       void domain.unpause();
-      const { reason, detail, ok } = await domain.ended;
+      const { reason, detail, ok } = await beyondLoads(() => domain.ended);
       const text = `${domain.name}: ${reason} (${detail})`;
       const event = EVENTS[reason];
       const action: Action = event ? this.file.actions[event] : "preserve";

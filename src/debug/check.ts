@@ -184,6 +184,11 @@ export const callable: Check<(...args: any[]) => unknown> = (value, what) => {
   return value as () => unknown;
 };
 
+export const abortSignal: Check<AbortSignal> = (value, what) => {
+  if (!(value instanceof AbortSignal)) throw wrongType(what, "an AbortSignal", value);
+  return value;
+};
+
 /** One of a few values. */
 export function oneOf<const T extends string | number>(...known: readonly T[]): Check<T> {
   const last = known.at(-1), rest = known.slice(0, -1);

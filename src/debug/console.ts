@@ -6,8 +6,11 @@
 import type { Domain as Inner } from "../xen/domain.ts";
 import { mustLive } from "./gone.ts";
 import { comes } from "./held.ts";
-import { callable, someText, textOrBytes } from "./check.ts";
+import { GuestStopped } from "./stop.ts";
+import { abortSignal, callable, options as optionsOf, someText, textOrBytes } from "./check.ts";
 import { counted, INSPECT, shown, throwLate } from "./values.ts";
+
+const SHOWS_OPTIONS = optionsOf({ signal: abortSignal });
 
 /** The text console of a domain: its first serial port, and the debug port E9h. */
 export class Console {
@@ -72,21 +75,28 @@ export class Console {
   /**
    * Resolves when the console's text, since the domain was made, contains `wanted`. It does not
    * start the domain.
+   *
+   * @param options `signal` ends the wait: it rejects with the signal's reason
+   * @throws {Error} if the domain ends first
+   * @throws {GuestStopped} if the host is put into a saved state first
    */
-  shows(wanted: string): Promise<void> {
+  shows(wanted: string, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    let signal: AbortSignal | undefined;
     try {
       someText(wanted, "console.shows");
+      signal = SHOWS_OPTIONS(options, "console.shows").signal;
+      signal?.throwIfAborted();
     } catch (error) {
       return Promise.reject(error);
     }
     if (this.text.includes(wanted)) return Promise.resolve();
     const tooLate = new Error(`the domain ended before its console showed ${shown(wanted)}`);
     if (this.#domain.ended) return Promise.reject(tooLate);
-    const { output, onByte, host } = this.#domain;
+    const { output, onByte, onState, onLoaded, host, name } = this.#domain;
     const bytes = new TextEncoder().encode(wanted);
     return new Promise((resolve, reject) => {
       const last = bytes.at(-1);
-      const refuse = (error: Error) => {
+      const refuse = (error: unknown) => {
         end();
         reject(error);
       };
@@ -98,16 +108,29 @@ export class Console {
       };
       const ended = (state: Inner["state"]) => {
         if (state.kind !== "shutdown" && state.kind !== "destroyed") return;
-        end();
-        reject(tooLate);
+        refuse(tooLate);
       };
+      const loaded = () =>
+        refuse(
+          new GuestStopped(
+            `the host was put into a saved state before the console of domain ${name} showed ${
+              shown(wanted)
+            }`,
+            "loaded",
+          ),
+        );
+      const aborted = () => refuse(signal!.reason);
       const end = () => {
         onByte.delete(own);
-        this.#domain.onState.delete(ended);
+        onState.delete(ended);
+        onLoaded.delete(loaded);
+        signal?.removeEventListener("abort", aborted);
       };
       if (!comes(this.#domain, refuse)) return;
       onByte.add(own);
-      this.#domain.onState.add(ended);
+      onState.add(ended);
+      onLoaded.add(loaded);
+      signal?.addEventListener("abort", aborted);
     });
   }
 

@@ -37,6 +37,12 @@ type Outcome =
 /** Somebody who waits for the domain to stop. Returns whether it was told what it wanted. */
 type Waiter = (outcome: Outcome) => void;
 
+/** What ends a wait, and what is done then. */
+interface Abort {
+  readonly signal: AbortSignal;
+  readonly then: () => void;
+}
+
 /** How the domain stands, for those who look at it. */
 interface Standing {
   /** The breakpoint at the present address was reached: going on passes it. */
@@ -64,6 +70,7 @@ export class Debugger implements Observer {
   constructor(readonly owner: GuestDomain, readonly domain: Inner) {
     this.monitor = new Monitor(domain, this);
     this.#register();
+    domain.onLoaded.add(() => this.#wasLoaded());
     domain.onState.add((state) => this.#stateChanged(state));
     domain.onFailure.add((error) => this.#failure = { error });
   }
@@ -430,7 +437,7 @@ export class Debugger implements Observer {
   #loaded: Standing = { passing: false, atExit: false };
 
   /** The host was put into a saved state: what was under way is over, breakpoints stay. */
-  loaded(): void {
+  #wasLoaded(): void {
     const { passing, atExit } = this.#loaded;
     const exit = this.monitor.loaded(passing, atExit);
     this.#at?.outdate("the host was put into a saved state since");
@@ -496,26 +503,36 @@ export class Debugger implements Observer {
   // --- verbs ---
 
   /** Lets the domain run and waits for what comes of it. */
-  run(start: () => void = () => this.#go()): Promise<Outcome> {
+  run(start: () => void = () => this.#go(), abort?: Abort): Promise<Outcome> {
     return new Promise((resolve, reject) => {
-      const waiter: Waiter = (outcome) => {
+      abort?.signal.throwIfAborted();
+      const leave = () => {
         this.#waiters.delete(waiter);
+        abort?.signal.removeEventListener("abort", aborted);
+      };
+      const aborted = () => {
+        leave();
+        reject(abort!.signal.reason);
+        abort!.then();
+      };
+      const waiter: Waiter = (outcome) => {
+        leave();
         const failure = this.#failure;
         this.#failure = undefined;
         if (failure) reject(failure.error);
         else resolve(outcome);
       };
-      const refuse = (error: Error) => {
-        this.#waiters.delete(waiter);
+      const refuse = (error: unknown) => {
+        leave();
         reject(error);
       };
       if (!comes(this.domain, refuse)) return;
       this.#waiters.add(waiter);
+      abort?.signal.addEventListener("abort", aborted);
       try {
         start();
       } catch (error) {
-        this.#waiters.delete(waiter);
-        reject(error);
+        refuse(error);
       }
     });
   }
@@ -525,9 +542,10 @@ export class Debugger implements Observer {
   }
 
   /** Runs until `breakpoint` asks for a stop; the breakpoint goes then. */
-  async until(breakpoint: Breakpoint): Promise<Stop | GuestStopped> {
+  async until(breakpoint: Breakpoint, signal?: AbortSignal): Promise<Stop | GuestStopped> {
     try {
-      const outcome = await this.run();
+      const abort = signal && { signal, then: () => this.pause() };
+      const outcome = await this.run(() => this.#go(), abort);
       if (outcome.kind === "stop" && outcome.stop.breakpoints.includes(breakpoint)) {
         return outcome.stop;
       }
@@ -538,11 +556,11 @@ export class Debugger implements Observer {
   }
 
   /** Waits for a breakpoint of somebody else's run. */
-  async wait(breakpoint: Breakpoint): Promise<Stop> {
+  async wait(breakpoint: Breakpoint, signal?: AbortSignal): Promise<Stop> {
     try {
       if (this.domain.ended) throw this.stopped(this.#ending(this.domain.state), breakpoint.kind);
       for (;;) {
-        const outcome = await this.run(() => {});
+        const outcome = await this.run(() => {}, signal && { signal, then: () => {} });
         if (outcome.kind === "stop" && outcome.stop.breakpoints.includes(breakpoint)) {
           return outcome.stop;
         }

@@ -24,6 +24,7 @@ import { type ByteSource, Memory } from "./memory.ts";
 import { domainHash } from "./domain_hash.ts";
 import { GuestStopped, type Stop } from "./stop.ts";
 import {
+  abortSignal,
   callable,
   options as optionsOf,
   pairOf,
@@ -87,6 +88,14 @@ export interface DeviceRange {
   readonly mmio?: readonly [first: number, last: number];
 }
 
+/** What a verb that waits takes besides its filter. */
+export interface UntilOptions<K extends string = string> {
+  /** Which matches are meant; a function may stand in place of these options. */
+  readonly predicate?: (stop: StopOf<K>) => boolean;
+  /** Ends the wait: it rejects with the signal's reason. What `until` let run is paused. */
+  readonly signal?: AbortSignal;
+}
+
 type Predicate<K extends string> = (stop: StopOf<K>) => boolean;
 
 /**
@@ -133,7 +142,7 @@ export class GuestDomain {
   readonly #board: Board;
   readonly #debugger: Debugger;
   readonly #destroyed: () => void;
-  readonly #ended: Promise<Ending>;
+  #end = newEnd();
 
   /** @ignore Made by `Hypervisor.createDomain`. */
   constructor(built: BuiltDomain, symbols: SymbolTable | undefined, destroyed: () => void) {
@@ -170,15 +179,19 @@ export class GuestDomain {
     domain.onNote.add((text) => {
       if (dropped.push(text) > MAX_DROPPED) dropped.shift();
     });
-    this.#ended = new Promise((resolve) => {
-      domain.onState.add((state) => {
-        if (state.kind === "shutdown") {
-          const { reason, detail } = state;
-          resolve({ reason, detail, ok: reason === "poweroff" });
-        } else if (state.kind === "destroyed") {
-          resolve({ reason: "destroyed", detail: "by request", ok: false });
-        }
-      });
+    domain.onState.add((state) => {
+      if (state.kind === "shutdown") {
+        const { reason, detail } = state;
+        this.#end.resolve({ reason, detail, ok: reason === "poweroff" });
+      } else if (state.kind === "destroyed") {
+        this.#end.resolve({ reason: "destroyed", detail: "by request", ok: false });
+      }
+    });
+    domain.onLoaded.add(() => {
+      if (domain.ended) return;
+      const { reject } = this.#end;
+      this.#end = newEnd();
+      reject(this.#debugger.stopped({ kind: "loaded" }, "end"));
     });
   }
 
@@ -210,10 +223,12 @@ export class GuestDomain {
    *
    * @throws {Error} (it rejects) in an action or a device that the domain stands still for: it would
    *   never come
+   * @throws {GuestStopped} (it rejects) when the host is put into a saved state first; asked anew, it is
+   *   the end from there on
    */
   get ended(): Promise<Ending> {
-    if (this.#inner.ended) return this.#ended;
-    return orNever(this.#inner, this.#ended);
+    const { promise } = this.#end;
+    return this.#inner.ended ? promise : orNever(this.#inner, promise);
   }
   /** It waits for an interrupt. */
   get blocked(): boolean {
@@ -414,16 +429,17 @@ export class GuestDomain {
   }
 
   /**
-   * Lets the domain run to the first match of a filter, and of a predicate where one is given.
+   * Lets the domain run to the first match of a filter, and of a predicate where one is given. An object
+   * tells more: `{ predicate, signal }`.
    *
    * @throws {GuestStopped} if the guest ends, is paused, or stops elsewhere first
    */
   async until<K extends Kind>(
     kind: K,
     filter?: Partial<Filters[K]>,
-    predicate?: Predicate<K>,
+    which?: Predicate<K> | UntilOptions<K>,
   ): Promise<StopOf<K>> {
-    const result = await this.tryUntil(kind, filter, predicate);
+    const result = await this.tryUntil(kind, filter, which);
     if (result instanceof GuestStopped) throw result;
     return result;
   }
@@ -432,15 +448,10 @@ export class GuestDomain {
   async tryUntil<K extends Kind>(
     kind: K,
     filter?: Partial<Filters[K]>,
-    predicate?: Predicate<K>,
+    which?: Predicate<K> | UntilOptions<K>,
   ): Promise<StopOf<K> | GuestStopped> {
-    const breakpoint = this.#debugger.add(
-      kind,
-      filter ?? {},
-      { predicate } as BreakOptions,
-      { temporary: true },
-    );
-    return await this.#debugger.until(breakpoint) as StopOf<K> | GuestStopped;
+    const { breakpoint, signal } = this.#awaited(kind, filter, which);
+    return await this.#debugger.until(breakpoint, signal) as StopOf<K> | GuestStopped;
   }
 
   /**
@@ -474,25 +485,39 @@ export class GuestDomain {
   async wait<K extends Kind>(
     kind: K,
     filter?: Partial<Filters[K]>,
-    predicate?: Predicate<K>,
+    which?: Predicate<K> | UntilOptions<K>,
   ): Promise<StopOf<K>> {
-    const breakpoint = this.#debugger.add(
-      kind,
-      filter ?? {},
-      { predicate } as BreakOptions,
-      { temporary: true },
-    );
-    return await this.#debugger.wait(breakpoint) as StopOf<K>;
+    const { breakpoint, signal } = this.#awaited(kind, filter, which);
+    return await this.#debugger.wait(breakpoint, signal) as StopOf<K>;
+  }
+
+  /** The breakpoint that is waited for once, and what ends that. */
+  #awaited<K extends Kind>(
+    kind: K,
+    filter: Partial<Filters[K]> | undefined,
+    which: Predicate<K> | UntilOptions<K> | undefined,
+  ): { breakpoint: Breakpoint; signal?: AbortSignal } {
+    if (which !== undefined && !/^(function|object)$/.test(typeof which)) {
+      throw wrongType(`${kind} predicate`, "a function, or { predicate, signal }", which);
+    }
+    const given = typeof which === "function" ? { predicate: which } : which ?? {};
+    const { predicate, signal } = UNTIL_OPTIONS(given, kind);
+    signal?.throwIfAborted();
+    const options = { predicate } as BreakOptions;
+    return {
+      breakpoint: this.#debugger.add(kind, filter ?? {}, options, { temporary: true }),
+      signal,
+    };
   }
 
   /** One stop after another; the guest stands still until the next turn of the loop. */
   async *stops<K extends Kind>(
     kind: K,
     filter?: Partial<Filters[K]>,
-    predicate?: Predicate<K>,
+    which?: Predicate<K> | UntilOptions<K>,
   ): AsyncGenerator<StopOf<K>, void, void> {
     for (;;) {
-      const stop = await this.tryUntil(kind, filter, predicate);
+      const stop = await this.tryUntil(kind, filter, which);
       if (!(stop instanceof GuestStopped)) yield stop;
       else if (this.#inner.ended) return;
       else throw stop;
@@ -526,8 +551,17 @@ export class GuestDomain {
   }
 }
 
+/** A domain's end to come; whether anybody waits for it is nobody's affair. */
+function newEnd(): PromiseWithResolvers<Ending> {
+  const end = Promise.withResolvers<Ending>();
+  end.promise.catch(() => {});
+  return end;
+}
+
 const MAX_EVENTS = 10_000, MAX_DROPPED = 100;
 
+/** @see UntilOptions */
+const UNTIL_OPTIONS = optionsOf({ predicate: callable, signal: abortSignal });
 /** @see DeviceRange */
 const DEVICE_RANGE = optionsOf({
   port: pairOf(u16),

@@ -341,9 +341,10 @@ export class Hypervisor implements AsyncDisposable {
   }
   /**
    * Puts the host into a saved state. It must have the same domains, made from the same options in the
-   * same order. All is checked first: refused, the state changes nothing. Breakpoints stay; stops of
-   * before can no longer be answered, and whoever waits for one gets {@linkcode GuestStopped} with the
-   * reason "loaded".
+   * same order. All is checked first: refused, the state changes nothing. Breakpoints stay. What
+   * was under way before is over: stops can no longer be answered; whoever waits for one, for a text on a
+   * console or for an end gets {@linkcode GuestStopped} with the reason "loaded"; the answer that a device
+   * in a script still owes is dropped (`dom.ioreq.dropped` says so), and it is asked again.
    *
    * @throws {RecordError} for bytes that are damaged, of another version or of another configuration,
    *   naming what differs
@@ -352,7 +353,6 @@ export class Hypervisor implements AsyncDisposable {
   load(state: Uint8Array): void {
     this.#mustStand("load");
     loadHost(this.host, state);
-    for (const domain of this.#domains) domain.debugger_.loaded();
     // Those that wait for an interrupt go on waiting for it.
     const { host } = this;
     setImmediate(() => {

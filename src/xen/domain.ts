@@ -84,6 +84,8 @@ export class Domain {
   readonly onState: Set<(state: DomainState) => void> = new Set();
   /** Told of an error in a script's code that the domain called; it is paused then. */
   readonly onFailure: Set<(error: Error) => void> = new Set();
+  /** Told when the host was put into a saved state, all of it. */
+  readonly onLoaded: Set<() => void> = new Set();
   /** Told, in words, of what was left out: an answer that came too late, say. */
   readonly onNote: Set<(text: string) => void> = new Set();
   /** Exits by kind. */

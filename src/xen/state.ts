@@ -61,6 +61,7 @@ export function loadHost(host: Host, bytes: Uint8Array): void {
   // What the blocks asked of vCPUs is done.
   hvm?.ops.unload(hvm.on);
   fresh();
+  for (const { onLoaded } of host.domains) for (const told of [...onLoaded]) told();
 }
 
 function loadMemory(host: Host, { frames, data }: StateContents): void {
