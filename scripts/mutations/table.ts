@@ -9,6 +9,7 @@ import { LOADER_MUTATIONS } from "./loaders.ts";
 import { MACHINE_MUTATIONS } from "./machine.ts";
 import type { Mutation } from "./mutation.ts";
 import { SHADOW_MUTATIONS } from "./shadow.ts";
+import { STATE_MUTATIONS } from "./state.ts";
 import { SVM_MUTATIONS } from "./svm.ts";
 import { VMX_MUTATIONS } from "./vmx.ts";
 
@@ -20,4 +21,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...MACHINE_MUTATIONS,
   ...DEVICE_MUTATIONS,
   ...LOADER_MUTATIONS,
+  ...STATE_MUTATIONS,
 ];

@@ -375,10 +375,10 @@ export class Hypervisor implements AsyncDisposable {
    * await using hv = await Hypervisor.demo();
    * const [dom] = hv.domains, before = hv.save();
    * dom.memory.write(0x1000, new Uint8Array([1, 2, 3]));
-   * const { differences: [first] } = hv.diff(before);
-   * if (first.block !== "domain 1 memory") throw new Error("unexpected");
-   * if (first.path !== "guest frame 0x1 + 0x0") throw new Error("unexpected");
-   * console.log(hv.diff(before));
+   * const diff = hv.diff(before); // console.log(diff) prints a table
+   * const [row] = diff.differences.filter(({ block }) => block === "domain 1 memory");
+   * if (row.path !== "guest frame 0x1 + 0x0") throw new Error("unexpected");
+   * if (row.values[1] !== "01 02 03 00 00 00 00 00") throw new Error("unexpected");
    * ```
    */
   diff(a: Uint8Array, b?: Uint8Array): StateDiff {

@@ -128,6 +128,44 @@ for (const c of virtual) {
   });
 }
 
+for (const c of virtual) {
+  Deno.test(`what devices have answered of an instruction is asked once, a load between or not (${c.cpu}, ${c.paging})`, async () => {
+    const code = kernel("mov esi, 0xf0000000\nmov edi, 0xf0001000\nmovsd\nhlt");
+    await using one = await hostOf(c, code);
+    await using fresh = await hostOf(c, code);
+    const [a, b] = [one, fresh].map(({ dom }) => {
+      const told = { reads: 0, writes: [] as number[], answer: () => {} };
+      dom.ioreq.serve({ mmio: [0xf000_0000, 0xf000_0fff] }, {
+        read: () => 0x1234 + told.reads++,
+      });
+      dom.ioreq.serve({ mmio: [0xf000_1000, 0xf000_1fff] }, {
+        write: (_, value) => {
+          told.writes.push(value);
+          return new Promise<void>((resolve) => told.answer = resolve);
+        },
+      });
+      return told;
+    });
+    const until = async (done: () => boolean) => {
+      for (let n = 0; n < 200 && !done(); n++) await turn();
+      assert(done());
+    };
+    void one.dom.continue().catch(() => {});
+    await until(() => a.writes.length === 1);
+    const saved = one.hv.save();
+    for (const [{ hv, dom }, told, reads, asked] of [[one, a, 1, 2], [fresh, b, 0, 1]] as const) {
+      hv.load(saved);
+      assertEquals(hv.save(), saved);
+      dom.pause();
+      const halts = dom.until("hlt");
+      await until(() => told.writes.length === asked);
+      told.answer();
+      await halts;
+      assertEquals([told.reads, told.writes], [reads, Array(asked).fill(0x1234)]);
+    }
+  });
+}
+
 Deno.test("the end after a load is asked for anew", async () => {
   await using host = await hostOf(virtual[0], kernel("mov al, 3\nout 0xf4, al\nagain: jmp again"));
   const { hv, dom } = host, saved = hv.save(), first = dom.ended;

@@ -1,0 +1,74 @@
+/**
+ * Mutations of what is saved: a block that nobody registers, a field that is not in its record, a check
+ * that is not made.
+ *
+ * @module
+ */
+import { type Mutation, mutationsOf } from "./mutation.ts";
+
+const TEST = "src/debug/state_test.ts";
+const LAW = "save, run on, load, run on = run on, at every kind of stop (intel, hap)";
+const OUTSTANDING = "src/debug/outstanding_test.ts";
+
+export const STATE_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/xen/host.ts", TEST, [
+    ["a block not registered: the world", "    this.world.register(blocks);\n", "", LAW],
+  ]),
+  ...mutationsOf("src/xen/domain.ts", TEST, [
+    ["a block not registered: the chips", "    this.platform.register(blocks);\n", "", LAW],
+    ["a field not saved: a domain that waits", "halted: this.#halted,", "halted: false,", LAW],
+  ]),
+  ...mutationsOf("src/xen/hvm.ts", TEST, [
+    ["a block not registered: the P2M", "    this.p2m.register(blocks);\n", "", LAW],
+    [
+      "a field not saved: MSRs that the hypervisor remembers",
+      "        msrs: [...this.msrs].sort((a, b) => a[0] - b[0]),",
+      "        msrs: [],",
+      LAW,
+    ],
+    [
+      "a field not saved: the exit a guest stands at",
+      "pending: this.pending ? exitRecord(this.pending) : null,",
+      "pending: null,",
+      LAW,
+    ],
+  ]),
+  ...mutationsOf("src/xen/hvm.ts", OUTSTANDING, [
+    [
+      "a block not registered: I/O requests",
+      "    this.servers.register(blocks);\n",
+      "",
+      "what devices have answered of an instruction is asked once, a load between or not (intel, hap)",
+    ],
+  ]),
+  ...mutationsOf("src/machine/cpu_state.ts", TEST, [
+    [
+      "a field not saved: debug exceptions that wait",
+      "!/^flag[A-Z]|[pP]ad2?$/.test(name)",
+      "!/^flag[A-Z]|[pP]ad2?$|^pendingDebug$/.test(name)",
+      "save, run on, load, run on = run on, at every kind of stop (intel, bare)",
+    ],
+  ]),
+  ...mutationsOf("src/machine/state_block.ts", "src/machine/state_block_test.ts", [
+    [
+      "a block's version is not looked at",
+      "if (version !== block.version) {",
+      "if (version === 0) {",
+      "StateRegistry checks all before it changes anything, and says what was expected",
+    ],
+    [
+      "a block is loaded before the others are checked",
+      "      return () => load(record);",
+      "      load(record);\n      return () => {};",
+      "StateRegistry checks all before it changes anything, and says what was expected",
+    ],
+  ]),
+  ...mutationsOf("src/debug/debugger.ts", OUTSTANDING, [
+    [
+      "a signal outlives the wait",
+      '        abort?.signal.removeEventListener("abort", aborted);\n',
+      "",
+      "who waits while the host is put into a saved state is told why it is over (intel, hap)",
+    ],
+  ]),
+];
