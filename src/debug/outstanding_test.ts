@@ -120,6 +120,7 @@ for (const c of virtual) {
       );
       dom.pause();
       const done = dom.until("hlt");
+      done.catch(() => {});
       await asked(first + 2);
       answers[first + 1](0x22);
       assertEquals((await done).regs.rbx & 0xffn, 0x22n, place);
@@ -158,6 +159,7 @@ for (const c of virtual) {
       assertEquals(hv.save(), saved);
       dom.pause();
       const halts = dom.until("hlt");
+      halts.catch(() => {});
       await until(() => told.writes.length === asked);
       told.answer();
       await halts;

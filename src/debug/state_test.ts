@@ -2,14 +2,14 @@
 // and longer, is in tests/state.
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
-import { RecordError } from "../machine/record.ts";
+import { type Plain, RecordError } from "../machine/record.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { advance } from "./lockstep.ts";
 import { seal, STATE_VERSION, unpackState } from "../xen/state_file.ts";
 import { GuestStopped, type Stop } from "./stop.ts";
 import { type Configuration, configurations, hostOf, kernel, virtual } from "./testing.ts";
 import { everyExit } from "./testing_every_exit.ts";
-import { lawAtEveryStop, Random, signature, standing } from "./testing_state.ts";
+import { lawAtEveryStop, Random, repacked, signature, standing } from "./testing_state.ts";
 
 const title = ({ cpu, paging }: Configuration) => `${cpu}, ${paging}`;
 
@@ -57,6 +57,49 @@ for (const c of virtual) {
     other.hv.load(plain);
     await other.dom.until("rdtsc");
     assertEquals(armed.map((b) => b.hits > 0), [true, true, false, true]);
+  });
+}
+
+/** Fields that seldom have another value. */
+const SELDOM: readonly [block: string, path: string, value: unknown][] = [
+  ["clock", "fruitless", 3],
+  ["world", "guests", [[1, 0x1234]]],
+  ["scheduler", "turns", 77],
+  ["domain 1", "posts", [1, 2, 3]],
+  ["domain 1", "share.owed", 12],
+  ["domain 1 place", "halted", true],
+  ["domain 1 standing", "passing", true],
+  ["domain 1 lapic0", "extInt", true],
+  ["domain 1 com1", "fifo", [0x41, 0x142]],
+  ["domain 1 vcpu", "window", true],
+  ["domain 1 vcpu", "nmi", true],
+  ["domain 1 vcpu", "fruitless", 5],
+  ["domain 1 vcpu", "msrs", [[0x3b, 7n]]],
+  ["processor", "registers.pendingDebug", 1n],
+  ["processor", "registers.pendingNmi", 1],
+  ["processor", "registers.interruptibility", 2],
+];
+for (const c of configurations) {
+  Deno.test(`a field with a value that it seldom has is taken, and saved again (${title(c)})`, async () => {
+    await using one = await hostOf(c, everyExit(c.cpu));
+    advance(one.dom.inner, 9000);
+    const { record, frames, data } = unpackState(one.hv.save());
+    let taken = 0;
+    for (const [block, path, value] of SELDOM) {
+      const copy = structuredClone(record) as Record<string, { record: unknown }>;
+      const keys = path.split("."), last = keys.pop()!;
+      let holder = copy[block]?.record as Record<string, unknown> | undefined;
+      for (const key of keys) holder = holder?.[key] as Record<string, unknown> | undefined;
+      // A bare guest's are the processor's, another's the vCPU's.
+      if (holder === undefined) continue;
+      assert(Object.hasOwn(holder, last), `${block} has no ${path}`);
+      holder[last] = value;
+      const state = repacked(copy as Plain, frames, data);
+      one.hv.load(state);
+      assertEquals(one.hv.save(), state, `${block} ${path}`);
+      taken++;
+    }
+    assert(taken >= 12, `${taken} taken`);
   });
 }
 

@@ -1,6 +1,8 @@
 /** What tests of saving and loading share. */
 import { assert, assertEquals } from "@std/assert";
+import type { Plain } from "../machine/record.ts";
 import { HvmEngine } from "../xen/hvm.ts";
+import { packState } from "../xen/state_file.ts";
 import type { GuestDomain } from "./domain.ts";
 import type { Hypervisor } from "./hypervisor.ts";
 import type { Kind } from "./kinds.ts";
@@ -152,5 +154,18 @@ export async function lawAtEveryStop(c: Configuration): Promise<void> {
     assertEquals(fresh.hv.save(), saved, where);
     assertEquals(runOn(fresh.hv, text[1]), first, where);
     assertEquals(runOn(never.hv, text[2]), first, where);
+  }
+}
+
+/** The bytes of a state with another record. */
+export function repacked(record: Plain, frames: Uint32Array, data: Uint8Array): Uint8Array {
+  const numbers = [...frames], ram = new Uint8Array((numbers.at(-1)! + 1) * 4096);
+  numbers.forEach((frame, n) => ram.set(data.subarray(n * 4096, n * 4096 + 4096), frame * 4096));
+  try {
+    return packState(record, numbers, ram);
+  } catch (error) {
+    // What no record can hold is no state either.
+    if (error instanceof TypeError) return new Uint8Array(8);
+    throw error;
   }
 }

@@ -3,9 +3,9 @@ import { assert, assertEquals, AssertionError } from "@std/assert";
 import { type Plain, RecordError } from "../../src/machine/record.ts";
 import type { Hypervisor } from "../../src/debug/hypervisor.ts";
 import { advance } from "../../src/debug/lockstep.ts";
-import { packState, seal, unpackState } from "../../src/xen/state_file.ts";
+import { seal, unpackState } from "../../src/xen/state_file.ts";
 import { configurations } from "../../src/debug/testing.ts";
-import { Random, signature, standing } from "../../src/debug/testing_state.ts";
+import { Random, repacked, signature, standing } from "../../src/debug/testing_state.ts";
 
 /** Every place in a record, as the keys that lead there. */
 function places(value: Plain, path: (string | number)[] = []): (string | number)[][] {
@@ -148,17 +148,4 @@ function assertTaken(hv: Hypervisor, given: Uint8Array, what: string): void {
   assert(same(unpackState(taken).record, unpackState(given).record), `${what}: another record`);
   hv.load(taken);
   assert(same(hv.save(), taken), `${what}: loaded again it is another`);
-}
-
-/** The bytes of a state with another record. */
-function repacked(record: Plain, frames: Uint32Array, data: Uint8Array): Uint8Array {
-  const numbers = [...frames], ram = new Uint8Array((numbers.at(-1)! + 1) * 4096);
-  numbers.forEach((frame, n) => ram.set(data.subarray(n * 4096, n * 4096 + 4096), frame * 4096));
-  try {
-    return packState(record, numbers, ram);
-  } catch (error) {
-    // What no record can hold is no state either.
-    if (error instanceof TypeError) return new Uint8Array(8);
-    throw error;
-  }
 }
