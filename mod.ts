@@ -78,7 +78,8 @@ export {
   runUntil,
 } from "./src/debug/compare.ts";
 export { type DigestDifference, GuestDigest } from "./src/debug/digest.ts";
-export { StateDiff } from "./src/debug/state_diff.ts";
+export { type Plain, RecordError } from "./src/machine/record.ts";
+export { type StateBlocks, StateDiff } from "./src/debug/state_view.ts";
 export type { StateDifference } from "./src/xen/state_diff.ts";
 export { Why } from "./src/debug/why.ts";
 export type { Address } from "./src/debug/check.ts";

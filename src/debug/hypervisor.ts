@@ -21,7 +21,7 @@ import { CheckedFile, CpuFile } from "./register_file.ts";
 import { type Registers, registersOf } from "./registers.ts";
 import { hostHash, loadHost, saveHost } from "../xen/state.ts";
 import { diffStates } from "../xen/state_diff.ts";
-import { StateDiff } from "./state_diff.ts";
+import { blocksOf, type StateBlocks, StateDiff } from "./state_view.ts";
 import {
   type Check,
   flag,
@@ -358,6 +358,13 @@ export class Hypervisor implements AsyncDisposable {
     setImmediate(() => {
       if (host.domains.some((d) => d.state.kind === "blocked")) host.wake();
     });
+  }
+  /**
+   * The state as it is now, but for the contents of memory: a copy of each block's record by its name,
+   * `hv.blocks["domain 1 pit"]` say. It prints as a table of the blocks.
+   */
+  get blocks(): StateBlocks {
+    return blocksOf(this.host.blocks);
   }
   /**
    * What differs between two saved states, or between one and the present state: in words, with the block

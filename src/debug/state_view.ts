@@ -1,10 +1,27 @@
 /**
- * What differs between two states, as it is shown.
+ * A host's state, and what differs between two, as they are shown.
  *
  * @module
  */
+import { decodePlain, encodePlain, type Plain } from "../machine/record.ts";
+import type { StateRegistry } from "../machine/state_block.ts";
 import type { StateDifference } from "../xen/state_diff.ts";
 import { counted, INSPECT, tableText } from "./values.ts";
+
+/** The records of a host's blocks by their names. */
+export type StateBlocks = Readonly<Record<string, Plain>>;
+
+/** Copies of the records, which print as a table. */
+export function blocksOf(registry: StateRegistry): StateBlocks {
+  const records: Record<string, Plain> = {}, rows: [string, number, number][] = [];
+  for (const [name, { version, record }] of Object.entries(registry.save())) {
+    const bytes = encodePlain(record);
+    records[name] = decodePlain(bytes);
+    rows.push([name, version, bytes.length]);
+  }
+  const value = () => tableText(["block", "version", "bytes"], rows);
+  return Object.defineProperty(records, INSPECT, { value });
+}
 
 /** Rows that are shown; all are in `differences`. */
 const SHOWN = 40;

@@ -1,6 +1,7 @@
 // What hv.diff() names, and that it names nothing else.
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { RecordError } from "../machine/record.ts";
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { type Plain, RecordError } from "../machine/record.ts";
+import { unpackState } from "../xen/state_file.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { configurations, hostOf } from "./testing.ts";
 import { everyExit } from "./testing_every_exit.ts";
@@ -84,6 +85,19 @@ Deno.test("diff() shows both values in a table; guests are compared by guest fra
   ) {
     assert(kinds.includes(wanted), wanted);
   }
+});
+
+Deno.test("blocks are the records that are saved, and print as a table", async () => {
+  await using hv = await Hypervisor.demo();
+  const { blocks } = hv, saved = unpackState(hv.save()).record as Record<string, { record: Plain }>;
+  assertEquals(Object.keys(blocks).sort(), Object.keys(saved).sort());
+  for (const [name, record] of Object.entries(blocks)) {
+    assertEquals(record, saved[name].record, name);
+  }
+  assertMatch(Deno.inspect(blocks), /^block +version +bytes\n[^]*\ndomain 1 pit +2 +\d/);
+  // A copy: what is changed in it changes nothing.
+  (blocks["domain 1 com1"] as Record<string, Plain>).scratch = 77;
+  assertEquals((hv.blocks["domain 1 com1"] as Record<string, Plain>).scratch, 0);
 });
 
 Deno.test("diff() refuses what is no state, and a present one that runs", async () => {
