@@ -90,9 +90,11 @@ export class Machine {
       name: "memory map",
       version: 1,
       shape: list(tuple(whole(0, frames - 1), u32)),
-      save: () =>
-        Array.from({ length: frames }, (_, n): [number, number] => [n, kept(n)])
-          .filter(([, flags]) => flags),
+      save: () => {
+        const saved: [number, number][] = [];
+        for (let n = 0; n < frames; n++) if (kept(n)) saved.push([n, kept(n)]);
+        return saved;
+      },
       check: (saved) =>
         saved.forEach(([frame, flags], n) => {
           if ((n === 0 || frame > saved[n - 1][0]) && flags && !(flags & ~KEPT)) return;
