@@ -560,9 +560,8 @@ const UD = 6;
 const IF = 0x200n;
 type Bits = Readonly<Record<string, number | boolean | undefined>>;
 
-const isEnd = (x: Exit | PartEnd): x is PartEnd =>
-  x.kind === "budget" || x.kind === "blocked" || x.kind === "stop" || x.kind === "end" ||
-  x.kind === "breakpoint" || x.kind === "watch";
+/** Exits have a length. */
+const isEnd = (x: Exit | PartEnd): x is PartEnd => (x as Exit).length === undefined;
 
 /** Exits in a row with no instruction between them, after which time passes: 1 ns each. */
 const LIVELOCK = 10_000;
