@@ -46,8 +46,8 @@ export const LOADER_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "a ROM finds x87 as after FNINIT",
-      "if (!BOOTS[loaded.boot].firmware) return;\n  cpu.initFloat();",
-      "cpu.initFloat();",
+      "if (!BOOTS[loaded.boot].firmware) return;\n  cpu.setFloat(FLOAT_INIT);",
+      "cpu.setFloat(FLOAT_INIT);",
       "a ROM finds its log, the memory's size and the map, intel hvm hap",
     ],
   ]),

@@ -13,6 +13,7 @@ import {
   TICKS_PER_DAY,
 } from "../abi/boot/bios.ts";
 import { PC } from "../abi/boot/e820.ts";
+import { FLOAT_INIT } from "../abi/x86/float.ts";
 import { BOOTS } from "../abi/boot/images.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import type { LoadedGuest } from "./load.ts";
@@ -203,11 +204,11 @@ const PORTS: readonly (readonly [port: number, value: number])[] = [
 
 /** What firmware has done to processor and chips before it hands over; a ROM does it itself. */
 export function afterFirmware(
-  cpu: { initFloat(): void },
+  cpu: { setFloat(words: typeof FLOAT_INIT): void },
   board: { readonly bus: { write(port: number, size: 1, value: number): void } },
   loaded: LoadedGuest,
 ): void {
   if (!BOOTS[loaded.boot].firmware) return;
-  cpu.initFloat();
+  cpu.setFloat(FLOAT_INIT);
   for (const [port, value] of PORTS) board.bus.write(port, 1, value);
 }

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { FLOAT_REGISTERS } from "../abi/x86/float.ts";
 import { MSRS } from "../abi/x86/msr.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { HvmOps, HvmVcpu, RegisterName, Segment, SegmentRegister } from "../hvm/ops.ts";
@@ -31,18 +32,6 @@ export type MsrName = keyof typeof MSRS;
 /** Control and debug registers there are. */
 export const CONTROL = ["cr0", "cr2", "cr3", "cr4", "cr8", "xcr0"] as const;
 export const DEBUG = ["dr0", "dr1", "dr2", "dr3", "dr6", "dr7"] as const;
-/** Registers of x87 and SSE that stand as numbers. */
-export const FLOAT = [
-  ...Array.from({ length: 16 }, (_, n) => `xmm${n}`),
-  ...Array.from({ length: 8 }, (_, n) => `fpr${n}`),
-  "fcw",
-  "fsw",
-  "ftw",
-  "fop",
-  "fip",
-  "fdp",
-  "mxcsr",
-];
 const CANONICAL = new Set<string>([
   ...GPRS,
   "rip",
@@ -50,7 +39,7 @@ const CANONICAL = new Set<string>([
   ...CONTROL,
   ...DEBUG,
   ...Object.keys(MSRS),
-  ...FLOAT,
+  ...FLOAT_REGISTERS,
   // Of the last x87 instruction and its operand, where the processor keeps them.
   "fcs",
   "fds",

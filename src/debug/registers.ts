@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { FLOAT_REGISTERS } from "../abi/x86/float.ts";
 import { CR0, CR4, DR6, EFER } from "../abi/x86/cr.ts";
 import { MSRS } from "../abi/x86/msr.ts";
 import { gpr16, gpr32, gpr64, gpr8rex } from "../abi/x86/registers.ts";
@@ -13,7 +14,6 @@ import {
   codeBits,
   CONTROL,
   DEBUG,
-  FLOAT,
   type MsrName,
   type RegisterFile,
   type TableRegister,
@@ -86,7 +86,7 @@ export const registerNames: readonly string[] = [
   ...CONTROL,
   ...DEBUG,
   ...Object.keys(MSRS),
-  ...FLOAT,
+  ...FLOAT_REGISTERS,
   ...aliases.keys(),
 ];
 

@@ -8,6 +8,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
+import { FLOAT_REGISTERS } from "../abi/x86/float.ts";
 import { MSR, MSRS } from "../abi/x86/msr.ts";
 import { Board } from "../builder/board.ts";
 import type { GuestEvent } from "../hvm/exit.ts";
@@ -26,10 +27,6 @@ const GENERAL = words(`
   rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15 rip rflags
   cr0 cr2 cr3 cr4 cr8 dr0 dr1 dr2 dr3 dr6 dr7`);
 const SEGMENTS = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"] as const;
-/** x87 and SSE: FXSAVE's fields (SDM 1 10.5.1), the tags as FSTENV has them. */
-const FLOATING = words(`
-  xmm0 xmm1 xmm2 xmm3 xmm4 xmm5 xmm6 xmm7 xmm8 xmm9 xmm10 xmm11 xmm12 xmm13 xmm14 xmm15
-  fpr0 fpr1 fpr2 fpr3 fpr4 fpr5 fpr6 fpr7 fcw fsw ftw fop fip fdp mxcsr`);
 
 /**
  * Model-specific registers by their names in `MSR`, and how many follow each other. Those of the local
@@ -111,7 +108,7 @@ export function visibleSections(inner: Domain, file: RegisterFile): VisibleSecti
     },
     { name: "events", lines: eventLines(inner) },
     { name: "msrs", lines: msrLines(inner) },
-    { name: "float", lines: valueLines(file, [...FLOATING, "fcs", "fds"]) },
+    { name: "float", lines: valueLines(file, [...FLOAT_REGISTERS, "fcs", "fds"]) },
     { name: "console", lines: consoleLines(inner) },
     ...chipSections(inner.platform),
   ];
@@ -146,7 +143,7 @@ function segmentLines(file: RegisterFile): string[] {
  */
 export function registerLines(file: RegisterFile): string[] {
   const named = Object.keys(MSRS).filter((n) => !/featureControl|miscEnable|apicBase/.test(n));
-  return [...valueLines(file, [...GENERAL, ...named, ...FLOATING]), ...segmentLines(file)];
+  return [...valueLines(file, [...GENERAL, ...named, ...FLOAT_REGISTERS]), ...segmentLines(file)];
 }
 
 /** What waits to be delivered, and what holds it back. */

@@ -8,6 +8,7 @@
  * 420 ns or more) and two changes of CR0.TS and its intercept. That pays only where fewer than two in
  * five turns use these registers, and leaves one domain's within reach of the other meanwhile.
  */
+import { FLOAT_RESET } from "../abi/x86/float.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { FLOAT } from "../machine/interpreter/guest.ts";
 import {
@@ -77,7 +78,5 @@ export function refuseInGuest(cpu: Cpu): void {
 /** x87 and SSE as RESET leaves them, in the processor. */
 export function resetFloat(cpu: Cpu): void {
   cpu.u8.fill(0, CPU.fpr0, CPU.xmm15 + 16);
-  cpu.i32[CPU.fcw >> 2] = 0x40;
-  cpu.i32[CPU.ftw >> 2] = 0x5555;
-  cpu.i32[CPU.mxcsr >> 2] = 0x1f80;
+  cpu.setFloat(FLOAT_RESET);
 }

@@ -1,4 +1,5 @@
 /** One processor: its memory 0, its Wasm instances, and how to run it. */
+import { FLOAT_RESET } from "../abi/x86/float.ts";
 import { DebugBreakpoints } from "./breakpoints.ts";
 import { PerformanceCounters } from "./counters.ts";
 import type { Machine } from "./machine.ts";
@@ -255,17 +256,16 @@ export class Cpu {
     this.set("vmxonPointer", -1n);
     this.i32[CPU.gif >> 2] = 1;
     this.set("tscRatio", 1n << 32n);
-    this.i32[CPU.fcw >> 2] = 0x40;
-    this.i32[CPU.ftw >> 2] = 0x5555;
-    this.i32[CPU.mxcsr >> 2] = 0x1f80;
+    this.setFloat(FLOAT_RESET);
     this.flushTlb();
     this.system.refresh();
   }
 
-  /** x87 after RESET as FNINIT then leaves it (SDM 3 table 10-1). */
-  initFloat(): void {
-    this.i32[CPU.fcw >> 2] = 0x37f;
-    this.i32[CPU.ftw >> 2] = 0xffff;
+  /** Control and tag words of x87, and MXCSR. */
+  setFloat({ fcw, ftw, mxcsr }: { fcw: number; ftw: number; mxcsr: number }): void {
+    this.i32[CPU.fcw >> 2] = fcw;
+    this.i32[CPU.ftw >> 2] = ftw;
+    this.i32[CPU.mxcsr >> 2] = mxcsr;
   }
 
   /** Its state, and memory's, came from outside: what was derived from another goes. */

@@ -5,6 +5,7 @@
  */
 import { CR4, EFER } from "../abi/x86/cr.ts";
 import { type CpuidRegister, type FeatureBit, featureBits } from "../abi/x86/cpuid.ts";
+import { XSAVE } from "../abi/x86/float.ts";
 import { type CpuidModel, type CpuidModelRow, cpuidModels, MODELS, NEEDS } from "./cpuid_models.ts";
 import { CR4_NEEDS, EFER_NEEDS } from "./control_rules.ts";
 import { LINK as MODEL_CELL, PAGES_ABSENT } from "./segmentation/descriptor.ts";
@@ -107,8 +108,6 @@ function words(text: string, count: number): number[] {
 /** Deterministic cache parameters: 32 KB L1 data and code, 256 KB L2 (SDM 2 CPUID leaf 4). */
 const CACHES = [[1, 1, 64], [2, 1, 64], [3, 2, 512]].map(([type, level, sets]) => // Eight ways, one partition, lines of 64 bytes, self-initializing.
 ({ eax: type | level << 5 | 1 << 8, ebx: 7 << 22 | 63, ecx: sets - 1 }));
-/** Bytes of an XSAVE area with x87 and SSE, in either format. */
-const XSAVE_SIZE = 576;
 
 /** Everything in a model's table but the feature bits. */
 function modelRows(model: CpuidModelRow, limits: CpuidLimits): Map<number, CpuidResult> {
@@ -294,8 +293,8 @@ export class Cpuid {
 
   /** Leaf 0Dh follows from the features: x87 and SSE, nothing supervisor. */
   #xsave(subleaf: number, result: CpuidResult): void {
-    if (subleaf === 0) Object.assign(result, { eax: 3, ebx: XSAVE_SIZE, ecx: XSAVE_SIZE });
-    if (subleaf === 1 && this.has("xsavec")) result.ebx = XSAVE_SIZE;
+    if (subleaf === 0) Object.assign(result, { eax: 3, ebx: XSAVE.size, ecx: XSAVE.size });
+    if (subleaf === 1 && this.has("xsavec")) result.ebx = XSAVE.size;
   }
 
   /** The table, sorted: every leaf and sub-leaf that is not all zeros, and the first of each range. */

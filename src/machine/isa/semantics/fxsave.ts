@@ -2,15 +2,17 @@
  * FXSAVE, FXRSTOR (SDM 1 10.5, table 10-2), LDMXCSR and STMXCSR. XMM registers and MXCSR take part
  * only with CR4.OSFXSR; without it their places in the image are left alone.
  */
+import { FXSAVE } from "../../../abi/x86/float.ts";
 import { check } from "../../checks.ts";
 import { MXCSR } from "../../float/sse.ts";
-import { ACCESS, CPU, V } from "../../state.ts";
+import { CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
-import type { Func, Local, Module } from "../../wasm/module.ts";
+import type { Func, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { buildAt, FCW_BITS, FCW_ONES, partAccess } from "./x87_environment.ts";
+import { stateArea } from "./state_area.ts";
 import { buildX87Summary, signExponent, significand, slot } from "./x87_state.ts";
 import { each, xmmCount } from "./x87_loops.ts";
 import { buildXsave, xsaveSemantics } from "./xsave.ts";
@@ -40,11 +42,6 @@ const mxcsrMask = (): Expr =>
   i32(0xffff).or(
     i32(MXCSR.misaligned).when(asAmd("sse.misaligned").and(cell(V.noMisaligned).eqz()), i32(0)),
   );
-/** Bytes of the image. */
-const SIZE = 512;
-/** Places in the image. */
-const AT = { tags: 4, op: 6, ip: 8, dp: 16, mxcsr: 24, registers: 32, xmm: 160 } as const;
-
 const EM = 4, TS = 8, OSFXSR = 0x200;
 const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
 const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
@@ -76,30 +73,31 @@ function buildSaveParts(m: Module): void {
       f.set(tags, tags.or(full.shl(i)));
     });
     put(
-      0,
-      cell(CPU.fcw).or(cell(CPU.fsw).shl(16)).zext()
-        .or(tags.zext().shl(32)).or(cell(CPU.fop).and(0x7ff).zext().shl(48).and(shown)),
+      FXSAVE.fcw,
+      cell(CPU.fcw).or(cell(CPU.fsw).shl(8 * FXSAVE.fsw)).zext()
+        .or(tags.zext().shl(8 * FXSAVE.tags))
+        .or(cell(CPU.fop).and(0x7ff).zext().shl(8 * FXSAVE.fop).and(shown)),
     );
     const pointer = (value: number, selector: number) =>
       cell64(value).when(
         wide,
         cell64(value).and(0xffff_ffffn).or(cell(selector).zext().shl(32)),
       ).and(shown);
-    put(AT.ip, pointer(CPU.fip, CPU.fcs));
-    put(AT.dp, pointer(CPU.fdp, CPU.fds));
+    put(FXSAVE.fip, pointer(CPU.fip, CPU.fcs));
+    put(FXSAVE.fdp, pointer(CPU.fdp, CPU.fds));
     each(f, i32(8), (i) => {
-      const place = f.let(slot(i)), offset = i.shl(4).add(AT.registers);
+      const place = f.let(slot(i)), offset = i.shl(4).add(FXSAVE.st);
       put(offset, significand(place));
       put(offset.add(8), signExponent(place).zext());
     });
   }, false);
   m.func("fxSaveMxcsr", ["i64"], [], (f, linear) => {
     const value = cell(CPU.mxcsr).zext().or(mxcsrMask().zext().shl(32));
-    f.call("fxPut", linear, i32(AT.mxcsr), value);
+    f.call("fxPut", linear, i32(FXSAVE.mxcsr), value);
   }, false);
   m.func("fxSaveXmm", ["i64"], [], (f, linear) => {
     each(f, xmmCount().shl(1), (i) => {
-      const offset = i.shl(3).add(AT.xmm);
+      const offset = i.shl(3).add(FXSAVE.xmm);
       f.call("fxPut", linear, offset, load("i64", 64, "u", i.shl(3), CPU.xmm0));
     });
   }, false);
@@ -122,7 +120,7 @@ function buildSave(m: Module): void {
  */
 function buildRestoreParts(m: Module): void {
   const imageMxcsr = (f: Func, linear: Expr) =>
-    f.let(f.call("fxGet", linear, i32(AT.mxcsr)).wrap());
+    f.let(f.call("fxGet", linear, i32(FXSAVE.mxcsr)).wrap());
   m.func("fxCheckMxcsr", ["i64"], [], (f, linear) => {
     const mxcsr = imageMxcsr(f, linear);
     f.if(mxcsr.and(mxcsrMask().xor(-1)), () => {
@@ -134,16 +132,16 @@ function buildRestoreParts(m: Module): void {
   }, false);
   m.func("fxRestoreXmm", ["i64"], [], (f, linear) => {
     each(f, xmmCount().shl(1), (i) => {
-      f.store(64, i.shl(3), f.call("fxGet", linear, i.shl(3).add(AT.xmm)), CPU.xmm0);
+      f.store(64, i.shl(3), f.call("fxGet", linear, i.shl(3).add(FXSAVE.xmm)), CPU.xmm0);
     });
   }, false);
   m.func("fxRestoreX87", ["i64", "i32"], [], (f, linear, wide) => {
     const get = (offset: number | Expr) => f.call("fxGet", linear, offset);
-    const head = get(0), ip = get(AT.ip), dp = get(AT.dp);
+    const head = get(FXSAVE.fcw), ip = get(FXSAVE.fip), dp = get(FXSAVE.fdp);
     setCell(f, CPU.fcw, head.wrap().and(FCW_BITS).or(FCW_ONES));
-    setCell(f, CPU.fsw, head.wrap().shrU(16));
-    setCell(f, CPU.fop, head.shrU(48).wrap().and(0x7ff));
-    const tags = f.let(head.shrU(32).wrap()), ftw = f.let(i32(0));
+    setCell(f, CPU.fsw, head.wrap().shrU(8 * FXSAVE.fsw));
+    setCell(f, CPU.fop, head.shrU(8 * FXSAVE.fop).wrap().and(0x7ff));
+    const tags = f.let(head.shrU(8 * FXSAVE.tags).wrap()), ftw = f.let(i32(0));
     each(f, i32(8), (i) => {
       f.set(ftw, ftw.or(i32(3).shl(i.shl(1)).when(tags.shrU(i).and(1).eqz(), i32(0))));
     });
@@ -156,7 +154,7 @@ function buildRestoreParts(m: Module): void {
     }
     f.call("x87Summary");
     each(f, i32(8), (i) => {
-      const place = f.let(slot(i)), offset = i.shl(4).add(AT.registers);
+      const place = f.let(slot(i)), offset = i.shl(4).add(FXSAVE.st);
       f.store(64, place, get(offset));
       f.store(16, place, get(offset.add(8)), 8);
     });
@@ -183,29 +181,9 @@ function buildRestore(m: Module): void {
  */
 function image(m: Meaning, write: boolean): Expr {
   m.faultIf(cr0().and(EM | TS), 7, undefined, CHECK.notAvailable, cr0());
-  return stateArea(m, write, SIZE, 16, CHECK.alignment);
+  return stateArea(m, write, FXSAVE.size, 16, CHECK.alignment);
 }
 
-/** The address of a state area of `size` bytes, aligned to `to`, whose pages can be accessed so. */
-export function stateArea(
-  m: Meaning,
-  write: boolean,
-  size: number,
-  to: number,
-  alignment: typeof CHECK.alignment,
-): Local {
-  const linear = m.addressOf(0, 4, false);
-  m.f.if(linear.and(to - 1).nez(), () => {
-    const unaligned = cell(V.access).and(ACCESS.align).nez().and(linear.and(3).nez());
-    m.faultIf(unaligned, 17, 0, alignment, linear);
-    m.fault(13, 0, alignment, linear);
-  });
-  m.addressOf(0, size, write);
-  const access = m.f.let(partAccess().or(write ? ACCESS.write : 0));
-  m.callChecked("translate", m.f.call("x87At", linear, size - 1), access);
-  m.callChecked("translate", linear, access);
-  return linear;
-}
 const isWide = (m: Meaning): number => m.form.operandSize === 64 ? 1 : 0;
 
 /** #UD and #NM of instructions that use MXCSR or XMM registers. */

@@ -3,6 +3,7 @@
  *
  * An image has seven fields of 16 or 32 bits. A 32-bit field that holds 16 bits has ones above.
  */
+import { FLOAT_INIT } from "../../../abi/x86/float.ts";
 import { check } from "../../checks.ts";
 import { coprocessorQuiet } from "../../exceptions/coprocessor.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
@@ -160,9 +161,9 @@ function buildEnvironment(m: Module): void {
     f.call("x87Summary");
   }, false);
   m.func("x87Init", [], [], (f) => {
-    setCell(f, CPU.fcw, 0x37f);
+    setCell(f, CPU.fcw, FLOAT_INIT.fcw);
     setCell(f, CPU.fsw, 0);
-    setCell(f, CPU.ftw, 0xffff);
+    setCell(f, CPU.ftw, FLOAT_INIT.ftw);
     for (const place of [CPU.fop, CPU.fcs, CPU.fds]) setCell(f, place, 0);
     setCell64(f, CPU.fip, 0);
     setCell64(f, CPU.fdp, 0);

@@ -3,6 +3,7 @@
  * (SDM 1 13). The legacy region of an area is FXSAVE's image; the header behind it says what is there.
  */
 import { CR4 } from "../../../abi/x86/cr.ts";
+import { COMPONENT, FLOAT_INIT, XSAVE } from "../../../abi/x86/float.ts";
 import { check } from "../../checks.ts";
 import { coprocessorQuiet } from "../../exceptions/coprocessor.ts";
 import { CPU, V } from "../../state.ts";
@@ -11,7 +12,7 @@ import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
-import { stateArea } from "./fxsave.ts";
+import { stateArea } from "./state_area.ts";
 import { each, xmmCount } from "./x87_loops.ts";
 
 const CHECK = {
@@ -30,11 +31,7 @@ const CHECK = {
 
 const RAX = 0, RCX = 1, RDX = 2;
 const TS = 8;
-/** Components, and the init value of MXCSR and FCW. */
-const X87 = 1n, SSE = 2n, MXCSR_INIT = 0x1f80, FCW_INIT = 0x37f;
-/** Bytes of an area; places in it. */
-const SIZE = 576, BV = 512, COMP = 520, REST = 528;
-const COMPACT = 1n << 63n;
+const { x87: X87, sse: SSE } = COMPONENT;
 /** What a save does besides saving: leaves out what is in its initial state; the compacted format. */
 const OPTIMIZED = 1, COMPACTED = 2;
 
@@ -44,7 +41,7 @@ function buildInUse(m: Module): void {
   // `xinuse() -> components that are not in their initial state` (SDM 1 13.6).
   m.func("xinuse", [], ["i64"], (f) => {
     const used = f.let(
-      cell(CPU.fcw).xor(FCW_INIT).or(cell(CPU.fsw)).or(cell(CPU.ftw).xor(0xffff))
+      cell(CPU.fcw).xor(FLOAT_INIT.fcw).or(cell(CPU.fsw)).or(cell(CPU.ftw).xor(FLOAT_INIT.ftw))
         .or(cell(CPU.fop)).or(cell(CPU.fcs)).or(cell(CPU.fds)).zext()
         .or(cell64(CPU.fip)).or(cell64(CPU.fdp)),
     );
@@ -63,26 +60,26 @@ function buildSaves(m: Module): void {
   m.func("xsave", ["i64", "i64", "i32", "i32"], [], (f, linear, rfbm, wide, how) => {
     const used = f.let(f.call("xinuse")), compacted = f.let(how.and(COMPACTED).nez());
     // In the compacted format MXCSR belongs to SSE altogether.
-    f.if(compacted.and(cell(CPU.mxcsr).ne(MXCSR_INIT)), () => f.set(used, used.or(SSE)));
+    f.if(compacted.and(cell(CPU.mxcsr).ne(FLOAT_INIT.mxcsr)), () => f.set(used, used.or(SSE)));
     const saved = f.let(rfbm.and(used).when(how.and(OPTIMIZED | COMPACTED), rfbm));
     f.if(has(saved, X87), () => f.call("fxSaveX87", linear, wide));
     f.if(has(saved, SSE), () => f.call("fxSaveXmm", linear));
     f.if(has(saved.when(compacted, rfbm), SSE), () => f.call("fxSaveMxcsr", linear));
     const present = f.let(rfbm.and(used));
     f.if(compacted, () => {
-      f.call("fxPut", linear, BV, present);
-      f.call("fxPut", linear, COMP, rfbm.or(COMPACT));
+      f.call("fxPut", linear, XSAVE.xstateBv, present);
+      f.call("fxPut", linear, XSAVE.xcompBv, rfbm.or(XSAVE.compacted));
     }, () => {
-      const old = f.call("fxGet", linear, BV);
-      f.call("fxPut", linear, BV, old.and(rfbm.not()).or(present));
+      const old = f.call("fxGet", linear, XSAVE.xstateBv);
+      f.call("fxPut", linear, XSAVE.xstateBv, old.and(rfbm.not()).or(present));
     });
   }, false);
 }
 
 /** x87 and SSE registers as INIT leaves them. */
 function initX87(f: Func): void {
-  setCell(f, CPU.fcw, FCW_INIT);
-  setCell(f, CPU.ftw, 0xffff);
+  setCell(f, CPU.fcw, FLOAT_INIT.fcw);
+  setCell(f, CPU.ftw, FLOAT_INIT.ftw);
   for (const place of [CPU.fsw, CPU.fop, CPU.fcs, CPU.fds]) setCell(f, place, 0);
   for (const place of [CPU.fip, CPU.fdp]) setCell64(f, place, 0);
   each(f, i32(8), (i) => {
@@ -99,7 +96,8 @@ function initXmm(f: Func): void {
 function buildRestores(m: Module): void {
   // `xrstorCheck(linear, supervisor)`: the header; its XSTATE_BV and format go to V.xstateBv and V.xstateCompacted.
   m.func("xrstorCheck", ["i64", "i32"], [], (f, linear, supervisor) => {
-    const bv = f.let(f.call("fxGet", linear, BV)), comp = f.let(f.call("fxGet", linear, COMP));
+    const bv = f.let(f.call("fxGet", linear, XSAVE.xstateBv));
+    const comp = f.let(f.call("fxGet", linear, XSAVE.xcompBv));
     const fault = (condition: Expr, id: number, a: Expr, b: Expr) =>
       f.if(condition, () => {
         noteFault(f, 13, 0, id, a, b);
@@ -108,14 +106,15 @@ function buildRestores(m: Module): void {
     const compacted = f.let(comp.shrU(63).wrap());
     fault(supervisor.and(compacted.eqz()), CHECK.format, comp, bv);
     const allowed = f.let(cell64(CPU.xcr0));
-    const components = f.let(comp.and(~COMPACT));
+    const components = f.let(comp.and(~XSAVE.compacted));
     const wrong = components.and(allowed.not()).or(bv.and(components.not())).nez().when(
       compacted,
       comp.nez().or(bv.and(allowed.not()).nez()),
     );
     fault(wrong, CHECK.header, bv, comp);
     // The standard form looks at eight bytes more, the compacted at all the rest.
-    const end = f.let(i32(SIZE).when(compacted, i32(REST + 8))), at = f.let(i32(REST));
+    const end = f.let(i32(XSAVE.size).when(compacted, i32(XSAVE.reserved + 8)));
+    const at = f.let(i32(XSAVE.reserved));
     f.while(() => at.ltU(end), () => {
       fault(f.call("fxGet", linear, at).nez(), CHECK.reserved, at.zext(), i64(0));
       f.set(at, at.add(8));
@@ -132,7 +131,7 @@ function buildRestores(m: Module): void {
       f.call("fxCheckMxcsr", linear);
       f.if(cell(V.abort), () => f.return());
       f.call("fxRestoreMxcsr", linear);
-    }, () => f.if(has(rfbm, SSE), () => setCell(f, CPU.mxcsr, MXCSR_INIT)));
+    }, () => f.if(has(rfbm, SSE), () => setCell(f, CPU.mxcsr, FLOAT_INIT.mxcsr)));
     f.if(has(rfbm, X87), () => {
       f.if(has(bv, X87), () => f.call("fxRestoreX87", linear, wide), () => initX87(f));
     });
@@ -150,7 +149,7 @@ export function buildXsave(m: Module): void {
 
 /** The address, and the pages of the area: the last byte's first, as FXSAVE does. */
 function area(m: Meaning, write: boolean): Local {
-  return stateArea(m, write, SIZE, 64, CHECK.alignment);
+  return stateArea(m, write, XSAVE.size, XSAVE.alignment, CHECK.alignment);
 }
 function available(m: Meaning): void {
   undefinedIf(m, cell(CPU.cr4).and(CR4.OSXSAVE).eqz());
