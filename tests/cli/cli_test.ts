@@ -356,7 +356,10 @@ Deno.test("xvm create says what is wrong in a file, and --dry-run what it comes 
       `kernel = "${file("demo.bin")}"; memory = 16; vcpus = 4`,
       /4 vCPUs were asked for, but one is available/,
     ],
-    [`kernel = "${file("demo.bin")}"; memory = 16; type = "pv"`, /type "pv" was asked for.*not available yet/],
+    [
+      `kernel = "${file("demo.bin")}"; memory = 16; type = "pv"`,
+      /type "pv" was asked for.*not available yet/,
+    ],
   ];
   for (const [text, message] of cases) {
     const ended = await xvm(["create", await config("bad.cfg", text)]);
