@@ -87,7 +87,6 @@ export class Predecoder {
     this.#index = Object.values(MODE).map(() => new Int32Array(count));
   }
 
-  /** Forgets everything: the arena is full, or memory was replaced. */
   /** Encodings, by number, that this processor does not have: they are undefined. */
   set absent(encodings: Uint8Array) {
     this.#absent = encodings;
@@ -102,6 +101,7 @@ export class Predecoder {
       : status;
   }
 
+  /** Forgets everything: the arena is full, or memory was replaced. */
   reset(): void {
     for (const frame of this.#runs.keys()) this.#clearMarks(frame);
     for (const index of this.#index) index.fill(0);
