@@ -25,6 +25,7 @@ export {
   type DeviceRange,
   type Ending,
   GuestDomain as Domain,
+  type Predicate,
   type Statistics,
   type StopOf,
   type UntilOptions,
@@ -40,8 +41,9 @@ export {
 } from "./src/debug/vcpu.ts";
 export { GuestStopped, type Position, type Response, Stop } from "./src/debug/stop.ts";
 export { type BreakOptions, Breakpoint } from "./src/debug/breakpoint.ts";
-export type { Fields, Filters, Kind } from "./src/debug/kinds.ts";
-export { fieldNames } from "./src/debug/filters.ts";
+export type { Fields, FieldsOf, FilterOf, Filters, Kind, KindRows } from "./src/debug/kinds.ts";
+export { fieldNames, type Filter } from "./src/debug/filters.ts";
+export type { GivenOf, SeenOf } from "./src/hvm/fields.ts";
 export { kinds } from "./src/debug/kinds.ts";
 export { Console } from "./src/debug/console.ts";
 export { type CpuidOptions, CpuidTable, parseCpuid } from "./src/debug/cpuid.ts";
@@ -57,10 +59,16 @@ export {
   type WalkLevel,
 } from "./src/debug/page_tables.ts";
 export { type ShadowEntry, ShadowTable, ShadowView } from "./src/debug/shadow.ts";
-export type { Registers } from "./src/debug/registers.ts";
+export type { ShadowCounts } from "./src/xen/shadow.ts";
+export type { PoolCounts } from "./src/xen/shadow_pool.ts";
+export type {
+  PlainRegister,
+  PlainRegisters,
+  Registers,
+  RegisterViews,
+} from "./src/debug/registers.ts";
 export type { MsrName, TableRegister } from "./src/debug/register_file.ts";
 export {
-  advance,
   Difference,
   lockstep,
   type LockstepOptions,
@@ -77,9 +85,22 @@ export {
   configurationOf,
   runUntil,
 } from "./src/debug/compare.ts";
-export { type DigestDifference, GuestDigest } from "./src/debug/digest.ts";
 export { type Plain, RecordError } from "./src/machine/record.ts";
 export { type StateBlocks, StateDiff } from "./src/debug/state_view.ts";
 export type { StateDifference } from "./src/xen/state_diff.ts";
+export {
+  type DigestDifference,
+  type DigestRecord,
+  GuestDigest,
+  type VisibleSection,
+} from "./src/debug/digest.ts";
+export { type NamedAddress, type SymbolPlace, SymbolTable } from "./src/builder/symbols.ts";
+export type { GuestType } from "./src/abi/boot/images.ts";
+export type { CpuidRegister } from "./src/abi/x86/cpuid.ts";
+export type { MSRS } from "./src/abi/x86/msr.ts";
+export type { EventType, GuestEvent } from "./src/hvm/exit.ts";
+export type { Segment, SegmentRegister } from "./src/hvm/ops.ts";
+export type { CpuModel } from "./src/machine/cpu.ts";
+export type { InspectOptions } from "./src/debug/values.ts";
 export { Why } from "./src/debug/why.ts";
 export type { Address } from "./src/debug/check.ts";

@@ -5,12 +5,15 @@ import { Struct } from "./struct.ts";
 
 /** A symbol: a name and the (virtual) address it stands for. */
 export interface NamedAddress {
+  /** As the symbol table has it. */
   readonly name: string;
+  /** Linear address. */
   readonly address: bigint;
 }
 
-/** A place in terms of the symbol at or below it; `offset` in bytes. */
+/** A place in terms of the symbol at or below it. */
 export interface SymbolPlace extends NamedAddress {
+  /** Bytes from the symbol to the place. */
   readonly offset: bigint;
 }
 
@@ -40,7 +43,11 @@ export class SymbolTable {
     return this.#names.length;
   }
 
-  /** The address of a name; the lowest, when it stands for several. */
+  /**
+   * The address of a name; the lowest, when it stands for several.
+   *
+   * @throws {TypeError} for what is no text
+   */
   address(name: string): bigint | undefined {
     if (typeof name !== "string") {
       throw new TypeError(`symbols.address: a name was expected, ${typeof name} was given`);
@@ -52,6 +59,7 @@ export class SymbolTable {
    * The symbol at or below an address.
    *
    * @param reach Farther away than this (bytes) is not told as "inside" the symbol.
+   * @throws {TypeError} for what is no bigint
    */
   nearest(address: bigint, reach: bigint = 1n << 20n): SymbolPlace | undefined {
     if (typeof address !== "bigint" || typeof reach !== "bigint") {
@@ -83,6 +91,7 @@ export class SymbolTable {
     return [...this.#byName.keys()].filter((n) => n.startsWith(prefix)).sort().slice(0, limit);
   }
 
+  /** All of them, by address. */
   *[Symbol.iterator](): Generator<NamedAddress> {
     for (let i = 0; i < this.#names.length; i++) {
       yield { name: this.#names[i], address: this.#addresses[i] };

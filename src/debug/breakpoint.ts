@@ -47,9 +47,13 @@ export class Breakpoint {
   #enabled = true;
   #deleted = false;
 
+  /** @ignore Made by the verbs of a domain. */
   constructor(
+    /** Number by which the shell knows it, from 1. */
     readonly id: number,
+    /** What it waits for. */
     readonly kind: Kind,
+    /** Which events of that kind it means, checked. */
     readonly filter: Filter,
     private readonly options: BreakOptions,
     /** Made for one call of a verb, and not listed. */
@@ -68,6 +72,7 @@ export class Breakpoint {
     this.#enabled = on;
     this.changed(this);
   }
+  /** It is removed, and cannot come back. */
   get deleted(): boolean {
     return this.#deleted;
   }
@@ -122,6 +127,7 @@ export class Breakpoint {
     return { kind: "respond", response: Stop.response(value, stop) ?? { kind: "stop" } };
   }
 
+  /** @ignore */
   [INSPECT](): string {
     const state = this.#deleted ? "deleted" : this.#enabled ? "" : "off";
     return [

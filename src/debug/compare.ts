@@ -25,6 +25,7 @@ import {
 export interface Configuration {
   /** What it is called in the result; made from what the two do not share if not given. */
   readonly name?: string;
+  /** What the host is started with. */
   readonly host?: StartOptions;
   /** The guest; the built-in demo guest if it names no kernel. */
   readonly domain?: Partial<DomainOptions>;
@@ -42,6 +43,7 @@ export interface CompareOptions {
 
 /** An exit as it is kept for comparison. */
 export interface ComparedExit {
+  /** Its kind, as {@linkcode kinds} has it. */
   readonly kind: string;
   /** Instructions before it. */
   readonly count: number;
@@ -57,13 +59,17 @@ export interface ComparedExit {
 
 /** One of the two runs. */
 export interface ComparedRun {
+  /** What the configuration is called. */
   readonly name: string;
+  /** Instructions that the guest retired. */
   readonly instructions: number;
+  /** Guest time in nanoseconds. */
   readonly time: number;
   /** Exits by kind, counted. */
   readonly exits: Readonly<Record<string, number>>;
   /** All that the guest wrote to its console. */
   readonly console: string;
+  /** What the guest can see of itself at the end. */
   readonly state: GuestDigest;
   /** How the run ended: "until", "instructions", or what became of the guest. */
   readonly end: string;
@@ -77,7 +83,9 @@ const DEMO_KEYS = "ctmfdq";
 
 /** The result of {@linkcode compare}. */
 export class Comparison {
+  /** @ignore Made by {@linkcode compare}. */
   constructor(
+    /** The two runs, in the order of the configurations. */
     readonly runs: readonly [ComparedRun, ComparedRun],
     /** The first exits that are not the same on both; undefined if all are. */
     readonly first: readonly [ComparedExit | undefined, ComparedExit | undefined] | undefined,
@@ -100,6 +108,7 @@ export class Comparison {
     return at;
   }
 
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     const [a, b] = this.runs, names = [a.name, b.name] as const;
     const kinds = [...new Set([...Object.keys(a.exits), ...Object.keys(b.exits)])];

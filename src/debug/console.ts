@@ -16,6 +16,7 @@ const SHOWS_OPTIONS = optionsOf({ signal: abortSignal });
 export class Console {
   readonly #domain: Inner;
 
+  /** @ignore Found as `console` of a domain. */
   constructor(domain: Inner) {
     this.#domain = domain;
   }
@@ -134,6 +135,7 @@ export class Console {
     });
   }
 
+  /** @ignore */
   [INSPECT](): string {
     const lines = this.text.split("\n"), { dropped } = this;
     const before = dropped ? ` after ${counted(dropped, "byte")} not kept` : "";

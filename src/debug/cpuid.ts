@@ -24,6 +24,7 @@ import { bold, INSPECT, type InspectOptions, tableText } from "./values.ts";
 
 /** The processor a domain sees: a model, and changes of its features and leaves. */
 export interface CpuidOptions extends CpuidEdit {
+  /** Where the table begins; the host's own processor if not given. */
   readonly model?: CpuidModel;
 }
 
@@ -232,6 +233,7 @@ export class CpuidTable {
     );
   }
 
+  /** @ignore */
   [INSPECT](_inspect?: unknown, options?: InspectOptions): string {
     const { name } = this.#domain;
     const gone = goneText(this.#domain);

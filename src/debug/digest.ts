@@ -9,18 +9,19 @@ import { counted, hex, INSPECT } from "./values.ts";
 import { framesDigest, linesDigest, visibleFrames, visibleSections } from "./visible.ts";
 import type { VisibleSection } from "./visible_chips.ts";
 
-/** A part of a guest's state in lines. */
-export type DigestBlock = VisibleSection;
+export type { VisibleSection };
 
 /** A digest as it is written to a file. */
 export interface DigestRecord {
-  readonly blocks: readonly DigestBlock[];
+  /** Registers, console and chips. */
+  readonly blocks: readonly VisibleSection[];
   /** Two hexadecimal words a guest frame, in order. */
   readonly frames: readonly string[];
 }
 
 /** Where two digests differ: a line of a block, or a guest frame. */
 export interface DigestDifference {
+  /** Name of the block; "memory" for a guest frame. */
   readonly block: string;
   /** Each side's line; undefined where there is none. */
   readonly lines: readonly [string | undefined, string | undefined];
@@ -29,7 +30,8 @@ export interface DigestDifference {
 /** The state of a guest as the guest can see it. */
 export class GuestDigest {
   private constructor(
-    readonly blocks: readonly DigestBlock[],
+    /** Registers, console and chips, in lines. */
+    readonly blocks: readonly VisibleSection[],
     /** Hashes of guest frames by their number: two words each, zero for a frame of zeroes. */
     private readonly frames: Uint32Array,
   ) {}
@@ -44,6 +46,7 @@ export class GuestDigest {
     const words = frames.flatMap((frame) => frame.split(" ").map((word) => parseInt(word, 16)));
     return new GuestDigest(blocks, Uint32Array.from(words));
   }
+  /** As it is written to a file; {@linkcode GuestDigest.from} takes it back. */
   toJSON(): DigestRecord {
     const { blocks, frames } = this;
     const texts = Array.from(
@@ -92,6 +95,7 @@ export class GuestDigest {
     return found;
   }
 
+  /** @ignore */
   [INSPECT](): string {
     const used = this.frames.filter((word, i) => i % 2 === 0 && word !== 0).length;
     return `guest state ${this.hash}: ${this.blocks.map((b) => b.name).join(" ")}, ${

@@ -55,6 +55,7 @@ export type StopOf<K extends string> = Stop & { readonly kind: K } & FieldsOf<K>
 export interface Ending {
   /** "poweroff", "reset", "exit", "crash", "hang" or "destroyed". */
   readonly reason: string;
+  /** More, in words: "ACPI S5", "triple fault". */
   readonly detail: string;
   /** It powered itself off. */
   readonly ok: boolean;
@@ -79,12 +80,15 @@ export type TraceEvent<K extends string = string> = StopOf<K>;
 export interface DeviceHandlers {
   /** Gives what a read of `size` bytes at an address gets; a promise lets the guest wait. */
   read?(address: number, size: number): number | undefined | Promise<number | undefined>;
+  /** Takes what is written, `size` bytes; if it returns a promise the guest waits. */
   write?(address: number, value: number, size: number): unknown;
 }
 
 /** Where a device in a script answers: first and last port, or guest-physical address. */
 export interface DeviceRange {
+  /** I/O ports, both included. */
   readonly port?: readonly [first: number, last: number];
+  /** Guest-physical addresses, both included. */
   readonly mmio?: readonly [first: number, last: number];
 }
 
@@ -96,7 +100,8 @@ export interface UntilOptions<K extends string = string> {
   readonly signal?: AbortSignal;
 }
 
-type Predicate<K extends string> = (stop: StopOf<K>) => boolean;
+/** What a verb asks of each match: true for the one that is meant. */
+export type Predicate<K extends string> = (stop: StopOf<K>) => boolean;
 
 /**
  * A domain: a guest, its memory, its vCPUs, its devices, and the four verbs over what happens in it.
@@ -117,12 +122,17 @@ type Predicate<K extends string> = (stop: StopOf<K>) => boolean;
  * ```
  */
 export class GuestDomain {
+  /** Number on its host, from 1; never given again. */
   readonly id: number;
+  /** What it was created as. */
   readonly name: string;
+  /** On the processor itself, or in a hardware virtual machine (PVH guests, too). */
   readonly type: "bare" | "hvm";
+  /** Its virtual processors: one. */
   readonly vcpus: readonly Vcpu[];
   /** Guest-physical memory. */
   readonly memory: Memory;
+  /** Its text console: the first serial port, and the debug port. */
   readonly console: Console;
   /** What CPUID tells the guest; it prints as a table, and can be changed at any time. */
   readonly cpuid: CpuidTable;
@@ -269,6 +279,7 @@ export class GuestDomain {
     const copy = { ...exits };
     return Object.defineProperty(copy, INSPECT, { value: () => exitsText(copy, count) });
   }
+  /** What it has used so far; a copy. */
   statistics(): Statistics {
     const { exits, count, now } = this.#inner;
     const shadow = this.#engine?.shadow;
@@ -524,6 +535,7 @@ export class GuestDomain {
     }
   }
 
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     const { count, now, memory, weight, cap } = this.#inner;
     const lines = [

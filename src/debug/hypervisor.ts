@@ -62,26 +62,32 @@ export interface StartOptions {
 
 /** A module: a path or the bytes, and its command line. */
 export interface ModuleOptions {
+  /** A path, or the bytes. */
   readonly file: string | Uint8Array;
+  /** What the guest finds as its command line; empty if not given. */
   readonly cmdline?: string;
 }
 
 /** What a domain is made from. */
 export interface DomainOptions {
+  /** Up to 255 characters, on one line; "guest1" and so on if not given. */
   readonly name?: string;
   /** On the processor itself, or in a hardware virtual machine; "hvm" if not given. */
   readonly type?: GuestType;
   /** A path, or the bytes: what each type boots, the README lists. */
   readonly kernel: string | Uint8Array;
+  /** A path, or the bytes: an initramfs. */
   readonly ramdisk?: string | Uint8Array;
   /**
    * Further files for a multiboot image or a PVH kernel, in the order in which it sees them: for
    * Xen, domain 0's kernel with its command line, then domain 0's ramdisk.
    */
   readonly modules?: readonly ModuleOptions[];
+  /** The kernel's command line; empty if not given. */
   readonly cmdline?: string;
   /** From 2 MiB to 3 GiB; "256M" if not given. */
   readonly memory?: string | number;
+  /** Virtual processors: 1, the only number there is yet. */
   readonly vcpus?: number;
   /** Nested ("hap") or shadow paging. */
   readonly paging?: "hap" | "shadow";
@@ -146,7 +152,9 @@ const DEFAULT_TIME = 1_767_225_600;
 
 /** A physical processor of the host. */
 export class HostCpu {
+  /** Number on the host. */
   readonly id = 0;
+  /** Its registers: those of the vCPU that is on it, or the hypervisor's. */
   readonly regs: Registers;
   readonly #host: () => Host;
   /** @ignore `host` throws when it is closed. */
@@ -154,6 +162,7 @@ export class HostCpu {
     this.#host = host;
     this.regs = registersOf(new CheckedFile(new CpuFile(host().machine.cpu), host));
   }
+  /** Whose processor it is. */
   get model(): CpuModel {
     return this.#host().options.cpu;
   }
@@ -165,6 +174,7 @@ export class HostCpu {
   get time(): number {
     return this.#host().machine.cpu.now;
   }
+  /** @ignore */
   [INSPECT](): string {
     try {
       this.#host();
@@ -237,7 +247,7 @@ export class Hypervisor implements AsyncDisposable {
     return hv;
   }
 
-  /** The host: made at the first need, because a bare domain brings its own memory. */
+  /** @ignore The host: made at the first need, because a bare domain brings its own memory. */
   get host(): Host {
     if (this.#gone !== undefined) throw new Error(this.#gone);
     return this.#host ??= this.#makeHost(this.#options.memory);
@@ -420,10 +430,12 @@ export class Hypervisor implements AsyncDisposable {
     this.#host = undefined;
     return Promise.resolve();
   }
+  /** Closes it, at the end of an `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     if (this.#gone !== undefined) return this.#gone;
     const { cpu, memory } = this.#host?.options ?? this.#options;

@@ -100,19 +100,21 @@ interface OwnRow extends KindRow {
   readonly everywhere?: true;
 }
 
-type Rows = typeof OWN_KINDS & typeof EXIT_KINDS;
-type FilterOf<R> = R extends { filter: infer F extends Shape } ? GivenOf<F>
+/** @ignore The rows, as types. */
+export type KindRows = typeof OWN_KINDS & typeof EXIT_KINDS;
+/** @ignore What filters of a row may say. */
+export type FilterOf<R> = R extends { filter: infer F extends Shape } ? GivenOf<F>
   : R extends { fields: infer F extends Shape } ? GivenOf<F>
   : never;
 
 /** Something to break on. */
-export type Kind = keyof Rows;
+export type Kind = keyof KindRows;
 
 /** What filters may say, by kind. What is left out matches all. */
-export type Filters = { [K in Kind]: FilterOf<Rows[K]> };
+export type Filters = { [K in Kind]: FilterOf<KindRows[K]> };
 
 /** What an event of a kind has besides what all have. */
-export type Fields = { [K in Kind]: SeenOf<Rows[K]["fields"]> } & {
+export type Fields = { [K in Kind]: SeenOf<KindRows[K]["fields"]> } & {
   end: { readonly reason: string; readonly detail: string };
 };
 /** The fields of a kind; none where it says all by its name. */

@@ -14,6 +14,7 @@ import { registerLines } from "./visible.ts";
 
 /** One of the two. */
 export interface Side {
+  /** What the difference calls it. */
   readonly name: string;
   /** Instructions so far. */
   readonly count: number;
@@ -21,7 +22,9 @@ export interface Side {
   run(instructions: number): number;
   /** Of all that both must agree on. */
   hash(): string;
+  /** Its state, for `load`. */
   save(): unknown;
+  /** Goes back to where `save` was called. */
   load(state: unknown): void;
   /** The state in lines, for the difference. */
   lines(): string[];
@@ -47,15 +50,18 @@ const LOCKSTEP_OPTIONS = optionsOf({
 
 /** Where two runs part. */
 export class Difference {
+  /** @ignore Made by {@linkcode lockstep}. */
   constructor(
     /** Instructions after which both were still the same. */
     readonly position: number,
+    /** What the two sides are called. */
     readonly names: readonly [string, string],
     /** The instruction after which they are not. */
     readonly instruction: string,
     /** Lines of state that differ, of the one and of the other. */
     readonly lines: readonly (readonly [string, string])[],
   ) {}
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     const [a, b] = this.names;
     return [

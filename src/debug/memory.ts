@@ -57,6 +57,7 @@ export class Memory {
   readonly #source: ByteSource;
   readonly #symbols: () => SymbolLookup | undefined;
 
+  /** @ignore Found as `memory` of a domain, a vCPU and the hypervisor. */
   constructor(source: ByteSource, symbols: () => SymbolLookup | undefined = () => undefined) {
     this.#source = source;
     this.#symbols = symbols;
@@ -94,6 +95,8 @@ export class Memory {
   }
 
   /**
+   * Writes bytes.
+   *
    * @throws {RangeError} as {@linkcode Memory.read}; nothing is written then
    * @throws {TypeError} for anything but bytes
    */
@@ -190,6 +193,7 @@ export class Memory {
     return new Dump(at, this.read(at, length));
   }
 
+  /** @ignore */
   [INSPECT](): string {
     const { kind, size, gone } = this.#source;
     if (gone !== undefined) return `${kind} memory: ${gone}`;
@@ -219,8 +223,15 @@ function indexOf(bytes: Uint8Array, wanted: Uint8Array, from: number): number {
 
 /** Bytes with their address; prints as a hexadecimal dump. */
 export class Dump {
-  constructor(readonly address: bigint, readonly bytes: Uint8Array) {}
+  /** @ignore Made by {@linkcode Memory.dump}. */
+  constructor(
+    /** Address of the first byte. */
+    readonly address: bigint,
+    /** The bytes, a copy. */
+    readonly bytes: Uint8Array,
+  ) {}
 
+  /** Lines of address, 16 bytes in hexadecimal, and the same as text. */
   toString(): string {
     const { address, bytes } = this;
     const digits = address + BigInt(bytes.length) > 0xffff_ffffn ? 16 : 8;
@@ -235,6 +246,7 @@ export class Dump {
     }
     return lines.join("\n");
   }
+  /** @ignore */
   [INSPECT](): string {
     return this.toString();
   }

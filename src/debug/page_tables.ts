@@ -40,6 +40,7 @@ export interface WalkLevel {
   readonly address: bigint;
   /** Number of the entry in its table. */
   readonly index: number;
+  /** The entry itself: 32 or 64 bits. */
   readonly entry: bigint;
   /** Its flags in words: "present", "writable", "user", … */
   readonly flags: readonly string[];
@@ -47,8 +48,11 @@ export interface WalkLevel {
 
 /** What an address may be used for, all levels together. */
 export interface Rights {
+  /** Always, of a page that is there. */
   readonly read: boolean;
+  /** Every level is writable; while CR0.WP is clear a supervisor may write all the same. */
   readonly write: boolean;
+  /** No level has its execute-disable bit in force. */
   readonly execute: boolean;
   /** Code at privilege level 3 may use it. */
   readonly user: boolean;
@@ -96,16 +100,21 @@ export class PageWalk {
   readonly machine?: bigint;
   /** Bytes of the page. */
   readonly pageSize?: number;
+  /** What the page may be used for; undefined if the walk ended early. */
   readonly rights?: Rights;
   /** Why the walk ended early. */
   readonly failure?: string;
 
+  /** @ignore Made by {@linkcode PageTables.walk}. */
   constructor(
+    /** The address that was walked. */
     readonly linear: bigint,
+    /** How addresses were translated. */
     readonly mode: PagingMode,
     raw: RawWalk,
     result: RawWalk | undefined,
     file: RegisterFile,
+    /** CR3 as the guest has it. */
     readonly cr3: bigint,
     format?: NestedFormat,
     shadow?: RawWalk,
@@ -146,6 +155,7 @@ export class PageWalk {
     })).filter(({ guest, shadow }) => guest || shadow);
   }
 
+  /** The levels as a table, and where they lead. */
   toString(options?: InspectOptions): string {
     const { linear, mode, physical, machine, failure } = this;
     const title = mode === "none"
@@ -181,6 +191,7 @@ export class PageWalk {
     } else if (this.shadow) lines.push(`=> the shadow has no translation: ${this.shadowFailure}`);
     return lines.join("\n");
   }
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     return this.toString(options);
   }
@@ -253,10 +264,13 @@ export function rightsText({ read, write, execute, user }: Rights): string {
 
 /** A range of linear addresses that all may be used alike. */
 export interface MapRange {
+  /** First linear address. */
   readonly from: bigint;
   /** End, not included. */
   readonly to: bigint;
+  /** Bytes of each page. */
   readonly pageSize: number;
+  /** What the pages may be used for. */
   readonly rights: Rights;
   /** Where the first page leads. */
   readonly physical: bigint;
@@ -266,15 +280,23 @@ export interface MapRange {
 
 /** The map of an address space. */
 export class PageMap {
-  constructor(readonly mode: PagingMode, readonly ranges: readonly MapRange[]) {}
+  /** @ignore Made by {@linkcode PageTables.map}. */
+  constructor(
+    /** How addresses were translated. */
+    readonly mode: PagingMode,
+    /** What is mapped, lowest first; empty while paging is off. */
+    readonly ranges: readonly MapRange[],
+  ) {}
 
   /** Bytes mapped. */
   get size(): bigint {
     return this.ranges.reduce((sum, { from, to }) => sum + to - from, 0n);
   }
+  /** The ranges, lowest first. */
   *[Symbol.iterator](): Iterator<MapRange> {
     yield* this.ranges;
   }
+  /** One range a line. */
   toString(options?: InspectOptions): string {
     if (this.mode === "none") return "paging is off: linear addresses are physical ones";
     const rows = this.ranges.map(({ from, to, pageSize, rights, physical, contiguous }) => {
@@ -290,6 +312,7 @@ export class PageMap {
     return `${bold(`${this.mode} paging, ${counted(this.ranges.length, "range")}`, options)}\n` +
       tableText(["linear addresses", "size", "pages", "rights", "physical"], rows);
   }
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     return this.toString(options);
   }
@@ -300,6 +323,7 @@ export class PageTables {
   readonly #context: () => PagingContext;
   readonly #symbols: () => SymbolLookup | undefined;
 
+  /** @ignore Found as `pageTables` of a vCPU. */
   constructor(context: () => PagingContext, symbols: () => SymbolLookup | undefined) {
     this.#context = context;
     this.#symbols = symbols;
@@ -383,6 +407,7 @@ export class PageTables {
     return new PageMap(mode, ranges);
   }
 
+  /** @ignore */
   [INSPECT](): string {
     let mode: PagingMode;
     try {

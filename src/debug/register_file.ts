@@ -22,7 +22,9 @@ import {
 
 /** A descriptor-table register: linear base, limit in bytes. */
 export interface TableRegister {
+  /** Linear address of the table. */
   readonly base: bigint;
+  /** Last byte of the table, from its base. */
   readonly limit: number;
 }
 

@@ -23,7 +23,8 @@ import { bold, hex, INSPECT, type InspectOptions, nearestName } from "./values.t
 type G64 = typeof gpr64[number];
 type G32 = typeof gpr32[number];
 type G16 = typeof gpr16[number];
-type Plain =
+/** @ignore Their names. */
+export type PlainRegister =
   | G64
   | G32
   | G16
@@ -39,7 +40,7 @@ type Plain =
   | MsrName;
 
 /** Registers that read and write as `bigint`. */
-export type PlainRegisters = Record<Plain, bigint>;
+export type PlainRegisters = Record<PlainRegister, bigint>;
 
 /**
  * The registers of a vCPU. Every one reads as a `bigint` and is set with a `bigint` or a safe
@@ -93,7 +94,8 @@ export const registerNames: readonly string[] = [
 const is128 = (name: string) => /^(xmm|fpr)/.test(name);
 
 /** What stands beside the plain registers. */
-class RegisterViews {
+export class RegisterViews {
+  /** @ignore Found as `regs`. */
   constructor(file: RegisterFile, changed: (name: string, value: bigint) => void) {
     Object.defineProperty(this, FILE, { value: file });
     Object.defineProperty(this, CHANGED, { value: changed });
@@ -151,6 +153,7 @@ class RegisterViews {
     };
   }
 
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     try {
       return registersText(this[FILE], options);

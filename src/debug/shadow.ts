@@ -21,10 +21,13 @@ import {
 
 /** An entry of a shadow table. */
 export interface ShadowEntry {
+  /** Number of the entry in its table, 0 to 511. */
   readonly index: number;
   /** Machine address of the entry: `hv.memory` writes it. */
   readonly address: bigint;
+  /** The entry itself, 64 bits. */
   readonly entry: bigint;
+  /** Its flags in words: "present", "writable", "user", … */
   readonly flags: readonly string[];
   /** Guest frame it leads to, of a last level. */
   readonly guestFrame?: number;
@@ -98,6 +101,7 @@ export class ShadowTable {
     return entries;
   }
 
+  /** The table with its entries, one a line. */
   toString(options?: InspectOptions): string {
     const gone = goneText(this.#domain);
     if (gone !== undefined) return `shadow table: ${gone}`;
@@ -120,6 +124,7 @@ export class ShadowTable {
         this.root ? ", the root" : ""
       }`;
   }
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     return this.toString(options);
   }
@@ -158,7 +163,11 @@ export class ShadowView {
     slots.sort((a, b) => pool.kind[b] - pool.kind[a] || pool.guest[a] - pool.guest[b]);
     return [pool.root, ...slots].map((slot) => new ShadowTable(this.#shadow, slot, this.#domain));
   }
-  /** The table at a machine address, or the first that shadows a guest frame. */
+  /**
+   * The table at a machine address, or the first that shadows a guest frame.
+   *
+   * @throws {RangeError} if there is none
+   */
   table(place: { readonly address: bigint } | { readonly guestFrame: number }): ShadowTable {
     const found = this.tables.find((t) =>
       "address" in place ? t.address === place.address : t.guestFrame === place.guestFrame
@@ -170,6 +179,7 @@ export class ShadowView {
     throw new RangeError(`there is no shadow table ${given}; shadow.tables lists them`);
   }
 
+  /** Pool, counts, and the tables, one a line. */
   toString(options?: InspectOptions): string {
     const gone = goneText(this.#domain);
     if (gone !== undefined) return `shadow paging: ${gone}`;
@@ -196,6 +206,7 @@ export class ShadowView {
     ];
     return lines.join("\n");
   }
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     return this.toString(options);
   }

@@ -33,7 +33,9 @@ export type Response =
   | { readonly kind: "stop" }
   /** The instruction is passed over. */
   | { readonly kind: "skip" }
+  /** The event is injected in place of the instruction. */
   | { readonly kind: "inject"; readonly event: GuestEvent }
+  /** What the instruction is to give; it is passed over. */
   | { readonly kind: "reply"; readonly values: Readonly<Record<string, number | bigint>> };
 
 /** Where in a run something happened. */
@@ -58,8 +60,11 @@ const WORDS = ["continue", "stop", "skip", "deny"] as const;
  * called while the domain stands at the stop: the exit is then dealt with so at once.
  */
 export class Stop {
+  /** What happened; "end": the guest is no more. */
   readonly kind: Kind | "end";
+  /** The vCPU to which it happened. */
   readonly vcpu: Vcpu;
+  /** When, in instructions and guest time. */
   readonly position: Position;
   /** The breakpoints that asked for it. */
   readonly breakpoints: readonly Breakpoint[] = [];
@@ -72,6 +77,7 @@ export class Stop {
   readonly #exit: Exit | undefined;
   readonly #fields: Readonly<Record<string, unknown>>;
 
+  /** @ignore Made when something happens. */
   constructor(
     kind: Kind | "end",
     vcpu: Vcpu,
@@ -277,6 +283,7 @@ export class Stop {
     );
   }
 
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     const { count, time } = this.position;
     const ids = this.breakpoints.filter((b) => !b.temporary).map((b) => b.id);
@@ -304,7 +311,9 @@ export class StopOver extends Error {
 
 /** A verb's guest went another way than asked: it ended, was paused, or stopped somewhere else. */
 export class GuestStopped extends Error {
+  /** Of the class, for those who do not have it. */
   override readonly name = "GuestStopped";
+  /** @ignore Thrown by the verbs, or returned by `tryUntil`. */
   constructor(
     message: string,
     /**

@@ -87,6 +87,7 @@ export function tableText(
 
 /** What inspection functions are given; a part of Deno's. */
 export interface InspectOptions {
+  /** The text may have escape sequences for colours. */
   readonly colors?: boolean;
 }
 

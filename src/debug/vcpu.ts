@@ -33,6 +33,7 @@ import { type Why, why } from "./why.ts";
 export interface Line {
   /** Linear address. */
   readonly address: bigint;
+  /** Its bytes; of "(bad)" one. */
   readonly bytes: Uint8Array;
   /** Intel syntax, symbols in operands; "(bad)" where there is no instruction. */
   readonly text: string;
@@ -40,9 +41,11 @@ export interface Line {
 
 /** Lines of disassembly; prints as such. */
 export class Listing extends Array<Line> {
+  /** @ignore What is made of them is a plain array. */
   static override get [Symbol.species](): ArrayConstructor {
     return Array;
   }
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     return this.map((line) => lineText(line, options)).join("\n");
   }
@@ -65,9 +68,11 @@ export interface Frame {
 
 /** Frames, the innermost first; prints as a backtrace. */
 export class Backtrace extends Array<Frame> {
+  /** @ignore What is made of them is a plain array. */
   static override get [Symbol.species](): ArrayConstructor {
     return Array;
   }
+  /** @ignore */
   [INSPECT](): string {
     return this.map(({ address, symbol }, i) =>
       `#${i}  ${hex(address, 8)}${symbol ? ` <${symbol}>` : ""}`
@@ -79,17 +84,21 @@ const SHOWN_EXITS = 20;
 
 /** An exit that was. */
 export interface PastExit {
+  /** Its kind. */
   readonly kind: string;
   /** Instructions the host had retired. */
   readonly count: number;
+  /** What happened, in one line. */
   readonly text: string;
 }
 
 /** Exits, the newest last; prints one a line. */
 export class ExitHistory extends Array<PastExit> {
+  /** @ignore What is made of them is a plain array. */
   static override get [Symbol.species](): ArrayConstructor {
     return Array;
   }
+  /** @ignore */
   [INSPECT](): string {
     const last = this.slice(-SHOWN_EXITS).map(({ count, text }) =>
       `${grouped(count).padStart(15)}  ${text}`
@@ -116,14 +125,20 @@ export class ExitHistory extends Array<PastExit> {
 export class Vcpu {
   /** Number within the domain. */
   readonly id = 0;
+  /** @ignore */
   readonly file: RegisterFile;
   /** The registers; they can be set while the domain is paused, and in actions. */
   readonly regs: Registers;
   /** Bytes at linear addresses, as the vCPU's page tables map them now. */
   readonly memory: Memory;
+  /** The guest's page tables, and what nested or shadow paging puts under them. */
   readonly pageTables: PageTables;
 
-  constructor(readonly domain: GuestDomain) {
+  /** @ignore Found in `vcpus` of a domain. */
+  constructor(
+    /** The domain it belongs to. */
+    readonly domain: GuestDomain,
+  ) {
     const { engine, host } = domain.inner;
     const file = engine instanceof HvmEngine
       ? new HvmFile(engine.ops, engine.vcpu, () => {
@@ -314,6 +329,7 @@ export class Vcpu {
     return lastFault && { ...lastFault, count: lastFault.count - count };
   }
 
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     const gone = goneText(this.domain.inner);
     if (gone !== undefined) return `vCPU ${this.id}: ${gone}`;

@@ -17,6 +17,7 @@ import { ioApicPins } from "../machine/apic/io.ts";
 export interface VisibleSection {
   /** "time", "registers", "events", "msrs", "float", "console", or a device's name. */
   readonly name: string;
+  /** What there is to see of it, one thing a line. */
   readonly lines: readonly string[];
 }
 

@@ -23,15 +23,18 @@ export class Why {
   /** More: the instruction, where it was, what followed. */
   readonly details: readonly string[];
 
+  /** @ignore Made by `vcpu.why()`. */
   constructor(text: string, check: string, source: string, details: readonly string[]) {
     this.text = text;
     this.check = check;
     this.source = source;
     this.details = details;
   }
+  /** The first line: what happened. */
   toString(): string {
     return this.text;
   }
+  /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     const source = this.source ? [`  ${this.check}, ${this.source}`] : [];
     return [bold(this.text, options), ...this.details.map((d) => `  ${d}`), ...source].join("\n");

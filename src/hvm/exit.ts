@@ -45,9 +45,11 @@ export type EventType =
 
 /** An interrupt or exception. */
 export interface GuestEvent {
+  /** How it is delivered. */
   readonly type: EventType;
   /** 0 to 255. */
   readonly vector: number;
+  /** What is pushed besides; undefined where the vector has none. */
   readonly errorCode?: number;
   /** Bytes of the instruction, for the software events. */
   readonly length?: number;

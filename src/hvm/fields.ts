@@ -90,12 +90,12 @@ export type RawOf<F extends Fields> =
   & { readonly [K in Exclude<Optional<F>, Made<F>>]?: Raw<F[K]> };
 type Made<F> = { [K in keyof F]: F[K] extends { made: true } ? K : never }[keyof F];
 
-/** What events have. */
+/** @ignore What events have. */
 export type SeenOf<F extends Fields> =
   & { readonly [K in Exclude<keyof F, Optional<F>>]: Seen<F[K]> }
   & { readonly [K in Optional<F>]?: Seen<F[K]> };
 
-/** What filters say. */
+/** @ignore What filters say. */
 export type GivenOf<F extends Fields> =
   & { [K in Exclude<keyof F, Needed<F> | Unfiltered<F>>]?: Given<F[K]> }
   & { [K in Needed<F>]: Given<F[K]> };

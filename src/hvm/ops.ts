@@ -92,7 +92,9 @@ export const segmentRegisters: readonly SegmentRegister[] = [
 
 /** A segment register with its hidden part. */
 export interface Segment {
+  /** 16 bits, RPL in 1:0. */
   readonly selector: number;
+  /** Linear address. */
   readonly base: bigint;
   /** In bytes. */
   readonly limit: number;

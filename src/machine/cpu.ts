@@ -32,6 +32,7 @@ import { SVMC } from "./svm/layout.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
 
+/** Whose processor it is: Intel's with VMX, AMD's with SVM. */
 export type CpuModel = "intel" | "amd";
 
 type WasmFunction = (...args: (number | bigint)[]) => number;

@@ -28,13 +28,17 @@ export interface CpuidState {
 
 /** Changes of a table: features by name, and registers of leaves, whole, by "leaf" or "leaf.subleaf". */
 export interface CpuidEdit {
+  /** Features by name: shown or not. */
   readonly features?: Readonly<Record<string, boolean>>;
+  /** Registers of leaves, by "7" or "7.0"; those left out stay. */
   readonly leaves?: Readonly<Record<string, Partial<Record<CpuidRegister, number>>>>;
 }
 
 /** One row of the table. */
 export interface CpuidRow extends CpuidResult {
+  /** EAX that asks for it, unsigned. */
   readonly leaf: number;
+  /** ECX that asks for it; 0 where it does not count. */
   readonly subleaf: number;
 }
 

@@ -30,6 +30,16 @@ const COMMON =
 const CACHES_INTEL = { "2": { eax: 0x665b_5001, edx: 0x007a_7040 } };
 const CACHES_AMD = { "0x80000005": { ecx: 0x2002_0140, edx: 0x2002_0140 } };
 
+/** "intel", "amd" and "common" are this machine's own; the others are named after real ones. */
+export type CpuidModel =
+  | "intel"
+  | "amd"
+  | "common"
+  | "nehalem"
+  | "goldmont"
+  | "opteron"
+  | "phenom";
+
 /** The first three are this machine's own: all that it can do, by vendor and for both. */
 export const MODELS = {
   intel: {
@@ -123,10 +133,9 @@ export const MODELS = {
     maxExtended: 0x8000_000a,
     leaves: CACHES_AMD,
   },
-} as const satisfies Record<string, CpuidModelRow>;
+} as const satisfies Record<CpuidModel, CpuidModelRow>;
 
-/** "intel", "amd" and "common" are this machine's own; the others are named after real ones. */
-export type CpuidModel = keyof typeof MODELS;
+/** Their names. */
 export const cpuidModels: readonly CpuidModel[] = Object.keys(MODELS) as CpuidModel[];
 
 /** Features that make no sense without another: switched off with it, not to be switched on alone. */

@@ -56,7 +56,9 @@ export const isGuestTable = (kind: number): boolean => kind >= KIND.pt32 && kind
 
 const BUCKETS = 4096, RW = 2, NONE = -1;
 
+/** How much the pool has been used. */
 export interface PoolCounts {
+  /** Shadow tables dropped because another needed their frame. */
   evictions: number;
   /** Guest tables dropped because the guest went on writing them. */
   dropped: number;

@@ -4,9 +4,10 @@
  * @module
  */
 
+/** On the processor itself, in a hardware virtual machine, entered by its PVH note, paravirtual. */
+export type GuestType = "bare" | "hvm" | "pvh" | "pv";
 /** The types of domain. */
-export const GUEST_TYPES = ["bare", "hvm", "pvh", "pv"] as const;
-export type GuestType = typeof GUEST_TYPES[number];
+export const GUEST_TYPES: readonly GuestType[] = ["bare", "hvm", "pvh", "pv"];
 
 /** What a kernel can be given beside its file. */
 export type Companion = "cmdline" | "ramdisk" | "modules";
