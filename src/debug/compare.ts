@@ -254,7 +254,11 @@ async function open({ host, domain = {} }: Configuration, name: string) {
   }
 }
 
-/** Lets a guest run until its console shows a text, it has executed so many instructions, or it ended. */
+/**
+ * Lets a guest run until its console shows a text, it has executed so many instructions, or it ended.
+ *
+ * @returns "until", "instructions", or what became of the guest
+ */
 export async function runUntil(
   dom: GuestDomain,
   options: CompareOptions & { readonly keys?: string } = {},

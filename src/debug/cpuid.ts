@@ -148,7 +148,12 @@ export class CpuidTable {
     }));
   }
 
-  /** What CPUID gives the guest now, four unsigned 32-bit numbers. */
+  /**
+   * What CPUID gives the guest now, four unsigned 32-bit numbers.
+   *
+   * @param leaf what EAX asks for, 32 bits
+   * @param subleaf what ECX asks for
+   */
   read(leaf: number, subleaf = 0): CpuidResult {
     mustLive(this.#domain, "cpuid.read");
     u32(leaf, "cpuid.read leaf");
@@ -192,7 +197,12 @@ export class CpuidTable {
     return { cr4: Number(ops.getCr(vcpu, 4)), efer: Number(ops.getMsr(vcpu, MSR.EFER)) };
   }
 
-  /** Several changes at once, or as text: `"rdrand=0,7.ecx=4"`; all of them or none. */
+  /**
+   * Several changes at once, or as text: `"rdrand=0,7.ecx=4"`; all of them or none.
+   *
+   * @throws {TypeError} as {@linkcode CpuidTable.set}
+   * @throws {Error} as {@linkcode CpuidTable.set}
+   */
   edit(edit: CpuidEdit | string): void {
     mustLive(this.#domain, "cpuid.edit");
     const { features, leaves } = typeof edit === "string"

@@ -80,6 +80,7 @@ export class Memory {
   /**
    * A copy of `length` bytes.
    *
+   * @param address an address, or a symbol's name
    * @throws {RangeError} naming the first address that is not memory, or not mapped
    */
   read(address: Address, length: number): Uint8Array {
@@ -127,7 +128,12 @@ export class Memory {
     return new DataView(this.read(address, length).buffer);
   }
 
-  /** Text up to a zero byte, at most `limit` bytes. */
+  /**
+   * Text up to a zero byte, or to where memory ends; read as UTF-8.
+   *
+   * @param limit the most bytes
+   * @throws {RangeError} if there is no memory at the address
+   */
   text(address: Address, limit = 4096): string {
     const at = this.#address(address);
     count(limit, "limit");
@@ -147,7 +153,12 @@ export class Memory {
     return new TextDecoder().decode(Uint8Array.from(bytes));
   }
 
-  /** Addresses at which a text or bytes are found; what cannot be read is skipped. */
+  /**
+   * Addresses at which a text or bytes are found, the lowest first; what cannot be read is skipped.
+   *
+   * @param pattern a text (as UTF-8) or bytes
+   * @throws {RangeError} for a pattern of no bytes, or a range that is empty
+   */
   search(pattern: string | Uint8Array | readonly number[], options: SearchOptions = {}): bigint[] {
     this.#mustBeThere();
     const wanted = typeof pattern === "string"
@@ -187,7 +198,12 @@ export class Memory {
     return found;
   }
 
-  /** Bytes as a hexadecimal dump, 16 to a line. */
+  /**
+   * Bytes as a hexadecimal dump, 16 to a line.
+   *
+   * @param length bytes; 256 if not given
+   * @throws {RangeError} as {@linkcode Memory.read}
+   */
   dump(address: Address, length = 256): Dump {
     const at = this.#address(address);
     return new Dump(at, this.read(at, length));

@@ -18,7 +18,7 @@ import {
 } from "./walker.ts";
 
 /** How linear addresses are translated (SDM 3 4.1.1). */
-export type PagingMode = typeof MODES[number]["name"];
+export type PagingMode = "none" | "32-bit" | "PAE" | "4-level";
 
 /** The paging mode that the control registers select. */
 export function pagingMode(file: RegisterFile): PagingMode {
@@ -337,6 +337,10 @@ export class PageTables {
   /**
    * Walks the tables for a linear address: every level with its flags, of the guest's tables and of
    * nested or shadow ones. It is the processor's own walk, made as a look: no accessed bit is set.
+   *
+   * @param address a linear address, or a symbol's name
+   * @returns the walk, also of an address that leads nowhere: `failure` says why
+   * @throws {RangeError} for an address that the mode does not have
    */
   walk(address: Address): PageWalk {
     const context = this.#context(), { file } = context;

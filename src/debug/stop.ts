@@ -42,7 +42,7 @@ export type Response =
 export interface Position {
   /** Instructions the host has retired. */
   readonly count: number;
-  /** Guest time in nanoseconds. */
+  /** Machine time in nanoseconds: the guest's own, if it has had the host for itself. */
   readonly time: number;
 }
 
@@ -164,15 +164,24 @@ export class Stop {
     return this.#response = response;
   }
 
-  /** The domain goes on; an exit is handled as always. */
+  /**
+   * The domain goes on; an exit is handled as always.
+   *
+   * @returns what an action returns for it
+   * @throws {Error} if the guest stands here no longer, or the stop was answered already
+   */
   continue(): Response {
     return this.#answer({ kind: "continue" });
   }
-  /** The hypervisor completes the instruction, as it does for an exit nobody looks at. */
+  /** The same by another name: the hypervisor completes the instruction. */
   emulate(): Response {
     return this.continue();
   }
-  /** The instruction is passed over without effect. */
+  /**
+   * The instruction is passed over without effect.
+   *
+   * @throws {Error} as {@linkcode Stop.continue}
+   */
   skip(): Response {
     return this.#answer({ kind: "skip" });
   }
@@ -181,6 +190,8 @@ export class Stop {
    *
    * @param vector 0 to 255, or a name: "#GP"
    * @param errorCode 32 bits; 0 if the exception has one and none is given
+   * @throws {RangeError} for an error code that the exception has not
+   * @throws {Error} at what is no exit, and as {@linkcode Stop.continue}
    */
   inject(vector: number | string, errorCode?: number): Response {
     this.#mustWait("inject");
@@ -206,7 +217,11 @@ export class Stop {
       : { type: "external-interrupt", vector: number };
     return this.#answer({ kind: "inject", event });
   }
-  /** The guest is refused what it asked for: #GP(0), or #UD for instructions that may be absent. */
+  /**
+   * The guest is refused what it asked for: #GP(0), or #UD for instructions that may be absent.
+   *
+   * @throws {Error} as {@linkcode Stop.inject}
+   */
   deny(): Response {
     return this.inject(exitRow(this.kind)?.denied ?? "#GP", 0);
   }
@@ -214,6 +229,9 @@ export class Stop {
    * The guest gets this answer in place of the hypervisor's: for "cpuid" `{ eax, ebx, ecx, edx }`
    * (what is left out is as `result`), for "hypercall" `{ result }`, for reads of "msr", "io", "cr"
    * and for "rdtsc" `{ value }`.
+   *
+   * @throws {TypeError} for what the kind does not take
+   * @throws {Error} for kinds that take no reply, for writes, and as {@linkcode Stop.continue}
    */
   reply(values: Readonly<Record<string, number | bigint>>): Response {
     this.#mustWait("reply");
@@ -236,7 +254,13 @@ export class Stop {
     }
     return this.#answer({ kind: "reply", values: checked as Record<string, bigint> });
   }
-  /** Sets registers, and goes on as {@linkcode Stop.continue}. */
+  /**
+   * Sets registers, and goes on as {@linkcode Stop.continue}.
+   *
+   * @param values by name, as `regs` knows them
+   * @throws {TypeError} for a register there is not, or what is no number
+   * @throws {RangeError} for a value that does not fit
+   */
   setRegisters(values: Readonly<Record<string, number | bigint>>): Response {
     this.#mustWait("setRegisters");
     if (typeof values !== "object" || values === null) {

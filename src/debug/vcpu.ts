@@ -33,7 +33,7 @@ import { type Why, why } from "./why.ts";
 export interface Line {
   /** Linear address. */
   readonly address: bigint;
-  /** Its bytes; of "(bad)" one. */
+  /** Its bytes: 1 to 15. */
   readonly bytes: Uint8Array;
   /** Intel syntax, symbols in operands; "(bad)" where there is no instruction. */
   readonly text: string;
@@ -199,7 +199,14 @@ export class Vcpu {
         ).join("\n"),
     });
   }
-  /** Sets a field of the vendor's record. @throws {RangeError} if it has none of that name */
+  /**
+   * Sets a field of the vendor's record. Nothing checks it before the next VM entry does.
+   *
+   * @param name as `raw` has it
+   * @param value unsigned, up to 64 bits
+   * @throws {RangeError} if there is no field of that name
+   * @throws {Error} on the bare processor
+   */
   setRaw(name: string, value: bigint): void {
     mustLive(this.domain.inner, "setRaw");
     if (!this.#engine) throw new Error("the bare processor has no VMCS or VMCB");
@@ -224,6 +231,9 @@ export class Vcpu {
    * Disassembles `count` instructions (10 if not given) from a linear address; from the next
    * instruction if none is given.
    *
+   * @param address a linear address or a symbol's name
+   * @param count 1 to 100,000
+   * @returns fewer lines, where memory ends
    * @throws {RangeError} if the first address is not mapped
    */
   disassemble(address?: Address, count = 10): Listing {
@@ -251,7 +261,12 @@ export class Vcpu {
     return lines;
   }
 
-  /** The calls that led here, by saved frame pointers, the innermost first. */
+  /**
+   * The calls that led here, by saved frame pointers, the innermost first. It ends where a frame
+   * pointer leads to no memory, or downwards.
+   *
+   * @param limit the most frames
+   */
   backtrace(limit = 32): Backtrace {
     toCount(limit, "limit");
     const { domain, regs, bits } = this;
@@ -286,20 +301,35 @@ export class Vcpu {
    * an exception or interrupt was delivered: at the first instruction of its handler. A breakpoint
    * ends it sooner.
    *
+   * @returns the stop at the end: of kind "step", or what came first
    * @throws {GuestStopped} if the domain ends or is paused first
+   * @throws {Error} if it runs
    */
   step(count = 1): Promise<Stop> {
     return this.domain.debugger_.step(count);
   }
-  /** Executes one instruction; a call, a software interrupt or a repeated one as a whole. */
+  /**
+   * Executes one instruction; a call, a software interrupt or a repeated one as a whole.
+   *
+   * @throws {GuestStopped} as {@linkcode Vcpu.step}
+   */
   stepOver(): Promise<Stop> {
     return this.domain.debugger_.stepOver();
   }
-  /** Runs until the present function has returned. */
+  /**
+   * Runs until a return instruction has taken away the present frame.
+   *
+   * @throws {GuestStopped} as {@linkcode Vcpu.step}
+   */
   stepOut(): Promise<Stop> {
     return this.domain.debugger_.stepOut();
   }
-  /** Runs to the next exit, of whatever kind. */
+  /**
+   * Runs to the next exit, of whatever kind.
+   *
+   * @throws {GuestStopped} if the domain ends, is paused, or stops elsewhere first
+   * @throws {Error} on the bare processor, which nothing leaves
+   */
   stepExit(): Promise<Stop> {
     return this.domain.until("any") as Promise<Stop>;
   }
