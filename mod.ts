@@ -94,6 +94,8 @@ export {
   GuestDigest,
   type VisibleSection,
 } from "./src/debug/digest.ts";
+export type { Bus } from "./src/devices/bus.ts";
+export type { Device, MmioRange, PortRange, Ranges, Size } from "./src/devices/device.ts";
 export { type NamedAddress, type SymbolPlace, SymbolTable } from "./src/builder/symbols.ts";
 export type { GuestType } from "./src/abi/boot/images.ts";
 export type { CpuidRegister } from "./src/abi/x86/cpuid.ts";

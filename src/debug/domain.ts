@@ -4,6 +4,7 @@
  * @module
  */
 import type { Board } from "../builder/board.ts";
+import type { Bus } from "../devices/bus.ts";
 import type { BuiltDomain } from "../builder/domain.ts";
 import { KERNEL_MAX, readFile } from "./files.ts";
 import { isElf, readElf } from "../builder/elf.ts";
@@ -218,7 +219,7 @@ export class GuestDomain {
     return this.vcpus[0];
   }
   /** The devices of its motherboard, by name: `devices.get("pic")`. */
-  get devices(): Board["bus"] {
+  get devices(): Bus {
     mustLive(this.#inner, "devices");
     return this.#board.bus;
   }

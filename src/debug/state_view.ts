@@ -30,6 +30,7 @@ const SHOWN = 40;
 export class StateDiff {
   /** @ignore Made by `Hypervisor.diff`. */
   constructor(
+    /** All of them, in the order of the blocks. */
     readonly differences: readonly StateDifference[],
     /** What the two states are called. */
     readonly names: readonly [string, string],
@@ -40,6 +41,7 @@ export class StateDiff {
     return this.differences.length === 0;
   }
 
+  /** @ignore */
   [INSPECT](): string {
     const { differences, names } = this;
     if (this.same) return "the states are the same";

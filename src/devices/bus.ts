@@ -10,6 +10,7 @@ import { type Device, hex, type Size, table } from "./device.ts";
  * give all ones and writes vanish, as on a real PC's bus.
  */
 export class Bus {
+  /** All of them, in the order they were attached. */
   readonly devices: Device[] = [];
   /** Owner of each port; filled by `attach`, wiring and not state. */
   readonly owners: (Device | undefined)[] = new Array(0x10000);
@@ -77,6 +78,7 @@ export class Bus {
     return i > 0 && device?.registers?.[port + i] ? undefined : device;
   }
 
+  /** A read of `size` bytes at a port, as the guest makes it; unsigned. */
   read(port: number, size: Size): number {
     const device = this.#whole(port, size);
     if (device?.read) return device.read(port, size);
@@ -87,6 +89,7 @@ export class Bus {
     return value;
   }
 
+  /** A write of the low `size` bytes of `value` at a port. */
   write(port: number, size: Size, value: number): void {
     const device = this.#whole(port, size);
     if (device?.write) return device.write(port, size, value >>> 0);
@@ -102,6 +105,7 @@ export class Bus {
     return size === 1 || this.owner(address + size - 1) === device ? device : undefined;
   }
 
+  /** A read of `size` bytes at a guest-physical address that is no memory; unsigned. */
   mmioRead(address: number, size: Size): number {
     const device = this.#wholeMemory(address, size);
     if (device?.mmioRead) return device.mmioRead(address, size);
@@ -112,6 +116,7 @@ export class Bus {
     return value;
   }
 
+  /** A write of the low `size` bytes of `value` at such an address. */
   mmioWrite(address: number, size: Size, value: number): void {
     const device = this.#wholeMemory(address, size);
     if (device?.mmioWrite) return device.mmioWrite(address, size, value >>> 0);
@@ -134,6 +139,7 @@ export class Bus {
     for (const device of due) device.run(now);
   }
 
+  /** All devices to their state after power-on. */
   reset(): void {
     for (const device of this.devices) device.reset();
   }
@@ -151,6 +157,7 @@ export class Bus {
     return table(rows);
   }
 
+  /** @ignore */
   [Symbol.for("Deno.customInspect")](): string {
     return this.show();
   }

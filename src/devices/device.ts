@@ -18,7 +18,9 @@ export const DEADLINE = [0, Infinity] as const;
 
 /** A range of guest-physical addresses in bytes. */
 export interface MmioRange {
+  /** The first address. */
   readonly base: number;
+  /** Bytes. */
   readonly size: number;
 }
 
@@ -43,7 +45,9 @@ export interface Device<S extends object = object> {
   readonly name: string;
   /** Of the state's meaning; a saved one of another version is refused. */
   readonly version: number;
+  /** I/O ports that are its own. */
   readonly ports: readonly PortRange[];
+  /** Guest-physical addresses that are its own. */
   readonly mmio: readonly MmioRange[];
   /** Widest access the device takes; a wider one is split into bytes (see `Bus`). */
   readonly width: Size;
@@ -62,7 +66,9 @@ export interface Device<S extends object = object> {
   read?(port: number, size: Size): number;
   /** Writes the low `size` bytes of `value` at `port`. */
   write?(port: number, size: Size, value: number): void;
+  /** Reads `size` bytes at a guest-physical address, if it has any; unsigned. */
   mmioRead?(address: number, size: Size): number;
+  /** Writes the low `size` bytes of `value` there. */
   mmioWrite?(address: number, size: Size, value: number): void;
   /** Guest ns of the next moment at which `run` has something to do; Infinity if none. */
   deadline(): number;

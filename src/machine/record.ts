@@ -17,6 +17,7 @@ export type Plain =
 
 /** A saved state that is refused: damaged, of another version or configuration, or of another shape. */
 export class RecordError extends Error {
+  /** Of the class, for those who do not have it. */
   override name = "RecordError";
 }
 
