@@ -444,7 +444,11 @@ export class GuestDomain {
    * Lets the domain run to the first match of a filter, and of a predicate where one is given. An object
    * tells more: `{ predicate, signal }`.
    *
+   * @param kind as for {@linkcode GuestDomain.break}
+   * @param filter which of them; what is left out matches all
+   * @returns the stop, with the fields of its kind
    * @throws {GuestStopped} if the guest ends, is paused, or stops elsewhere first
+   * @throws {TypeError} for an unknown kind, or a filter that does not fit it
    */
   async until<K extends Kind>(
     kind: K,
@@ -456,7 +460,11 @@ export class GuestDomain {
     return result;
   }
 
-  /** As {@linkcode GuestDomain.until}, but returns what it would throw when the guest stops first. */
+  /**
+   * As {@linkcode GuestDomain.until}, but returns what it would throw when the guest stops first.
+   *
+   * @returns the stop, or why it did not come: tell them apart by `instanceof GuestStopped`
+   */
   async tryUntil<K extends Kind>(
     kind: K,
     filter?: Partial<Filters[K]>,
@@ -469,6 +477,10 @@ export class GuestDomain {
   /**
    * Calls `action` with each match, and never stops the guest. Without an action the last 10,000
    * events are kept in `events`. An object tells more: `{ predicate, hits, once, action }`.
+   *
+   * @param action called with each match; the event's registers are there while it runs
+   * @returns the trace, which `delete()` ends
+   * @throws {TypeError} as {@linkcode GuestDomain.break}
    */
   trace<K extends Kind>(
     kind: K,
@@ -522,7 +534,12 @@ export class GuestDomain {
     };
   }
 
-  /** One stop after another; the guest stands still until the next turn of the loop. */
+  /**
+   * One stop after another; the guest stands still until the next turn of the loop. It is over when the
+   * guest ends.
+   *
+   * @throws {GuestStopped} if it is paused, or stops elsewhere
+   */
   async *stops<K extends Kind>(
     kind: K,
     filter?: Partial<Filters[K]>,

@@ -223,7 +223,13 @@ export class Hypervisor implements AsyncDisposable {
     }
   }
 
-  /** A host with the built-in demo guest on it, paused at its first instruction. */
+  /**
+   * A host with the built-in demo guest on it, paused at its first instruction.
+   *
+   * @param options as for {@linkcode Hypervisor.start}, with 64 MiB if nothing else is said; and of the
+   *   domain its `type`, `paging` and `cpuid`
+   * @throws {TypeError} for an option it does not have
+   */
   static async demo(
     options: StartOptions & {
       type?: "bare" | "hvm";
