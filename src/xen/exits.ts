@@ -307,8 +307,8 @@ const own: { readonly [K in OwnKind]: Handler<K> } = {
     else e.interrupts.handlePending();
     return undefined;
   },
-  "interrupt-window": windowOpen,
-  "nmi-window": windowOpen,
+  "interrupt-window": (e) => void e.windowOpen(),
+  "nmi-window": (e) => void (e.changed = true),
   "triple-fault": (e) => {
     // The exception whose delivery came to that.
     const { cpu } = e.on;
@@ -326,10 +326,6 @@ const own: { readonly [K in OwnKind]: Handler<K> } = {
     );
   },
 };
-
-function windowOpen(e: HvmEngine): undefined {
-  e.changed = true;
-}
 
 type AnyHandler = (e: HvmEngine, exit: Exit) => Handled;
 

@@ -406,15 +406,18 @@ export class HvmEngine extends Engine {
       if (this.#window) this.#setWindow(false);
       return;
     }
-    if (!this.ops.canInterrupt(this.vcpu)) {
-      if (!this.#window) this.#setWindow(true);
-      return;
-    }
+    // The guest leaves when it opens: whoever looks here before that changes nothing.
+    if (this.#window) return;
+    if (!this.ops.canInterrupt(this.vcpu)) return this.#setWindow(true);
     const vector = platform.acknowledge();
     if (vector >= 0) this.ops.inject(this.vcpu, { type: "external-interrupt", vector });
     // Another may wait behind it.
     if (platform.interruptPending()) this.#setWindow(true);
-    else if (this.#window) this.#setWindow(false);
+  }
+  /** The guest has left because it can be interrupted. */
+  windowOpen(): void {
+    this.#setWindow(false);
+    this.changed = true;
   }
 
   /** The guest's NMI line is asserted; it is injected as soon as no other NMI is being handled. */
