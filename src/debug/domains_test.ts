@@ -484,3 +484,14 @@ for (const cpu of VENDORS) {
     check("after long turns");
   });
 }
+
+Deno.test("domains without a name have different ones, whichever have gone", async () => {
+  await using hv = await start();
+  const names = async () => (await hv.createDomain({ kernel: COUNTER, memory: "4M" })).name;
+  assertEquals([await names(), await names(), await names()], ["guest1", "guest2", "guest3"]);
+  hv.domains[0].destroy();
+  assertEquals(await names(), "guest4");
+  hv.domains[0].destroy();
+  hv.domains[0].destroy();
+  assertEquals([await names(), await names()], ["guest2", "guest3"]);
+});

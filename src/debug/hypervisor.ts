@@ -307,10 +307,18 @@ export class Hypervisor implements AsyncDisposable {
     return domain;
   }
 
+  /** The number of domains there will be, or the next that no domain has. */
+  #freeName(): string {
+    const taken = new Set(this.#domains.map(({ name }) => name));
+    let n = this.#domains.length + 1;
+    while (taken.has(`guest${n}`)) n++;
+    return `guest${n}`;
+  }
+
   #config(options: ReturnType<typeof DOMAIN_OPTIONS>): DomainConfig {
     const { type = "hvm", vcpus = 1, paging = "hap", memory = 2 ** 28 } = options;
     const asked = {
-      name: options.name ?? `guest${this.#domains.length + 1}`,
+      name: options.name ?? this.#freeName(),
       type,
       cmdline: options.cmdline,
       memory,
