@@ -20,6 +20,14 @@ const TRACED =
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
 export const HVM_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/xen/hvm.ts", REPEATED, [
+    [
+      "an interrupt goes in before its window has opened",
+      "if (this.#window) return;",
+      "",
+      "so they are however the host's slices end",
+    ],
+  ]),
   ...mutationsOf("src/xen/engine.ts", MONITOR_TEST, [
     [
       "a hook is not called when a part of a run is over",
@@ -311,14 +319,14 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/hvm.ts", XEN_TEST, [
     [
       "no interrupt window for a request that has to wait",
-      "if (!this.#window) this.#setWindow(true);",
-      "",
+      "if (!this.ops.canInterrupt(this.vcpu)) return this.#setWindow(true);",
+      "if (!this.ops.canInterrupt(this.vcpu)) return;",
       "an interrupt that comes with IF clear is delivered behind STI's shadow (intel)",
     ],
     [
       "an interrupt is injected though the guest cannot take it",
-      "if (!this.ops.canInterrupt(this.vcpu)) {",
-      "if (!this.ops.canInterrupt(this.vcpu) && !this.domain.ended && false) {",
+      "if (!this.ops.canInterrupt(this.vcpu)) return this.#setWindow(true);",
+      "",
       "an interrupt that comes with IF clear is delivered behind STI's shadow (intel)",
     ],
   ]),
