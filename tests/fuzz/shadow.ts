@@ -212,6 +212,7 @@ function randomEntry(random: Random, level: number, wide: boolean): [low: number
     // A large page, aligned more often than not.
     low |= PS;
     if (random.chance(0.85)) low = low & (level === 2 ? wide ? 0xffe0_0fff : 0xffc0_0fff : 0x0fff);
+    else low |= 1 << (13 + random.below(level === 2 && !wide ? 9 : 8));
   }
   let high = random.chance(0.1) ? 0x8000_0000 | 0 : 0;
   if (random.chance(0.02)) high |= 1 << random.below(31);
