@@ -3,6 +3,7 @@ import { assemble } from "../machine/isa/encode.ts";
 import type { DomainOptions } from "./hypervisor.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import type { GuestDomain } from "./domain.ts";
+import { attention } from "../xen/world_attention.ts";
 
 /** Where {@linkcode kernel} is loaded. */
 export const LOAD = 0x10_0000;
@@ -72,5 +73,5 @@ export function pressKeys(dom: GuestDomain, keys: string): void {
 
 /** Lets what was woken run, and what was answered arrive. */
 export async function settle(turns = 3): Promise<void> {
-  for (let n = 0; n < turns; n++) await new Promise((resolve) => setImmediate(resolve));
+  for (let n = 0; n < turns; n++) await attention.turn();
 }
