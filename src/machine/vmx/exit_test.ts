@@ -130,6 +130,15 @@ Deno.test("an MSR that cannot be loaded fails the entry with its number", () => 
   }
 });
 
+Deno.test("an MSR area where there is no memory reads as ones, and fails the entry", () => {
+  b.reset();
+  b.write("entryMsrLoadCount", 1);
+  b.write("entryMsrLoadAddress", 0x8_0000_0000n);
+  assertEquals(b.s.vmentry(1), LEFT_AT_ONCE);
+  assertEquals(b.read("exitReason"), BigInt(0x8000_0000 + EXIT_REASON.msrLoading));
+  assertEquals([b.read("exitQualification"), b.check], [1n, "vmx.msr.load"]);
+});
+
 Deno.test("an MSR that cannot be loaded at exit is a VMX abort", () => {
   enter({ exitMsrLoadCount: 1, exitMsrLoadAddress: 0x4000 });
   msrEntry(0x4000, 0xc000_0101, 0n);

@@ -2,7 +2,7 @@
 import { check } from "../checks.ts";
 import { V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
-import { type Expr, i32, load } from "../wasm/expr.ts";
+import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
 
 const CHECK = {
@@ -43,16 +43,18 @@ export function buildMsrAreas(m: Module): void {
       const i = f.let(i32(0)), at = f.let(address.wrap());
       f.while(() => i.ltU(count), () => {
         f.set(i, i.add(1));
-        const failed = () => {
-          f.call(
-            "vmxNote",
-            i32(id),
+        const fails = (index: Expr, value: Expr) => {
+          f.call("vmxNote", i32(id), index, value);
+          f.return(i);
+        };
+        const failed = () =>
+          fails(
             load("i64", 32, "u", at, 0, MEMORY.ram),
             load("i64", 64, "u", at, 8, MEMORY.ram),
           );
-          f.return(i);
-        };
-        f.if(address.add(i.zext().shl(4)).gtU(cell64(V.ramSize)), () => f.return(i));
+        // Where there is no memory it reads as ones, in the reserved half, too.
+        const absent = address.add(i.zext().shl(4)).gtU(cell64(V.ramSize));
+        f.if(absent, () => fails(i64(0xffff_ffff), i64(-1)));
         f.if(load("i32", 32, "u", at, 4, MEMORY.ram), failed);
         body(f, at, failed);
         f.set(at, at.add(16));
