@@ -108,7 +108,10 @@ export interface CpuHooks {
   boundary?(): RunStop | undefined;
   /** A performance counter that is to interrupt has overflowed. */
   counterOverflow?(): void;
-  /** An exception was raised (`lastFault`): true stops the run before it is delivered. */
+  /**
+   * An exception was raised (`lastFault`): true stops the run before it is delivered, or behind the
+   * delivery where that was part of INT n.
+   */
   fault?(): boolean;
 }
 
@@ -972,7 +975,7 @@ export class Cpu {
         return;
       case ABORT.delivered:
         this.#trap();
-        return;
+        return this.hooks.fault?.() ? "fault" : undefined;
       case ABORT.unanswered:
         return "unanswered";
       case ABORT.due:

@@ -103,8 +103,8 @@ export class XvmSubject implements Subject {
     }
     const state = this.#store(test.mode);
     const result: Result = { state, memory: this.#ground.collect() };
-    if (this.#stopped) result.exception = this.#exception();
-    else if ((state.selectors[CS] & 3) === 0) result.exception = this.#trapped(result);
+    if ((state.selectors[CS] & 3) === 0) result.exception = this.#trapped(result);
+    else if (this.#stopped) result.exception = this.#exception();
     return result;
   }
 
