@@ -109,8 +109,8 @@ export interface CpuHooks {
   /** A performance counter that is to interrupt has overflowed. */
   counterOverflow?(): void;
   /**
-   * An exception was raised (`lastFault`): true stops the run before it is delivered, or behind the
-   * delivery where that was part of INT n.
+   * An exception was raised (`lastFault`): true stops the run before it is delivered ("fault"), or
+   * behind that ("stopped") where it came of the delivery of an INT n.
    */
   fault?(): boolean;
 }
@@ -975,7 +975,7 @@ export class Cpu {
         return;
       case ABORT.delivered:
         this.#trap();
-        return this.hooks.fault?.() ? "fault" : undefined;
+        return this.hooks.fault?.() ? "stopped" : undefined;
       case ABORT.unanswered:
         return "unanswered";
       case ABORT.due:
