@@ -27,8 +27,10 @@ const SLOW: ReadonlySet<string> = new Set(["self-modifying code in real mode"]);
 export const mostDelay = (guest: string): number => SLOW.has(guest) ? 250 : 100;
 
 const root = new URL("../../", import.meta.url).pathname;
+/** As the task has it: its flags keep garbage small. */
 const DENO = [
   "run",
+  "--v8-flags=--heap-growing-percent=50,--max-semi-space-size=8",
   "-q",
   "--no-prompt",
   "--no-check",
@@ -98,7 +100,7 @@ export async function timeout(guest: string, place: Place, seconds: number): Pro
   await drained;
   await Deno.remove(kernel);
   const said = errors.text.split("\n").find((line) => /xvm boot:|error/i.test(line)) ?? "";
-  const passed = said.includes("seconds passed");
+  const passed = /seconds? passed/.test(said);
   // The program's own start and way out are measured by a guest that does nothing.
   const delay = performance.now() - started - 1000 * seconds;
   return {
@@ -196,7 +198,7 @@ export function broken(guest: string, result: Result, base: number): string | un
   const { memory, delay, outcome } = result;
   if (outcome !== "timeout" && outcome !== "ctrl-C") return outcome;
   if (memory > MOST_MEMORY) return `${Math.round(memory)} MiB`;
-  if (delay - base > mostDelay(guest)) return `${Math.round(delay - base)} ms`;
+  if (!(delay - base <= mostDelay(guest))) return `${Math.round(delay - base)} ms`;
 }
 
 if (import.meta.main) {
