@@ -127,8 +127,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${MACHINE}/isa/semantics/data.ts`, HOT_DEVICE_TEST, [[
     "POP to memory goes round the common store",
     "m.storeLinear(bits, m.addressOf(0, bits / 8, true), value);",
-    "m.f.call(`st${bits}`, m.addressOf(0, bits / 8, true).zext(), cell(V.access), value);\n" +
-    "      m.abortIfSet();",
+    "m.callChecked(`st${bits}`, m.addressOf(0, bits / 8, true).zext(), i32(0), value);",
     "hot handlers whose operand or stack is a device's do as the cold ones (32 bits)",
   ]]),
   ...mutationsOf(`${MACHINE}/interpreter/predecode.ts`, `${MACHINE}/high_memory_test.ts`, [[
