@@ -22,7 +22,8 @@ export class Frames {
    * @param random next 32 random bits, from the world
    */
   constructor(readonly machine: Machine, reserved: number, random: () => number) {
-    const total = machine.ram.length / 4096;
+    // The engine's optimized code was seen to take a length beyond 2 GiB for signed.
+    const total = (machine.ram.length - 1 >>> 12) + 1;
     this.owners = new Int16Array(total);
     this.owners.fill(-1, 0, reserved);
     this.#free = new Uint32Array(total);
