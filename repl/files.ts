@@ -85,5 +85,5 @@ function writeAll(path: string, bytes: Uint8Array, options: Deno.OpenOptions): v
 }
 
 function writeTo(file: Deno.FsFile, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
+  for (let at = 0; at < bytes.byteLength;) at += file.writeSync(bytes.subarray(at));
 }

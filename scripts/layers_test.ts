@@ -54,6 +54,11 @@ Deno.test("checkFile() refuses the host's clock and randomness", () => {
   assertEquals(messages("repl/editor.ts", `Date.now()`), []);
 });
 
+Deno.test("checkFile() refuses the length of memory as an array has it", () => {
+  assertViolation("src/xen/frames.ts", `const total = machine.ram.length / 4096;`, "machine.size");
+  assertEquals(messages("src/xen/frames.ts", `const total = machine.size / 4096;`), []);
+});
+
 Deno.test("withoutComments() knows strings, templates and regular expressions", () => {
   assertEquals(withoutComments(`a("//x"); // y`), `a("//x");     `);
   assertEquals(withoutComments("a(`/* x */`)/* y\n*/b"), "a(`/* x */`)    \n  b");

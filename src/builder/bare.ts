@@ -62,16 +62,16 @@ function ground(host: Host): Ground {
 function machineMemory(host: Host): DomainMemory {
   const { machine } = host;
   const check = (gpa: number, length: number) => {
-    if (!Number.isInteger(gpa) || gpa < 0 || gpa + length > machine.ram.length) {
+    if (!Number.isInteger(gpa) || gpa < 0 || gpa + length > machine.size) {
       throw new RangeError(
         `physical address 0x${gpa.toString(16)} (${length} bytes): memory ends at 0x${
-          machine.ram.length.toString(16)
+          machine.size.toString(16)
         }`,
       );
     }
   };
   return {
-    size: machine.ram.length,
+    size: machine.size,
     read: (gpa, length) => {
       check(gpa, length);
       return machine.ram.slice(gpa, gpa + length);
@@ -80,7 +80,7 @@ function machineMemory(host: Host): DomainMemory {
       check(gpa, bytes.length);
       machine.write(gpa, bytes);
     },
-    machineAddress: (gpa) => gpa < machine.ram.length ? gpa : -1,
+    machineAddress: (gpa) => gpa < machine.size ? gpa : -1,
   };
 }
 

@@ -512,14 +512,14 @@ class MachineSource implements ByteSource {
     return this.whyGone();
   }
   get size(): number | undefined {
-    return this.gone === undefined ? this.host().machine.ram.length : undefined;
+    return this.gone === undefined ? this.host().machine.size : undefined;
   }
   read(address: bigint, length: number): Uint8Array {
-    const { ram } = this.host().machine;
-    if (address >= BigInt(ram.length)) {
-      throw new RangeError(`machine address ${hex(address)}: memory ends at ${hex(ram.length)}`);
+    const { ram, size } = this.host().machine;
+    if (address >= BigInt(size)) {
+      throw new RangeError(`machine address ${hex(address)}: memory ends at ${hex(size)}`);
     }
-    return ram.slice(Number(address), Math.min(Number(address) + length, ram.length));
+    return ram.slice(Number(address), Math.min(Number(address) + length, size));
   }
   write(address: bigint, bytes: Uint8Array): void {
     const { world, machine } = this.host();

@@ -411,7 +411,7 @@ class LinearSource implements ByteSource {
         const page = n === 0 ? address : (address & ~0xfffn) + BigInt(n * 4096);
         const walk = walker.walk(BigInt.asUintN(64, page));
         const { machine } = walk;
-        const memory = machine !== undefined && machine < cpu.machine.ram.length &&
+        const memory = machine !== undefined && machine < cpu.machine.size &&
           !isDevice(cpu.machine, machine);
         if (memory) found.push(machine);
         else if (n > 0) break;

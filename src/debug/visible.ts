@@ -199,13 +199,12 @@ const VIDEO = { first: 0xa0, last: 0xbf } as const;
  * guest reads there; zero for a frame of zeroes, or for none.
  */
 export function visibleFrames({ memory, host }: Domain): Uint32Array {
-  const { ram } = host.machine, count = memory.size / 4096;
-  const view = new Int32Array(ram.buffer, ram.byteOffset, ram.length / 4);
+  const { ram, words } = host.machine, count = memory.size / 4096;
   const hashes = new Uint32Array(2 * count);
   for (let gfn = 0; gfn < count; gfn++) {
     if (gfn >= VIDEO.first && gfn <= VIDEO.last) continue;
     const at = memory.machineAddress(gfn * 4096);
-    if (at < 0 || isZero(view, at / 4)) continue;
+    if (at < 0 || isZero(words, at / 4)) continue;
     const bytes = createHash("sha256").update(ram.subarray(at, at + 4096)).digest();
     hashes[2 * gfn] = bytes.readUInt32BE(0);
     hashes[2 * gfn + 1] = bytes.readUInt32BE(4);

@@ -2,13 +2,14 @@
  * A look at a guest's memory as its page tables map it: for what the hardware does not report about
  * an instruction that has just left. Rights are not looked at; nothing is changed.
  */
+import type { Machine } from "../machine/machine.ts";
 import type { NestedFormat } from "./ops.ts";
 
 const ADDRESS = 0x000f_ffff_ffff_f000n, LARGE = 0x80n;
 
 /** Nested tables, or none: then guest-physical addresses are machine's. */
 export interface Nested {
-  readonly ram: Uint8Array;
+  readonly memory: Pick<Machine, "ram" | "size">;
   readonly format: NestedFormat;
   readonly root: number | undefined;
 }
@@ -21,12 +22,12 @@ function read32(ram: Uint8Array, at: number): bigint {
 }
 
 /** Entries of the nested walk of a guest-physical address, the last one a page's or absent. */
-export function nestedEntries({ ram, format, root }: Nested, gpa: number): readonly bigint[] {
+export function nestedEntries({ memory, format, root }: Nested, gpa: number): readonly bigint[] {
   const entries: bigint[] = [];
   for (let level = 4, table = root!; level > 0; level--) {
     const at = table + Math.floor(gpa / 2 ** (12 + 9 * (level - 1))) % 512 * 8;
-    if (at + 8 > ram.length) break;
-    const entry = read64(ram, at), next = format.address(entry);
+    if (at + 8 > memory.size) break;
+    const entry = read64(memory.ram, at), next = format.address(entry);
     entries.push(entry);
     if (next === undefined || (level < 4 && entry & LARGE)) break;
     table = next;
@@ -36,7 +37,7 @@ export function nestedEntries({ ram, format, root }: Nested, gpa: number): reado
 
 /** Machine address of a guest-physical one; -1 if there is no memory of `bytes` there. */
 export function machineAddress(nested: Nested, gpa: number, bytes: number): number {
-  const { ram, format, root } = nested;
+  const { memory, format, root } = nested;
   let machine = gpa;
   if (root !== undefined) {
     const entries = nestedEntries(nested, gpa);
@@ -45,7 +46,7 @@ export function machineAddress(nested: Nested, gpa: number, bytes: number): numb
     if (base === undefined || size > 2 ** 30) return -1;
     machine = base - base % size + gpa % size;
   }
-  return machine + bytes <= ram.length ? machine : -1;
+  return machine + bytes <= memory.size ? machine : -1;
 }
 
 /** Control registers that say how linear addresses are translated. */
@@ -67,7 +68,7 @@ function guestPhysical(nested: Nested, { cr0, cr3, cr4, efer }: Paging, linear: 
     const index = (linear & (long ? ~0n : 0xffff_ffffn)) >> shift & ((1n << bits) - 1n);
     const at = machineAddress(nested, Number(table) + size * Number(index), size);
     if (at < 0) return -1;
-    const entry = wide ? read64(nested.ram, at) : read32(nested.ram, at);
+    const entry = wide ? read64(nested.memory.ram, at) : read32(nested.memory.ram, at);
     if (!(entry & 1n)) return -1;
     const large = level > 1 && level < 4 && entry & LARGE && (wide || cr4 & 0x10n);
     if (level === 1 || large) {
@@ -93,7 +94,7 @@ export function readLinear(
     const gpa = guestPhysical(nested, paging, linear + BigInt(n));
     const at = gpa < 0 ? -1 : machineAddress(nested, gpa, 1);
     if (at < 0) return bytes.subarray(0, n);
-    bytes[n] = nested.ram[at];
+    bytes[n] = nested.memory.ram[at];
   }
   return bytes;
 }

@@ -29,7 +29,7 @@ export const nptFormat: NestedFormat = {
 function nestedOf(v: SvmVcpu): Nested {
   const has = v.shadowed || v.words[F.nestedControl >> 2] & 1;
   const root = has ? v.words[F.nestedCr3 >> 2] >>> 0 : undefined;
-  return { ram: v.on.cpu.machine.ram, format: nptFormat, root };
+  return { memory: v.on.cpu.machine, format: nptFormat, root };
 }
 
 /** What the nested tables allow at a guest-physical address: bits 0 read, 1 write, 2 execute. */

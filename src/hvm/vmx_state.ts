@@ -122,5 +122,5 @@ function loadPdptes(v: VmxVcpu): void {
 /** Machine address of a guest-physical one by the extended page tables; -1 without `bytes` there. */
 export function guestMachine(v: VmxVcpu, gpa: number, bytes: number): number {
   const { on } = v, root = Number(on.read64(F.eptPointer) & ~0xfffn);
-  return machineAddress({ ram: on.cpu.machine.ram, format: eptFormat, root }, gpa, bytes);
+  return machineAddress({ memory: on.cpu.machine, format: eptFormat, root }, gpa, bytes);
 }

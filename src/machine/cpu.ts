@@ -213,7 +213,7 @@ export class Cpu {
       decodeAs: this.decodeAs,
     });
     this.u8.fill(0xff, TLB.start, TLB.start + TLB.classes * TLB.classSize);
-    this.u64[V.ramSize >> 3] = BigInt(machine.ram.length);
+    this.u64[V.ramSize >> 3] = BigInt(machine.size);
     this.u64[V.reservedHigh >> 3] = 0x000f_ffff_ffff_f000n & ~((1n << 36n) - 1n);
     this.i64[V.passing >> 3] = -1n;
     this.ways = model;

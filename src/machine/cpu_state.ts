@@ -61,7 +61,7 @@ function checkModes(cpu: Cpu, values: Values, nonRoot: number | bigint): void {
   for (const [name, absent] of none) {
     const address = value(name) as bigint;
     if (BigInt.asIntN(64, address) === BigInt(absent)) continue;
-    if (address & 0xfffn || address > BigInt(cpu.machine.ram.length - 4096)) wrong(name, address);
+    if (address & 0xfffn || address > BigInt(cpu.machine.size - 4096)) wrong(name, address);
   }
   for (let n = 0; n < COUNTERS; n++) {
     const counter = values[`perfCtr${n}`] as bigint;

@@ -71,7 +71,7 @@ export function hashRanges(
   ranges: readonly (readonly [from: number, to: number])[],
 ): Hash {
   const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
-  const words = new Int32Array(aligned.buffer, aligned.byteOffset, aligned.length >>> 2);
+  const words = new Int32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength >>> 2);
   const hashing = new Hashing();
   for (const [from, to] of ranges) hashing.add(words, from / 4, to / 4);
   return hashing.end();
@@ -99,9 +99,8 @@ export class FrameHashes {
   #sum: Hash = ZERO;
 
   private constructor(readonly machine: Machine) {
-    const { ram } = machine;
-    this.#words = new Int32Array(ram.buffer, ram.byteOffset, ram.length / 4);
-    this.#hashes = new Uint32Array(ram.length / 4096 * 2);
+    this.#words = machine.words;
+    this.#hashes = new Uint32Array(machine.size / 4096 * 2);
   }
 
   static readonly #of = new WeakMap<Machine, FrameHashes>();

@@ -49,6 +49,11 @@ const KEPT = FRAME_FLAG.rom | FRAME_FLAG.mmio;
 export class Machine {
   readonly memory: WebAssembly.Memory;
   readonly frames: WebAssembly.Memory;
+  /**
+   * Bytes of machine memory. Ask for it here: V8's optimized code takes the `length` of an array, and a
+   * DataView's `byteLength`, for signed beyond 2 GiB; an array's `byteLength` is right.
+   */
+  readonly size: number;
   /** Machine memory. Read as you like; write through {@linkcode Machine.write}. */
   readonly ram: Uint8Array;
   /** The same as 32-bit words, for what is hot. */
@@ -72,6 +77,7 @@ export class Machine {
         `memory: a multiple of 4 KiB up to 4 GiB was expected, ${memory} bytes were given`,
       );
     }
+    this.size = memory;
     const pages = Math.ceil(memory / 65536);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     this.ram = new Uint8Array(this.memory.buffer, 0, memory);
@@ -84,7 +90,7 @@ export class Machine {
 
   /** Registers the machine's state: what its frames are, and the processor. */
   register(blocks: StateRegister): void {
-    const { frameTable } = this, frames = this.ram.length / 4096;
+    const { frameTable } = this, frames = this.size / 4096;
     const kept = (frame: number) => frameTable[frame * (FRAME.size / 4)] & KEPT;
     blocks.register<[frame: number, flags: number][]>({
       name: "memory map",
@@ -157,10 +163,10 @@ export class Machine {
 
   /** The one door for writes to machine memory from outside the processors. */
   write(address: number, bytes: Uint8Array): void {
-    if (address < 0 || address + bytes.length > this.ram.length) {
+    if (address < 0 || address + bytes.length > this.size) {
       throw new RangeError(
         `write of ${bytes.length} bytes at 0x${address.toString(16)}: machine memory ends at 0x${
-          this.ram.length.toString(16)
+          this.size.toString(16)
         }`,
       );
     }

@@ -22,8 +22,7 @@ export class Frames {
    * @param random next 32 random bits, from the world
    */
   constructor(readonly machine: Machine, reserved: number, random: () => number) {
-    // The engine's optimized code was seen to take a length beyond 2 GiB for signed.
-    const total = (machine.ram.length - 1 >>> 12) + 1;
+    const total = machine.size / 4096;
     this.owners = new Int16Array(total);
     this.owners.fill(-1, 0, reserved);
     this.#free = new Uint32Array(total);

@@ -50,7 +50,7 @@ export class P2M {
     this.root = frames.allocate(owner) * 4096;
     this.#machineFrames = new Int32Array(least).fill(-1);
     this.#rights = new Uint8Array(least);
-    this.#guestFrames = new Int32Array(machine.ram.length / 4096).fill(-1);
+    this.#guestFrames = new Int32Array(machine.size / 4096).fill(-1);
   }
 
   get size(): number {

@@ -48,7 +48,7 @@ export function loadHost(host: Host, bytes: Uint8Array): void {
   const { machine, hvm } = host;
   const contents = unpackState(bytes);
   const put = host.blocks.prepare(contents.record);
-  checkFrames(contents, machine.ram.length / 4096);
+  checkFrames(contents, machine.size / 4096);
 
   quiesce(host);
   loadMemory(host, contents);

@@ -34,7 +34,7 @@ export interface StateContents {
 const padded = (length: number) => length + 3 & ~3;
 
 function checksum(bytes: Uint8Array): readonly [number, number] {
-  return hashRanges(bytes, [[0, CHECKSUM], [HEAD, bytes.length]]);
+  return hashRanges(bytes, [[0, CHECKSUM], [HEAD, bytes.byteLength]]);
 }
 
 /** Writes the checksum of bytes that {@linkcode packState} gave: again, if they were changed. */
@@ -79,10 +79,10 @@ export function unpackState(bytes: Uint8Array): StateContents {
   }
   const cut = (least: number) =>
     new RecordError(
-      `the saved state is damaged: it has ${counted(bytes.length, "byte")}, expected ${least}`,
+      `the saved state is damaged: it has ${counted(bytes.byteLength, "byte")}, expected ${least}`,
     );
-  if (bytes.length < HEAD) throw cut(HEAD);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (bytes.byteLength < HEAD) throw cut(HEAD);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = view.getUint32(VERSION, true);
   if (version !== STATE_VERSION) {
     throw new RecordError(
@@ -91,10 +91,10 @@ export function unpackState(bytes: Uint8Array): StateContents {
   }
   const length = view.getUint32(LENGTH, true);
   const countAt = HEAD + padded(length);
-  if (bytes.length < countAt + 4) throw cut(countAt + 4);
+  if (bytes.byteLength < countAt + 4) throw cut(countAt + 4);
   const count = view.getUint32(countAt, true);
   const dataAt = countAt + 4 + 4 * count, end = dataAt + FRAME * count;
-  if (bytes.length !== end) throw cut(end);
+  if (bytes.byteLength !== end) throw cut(end);
   const [low, high] = checksum(bytes);
   const given = [view.getUint32(CHECKSUM, true), view.getUint32(CHECKSUM + 4, true)];
   if (given[0] !== low || given[1] !== high) {
