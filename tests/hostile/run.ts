@@ -27,16 +27,10 @@ const SLOW: ReadonlySet<string> = new Set(["self-modifying code in real mode"]);
 export const mostDelay = (guest: string): number => SLOW.has(guest) ? 250 : 100;
 
 const root = new URL("../../", import.meta.url).pathname;
-/** As the task has it: its flags keep garbage small. */
-const DENO = [
-  "run",
-  "--v8-flags=--heap-growing-percent=50,--max-semi-space-size=8",
-  "-q",
-  "--no-prompt",
-  "--no-check",
-  "-A",
-  `${root}repl/main.ts`,
-];
+/** The program as the task starts it, from any folder. */
+const { tasks } = JSON.parse(Deno.readTextFileSync(`${root}deno.json`));
+const [, ...DENO]: string[] = tasks.xvm.command.replace("repl/main.ts", `${root}repl/main.ts`)
+  .split(" ");
 
 /** What came of one guest in one place. */
 export interface Result {
