@@ -6,7 +6,7 @@
  */
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
-const VMX_TEST = "src/hvm/vmx_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
+const VMX_TEST = "src/hvm/vmx/ops_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
 const HALT_TEST = "src/debug/halt_test.ts", PDPTE_TEST = "src/debug/pdpte_test.ts";
 const DEBUGGED = "src/debug/emulation_test.ts";
 const MONITOR_TEST = "src/xen/monitor_test.ts";
@@ -184,7 +184,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       REPEATS,
     ],
   ]),
-  ...mutationsOf("src/hvm/vmx_cpu.ts", VMX_TEST, [
+  ...mutationsOf("src/hvm/vmx/cpu.ts", VMX_TEST, [
     ["the switch of vCPUs forgets STAR", `  "star",\n`, "", SWITCHED],
     ["the switch of vCPUs forgets LSTAR", `  "lstar",\n`, "", SWITCHED],
     ["the switch of vCPUs forgets SFMASK", `  "sfmask",\n`, "", SWITCHED],
@@ -200,7 +200,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       SWITCHED,
     ],
   ]),
-  ...mutationsOf("src/hvm/vmx_exit.ts", VMX_TEST, [
+  ...mutationsOf("src/hvm/vmx/exit.ts", VMX_TEST, [
     [
       "an event whose delivery was cut short is lost",
       "on.write(F.entryInterruptionInformation, info & ~EVENT.nmiUnblocking, 0);",
@@ -232,7 +232,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "VMX: enter() leaves by LMSW",
     ],
   ]),
-  ...mutationsOf("src/hvm/vmx_paging.ts", VMX_TEST, [
+  ...mutationsOf("src/hvm/vmx/paging.ts", VMX_TEST, [
     [
       "writable EPT pages made executable only",
       "(write ? 2n : 0n) | (execute ? 4n : 0n)",
@@ -240,7 +240,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "VMX: enter() leaves by a nested page that the format makes writable, and not executable",
     ],
   ]),
-  ...mutationsOf("src/hvm/vmx_controls.ts", VMX_TEST, [
+  ...mutationsOf("src/hvm/vmx/controls.ts", VMX_TEST, [
     [
       "the MSR bitmap's upper range is off",
       "return 0x2000 + number - 0xc000_0000;",
@@ -330,7 +330,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "an interrupt that comes with IF clear is delivered behind STI's shadow (intel)",
     ],
   ]),
-  ...mutationsOf("src/machine/msrs.ts", XEN_TEST, [
+  ...mutationsOf("src/machine/system/msrs.ts", XEN_TEST, [
     [
       "a guest may load LSTAR with an address that is not canonical",
       "return BigInt.asIntN(48, value) !== BigInt.asIntN(64, value);",
@@ -346,7 +346,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "HLT with IF clear stays where it is, whatever is pending (intel hap)",
     ],
   ]),
-  ...mutationsOf("src/machine/control_rules.ts", PDPTE_TEST, [
+  ...mutationsOf("src/machine/system/control_rules.ts", PDPTE_TEST, [
     [
       "CR4.PGE does not load the page-directory pointers of a shadowed guest",
       "4: CR4.PAE | CR4.PGE | CR4.PSE",
@@ -354,7 +354,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "page-directory pointers are loaded when CR0, CR3 and CR4 say so (amd shadow)",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm_exit.ts", "src/debug/edge_test.ts", [
+  ...mutationsOf("src/hvm/svm/exit.ts", "src/debug/edge_test.ts", [
     [
       "an nRIP of 0 is none",
       "=== 0 && !ofInstruction(code);",
@@ -370,7 +370,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "vmentry() accepts what stands at the edge of each check",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm_controls.ts", "src/debug/hidden_test.ts", [
+  ...mutationsOf("src/hvm/svm/controls.ts", "src/debug/hidden_test.ts", [
     [
       "RDTSCP that CPUID does not show executes on SVM",
       `|| isAbsent(v, "rdtscp");`,
@@ -400,7 +400,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "wherever the host has its turn, every exception comes: also one whose delivery made the guest leave",
     ],
   ]),
-  ...mutationsOf("src/hvm/vmx.ts", DEBUGGED, [
+  ...mutationsOf("src/hvm/vmx/ops.ts", DEBUGGED, [
     [
       "a #DB that is looked at is due once more",
       "on.write(F.guestPendingDebug, 0, 0);",
@@ -408,7 +408,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       TRACED,
     ],
   ]),
-  ...mutationsOf("src/hvm/vmx.ts", OBSERVED, [
+  ...mutationsOf("src/hvm/vmx/ops.ts", OBSERVED, [
     [
       "TS of a task switch is hidden by who looks at CR0",
       "if (mask === OWN_CR0) return enterGuest(v, options, options.budget);",
@@ -448,7 +448,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "pauses do not change what the guest comes to (demo)",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm_exit.ts", DEBUGGED, [
+  ...mutationsOf("src/hvm/svm/exit.ts", DEBUGGED, [
     [
       "INT1 that is looked at comes for ever",
       '? { type: "privileged-software-exception", vector, length: common.length }',
@@ -494,7 +494,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "instructions that raise an event are counted once: intel, shadow, handler",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm_exit.ts", "src/debug/software_events_test.ts", [
+  ...mutationsOf("src/hvm/svm/exit.ts", "src/debug/software_events_test.ts", [
     [
       "an INT1 whose delivery was cut short is injected as a trap",
       'code !== EXIT_CODE.taskSwitch && event.type !== "privileged-software-exception"',

@@ -7,9 +7,9 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 
 const MACHINE = "src/machine", CPU_TEST = `${MACHINE}/cpu_test.ts`;
 const PAGING_TEST = `${MACHINE}/mmu/paging_test.ts`, NESTED_TEST = `${MACHINE}/mmu/nested_test.ts`;
-const EXCEPTIONS_TEST = `${MACHINE}/exceptions/exceptions_test.ts`;
+const EXCEPTIONS_TEST = `${MACHINE}/system/exceptions/exceptions_test.ts`;
 const HOT_DEVICE_TEST = `${MACHINE}/interpreter/hot_device_test.ts`;
-const SEGMENTATION_TEST = `${MACHINE}/segmentation/segmentation_test.ts`;
+const SEGMENTATION_TEST = `${MACHINE}/system/segmentation/segmentation_test.ts`;
 const SYSTEM_TEST = `${MACHINE}/isa/semantics/system_test.ts`;
 const LONG_TEST = `${MACHINE}/isa/semantics/long_test.ts`;
 const RIGHTS = "rights of pages, by every combination of bits and every kind of access";
@@ -62,13 +62,13 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
     "branch.66: it makes the operand size 16: RIP is cut, CALL and RET move 2 bytes, E8 and E9 have " +
     "rel16 (amd)",
   ]]),
-  ...mutationsOf(`${MACHINE}/segmentation/linear.ts`, `${MACHINE}/vendors_test.ts`, [[
+  ...mutationsOf(`${MACHINE}/system/segmentation/linear.ts`, `${MACHINE}/vendors_test.ts`, [[
     "flat code that wraps at 4 GiB asks no segment",
     "f.if(linear.gtU(-bits / 8), () => {",
     "f.if(linear.gtU(-bits / 8).and(0), () => {",
     "segment.wrap: it is outside the limit: #GP(0), #SS(0) on the stack (amd)",
   ]]),
-  ...mutationsOf(`${MACHINE}/segmentation/tasks.ts`, SEGMENTATION_TEST, [[
+  ...mutationsOf(`${MACHINE}/system/segmentation/tasks.ts`, SEGMENTATION_TEST, [[
     "a 16-bit TSS clears the upper halves of registers",
     "i32(0xffff_0000 | 0)",
     "i32(0)",
@@ -101,7 +101,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
     ],
   ]),
   ...mutationsOf(
-    `${MACHINE}/exceptions/coprocessor.ts`,
+    `${MACHINE}/system/exceptions/coprocessor.ts`,
     `${MACHINE}/isa/semantics/x87_test.ts`,
     [[
       "the processor does not wait for the interrupt of FERR#",
@@ -243,7 +243,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "malformed nested entries are misconfigurations",
     ],
   ]),
-  ...mutationsOf(`${MACHINE}/isa/semantics/control_state.ts`, `${MACHINE}/control_rules_test.ts`, [
+  ...mutationsOf(`${MACHINE}/system/control_state.ts`, `${MACHINE}/system/control_rules_test.ts`, [
     [
       "the processor takes a write of CR4 that breaks a rule",
       `obey(f, "cr4", value, { now, old });`,
@@ -257,7 +257,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "the processor and the hypervisor refuse the same writes of cr0",
     ],
   ]),
-  ...mutationsOf(`${MACHINE}/isa/semantics/control_state.ts`, PAGING_TEST, [
+  ...mutationsOf(`${MACHINE}/system/control_state.ts`, PAGING_TEST, [
     [
       "MOV to CR3 drops no translation",
       `setCell64(f, CPU.cr3, cr3);\n    f.call("flushTlb");`,
@@ -271,7 +271,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "MOV to CR3, CR4 and EFER drop what they change (hot)",
     ],
   ]),
-  ...mutationsOf(`${MACHINE}/segmentation/linear.ts`, PAGING_TEST, [
+  ...mutationsOf(`${MACHINE}/system/segmentation/linear.ts`, PAGING_TEST, [
     [
       "64-bit addresses need not be canonical",
       "isCanonical(linear).and(isCanonical(linear.add(bytes.zext()).sub(1))).eqz(),",
@@ -279,7 +279,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "64-bit addresses must be canonical, to their last byte (hot)",
     ],
   ]),
-  ...mutationsOf(`${MACHINE}/segmentation/linear.ts`, SEGMENTATION_TEST, [
+  ...mutationsOf(`${MACHINE}/system/segmentation/linear.ts`, SEGMENTATION_TEST, [
     [
       "segment limits checked without the access's size",
       "const last = f.let(offset.add(bytes.zext()).sub(1));",
@@ -293,7 +293,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "limits hold to the last byte, expand-down ones from the first",
     ],
   ]),
-  ...mutationsOf(`${MACHINE}/segmentation/load.ts`, SEGMENTATION_TEST, [
+  ...mutationsOf(`${MACHINE}/system/segmentation/load.ts`, SEGMENTATION_TEST, [
     [
       "data segments: the selector's RPL not checked",
       "const below = dpl.ltU(level).or(dpl.ltU(selector.and(3)));",
@@ -301,7 +301,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "fault: DS with an RPL above its DPL",
     ],
   ]),
-  ...mutationsOf(`${MACHINE}/exceptions/deliver.ts`, EXCEPTIONS_TEST, [
+  ...mutationsOf(`${MACHINE}/system/exceptions/deliver.ts`, EXCEPTIONS_TEST, [
     [
       "an interrupt shadow outlives the event",
       "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~3));",
@@ -327,7 +327,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "two page faults make a double fault, a #GP behind a #DE as well",
     ],
   ]),
-  ...mutationsOf(`${MACHINE}/segmentation/iret.ts`, EXCEPTIONS_TEST, [
+  ...mutationsOf(`${MACHINE}/system/segmentation/iret.ts`, EXCEPTIONS_TEST, [
     [
       "IRET leaves NMIs blocked",
       "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(ends));",
@@ -367,7 +367,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "SWAPGS exchanges, at privilege 0 alone",
     ],
   ]),
-  ...mutationsOf(`${MACHINE}/isa/semantics/msr_state.ts`, SYSTEM_TEST, [
+  ...mutationsOf(`${MACHINE}/system/msr_state.ts`, SYSTEM_TEST, [
     [
       "a locked IA32_FEATURE_CONTROL can be written",
       `if (r.rule === "locked") fail(cell64(r.home!).and(1).nez(), CHECK.locked);`,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { groups } from "../../src/machine/isa/semantics/index.ts";
+import { groups } from "../../src/machine/interpreter/groups.ts";
 import { INTERPRETER_KINDS } from "../../src/machine/interpreter/hot.ts";
 import { groupModule, interpreter, systemModule } from "../../src/machine/interpreter/modules.ts";
 import "../../mod.ts";

@@ -248,7 +248,7 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "shadow paging, VMX: every page fault leaves, and may be dealt with out of sight",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm_shadow.ts", HVM, [
+  ...mutationsOf("src/hvm/svm/shadow.ts", HVM, [
     [
       "SVM: page faults stay the guest's after an emulated instruction",
       "put(v, F.nestedControl, 0);\n  put(v, F.exceptions, v.kept.exceptions);",
@@ -262,7 +262,7 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "shadow paging, SVM: page faults leave again behind an emulated instruction",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm_controls.ts", HVM, [
+  ...mutationsOf("src/hvm/svm/controls.ts", HVM, [
     [
       "SVM: a shadowed guest reads the hardware's CR4",
       "return (cr0 ? 1 : 0) | (cr4 ? 0x10 : 0);",
@@ -270,7 +270,7 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
       "shadow paging, SVM: the guest reads its own CR0 and CR4, by whatever instruction",
     ],
   ]),
-  ...mutationsOf("src/hvm/vmx_shadow.ts", HVM, [
+  ...mutationsOf("src/hvm/vmx/shadow.ts", HVM, [
     [
       "VMX: page faults stay the guest's after an emulated instruction",
       "put(v, F.exceptionBitmap, v.kept.exceptions);",

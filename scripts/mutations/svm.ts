@@ -8,7 +8,7 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 const SVM = "src/machine/svm", CHECKS = `${SVM}/checks_test.ts`, EVENTS = `${SVM}/events_test.ts`;
 const STATE = `${SVM}/state_test.ts`, EXIT = `${SVM}/exit_test.ts`;
 const INTERCEPTS = `${SVM}/intercept_test.ts`, NESTED = `${SVM}/nested_test.ts`;
-const HVM = "src/hvm/svm_test.ts";
+const HVM = "src/hvm/svm/ops_test.ts";
 
 const REFUSES = "VMRUN refuses a VMCB by the check that it breaks, and loads nothing of it";
 const INJECTS = "EVENTINJ delivers its event before the first instruction";
@@ -384,7 +384,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
       TLBS,
     ],
   ]),
-  ...mutationsOf("src/hvm/svm_exit.ts", HVM, [
+  ...mutationsOf("src/hvm/svm/exit.ts", HVM, [
     [
       "SVM: an event whose delivery was cut short is lost",
       "v.write(F.eventInjection, info);",
@@ -398,7 +398,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
       "SVM: an exception in the course of a delivery is tested before it becomes a double fault",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm_cpu.ts", HVM, [
+  ...mutationsOf("src/hvm/svm/cpu.ts", HVM, [
     [
       "the switch of SVM vCPUs forgets VMSAVE",
       "    v.lazy(false);\n    // As the next load does",
@@ -418,7 +418,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
       "SVM: a field that is written loses its clean bit, and a flush its translations",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm_controls.ts", HVM, [
+  ...mutationsOf("src/hvm/svm/controls.ts", HVM, [
     [
       "SVM: the interrupt window waits for its priority",
       "irq | priority | ignoreTpr, on",
@@ -438,7 +438,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
       "SVM: enter() leaves by RDMSR of EFER, whatever is asked for",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm.ts", HVM, [
+  ...mutationsOf("src/hvm/svm/ops.ts", HVM, [
     [
       "SVM: the NMI window opens before IRET",
       "v.write(F.interruptShadow, v.words[F.interruptShadow >> 2] | INTERRUPT_SHADOW);",

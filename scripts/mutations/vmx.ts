@@ -6,7 +6,7 @@
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
 const VMX = "src/machine/vmx", CHECKS = `${VMX}/checks_test.ts`, EXIT = `${VMX}/exit_test.ts`;
-const OPERATIONS = `${VMX}/operations_test.ts`, HVM = "src/hvm/vmx_test.ts";
+const OPERATIONS = `${VMX}/operations_test.ts`, HVM = "src/hvm/vmx/ops_test.ts";
 const ON_CONTROLS = "vmentry() fails with error 7 for each check on the controls";
 const ON_HOST = "vmentry() fails with error 8 for each check on the host state";
 const ON_GUEST = "vmentry() leaves with reason 33 for each check on the guest state";
@@ -17,7 +17,7 @@ const FUZZ = "random contents of control structures: vmx enters, or says why not
 const NOTES = "exits note the instruction, the event and what was being delivered";
 
 export const VMX_MUTATIONS: readonly Mutation[] = [
-  ...mutationsOf("src/hvm/vmx_run.ts", "src/hvm/real_mode_test.ts", [[
+  ...mutationsOf("src/hvm/vmx/run.ts", "src/hvm/real_mode_test.ts", [[
     "emulated real mode goes on in protected mode",
     'if (hasLeft(v)) return "budget";',
     "",

@@ -10,7 +10,7 @@ import { MSRS } from "../abi/x86/msr.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { HvmOps, HvmVcpu, RegisterName, Segment, SegmentRegister } from "../hvm/ops.ts";
 import { segmentRegisters } from "../hvm/ops.ts";
-import { holdsPdptes } from "../machine/control_rules.ts";
+import { holdsPdptes } from "../machine/system/control_rules.ts";
 import {
   ARCHITECTURAL_END,
   ARCHITECTURAL_START,

@@ -13,7 +13,7 @@ import { MSR, MSRS } from "../abi/x86/msr.ts";
 import { Board } from "../builder/board.ts";
 import type { GuestEvent } from "../hvm/exit.ts";
 import { ACTIVITIES } from "../hvm/ops.ts";
-import { msrRow } from "../machine/msrs.ts";
+import { msrRow } from "../machine/system/msrs.ts";
 import { CPU } from "../machine/state.ts";
 import type { Domain } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";

@@ -6,7 +6,7 @@
  */
 import type { Cpu } from "../machine/cpu.ts";
 import { checkById, explain } from "../machine/checks.ts";
-import { holdsPdptes } from "../machine/control_rules.ts";
+import { holdsPdptes } from "../machine/system/control_rules.ts";
 import { WALK_STEP, WALK_STEPS } from "../machine/mmu/walk.ts";
 import {
   ABORT,

@@ -3,7 +3,7 @@
  * sees, kept as words in the save area ({@linkcode HvmVcpu.guest}), and what the hardware's own are
  * made of. Where a bit is the guest's alone the hardware holds it, and the word follows.
  */
-import { holdsPdptes, LOADS_PDPTES } from "../machine/control_rules.ts";
+import { holdsPdptes, LOADS_PDPTES } from "../machine/system/control_rules.ts";
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import {
   GUEST,

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { runCode } from "./segmentation/testing.ts";
+import { runCode } from "./system/testing.ts";
 
 const DATA = 0x9000;
 /** DR7 with G0 and the R/W and LEN fields of breakpoint 0. */

@@ -21,9 +21,9 @@ import {
   V,
 } from "./state.ts";
 import { DECODE_AS } from "./isa/decode.ts";
-import { type HostFunctions, SERVICE } from "./system.ts";
+import { type HostFunctions, SERVICE } from "./linkage.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
-import { groupOf } from "./isa/semantics/index.ts";
+import { groupOf } from "./interpreter/groups.ts";
 import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
 import { isAmd } from "./vendors.ts";

@@ -7,9 +7,9 @@ import { CR4, EFER } from "../abi/x86/cr.ts";
 import { type CpuidRegister, type FeatureBit, featureBits } from "../abi/x86/cpuid.ts";
 import { XSAVE } from "../abi/x86/float.ts";
 import { type CpuidModel, type CpuidModelRow, cpuidModels, MODELS, NEEDS } from "./cpuid_models.ts";
-import { CR4_NEEDS, EFER_NEEDS } from "./control_rules.ts";
-import { LINK as MODEL_CELL, PAGES_ABSENT } from "./segmentation/descriptor.ts";
-import { hiddenMsrs } from "./msrs.ts";
+import { CR4_NEEDS, EFER_NEEDS } from "./system/control_rules.ts";
+import { LINK as MODEL_CELL, PAGES_ABSENT } from "./system/segmentation/descriptor.ts";
+import { hiddenMsrs } from "./system/msrs.ts";
 import { CPU, V } from "./state.ts";
 
 export type { CpuidModel } from "./cpuid_models.ts";

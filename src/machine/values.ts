@@ -1,7 +1,7 @@
 /** Parts of conditions and moves that the virtualization extensions of both vendors need. */
 import { frameEntry } from "./mmu/walk.ts";
 import { FRAME, FRAME_FLAG, gpr, V } from "./state.ts";
-import { cell, cell64, MEMORY, setCell } from "./system.ts";
+import { cell, cell64, MEMORY, setCell } from "./linkage.ts";
 import { type Expr, i32, load, load128 } from "./wasm/expr.ts";
 import type { Func, Local, Module } from "./wasm/module.ts";
 

@@ -3,13 +3,13 @@
  * other way ({@linkcode asAmd}, {@linkcode isAmd}); each name has a test for both models in
  * vendors_test.ts. What SVM and VMX are for themselves (their instructions, MSRs, control structures
  * and nested tables) stands in svm/ and vmx/ and not here; CPUID in cpuid_models.ts; MSRs that one
- * vendor has and the other has not in msrs.ts.
+ * vendor has and the other has not in system/msrs.ts.
  *
  * Where the manuals are silent it says "seen": on AMD's side on processors of family 1Ah (Zen 5), on
  * Intel's on those that `tests/oracle` ran on.
  */
 import { V } from "./state.ts";
-import { cell } from "./system.ts";
+import { cell } from "./linkage.ts";
 import type { Expr } from "./wasm/expr.ts";
 
 /** One difference: what either does, and where that is written. */
@@ -191,7 +191,7 @@ export const NOT_MODELLED: readonly string[] = [
   "Intel's FDP_EXCPTN_ONLY and the deprecation of FCS and FDS: they are kept, as before them",
   "57-bit linear addresses: none; FIP and FDP are canonical in 48 bits",
   "LOCK VERW, which processors of family 1Ah execute: #UD, as the manuals have it",
-  "DR6.BLD and RTM, MSRs of single families: see msrs.ts for those that exist",
+  "DR6.BLD and RTM, MSRs of single families: see system/msrs.ts for those that exist",
 ];
 
 /** Where the manuals of both are silent, and whom the machine follows. */

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import type { Cpu, CpuModel } from "./cpu.ts";
 import type { Machine } from "./machine.ts";
-import { AT, runCode, S, type Setup } from "./segmentation/testing.ts";
+import { AT, runCode, S, type Setup } from "./system/testing.ts";
 import { CPU } from "./state.ts";
 import { flatMachine } from "./testing.ts";
 import { DIFFERENCES, type Way } from "./vendors.ts";
@@ -26,7 +26,7 @@ function long(model: CpuModel, code: string, steps = 100, prepare?: (m: Machine)
   prepare?.(machine);
   return ended(machine, () => machine.cpu.run(steps));
 }
-/** The same for 32-bit code in the house of segmentation/testing.ts. */
+/** The same for 32-bit code in the house of system/testing.ts. */
 function legacy(model: CpuModel, code: string, setup: Setup = {}): Run {
   let found!: Run;
   const prepare = (machine: Machine) => {

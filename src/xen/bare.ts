@@ -2,7 +2,7 @@
 import { MSR } from "../abi/x86/msr.ts";
 import type { Machine } from "../machine/machine.ts";
 import { CPU, V } from "../machine/state.ts";
-import { SERVICE } from "../machine/system.ts";
+import { SERVICE } from "../machine/linkage.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import type { Domain } from "./domain.ts";
 import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN } from "./engine.ts";

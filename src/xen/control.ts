@@ -7,7 +7,7 @@ import {
   LOADS_PDPTES,
   type Operand,
   PDPTE_RESERVED,
-} from "../machine/control_rules.ts";
+} from "../machine/system/control_rules.ts";
 import type { HvmEngine } from "./hvm.ts";
 
 const LONG = 0x2000;

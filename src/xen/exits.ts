@@ -4,7 +4,7 @@ import { type ExitKind, type ExitRow, exitRows, type OwnKind } from "../hvm/exit
 import { CR0, CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
-import { CR0_KNOWN } from "../machine/control_rules.ts";
+import { CR0_KNOWN } from "../machine/system/control_rules.ts";
 import { ENABLED, portBreakpoints } from "../machine/breakpoints.ts";
 import type { Stopped } from "../hvm/ops.ts";
 import { BLOCKED, BUDGET, type PartEnd, SEEN, type SliceEnd } from "./engine.ts";

@@ -15,7 +15,7 @@ import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
 import { CR4 } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import type { CpuHooks, Fault } from "../machine/cpu.ts";
-import { SERVICE } from "../machine/system.ts";
+import { SERVICE } from "../machine/linkage.ts";
 import type { Plain } from "../machine/record.ts";
 import {
   amount,

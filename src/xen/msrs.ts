@@ -1,7 +1,7 @@
 /** Model-specific registers of a guest in a hardware virtual machine. */
 import { EFER } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
-import { type MsrRow, msrRow, refusesValue } from "../machine/msrs.ts";
+import { type MsrRow, msrRow, refusesValue } from "../machine/system/msrs.ts";
 import { writeFaults } from "./control.ts";
 import type { HvmEngine } from "./hvm.ts";
 

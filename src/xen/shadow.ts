@@ -14,7 +14,7 @@
  */
 import { CR0, CR4, EFER } from "../abi/x86/cr.ts";
 import type { Exit } from "../hvm/exit.ts";
-import { PAGES_ABSENT } from "../machine/segmentation/descriptor.ts";
+import { PAGES_ABSENT } from "../machine/system/segmentation/descriptor.ts";
 import { GUEST, type HvmOps, type HvmVcpu } from "../hvm/ops.ts";
 import type { Fault } from "../machine/cpu.ts";
 import { indexOf, MODES, PAGING, pagingOf } from "../machine/mmu/modes.ts";

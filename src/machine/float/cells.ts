@@ -4,7 +4,7 @@
  */
 import { V } from "../state.ts";
 import { areaOf, cells } from "../wasm/cells.ts";
-import { cell, cell64, setCell } from "../system.ts";
+import { cell, cell64, setCell } from "../linkage.ts";
 import type { Expr } from "../wasm/expr.ts";
 import type { Func } from "../wasm/module.ts";
 

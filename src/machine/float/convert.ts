@@ -1,5 +1,5 @@
 /** Conversions between the 80-bit format and integers, single, double and packed decimal. */
-import { cell, setCell } from "../system.ts";
+import { cell, setCell } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
 import {

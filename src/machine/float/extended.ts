@@ -3,7 +3,7 @@
  * zeros and denormals (SDM 1 4.8.3, 8.2.2, 8.5). Operands are packed: sign and exponent (i32, 16
  * bits) and significand (i64). Results in F.se and F.sig; if `stopped()` holds there is none.
  */
-import { cell, setCell, setCell64 } from "../system.ts";
+import { cell, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { EXC, exp, F, hi, INDEFINITE, J, QUIET, raise, sign, unmasked } from "./cells.ts";

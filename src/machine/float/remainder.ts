@@ -1,5 +1,5 @@
 /** FPREM, FPREM1, FRNDINT, FSCALE and FXTRACT (SDM 2, under their names). */
-import { cell, setCell, setCell64 } from "../system.ts";
+import { cell, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { EXC, EXPONENT_BIAS, F, FORMAT, lo, raise } from "./cells.ts";

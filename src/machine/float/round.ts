@@ -3,7 +3,7 @@
  * 16383 and unbounded, 64-bit significand with its leading one in bit 63. They know formats, not
  * NaNs, so that x87 and SSE share them.
  */
-import { cell, setCell, setCell64 } from "../system.ts";
+import { cell, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { EXC, EXPONENT_BIAS, F, FORMAT, hi, J, lo, raise, unmasked } from "./cells.ts";

@@ -6,7 +6,7 @@
  * zero, result well inside the normal range.
  */
 import { CPU } from "../state.ts";
-import { cell, setCell } from "../system.ts";
+import { cell, setCell } from "../linkage.ts";
 import { Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { EXC, exp, EXPONENT_BIAS, F, FORMAT, hi, lo, raise, sign, unmasked } from "./cells.ts";

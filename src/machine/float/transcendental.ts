@@ -4,7 +4,7 @@
  * whenever a series was used. Trigonometric arguments are reduced by a pi of 66 bits, as processors
  * do (SDM 1 8.3.8).
  */
-import { cell, setCell, setCell64 } from "../system.ts";
+import { cell, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { EXC, EXPONENT_BIAS, F, FORMAT, hi, J, lo, raise } from "./cells.ts";

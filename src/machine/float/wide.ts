@@ -1,5 +1,5 @@
 /** Arithmetic on 128 bits, in pairs of i64. Results of two words lie in F.hi and F.lo. */
-import { setCell64 } from "../system.ts";
+import { setCell64 } from "../linkage.ts";
 import { type Expr, i64 } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
 import { F } from "./cells.ts";

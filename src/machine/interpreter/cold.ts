@@ -3,12 +3,12 @@
  * mode: addresses, widths and limits come from the record and the processor state.
  */
 import { CPU, REC, V } from "../state.ts";
-import { cell, cell64, setCell } from "../system.ts";
+import { cell, cell64, setCell } from "../linkage.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { type Form, formName, Meaning, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
-import { is64, isCanonical } from "../segmentation/linear.ts";
+import { is64, isCanonical } from "../system/segmentation/linear.ts";
 
 const CHECK = {
   limit: check("branch.limit", "branch to {a}, outside the code segment's limit {b}", "SDM 2 JMP"),
@@ -16,7 +16,7 @@ const CHECK = {
 };
 
 /** `checkIp(ip)`: #GP(0) unless the code segment holds it. */
-export function buildCheckIp(m: Module, noteFault: typeof import("../system.ts").noteFault): void {
+export function buildCheckIp(m: Module, noteFault: typeof import("../linkage.ts").noteFault): void {
   m.func("checkIp", ["i64"], [], (f, ip) => {
     f.if(is64(), () => {
       f.if(isCanonical(ip).eqz(), () => noteFault(f, 13, 0, CHECK.canonical, ip));

@@ -5,7 +5,7 @@
  * either vendor's extensions have.
  */
 import { ABORT, CPU, V } from "../state.ts";
-import { cell, MEMORY } from "../system.ts";
+import { cell, MEMORY } from "../linkage.ts";
 import { span } from "../wasm/cells.ts";
 import { i32, load128 } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";

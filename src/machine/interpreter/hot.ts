@@ -8,12 +8,12 @@
  * the commonest forms have handlers with their registers baked in.
  */
 import { CODE_MODE, CPU, REC, RECORD_SIZE, TLB, V } from "../state.ts";
-import { cell, cell64, machineModule, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, machineModule, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Label, Local, Module } from "../wasm/module.ts";
 import { type Form, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
-import { wrapIp } from "../segmentation/linear.ts";
+import { wrapIp } from "../system/segmentation/linear.ts";
 import { type HotForm, hotForms, PSEUDO } from "./hot_forms.ts";
 import { Flat32, Flat64, goOn, leftBehind, leftHere, type Loop } from "./hot_meaning.ts";
 import { RECORD_SHIFT, reloadLeft } from "./hot_meaning.ts";

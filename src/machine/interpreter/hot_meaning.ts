@@ -3,13 +3,13 @@
  * segments, {@linkcode Flat64} for 64-bit code.
  */
 import { CPU, gpr, REC, RECORD_SIZE, SEGMENT, segment, TLB, V } from "../state.ts";
-import { cell, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Label, Local } from "../wasm/module.ts";
 import { AF, condition, FLAG_KIND } from "../isa/flags.ts";
 import { type Form, formName, Meaning } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
-import { isCanonical } from "../segmentation/linear.ts";
+import { isCanonical } from "../system/segmentation/linear.ts";
 import { hasCopy, hasDisplacementCopy } from "./forms.ts";
 
 /** Variables and labels of the interpreter's loop. */

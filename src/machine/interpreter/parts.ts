@@ -1,11 +1,11 @@
 /** Parts of module S that come from other folders, in the order they need each other. */
 import type { Module } from "../wasm/module.ts";
 import { check } from "../checks.ts";
-import { buildCoprocessor } from "../exceptions/coprocessor.ts";
-import { buildSystemFunctions } from "../segmentation/build.ts";
+import { buildCoprocessor } from "../system/exceptions/coprocessor.ts";
+import { buildSystemFunctions } from "../system/build.ts";
 import { buildFloatSwitch, buildRunGuest } from "./guest.ts";
 import type { Virtualization } from "../virtualization.ts";
-import { cell64, noteFault } from "../system.ts";
+import { cell64, noteFault } from "../linkage.ts";
 import { V } from "../state.ts";
 
 const FETCH_LIMIT = check(

@@ -5,7 +5,7 @@ import { CPU, V } from "../state.ts";
 import type { Callable, Module } from "../wasm/module.ts";
 import { columnsOf, encodings } from "./encodings.ts";
 import { FLAG_KIND } from "./flags.ts";
-import { groupOf, groups } from "./semantics/index.ts";
+import { groupOf, groups } from "../interpreter/groups.ts";
 import { formName } from "./semantics/meaning.ts";
 import {
   FLAG_CELLS,

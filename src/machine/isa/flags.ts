@@ -4,7 +4,7 @@
  * the operand width. CF has a cell of its own while flags are lazy, because INC and DEC leave it.
  */
 import { CPU } from "../state.ts";
-import { cell, cell64, setCell } from "../system.ts";
+import { cell, cell64, setCell } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 

@@ -3,10 +3,10 @@ import { virtualization } from "../virtualization.ts";
 import { ColdMeaning } from "../interpreter/cold.ts";
 import { buildSystem, coldForms } from "../interpreter/modules.ts";
 import { CPU, V } from "../state.ts";
-import { machineModule } from "../system.ts";
+import { machineModule } from "../linkage.ts";
 import { Expr, type Operand } from "../wasm/expr.ts";
 import { type Callable, Func, Local, type Module } from "../wasm/module.ts";
-import { groups } from "./semantics/index.ts";
+import { groups } from "../interpreter/groups.ts";
 import { type Form, formName, type Uses } from "./semantics/meaning.ts";
 
 /** Byte address of a load of memory 0 at a constant address. */

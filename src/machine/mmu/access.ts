@@ -7,10 +7,10 @@
  */
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB, TLB_LIST, V } from "../state.ts";
 import { check } from "../checks.ts";
-import { cell, cell64, MEMORY, noteFault, setCell } from "../system.ts";
+import { cell, cell64, MEMORY, noteFault, setCell } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { is64, isCanonical } from "../segmentation/linear.ts";
+import { is64, isCanonical } from "../system/segmentation/linear.ts";
 import { frameEntry } from "./walk.ts";
 
 const ALIGNMENT = check(

@@ -1,6 +1,6 @@
 /** Guest-physical to machine-physical: identity, or the extended page tables of VMX (SDM 3 28.3). */
 import { ABORT, ACCESS, CPU, EMULATED, V } from "../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";

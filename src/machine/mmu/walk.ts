@@ -2,10 +2,10 @@
  * Page walks: 2-level with PSE, PAE and 4-level (SDM 3 chapter 4), nested through EPT in VMX
  * non-root operation (SDM 3 28.3). Written in the builder, run in Wasm.
  */
-import { PDPTE_RESERVED } from "../control_rules.ts";
-import { LINK, PAGES_ABSENT } from "../segmentation/descriptor.ts";
+import { PDPTE_RESERVED } from "../system/control_rules.ts";
+import { LINK, PAGES_ABSENT } from "../system/segmentation/descriptor.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB_LIST, V } from "../state.ts";
-import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../linkage.ts";
 import { check } from "../checks.ts";
 import {
   ADDRESS,

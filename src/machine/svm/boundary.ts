@@ -1,7 +1,7 @@
 /** The virtual interrupt (APM 2 15.21.4): what is due in a guest at an instruction boundary. */
 import { EXIT_CODE, INTERCEPT1, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
 import { CPU, V } from "../state.ts";
-import { cell, setCell } from "../system.ts";
+import { cell, setCell } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local, Module } from "../wasm/module.ts";
 import { Vmcb } from "./layout.ts";

@@ -4,11 +4,11 @@ import { INTERCEPT2, IOPM_SIZE, MSRPM_SIZE, NP_ENABLE } from "../../abi/x86/vmcb
 import { EFER } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
 import { CPU, V } from "../state.ts";
-import { cell64, setCell, setCell64 } from "../system.ts";
+import { cell64, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
-import { FORBIDDEN } from "../control_rules.ts";
-import { cr4Allowed, eferAllowed, holds } from "../isa/semantics/control_state.ts";
+import { FORBIDDEN } from "../system/control_rules.ts";
+import { cr4Allowed, eferAllowed, holds } from "../system/control_state.ts";
 import { patInvalid, tooWide } from "../values.ts";
 import { Vmcb } from "./layout.ts";
 

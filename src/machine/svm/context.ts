@@ -4,7 +4,7 @@
  * whatever its ASID: nobody can see what a TLB holds.
  */
 import { CPU, pdpte, V } from "../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
 import type { Expr } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
 import { SVMC } from "./layout.ts";

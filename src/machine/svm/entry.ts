@@ -10,13 +10,13 @@ import {
 } from "../../abi/x86/vmcb.ts";
 import { CR4, EFER } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
-import { CR0_KNOWN } from "../control_rules.ts";
+import { CR0_KNOWN } from "../system/control_rules.ts";
 import { ABORT, CPU, V } from "../state.ts";
-import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { is64, isCanonical } from "../segmentation/linear.ts";
-import { LINK } from "../segmentation/descriptor.ts";
+import { is64, isCanonical } from "../system/segmentation/linear.ts";
+import { LINK } from "../system/segmentation/descriptor.ts";
 import { deliverInjected, markDirty } from "../values.ts";
 import { BRANCH_RECORDS, moveHostBlocks } from "./exit.ts";
 import {

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { EXIT_CODE, INTERCEPT1 } from "../../abi/x86/vmcb.ts";
 import { CPU } from "../state.ts";
-import { SERVICE } from "../system.ts";
+import { SERVICE } from "../linkage.ts";
 import { STUB } from "./layout.ts";
 import { Bench, type Fields, LONG, PLACE } from "./testing.ts";
 

@@ -5,10 +5,10 @@
  */
 import { LBR_ENABLE, NP_ENABLE, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
 import { ACCESS, CPU, pdpte, V } from "../state.ts";
-import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
-import { is64, wrapIp } from "../segmentation/linear.ts";
+import { is64, wrapIp } from "../system/segmentation/linear.ts";
 import { copyBlock, markDirty } from "../values.ts";
 import { HOST_SAVE, hostSave, MODE, storeSegment, SVMC, Vmcb } from "./layout.ts";
 

@@ -2,7 +2,7 @@
 import { check } from "../checks.ts";
 import { EFER } from "../../abi/x86/cr.ts";
 import { CPU, V } from "../state.ts";
-import { cell, cell64, noteFault, setCell } from "../system.ts";
+import { cell, cell64, noteFault, setCell } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local } from "../wasm/module.ts";
 import { ALL_FLAGS, type Meaning, type Semantics } from "../isa/semantics/meaning.ts";

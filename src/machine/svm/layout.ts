@@ -6,7 +6,7 @@
 import { VMCB, VMCB_SEGMENT, vmcbField } from "../../abi/x86/vmcb.ts";
 import { CPU, EXTENSION_AREA, SEGMENT, segment, type SegmentName } from "../state.ts";
 import { cells, span } from "../wasm/cells.ts";
-import { cell, cell64, MEMORY, setCell } from "../system.ts";
+import { cell, cell64, MEMORY, setCell } from "../linkage.ts";
 import { type Expr, i32, load, type Operand, toExpr } from "../wasm/expr.ts";
 import type { Func } from "../wasm/module.ts";
 

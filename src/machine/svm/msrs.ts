@@ -4,10 +4,10 @@ import { VM_CR } from "../../abi/x86/vmcb.ts";
 import { EFER } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
 import { CPU, V, type WideCell } from "../state.ts";
-import { cell64, noteFault, SERVICE, setCell64 } from "../system.ts";
+import { cell64, noteFault, SERVICE, setCell64 } from "../linkage.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { hostTimeStamp } from "../isa/semantics/control_state.ts";
+import { hostTimeStamp } from "../system/control_state.ts";
 import { tooWide } from "../values.ts";
 
 const CHECK = {

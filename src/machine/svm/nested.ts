@@ -5,7 +5,7 @@
 import { NPF } from "../../abi/x86/vmcb.ts";
 import { EXIT_CODE } from "../../abi/x86/vmcb.ts";
 import { ABORT, ACCESS, CPU, EMULATED, V } from "../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local, Module } from "../wasm/module.ts";

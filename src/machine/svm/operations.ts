@@ -1,7 +1,7 @@
 /** VMLOAD, VMSAVE, STGI, CLGI and INVLPGA as functions (APM 2 15.5.2, 15.16, 15.17; APM 3). */
 import { check } from "../checks.ts";
 import { CPU, V } from "../state.ts";
-import { cell64, setCell, setCell64 } from "../system.ts";
+import { cell64, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { canonicalized, loadSegment, storeSegment, SVMC, Vmcb } from "./layout.ts";

@@ -24,7 +24,7 @@
  * the guest and 0 outside.
  */
 import { CPU } from "../state.ts";
-import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
 import { buildGprs, markDirty } from "../values.ts";

@@ -13,7 +13,7 @@ import {
   VMX_MSR,
 } from "../../abi/x86/vmx.ts";
 import { EFER } from "../../abi/x86/cr.ts";
-import { CR4_KNOWN } from "../control_rules.ts";
+import { CR4_KNOWN } from "../system/control_rules.ts";
 import { VMCS_REVISION, VMCS_SIZE } from "./layout.ts";
 
 const all = (bits: Readonly<Record<string, number>>): number =>

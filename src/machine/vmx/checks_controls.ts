@@ -2,7 +2,7 @@
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
 import { V } from "../state.ts";
-import { cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
 import { CONTROLS, CR3_TARGETS } from "./capabilities.ts";

@@ -4,14 +4,14 @@
  */
 import { ENTRY_CONTROL, INTERRUPTIBILITY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { V } from "../state.ts";
-import { cell64, MEMORY } from "../system.ts";
+import { cell64, MEMORY } from "../linkage.ts";
 import { CPU } from "../state.ts";
 import { type Expr, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { isCanonical } from "../segmentation/linear.ts";
+import { isCanonical } from "../system/segmentation/linear.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, DEBUGCTL_BITS, EFER_BITS } from "./capabilities.ts";
-import { FORBIDDEN, PDPTE_RESERVED } from "../control_rules.ts";
-import { holds } from "../isa/semantics/control_state.ts";
+import { FORBIDDEN, PDPTE_RESERVED } from "../system/control_rules.ts";
+import { holds } from "../system/control_state.ts";
 import { Checks, secondaryOf } from "./checks_controls.ts";
 import { HEAD, Region, VMCS_REVISION } from "./layout.ts";
 import { patInvalid, tooWide } from "../values.ts";

@@ -1,9 +1,9 @@
 /** VM-entry checks on the host-state area (SDM 3 26.2.2 to 26.2.4). */
 import { EXIT_CONTROL } from "../../abi/x86/vmx.ts";
 import { CPU } from "../state.ts";
-import { cell64 } from "../system.ts";
+import { cell64 } from "../linkage.ts";
 import type { Local, Module } from "../wasm/module.ts";
-import { isCanonical } from "../segmentation/linear.ts";
+import { isCanonical } from "../system/segmentation/linear.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, EFER_BITS } from "./capabilities.ts";
 import { Checks } from "./checks_controls.ts";
 import { Region } from "./layout.ts";

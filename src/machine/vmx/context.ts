@@ -3,7 +3,7 @@
  * next entry, so they stay valid when the same guest comes back with the same roots and mode.
  */
 import { CPU, pdpte, V } from "../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
 import type { Expr } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
 import { VMXC } from "./layout.ts";

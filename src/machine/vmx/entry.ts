@@ -12,7 +12,7 @@ import {
   VM_ERROR,
 } from "../../abi/x86/vmx.ts";
 import { ABORT, CPU, pdpte, V } from "../state.ts";
-import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { secondaryOf } from "./checks_controls.ts";

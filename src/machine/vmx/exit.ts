@@ -5,7 +5,7 @@
  */
 import { ENTRY_FAILURE, EVENT, EXIT_CONTROL, EXIT_REASON, PIN } from "../../abi/x86/vmx.ts";
 import { CPU, pdpte, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
-import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { copyBlock, markDirty } from "../values.ts";

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
-import { INTERCEPT } from "../isa/intercepts.ts";
+import { INTERCEPT } from "../system/intercepts.ts";
 import { ABORT, CPU, type CpuCell, segment, V } from "../state.ts";
 import { HEAD, VMXC } from "./layout.ts";
 import { LEFT_AT_ONCE } from "./entry.ts";

@@ -2,7 +2,7 @@
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
 import { CPU, V } from "../state.ts";
-import { cell, cell64, noteFault, setCell } from "../system.ts";
+import { cell, cell64, noteFault, setCell } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local } from "../wasm/module.ts";
 import { ARITHMETIC } from "../isa/flags.ts";

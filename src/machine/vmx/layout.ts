@@ -9,7 +9,7 @@
 import { vmcsFields } from "../../abi/x86/vmcs.ts";
 import { CPU, EXTENSION_AREA, pdpte, SEGMENT, SEGMENT_SIZE, SEGMENTS } from "../state.ts";
 import { cells, span } from "../wasm/cells.ts";
-import { cell, MEMORY, setCell } from "../system.ts";
+import { cell, MEMORY, setCell } from "../linkage.ts";
 import { type Expr, load, type Operand, toExpr } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
 

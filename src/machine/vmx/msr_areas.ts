@@ -1,7 +1,7 @@
 /** MSR areas of VM entry and exit (SDM 3 26.4, 27.4, 27.6): lists in machine memory. */
 import { check } from "../checks.ts";
 import { V } from "../state.ts";
-import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
 

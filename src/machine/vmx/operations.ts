@@ -5,7 +5,7 @@
 import { VM_ERROR } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
 import { CPU, V } from "../state.ts";
-import { cell, cell64, MEMORY, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { markDirty, tooWide } from "../values.ts";

@@ -4,7 +4,7 @@
  * is a sequence of VMX instructions; they stand here because calls from TypeScript cost more than
  * the instructions do.
  */
-import { setCell, setCell64 } from "../system.ts";
+import { setCell, setCell64 } from "../linkage.ts";
 import type { Module } from "../wasm/module.ts";
 import { buildGprs, markDirty } from "../values.ts";
 import { Region, STUB, VMXC } from "./layout.ts";

@@ -6,7 +6,7 @@
  */
 import { EXIT_REASON, PIN, PRIMARY } from "../../abi/x86/vmx.ts";
 import { CPU, V } from "../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64 } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
 import { PREEMPTION_RATE } from "./capabilities.ts";

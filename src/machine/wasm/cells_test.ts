@@ -1,8 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { LINK } from "../segmentation/descriptor.ts";
+import { LINK } from "../system/segmentation/descriptor.ts";
 import { CPU, EXTENSION_AREA, RECORDS_START, TLB, TLB_LIST, V } from "../state.ts";
 import { SVMC } from "../svm/layout.ts";
-import { cell64 } from "../system.ts";
+import { cell64 } from "../linkage.ts";
 import { VMXC } from "../vmx/layout.ts";
 import { F } from "../float/cells.ts";
 import { areaOf, cells, fieldsOf, span } from "./cells.ts";

@@ -1,12 +1,12 @@
 /** Control and debug registers, and the flags that decide about interrupts (SDM 2, SDM 3 20.3). */
 import { CPU, debugRegister, V } from "../../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
-import { FLAG, protectedMode } from "../../segmentation/descriptor.ts";
-import { FLAGS_ALWAYS } from "../../segmentation/iret.ts";
+import { FLAG, protectedMode } from "../../system/segmentation/descriptor.ts";
+import { FLAGS_ALWAYS } from "../../system/segmentation/iret.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { eventsWait, undefinedIf } from "./system_helpers.ts";
 

@@ -1,12 +1,12 @@
 /** Far JMP, CALL and RET, INT and IRET (SDM 2). The work is done by functions of module S. */
 import { CPU, V } from "../../state.ts";
-import { cell, setCell } from "../../system.ts";
+import { cell, setCell } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
-import { protectedMode } from "../../segmentation/descriptor.ts";
-import { FAR } from "../../segmentation/far.ts";
+import { protectedMode } from "../../system/segmentation/descriptor.ts";
+import { FAR } from "../../system/segmentation/far.ts";
 import { ALL_FLAGS, type Meaning, type Semantics } from "./meaning.ts";
 import { farPointer } from "./segment.ts";
 import { finishTransfer, raiseEvent } from "./system_helpers.ts";

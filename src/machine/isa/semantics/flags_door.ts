@@ -1,6 +1,6 @@
 /** The only door of semantics to flags: each of its ways says to the instruction table what it does. */
 import { CPU } from "../../state.ts";
-import { cell, setCell, setCell64 } from "../../system.ts";
+import { cell, setCell, setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { flagLetters } from "../../../abi/x86/registers.ts";

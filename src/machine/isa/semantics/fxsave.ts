@@ -6,7 +6,7 @@ import { FXSAVE } from "../../../abi/x86/float.ts";
 import { check } from "../../checks.ts";
 import { MXCSR } from "../../float/sse.ts";
 import { CPU, V } from "../../state.ts";
-import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
+import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";

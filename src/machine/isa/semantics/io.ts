@@ -1,9 +1,9 @@
 /** IN, OUT, INS, OUTS: privilege, permission bitmap, devices (SDM 1 18.5; SDM 2). */
 import { CPU, TLB, V } from "../../state.ts";
-import { cell, cell64, setCell } from "../../system.ts";
+import { cell, cell64, setCell } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { tlbIndex } from "../../mmu/access.ts";
-import { DEBUG_ACCESS, DR7_ENABLED } from "../../exceptions/debug.ts";
+import { DEBUG_ACCESS, DR7_ENABLED } from "../../system/exceptions/debug.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Label, Local, Module } from "../../wasm/module.ts";
 import {
@@ -17,7 +17,7 @@ import {
   TR,
   virtual8086,
   wrapSystem,
-} from "../../segmentation/descriptor.ts";
+} from "../../system/segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { advanceString, betweenIterations, iteration, stringAddress } from "./string.ts";
 

@@ -7,15 +7,15 @@
  * `mayFaultLate` (REP iterations, PUSHA and the like order their own commits).
  */
 import { CPU, V } from "../../state.ts";
-import { cell, noteFault, setCell, setCell64 } from "../../system.ts";
+import { cell, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64, type Operand } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { check } from "../../checks.ts";
-import { iopl, protectedMode, SS, virtual8086 } from "../../segmentation/descriptor.ts";
+import { iopl, protectedMode, SS, virtual8086 } from "../../system/segmentation/descriptor.ts";
 import type { InterceptKind } from "../encodings.ts";
-import { ABSENT, INTERCEPT } from "../intercepts.ts";
-import { is64 } from "../../segmentation/linear.ts";
+import { ABSENT, INTERCEPT } from "../../system/intercepts.ts";
+import { is64 } from "../../system/segmentation/linear.ts";
 import { FlagsDoor } from "./flags_door.ts";
 import { formName } from "./form.ts";
 

@@ -5,7 +5,7 @@
  */
 import { check } from "../../checks.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
-import { cell, noteFault, setCell } from "../../system.ts";
+import { cell, noteFault, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";

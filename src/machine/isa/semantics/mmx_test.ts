@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
-import { runCode, type Setup } from "../../segmentation/testing.ts";
+import { runCode, type Setup } from "../../system/testing.ts";
 import { CPU } from "../../state.ts";
-import { groups } from "./index.ts";
+import { groups } from "../../interpreter/groups.ts";
 import { fxsaveGroup } from "./fxsave.ts";
 import { mmxGroup } from "./mmx.ts";
 

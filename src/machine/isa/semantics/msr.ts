@@ -1,12 +1,12 @@
 /** RDMSR and WRMSR, the counters, CPUID, XCR0 (SDM 2). */
 import { CPU } from "../../state.ts";
-import { cell, cell64, SERVICE, setCell64 } from "../../system.ts";
+import { cell, cell64, SERVICE, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
-import { timeStamp } from "./control_state.ts";
-import { hasCounter, readCounter } from "./msr_state.ts";
-import { isCanonical } from "../../segmentation/linear.ts";
+import { timeStamp } from "../../system/control_state.ts";
+import { hasCounter, readCounter } from "../../system/msr_state.ts";
+import { isCanonical } from "../../system/segmentation/linear.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
 

@@ -1,7 +1,7 @@
 /** Multiplication, division and decimal adjustment (SDM 2). */
 import { check } from "../../checks.ts";
 import { V } from "../../state.ts";
-import { cell } from "../../system.ts";
+import { cell } from "../../linkage.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";
 import { AF, CF } from "../flags.ts";

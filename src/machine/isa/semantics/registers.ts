@@ -3,12 +3,12 @@
  * Only here records are read; a translator, to which all of it is known, has other answers.
  */
 import { CPU, gpr, PREFIX, REC, V } from "../../state.ts";
-import { cell64, setCell64 } from "../../system.ts";
+import { cell64, setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64, load, load128 } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/module.ts";
 import { flagBits } from "../../../abi/x86/registers.ts";
 import { columnsOf, type InterceptKind, type KeyColumns } from "../encodings.ts";
-import { wrapIp } from "../../segmentation/linear.ts";
+import { wrapIp } from "../../system/segmentation/linear.ts";
 import { type Form, formName } from "./form.ts";
 
 /** What a semantics function does that the instruction table has a column for. */

@@ -1,10 +1,10 @@
 /** Loads and stores of segment registers; what selectors allow (SDM 2 MOV, POP, LDS, LAR, VERR). */
 import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
-import { cell, setCell } from "../../system.ts";
+import { cell, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
-import { ES, SS } from "../../segmentation/descriptor.ts";
+import { ES, SS } from "../../system/segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
 

@@ -6,7 +6,7 @@ import { check } from "../../checks.ts";
 import { EXC, F } from "../../float/cells.ts";
 import { MXCSR } from "../../float/sse.ts";
 import { ABORT, ACCESS, CPU, V } from "../../state.ts";
-import { cell, cell64, noteFault, setCell } from "../../system.ts";
+import { cell, cell64, noteFault, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i64, load } from "../../wasm/expr.ts";
 import type { Local, Module } from "../../wasm/module.ts";

@@ -1,7 +1,7 @@
 /** SSE conversions between formats and integers of 32 and 64 bits (SDM 1 11.4.1.6; SDM 2). */
 import { F } from "../../float/cells.ts";
 import { DOUBLE, type ElementFormat, SINGLE } from "../../float/sse.ts";
-import { setCell } from "../../system.ts";
+import { setCell } from "../../linkage.ts";
 import { type Expr, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";

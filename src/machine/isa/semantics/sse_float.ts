@@ -2,7 +2,7 @@
 import { EXC, F } from "../../float/cells.ts";
 import { DOUBLE, type ElementFormat, SINGLE } from "../../float/sse.ts";
 import { CPU } from "../../state.ts";
-import { cell, setCell } from "../../system.ts";
+import { cell, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";

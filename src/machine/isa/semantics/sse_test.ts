@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
-import { runCode, type Setup } from "../../segmentation/testing.ts";
+import { runCode, type Setup } from "../../system/testing.ts";
 import { CPU } from "../../state.ts";
 import { encodings } from "../encodings.ts";
-import { groupOf, groups } from "./index.ts";
+import { groupOf, groups } from "../../interpreter/groups.ts";
 import { sseGroup } from "./sse.ts";
 
 // In case the list of groups does not have it (yet).

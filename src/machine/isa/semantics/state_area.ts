@@ -1,6 +1,6 @@
 /** Where FXSAVE, XSAVE and their kin keep the state: address, alignment, pages. */
 import { ACCESS, V } from "../../state.ts";
-import { cell } from "../../system.ts";
+import { cell } from "../../linkage.ts";
 import type { Local } from "../../wasm/module.ts";
 import type { Meaning } from "./meaning.ts";
 import { partAccess } from "./x87_environment.ts";

@@ -3,9 +3,9 @@
  * budget allows, each counted as one instruction; before every iteration all state is as if it had
  * been interrupted there, so faults and stops in the middle are exact.
  */
-import { FLAG } from "../../segmentation/descriptor.ts";
+import { FLAG } from "../../system/segmentation/descriptor.ts";
 import { segment, V } from "../../state.ts";
-import { cell, setCell } from "../../system.ts";
+import { cell, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";

@@ -1,11 +1,11 @@
 /** Descriptor-table registers, machine status word, TLB and cache control, waiting (SDM 2, SDM 3 2.8). */
 import { CPU, SEGMENT, V } from "../../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { i32, i64, load } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
-import { isCanonical } from "../../segmentation/linear.ts";
-import { FLAG, LDTR, longMode, TR } from "../../segmentation/descriptor.ts";
+import { isCanonical } from "../../system/segmentation/linear.ts";
+import { FLAG, LDTR, longMode, TR } from "../../system/segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
 

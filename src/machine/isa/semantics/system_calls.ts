@@ -1,11 +1,11 @@
 /** SYSENTER, SYSEXIT, SYSCALL, SYSRET, SWAPGS (SDM 2, SDM 3 5.8.7, 5.8.8; APM 2 6.1). */
 import { CPU, SEGMENT, V } from "../../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import { EFER } from "../../../abi/x86/cr.ts";
-import { is64, isCanonical } from "../../segmentation/linear.ts";
+import { is64, isCanonical } from "../../system/segmentation/linear.ts";
 import {
   CS,
   FLAG,
@@ -13,7 +13,7 @@ import {
   protectedMode,
   setSegment,
   SS,
-} from "../../segmentation/descriptor.ts";
+} from "../../system/segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
 

@@ -1,4 +1,4 @@
-/** The group of system instructions; their functions in module S come from segmentation/build.ts. */
+/** The group of system instructions; their functions in module S come from system/build.ts. */
 import { controlSemantics } from "./control.ts";
 import { cpuidSemantics } from "./cpuid.ts";
 import { farSemantics } from "./far.ts";

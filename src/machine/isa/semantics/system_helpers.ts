@@ -1,10 +1,10 @@
 /** What the semantics of system instructions share. */
 import { ABORT, CPU, V } from "../../state.ts";
-import { cell, setCell } from "../../system.ts";
+import { cell, setCell } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import type { Expr } from "../../wasm/expr.ts";
 import type { Meaning } from "./meaning.ts";
-import { LINK } from "../../segmentation/descriptor.ts";
+import { LINK } from "../../system/segmentation/descriptor.ts";
 
 const CHECK = {
   feature: check("instruction.undefined", "the instruction is undefined", "SDM 2"),

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { AT, gate, type Ran, runCode, S, type Setup } from "../../segmentation/testing.ts";
+import { AT, gate, type Ran, runCode, S, type Setup } from "../../system/testing.ts";
 
 const INT3: Setup["gates"] = { 3: gate(S.code, AT.stubs + 8 * 3, 0xee) };
 const state = (ran: Ran, name: string) => ran.machine.cpu.get(name);

@@ -5,9 +5,9 @@
  */
 import { FLOAT_INIT } from "../../../abi/x86/float.ts";
 import { check } from "../../checks.ts";
-import { coprocessorQuiet } from "../../exceptions/coprocessor.ts";
+import { coprocessorQuiet } from "../../system/exceptions/coprocessor.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
-import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
+import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import { signExponent, significand, slot } from "./x87_state.ts";

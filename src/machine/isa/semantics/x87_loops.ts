@@ -1,6 +1,6 @@
 /** Going over the registers of an x87 and SSE image. */
 import { CPU } from "../../state.ts";
-import { cell, cell64 } from "../../system.ts";
+import { cell, cell64 } from "../../linkage.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Func } from "../../wasm/module.ts";
 

@@ -2,7 +2,7 @@
  * The x87 instructions as functions on the register stack: everything but the checks before and
  * the memory access. Handlers in x87.ts call them, so that each is compiled once.
  */
-import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import { EXC, F, INDEFINITE, QUIET, raise, stopped } from "../../float/cells.ts";

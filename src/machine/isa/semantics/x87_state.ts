@@ -8,8 +8,8 @@
  */
 import { check } from "../../checks.ts";
 import { CPU, REC, V } from "../../state.ts";
-import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
-import { coprocessorQuiet } from "../../exceptions/coprocessor.ts";
+import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
+import { coprocessorQuiet } from "../../system/exceptions/coprocessor.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";

@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
-import { AT, runCode, type Setup } from "../../segmentation/testing.ts";
+import { AT, runCode, type Setup } from "../../system/testing.ts";
 import { Machine } from "../../machine.ts";
 import { CPU, V } from "../../state.ts";
-import { SERVICE } from "../../system.ts";
+import { SERVICE } from "../../linkage.ts";
 
 /** Sets bits of CR0 and CR4, and NE, before the code runs. */
 const registers = (cr0: number, cr4 = 0): Setup["prepare"] => ({ cpu }) => {

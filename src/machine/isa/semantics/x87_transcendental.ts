@@ -1,6 +1,6 @@
 /** F2XM1, FYL2X, FYL2XP1, FSIN, FCOS, FSINCOS, FPTAN and FPATAN on the register stack (SDM 2). */
 import { CPU } from "../../state.ts";
-import { cell, cell64, setCell, setCell64 } from "../../system.ts";
+import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";
 import { EXPONENT_BIAS, F, J, stopped } from "../../float/cells.ts";

@@ -5,9 +5,9 @@
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { COMPONENT, FLOAT_INIT, XSAVE } from "../../../abi/x86/float.ts";
 import { check } from "../../checks.ts";
-import { coprocessorQuiet } from "../../exceptions/coprocessor.ts";
+import { coprocessorQuiet } from "../../system/exceptions/coprocessor.ts";
 import { CPU, V } from "../../state.ts";
-import { cell, cell64, noteFault, setCell, setCell64 } from "../../system.ts";
+import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";

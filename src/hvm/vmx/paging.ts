@@ -1,0 +1,38 @@
+/** Extended page tables: the format of their entries, and how they read. */
+import type { NestedFormat } from "../ops.ts";
+
+const MEMORY_TYPES: Record<number, string> = {
+  0: "uncacheable",
+  1: "write-combining",
+  4: "write-through",
+  5: "write-protected",
+  6: "write-back",
+};
+
+/** An entry's flags in words. */
+function eptFlags(entry: bigint, level: number): string[] {
+  const low = Number(entry & 0xfffn);
+  if (!(low & 7)) return ["not present"];
+  const flags = [["read", 1], ["write", 2], ["execute", 4]] as const;
+  const words: string[] = flags.filter(([, bit]) => low & bit).map(([name]) => name);
+  const large = level > 1 && low & 0x80;
+  if (large) words.push("large");
+  if (level === 1 || large) {
+    words.push(MEMORY_TYPES[low >> 3 & 7] ?? `memory type ${low >> 3 & 7}`);
+    if (low & 0x40) words.push("ignore-PAT");
+    if (low & 0x200) words.push("dirty");
+  }
+  if (low & 0x100) words.push("accessed");
+  return words;
+}
+
+/** EPT entries (SDM 3 28.3.2): read 0, write 1, execute 2, memory type write-back in 5:3. */
+export const eptFormat: NestedFormat = {
+  table: (address) => BigInt(address) | 7n,
+  page: (address, { read, write, execute }) =>
+    BigInt(address) | 6n << 3n | (read ? 1n : 0n) | (write ? 2n : 0n) | (execute ? 4n : 0n),
+  // Write-back, a walk of four levels, no accessed and dirty flags.
+  pointer: (root) => BigInt(root) | 0x1en,
+  flags: eptFlags,
+  address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
+};

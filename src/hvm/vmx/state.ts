@@ -1,0 +1,126 @@
+/** Guest state that takes more than one field: reset, control registers, MSRs. */
+import { ENTRY_CONTROL } from "../../abi/x86/vmx.ts";
+import { machineAddress } from "../guest_memory.ts";
+import { F, type VmxVcpu } from "./cpu.ts";
+import { eptFormat } from "./paging.ts";
+import { resetFloat } from "../switched.ts";
+import { OWN_CR4 } from "./controls.ts";
+import { loadsPdptes } from "../shadow.ts";
+import { shadowControl, visible } from "./shadow.ts";
+
+const PG = 0x8000_0000n, PAE = 0x20n, NE = 0x20n, LME = 0x100n, LMA = 0x400n;
+/** Bits of CR0 that VM entry does not load: NW and CD. */
+const CACHE = 0x6000_0000n;
+
+/** MSRs of a vCPU: a field of the VMCS, or the name of what stays in the processor. */
+export const MSR_FIELDS: Readonly<Record<number, number | string>> = {
+  0x174: F.guestSysenterCs,
+  0x175: F.guestSysenterEsp,
+  0x176: F.guestSysenterEip,
+  0x1d9: F.guestDebugctl,
+  0x277: F.guestPat,
+  0xc000_0080: F.guestEfer,
+  0xc000_0081: "star",
+  0xc000_0082: "lstar",
+  0xc000_0083: "cstar",
+  0xc000_0084: "sfmask",
+  0xc000_0100: F.guestFsBase,
+  0xc000_0101: F.guestGsBase,
+  0xc000_0102: "kernelGsBase",
+  0xc000_0103: "tscAux",
+};
+
+/** State after RESET (SDM 3 table 9-1), all registers; nested paging makes real mode possible. */
+export function resetGuest(v: VmxVcpu): void {
+  const { on } = v, { cpu } = on;
+  v.gprs.fill(0);
+  // EDX identifies the processor.
+  v.gprs[4] = 0x600;
+  for (const s of ["Es", "Cs", "Ss", "Ds", "Fs", "Gs", "Ldtr", "Tr"]) {
+    on.write(F[`guest${s}Selector`], 0, 0);
+    on.write(F[`guest${s}Base`], 0, 0);
+    on.write(F[`guest${s}Limit`], 0xffff, 0);
+    on.write(F[`guest${s}AccessRights`], s === "Ldtr" ? 0x82 : s === "Tr" ? 0x8b : 0x93, 0);
+  }
+  on.write(F.guestCsSelector, 0xf000, 0);
+  on.write(F.guestCsBase, 0xffff_0000, 0);
+  for (const s of ["Gdtr", "Idtr"]) {
+    on.write(F[`guest${s}Base`], 0, 0);
+    on.write(F[`guest${s}Limit`], 0xffff, 0);
+  }
+  for (const [name, value] of RESET) on.write64(F[name], value);
+  setControlRegister(v, 0, 0x6000_0010n);
+  setControlRegister(v, 4, 0n);
+  for (const name of ["cr2", "cr8", "dr0", "dr1", "dr2", "dr3"]) cpu.set(name, 0n);
+  for (const name of ["star", "lstar", "cstar", "sfmask", "kernelGsBase", "tscAux"]) {
+    cpu.set(name, 0n);
+  }
+  cpu.set("dr6", 0xffff_0ff0n);
+  cpu.set("xcr0", 1n);
+  resetFloat(cpu);
+}
+
+const RESET: readonly (readonly [string, bigint])[] = [
+  ["vmcsLinkPointer", -1n],
+  ["guestRip", 0xfff0n],
+  ["guestRsp", 0n],
+  ["guestRflags", 2n],
+  ["guestCr3", 0n],
+  ["guestEfer", 0n],
+  ["guestDr7", 0x400n],
+  ["guestDebugctl", 0n],
+  ["guestPat", 0x0007_0406_0007_0406n],
+  ["guestSysenterCs", 0n],
+  ["guestSysenterEsp", 0n],
+  ["guestSysenterEip", 0n],
+  ["guestActivity", 0n],
+  ["guestInterruptibility", 0n],
+  ["guestPendingDebug", 0n],
+  ["entryInterruptionInformation", 0n],
+];
+
+/** Sets CR0, CR2, CR3, CR4 or CR8 as the guest is to see it, and what follows from it. */
+export function setControlRegister(v: VmxVcpu, n: 0 | 2 | 3 | 4 | 8, value: bigint): void {
+  const { on } = v;
+  if (n === 2 || n === 8) return on.cpu.set(`cr${n}`, value);
+  if (v.shadowed) return shadowControl.set(v, n, value);
+  const old = n === 3 ? 0 : visible(v, n);
+  if (n === 0) {
+    on.write64(F.cr0ReadShadow, value);
+    on.write64(F.guestCr0, value & ~CACHE | NE);
+    setLongMode(v, (value & PG) !== 0n);
+  } else if (n === 4) {
+    on.write64(F.cr4ReadShadow, value);
+    on.write64(F.guestCr4, value | BigInt(OWN_CR4));
+  } else on.write64(F.guestCr3, value);
+  if (loadsPdptes(n, old, Number(BigInt.asIntN(32, value)))) loadPdptes(v);
+  // The guest's translations may be other ones now; entry compares what it can, not all.
+  on.flush();
+}
+
+/** EFER.LMA follows CR0.PG and EFER.LME. */
+function setLongMode(v: VmxVcpu, paging: boolean): void {
+  const { on } = v;
+  const efer = on.read64(F.guestEfer), long = paging && (efer & LME) !== 0n;
+  on.write64(F.guestEfer, long ? efer | LMA : efer & ~LMA);
+  const entry = on.read(F.entryControls);
+  const bit = ENTRY_CONTROL.ia32eGuest;
+  on.write(F.entryControls, long ? entry | bit : entry & ~bit, 0);
+}
+
+/** With PAE paging the page-directory pointers are loaded like a register. */
+function loadPdptes(v: VmxVcpu): void {
+  const { on } = v;
+  const paging = on.read64(F.guestCr0) & PG, pae = on.read64(F.guestCr4) & PAE;
+  if (!paging || !pae || on.read64(F.guestEfer) & LMA) return;
+  const at = guestMachine(v, Number(on.read64(F.guestCr3) & 0xffff_ffe0n), 32);
+  if (at < 0) return;
+  const view = new DataView(on.cpu.machine.ram.buffer);
+  for (let i = 0; i < 4; i++) on.write64(F[`guestPdpte${i}`], view.getBigUint64(at + 8 * i, true));
+}
+
+/** Machine address of a guest-physical one by the extended page tables; -1 without `bytes` there. */
+export function guestMachine(v: VmxVcpu, gpa: number, bytes: number): number {
+  const { on } = v, root = Number(on.read64(F.eptPointer) & ~0xfffn);
+  return machineAddress({ memory: on.cpu.machine, format: eptFormat, root }, gpa, bytes);
+}
