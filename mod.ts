@@ -39,16 +39,16 @@ export {
   type PastExit,
   Vcpu,
 } from "./src/debug/vcpu.ts";
-export { GuestStopped, type Position, type Response, Stop } from "./src/debug/stop.ts";
-export { type BreakOptions, Breakpoint } from "./src/debug/breakpoint.ts";
+export { GuestStopped, type Position, type Response, Stop } from "./src/debug/events/stop.ts";
+export { type BreakOptions, Breakpoint } from "./src/debug/events/breakpoint.ts";
 export type { Fields, FieldsOf, FilterOf, Filters, Kind, KindRows } from "./src/debug/kinds.ts";
-export { fieldNames, type Filter } from "./src/debug/filters.ts";
+export { fieldNames, type Filter } from "./src/debug/events/filters.ts";
 export type { GivenOf, SeenOf } from "./src/hvm/fields.ts";
 export { kinds } from "./src/debug/kinds.ts";
-export { Console } from "./src/debug/console.ts";
-export { type CpuidOptions, CpuidTable, parseCpuid } from "./src/debug/cpuid.ts";
+export { Console } from "./src/debug/views/console.ts";
+export { type CpuidOptions, CpuidTable, parseCpuid } from "./src/debug/views/cpuid.ts";
 export type { CpuidEdit, CpuidModel, CpuidResult, CpuidRow } from "./src/machine/cpuid.ts";
-export { Dump, Memory, type SearchOptions } from "./src/debug/memory.ts";
+export { Dump, Memory, type SearchOptions } from "./src/debug/views/memory.ts";
 export {
   type MapRange,
   PageMap,
@@ -57,8 +57,8 @@ export {
   type PagingMode,
   type Rights,
   type WalkLevel,
-} from "./src/debug/page_tables.ts";
-export { type ShadowEntry, ShadowTable, ShadowView } from "./src/debug/shadow.ts";
+} from "./src/debug/views/page_tables.ts";
+export { type ShadowEntry, ShadowTable, ShadowView } from "./src/debug/views/shadow.ts";
 export type { ShadowCounts } from "./src/xen/shadow.ts";
 export type { PoolCounts } from "./src/xen/shadow_pool.ts";
 export type {
@@ -66,7 +66,7 @@ export type {
   PlainRegisters,
   Registers,
   RegisterViews,
-} from "./src/debug/registers.ts";
+} from "./src/debug/views/registers.ts";
 export type { MsrName, TableRegister } from "./src/debug/register_file.ts";
 export {
   Difference,
@@ -86,14 +86,14 @@ export {
   runUntil,
 } from "./src/debug/compare.ts";
 export { type Plain, RecordError } from "./src/machine/record.ts";
-export { type StateBlocks, StateDiff } from "./src/debug/state_view.ts";
+export { type StateBlocks, StateDiff } from "./src/debug/views/state_view.ts";
 export type { StateDifference } from "./src/xen/state_diff.ts";
 export {
   type DigestDifference,
   type DigestRecord,
   GuestDigest,
   type VisibleSection,
-} from "./src/debug/digest.ts";
+} from "./src/debug/views/digest.ts";
 export type { Bus } from "./src/devices/bus.ts";
 export type { Device, MmioRange, PortRange, Ranges, Size } from "./src/devices/device.ts";
 export { type NamedAddress, type SymbolPlace, SymbolTable } from "./src/builder/symbols.ts";
@@ -104,5 +104,5 @@ export type { EventType, GuestEvent } from "./src/hvm/exit.ts";
 export type { Segment, SegmentRegister } from "./src/hvm/ops.ts";
 export type { CpuModel } from "./src/machine/cpu.ts";
 export type { InspectOptions } from "./src/debug/values.ts";
-export { Why } from "./src/debug/why.ts";
+export { Why } from "./src/debug/views/why.ts";
 export type { Address } from "./src/debug/check.ts";

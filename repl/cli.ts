@@ -227,7 +227,7 @@ async function checked(options: BootOptions): Promise<BootOptions> {
 }
 
 async function checkCpuid(cpu: BootOptions["cpu"], text: string): Promise<void> {
-  const { parseCpuid } = await import("../src/debug/cpuid.ts");
+  const { parseCpuid } = await import("../src/debug/views/cpuid.ts");
   const { guestCpuid } = await import("../src/machine/features.ts");
   try {
     guestCpuid(cpu, parseCpuid(text));

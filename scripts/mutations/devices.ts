@@ -5,7 +5,7 @@
  */
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
-const APIC = "src/machine/apic", DIGEST_TEST = "src/debug/digest_test.ts";
+const APIC = "src/machine/apic", DIGEST_TEST = "src/debug/views/digest_test.ts";
 
 export const DEVICE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${APIC}/io.ts`, `${APIC}/io_test.ts`, [
@@ -50,7 +50,7 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
       "Pit: SERR# and IOCHK# stay in port 61h and request an NMI until they are disabled",
     ],
   ]),
-  ...mutationsOf("src/builder/board.ts", "src/debug/services_test.ts", [
+  ...mutationsOf("src/builder/board.ts", "src/builder/services_test.ts", [
     [
       "port 70h masks no NMI",
       "this.pit.nmi && !this.rtc.state.nmiMasked",
@@ -92,7 +92,7 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
       "digest: a chip is seen as the guest would find it, however long ago it was looked after",
     ],
   ]),
-  ...mutationsOf("src/debug/visible.ts", DIGEST_TEST, [
+  ...mutationsOf("src/debug/views/visible.ts", DIGEST_TEST, [
     [
       "digest: the last frame forgotten",
       "gfn < count; gfn++",

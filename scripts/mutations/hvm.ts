@@ -7,12 +7,12 @@
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
 const VMX_TEST = "src/hvm/vmx/ops_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
-const HALT_TEST = "src/debug/halt_test.ts", PDPTE_TEST = "src/debug/pdpte_test.ts";
-const DEBUGGED = "src/debug/emulation_test.ts";
+const HALT_TEST = "src/xen/halt_test.ts", PDPTE_TEST = "src/hvm/pdpte_test.ts";
+const DEBUGGED = "src/debug/events/emulation_test.ts";
 const MONITOR_TEST = "src/xen/monitor_test.ts";
 const KINDS_TEST = "src/debug/kinds_test.ts";
-const OBSERVED = "src/debug/observed_test.ts";
-const REPEATED = "src/debug/repeated_io_test.ts";
+const OBSERVED = "src/debug/events/observed_test.ts";
+const REPEATED = "src/xen/repeated_io_test.ts";
 const REPEATS = "REP INS and OUTS: many iterations in an exit are as one by one (intel, hap)";
 const REPEATS_ALWAYS = "so they are in every mode, up to a fault or an NMI (amd hap)";
 const TRACED =
@@ -105,7 +105,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "an exit's fields are seen as its row says: halves joined, names beside numbers",
     ],
   ]),
-  ...mutationsOf("src/hvm/exit_kinds.ts", "src/debug/filters_test.ts", [[
+  ...mutationsOf("src/hvm/exit_kinds.ts", "src/debug/events/filters_test.ts", [[
     "a row's range is too wide",
     `port: { is: "number", max: 0xffff,`,
     `port: { is: "number", max: 0x1ffff,`,
@@ -354,7 +354,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "page-directory pointers are loaded when CR0, CR3 and CR4 say so (amd shadow)",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm/exit.ts", "src/debug/edge_test.ts", [
+  ...mutationsOf("src/hvm/svm/exit.ts", "src/hvm/edge_test.ts", [
     [
       "an nRIP of 0 is none",
       "=== 0 && !ofInstruction(code);",
@@ -370,7 +370,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "vmentry() accepts what stands at the edge of each check",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm/controls.ts", "src/debug/hidden_test.ts", [
+  ...mutationsOf("src/hvm/svm/controls.ts", "src/xen/hidden_test.ts", [
     [
       "RDTSCP that CPUID does not show executes on SVM",
       `|| isAbsent(v, "rdtscp");`,
@@ -486,7 +486,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "so is a schedule: weights, a cap, a guest that waits (intel)",
     ],
   ]),
-  ...mutationsOf("src/machine/values.ts", "src/debug/software_events_test.ts", [
+  ...mutationsOf("src/machine/values.ts", "src/hvm/software_events_test.ts", [
     [
       "an INT n that is delivered again is not counted",
       "cell(V.abort).eqz().and(cell(V.eventType).geU(4))",
@@ -494,7 +494,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "instructions that raise an event are counted once: intel, shadow, handler",
     ],
   ]),
-  ...mutationsOf("src/hvm/svm/exit.ts", "src/debug/software_events_test.ts", [
+  ...mutationsOf("src/hvm/svm/exit.ts", "src/hvm/software_events_test.ts", [
     [
       "an INT1 whose delivery was cut short is injected as a trap",
       'code !== EXIT_CODE.taskSwitch && event.type !== "privileged-software-exception"',

@@ -6,7 +6,7 @@
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
 const CUT = "src/builder/cut_off_test.ts", LOADERS = "src/builder/loaders_test.ts";
-const FIRMWARE = "src/debug/firmware_test.ts", A20 = "src/debug/a20_test.ts";
+const FIRMWARE = "src/builder/firmware_test.ts", A20 = "src/builder/a20_test.ts";
 
 export const LOADER_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/builder/elf.ts", LOADERS, [

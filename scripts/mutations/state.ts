@@ -9,7 +9,7 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 const TEST = "src/debug/state_test.ts";
 const LAW = "save, run on, load, run on = run on, at every kind of stop (intel, hap)";
 const SELDOM = "a field with a value that it seldom has is taken, and saved again (intel, hap)";
-const OUTSTANDING = "src/debug/outstanding_test.ts";
+const OUTSTANDING = "src/debug/events/outstanding_test.ts";
 
 export const STATE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/host.ts", TEST, [
@@ -41,7 +41,7 @@ export const STATE_MUTATIONS: readonly Mutation[] = [
       "what devices have answered of an instruction is asked once, a load between or not (intel, hap)",
     ],
   ]),
-  ...mutationsOf("src/xen/hvm.ts", "src/debug/a20_test.ts", [
+  ...mutationsOf("src/xen/hvm.ts", "src/builder/a20_test.ts", [
     [
       "a block not registered: the P2M",
       "    this.p2m.register(blocks);\n",

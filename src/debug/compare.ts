@@ -6,7 +6,7 @@
 import { demoGuest } from "../builder/demo.ts";
 import { attention } from "../xen/world_attention.ts";
 import type { GuestDomain } from "./domain.ts";
-import { differenceText, type DigestDifference, GuestDigest } from "./digest.ts";
+import { differenceText, type DigestDifference, GuestDigest } from "./views/digest.ts";
 import { type DomainOptions, Hypervisor, type StartOptions } from "./hypervisor.ts";
 import { advance, instructionOf } from "./lockstep.ts";
 import { toCount } from "./check.ts";

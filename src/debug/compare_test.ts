@@ -6,9 +6,9 @@ import {
   assertThrows,
 } from "@std/assert";
 import { compare, configurationOf, ExitPairs } from "./compare.ts";
-import { GuestDigest } from "./digest.ts";
+import { GuestDigest } from "./views/digest.ts";
 import { Hypervisor } from "./hypervisor.ts";
-import { kernel } from "./testing.ts";
+import { kernel } from "./testing/hosts.ts";
 
 Deno.test("compare() of two hosts with other machine frames finds nothing that differs", async () => {
   const result = await compare({ host: { seed: 1 } }, { host: { seed: 99 } }, {

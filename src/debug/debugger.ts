@@ -14,16 +14,16 @@ import type { Domain as Inner, DomainState } from "../xen/domain.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { Monitor, type MonitorEvent, type Observer, type Verdict } from "../xen/monitor.ts";
 import type { Watch } from "../xen/watches.ts";
-import { type BreakOptions, Breakpoint, type Decision } from "./breakpoint.ts";
+import { type BreakOptions, Breakpoint, type Decision } from "./events/breakpoint.ts";
 import type { GuestDomain } from "./domain.ts";
 import { mustLive } from "./gone.ts";
 import { callable, count, flag, options as optionsOf, text, toCount } from "./check.ts";
-import { type Filter, toFilter, toKind } from "./filters.ts";
+import { type Filter, toFilter, toKind } from "./events/filters.ts";
 import { everywhere, exitsFor, fieldsOf, isExit, type Kind } from "./kinds.ts";
 import { comes, held } from "./held.ts";
 import { codeBits, linearIp } from "./register_file.ts";
-import { GuestStopped, type Response, Stop, StopOver } from "./stop.ts";
-import { BreakpointTable } from "./table.ts";
+import { GuestStopped, type Response, Stop, StopOver } from "./events/stop.ts";
+import { BreakpointTable } from "./events/table.ts";
 import { counted, hex, throwLate } from "./values.ts";
 
 /** Why the domain came to stand still, as the verbs see it. */

@@ -14,16 +14,16 @@ import { HvmEngine } from "../xen/hvm.ts";
 import { isPromise } from "../xen/ioreq.ts";
 import type { ShadowCounts } from "../xen/shadow.ts";
 import type { PoolCounts } from "../xen/shadow_pool.ts";
-import type { BreakOptions, Breakpoint } from "./breakpoint.ts";
-import { Console } from "./console.ts";
-import { CpuidTable } from "./cpuid.ts";
+import type { BreakOptions, Breakpoint } from "./events/breakpoint.ts";
+import { Console } from "./views/console.ts";
+import { CpuidTable } from "./views/cpuid.ts";
 import { Debugger } from "./debugger.ts";
 import { held, orNever } from "./held.ts";
 import { goneText, mustLive } from "./gone.ts";
 import type { FieldsOf, Filters, Kind } from "./kinds.ts";
-import { type ByteSource, Memory } from "./memory.ts";
-import { domainHash } from "./domain_hash.ts";
-import { GuestStopped, type Stop } from "./stop.ts";
+import { type ByteSource, Memory } from "./views/memory.ts";
+import { domainHash } from "./views/domain_hash.ts";
+import { GuestStopped, type Stop } from "./events/stop.ts";
 import {
   abortSignal,
   callable,
@@ -46,7 +46,7 @@ import {
   tableText,
   timeText,
 } from "./values.ts";
-import { ShadowView } from "./shadow.ts";
+import { ShadowView } from "./views/shadow.ts";
 import { Vcpu } from "./vcpu.ts";
 
 /** A stop of one kind, with that kind's fields. */

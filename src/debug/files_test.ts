@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Hypervisor } from "./hypervisor.ts";
-import { multibootImage } from "./testing_images.ts";
+import { multibootImage } from "./testing/images.ts";
 
 /** A file of a size that takes no room on the disk. */
 async function hollow(path: string, size: number): Promise<string> {

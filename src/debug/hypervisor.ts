@@ -13,15 +13,15 @@ import { SymbolTable } from "../builder/symbols.ts";
 import type { CpuModel } from "../machine/cpu.ts";
 import { Host } from "../xen/host.ts";
 import { LEAST_SHADOW_MEMORY } from "../xen/shadow.ts";
-import { CPUID_OPTIONS, type CpuidOptions, parseCpuid } from "./cpuid.ts";
+import { CPUID_OPTIONS, type CpuidOptions, parseCpuid } from "./views/cpuid.ts";
 import { KERNEL_MAX, readFile } from "./files.ts";
 import { GuestDomain, readSymbols } from "./domain.ts";
-import { type ByteSource, Memory } from "./memory.ts";
+import { type ByteSource, Memory } from "./views/memory.ts";
 import { CheckedFile, CpuFile } from "./register_file.ts";
-import { type Registers, registersOf } from "./registers.ts";
+import { type Registers, registersOf } from "./views/registers.ts";
 import { hostHash, loadHost, saveHost } from "../xen/state.ts";
 import { diffStates } from "../xen/state_diff.ts";
-import { blocksOf, type StateBlocks, StateDiff } from "./state_view.ts";
+import { blocksOf, type StateBlocks, StateDiff } from "./views/state_view.ts";
 import {
   type Check,
   flag,

@@ -1,8 +1,8 @@
 // Devices in scripts: whose answer is whose, and what becomes of answers that are late, wrong or missing.
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { type Configuration, hostOf, kernel, settle, virtual } from "./testing.ts";
+import { type Configuration, hostOf, kernel, settle, virtual } from "./testing/hosts.ts";
 import type { GuestDomain } from "./domain.ts";
-import { GuestStopped } from "./stop.ts";
+import { GuestStopped } from "./events/stop.ts";
 
 /** An answer that comes when the test says so. */
 class Later<T> {

@@ -6,7 +6,7 @@
 import { type ExitRow, exitRows } from "../hvm/exit_kinds.ts";
 import type { Field, Fields } from "../hvm/fields.ts";
 import { hvmOps } from "../hvm/vendors.ts";
-import { isFiltered } from "./filters.ts";
+import { isFiltered } from "./events/filters.ts";
 import { everywhere, filterFields, isExit, type Kind, rows } from "./kinds.ts";
 import { hex } from "./values.ts";
 

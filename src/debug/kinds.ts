@@ -16,7 +16,7 @@ import {
   type Values,
 } from "../hvm/exit_kinds.ts";
 import { type Fields as Shape, flag, type GivenOf, linear, type SeenOf } from "../hvm/fields.ts";
-import type { Filter } from "./filters.ts";
+import type { Filter } from "./events/filters.ts";
 import { counted, hex } from "./values.ts";
 
 /** Kinds that are no exits. */

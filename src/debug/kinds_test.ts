@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Exit, ExitOf, Wide } from "../hvm/exit.ts";
 import { exitKinds, interceptsOf } from "../hvm/exit_kinds.ts";
-import { fieldNames } from "./filters.ts";
+import { fieldNames } from "./events/filters.ts";
 import { kindHelp, kindText } from "./kind_help.ts";
 import {
   exitsFor,

@@ -6,10 +6,10 @@ import { type Plain, RecordError } from "../machine/record.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { advance } from "./lockstep.ts";
 import { seal, STATE_VERSION, unpackState } from "../xen/state_file.ts";
-import { GuestStopped, type Stop } from "./stop.ts";
-import { type Configuration, configurations, hostOf, kernel, virtual } from "./testing.ts";
-import { everyExit } from "./testing_every_exit.ts";
-import { lawAtEveryStop, Random, repacked, signature, standing } from "./testing_state.ts";
+import { GuestStopped, type Stop } from "./events/stop.ts";
+import { type Configuration, configurations, hostOf, kernel, virtual } from "./testing/hosts.ts";
+import { everyExit } from "./testing/every_exit.ts";
+import { lawAtEveryStop, Random, repacked, signature, standing } from "./testing/states.ts";
 
 const title = ({ cpu, paging }: Configuration) => `${cpu}, ${paging}`;
 

@@ -10,8 +10,8 @@ import type { Machine } from "../machine/machine.ts";
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import type { GuestDomain } from "./domain.ts";
-import { type ByteSource, Memory } from "./memory.ts";
-import { type PageMap, PageTables } from "./page_tables.ts";
+import { type ByteSource, Memory } from "./views/memory.ts";
+import { type PageMap, PageTables } from "./views/page_tables.ts";
 import { goneText, mustLive } from "./gone.ts";
 import {
   CheckedFile,
@@ -21,13 +21,13 @@ import {
   linearIp,
   type RegisterFile,
 } from "./register_file.ts";
-import { type Registers, registersOf, registersText } from "./registers.ts";
+import { type Registers, registersOf, registersText } from "./views/registers.ts";
 import { fieldsOf, type Kind } from "./kinds.ts";
-import { type Position, Stop } from "./stop.ts";
+import { type Position, Stop } from "./events/stop.ts";
 import { type Address, text, toAddress, toCount, word } from "./check.ts";
 import { bold, dim, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
 import { type PagingContext, type RawWalk, withPaging } from "./walker.ts";
-import { type Why, why } from "./why.ts";
+import { type Why, why } from "./views/why.ts";
 
 /** One instruction of a disassembly. */
 export interface Line {

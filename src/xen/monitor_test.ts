@@ -1,7 +1,7 @@
 import { assertEquals, assertObjectMatch } from "@std/assert";
 import type { GuestDomain } from "../debug/domain.ts";
 import { advance } from "../debug/lockstep.ts";
-import { assembleKernel, configurations, hostOf } from "../debug/testing.ts";
+import { assembleKernel, configurations, hostOf } from "../debug/testing/hosts.ts";
 import type { Exit } from "../hvm/exit.ts";
 import type { Verdict } from "./engine.ts";
 import { Monitor, type MonitorEvent, type Observer } from "./monitor.ts";

@@ -6,10 +6,10 @@
 import { Hypervisor, runUntil } from "xvm";
 import { demoGuest } from "../../src/builder/demo.ts";
 import type { GuestDomain } from "../../src/debug/domain.ts";
-import { type Configuration, configurations, pressKeys } from "../../src/debug/testing.ts";
-import { everyExit } from "../../src/debug/testing_every_exit.ts";
-import { longRom } from "../../src/debug/testing_long_rom.ts";
-import { debuggedRom, realRom } from "../../src/debug/testing_rom.ts";
+import { type Configuration, configurations, pressKeys } from "../../src/debug/testing/hosts.ts";
+import { everyExit } from "../../src/debug/testing/every_exit.ts";
+import { longRom } from "../../src/debug/testing/long_rom.ts";
+import { debuggedRom, realRom } from "../../src/debug/testing/rom.ts";
 import { placesOf, type Recorded, sha256, tenths } from "./record.ts";
 
 /** Where their recording is. */

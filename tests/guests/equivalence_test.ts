@@ -10,7 +10,7 @@ import { guestsFolder } from "../../repl/guests/images.ts";
 import type { GuestDomain } from "../../src/debug/domain.ts";
 import { Hypervisor } from "../../src/debug/hypervisor.ts";
 import type { CpuModel } from "../../src/machine/cpu.ts";
-import { registerLines } from "../../src/debug/visible.ts";
+import { registerLines } from "../../src/debug/views/visible.ts";
 import { demoGuest } from "../../src/builder/demo.ts";
 import { assemble } from "../../src/machine/isa/encode.ts";
 import { TO_FLAT } from "../../src/machine/testing.ts";

@@ -4,8 +4,8 @@ import { type Plain, RecordError } from "../../src/machine/record.ts";
 import type { Hypervisor } from "../../src/debug/hypervisor.ts";
 import { advance } from "../../src/debug/lockstep.ts";
 import { seal, unpackState } from "../../src/xen/state_file.ts";
-import { configurations } from "../../src/debug/testing.ts";
-import { Random, repacked, signature, standing } from "../../src/debug/testing_state.ts";
+import { configurations } from "../../src/debug/testing/hosts.ts";
+import { Random, repacked, signature, standing } from "../../src/debug/testing/states.ts";
 
 /** Every place in a record, as the keys that lead there. */
 function places(value: Plain, path: (string | number)[] = []): (string | number)[][] {

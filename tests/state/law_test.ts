@@ -4,9 +4,9 @@ import { demoGuest } from "../../src/builder/demo.ts";
 import type { GuestDomain } from "../../src/debug/domain.ts";
 import { Hypervisor } from "../../src/debug/hypervisor.ts";
 import { advance } from "../../src/debug/lockstep.ts";
-import { type Configuration, configurations, hostOf } from "../../src/debug/testing.ts";
-import { everyExit } from "../../src/debug/testing_every_exit.ts";
-import { label, lawAtEveryStop, printed, runOn } from "../../src/debug/testing_state.ts";
+import { type Configuration, configurations, hostOf } from "../../src/debug/testing/hosts.ts";
+import { everyExit } from "../../src/debug/testing/every_exit.ts";
+import { label, lawAtEveryStop, printed, runOn } from "../../src/debug/testing/states.ts";
 
 const title = ({ cpu, paging }: Configuration) => `${cpu}, ${paging}`;
 

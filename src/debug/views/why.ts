@@ -1,0 +1,126 @@
+/**
+ * Why a vCPU did what it did last: every check of the machine has an identity, its operands and its
+ * place in the manual, and here they are put into words.
+ *
+ * @module
+ */
+import { exceptionVectors, vectorName } from "../../abi/x86/vectors.ts";
+import type { Fault } from "../../machine/cpu.ts";
+import { exitRows } from "../../hvm/exit_kinds.ts";
+import { checkById, explain } from "../../machine/checks.ts";
+import { fieldsOf } from "../kinds.ts";
+import { bold, counted, hex, INSPECT, type InspectOptions } from "../values.ts";
+import type { Vcpu } from "../vcpu.ts";
+
+/** The answer of `vcpu.why()`; prints itself, and `String(why)` is its first line. */
+export class Why {
+  /** What happened, in one line: "#GP(0x10): …". */
+  readonly text: string;
+  /** Name of the check that decided, "none" if nothing has happened yet. */
+  readonly check: string;
+  /** Manual, volume and section. */
+  readonly source: string;
+  /** More: the instruction, where it was, what followed. */
+  readonly details: readonly string[];
+
+  /** @ignore Made by `vcpu.why()`. */
+  constructor(text: string, check: string, source: string, details: readonly string[]) {
+    this.text = text;
+    this.check = check;
+    this.source = source;
+    this.details = details;
+  }
+  /** The first line: what happened. */
+  toString(): string {
+    return this.text;
+  }
+  /** @ignore */
+  [INSPECT](_inspect: unknown, options?: InspectOptions): string {
+    const source = this.source ? [`  ${this.check}, ${this.source}`] : [];
+    return [bold(this.text, options), ...this.details.map((d) => `  ${d}`), ...source].join("\n");
+  }
+}
+
+/** Explains the last fault or exit of a vCPU, whichever came later. */
+export function why(vcpu: Vcpu): Why {
+  const exit = vcpu.lastExit;
+  const fault = vcpu.lastFault;
+  if (exit && exit.kind === "entry-failure") {
+    return new Why(
+      `the guest could not be entered (${exit.what}): ${exit.text}`,
+      exit.check,
+      "",
+      [`code ${hex(exit.code)}`],
+    );
+  }
+  const atStop = vcpu.domain.stop;
+  if (exit && atStop && !["execute", "watch", "step", "end"].includes(atStop.kind)) {
+    return exitWhy(vcpu);
+  }
+  if (fault) return faultWhy(vcpu, fault);
+  if (exit) return exitWhy(vcpu);
+  return new Why("nothing has happened yet: no fault was raised", "none", "", []);
+}
+
+function faultWhy(vcpu: Vcpu, fault: Fault): Why {
+  const { vector, errorCode, check, a, b, rip, count } = fault;
+  const { name, source } = checkById(check);
+  const code = errorCode === undefined ? "" : `(${hex(errorCode >>> 0)})`;
+  const text = exceptionVectors.find((v) => v.vector === vector)?.text ?? "";
+  const reason = check === 0 ? text : explain(check, a, b);
+  const details: string[] = [];
+  const { domain } = vcpu;
+  const base = vcpu.bits === 64 ? 0n : vcpu.file.segment("cs").base;
+  const place = domain.symbols?.format(base + rip);
+  const where = `${hex(rip, 8)}${place ? ` <${place}>` : ""}`;
+  try {
+    const [line] = vcpu.disassemble(base + rip, 1);
+    details.push(`at ${where}: ${line.text}`);
+  } catch {
+    details.push(`at ${where}`);
+  }
+  if (vector === 14 && errorCode !== undefined) details.push(pageFaultText(errorCode));
+  details.push(count === 0 ? "just now" : `${counted(-count, "instruction")} ago`);
+  return new Why(`${vectorName(vector)}${code}: ${reason}`, name, source, details);
+}
+
+/** A page fault's error code in words (SDM 3 4.7). */
+export function pageFaultText(code: number): string {
+  const words = [
+    code & 1 ? "protection violation" : "page not present",
+    code & 16 ? "instruction fetch" : code & 2 ? "write" : "read",
+    code & 4 ? "by user code" : "by supervisor code",
+  ];
+  if (code & 8) words.push("reserved bit set");
+  return words.join(", ");
+}
+
+function exitWhy(vcpu: Vcpu): Why {
+  const exit = vcpu.lastExit!;
+  const fields = Object.entries(fieldsOf(exit))
+    .filter(([, v]) => v !== undefined && typeof v !== "object")
+    .map(([k, v]) => `${k} ${typeof v === "bigint" || typeof v === "number" ? hex(v) : v}`);
+  const details = [fields.join(", ")].filter((d) => d);
+  const { recent } = vcpu.domain.debugger_.monitor;
+  const here = vcpu.domain.stop !== undefined && vcpu.domain.stop.kind === exit.kind;
+  if (!here && recent.at(-1)?.exit === exit) {
+    const ago = vcpu.position.count - recent.at(-1)!.count;
+    details.push(`${counted(ago, "instruction")} ago`);
+  }
+  if (here && exit.length > 0) {
+    try {
+      details.push(`at ${hex(vcpu.regs.rip, 8)}: ${vcpu.disassemble(undefined, 1)[0].text}`);
+    } catch { /* the code is not mapped: nothing to show */ }
+  }
+  const { lastFault } = vcpu;
+  if (exit.kind === "triple-fault" && lastFault) {
+    const { text, source } = faultWhy(vcpu, lastFault);
+    details.push(`the last exception: ${text}${source ? ` (${source})` : ""}`);
+  }
+  return new Why(
+    `exit "${exit.kind}": ${exitRows[exit.kind].meaning}`,
+    exit.kind,
+    "",
+    details,
+  );
+}
