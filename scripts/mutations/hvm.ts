@@ -164,11 +164,11 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       REPEATS_ALWAYS,
     ],
   ]),
-  ...mutationsOf("src/machine/isa/semantics/io.ts", REPEATED, [
+  ...mutationsOf("src/machine/interpreter/record_meaning.ts", REPEATED, [
     [
       "REP INS goes on though it has written over itself",
-      "f.if(record.eq(m.rec), () => {",
-      "f.if(i32(1), () => {",
+      "f.if(record.eq(this.rec), body);",
+      "f.if(record.eq(record), body);",
       REPEATS,
     ],
     [
@@ -177,6 +177,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       `f.if(page.eq(page), () => {`,
       REPEATS,
     ],
+  ]),
+  ...mutationsOf("src/machine/isa/semantics/io.ts", REPEATED, [
     [
       "REP INS goes on though its port is denied",
       "f.if(cell(V.abort), () => setCell(f, V.abort, 0), ",

@@ -7,8 +7,9 @@ import { cell, cell64, setCell } from "../linkage.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { type Form, formName, Meaning, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
+import { type Form, formName, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
 import { is64, isCanonical } from "../system/segmentation/linear.ts";
+import { RecordMeaning } from "./record_meaning.ts";
 
 const CHECK = {
   limit: check("branch.limit", "branch to {a}, outside the code segment's limit {b}", "SDM 2 JMP"),
@@ -27,7 +28,7 @@ export function buildCheckIp(m: Module, noteFault: typeof import("../linkage.ts"
   });
 }
 
-export class ColdMeaning extends Meaning {
+export class ColdMeaning extends RecordMeaning {
   readonly address = "i64";
 
   protected giveUp(): void {

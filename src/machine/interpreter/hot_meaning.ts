@@ -7,10 +7,11 @@ import { cell, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Label, Local } from "../wasm/module.ts";
 import { AF, condition, FLAG_KIND } from "../isa/flags.ts";
-import { type Form, formName, Meaning } from "../isa/semantics/meaning.ts";
+import { type Form, formName } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
 import { isCanonical } from "../system/segmentation/linear.ts";
 import { hasCopy, hasDisplacementCopy } from "./forms.ts";
+import { RecordMeaning } from "./record_meaning.ts";
 
 /** Variables and labels of the interpreter's loop. */
 export interface Loop {
@@ -50,7 +51,7 @@ const SS = segment(2), DS = segment(3);
 
 const typeOf = (bits: number) => bits === 64 ? "i64" : "i32";
 
-abstract class HotMeaning extends Meaning {
+abstract class HotMeaning extends RecordMeaning {
   /** Machine address of the operand an `update` found in the TLB, 0 if it took the slow way. */
   #host: Local | undefined;
   /** The access is one of the stack. */

@@ -28,8 +28,6 @@ export class RecordedFunc extends Func {
   depth = 0;
   /** Ways out, those of doors left out. */
   returns = 0;
-  /** The record was looked at. */
-  usesRecord = false;
   /** Nothing of what is touched now counts. */
   inDoor = false;
   readonly #from = new Map<number, Set<number>>();
@@ -64,14 +62,7 @@ export class RecordedFunc extends Func {
   /** Notes what a statement outside of doors looks at. */
   note(...values: (Operand | undefined)[]): void {
     if (this.inDoor) return;
-    for (const v of values) {
-      for (const cell of this.cellsOf(v, false)) this.reads.add(cell);
-      if (this.#hasRecord(v)) this.usesRecord = true;
-    }
-  }
-  #hasRecord(e: Operand | undefined): boolean {
-    if (typeof e !== "object" || this.given.has(e)) return false;
-    return e instanceof Local && e.index === 0 || e.operands.some((o) => this.#hasRecord(o));
+    for (const v of values) for (const cell of this.cellsOf(v, false)) this.reads.add(cell);
   }
   override set(local: Local, value: Operand): void {
     this.note(value);

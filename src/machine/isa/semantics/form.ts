@@ -3,9 +3,9 @@ import type { FlagKind } from "../flags.ts";
 
 /**
  * Where an operand is: "r" a general register (part), "b" memory at base + displacement, "x" with
- * an index too (both flat), "s" the same as "b" in FS, GS or CS, "M" any memory, "i" an immediate, "1" the constant one, "n" a numbered
- * register (segment, control, debug, x87, MMX, XMM) whose number or address is in the record,
- * "j" a branch target, "-" implied.
+ * an index too (both flat), "s" the same as "b" in FS, GS or CS, "M" any memory, "i" an immediate,
+ * "1" the constant one, "n" a numbered register (segment, control, debug, x87, MMX, XMM) whose number
+ * or address the instruction gives, "j" a branch target, "-" implied.
  */
 export type OperandForm = "r" | "b" | "x" | "s" | "M" | "i" | "1" | "n" | "j" | "-";
 
@@ -24,7 +24,7 @@ export interface Form {
   readonly fixed?: FixedRegisters;
 }
 
-/** Numbers of general registers that stand in a handler instead of the record. */
+/** Numbers of general registers that stand in a handler instead of the instruction. */
 export interface FixedRegisters {
   /** The first register operand. */
   readonly a: number;

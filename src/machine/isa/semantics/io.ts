@@ -1,10 +1,9 @@
 /** IN, OUT, INS, OUTS: privilege, permission bitmap, devices (SDM 1 18.5; SDM 2). */
-import { CPU, TLB, V } from "../../state.ts";
-import { cell, cell64, setCell } from "../../linkage.ts";
+import { CPU, V } from "../../state.ts";
+import { cell, setCell } from "../../linkage.ts";
 import { check } from "../../checks.ts";
-import { tlbIndex } from "../../mmu/access.ts";
 import { DEBUG_ACCESS, DR7_ENABLED } from "../../system/exceptions/debug.ts";
-import { type Expr, i32, load } from "../../wasm/expr.ts";
+import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Label, Local, Module } from "../../wasm/module.ts";
 import {
   attributesAt,
@@ -104,22 +103,14 @@ function output(m: Meaning): void {
 
 /**
  * An INS or OUTS that is emulated goes on with its next iteration at once, where nothing is due before
- * it, the port is still allowed, and a fetch would still find the same instruction: the code TLB and
- * the index behind it lead to this record. What changes code or its mapping empties one or the other.
+ * it, the port is still allowed, and a fetch would still find the same instruction.
  */
 function goOnEmulating(m: Meaning, port: Local, bytes: number, again: Label): void {
   const { f } = m;
   f.if(cell(V.emulating), () => {
-    const linear = f.let(m.ip.add(cell64(V.codeBase)));
-    const entry = f.let(cell(V.tlb).add(tlbIndex(linear)));
-    const page = linear.and(-4096n).or(cell64(V.codeMode));
-    f.if(load("i64", 64, "u", entry, TLB.code).eq(page), () => {
-      const index = load("i32", 32, "u", entry, TLB.code + 8);
-      const record = load("i32", 32, "u", index.add(linear.wrap().and(4095).shl(2)));
-      f.if(record.eq(m.rec), () => {
-        f.call("ioPermission", port, i32(bytes));
-        f.if(cell(V.abort), () => setCell(f, V.abort, 0), () => f.brIf(again, f.call("ioRepeats")));
-      });
+    m.ifFetchedAgain(() => {
+      f.call("ioPermission", port, i32(bytes));
+      f.if(cell(V.abort), () => setCell(f, V.abort, 0), () => f.brIf(again, f.call("ioRepeats")));
     });
   });
 }

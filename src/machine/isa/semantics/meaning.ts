@@ -1,13 +1,13 @@
 /**
  * What semantics functions are written in. One `Meaning` stands for one instruction form: operand
- * widths and places are known, registers and immediates come from the predecoded record.
+ * widths and places are known, registers and immediates are asked for by the operand's number.
  *
  * Probe, compute, commit: an instruction may fault only before its first change of state. The
  * builder keeps count and refuses a faulting operation after a commit, unless the semantics says
  * `mayFaultLate` (REP iterations, PUSHA and the like order their own commits).
  */
 import { CPU, V } from "../../state.ts";
-import { cell, noteFault, setCell, setCell64 } from "../../linkage.ts";
+import { cell, noteFault, setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64, type Operand } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
@@ -209,10 +209,9 @@ export abstract class Meaning extends FlagsDoor {
   }
 
   /** Tells an exit in the making which instruction it is. */
-  noteInstruction(): void {
-    setCell(this.f, V.length, this.length);
-    setCell(this.f, V.record, this.rec);
-  }
+  abstract noteInstruction(): void;
+  /** Does `body` if a fetch at this instruction would still find it. */
+  abstract ifFetchedAgain(body: () => void): void;
 
   /** #UD before all else where a guest's host has taken the instruction away. */
   mayBeAbsent(instruction: keyof typeof ABSENT): void {

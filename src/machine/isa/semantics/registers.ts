@@ -1,14 +1,14 @@
 /**
- * The base of {@linkcode Meaning}: the instruction that it stands for, its record, and the registers.
- * Only here records are read; a translator, to which all of it is known, has other answers.
+ * The base of {@linkcode Meaning}: the instruction that it stands for, and the registers. What is
+ * asked of the instruction an interpreter answers from its record; a translator, to which all of it
+ * is known, has other answers.
  */
-import { CPU, gpr, PREFIX, REC, V } from "../../state.ts";
-import { cell64, setCell64 } from "../../linkage.ts";
+import { CPU, gpr } from "../../state.ts";
+import { setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64, load, load128 } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/module.ts";
 import { flagBits } from "../../../abi/x86/registers.ts";
 import { columnsOf, type InterceptKind, type KeyColumns } from "../encodings.ts";
-import { wrapIp } from "../../system/segmentation/linear.ts";
 import { type Form, formName } from "./form.ts";
 
 /** What a semantics function does that the instruction table has a column for. */
@@ -38,8 +38,6 @@ export abstract class Registers {
   constructor(
     readonly f: Func,
     readonly form: Form,
-    /** The predecoded record. */
-    readonly rec: Expr,
   ) {
     this.columns = columnsOf(form.key, form.cc);
   }
@@ -92,74 +90,33 @@ export abstract class Registers {
     }
   }
 
-  // --- the record ---
+  // --- the instruction ---
 
-  /** A 16-bit field of the record. */
-  protected field(offset: number): Expr {
-    return load("i32", 16, "u", this.rec, offset);
-  }
-  get #prefixes(): Expr {
-    return this.field(REC.prefixes);
-  }
   /** Not zero: it has a repeat prefix, it has F2. */
-  get hasRep(): Expr {
-    return this.#prefixes.and(PREFIX.rep | PREFIX.repne);
-  }
-  get hasRepne(): Expr {
-    return this.#prefixes.and(PREFIX.repne);
-  }
-  immediate(i: number): Expr {
-    const value = load("i32", 32, "u", this.rec, REC.immediate);
-    if (this.form.sizes[i] < 64) return value;
-    return value.zext().or(load("i64", 32, "u", this.rec, REC.link).shl(32));
-  }
-  /** EIP or RIP of this instruction and of the one behind it, as i64. */
-  get ip(): Expr {
-    return cell64(V.ipBase).add(this.field(REC.offset).zext());
-  }
-  get nextIp(): Expr {
-    return wrapIp(this.ip.add(load("i64", 8, "u", this.rec, REC.length)));
-  }
-  /** Bytes of the instruction. */
-  get length(): Expr {
-    return load("i32", 8, "u", this.rec, REC.length);
-  }
+  abstract get hasRep(): Expr;
+  abstract get hasRepne(): Expr;
+  /** Immediate operand `i`, as its type. */
+  abstract immediate(i: number): Expr;
   /** The second immediate: level of ENTER, selector of a far pointer. */
-  get secondImmediate(): Expr {
-    return this.field(REC.link);
-  }
+  abstract get secondImmediate(): Expr;
   /** The offset of a far pointer in the instruction, as i64. */
-  get farOffset(): Expr {
-    return load("i64", 32, "u", this.rec, REC.immediate);
-  }
+  abstract get farOffset(): Expr;
+  /** The opcode of an x87 instruction, as FOP has it (SDM 1 8.1.9). */
+  abstract get x87Opcode(): Expr;
+  /** EIP or RIP of this instruction and of the one behind it, as i64. */
+  abstract get ip(): Expr;
+  abstract get nextIp(): Expr;
+  /** Bytes of the instruction. */
+  abstract get length(): Expr;
   /** All ones in the width of addresses, as i64. */
-  addressMask(): Local {
-    const prefixes = this.f.let(this.#prefixes);
-    return this.f.let(
-      i64(-1).when(
-        prefixes.and(PREFIX.address64),
-        i64(0xffff).when(prefixes.and(PREFIX.address16), i64(0xffff_ffffn)),
-      ),
-    );
-  }
+  abstract addressMask(): Local;
   /** Address of the memory operand's segment register. */
-  get segment(): Expr {
-    return this.field(REC.segment);
-  }
+  abstract get segment(): Expr;
   /** The effective address of the memory operand, without its segment, as i64. */
-  segmentOffset(): Local {
-    return this.f.call("offsetOf", this.rec);
-  }
+  abstract segmentOffset(): Local;
 
-  /** Where a register operand's address stands in the record. */
-  #slot(i: number): number {
-    const earlier = this.form.operands.slice(0, i).filter((o) => o === "r" || o === "n").length;
-    return [REC.a, REC.b, REC.base][earlier];
-  }
   /** Address in memory 0 of register operand `i`, or the number of an "n" operand. */
-  protected place(i: number): Expr {
-    return this.field(this.#slot(i));
-  }
+  protected abstract place(i: number): Expr;
   /** Number of the control, debug or x87 register of operand `i`. */
   number(i: number): Expr {
     return this.place(i);

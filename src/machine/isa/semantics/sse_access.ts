@@ -63,9 +63,10 @@ function buildBegin(m: Module): void {
 }
 
 /**
- * Memory operands of 16 bytes: `sseLoad`; their addresses: `sseAligned(rec, write)` of moves that
- * demand a multiple of 16, `sseOperand(rec)` of arithmetic, `sseAnywhere(rec, write)` of moves that
- * demand nothing. `sseUnaligned(linear, bytes)`: #AC where such are checked.
+ * Memory operands of 16 bytes, by segment register and offset. `sseLoadAligned(segment, offset)` and
+ * `sseStoreAligned(segment, offset, value)` of moves that demand a multiple of 16,
+ * `sseLoadOperand(...)` of arithmetic, `sseLoadAnywhere(...)` and `sseStoreAnywhere(...)` of moves
+ * that demand nothing. `sseUnaligned(linear, bytes)`: #AC where such are checked.
  */
 export function buildSseLoads(m: Module): void {
   m.func("sseAt", ["i64", "i32"], ["i64"], (f, linear, bytes) => {
@@ -73,13 +74,12 @@ export function buildSseLoads(m: Module): void {
     f.result(at.when(cell64(CPU.efer).shrU(10).wrap().and(1), at.and(0xffff_ffffn)));
   }, false);
   // A multiple of 16 is asked for before the stack segment is: #GP, not #SS.
-  m.func("sseAligned", ["i32", "i32"], ["i64"], (f, rec, write) => {
-    const linear = f.call("effective", rec, 16, write);
+  m.func("sseAligned", ["i32", "i64", "i32"], ["i64"], (f, segment, offset, write) => {
+    const linear = f.call("segmentLinear", segment, offset, 16, write);
     f.if(cell(V.abort), () => {
       const stackFault = cell(V.abort).eq(ABORT.fault).and(cell(V.vector).eq(12));
-      f.if(stackFault.and(f.call("offsetOf", rec).wrap().and(15).nez()), () => {
-        f.set(linear, f.call("offsetOf", rec));
-        noteFault(f, 13, 0, CHECK.alignment, linear);
+      f.if(stackFault.and(offset.wrap().and(15).nez()), () => {
+        noteFault(f, 13, 0, CHECK.alignment, offset);
       });
       f.return(linear);
     });
@@ -92,27 +92,33 @@ export function buildSseLoads(m: Module): void {
       noteFault(f, 17, 0, CHECK.unaligned, linear, bytes);
     });
   }, false);
-  m.func("sseAnywhere", ["i32", "i32"], ["i64"], (f, rec, write) => {
-    const linear = f.call("effective", rec, 16, write);
+  m.func("sseAnywhere", ["i32", "i64", "i32"], ["i64"], (f, segment, offset, write) => {
+    const linear = f.call("segmentLinear", segment, offset, 16, write);
     f.if(cell(V.abort).eqz(), () => f.call("sseUnaligned", linear, 16));
     f.result(linear);
   }, false);
-  m.func("sseOperand", ["i32"], ["i64"], (f, rec) => {
-    const misaligned = cell(CPU.mxcsr).and(MXCSR.misaligned).nez();
-    f.if(misaligned, () => f.return(f.call("sseAnywhere", rec, 0)));
-    f.result(f.call("sseAligned", rec, 0));
-  }, false);
   m.func("sseLoad", ["i64"], ["v128"], (f, linear) => {
+    f.if(cell(V.abort), () => f.return(splat64(0)));
     const low = f.call("ld64", linear, partAccess());
     f.if(cell(V.abort), () => f.return(splat64(0)));
     const high = f.call("ld64", f.call("sseAt", linear, 8), partAccess());
     f.result(join(low, high));
   }, false);
+  for (const where of ["Aligned", "Anywhere"]) {
+    m.func(`sseLoad${where}`, ["i32", "i64"], ["v128"], (f, segment, offset) => {
+      f.result(f.call("sseLoad", f.call(`sse${where}`, segment, offset, 0)));
+    }, false);
+  }
+  m.func("sseLoadOperand", ["i32", "i64"], ["v128"], (f, segment, offset) => {
+    const misaligned = cell(CPU.mxcsr).and(MXCSR.misaligned).nez();
+    f.if(misaligned, () => f.return(f.call("sseLoadAnywhere", segment, offset)));
+    f.result(f.call("sseLoadAligned", segment, offset));
+  }, false);
 }
 
-/** `sseStore(linear, value)`: 16 bytes. */
 function buildStores(m: Module): void {
   m.func("sseStore", ["i64", "v128"], [], (f, linear, value) => {
+    f.if(cell(V.abort), () => f.return());
     // A second page is looked at before anything is stored.
     f.if(linear.wrap().and(0xfff).gtU(0xff0), () => {
       const write = f.let(partAccess().or(ACCESS.write));
@@ -125,6 +131,11 @@ function buildStores(m: Module): void {
     f.if(cell(V.abort), () => f.return());
     f.call("st64", f.call("sseAt", linear, 8), partAccess(), lane64(value, 1));
   }, false);
+  for (const where of ["Aligned", "Anywhere"]) {
+    m.func(`sseStore${where}`, ["i32", "i64", "v128"], [], (f, segment, offset, value) => {
+      f.call("sseStore", f.call(`sse${where}`, segment, offset, 1), value);
+    }, false);
+  }
 }
 
 /**
@@ -176,16 +187,16 @@ export const begin = (m: Meaning): void => void m.callChecked("sseBegin");
 /** Register operand `i` whole. */
 export const register = (m: Meaning, i: number): Local => m.f.let(m.vector(i));
 
+/** The memory operand, of 16 bytes. */
+export const memoryVector = (m: Meaning, where: "Operand" | "Aligned" | "Anywhere"): Local =>
+  m.callChecked(`sseLoad${where}`, m.segment, m.segmentOffset());
+
 /** Operand `i` of 16 bytes of an instruction that is no move; in memory it is aligned. */
-export function vectorOf(m: Meaning, i: number): Local {
-  if (isRegister(m, i)) return register(m, i);
-  return m.callChecked("sseLoad", m.callChecked("sseOperand", m.rec));
-}
+export const vectorOf = (m: Meaning, i: number): Local =>
+  isRegister(m, i) ? register(m, i) : memoryVector(m, "Operand");
 /** Operand `i` of 16 bytes of a move, or of what asks for no alignment. */
-export function movedVector(m: Meaning, i: number, aligned: boolean): Local {
-  if (isRegister(m, i)) return register(m, i);
-  return m.callChecked("sseLoad", m.callChecked(aligned ? "sseAligned" : "sseAnywhere", m.rec, 0));
-}
+export const movedVector = (m: Meaning, i: number, aligned: boolean): Local =>
+  isRegister(m, i) ? register(m, i) : memoryVector(m, aligned ? "Aligned" : "Anywhere");
 
 /** The low `bits` of operand `i` (an XMM register, or memory of just that width) as i64. */
 export function lowOf(m: Meaning, i: number, bits: 16 | 32 | 64): Local {
@@ -206,7 +217,7 @@ export const writeLow = (m: Meaning, bits: number, value: Expr): void =>
   m.setVectorLow(0, bits, value);
 /** Writes memory operand 0 of 16 bytes. */
 export function storeVector(m: Meaning, value: Expr, aligned: boolean): void {
-  const address = m.callChecked(aligned ? "sseAligned" : "sseAnywhere", m.rec, 1);
-  m.callChecked("sseStore", address, value);
+  const name = `sseStore${aligned ? "Aligned" : "Anywhere"}`;
+  m.callChecked(name, m.segment, m.segmentOffset(), value);
   m.commit();
 }

@@ -41,7 +41,7 @@ export function iteration(m: Meaning, bits: number): Iteration {
 export function repeat(
   m: Meaning,
   bits: number,
-  body: (x: Iteration) => void,
+  body: (x: Iteration, repeated: boolean) => void,
   compared?: readonly [Local, Local],
 ): void {
   const f = m.f;
@@ -51,14 +51,14 @@ export function repeat(
   f.block((nothing) => {
     f.block((done) => {
       f.if(m.hasRep.eqz(), () => {
-        f.scope(() => body(x));
+        f.scope(() => body(x, false));
         f.br(done);
       });
       // With 32-bit addresses the upper half of RCX may go even if no iteration completes.
       f.if(asAmd("string.count").eqz(), () => m.setPointer(RCX, x.mask, m.gpr(RCX, 64)));
       f.brIf(nothing, m.pointer(RCX, x.mask).eqz());
       f.loop((again) => {
-        f.scope(() => body(x));
+        f.scope(() => body(x, true));
         m.setPointer(RCX, x.mask, m.pointer(RCX, x.mask).sub(1));
         f.brIf(done, m.pointer(RCX, x.mask).eqz());
         if (compared) {
@@ -106,34 +106,29 @@ function storeString(m: Meaning, x: Iteration, value: Expr): void {
 
 export const stringSemantics: Record<string, Semantics> = {
   movs: (m) => {
-    const bits = m.form.sizes[0];
-    repeat(m, bits, (x) => {
-      const f = m.f;
-      const n = f.call("moveRun", m.rec, i32(x.bytes), x.mask, x.step);
-      f.if(n.eqz(), () => {
-        m.abortIfSet();
+    repeat(m, m.size, (x, repeated) => {
+      const one = () => {
         storeString(m, x, loadString(m, x, RSI));
         advanceString(m, x, RSI);
         advanceString(m, x, RDI);
-      });
+      };
+      if (!repeated) return one();
+      m.f.if(m.f.call("moveRun", m.segment, i32(x.bytes), x.mask, x.step).eqz(), one);
     });
   },
   stos: (m) => {
-    const bits = m.form.sizes[0];
-    repeat(m, bits, (x) => {
-      const f = m.f;
-      const n = f.call("fillRun", m.rec, i32(x.bytes), x.mask, x.step);
-      f.if(n.eqz(), () => {
-        m.abortIfSet();
-        storeString(m, x, m.gpr(RAX, bits));
+    repeat(m, m.size, (x, repeated) => {
+      const one = () => {
+        storeString(m, x, m.gpr(RAX, m.size));
         advanceString(m, x, RDI);
-      });
+      };
+      if (!repeated) return one();
+      m.f.if(m.f.call("fillRun", i32(x.bytes), x.mask, x.step).eqz(), one);
     });
   },
   lods: (m) => {
-    const bits = m.form.sizes[0];
-    repeat(m, bits, (x) => {
-      m.setGpr(RAX, bits, loadString(m, x, RSI));
+    repeat(m, m.size, (x) => {
+      m.setGpr(RAX, m.size, loadString(m, x, RSI));
       advanceString(m, x, RSI);
     });
   },

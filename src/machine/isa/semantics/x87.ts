@@ -21,7 +21,8 @@ import { buildX87Transcendental } from "./x87_transcendental.ts";
 /** Notes FIP and the memory operand's address; from here on state changes. */
 function enter(m: Meaning): void {
   m.commit();
-  m.f.call("x87Pointers", m.rec, m.form.operands[0] === "M" ? 1 : 0, m.ip);
+  if (m.form.operands[0] !== "M") m.f.call("x87Pointers", m.x87Opcode, m.ip);
+  else m.f.call("x87MemoryPointers", m.x87Opcode, m.ip, m.segmentOffset(), m.segment);
 }
 
 const begin = (m: Meaning) => m.callChecked("x87Begin");

@@ -7,7 +7,7 @@
  * do (SDM 1 8.1.7). V.x87Opcode is the running instruction's FOP.
  */
 import { check } from "../../checks.ts";
-import { CPU, REC, V } from "../../state.ts";
+import { CPU, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { coprocessorQuiet } from "../../system/exceptions/coprocessor.ts";
 import { asAmd } from "../../vendors.ts";
@@ -81,18 +81,24 @@ function buildBegin(m: Module): void {
     });
     f.call("x87Pending");
   }, false);
-  // Notes FIP, FCS and, with a memory operand, FDP and FDS.
-  m.func("x87Pointers", ["i32", "i32", "i64"], [], (f, rec, memory, ip) => {
+  // `x87Pointers(opcode, ip)`: FIP, FCS; `x87MemoryPointers(opcode, ip, offset, segment)`: FDP, FDS too.
+  m.func("x87Pointers", ["i32", "i64"], [], (f, opcode, ip) => {
     setCell64(f, CPU.fip, ip);
-    setCell(f, V.x87Opcode, load("i32", 32, "u", rec, REC.immediate));
-    f.if(asAmd("x87.opcode"), () => setCell(f, CPU.fop, cell(V.x87Opcode)));
+    setCell(f, V.x87Opcode, opcode);
+    f.if(asAmd("x87.opcode"), () => setCell(f, CPU.fop, opcode));
     setCell(f, CPU.fcs, cell(CPU["cs.selector"]).and(0xffff));
-    f.if(memory, () => {
-      setCell64(f, CPU.fdp, f.call("offsetOf", rec));
-      const segment = load("i32", 16, "u", rec, REC.segment);
-      setCell(f, CPU.fds, load("i32", 16, "u", segment, 16));
-    });
   }, false);
+  m.func(
+    "x87MemoryPointers",
+    ["i32", "i64", "i64", "i32"],
+    [],
+    (f, opcode, ip, offset, segment) => {
+      f.call("x87Pointers", opcode, ip);
+      setCell64(f, CPU.fdp, offset);
+      setCell(f, CPU.fds, load("i32", 16, "u", segment, SEGMENT.selector));
+    },
+    false,
+  );
 }
 
 function buildStack(m: Module): void {

@@ -1,5 +1,5 @@
 /** Many iterations of REP MOVS and REP STOS at once, where nothing can go wrong in between. */
-import { CPU, PREFIX, REC, segment, TLB, V } from "../../state.ts";
+import { CPU, segment, TLB, V } from "../../state.ts";
 import { cell, cell64, MEMORY, setCell } from "../../linkage.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
@@ -41,44 +41,47 @@ function span(
 }
 
 /**
- * `moveRun(record, bytes, mask, step)` and `fillRun(...)`: do n > 1 iterations and give n, or do
+ * `moveRun(segment, bytes, mask, step)`, with the place of the source's segment register, and
+ * `fillRun(bytes, mask, step)`: do n > 1 iterations of a repeated instruction and give n, or do
  * nothing and give 0. rCX and V.left then lack the last iteration, which the caller counts.
  */
 export function buildRuns(m: Module): void {
-  for (const kind of ["move", "fill"] as const) {
-    m.func(`${kind}Run`, ["i32", "i32", "i64", "i64"], ["i32"], (f, rec, bytes, mask, step) => {
-      const prefixes = load("i32", 16, "u", rec, REC.prefixes);
-      f.if(
-        prefixes.and(PREFIX.rep | PREFIX.repne).eqz().or(step.ltS(0)).or(cell(V.watching)),
-        () => f.return(i32(0)),
-      );
-      const all = f.let(cell64(RCX).and(mask));
-      const n = f.let(i32(0x1000).when(all.gtU(0x1000), all.wrap()));
-      least(f, n, cell(V.left).add(1));
-      const to = f.let(cell64(RDI).and(mask)), from = f.let(cell64(RSI).and(mask));
-      const room = (linear: Expr) => i32(4096).sub(linear.wrap().and(4095)).divU(bytes);
-      const one = f.let(i32(1));
-      const toLinear = span(f, i32(segment(0)), to, bytes, one, mask, 1);
-      least(f, n, room(toLinear));
-      const source = f.let(load("i32", 16, "u", rec, REC.segment));
-      if (kind === "move") least(f, n, room(span(f, source, from, bytes, one, mask, 0)));
-      f.if(n.ltU(2), () => f.return(i32(0)));
-      const toAddress = hit(f, span(f, i32(segment(0)), to, bytes, n, mask, 1), TLB.write);
-      const size = f.let(n.mul(bytes));
-      if (kind === "move") {
-        const fromAddress = hit(f, span(f, source, from, bytes, n, mask, 0), TLB.read);
-        // A source that overlaps from below is repeated, which a block move would not do.
-        f.if(toAddress.sub(fromAddress).ltU(size), () => f.return(i32(0)));
-        f.copy(toAddress, fromAddress, size, MEMORY.ram);
-        addPointer(f, RSI, from, size, mask);
-      } else fillMemory(f, toAddress, size, bytes);
-      addPointer(f, RDI, to, size, mask);
-      const less = n.sub(1);
-      addPointer(f, RCX, all, less.neg(), mask);
-      setCell(f, V.left, cell(V.left).sub(less));
-      f.result(n);
-    });
-  }
+  m.func("moveRun", ["i32", "i32", "i64", "i64"], ["i32"], (f, source, bytes, mask, step) => {
+    run(f, bytes, mask, step, source);
+  });
+  m.func("fillRun", ["i32", "i64", "i64"], ["i32"], (f, bytes, mask, step) => {
+    run(f, bytes, mask, step);
+  });
+}
+
+/** A move from [source:rSI] to [ES:rDI], or a fill there. */
+function run(f: Func, bytes: Local, mask: Local, step: Local, source?: Local): void {
+  f.if(step.ltS(0).or(cell(V.watching)), () => f.return(i32(0)));
+  const all = f.let(cell64(RCX).and(mask));
+  const n = f.let(i32(0x1000).when(all.gtU(0x1000), all.wrap()));
+  least(f, n, cell(V.left).add(1));
+  const to = f.let(cell64(RDI).and(mask));
+  const from = source && { place: source, at: f.let(cell64(RSI).and(mask)) };
+  const room = (linear: Expr) => i32(4096).sub(linear.wrap().and(4095)).divU(bytes);
+  const one = f.let(i32(1));
+  const toLinear = span(f, i32(segment(0)), to, bytes, one, mask, 1);
+  least(f, n, room(toLinear));
+  if (from) least(f, n, room(span(f, from.place, from.at, bytes, one, mask, 0)));
+  f.if(n.ltU(2), () => f.return(i32(0)));
+  const toAddress = hit(f, span(f, i32(segment(0)), to, bytes, n, mask, 1), TLB.write);
+  const size = f.let(n.mul(bytes));
+  if (from) {
+    const fromAddress = hit(f, span(f, from.place, from.at, bytes, n, mask, 0), TLB.read);
+    // A source that overlaps from below is repeated, which a block move would not do.
+    f.if(toAddress.sub(fromAddress).ltU(size), () => f.return(i32(0)));
+    f.copy(toAddress, fromAddress, size, MEMORY.ram);
+    addPointer(f, RSI, from.at, size, mask);
+  } else fillMemory(f, toAddress, size, bytes);
+  addPointer(f, RDI, to, size, mask);
+  const less = n.sub(1);
+  addPointer(f, RCX, all, less.neg(), mask);
+  setCell(f, V.left, cell(V.left).sub(less));
+  f.result(n);
 }
 
 function addPointer(f: Func, at: number, old: Expr, by: Expr, mask: Local): void {
