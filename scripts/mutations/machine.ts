@@ -15,6 +15,9 @@ const LONG_TEST = `${MACHINE}/isa/semantics/long_test.ts`;
 const RIGHTS = "rights of pages, by every combination of bits and every kind of access";
 const FORMATS = "accessed and dirty bits are set at every level, by what uses it";
 
+const PROCESSORS_TEST = `${MACHINE}/processors_test.ts`;
+const OTHERS = "processors see what others write: tables, code, data (hot handlers true)";
+
 const COLUMNS = "privilege, mode, intercepts and flags of the table are those of the semantics";
 
 export const MACHINE_MUTATIONS: readonly Mutation[] = [
@@ -187,10 +190,56 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       "reserved bits of entries are #PF with RSVD",
     ],
   ]),
+  ...mutationsOf(`${MACHINE}/mmu/access.ts`, PROCESSORS_TEST, [
+    [
+      "a shootdown forgotten: a store to a page table drops the own translations only",
+      "elsewhere(f, flags.and(FRAME_FLAG.table), V.tableMark, frame, SHOOTDOWN.all);",
+      "",
+      OTHERS,
+    ],
+    [
+      "a flush takes the marks of all processors off the frames it wrote",
+      "flags.and(cell(V.writeMark).xor(-1))",
+      "flags.and(~FRAME_FLAG.inWriteTlb)",
+      OTHERS,
+    ],
+    [
+      "a flush takes the marks of all processors off its tables",
+      "flags.and(cell(V.tableMark).xor(-1))",
+      "flags.and(~FRAME_FLAG.table)",
+      OTHERS,
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/mmu/walk.ts`, PROCESSORS_TEST, [[
+    "another processor goes on writing what has become a page table",
+    "elsewhere(f, flags.and(FRAME_FLAG.inWriteTlb), V.writeMark, entry, SHOOTDOWN.writes);",
+    "",
+    OTHERS,
+  ]]),
+  ...mutationsOf(`${MACHINE}/cpu.ts`, PROCESSORS_TEST, [
+    [
+      "code is not dropped on the other processor",
+      "for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame);",
+      "this.predecoder.invalidate(frame);",
+      OTHERS,
+    ],
+    [
+      "another processor goes on writing what has become code",
+      "dropWrites: (frame) => machine.dropWrites(frame)",
+      "dropWrites: () => s.dropWrites()",
+      OTHERS,
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/interpreter/predecode.ts`, PROCESSORS_TEST, [[
+    "a processor that forgets its code takes the marks of the others'",
+    "if (!this.host.elsewhere(frame)) this.#clearMarks(frame);",
+    "this.#clearMarks(frame);",
+    OTHERS,
+  ]]),
   ...mutationsOf(`${MACHINE}/mmu/access.ts`, CPU_TEST, [
     [
       "a store to a page table drops no translation",
-      "f.if(flags.and(FRAME_FLAG.table), () => storeToTable(f, pa, bits, value));",
+      "f.if(flags.and(FRAME_FLAG.table), () => storeToTable(f, { frame, flags }, pa, bits, value));",
       "",
       "a changed page-table entry takes effect without INVLPG (general)",
     ],

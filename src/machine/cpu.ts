@@ -13,6 +13,8 @@ import {
   CPU_MEMORY_PAGES,
   type CpuCell,
   EMULATED,
+  FRAME,
+  frameMarks,
   PREFIX,
   REC,
   SEGMENT,
@@ -21,7 +23,7 @@ import {
   V,
 } from "./state.ts";
 import { DECODE_AS } from "./isa/decode.ts";
-import { type HostFunctions, SERVICE } from "./linkage.ts";
+import { type HostFunctions, SERVICE, SHOOTDOWN } from "./linkage.ts";
 import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./interpreter/groups.ts";
 import { GUEST } from "./interpreter/guest.ts";
@@ -172,7 +174,11 @@ export class Cpu {
   /** The instruction whose breakpoint was reported last: given up and run again it is the same one. */
   #passed = { rip: -1n, count: -1 };
 
-  constructor(readonly machine: Machine, readonly model: CpuModel) {
+  /** Its bits in the flags of a frame. */
+  readonly marks: { readonly write: number; readonly table: number };
+
+  constructor(readonly machine: Machine, readonly model: CpuModel, readonly id = 0) {
+    this.marks = frameMarks(id);
     this.memory = new WebAssembly.Memory({ initial: CPU_MEMORY_PAGES, maximum: CPU_MEMORY_PAGES });
     const buffer = this.memory.buffer as ArrayBuffer;
     this.decodeAs = model === "amd" ? DECODE_AS.amd : 0;
@@ -200,7 +206,9 @@ export class Cpu {
     this.predecoder = new Predecoder(buffer, machine.ram, machine.frames.buffer as ArrayBuffer, {
       fetchFrame: (low, high) => s.fetchFrame(low, high),
       fetchDevice: (low, high) => s.fetchByte(low, high),
-      dropWrites: () => s.dropWrites(),
+      dropWrites: (frame) => machine.dropWrites(frame),
+      elsewhere: (frame) =>
+        machine.cpus.some((other) => other !== this && other.predecoder.has(frame)),
       flushCodeTlb: () => this.#flushCodeTlb(),
       cold: (form) => this.coldFunction(form),
       coldSpecial: (name) => this.coldFunction(SPECIAL[name]),
@@ -214,6 +222,8 @@ export class Cpu {
     });
     this.u8.fill(0xff, TLB.start, TLB.start + TLB.classes * TLB.classSize);
     this.u64[V.ramSize >> 3] = BigInt(machine.size);
+    this.i32[V.writeMark >> 2] = this.marks.write;
+    this.i32[V.tableMark >> 2] = this.marks.table;
     this.u64[V.reservedHigh >> 3] = 0x000f_ffff_ffff_f000n & ~((1n << 36n) - 1n);
     this.i64[V.passing >> 3] = -1n;
     this.ways = model;
@@ -469,6 +479,11 @@ export class Cpu {
       ioRepeats: () => this.#repeats() ? 1 : 0,
       codeWrite: (frame) => {
         for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame);
+      },
+      shootdown: (entry, what) => {
+        const frame = entry / FRAME.size;
+        if (what === SHOOTDOWN.all) machine.shootdown(frame, this);
+        else machine.dropWrites(frame, this);
       },
       derivedWrite: (address, bytes) => {
         for (const told of machine.onWrite) told(address >>> 0, bytes);

@@ -76,7 +76,7 @@ function processorBlock(cpu: Cpu): StateBlock<{ registers: Values; guest: Values
   const { cells } = virtualization[cpu.model];
   const nonRoot = cells[0].name;
   return {
-    name: "processor",
+    name: numbered(cpu, "processor"),
     version: 1,
     shape: record({ registers: shapeOf(REGISTERS), guest: shapeOf(cells) }),
     save: () => {
@@ -98,6 +98,9 @@ function processorBlock(cpu: Cpu): StateBlock<{ registers: Values; guest: Values
     },
   };
 }
+
+/** The first processor's blocks have plain names. */
+const numbered = ({ id }: Cpu, name: string) => id ? `${name} ${id}` : name;
 
 const mapped = <A, B>(values: Readonly<Record<string, A>>, to: (value: A) => B) =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [name, to(value)]));
@@ -121,7 +124,7 @@ const ROOT = fieldsNamed(CPU, [
  */
 export function hypervisorsProcessor(cpu: Cpu): StateBlock<Plain> {
   return {
-    name: "processor",
+    name: numbered(cpu, "processor"),
     version: 1,
     shape: record({}),
     configuration: () => mapped(readAll(cpu, ROOT), (value) => `0x${value.toString(16)}`),
@@ -134,7 +137,7 @@ export function hypervisorsProcessor(cpu: Cpu): StateBlock<Plain> {
 export function registerProcessor(cpu: Cpu, blocks: StateRegister): void {
   blocks.register(processorBlock(cpu));
   blocks.register({
-    name: "clock",
+    name: numbered(cpu, "clock"),
     version: 1,
     shape: record({ count: amount, idle: amount, fruitless: amount }),
     save: () => ({ count: cpu.count, idle: cpu.idle, fruitless: cpu.fruitless }),

@@ -22,6 +22,8 @@ export const HOST_FUNCTIONS = {
   codeWrite: [3, 0],
   /** A store reached a frame from whose contents a hypervisor has derived something: (address, bytes). */
   derivedWrite: [2, 0],
+  /** What other processors have derived from a frame is dropped: (its flags' address, SHOOTDOWN). */
+  shootdown: [2, 0],
   /** An access while watches are armed: (linear low, high, physical low, bytes, access, next page). */
   watch: [6, 0],
   /** Is a page watched: (linear page low, high, frame) -> 0 or 1. */
@@ -39,6 +41,9 @@ export const HOST_FUNCTIONS = {
   /** Anything a semantics function hands to TypeScript: (service number, argument) -> number. */
   service: [2, 1],
 } as const satisfies Record<string, readonly [number, number]>;
+
+/** What of a TLB is dropped: entries that may write, or all. */
+export const SHOOTDOWN = { writes: 0, all: 1 } as const;
 
 /** Numbers of the services: `service(number, argument)`. */
 export const SERVICE = {

@@ -6,7 +6,7 @@ import { MACHINE_MEMORY_MAX } from "../abi/limits.ts";
 import { Cpu, type CpuModel } from "./cpu.ts";
 import { registerProcessor } from "./cpu_state.ts";
 import { list, tuple, u32, whole } from "./shape.ts";
-import { FRAME, FRAME_FLAG } from "./state.ts";
+import { FRAME, FRAME_FLAG, PROCESSORS } from "./state.ts";
 import { refuse, type StateRegister } from "./state_block.ts";
 
 /** What answers on the buses of the computer. All numbers are unsigned. */
@@ -41,6 +41,8 @@ export interface MachineOptions {
   /** Bytes of machine memory: a multiple of 4 KiB, at most {@linkcode MACHINE_MEMORY_MAX}. */
   readonly memory: number;
   readonly cpu?: CpuModel;
+  /** Number of processors, 1 to {@linkcode PROCESSORS}; 1 if not given. */
+  readonly cpus?: number;
 }
 
 /** What frames keep for ever: ROM, and holes where devices answer. */
@@ -77,6 +79,12 @@ export class Machine {
         `memory: a multiple of 4 KiB up to 4 GiB was expected, ${memory} bytes were given`,
       );
     }
+    const { cpu = "intel", cpus = 1 } = options;
+    if (!Number.isInteger(cpus) || cpus < 1 || cpus > PROCESSORS) {
+      throw new RangeError(
+        `cpus: a whole number from 1 to ${PROCESSORS} was expected, ${cpus} was given`,
+      );
+    }
     this.size = memory;
     const pages = Math.ceil(memory / 65536);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
@@ -85,7 +93,7 @@ export class Machine {
     const framePages = Math.ceil(pages * 16 * FRAME.size / 65536);
     this.frames = new WebAssembly.Memory({ initial: framePages, maximum: framePages });
     this.frameTable = new Int32Array(this.frames.buffer);
-    this.cpus = [new Cpu(this, options.cpu ?? "intel")];
+    this.cpus = Array.from({ length: cpus }, (_, n) => new Cpu(this, cpu, n));
   }
 
   /** Registers the machine's state: what its frames are, and the processor. */
@@ -113,7 +121,7 @@ export class Machine {
         for (const [frame, flags] of saved) frameTable[frame * (FRAME.size / 4)] |= flags;
       },
     });
-    registerProcessor(this.cpu, blocks);
+    for (const cpu of this.cpus) registerProcessor(cpu, blocks);
   }
 
   get cpu(): Cpu {
@@ -140,8 +148,23 @@ export class Machine {
     if (!on) this.frameTable[at] = flags & ~FRAME_FLAG.derived;
     else {
       this.frameTable[at] = flags | FRAME_FLAG.derived;
-      if (flags & FRAME_FLAG.inWriteTlb) { for (const cpu of this.cpus) cpu.system.dropWrites(); }
+      if (flags & FRAME_FLAG.inWriteTlb) this.dropWrites(frame);
     }
+  }
+
+  /** No TLB may have an entry any more by which a frame is written: of all processors, or all others. */
+  dropWrites(frame: number, but?: Cpu): void {
+    const at = frame * (FRAME.size / 4);
+    for (const cpu of this.cpus) {
+      if (cpu === but || !(this.frameTable[at] & cpu.marks.write)) continue;
+      cpu.system.dropWrites();
+      this.frameTable[at] &= ~cpu.marks.write;
+    }
+  }
+  /** A paging structure has changed: what the other processors have derived from it goes. */
+  shootdown(frame: number, by: Cpu): void {
+    const flags = this.frameTable[frame * (FRAME.size / 4)];
+    for (const cpu of this.cpus) if (cpu !== by && flags & cpu.marks.table) cpu.flushTlb();
   }
 
   /**

@@ -222,6 +222,9 @@ export const V = cells(areaOf(MAP, "volatile"), {
   watching: 4,
   /** Number of frames marked as tables since the last flush. */
   tables: 4,
+  /** This processor's bits of FRAME_FLAG.inWriteTlb and FRAME_FLAG.table. */
+  writeMark: 4,
+  tableMark: 4,
   /** Physical address mask of this processor (MAXPHYADDR), reserved bits of entries. */
   reservedHigh: 8,
   /** Valid bits of an interruption being delivered (vectoring), for nested faults. */
@@ -407,13 +410,13 @@ export const PREFIX = {
 /** Pages (64 KiB) of memory 0. */
 export const CPU_MEMORY_PAGES = (RECORDS_START + RECORDS_SIZE) >> 16;
 
+/** Most processors of a machine: what each has derived from a frame is a bit of its flags. */
+export const PROCESSORS = 8;
 /** Frame table, memory 2: 16 bytes a machine frame. */
 export const FRAME = { size: 16, flags: 0, stores: 4, code: 8 } as const;
 export const FRAME_FLAG = {
   /** Predecoded instructions lie in it. */
   code: 1,
-  /** Paging structures that a TLB entry was derived from. */
-  table: 2,
   /** Written since the last hash or snapshot. */
   dirty: 4,
   /** A watchpoint lies in it. */
@@ -422,10 +425,17 @@ export const FRAME_FLAG = {
   rom: 16,
   /** No memory answers here: devices do. */
   mmio: 32,
-  /** A write entry of a TLB may reach it. */
-  inWriteTlb: 64,
   /** A hypervisor has derived something from its contents: {@linkcode Machine.onWrite} is told of writes. */
   derived: 128,
   /** Written at some time: it was dirty, and is not any more. */
   written: 256,
+  /** A write entry of a TLB may reach it: V.writeMark of each processor. */
+  inWriteTlb: 0xff << 16,
+  /** Paging structures that a TLB entry was derived from: V.tableMark of each processor. */
+  table: 0xff << 24,
 } as const;
+/** The bits of processor `n`. */
+export const frameMarks = (n: number): { readonly write: number; readonly table: number } => ({
+  write: 1 << (16 + n),
+  table: 1 << (24 + n),
+});

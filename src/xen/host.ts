@@ -95,7 +95,7 @@ export class Host {
   /** The hypervisor is on the machine: what it has set up there is its own. */
   registerHypervisor(frames: Frames, interrupts: HostInterrupts): void {
     const { blocks, machine } = this;
-    blocks.replace(hypervisorsProcessor(machine.cpu));
+    for (const cpu of machine.cpus) blocks.replace(hypervisorsProcessor(cpu));
     interrupts.register(blocks);
     frames.register(blocks, this.#known);
   }

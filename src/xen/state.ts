@@ -53,7 +53,7 @@ export function loadHost(host: Host, bytes: Uint8Array): void {
   quiesce(host);
   loadMemory(host, contents);
   const fresh = () => {
-    machine.cpu.restored();
+    for (const cpu of machine.cpus) cpu.restored();
     hvm?.ops.refresh(hvm.on, undefined);
   };
   fresh();

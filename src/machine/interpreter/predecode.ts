@@ -40,7 +40,10 @@ export interface PredecodeHost {
   fetchFrame(low: number, high: number): number;
   /** Bytes of code that is not in memory (a device, a hole). */
   fetchDevice(low: number, high: number): number;
-  dropWrites(): void;
+  /** No processor's TLB may have an entry by which this frame is written. */
+  dropWrites(frame: number): void;
+  /** Another processor has predecoded code of this frame. */
+  elsewhere(frame: number): boolean;
   flushCodeTlb(): void;
   /** Table index of the cold function of a form. */
   cold(form: Form): number;
@@ -103,7 +106,9 @@ export class Predecoder {
 
   /** Forgets everything: the arena is full, or memory was replaced. */
   reset(): void {
-    for (const frame of this.#runs.keys()) this.#clearMarks(frame);
+    for (const frame of this.#runs.keys()) {
+      if (!this.host.elsewhere(frame)) this.#clearMarks(frame);
+    }
     for (const index of this.#index) index.fill(0);
     this.#runs.clear();
     this.#crossings.clear();
@@ -111,6 +116,11 @@ export class Predecoder {
     this.#next = RECORDS_START;
     this.host.flushCodeTlb();
     this.counters.flushes++;
+  }
+
+  /** Whether code of the frame is predecoded here. */
+  has(frame: number): boolean {
+    return this.#runs.has(frame);
   }
 
   #clearMarks(frame: number): void {
@@ -210,10 +220,7 @@ export class Predecoder {
       frames[at + 2 + (granule >> 5)] |= 1 << (granule & 31);
     }
     if (!(frames[at] & FRAME_FLAG.code)) {
-      if (frames[at] & FRAME_FLAG.inWriteTlb) {
-        this.host.dropWrites();
-        frames[at] &= ~FRAME_FLAG.inWriteTlb;
-      }
+      if (frames[at] & FRAME_FLAG.inWriteTlb) this.host.dropWrites(frame);
       frames[at] |= FRAME_FLAG.code;
     }
   }

@@ -7,11 +7,11 @@
  */
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB, TLB_LIST, V } from "../state.ts";
 import { check } from "../checks.ts";
-import { cell, cell64, MEMORY, noteFault, setCell } from "../linkage.ts";
+import { cell, cell64, MEMORY, noteFault, setCell, SHOOTDOWN } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { is64, isCanonical } from "../system/segmentation/linear.ts";
-import { frameEntry } from "./walk.ts";
+import { elsewhere, frameEntry } from "./walk.ts";
 
 const ALIGNMENT = check(
   "access.alignment",
@@ -53,7 +53,7 @@ function buildFlush(m: Module): void {
       const page = load("i32", 32, "u", entry);
       const frame = f.let(frameEntry(page.add(load("i32", 32, "u", entry, 8))));
       const flags = load("i32", 32, "u", frame, FRAME.flags, MEMORY.frames);
-      f.store(32, frame, flags.and(~FRAME_FLAG.inWriteTlb), FRAME.flags, MEMORY.frames);
+      f.store(32, frame, flags.and(cell(V.writeMark).xor(-1)), FRAME.flags, MEMORY.frames);
     };
     const entry = f.local("i32");
     const n = f.let(cell(V.fills));
@@ -85,7 +85,7 @@ function buildFlush(m: Module): void {
       f.set(n, n.sub(1));
       f.set(entry, load("i32", 32, "u", n.shl(2), TLB_LIST.tables));
       const flags = load("i32", 32, "u", entry, FRAME.flags, MEMORY.frames);
-      f.store(32, entry, flags.and(~FRAME_FLAG.table), FRAME.flags, MEMORY.frames);
+      f.store(32, entry, flags.and(cell(V.tableMark).xor(-1)), FRAME.flags, MEMORY.frames);
     });
     setCell(f, V.tables, 0);
   });
@@ -143,7 +143,7 @@ function buildTranslate(m: Module): void {
         f.store(
           32,
           frame,
-          flags.or(FRAME_FLAG.dirty | FRAME_FLAG.inWriteTlb),
+          flags.or(cell(V.writeMark)).or(FRAME_FLAG.dirty),
           FRAME.flags,
           MEMORY.frames,
         );
@@ -218,7 +218,7 @@ function buildPhysical(m: Module): void {
         f.set(flags, load("i32", 32, "u", frame, FRAME.flags, MEMORY.frames));
       });
       f.store(32, frame, flags.or(FRAME_FLAG.dirty), FRAME.flags, MEMORY.frames);
-      f.if(flags.and(FRAME_FLAG.table), () => storeToTable(f, pa, bits, value));
+      f.if(flags.and(FRAME_FLAG.table), () => storeToTable(f, { frame, flags }, pa, bits, value));
       f.store(bits, pa.wrap(), value, 0, MEMORY.ram);
       f.if(flags.and(FRAME_FLAG.derived), () => f.call("derivedWrite", pa.wrap(), i32(bits / 8)));
     });
@@ -226,7 +226,13 @@ function buildPhysical(m: Module): void {
 }
 
 /** A store to a paging structure drops what was derived from a present entry it changes. */
-function storeToTable(f: Func, pa: Local, bits: number, value: Local): void {
+function storeToTable(
+  f: Func,
+  { frame, flags }: { readonly frame: Local; readonly flags: Local },
+  pa: Local,
+  bits: number,
+  value: Local,
+): void {
   const at = f.let(pa.wrap().and(-8));
   const old = f.let(load("i64", 64, "u", at, 0, MEMORY.ram));
   const type = typeOf(bits);
@@ -236,7 +242,8 @@ function storeToTable(f: Func, pa: Local, bits: number, value: Local): void {
     ),
   );
   f.if(changed.and(old.and(0x1_0000_0001n).nez()), () => {
-    f.call("flushTlb");
+    f.if(flags.and(cell(V.tableMark)), () => f.call("flushTlb"));
+    elsewhere(f, flags.and(FRAME_FLAG.table), V.tableMark, frame, SHOOTDOWN.all);
   });
 }
 

@@ -5,7 +5,7 @@
 import { PDPTE_RESERVED } from "../system/control_rules.ts";
 import { LINK, PAGES_ABSENT } from "../system/segmentation/descriptor.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB_LIST, V } from "../state.ts";
-import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../linkage.ts";
+import { cell, cell64, MEMORY, noteFault, setCell, setCell64, SHOOTDOWN } from "../linkage.ts";
 import { check } from "../checks.ts";
 import {
   ADDRESS,
@@ -51,6 +51,17 @@ export { CHECK as PAGE_CHECK };
 /** Address of the flags of the frame that holds physical address `pa` (an i32). */
 export const frameEntry = (pa: Expr): Expr => pa.shrU(12).mul(FRAME.size);
 
+/** If any of these marks is another processor's, what that has derived from the frame is dropped. */
+export function elsewhere(
+  f: Func,
+  marks: Expr,
+  own: number,
+  entry: Local,
+  what: (typeof SHOOTDOWN)[keyof typeof SHOOTDOWN],
+): void {
+  f.if(marks.and(cell(own).xor(-1)), () => f.call("shootdown", entry, i32(what)));
+}
+
 /** Declares `tableLoad32/64(pa) -> i64` and `tableStore32/64(pa, value)`: paging entries, by hardware. */
 function buildTableAccess(m: Module): void {
   for (const bits of [32, 64] as const) {
@@ -59,11 +70,14 @@ function buildTableAccess(m: Module): void {
       const entry = f.let(frameEntry(pa.wrap()));
       const flags = f.let(load("i32", 32, "u", entry, FRAME.flags, MEMORY.frames));
       f.if(flags.and(FRAME_FLAG.mmio), () => f.return(i64(-1)));
-      f.if(flags.and(FRAME_FLAG.table).eqz(), () => {
-        f.store(32, entry, flags.or(FRAME_FLAG.table), FRAME.flags, MEMORY.frames);
+      f.if(flags.and(cell(V.tableMark)).eqz(), () => {
+        f.store(32, entry, flags.or(cell(V.tableMark)), FRAME.flags, MEMORY.frames);
         f.store(32, cell(V.tables).shl(2), entry, TLB_LIST.tables);
         setCell(f, V.tables, cell(V.tables).add(1));
-        f.if(flags.and(FRAME_FLAG.inWriteTlb), () => f.call("dropWrites"));
+        f.if(flags.and(FRAME_FLAG.inWriteTlb), () => {
+          f.if(flags.and(cell(V.writeMark)), () => f.call("dropWrites"));
+          elsewhere(f, flags.and(FRAME_FLAG.inWriteTlb), V.writeMark, entry, SHOOTDOWN.writes);
+        });
       });
       f.result(load("i64", bits, "u", pa.wrap(), 0, MEMORY.ram));
     });
