@@ -126,14 +126,14 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/hvm.ts", REPEATED, [
     [
       "nothing that is due comes between the iterations of REP OUTS",
-      "if (due || this.hooks.length > 0 || this.servers.any || this.#turnIsOver()) return false;",
-      "if (this.hooks.length > 0 || this.servers.any || this.#turnIsOver()) return false;",
+      "if (due || this.hooks.length > 0 || this.ioreq.any || this.#turnIsOver()) return false;",
+      "if (this.hooks.length > 0 || this.ioreq.any || this.#turnIsOver()) return false;",
       REPEATS,
     ],
     [
       "the end of a turn does not come between them",
-      "this.servers.any || this.#turnIsOver()) return false;",
-      "this.servers.any) return false;",
+      "this.ioreq.any || this.#turnIsOver()) return false;",
+      "this.ioreq.any) return false;",
       REPEATS,
     ],
     [

@@ -36,7 +36,7 @@ export const STATE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/hvm.ts", OUTSTANDING, [
     [
       "a block not registered: I/O requests",
-      "    this.servers.register(blocks);\n",
+      "    this.ioreq.register(blocks);\n",
       "",
       "what devices have answered of an instruction is asked once, a load between or not (intel, hap)",
     ],

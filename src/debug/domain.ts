@@ -324,15 +324,14 @@ export class GuestDomain {
 
   #serve(range: DeviceRange, handlers: DeviceHandlers): () => void {
     mustLive(this.#inner, "ioreq.serve");
-    const engine = this.#engine;
-    if (!engine) {
+    if (!this.#engine) {
       throw new Error(
         `domain ${this.name} runs on the bare processor: its accesses leave no I/O requests; a ` +
           `domain of type "hvm" has them`,
       );
     }
     // While the answer is awaited time stands still for the guest.
-    return engine.servers.serve({
+    return this.#inner.servers.serve({
       ...DEVICE_RANGE(range, "ioreq.serve"),
       ...this.#held(handlersOf(handlers)),
     });

@@ -5,6 +5,7 @@ import type { Engine } from "./engine.ts";
 import { amount, flag, list, record, table, tuple, u32, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 import type { Host } from "./host.ts";
+import { IoreqServers } from "./ioreq.ts";
 import type { Platform } from "./platform.ts";
 import { ByteLog } from "./output.ts";
 import { checkCap, checkWeight, type Share, SHARE_SHAPE } from "./scheduler.ts";
@@ -88,6 +89,8 @@ export class Domain {
   readonly onLoaded: Set<() => void> = new Set();
   /** Told, in words, of what was left out: an answer that came too late, say. */
   readonly onNote: Set<(text: string) => void> = new Set();
+  /** Device models besides its platform's. */
+  readonly servers: IoreqServers = new IoreqServers();
   /** Exits by kind. */
   readonly exits: Record<string, number> = {};
   #count = 0;

@@ -124,9 +124,9 @@ function io(e: HvmEngine, exit: ExitOf<"io">): Handled {
   if (exit.string) return emulate(e);
   e.changed = true;
   if (exit.write) {
-    if (!e.servers.write("pio", exit.port, exit.size, exit.value)) return "again";
+    if (!e.ioreq.write("pio", exit.port, exit.size, exit.value)) return "again";
   } else {
-    const value = e.servers.read("pio", exit.port, exit.size);
+    const value = e.ioreq.read("pio", exit.port, exit.size);
     if (value === undefined) return "again";
     const { gprs } = e.vcpu;
     if (exit.size === 4) setGpr(e, RAX, value);

@@ -37,7 +37,7 @@ import type { Domain } from "./domain.ts";
 import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN, type Verdict } from "./engine.ts";
 import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
-import { IoreqServers } from "./ioreq.ts";
+import { IoreqSlot } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
 import type { Shadow } from "./shadow.ts";
 
@@ -82,7 +82,7 @@ interface HvmState {
 }
 
 export class HvmEngine extends Engine {
-  readonly servers: IoreqServers;
+  readonly ioreq: IoreqSlot;
   /** What waits: for a debugger, or for a device that answers later. */
   pending: Pending | undefined;
   /** The instruction pointer there. */
@@ -122,7 +122,7 @@ export class HvmEngine extends Engine {
     readonly cpuid: Cpuid,
   ) {
     super(domain);
-    this.servers = new IoreqServers(() => domain.platform, {
+    this.ioreq = new IoreqSlot(domain.servers, () => domain.platform, {
       answered: () => {
         this.changed = true;
         domain.host.wake();
@@ -195,7 +195,7 @@ export class HvmEngine extends Engine {
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     this.#entry.pageFault = this.shadow?.pageFault;
     let exit = this.#takePending();
-    if (!exit) this.servers.abandon("the guest went on without that access");
+    if (!exit) this.ioreq.abandon("the guest went on without that access");
     // The vendor's own emulation of an instruction; it leaves there again.
     else if (exit === "unanswered") exit = undefined;
     for (;;) {
@@ -241,7 +241,7 @@ export class HvmEngine extends Engine {
     const due = this.changed || platform.deadline() <= now || this.#nmi ||
       // A window opens by IF, or when the first iteration has ended a shadow.
       (this.#window && (cpu.i32[CPU.rflags >> 2] & Number(IF)) !== 0);
-    if (due || this.hooks.length > 0 || this.servers.any || this.#turnIsOver()) return false;
+    if (due || this.hooks.length > 0 || this.ioreq.any || this.#turnIsOver()) return false;
     // How many there are at a time depends on the host's clock: each counts as the exit it stands for.
     this.#countExit("io");
     return true;
@@ -306,10 +306,10 @@ export class HvmEngine extends Engine {
 
   /** Handles an exit: the end of the slice, the exit of an emulated instruction, undefined to go on. */
   #handle(exit: Exit): Exit | PartEnd | undefined {
-    this.servers.begin();
+    this.ioreq.begin();
     const handled = handleExit(this, exit);
     if (handled === "again" || handled === SEEN.breakpoint) this.#keep(exit);
-    else this.servers.done();
+    else this.ioreq.done();
     if (handled === "again") return BLOCKED;
     return handled ?? (this.#livelocked() ? BUDGET : undefined);
   }
@@ -392,7 +392,7 @@ export class HvmEngine extends Engine {
         this.changed = true;
       },
     });
-    this.servers.register(blocks);
+    this.ioreq.register(blocks);
   }
 
   /** Timers and interrupts of the guest, as they stand now. */
@@ -473,10 +473,10 @@ export class HvmEngine extends Engine {
   }
 
   get waiting(): boolean {
-    return this.pending !== undefined && this.servers.waiting;
+    return this.pending !== undefined && this.ioreq.waiting;
   }
   runnable(): boolean {
-    if (this.pending) return !this.servers.waiting;
+    if (this.pending) return !this.ioreq.waiting;
     return this.awake;
   }
   get interruptible(): boolean {
@@ -524,10 +524,10 @@ export class HvmEngine extends Engine {
     | "emulatedIoRepeats"
     | "service"
   > = {
-    emulatedRead: (address, bytes) => this.servers.read("copy", address, bytes),
-    emulatedWrite: (address, bytes, value) => this.servers.write("copy", address, bytes, value),
-    emulatedIoRead: (port, bytes) => this.servers.read("pio", port, bytes),
-    emulatedIoWrite: (port, bytes, value) => this.servers.write("pio", port, bytes, value),
+    emulatedRead: (address, bytes) => this.ioreq.read("copy", address, bytes),
+    emulatedWrite: (address, bytes, value) => this.ioreq.write("copy", address, bytes, value),
+    emulatedIoRead: (port, bytes) => this.ioreq.read("pio", port, bytes),
+    emulatedIoWrite: (port, bytes, value) => this.ioreq.write("pio", port, bytes, value),
     emulatedIoRepeats: () => this.#repeats(),
     service: (number) => {
       const { domain, on } = this;
@@ -548,7 +548,7 @@ export class HvmEngine extends Engine {
     const { domain, ops, p2m } = this;
     const { frames } = p2m;
     this.pending = this.last = undefined;
-    this.servers.abandon("the domain was destroyed");
+    this.ioreq.abandon("the domain was destroyed");
     domain.host.switchTo(undefined);
     this.shadow?.destroy();
     ops.destroyVcpu(this.vcpu, {
