@@ -102,7 +102,7 @@ export type { CpuidRegister } from "./src/abi/x86/cpuid.ts";
 export type { MSRS } from "./src/abi/x86/msr.ts";
 export type { EventType, GuestEvent } from "./src/hvm/exit.ts";
 export type { Segment, SegmentRegister } from "./src/hvm/ops.ts";
-export type { CpuModel } from "./src/machine/cpu.ts";
 export type { InspectOptions } from "./src/debug/values.ts";
 export { Why } from "./src/debug/views/why.ts";
 export type { Address } from "./src/debug/check.ts";
+export type { CpuModel } from "./src/machine/vendors.ts";

@@ -1,7 +1,14 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { checkFile, checkTree, withoutComments } from "./layers.ts";
+import { checkFile, checkFiles, readTree } from "./layers.ts";
+import { sourceOf, withoutComments } from "./layers/source.ts";
 
-const messages = (file: string, text: string) => checkFile(file, text).map((v) => v.message);
+const messages = (file: string, text: string) =>
+  checkFile(sourceOf(file, text)).map((v) => v.message);
+/** What is wrong with files together, of which some may say what they must. */
+const together = (files: Readonly<Record<string, string>>) =>
+  checkFiles(Object.entries(files).map(([file, text]) => sourceOf(file, text))).map((v) =>
+    v.message
+  );
 
 function assertViolation(file: string, text: string, part: string) {
   const found = messages(file, text);
@@ -65,8 +72,54 @@ Deno.test("withoutComments() knows strings, templates and regular expressions", 
   assertEquals(withoutComments(`x = /["/]/; // y`), `x = /["/]/;     `);
 });
 
+Deno.test("checkFile() knows the order of rooms on a floor", () => {
+  assertViolation("src/machine/mmu/walk.ts", `import "../system/far.ts";`, "machine/mmu/");
+  assertViolation("src/machine/isa/decode.ts", `import "../cpu.ts";`, "below it are wasm/");
+  assertViolation("src/machine/vmx/entry.ts", `import "../svm/entry.ts";`, "machine/vmx/");
+  assertViolation("src/machine/isa/a.ts", `import type { A } from "../interpreter/a.ts";`, "isa/");
+  assertViolation("src/hvm/shadow.ts", `import "./vmx/shadow.ts";`, "below it are nothing");
+  assertEquals(
+    messages("src/machine/cpu.ts", `import "./interpreter/hot.ts"; import "./x.ts";`),
+    [],
+  );
+  assertEquals(messages("src/machine/vmx/testing.ts", `import "../machine.ts";`), []);
+  assertEquals(messages("src/hvm/vmx/shadow.ts", `import "../shadow.ts"; import "./run.ts";`), []);
+});
+
+Deno.test("checkFiles() finds circles of imports by value", () => {
+  const three = (last: string) =>
+    together({
+      "src/xen/a.ts": `import { b } from "./b.ts";`,
+      "src/xen/b.ts": `export { c } from "./c.ts";`,
+      "src/xen/c.ts": last,
+    });
+  assertEquals(three(`import { a } from "./a.ts";`), [
+    "a circle of imports by value: src/xen/a.ts -> src/xen/b.ts -> src/xen/c.ts -> src/xen/a.ts",
+  ]);
+  assertEquals(three(`await import("./b.ts");`), [
+    "a circle of imports by value: src/xen/b.ts -> src/xen/c.ts -> src/xen/b.ts",
+  ]);
+  assertEquals(three(`import type { A } from "./a.ts";`), []);
+});
+
+Deno.test("sourceOf() reads imports of every form", () => {
+  const names = (text: string) =>
+    sourceOf("src/xen/a.ts", text).imports.map((i) => [i.target, i.typeOnly, ...i.names]);
+  assertEquals(names(`import {\n  type A,\n  b as c,\n} from "./b.ts";`), [
+    ["src/xen/b.ts", false, "A", "b"],
+  ]);
+  assertEquals(names(`export type { A } from "../abi/a.ts";`), [["src/abi/a.ts", true, "A"]]);
+  assertEquals(names(`import * as a from "./b.ts";\nimport "./c.ts";`), [
+    ["src/xen/b.ts", false, "*"],
+    ["src/xen/c.ts", false, "*"],
+  ]);
+  assertEquals(names(`export const a = 1;\nimport a, { b } from "npm:a";`), [
+    [null, false, "b", "default"],
+  ]);
+});
+
 Deno.test("this repository keeps its layers", async () => {
-  const { files, violations } = await checkTree(new URL("../", import.meta.url));
-  assertEquals(violations, []);
-  assert(files > 100, `only ${files} files were looked at`);
+  const sources = await readTree(new URL("../", import.meta.url));
+  assertEquals(checkFiles(sources), []);
+  assert(sources.length > 100, `only ${sources.length} files were looked at`);
 });

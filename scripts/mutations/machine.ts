@@ -387,8 +387,8 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${MACHINE}/isa/semantics/system_calls.ts`, LONG_TEST, [
     [
       "SYSCALL ignores SFMASK",
-      "flags.and(cell(CPU.sfmask).or(FLAG.rf).not()).or(2)",
-      "flags.and(i32(FLAG.rf).not()).or(2)",
+      "flags.and(cell(CPU.sfmask).or(RFLAGS.RF).not()).or(2)",
+      "flags.and(i32(RFLAGS.RF).not()).or(2)",
       "SYSCALL and SYSRET: addresses, flags, selectors",
     ],
     [

@@ -10,7 +10,6 @@ import { build, type BuiltDomain, type DomainConfig, planOf } from "../builder/d
 import type { BootModule, NamedBytes } from "../builder/load.ts";
 import { demoGuest } from "../builder/demo.ts";
 import { SymbolTable } from "../builder/symbols.ts";
-import type { CpuModel } from "../machine/cpu.ts";
 import { Host } from "../xen/host.ts";
 import { LEAST_SHADOW_MEMORY } from "../xen/shadow.ts";
 import { CPUID_OPTIONS, type CpuidOptions, parseCpuid } from "./views/cpuid.ts";
@@ -47,6 +46,7 @@ import {
   sizeText,
   timeText,
 } from "./values.ts";
+import type { CpuModel } from "../machine/vendors.ts";
 
 /** What a host is started with. */
 export interface StartOptions {

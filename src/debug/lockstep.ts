@@ -4,13 +4,13 @@
  * @module
  */
 import type { Domain as Inner } from "../xen/domain.ts";
-import { FrameHashes } from "../machine/hash.ts";
 import type { GuestDomain } from "./domain.ts";
 import type { Hypervisor } from "./hypervisor.ts";
 import { domainHash } from "./views/domain_hash.ts";
 import { options as optionsOf, whole } from "./check.ts";
 import { bold, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
 import { registerLines } from "./views/visible.ts";
+import { FrameHashes } from "../machine/frame_hashes.ts";
 
 /** One of the two. */
 export interface Side {

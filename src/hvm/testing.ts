@@ -1,10 +1,10 @@
 /** A guest of a few instructions, for the tests of this folder. */
 import { assemble } from "../machine/isa/encode.ts";
-import type { CpuModel } from "../machine/cpu.ts";
 import { Machine } from "../machine/machine.ts";
 import type { Exit } from "./exit.ts";
 import type { HvmCpu, HvmOps, HvmVcpu, Intercepts, Rights, Stopped } from "./ops.ts";
 import { hvmOps } from "./vendors.ts";
+import type { CpuModel } from "../machine/vendors.ts";
 
 /** Where the guest's 2 MiB lie in machine memory, and what is in them. */
 export const GUEST = {

@@ -11,6 +11,7 @@
 import { EFER } from "../abi/x86/cr.ts";
 import type { Cpu } from "./cpu.ts";
 import { CPU, V } from "./state.ts";
+import { COUNTERS } from "./system/msrs.ts";
 
 /** Bits of PerfEvtSel; those of the upper half are numbered from 0 there. */
 export const EVENT_SELECT = {
@@ -28,8 +29,7 @@ export const EVENT_SELECT = {
 } as const;
 const B = EVENT_SELECT;
 export const EVENT = { clocks: 0x76, instructions: 0xc0 } as const;
-/** How many there are, and the values that one can have. */
-export const COUNTERS = 4;
+/** The values that a counter can have. */
 const VALUES = 2 ** 48;
 
 /** Index of a select's lower half in 32-bit words, of a counter in 64-bit ones. */

@@ -28,14 +28,11 @@ import { type Form, formName } from "./isa/semantics/meaning.ts";
 import { groupOf } from "./interpreter/groups.ts";
 import { GUEST } from "./interpreter/guest.ts";
 import { groupModule, interpreter, systemModule } from "./interpreter/modules.ts";
-import { isAmd } from "./vendors.ts";
+import { type CpuModel, isAmd } from "./vendors.ts";
 import { isForeign } from "./virtualization.ts";
 import { SVMC } from "./svm/layout.ts";
 import { type Mode, Predecoder } from "./interpreter/predecode.ts";
 import { type InterpreterKind, STOPPED } from "./interpreter/hot.ts";
-
-/** Whose processor it is: Intel's with VMX, AMD's with SVM. */
-export type CpuModel = "intel" | "amd";
 
 type WasmFunction = (...args: (number | bigint)[]) => number;
 /** Functions of module S, by name. */

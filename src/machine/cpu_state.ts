@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { COUNTERS } from "./counters.ts";
 import type { Cpu } from "./cpu.ts";
 import type { Plain } from "./record.ts";
 import { amount, bytes, record, type Shape, u32, u64 } from "./shape.ts";
@@ -18,6 +17,7 @@ import {
 import { refuse, type StateBlock, type StateRegister } from "./state_block.ts";
 import { virtualization } from "./virtualization.ts";
 import { type Field, fieldsNamed } from "./wasm/cells.ts";
+import { COUNTERS } from "./system/msrs.ts";
 
 /** Cells by their names. */
 type Values = Readonly<Record<string, number | bigint | Uint8Array>>;

@@ -8,11 +8,11 @@ import { type CpuidRegister, type FeatureBit, featureBits } from "../abi/x86/cpu
 import { XSAVE } from "../abi/x86/float.ts";
 import { type CpuidModel, type CpuidModelRow, cpuidModels, MODELS, NEEDS } from "./cpuid_models.ts";
 import { CR4_NEEDS, EFER_NEEDS } from "./system/control_rules.ts";
-import { LINK as MODEL_CELL, PAGES_ABSENT } from "./system/segmentation/descriptor.ts";
 import { hiddenMsrs } from "./system/msrs.ts";
 import { CPU, V } from "./state.ts";
 
 export type { CpuidModel } from "./cpuid_models.ts";
+import { PAGES_ABSENT } from "./mmu/modes.ts";
 
 /** The four registers, unsigned 32-bit numbers. */
 export type CpuidResult = Record<CpuidRegister, number>;
@@ -466,10 +466,10 @@ export class Cpuid {
     const changed = () => {
       known.clear();
       set64(V.reservedHigh, high);
-      set64(MODEL_CELL.cr4Valid, BigInt(this.cr4Valid >>> 0));
-      set64(MODEL_CELL.eferValid, BigInt(this.eferValid >>> 0));
-      cells[MODEL_CELL.hiddenMsrs >> 2] = hiddenMsrs((what) => this.offers(what));
-      cells[MODEL_CELL.pagesAbsent >> 2] = this.pagesAbsent;
+      set64(V.cr4Valid, BigInt(this.cr4Valid >>> 0));
+      set64(V.eferValid, BigInt(this.eferValid >>> 0));
+      cells[V.hiddenMsrs >> 2] = hiddenMsrs((what) => this.offers(what));
+      cells[V.pagesAbsent >> 2] = this.pagesAbsent;
       this.showMisaligned(cells);
     };
     changed();

@@ -1,10 +1,10 @@
 /** Which CPUID features the machine can honour: those all of whose instructions have a meaning. */
 import { featureBits } from "../abi/x86/cpuid.ts";
-import type { CpuModel } from "./cpu.ts";
 import { Cpuid, type CpuidEdit, type CpuidLimits } from "./cpuid.ts";
 import { type CpuidModel, MODELS, NEEDS } from "./cpuid_models.ts";
 import { encodings } from "./isa/encodings.ts";
 import { groupOf } from "./interpreter/groups.ts";
+import type { CpuModel } from "./vendors.ts";
 
 /** Names in the encoding table that CPUID spells differently. */
 const CPUID_NAME: Record<string, string> = { x87: "fpu", sse41: "sse4_1", sse42: "sse4_2" };

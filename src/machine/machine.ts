@@ -3,11 +3,12 @@
  * It knows no hypervisor.
  */
 import { MACHINE_MEMORY_MAX } from "../abi/limits.ts";
-import { Cpu, type CpuModel } from "./cpu.ts";
+import { Cpu } from "./cpu.ts";
 import { registerProcessor } from "./cpu_state.ts";
 import { list, tuple, u32, whole } from "./shape.ts";
 import { FRAME, FRAME_FLAG, PROCESSORS } from "./state.ts";
 import { refuse, type StateRegister } from "./state_block.ts";
+import type { CpuModel } from "./vendors.ts";
 
 /** What answers on the buses of the computer. All numbers are unsigned. */
 export interface Bus {

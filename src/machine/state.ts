@@ -256,8 +256,15 @@ export const V = cells(areaOf(MAP, "volatile"), {
   iret: 4,
   /** Not zero: AMD's ways where the two vendors' instructions differ (vendors.ts). */
   amd: 4,
-  /** What the functions of segmentation/ hand each other: LINK in its descriptor.ts. */
-  link: 0x58,
+  /** What the functions of system/segmentation/ hand each other: LINK in its descriptor.ts. */
+  link: 0x40,
+  /** Bits of PAGES_ABSENT: kinds of large pages that CPUID does not show. */
+  pagesAbsent: 4,
+  /** Bits of `hiddenMsrs`: registers that CPUID does not show. */
+  hiddenMsrs: 4,
+  /** Bits of CR4 and of EFER that this processor implements, i64; 0 stands for all that the machine knows. */
+  cr4Valid: 8,
+  eferValid: 8,
   /** The opcode of the x87 instruction that runs, as FOP has it. */
   x87Opcode: 4,
   /** Not zero: FERR# was seen, and who saw it is to be told when no exception is pending any more. */

@@ -12,6 +12,9 @@ import { V } from "./state.ts";
 import { cell } from "./linkage.ts";
 import type { Expr } from "./wasm/expr.ts";
 
+/** Whose processor it is: Intel's with VMX, AMD's with SVM. */
+export type CpuModel = "intel" | "amd";
+
 /** One difference: what either does, and where that is written. */
 export interface Difference {
   readonly intel: string;

@@ -1,10 +1,10 @@
 import { assertEquals } from "@std/assert";
-import type { Cpu, CpuModel } from "./cpu.ts";
+import type { Cpu } from "./cpu.ts";
 import type { Machine } from "./machine.ts";
 import { AT, runCode, S, type Setup } from "./system/testing.ts";
 import { CPU } from "./state.ts";
 import { flatMachine } from "./testing.ts";
-import { DIFFERENCES, type Way } from "./vendors.ts";
+import { type CpuModel, DIFFERENCES, type Way } from "./vendors.ts";
 
 /** What is looked at, and what it is on either processor. */
 interface Expectation {

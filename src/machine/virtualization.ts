@@ -1,5 +1,4 @@
 /** The virtualization extensions of the two vendors, as parts of module S; one of them is linked in. */
-import type { CpuModel } from "./cpu.ts";
 import { V } from "./state.ts";
 import { SVMC } from "./svm/layout.ts";
 import { VMXC } from "./vmx/layout.ts";
@@ -8,6 +7,7 @@ import { buildNestedPaging, buildSvmFunctions, buildSvmHooks } from "./svm/index
 import { buildVmxFunctions, buildVmxHooks } from "./vmx/index.ts";
 import { type Field, fieldsNamed } from "./wasm/cells.ts";
 import type { Module } from "./wasm/module.ts";
+import type { CpuModel } from "./vendors.ts";
 
 export interface Virtualization {
   /** The group of its instructions. */

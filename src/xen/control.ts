@@ -6,9 +6,9 @@ import {
   holdsPdptes,
   LOADS_PDPTES,
   type Operand,
-  PDPTE_RESERVED,
 } from "../machine/system/control_rules.ts";
 import type { HvmEngine } from "./hvm.ts";
+import { PDPTE_RESERVED } from "../machine/mmu/modes.ts";
 
 const LONG = 0x2000;
 /** MAXPHYADDR of the machine. */

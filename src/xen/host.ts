@@ -4,7 +4,6 @@
  * front of them.
  */
 import { Machine } from "../machine/machine.ts";
-import type { CpuModel } from "../machine/cpu.ts";
 import { hypervisorsProcessor } from "../machine/cpu_state.ts";
 import { record } from "../machine/shape.ts";
 import { StateRegistry } from "../machine/state_block.ts";
@@ -15,6 +14,7 @@ import type { HostInterrupts } from "./irq.ts";
 import { Scheduler } from "./scheduler.ts";
 import { World } from "./world.ts";
 import { type Attention, attention } from "./world_attention.ts";
+import type { CpuModel } from "../machine/vendors.ts";
 
 export interface HostOptions {
   readonly cpu: CpuModel;

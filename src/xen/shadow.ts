@@ -14,10 +14,9 @@
  */
 import { CR0, CR4, EFER } from "../abi/x86/cr.ts";
 import type { Exit } from "../hvm/exit.ts";
-import { PAGES_ABSENT } from "../machine/system/segmentation/descriptor.ts";
 import { GUEST, type HvmOps, type HvmVcpu } from "../hvm/ops.ts";
 import type { Fault } from "../machine/cpu.ts";
-import { indexOf, MODES, PAGING, pagingOf } from "../machine/mmu/modes.ts";
+import { indexOf, MODES, PAGES_ABSENT, PAGING, pagingOf } from "../machine/mmu/modes.ts";
 import { PAGE_CHECK } from "../machine/mmu/walk.ts";
 import type { Frames } from "./frames.ts";
 import { FETCH, GuestWalk, type PagingRegisters, USER, WRITE } from "./guest_walk.ts";

@@ -2,11 +2,11 @@
 // state at the end is the same.
 import { assert, assertEquals } from "@std/assert";
 import { Hypervisor } from "../debug/hypervisor.ts";
-import type { CpuModel } from "../machine/cpu.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { checkPool } from "./shadow_testing.ts";
 import { TO_FLAT } from "../machine/testing.ts";
+import type { CpuModel } from "../machine/vendors.ts";
 
 /** Real mode to protected mode; every vector ends at `handler`, which notes CR2 and the error code. */
 const HEAD = `

@@ -5,11 +5,11 @@ import type { NamedAddress } from "../builder/symbols.ts";
 import { Hypervisor } from "../debug/hypervisor.ts";
 import type { GuestDomain } from "../debug/domain.ts";
 import { SHADOW_MODES, shadowCampaign } from "../../tests/fuzz/shadow.ts";
-import type { CpuModel } from "../machine/cpu.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { defaultShadowMemory, type Shadow } from "./shadow.ts";
 import { KIND, ShadowPool } from "./shadow_pool.ts";
 import { checkPool } from "./shadow_testing.ts";
+import type { CpuModel } from "../machine/vendors.ts";
 
 for (const mode of SHADOW_MODES) {
   for (const [cpu, pool] of [["intel", 16], ["intel", 64], ["amd", 32], ["amd", 6]] as const) {

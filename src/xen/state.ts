@@ -4,10 +4,11 @@
  * @module
  */
 import type { Plain } from "../machine/record.ts";
-import { FrameHashes, hashText, plus } from "../machine/hash.ts";
+import { hashText, plus } from "../machine/hash.ts";
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import type { Host } from "./host.ts";
 import { checkFrames, packState, type StateContents, unpackState } from "./state_file.ts";
+import { FrameHashes } from "../machine/frame_hashes.ts";
 
 /** Off the processor, with nothing derived and nothing of an observer's in memory. */
 function quiesce(host: Host): void {

@@ -6,13 +6,13 @@
  */
 import type { HvmOps } from "../hvm/ops.ts";
 import { hvmOps } from "../hvm/vendors.ts";
-import type { CpuModel } from "../machine/cpu.ts";
 import type { Plain } from "../machine/record.ts";
 import type { SavedBlock, SavedBlocks } from "../machine/state_block.ts";
 import { counted } from "../machine/text.ts";
 import type { Field } from "../machine/wasm/cells.ts";
 import { P2M_BLOCK } from "./p2m.ts";
 import { type StateContents, unpackState } from "./state_file.ts";
+import type { CpuModel } from "../machine/vendors.ts";
 
 /** One place where two states differ. */
 export interface StateDifference {

@@ -4,10 +4,10 @@
  */
 import { build } from "../../src/builder/domain.ts";
 import { assemble } from "../../src/machine/isa/encode_assembler.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Host } from "../../src/xen/host.ts";
 import process from "node:process";
 import { median } from "./measure.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 const LOAD = 0x100000;
 const image = (code: string) =>

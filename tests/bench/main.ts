@@ -5,7 +5,6 @@
  * @module
  */
 import { parseArgs } from "@std/cli";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import { type BootResult, boots, showBoots } from "./boots.ts";
 import { exitRate, switchRate } from "./exits.ts";
 import { type LoopResult, loops, showLoops } from "./loops.ts";
@@ -13,6 +12,7 @@ import { machines, shadowed } from "./machines.ts";
 import { figure, table } from "./measure.ts";
 import { REAL_LOOPS, type RealLoop, realModeRate } from "./real.ts";
 import { startTime } from "./start.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 const PARTS = ["boot", "loops", "exits", "switches", "real", "start"] as const;
 

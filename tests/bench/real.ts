@@ -5,9 +5,9 @@
 import process from "node:process";
 import { build } from "../../src/builder/domain.ts";
 import { assemble } from "../../src/machine/isa/encode_assembler.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Host } from "../../src/xen/host.ts";
 import { median } from "./measure.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 const TO_PROTECTED = `cli
     db 0x2e

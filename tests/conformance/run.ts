@@ -1,10 +1,10 @@
 /** Runs one image in a domain of its own until it ends, and says what it did. */
 import { build, type BuiltDomain, type DomainConfig } from "../../src/builder/domain.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import type { CpuidModel } from "../../src/machine/cpuid.ts";
 import { checkById, explain } from "../../src/machine/checks.ts";
 import type { Domain, DomainState } from "../../src/xen/domain.ts";
 import { Host } from "../../src/xen/host.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 /** How an image is run. */
 export interface RunOptions {

@@ -7,7 +7,6 @@
  *
  * @module
  */
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import { randomCode } from "./code.ts";
 import { initialState, type Mode, MODES, pagingOf } from "./modes.ts";
 import { Random } from "./random.ts";
@@ -20,6 +19,7 @@ import {
   realVectors,
   taskStates,
 } from "./tables.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 export interface Campaign {
   readonly mode: Mode;

@@ -10,13 +10,13 @@
  */
 import { hvmOps } from "../../src/hvm/vendors.ts";
 import type { HvmOps, HvmVcpu } from "../../src/hvm/ops.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Machine } from "../../src/machine/machine.ts";
 import { ABORT, ACCESS, CPU, EMULATED, pdpte, V } from "../../src/machine/state.ts";
 import { Frames } from "../../src/xen/frames.ts";
 import { P2M } from "../../src/xen/p2m.ts";
 import { Shadow } from "../../src/xen/shadow.ts";
 import { Random } from "./random.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 export const SHADOW_MODES = ["none", "32-bit", "PAE", "4-level"] as const;
 export type ShadowMode = typeof SHADOW_MODES[number];

@@ -14,7 +14,6 @@ import { vmcbFields } from "../../src/abi/x86/vmcb.ts";
 import { vmcsFields } from "../../src/abi/x86/vmcs.ts";
 import type { Exit, ExitOf } from "../../src/hvm/exit.ts";
 import type { Stopped } from "../../src/hvm/ops.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Cpuid } from "../../src/machine/cpuid.ts";
 import { VMCS_REVISION } from "../../src/machine/vmx/layout.ts";
 import { allChecks } from "../../src/machine/checks.ts";
@@ -33,6 +32,7 @@ import { svmExpectation } from "./svm_rules.ts";
 import { vmxExpectation } from "./vmx_rules.ts";
 import { GUEST_MEMORY, Subject } from "./subject.ts";
 import { AT, descriptorTables, interruptTable, pageTables, taskStates } from "./tables.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 /** A field as far as it is filled here. */
 export interface StructureField {

@@ -8,11 +8,11 @@ import { demoGuest } from "../../src/builder/demo.ts";
 import type { InitialState } from "../../src/builder/entry.ts";
 import { setInitialState } from "../../src/builder/bare.ts";
 import { setVcpuState } from "../../src/builder/hvm.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import { CPU, V } from "../../src/machine/state.ts";
 import { checkById } from "../../src/machine/checks.ts";
 import { Host } from "../../src/xen/host.ts";
 import { HvmEngine } from "../../src/xen/hvm.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 /** Not a multiple of 64 KiB: what lies behind it in the Wasm memory must never be touched. */
 export const GUEST_MEMORY = 0x30_1000;

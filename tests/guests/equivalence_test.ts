@@ -9,11 +9,11 @@ import { assert, assertEquals } from "@std/assert";
 import { guestsFolder } from "../../repl/guests/images.ts";
 import type { GuestDomain } from "../../src/debug/domain.ts";
 import { Hypervisor } from "../../src/debug/hypervisor.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import { registerLines } from "../../src/debug/views/visible.ts";
 import { demoGuest } from "../../src/builder/demo.ts";
 import { assemble } from "../../src/machine/isa/encode.ts";
 import { TO_FLAT } from "../../src/machine/testing.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 type Type = "bare" | "hvm" | "shadow";
 

@@ -9,7 +9,6 @@
  */
 import { CPU, SEGMENT_SIZE, SEGMENTS } from "../../src/machine/state.ts";
 import { V } from "../../src/machine/state.ts";
-import type { CpuModel } from "../../src/machine/cpu.ts";
 import { Machine } from "../../src/machine/machine.ts";
 import {
   type Case,
@@ -30,6 +29,7 @@ import {
   type Subject,
   WINDOWS,
 } from "./state.ts";
+import type { CpuModel } from "../../src/machine/vendors.ts";
 
 /** How the machine runs the cases; what is absent is chosen by the case. */
 export interface SubjectOptions {

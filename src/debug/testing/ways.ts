@@ -8,11 +8,11 @@ import { build, type BuiltDomain, type DomainConfig } from "../../builder/domain
 import { setVcpuState } from "../../builder/hvm.ts";
 import type { InitialState, SegmentRegister, SegmentState } from "../../builder/entry.ts";
 import type { RegisterName } from "../../hvm/ops.ts";
-import type { CpuModel } from "../../machine/cpu.ts";
 import { CPU } from "../../machine/state.ts";
 import { assemble } from "../../machine/isa/encode.ts";
 import { Host } from "../../xen/host.ts";
 import { HvmEngine } from "../../xen/hvm.ts";
+import type { CpuModel } from "../../machine/vendors.ts";
 
 /** A way to run a guest. */
 export interface Way {

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { FrameHashes, type Hash, hashBytes, hashText, placed, plus } from "../../machine/hash.ts";
+import { type Hash, hashBytes, hashText, placed, plus } from "../../machine/hash.ts";
 import { encodePlain } from "../../machine/record.ts";
 import type { GuestDomain } from "../domain.ts";
 import { registerLines } from "./visible.ts";
+import { FrameHashes } from "../../machine/frame_hashes.ts";
 
 /** The hash of a guest, whatever runs it: its registers, memory and devices. */
 export function domainHash({ inner, vcpu, devices }: GuestDomain): string {

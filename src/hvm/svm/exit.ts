@@ -20,7 +20,8 @@ import {
 import type { ExitKind } from "../exit_kinds.ts";
 import { cpuidExit, gprOf, msrExit, portValue } from "../registers.ts";
 import { F, OWN, type SvmVcpu } from "./cpu.ts";
-import { instructionAt, nestedRights, registerOf, sourceWord } from "./paging.ts";
+import { instructionAt, registerOf, sourceWord } from "./instruction.ts";
+import { nestedRights } from "./paging.ts";
 import { is64 } from "./state.ts";
 
 /** Kinds that are never made here: the neighbour's alone. */

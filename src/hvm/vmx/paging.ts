@@ -1,5 +1,7 @@
 /** Extended page tables: the format of their entries, and how they read. */
+import { machineAddress } from "../guest_memory.ts";
 import type { NestedFormat } from "../ops.ts";
+import { F, type VmxVcpu } from "./cpu.ts";
 
 const MEMORY_TYPES: Record<number, string> = {
   0: "uncacheable",
@@ -36,3 +38,9 @@ export const eptFormat: NestedFormat = {
   flags: eptFlags,
   address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
 };
+
+/** Machine address of a guest-physical one; -1 without `bytes` there. */
+export function guestMachine(v: VmxVcpu, gpa: number, bytes: number): number {
+  const { on } = v, root = Number(on.read64(F.eptPointer) & ~0xfffn);
+  return machineAddress({ memory: on.cpu.machine, format: eptFormat, root }, gpa, bytes);
+}

@@ -16,7 +16,7 @@ import {
 } from "../shadow.ts";
 import { F, type VmxVcpu } from "./cpu.ts";
 import { applyIntercepts, OWN_CR0, OWN_CR4, setControl } from "./controls.ts";
-import { guestMachine } from "./state.ts";
+import { guestMachine } from "./paging.ts";
 
 /** Controls of nested paging; without them there is no real mode in hardware. */
 export const NESTED = SECONDARY.ept | SECONDARY.unrestrictedGuest;

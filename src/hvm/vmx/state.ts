@@ -1,8 +1,7 @@
 /** Guest state that takes more than one field: reset, control registers, MSRs. */
 import { ENTRY_CONTROL } from "../../abi/x86/vmx.ts";
-import { machineAddress } from "../guest_memory.ts";
 import { F, type VmxVcpu } from "./cpu.ts";
-import { eptFormat } from "./paging.ts";
+import { guestMachine } from "./paging.ts";
 import { resetFloat } from "../switched.ts";
 import { OWN_CR4 } from "./controls.ts";
 import { loadsPdptes } from "../shadow.ts";
@@ -117,10 +116,4 @@ function loadPdptes(v: VmxVcpu): void {
   if (at < 0) return;
   const view = new DataView(on.cpu.machine.ram.buffer);
   for (let i = 0; i < 4; i++) on.write64(F[`guestPdpte${i}`], view.getBigUint64(at + 8 * i, true));
-}
-
-/** Machine address of a guest-physical one by the extended page tables; -1 without `bytes` there. */
-export function guestMachine(v: VmxVcpu, gpa: number, bytes: number): number {
-  const { on } = v, root = Number(on.read64(F.eptPointer) & ~0xfffn);
-  return machineAddress({ memory: on.cpu.machine, format: eptFormat, root }, gpa, bytes);
 }

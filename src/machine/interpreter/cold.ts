@@ -8,8 +8,8 @@ import { check } from "../checks.ts";
 import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { type Form, formName, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
-import { is64, isCanonical } from "../system/segmentation/linear.ts";
 import { RecordMeaning } from "./record_meaning.ts";
+import { is64, isCanonical } from "../mode.ts";
 
 const CHECK = {
   limit: check("branch.limit", "branch to {a}, outside the code segment's limit {b}", "SDM 2 JMP"),

@@ -13,10 +13,10 @@ import { type Expr, i32, load } from "../wasm/expr.ts";
 import type { Func, Label, Local, Module } from "../wasm/module.ts";
 import { type Form, NEXT, type Semantics } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
-import { wrapIp } from "../system/segmentation/linear.ts";
 import { type HotForm, hotForms, PSEUDO } from "./hot_forms.ts";
 import { Flat32, Flat64, goOn, leftBehind, leftHere, type Loop } from "./hot_meaning.ts";
 import { RECORD_SHIFT, reloadLeft } from "./hot_meaning.ts";
+import { wrapIp } from "../mode.ts";
 
 /** Which code an interpreter is for. */
 export const INTERPRETER_KINDS = ["flat32", "flat64", "general"] as const;

@@ -6,10 +6,11 @@ import { CPU, gpr, REC, RECORD_SIZE, SEGMENT, segment, TLB, V } from "../state.t
 import { cell, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Label, Local } from "../wasm/module.ts";
-import { AF, condition, FLAG_KIND } from "../isa/flags.ts";
+import { RFLAGS } from "../../abi/x86/cr.ts";
+import { condition, FLAG_KIND } from "../isa/flags.ts";
 import { type Form, formName } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
-import { isCanonical } from "../system/segmentation/linear.ts";
+import { isCanonical } from "../mode.ts";
 import { hasCopy, hasDisplacementCopy } from "./forms.ts";
 import { RecordMeaning } from "./record_meaning.ts";
 
@@ -210,7 +211,7 @@ abstract class HotMeaning extends RecordMeaning {
     const op = f.let(cell(CPU.flagOp));
     const isLogic = op.shrU(8).eq(FLAG_KIND.logic);
     f.if(isLogic.or(op.shrU(8).eq(FLAG_KIND.result)), () => {
-      const adjust = i32(0).when(isLogic, cell(CPU.flagX).and(AF));
+      const adjust = i32(0).when(isLogic, cell(CPU.flagX).and(RFLAGS.AF));
       setCell64(f, CPU.flagX, adjust.or(overflow.shl(11)).zext());
       setCell(f, CPU.flagCarry, carry);
       setCell(f, CPU.flagOp, op.and(0xff).or(FLAG_KIND.result << 8));

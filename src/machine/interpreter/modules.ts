@@ -10,12 +10,12 @@ import { buildLinearAddresses } from "../system/segmentation/linear.ts";
 import { buildRuns } from "../system/segmentation/runs.ts";
 import { machineModule, noteFault } from "../linkage.ts";
 import type { Callable, Module } from "../wasm/module.ts";
-import type { CpuModel } from "../cpu.ts";
 import { HOOKS, type Virtualization, virtualization } from "../virtualization.ts";
 import { buildCheckIp, buildCold } from "./cold.ts";
 import { coldForm } from "./forms.ts";
 import { type InterpreterKind, interpreterModule } from "./hot.ts";
 import { buildSystemParts } from "./parts.ts";
+import type { CpuModel } from "../vendors.ts";
 
 /** Compiled modules are shared by all processors of this process. */
 const compiled = new Map<string, WebAssembly.Module>();

@@ -8,7 +8,7 @@ import { type Expr, i64, load } from "../wasm/expr.ts";
 import type { Func, Local } from "../wasm/module.ts";
 import { type Form, Meaning } from "../isa/semantics/meaning.ts";
 import { tlbIndex } from "../mmu/access.ts";
-import { wrapIp } from "../system/segmentation/linear.ts";
+import { wrapIp } from "../mode.ts";
 
 export abstract class RecordMeaning extends Meaning {
   constructor(f: Func, form: Form, protected readonly rec: Expr) {

@@ -19,42 +19,8 @@ import { integerRows } from "./encodings_integer.ts";
 import { simdRows } from "./encodings_simd.ts";
 import { systemRows } from "./encodings_system.ts";
 import { x87Rows } from "./encodings_x87.ts";
+import type { InterceptKind } from "../system/intercepts.ts";
 import { type OperandSpec, operandSpec } from "./operands.ts";
-
-/** Kinds of VM exit an instruction may cause by itself. */
-export type InterceptKind =
-  | "cr"
-  | "dr"
-  | "io"
-  | "msr"
-  | "cpuid"
-  | "hlt"
-  | "invlpg"
-  | "rdtsc"
-  | "rdpmc"
-  | "pause"
-  | "mwait"
-  | "monitor"
-  | "descriptor-table"
-  | "wbinvd"
-  | "invd"
-  | "xsetbv"
-  | "rsm"
-  | "vmx"
-  | "svm"
-  | "hypercall"
-  | "task-switch"
-  | "iret"
-  | "pushf"
-  | "popf"
-  | "int"
-  | "icebp"
-  | "rdrand"
-  | "rdseed"
-  | "invpcid"
-  | "xsaves"
-  | "coprocessor-error"
-  | "absent";
 
 /** What else a row says of its instruction. */
 export interface Attributes {

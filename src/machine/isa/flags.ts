@@ -3,6 +3,7 @@
  * the flags it needs. Values are sign-extended to 64 bits, so that most conditions do not depend on
  * the operand width. CF has a cell of its own while flags are lazy, because INC and DEC leave it.
  */
+import { ARITHMETIC, RFLAGS } from "../../abi/x86/cr.ts";
 import { CPU } from "../state.ts";
 import { cell, cell64, setCell } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
@@ -27,9 +28,7 @@ export const FLAG_KIND = {
 export type FlagKindName = keyof typeof FLAG_KIND;
 export type FlagKind = (typeof FLAG_KIND)[FlagKindName];
 
-export const CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800;
-/** The six arithmetic flags. */
-export const ARITHMETIC = CF | PF | AF | ZF | SF | OF;
+const { CF, AF, OF } = RFLAGS;
 
 /** 1 if the low byte of `value` has an even number of ones. */
 export const parity = (value: Expr): Expr => value.wrap().and(0xff).popcnt().and(1).xor(1);

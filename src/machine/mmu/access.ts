@@ -10,8 +10,8 @@ import { check } from "../checks.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, SHOOTDOWN } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { is64, isCanonical } from "../system/segmentation/linear.ts";
 import { elsewhere, frameEntry } from "./walk.ts";
+import { is64, isCanonical } from "../mode.ts";
 
 const ALIGNMENT = check(
   "access.alignment",

@@ -42,6 +42,15 @@ export const MODES = [
   },
 ] as const satisfies readonly PagingMode[];
 
+/**
+ * Reserved bits of a page-directory pointer, beside those above the address width: 1, 2, 5 to 8, 52 to
+ * 63 (SDM 3 table 4-8).
+ */
+export const PDPTE_RESERVED = 0xfff0_0000_0000_01e6n;
+
+/** Large pages that a processor may lack: their bits are reserved then (SDM 3 4.1.4). */
+export const PAGES_ABSENT = { gigabyte: 1, pse36: 2 } as const;
+
 /** PSE-36: these bits of a 4-MByte page's entry are address bits 32 to 39 (SDM 3 4.3). */
 export const PSE36 = { shift: 13, mask: 0xff } as const;
 

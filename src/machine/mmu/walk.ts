@@ -2,8 +2,6 @@
  * Page walks: 2-level with PSE, PAE and 4-level (SDM 3 chapter 4), nested through EPT in VMX
  * non-root operation (SDM 3 28.3). Written in the builder, run in Wasm.
  */
-import { PDPTE_RESERVED } from "../system/control_rules.ts";
-import { LINK, PAGES_ABSENT } from "../system/segmentation/descriptor.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB_LIST, V } from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64, SHOOTDOWN } from "../linkage.ts";
 import { check } from "../checks.ts";
@@ -12,8 +10,10 @@ import {
   ADDRESS32,
   ENTRY,
   MODES,
+  PAGES_ABSENT,
   PAGING,
   type PagingMode,
+  PDPTE_RESERVED,
   PSE36,
   shiftOf,
 } from "./modes.ts";
@@ -284,7 +284,7 @@ function buildReserved(m: Module, pml4Reserved: number): void {
     ["i32"],
     (f, e, level, big, pae, nxe) => {
       f.if(pae.eqz(), () => {
-        const without = cell(LINK.pagesAbsent).and(PAGES_ABSENT.pse36).nez();
+        const without = cell(V.pagesAbsent).and(PAGES_ABSENT.pse36).nez();
         f.return(big.and(reservedIn4M(e).or(without.and(above4G(e).nez()))));
       });
       const reserved = f.let(cell64(V.reservedHigh));
@@ -295,7 +295,7 @@ function buildReserved(m: Module, pml4Reserved: number): void {
       f.if(nxe.eqz(), () => f.set(reserved, reserved.or(i64(1n << 63n))));
       f.if(big, () => {
         f.set(reserved, reserved.or(reservedInLarge(level)));
-        const without = cell(LINK.pagesAbsent).and(PAGES_ABSENT.gigabyte);
+        const without = cell(V.pagesAbsent).and(PAGES_ABSENT.gigabyte);
         f.if(level.eq(3).and(without), () => f.set(reserved, reserved.or(PS)));
       }, () => {
         f.if(level.eq(4), () => f.set(reserved, reserved.or(pml4Reserved)));

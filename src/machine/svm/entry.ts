@@ -15,7 +15,6 @@ import { ABORT, CPU, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { is64, isCanonical } from "../system/segmentation/linear.ts";
 import { LINK } from "../system/segmentation/descriptor.ts";
 import { deliverInjected, markDirty } from "../values.ts";
 import { BRANCH_RECORDS, moveHostBlocks } from "./exit.ts";
@@ -30,6 +29,7 @@ import {
   SVMC,
   Vmcb,
 } from "./layout.ts";
+import { is64, isCanonical } from "../mode.ts";
 
 /** What `vmrun` gives. */
 export const STATUS = {

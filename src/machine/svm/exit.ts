@@ -8,9 +8,9 @@ import { ACCESS, CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
-import { is64, wrapIp } from "../system/segmentation/linear.ts";
 import { copyBlock, markDirty } from "../values.ts";
 import { HOST_SAVE, hostSave, MODE, storeSegment, SVMC, Vmcb } from "./layout.ts";
+import { is64, wrapIp } from "../mode.ts";
 
 /** ES, CS, SS and DS; GDTR and IDTR: as blocks of the processor's state and of the host save area. */
 const BLOCKS = [

@@ -26,17 +26,16 @@ import {
   VIRTUAL_INTERRUPT,
 } from "../../abi/x86/vmcb.ts";
 import { VECTOR } from "../../abi/x86/vectors.ts";
-import type { InterceptKind } from "../isa/encodings.ts";
-import { INTERCEPT } from "../system/intercepts.ts";
+import { INTERCEPT, type InterceptKind } from "../system/intercepts.ts";
 import { timeStamp } from "../system/control_state.ts";
 import { ABORT, CPU, gpr, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { is64, wrapIp } from "../system/segmentation/linear.ts";
 import { TASK_SOURCE } from "../system/segmentation/tasks.ts";
 import { hostSave, SVMC, Vmcb } from "./layout.ts";
 import { buildOwnMsrs } from "./msrs.ts";
+import { is64, wrapIp } from "../mode.ts";
 
 /** Numbers of the SVM instructions in the qualification of an "svm" intercept. */
 export const INSTRUCTION = {

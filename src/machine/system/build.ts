@@ -4,7 +4,6 @@ import { buildDebugMatch } from "./exceptions/debug.ts";
 import { buildDeliver } from "./exceptions/deliver.ts";
 import { buildGateHelpers, buildGates } from "./exceptions/gates.ts";
 import { buildControlState } from "./control_state.ts";
-import { buildIoPermission } from "../isa/semantics/io.ts";
 import { buildMsrs } from "./msr_state.ts";
 import { buildDescriptors } from "./segmentation/descriptor.ts";
 import { buildFar } from "./segmentation/far.ts";
@@ -12,6 +11,7 @@ import { buildInformation } from "./segmentation/information.ts";
 import { buildIret, buildVirtualInterrupt } from "./segmentation/iret.ts";
 import { buildSegmentLoads } from "./segmentation/load.ts";
 import { buildTasks } from "./segmentation/tasks.ts";
+import { buildIoPermission } from "./io_permission.ts";
 
 /** Functions that are called before their bodies come. */
 const LATER: Record<string, readonly ("i32" | "i64")[]> = {

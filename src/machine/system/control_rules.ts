@@ -161,9 +161,6 @@ export const LOADS_PDPTES = {
   4: CR4.PAE | CR4.PGE | CR4.PSE | CR4.SMEP,
 } as const;
 
-/** Reserved bits of such a pointer, beside those above the address width: 1, 2, 5 to 8, 52 to 63 (SDM 3 table 4-8). */
-export const PDPTE_RESERVED = 0xfff0_0000_0000_01e6n;
-
 /** Words of the registers say PAE paging: the processor holds four page-directory pointers. */
 export const holdsPdptes = (cr0: number, cr4: number, efer: number): boolean =>
   pagingOf(cr0, cr4, efer) === PAGING.pae;

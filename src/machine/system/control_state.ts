@@ -11,7 +11,6 @@ import {
   EFER_KNOWN,
   LOADS_PDPTES,
   type Operand,
-  PDPTE_RESERVED,
   RULES,
 } from "./control_rules.ts";
 import {
@@ -20,11 +19,10 @@ import {
   CS,
   failIf,
   leaveIfAborted,
-  LINK,
-  longMode,
 } from "./segmentation/descriptor.ts";
-import { is64 } from "./segmentation/linear.ts";
 import { CR0, CR4, EFER } from "../../abi/x86/cr.ts";
+import { PDPTE_RESERVED } from "../mmu/modes.ts";
+import { is64, longMode } from "../mode.ts";
 
 const CHECK = {
   cr0Reserved: check("cr0.reserved", "MOV to CR0: {a} sets reserved bits above 31", "SDM 2 MOV CR"),
@@ -49,8 +47,8 @@ const CHECK = {
 
 const valid = (at: number, known: number): Expr => cell64(at).when(cell64(at).nez(), i64(known));
 /** Bits of CR4 and of EFER that can be set on this processor, as i64. */
-export const cr4Allowed = (): Expr => valid(LINK.cr4Valid, CR4_KNOWN);
-export const eferAllowed = (): Expr => valid(LINK.eferValid, EFER_KNOWN);
+export const cr4Allowed = (): Expr => valid(V.cr4Valid, CR4_KNOWN);
+export const eferAllowed = (): Expr => valid(V.eferValid, EFER_KNOWN);
 
 /** What a rule's condition asks for, in words; the registers are the processor's if not given. */
 export type Operands = Partial<Readonly<Record<Operand, Expr>>>;

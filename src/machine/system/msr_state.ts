@@ -4,14 +4,13 @@ import { MSR } from "../../abi/x86/msr.ts";
 import { cell, cell64, SERVICE, setCell64 } from "../linkage.ts";
 import { CPU } from "../state.ts";
 import { check } from "../checks.ts";
-import { COUNTER_FAMILIES, msrFeatures, type MsrRow, msrTable } from "./msrs.ts";
-import { COUNTERS } from "../counters.ts";
+import { COUNTER_FAMILIES, COUNTERS, msrFeatures, type MsrRow, msrTable } from "./msrs.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { asAmd } from "../vendors.ts";
-import { callChecked, failIf, LINK } from "./segmentation/descriptor.ts";
-import { isCanonical } from "./segmentation/linear.ts";
+import { callChecked, failIf } from "./segmentation/descriptor.ts";
 import { timeStamp } from "./control_state.ts";
+import { isCanonical } from "../mode.ts";
 
 const CHECK = {
   unknown: check("msr.unknown", "MSR {a} does not exist on this processor", "SDM 4"),
@@ -50,7 +49,7 @@ function checkRule(f: Func, r: MsrRow, number: Local, value: Local): void {
 
 /** CPUID shows what a row asks for. */
 const isShown = (feature: string): Expr =>
-  cell(LINK.hiddenMsrs).and(1 << msrFeatures.indexOf(feature)).eqz();
+  cell(V.hiddenMsrs).and(1 << msrFeatures.indexOf(feature)).eqz();
 
 /** Not zero: RDPMC has a counter of that number. */
 export const hasCounter = (number: Expr): Expr =>

@@ -71,8 +71,8 @@ const EITHER = "family0fh family10h", TENTH = "family10h";
 /** 1 GHz, the rate of the time-stamp counter: (fid + 10h) * 100 MHz / 2^did (BKDG of family 10h, 2.4.2). */
 const FREQUENCY = 1n << 6n | 4n;
 
-/** What RDPMC and the counters' registers ask for. */
-export const COUNTER_FAMILIES = EITHER;
+/** Performance counters, and what RDPMC and their registers ask for (APM 2 13.2). */
+export const COUNTERS = 4, COUNTER_FAMILIES = EITHER;
 /**
  * Four performance counters of 48 bits (APM 2 13.2). Reserved bits are no more than reserved there,
  * not MBZ: they are not kept.

@@ -8,13 +8,14 @@ import { cell64, MEMORY } from "../linkage.ts";
 import { CPU } from "../state.ts";
 import { type Expr, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { isCanonical } from "../system/segmentation/linear.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, DEBUGCTL_BITS, EFER_BITS } from "./capabilities.ts";
-import { FORBIDDEN, PDPTE_RESERVED } from "../system/control_rules.ts";
+import { FORBIDDEN } from "../system/control_rules.ts";
 import { holds } from "../system/control_state.ts";
 import { Checks, secondaryOf } from "./checks_controls.ts";
 import { HEAD, Region, VMCS_REVISION } from "./layout.ts";
 import { patInvalid, tooWide } from "../values.ts";
+import { isCanonical } from "../mode.ts";
+import { PDPTE_RESERVED } from "../mmu/modes.ts";
 
 const PE = 1, PAE = 0x20, VM = 1 << 17, TF = 0x100, IF = 0x200;
 const UNUSABLE = 0x1_0000;

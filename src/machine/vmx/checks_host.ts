@@ -3,11 +3,11 @@ import { EXIT_CONTROL } from "../../abi/x86/vmx.ts";
 import { CPU } from "../state.ts";
 import { cell64 } from "../linkage.ts";
 import type { Local, Module } from "../wasm/module.ts";
-import { isCanonical } from "../system/segmentation/linear.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, EFER_BITS } from "./capabilities.ts";
 import { Checks } from "./checks_controls.ts";
 import { Region } from "./layout.ts";
 import { patInvalid, tooWide } from "../values.ts";
+import { isCanonical } from "../mode.ts";
 
 function registers(c: Checks, vmcs: Region, exit: Local): void {
   const cr0 = vmcs.get("hostCr0"), cr4 = vmcs.get("hostCr4"), cr3 = vmcs.get("hostCr3");

@@ -5,12 +5,12 @@ import { CPU, V } from "../state.ts";
 import { cell, cell64, noteFault, setCell } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local } from "../wasm/module.ts";
-import { ARITHMETIC } from "../isa/flags.ts";
-import type { InterceptKind } from "../isa/encodings.ts";
 import { ALL_FLAGS, type Meaning, type Semantics } from "../isa/semantics/meaning.ts";
 import { INFORMATION } from "./intercept.ts";
 import { VMXC } from "./layout.ts";
 import { MODE, STATUS } from "./operations.ts";
+import type { InterceptKind } from "../system/intercepts.ts";
+import { ARITHMETIC } from "../../abi/x86/cr.ts";
 
 const CHECK = {
   off: check("vmx.operation", "a VMX instruction outside VMX operation", "SDM 3 30.3"),

@@ -23,16 +23,15 @@
  * `vectoringExit(what)` is the hook of event delivery: 0 before an event, 1 for a triple fault.
  */
 import { EXIT_REASON, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
-import type { InterceptKind } from "../isa/encodings.ts";
-import { ABSENT, INTERCEPT } from "../system/intercepts.ts";
+import { ABSENT, INTERCEPT, type InterceptKind } from "../system/intercepts.ts";
 import { check } from "../checks.ts";
 import { ABORT, CPU, gpr, IRET_NMI, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
-import { is64 } from "../system/segmentation/linear.ts";
 import { secondaryOf } from "./checks_controls.ts";
 import { Region, VMXC } from "./layout.ts";
+import { is64 } from "../mode.ts";
 
 const ES = CPU["es.base"];
 

@@ -2,7 +2,7 @@
 import { i32 } from "../../wasm/expr.ts";
 import type { Expr } from "../../wasm/expr.ts";
 import { check } from "../../checks.ts";
-import { AF, OF, ZF } from "../flags.ts";
+import { RFLAGS } from "../../../abi/x86/cr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
@@ -14,7 +14,7 @@ const CHECK = {
 export function overflowAt(value: Expr, width: number): Expr {
   return width === 64
     ? value.shrU(63).shl(11).wrap()
-    : (width < 12 ? value.shl(12 - width) : value.shrU(width - 12)).and(OF);
+    : (width < 12 ? value.shl(12 - width) : value.shrU(width - 12)).and(RFLAGS.OF);
 }
 
 const binary = (compute: (a: Expr, b: Expr) => Expr): Semantics => (m) => {
@@ -33,7 +33,7 @@ function withCarry(subtract: boolean): Semantics {
     const r = m.f.let((subtract ? a.sub(b).sub(c) : a.add(b).add(c)).signed(m.size));
     const carryOut = subtract ? a.ltU(b).or(a.eq(b).and(carry)) : r.ltU(a).or(r.eq(a).and(carry));
     const overflow = subtract ? a.xor(b).and(a.xor(r)) : a.xor(r).and(b.xor(r));
-    const adjust = a.xor(b).xor(r).wrap().and(AF);
+    const adjust = a.xor(b).xor(r).wrap().and(RFLAGS.AF);
     const flags = m.f.let(adjust.or(overflowAt(overflow, m.size)));
     const out = m.f.let(carryOut);
     m.write(0, r);
@@ -128,7 +128,7 @@ export const compareExchangePair: Record<string, Semantics> = {
       m.setGpr(0, 32, old.wrap());
       m.setGpr(2, 32, old.shrU(32).wrap());
     });
-    m.setArithmeticFlags(ZF, equal.shl(6));
+    m.setArithmeticFlags(RFLAGS.ZF, equal.shl(6));
   },
   cmpxchg16b: (m) => {
     const place = m.addressOf(0, 16, true);
@@ -143,6 +143,6 @@ export const compareExchangePair: Record<string, Semantics> = {
       m.setGpr(RAX, 64, low);
       m.setGpr(RDX, 64, high);
     });
-    m.setArithmeticFlags(ZF, equal.shl(6));
+    m.setArithmeticFlags(RFLAGS.ZF, equal.shl(6));
   },
 };

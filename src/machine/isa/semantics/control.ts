@@ -4,11 +4,11 @@ import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
-import { CR4 } from "../../../abi/x86/cr.ts";
-import { FLAG, protectedMode } from "../../system/segmentation/descriptor.ts";
+import { CR4, RFLAGS } from "../../../abi/x86/cr.ts";
 import { FLAGS_ALWAYS } from "../../system/segmentation/iret.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { eventsWait, undefinedIf } from "./system_helpers.ts";
+import { protectedMode } from "../../mode.ts";
 
 const CHECK = {
   iopl: check("iopl", "CPL {a} is above IOPL {b}", "SDM 2 CLI, STI"),
@@ -159,15 +159,15 @@ function interruptFlag(m: Meaning, real: () => void, virtual: () => void): void 
 }
 
 function clearInterrupts(m: Meaning): void {
-  interruptFlag(m, () => m.setSystemFlags(0, FLAG.if), () => m.setSystemFlags(0, FLAG.vif));
+  interruptFlag(m, () => m.setSystemFlags(0, RFLAGS.IF), () => m.setSystemFlags(0, RFLAGS.VIF));
   m.commit();
 }
 
 function setInterrupts(m: Meaning): void {
   const f = m.f;
   interruptFlag(m, () => {
-    f.if(m.systemFlags(FLAG.if).eqz(), () => {
-      m.setSystemFlags(FLAG.if, 0);
+    f.if(m.systemFlags(RFLAGS.IF).eqz(), () => {
+      m.setSystemFlags(RFLAGS.IF, 0);
       // The shadow lasts one instruction; nobody can tell unless something waits or the budget ends.
       f.if(eventsWait().or(cell(V.left).eqz()), () => {
         setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(1));
@@ -176,9 +176,9 @@ function setInterrupts(m: Meaning): void {
       });
     });
   }, () => {
-    const pending = f.let(m.systemFlags(FLAG.vip));
+    const pending = f.let(m.systemFlags(RFLAGS.VIP));
     f.if(pending, () => m.fault(13, 0, CHECK.vip, pending));
-    m.setSystemFlags(FLAG.vif, 0);
+    m.setSystemFlags(RFLAGS.VIF, 0);
   });
   m.commit();
 }
@@ -198,7 +198,7 @@ function pushFlags(m: Meaning): void {
   m.faultIf(low.and(vme), 13, 0, CHECK.v86, m.iopl());
   const image = f.let(m.flagsImage().and(0xfc_ffff));
   if (bits === 16) {
-    const virtual = image.and(~FLAG.if).or(image.shrU(10).and(FLAG.if)).or(FLAG.iopl);
+    const virtual = image.and(~RFLAGS.IF).or(image.shrU(10).and(RFLAGS.IF)).or(RFLAGS.IOPL);
     f.if(low, () => f.set(image, virtual));
   }
   m.push(bits, bits === 64 ? image.zext() : image);
@@ -211,26 +211,26 @@ function popFlags(m: Meaning): void {
   const vme = bits === 16 ? cell(CPU.cr4).and(CR4.VME).eqz() : i32(1);
   m.faultIf(low.and(vme), 13, 0, CHECK.v86, m.iopl());
   const value = f.let(m.stackRead(bits).wrap());
-  const always = bits === 16 ? FLAGS_ALWAYS : FLAGS_ALWAYS | FLAG.ac | FLAG.id | FLAG.rf;
+  const always = bits === 16 ? FLAGS_ALWAYS : FLAGS_ALWAYS | RFLAGS.AC | RFLAGS.ID | RFLAGS.RF;
   const mask = f.let(i32(always));
   f.if(low, () => {
-    const pending = value.and(FLAG.if).nez().and(m.systemFlags(FLAG.vip).nez());
+    const pending = value.and(RFLAGS.IF).nez().and(m.systemFlags(RFLAGS.VIP).nez());
     m.faultIf(pending, 13, 0, CHECK.vip, value);
-    m.faultIf(value.and(FLAG.tf).nez(), 13, 0, CHECK.tf, value);
-    f.set(mask, mask.or(FLAG.vif));
-    f.set(value, value.and(~FLAG.vif).or(value.and(FLAG.if).shl(10)));
+    m.faultIf(value.and(RFLAGS.TF).nez(), 13, 0, CHECK.tf, value);
+    f.set(mask, mask.or(RFLAGS.VIF));
+    f.set(value, value.and(~RFLAGS.VIF).or(value.and(RFLAGS.IF).shl(10)));
   }, () => {
-    f.if(cell(V.cpl).leU(m.iopl()), () => f.set(mask, mask.or(FLAG.if)));
-    f.if(cell(V.cpl).eqz(), () => f.set(mask, mask.or(FLAG.iopl)));
+    f.if(cell(V.cpl).leU(m.iopl()), () => f.set(mask, mask.or(RFLAGS.IF)));
+    f.if(cell(V.cpl).eqz(), () => f.set(mask, mask.or(RFLAGS.IOPL)));
   });
   const old = f.let(m.flagsImage(""));
   m.dropStack(bits / 8);
   // RF is cleared whatever was popped.
-  const now = f.let(old.and(mask.not()).or(value.and(~FLAG.rf).and(mask)));
+  const now = f.let(old.and(mask.not()).or(value.and(~RFLAGS.RF).and(mask)));
   m.setFlagsImage(now);
-  const enabled = now.and(old.not()).and(FLAG.if).nez().and(eventsWait().nez());
-  const changed = old.xor(now).and(FLAG.tf | FLAG.ac | FLAG.rf).nez();
-  m.finishIf(f.let(enabled.or(changed).or(now.and(FLAG.tf).nez())));
+  const enabled = now.and(old.not()).and(RFLAGS.IF).nez().and(eventsWait().nez());
+  const changed = old.xor(now).and(RFLAGS.TF | RFLAGS.AC | RFLAGS.RF).nez();
+  m.finishIf(f.let(enabled.or(changed).or(now.and(RFLAGS.TF).nez())));
 }
 
 export const controlSemantics: Record<string, Semantics> = {
@@ -246,13 +246,13 @@ export const controlSemantics: Record<string, Semantics> = {
   clac: (m) => {
     m.requirePrivilege();
     m.commit();
-    m.setSystemFlags(0, FLAG.ac);
+    m.setSystemFlags(0, RFLAGS.AC);
     m.finish();
   },
   stac: (m) => {
     m.requirePrivilege();
     m.commit();
-    m.setSystemFlags(FLAG.ac, 0);
+    m.setSystemFlags(RFLAGS.AC, 0);
     m.finish();
   },
 };

@@ -5,11 +5,11 @@ import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
-import { protectedMode } from "../../system/segmentation/descriptor.ts";
 import { FAR } from "../../system/segmentation/far.ts";
 import { ALL_FLAGS, type Meaning, type Semantics } from "./meaning.ts";
 import { farPointer } from "./segment.ts";
 import { finishTransfer, raiseEvent } from "./system_helpers.ts";
+import { protectedMode } from "../../mode.ts";
 
 const CHECK = {
   iopl: check(

@@ -5,8 +5,9 @@ import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { flagLetters } from "../../../abi/x86/registers.ts";
 import { conditionReads } from "../encodings.ts";
-import { ARITHMETIC, carryFlag, CF, FLAG_KIND, type FlagKind } from "../flags.ts";
+import { carryFlag, FLAG_KIND, type FlagKind } from "../flags.ts";
 import { ALL_FLAGS, Registers } from "./registers.ts";
+import { ARITHMETIC, RFLAGS } from "../../../abi/x86/cr.ts";
 
 export abstract class FlagsDoor extends Registers {
   /** Notes kind and values of lazy flags; `bits` is the width of the result. */
@@ -50,7 +51,7 @@ export abstract class FlagsDoor extends Registers {
   /** Flags of INC (1) or DEC (-1) with its sign-extended result: all but CF. */
   flagsStep(by: 1 | -1, result: Expr): void {
     this.f.if(cell(CPU.flagOp).eqz(), () => {
-      setCell(this.f, CPU.flagCarry, cell(CPU.rflags).and(CF));
+      setCell(this.f, CPU.flagCarry, cell(CPU.rflags).and(RFLAGS.CF));
     });
     const kind = by === 1 ? FLAG_KIND.increment : FLAG_KIND.decrement;
     this.#setFlags(kind, undefined, undefined, result);
@@ -83,7 +84,7 @@ export abstract class FlagsDoor extends Registers {
     this.f.if(
       cell(CPU.flagOp),
       () => setCell(this.f, CPU.flagCarry, value),
-      () => setCell(this.f, CPU.rflags, cell(CPU.rflags).and(~CF).or(value)),
+      () => setCell(this.f, CPU.rflags, cell(CPU.rflags).and(~RFLAGS.CF).or(value)),
     );
   }
   /** Sets CF and OF, given as 0 or 1, and leaves the other flags. */

@@ -1,58 +1,13 @@
 /** IN, OUT, INS, OUTS: privilege, permission bitmap, devices (SDM 1 18.5; SDM 2). */
 import { CPU, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
-import { check } from "../../checks.ts";
 import { DEBUG_ACCESS, DR7_ENABLED } from "../../system/exceptions/debug.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
-import type { Label, Local, Module } from "../../wasm/module.ts";
-import {
-  attributesAt,
-  baseAt,
-  callChecked,
-  failIf,
-  iopl,
-  limitAt,
-  protectedMode,
-  TR,
-  virtual8086,
-  wrapSystem,
-} from "../../system/segmentation/descriptor.ts";
+import type { Label, Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { advanceString, betweenIterations, iteration, stringAddress } from "./string.ts";
 
 const RAX = 0, RCX = 1, RDX = 2, RSI = 6, RDI = 7;
-
-const CHECK = {
-  noMap: check(
-    "io.map",
-    "port {a}: CPL above IOPL and the TSS (limit {b}) has no permission bits for it",
-    "SDM 1 18.5.2",
-  ),
-  denied: check(
-    "io.denied",
-    "port {a}: CPL above IOPL and the TSS's permission bits {b} forbid it",
-    "SDM 1 18.5.2",
-  ),
-};
-
-/** `ioPermission(port, bytes)`: #GP(0) if the running code may not use these ports. */
-export function buildIoPermission(m: Module): void {
-  m.func("ioPermission", ["i32", "i32"], [], (f, port, bytes) => {
-    f.if(protectedMode().eqz(), () => f.return());
-    f.if(virtual8086().eqz().and(cell(V.cpl).leU(iopl())), () => f.return());
-    const limit = f.let(limitAt(TR));
-    // Only 32-bit task states have a map.
-    const short = limit.ltU(0x67).or(attributesAt(TR).and(8).eqz());
-    failIf(f, short, 13, 0, CHECK.noMap, port, limit);
-    const base = baseAt(TR);
-    const map = callChecked(f, "ld16", wrapSystem(base.add(0x66)), cell(V.accessSystem));
-    const at = f.let(map.add(port.shrU(3)));
-    failIf(f, at.add(1).gtU(limit), 13, 0, CHECK.noMap, port, limit);
-    const bits = callChecked(f, "ld16", wrapSystem(base.add(at.zext())), cell(V.accessSystem));
-    const mask = i32(1).shl(bytes).sub(1).shl(port.and(7));
-    failIf(f, bits.and(mask).nez(), 13, 0, CHECK.denied, port, bits);
-  });
-}
 
 /** Bits of the exit qualification (SDM 3 table 28-5). */
 const QUALIFICATION = { in: 8, string: 0x10, rep: 0x20, immediate: 0x40 };

@@ -12,15 +12,14 @@ import { type Expr, i32, i64, type Operand } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { check } from "../../checks.ts";
-import { iopl, protectedMode, SS, virtual8086 } from "../../system/segmentation/descriptor.ts";
-import type { InterceptKind } from "../encodings.ts";
-import { ABSENT, INTERCEPT } from "../../system/intercepts.ts";
-import { is64 } from "../../system/segmentation/linear.ts";
+import { SS } from "../../system/segmentation/descriptor.ts";
+import { ABSENT, INTERCEPT, type InterceptKind } from "../../system/intercepts.ts";
 import { FlagsDoor } from "./flags_door.ts";
 import { formName } from "./form.ts";
 
 export { type FixedRegisters, type Form, formName, NEXT, type OperandForm } from "./form.ts";
 export { ALL_FLAGS, type Uses } from "./registers.ts";
+import { iopl, is64, protectedMode, virtual8086 } from "../../mode.ts";
 
 const CHECK = {
   cpl: check("privilege.cpl", "the instruction needs CPL 0, CPL is {a}", "SDM 3 5.9"),

@@ -6,9 +6,9 @@ import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
 import { timeStamp } from "../../system/control_state.ts";
 import { hasCounter, readCounter } from "../../system/msr_state.ts";
-import { isCanonical } from "../../system/segmentation/linear.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
+import { isCanonical } from "../../mode.ts";
 
 const RAX = 0, RCX = 1, RDX = 2;
 

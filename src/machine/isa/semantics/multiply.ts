@@ -4,7 +4,7 @@ import { V } from "../../state.ts";
 import { cell } from "../../linkage.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";
-import { AF, CF } from "../flags.ts";
+import { RFLAGS } from "../../../abi/x86/cr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
 const RAX = 0, RDX = 2;
@@ -174,15 +174,15 @@ function adjust(subtract: boolean): Semantics {
   return (m) => {
     const f = m.f;
     const old = f.let(m.gprU(RAX, 8));
-    const flags = m.arithmeticFlags(CF | AF);
+    const flags = m.arithmeticFlags(RFLAGS.CF | RFLAGS.AF);
     const al = f.let(old), carry = f.let(i32(0)), half = f.let(i32(0));
     const change = (by: number) => f.set(al, (subtract ? al.sub(by) : al.add(by)).and(0xff));
-    const oldCarry = f.let(flags.and(CF));
-    f.if(old.and(15).gtU(9).or(flags.and(AF)), () => {
+    const oldCarry = f.let(flags.and(RFLAGS.CF));
+    f.if(old.and(15).gtU(9).or(flags.and(RFLAGS.AF)), () => {
       // The carry of the low step counts (SDM 2 DAA, DAS).
       f.set(carry, oldCarry.or(subtract ? al.ltU(6) : al.gtU(0xf9)));
       change(6);
-      f.set(half, AF);
+      f.set(half, RFLAGS.AF);
     });
     f.if(old.gtU(0x99).or(oldCarry), () => {
       change(0x60);
@@ -199,11 +199,11 @@ function adjustAscii(subtract: boolean): Semantics {
   return (m) => {
     const f = m.f;
     const ax = f.let(m.gprU(RAX, 16));
-    const flags = m.arithmeticFlags(AF);
-    const needed = f.let(ax.and(15).gtU(9).or(flags.and(AF).nez()));
+    const flags = m.arithmeticFlags(RFLAGS.AF);
+    const needed = f.let(ax.and(15).gtU(9).or(flags.and(RFLAGS.AF).nez()));
     f.if(needed, () => f.set(ax, subtract ? ax.sub(0x106) : ax.add(0x106)));
     m.setGpr(RAX, 16, ax.and(0xff0f));
-    m.setArithmeticFlags(CF | AF, needed.mul(CF | AF));
+    m.setArithmeticFlags(RFLAGS.CF | RFLAGS.AF, needed.mul(RFLAGS.CF | RFLAGS.AF));
   };
 }
 

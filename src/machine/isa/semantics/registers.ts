@@ -8,8 +8,9 @@ import { setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64, load, load128 } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/module.ts";
 import { flagBits } from "../../../abi/x86/registers.ts";
-import { columnsOf, type InterceptKind, type KeyColumns } from "../encodings.ts";
+import { columnsOf, type KeyColumns } from "../encodings.ts";
 import { type Form, formName } from "./form.ts";
+import type { InterceptKind } from "../../system/intercepts.ts";
 
 /** What a semantics function does that the instruction table has a column for. */
 export interface Uses {

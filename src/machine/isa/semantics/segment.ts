@@ -1,4 +1,5 @@
 /** Loads and stores of segment registers; what selectors allow (SDM 2 MOV, POP, LDS, LAR, VERR). */
+import { RFLAGS } from "../../../abi/x86/cr.ts";
 import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
@@ -10,7 +11,6 @@ import { undefinedIf } from "./system_helpers.ts";
 
 const RSP = 4;
 
-const ZF = 0x40;
 const indexOf = (place: Expr): Expr => place.sub(ES).divU(SEGMENT_SIZE);
 
 /** Loads the segment register at `place`; gives whether its cached descriptor changed. */
@@ -54,7 +54,7 @@ const loadFar = (index: number): Semantics => (m) => {
 };
 
 function setZero(m: Meaning, zero: Expr): void {
-  m.setArithmeticFlags(ZF, m.f.let(zero.nez()).shl(6));
+  m.setArithmeticFlags(RFLAGS.ZF, m.f.let(zero.nez()).shl(6));
 }
 
 const look = (name: string): Semantics => (m) => {

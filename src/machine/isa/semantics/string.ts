@@ -3,13 +3,13 @@
  * budget allows, each counted as one instruction; before every iteration all state is as if it had
  * been interrupted there, so faults and stops in the middle are exact.
  */
-import { FLAG } from "../../system/segmentation/descriptor.ts";
 import { segment, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
+import { RFLAGS } from "../../../abi/x86/cr.ts";
 
 const RAX = 0, RCX = 1, RSI = 6, RDI = 7;
 const ES = segment(0);
@@ -30,7 +30,7 @@ export const advanceString = (m: Meaning, x: Iteration, n: number): void =>
 /** The iteration of elements of `bits`: address size and direction. */
 export function iteration(m: Meaning, bits: number): Iteration {
   const mask = m.addressMask(), bytes = bits / 8;
-  return { bytes, mask, step: m.f.let(i64(-bytes).when(m.systemFlags(FLAG.df), i64(bytes))) };
+  return { bytes, mask, step: m.f.let(i64(-bytes).when(m.systemFlags(RFLAGS.DF), i64(bytes))) };
 }
 
 /**

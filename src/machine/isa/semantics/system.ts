@@ -3,11 +3,11 @@ import { CPU, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { i32, i64, load } from "../../wasm/expr.ts";
-import { CR4 } from "../../../abi/x86/cr.ts";
-import { isCanonical } from "../../system/segmentation/linear.ts";
-import { FLAG, LDTR, longMode, TR } from "../../system/segmentation/descriptor.ts";
+import { CR4, RFLAGS } from "../../../abi/x86/cr.ts";
+import { LDTR, TR } from "../../system/segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
+import { isCanonical, longMode } from "../../mode.ts";
 
 const RAX = 0, RCX = 1;
 
@@ -145,7 +145,7 @@ const waiting: Record<string, Semantics> = {
     const extensions = m.f.let(m.gprU(RCX, 32));
     m.faultIf(extensions.gtU(1), 13, 0, CHECK.monitor, extensions);
     // It may end at any time; with interrupts off nothing here would wake it, so it ends at once.
-    m.f.if(m.systemFlags(FLAG.if), () => sleep(m));
+    m.f.if(m.systemFlags(RFLAGS.IF), () => sleep(m));
   },
   pause: (m) => m.intercept("pause"),
 };

@@ -4,18 +4,11 @@ import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
-import { EFER } from "../../../abi/x86/cr.ts";
-import { is64, isCanonical } from "../../system/segmentation/linear.ts";
-import {
-  CS,
-  FLAG,
-  longMode,
-  protectedMode,
-  setSegment,
-  SS,
-} from "../../system/segmentation/descriptor.ts";
+import { EFER, RFLAGS } from "../../../abi/x86/cr.ts";
+import { CS, setSegment, SS } from "../../system/segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
+import { is64, isCanonical, longMode, protectedMode } from "../../mode.ts";
 
 const RCX = 1, RDX = 2, RSP = 4, R11 = 11;
 
@@ -66,7 +59,7 @@ function sysenter(m: Meaning): void {
   setCodeAndStack(m, selector, selector.add(8), 0, long);
   m.setGpr(RSP, 64, cell64(CPU.sysenterEsp).and(mask));
   m.resumeAt(cell64(CPU.sysenterEip).and(mask));
-  m.setSystemFlags(0, FLAG.vm | FLAG.if | FLAG.rf);
+  m.setSystemFlags(0, RFLAGS.VM | RFLAGS.IF | RFLAGS.RF);
   m.serialize();
 }
 
@@ -94,7 +87,7 @@ function sysexit(m: Meaning): void {
 const legacyAllowed = (): Expr => asAmd("syscall.legacy");
 
 /** The single-step trap follows if TF is set at the end of the instruction, not at its start. */
-const trapAfter = (m: Meaning) => setCell(m.f, V.stepping, m.systemFlags(FLAG.tf));
+const trapAfter = (m: Meaning) => setCell(m.f, V.stepping, m.systemFlags(RFLAGS.TF));
 
 function syscall(m: Meaning): void {
   const f = m.f;
@@ -109,13 +102,13 @@ function syscall(m: Meaning): void {
     const wide = is64();
     m.resumeAt(cell64(CPU.lstar).when(wide, cell64(CPU.cstar)));
     m.setGpr(RCX, 64, next);
-    m.setGpr(R11, 64, flags.and(~FLAG.rf).zext());
-    m.setFlagsImage(flags.and(cell(CPU.sfmask).or(FLAG.rf).not()).or(2));
+    m.setGpr(R11, 64, flags.and(~RFLAGS.RF).zext());
+    m.setFlagsImage(flags.and(cell(CPU.sfmask).or(RFLAGS.RF).not()).or(2));
     setCodeAndStack(m, code, code.add(8), 0, i32(1));
   }, () => {
     m.setGpr(RCX, 32, next.wrap());
     m.resumeAt(star.and(0xffff_ffffn));
-    m.setSystemFlags(0, FLAG.vm | FLAG.if | FLAG.rf);
+    m.setSystemFlags(0, RFLAGS.VM | RFLAGS.IF | RFLAGS.RF);
     setCodeAndStack(m, code, code.add(8), 0, i32(0));
   });
   trapAfter(m);
@@ -140,7 +133,7 @@ function sysret(m: Meaning): void {
   m.resumeAt(long ? ip : ip.and(0xffff_ffffn));
   f.if(longMode(), () => {
     m.setFlagsImage(m.gprU(R11, 64).wrap().and(0x3c_7fd7).or(2));
-  }, () => m.setFlagsImage(flags.or(FLAG.if)));
+  }, () => m.setFlagsImage(flags.or(RFLAGS.IF)));
   const code = base.add(long ? 16 : 0).or(3);
   // What of SS stays as it was where only the selector changes: all but DPL, which is CPL here.
   const kept = SEGMENT.attributes + SS, old = f.let(cell(kept));

@@ -2,7 +2,6 @@
  * Meanings of the x87 instructions. A handler checks, reads or writes memory, notes the pointers,
  * and calls the function that does the work (x87_operations.ts, x87_environment.ts).
  */
-import { ARITHMETIC } from "../flags.ts";
 import { buildFloat } from "../../float/index.ts";
 import { F } from "../../float/cells.ts";
 import { C1, OP } from "../../float/extended.ts";
@@ -17,6 +16,7 @@ import { buildAt, buildX87Environment, FCW_BITS, FCW_ONES, partAccess } from "./
 import { buildX87Operations, MEMORY, notStored } from "./x87_operations.ts";
 import { buildX87State, setTop, tagEmpty, top } from "./x87_state.ts";
 import { buildX87Transcendental } from "./x87_transcendental.ts";
+import { ARITHMETIC } from "../../../abi/x86/cr.ts";
 
 /** Notes FIP and the memory operand's address; from here on state changes. */
 function enter(m: Meaning): void {

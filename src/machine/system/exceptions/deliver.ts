@@ -20,17 +20,11 @@
 import { ABORT, CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
-import { wrapIp } from "../segmentation/linear.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
-import {
-  FLAG,
-  leave,
-  LINK,
-  longMode,
-  protectedMode,
-  setFlags,
-} from "../segmentation/descriptor.ts";
+import { leave, LINK, setFlags } from "../segmentation/descriptor.ts";
+import { longMode, protectedMode, wrapIp } from "../../mode.ts";
+import { RFLAGS } from "../../../abi/x86/cr.ts";
 
 const CHECK = {
   double: check(
@@ -143,7 +137,7 @@ function buildDeliverReal(m: Module): void {
     f.store(32, i32(0), selector, CPU["cs.selector"]);
     f.store(64, i32(0), selector.zext().shl(4), CPU["cs.base"]);
     setCell64(f, CPU.rip, entry.and(0xffff).zext());
-    setFlags(f, FLAG.tf | FLAG.if | FLAG.ac | FLAG.rf, i32(0));
+    setFlags(f, RFLAGS.TF | RFLAGS.IF | RFLAGS.AC | RFLAGS.RF, i32(0));
   });
 }
 

@@ -4,7 +4,6 @@ import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
-import { isCanonical } from "../segmentation/linear.ts";
 import {
   ATTRIBUTE,
   attributesOf,
@@ -16,7 +15,6 @@ import {
   ES,
   ext,
   failIf,
-  FLAG,
   FS,
   GS,
   isCode,
@@ -37,6 +35,8 @@ import {
   wrapSystem,
 } from "../segmentation/descriptor.ts";
 import { TASK_SOURCE } from "../segmentation/tasks.ts";
+import { isCanonical } from "../../mode.ts";
+import { RFLAGS } from "../../../abi/x86/cr.ts";
 
 const CHECK = {
   limit: check(
@@ -138,9 +138,9 @@ function enterHandler(
 ): void {
   setFromRaw(f, CS, f.let(selector.and(0xfffc).or(level)), raw);
   setCell64(f, CPU.rip, ip);
-  const clear = FLAG.tf | FLAG.nt | FLAG.rf | FLAG.vm;
+  const clear = RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM;
   // Interrupt gates have an even type.
-  f.if(gate.and(1n << 40n).eqz(), () => setFlags(f, clear | FLAG.if, i32(0)), () => {
+  f.if(gate.and(1n << 40n).eqz(), () => setFlags(f, clear | RFLAGS.IF, i32(0)), () => {
     setFlags(f, clear, i32(0));
   });
 }
@@ -210,7 +210,7 @@ function buildDeliverProtected(m: Module): void {
     const cpl = f.let(cell(V.cpl));
     const { raw, attributes } = readTarget(f, selector, cpl);
     const level = f.let(newLevel(attributes, cpl));
-    const virtual = f.let(flags.and(FLAG.vm));
+    const virtual = f.let(flags.and(RFLAGS.VM));
     const code = selectorError(selector);
     failIf(f, virtual.nez().and(level.nez()), 13, code, CHECK.virtual, selector, attributes);
     checkPresent(f, selector, attributes);
@@ -256,7 +256,7 @@ function buildDeliverProtected(m: Module): void {
 
 /** Access class of the explicit accesses of code at `level`. */
 function accessAt(level: Expr): Expr {
-  const smap = cell(V.accessSystem).when(cell(CPU.rflags).and(FLAG.ac).eqz(), i32(0));
+  const smap = cell(V.accessSystem).when(cell(CPU.rflags).and(RFLAGS.AC).eqz(), i32(0));
   return i32(ACCESS.user).when(level.eq(3), smap);
 }
 

@@ -5,6 +5,7 @@
 import { CPU, SEGMENT, segment, SEGMENT_SIZE, V } from "../../state.ts";
 import { areaOf, cells } from "../../wasm/cells.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
+import { longMode } from "../../mode.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64, load, type Operand } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
@@ -16,23 +17,12 @@ export const LINK = cells(areaOf(V, "link"), {
   /** Stack pointer and selector that `innerStack` read, i64 and i32. */
   stackPointer: 8,
   stackSelector: 4,
-  /** Bits of PAGES_ABSENT: kinds of large pages that CPUID does not show. */
-  pagesAbsent: 4,
-  /** Bits of CR4 that this processor implements, i64; 0 stands for all that the machine knows. */
-  cr4Valid: 8,
+  /** Not zero: a task switch is past its point of no return; faults belong to the new task. */
+  taskSwitched: 4,
   /** SS and RSP as they were before a switch of stacks: 32 + 8 bytes. */
   savedStack: SEGMENT_SIZE,
   savedPointer: 8,
-  /** Not zero: a task switch is past its point of no return; faults belong to the new task. */
-  taskSwitched: 4,
-  /** Bits of `hiddenMsrs`: registers that CPUID does not show. */
-  hiddenMsrs: 4,
-  /** Bits of the EFER register that this processor implements, i64; 0 stands for all known. */
-  eferValid: 8,
 });
-
-/** Large pages that a processor may lack: their bits are reserved then (SDM 3 4.1.4). */
-export const PAGES_ABSENT = { gigabyte: 1, pse36: 2 } as const;
 
 export const ES = segment(0), CS = segment(1), SS = segment(2), DS = segment(3), FS = segment(4);
 export const GS = segment(5), LDTR = segment(6), TR = segment(7);
@@ -45,21 +35,6 @@ export const ATTRIBUTE = {
   big: 0x4000,
   unusable: 0x1_0000,
 };
-
-/** Flag bits these modules handle. */
-export const FLAG = {
-  tf: 0x100,
-  if: 0x200,
-  df: 0x400,
-  iopl: 0x3000,
-  nt: 0x4000,
-  rf: 0x1_0000,
-  vm: 0x2_0000,
-  ac: 0x4_0000,
-  vif: 0x8_0000,
-  vip: 0x10_0000,
-  id: 0x20_0000,
-} as const;
 
 const CHECK = {
   table: check("selector.limit", "selector {a} lies outside its descriptor table", "SDM 3 3.4.2"),
@@ -80,10 +55,6 @@ export const isCode = (attributes: Expr): Expr => attributes.and(0x18).eq(0x18);
 export const isWritable = (attributes: Expr): Expr => attributes.and(0x1a).eq(0x12);
 export const isNull = (selector: Expr): Expr => selector.and(0xfffc).eqz();
 
-export const protectedMode = (): Expr => cell(CPU.cr0).and(1);
-export const longMode = (): Expr => cell(CPU.efer).shrU(10).and(1);
-export const virtual8086 = (): Expr => cell(CPU.rflags).shrU(17).and(1);
-export const iopl = (): Expr => cell(CPU.rflags).shrU(12).and(3);
 /** Attributes of the segment register at `place`. */
 export const attributesAt = (place: Operand): Expr =>
   load("i32", 32, "u", place, SEGMENT.attributes);

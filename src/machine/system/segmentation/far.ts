@@ -6,7 +6,6 @@ import { check } from "../../checks.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import { asAmd } from "../../vendors.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
-import { isCanonical } from "./linear.ts";
 import {
   ATTRIBUTE,
   attributesAt,
@@ -25,17 +24,15 @@ import {
   limitAt,
   limitOf,
   LINK,
-  longMode,
-  protectedMode,
   selectorAt,
   selectorError,
   setFromRaw,
   setReal,
   setSegment,
   SS,
-  virtual8086,
 } from "./descriptor.ts";
 import { TASK_SOURCE } from "./tasks.ts";
+import { isCanonical, longMode, protectedMode, virtual8086 } from "../../mode.ts";
 
 const CHECK = {
   null: check("far.null", "far transfer to a null selector {a}", "SDM 2 JMP"),

@@ -3,15 +3,8 @@ import { V } from "../../state.ts";
 import { cell } from "../../linkage.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
-import {
-  ATTRIBUTE,
-  attributesOf,
-  dplOf,
-  isNull,
-  leaveIfAborted,
-  limitOf,
-  longMode,
-} from "./descriptor.ts";
+import { ATTRIBUTE, attributesOf, dplOf, isNull, leaveIfAborted, limitOf } from "./descriptor.ts";
+import { longMode } from "../../mode.ts";
 
 /** System types LAR and LSL accept, as bit sets, outside and in IA-32e mode (SDM 2 tables 3-51, 3-62). */
 const TYPES = {

@@ -13,29 +13,23 @@ import {
   DS,
   ES,
   failIf,
-  FLAG,
   FS,
   GS,
-  iopl,
   isNull,
   leaveIfAborted,
   limitAt,
   LINK,
-  longMode,
-  protectedMode,
   selectorError,
   setFlags,
   setReal,
   setVirtual,
   SS,
   TR,
-  virtual8086,
   wrapSystem,
 } from "./descriptor.ts";
-import { CR4 } from "../../../abi/x86/cr.ts";
-import { ARITHMETIC } from "../../isa/flags.ts";
-import { is64 } from "./linear.ts";
+import { ARITHMETIC, CR4, RFLAGS } from "../../../abi/x86/cr.ts";
 import { TASK_SOURCE } from "./tasks.ts";
+import { iopl, is64, longMode, protectedMode, virtual8086 } from "../../mode.ts";
 
 const CHECK = {
   limit: check(
@@ -68,16 +62,16 @@ const CHECK = {
 };
 
 /** Flags every IRET and POPF may write. */
-export const FLAGS_ALWAYS = ARITHMETIC | FLAG.tf | FLAG.df | FLAG.nt;
+export const FLAGS_ALWAYS = ARITHMETIC | RFLAGS.TF | RFLAGS.DF | RFLAGS.NT;
 
 /** Mask of the flags that a return at this privilege writes, by width. */
 function flagMask(f: Func, bits: Expr): Local {
   const mask = f.let(i32(FLAGS_ALWAYS));
-  f.if(bits.ne(16), () => f.set(mask, mask.or(FLAG.rf | FLAG.ac | FLAG.id)));
-  f.if(cell(V.cpl).leU(iopl()), () => f.set(mask, mask.or(FLAG.if)));
+  f.if(bits.ne(16), () => f.set(mask, mask.or(RFLAGS.RF | RFLAGS.AC | RFLAGS.ID)));
+  f.if(cell(V.cpl).leU(iopl()), () => f.set(mask, mask.or(RFLAGS.IF)));
   f.if(cell(V.cpl).eqz(), () => {
-    f.set(mask, mask.or(FLAG.iopl));
-    f.if(bits.ne(16), () => f.set(mask, mask.or(FLAG.vif | FLAG.vip)));
+    f.set(mask, mask.or(RFLAGS.IOPL));
+    f.if(bits.ne(16), () => f.set(mask, mask.or(RFLAGS.VIF | RFLAGS.VIP)));
   });
   return mask;
 }
@@ -103,9 +97,9 @@ function buildReal(m: Module): void {
     const limit = f.let(limitAt(CS));
     failIf(f, ip.gtU(limit.zext()), 13, 0, CHECK.limit, ip, limit);
     f.call("addToStack", bits.shrU(3).mul(3));
-    const mask = f.let(i32(FLAGS_ALWAYS | FLAG.if));
-    f.if(bits.ne(16), () => f.set(mask, mask.or(FLAG.rf | FLAG.ac | FLAG.id)));
-    f.if(virtual8086().eqz(), () => f.set(mask, mask.or(FLAG.iopl)));
+    const mask = f.let(i32(FLAGS_ALWAYS | RFLAGS.IF));
+    f.if(bits.ne(16), () => f.set(mask, mask.or(RFLAGS.RF | RFLAGS.AC | RFLAGS.ID)));
+    f.if(virtual8086().eqz(), () => f.set(mask, mask.or(RFLAGS.IOPL)));
     setReal(f, CS, selector);
     setCell64(f, CPU.rip, ip);
     setFlags(f, mask, flags);
@@ -113,15 +107,15 @@ function buildReal(m: Module): void {
   // Virtual-8086 mode with VME, IOPL below 3 and a 16-bit operand: IF goes to VIF.
   m.func("iretVme", [], [], (f) => {
     const { ip, selector, flags } = readFrame(f, f.let(i32(16)));
-    const pending = flags.and(FLAG.if).nez().and(cell(CPU.rflags).and(FLAG.vip).nez());
+    const pending = flags.and(RFLAGS.IF).nez().and(cell(CPU.rflags).and(RFLAGS.VIP).nez());
     failIf(f, pending, 13, 0, CHECK.vip, flags);
-    failIf(f, flags.and(FLAG.tf).nez(), 13, 0, CHECK.tf, flags);
+    failIf(f, flags.and(RFLAGS.TF).nez(), 13, 0, CHECK.tf, flags);
     const limit = f.let(limitAt(CS));
     failIf(f, ip.gtU(limit.zext()), 13, 0, CHECK.limit, ip, limit);
     f.call("addToStack", i32(6));
     setReal(f, CS, selector);
     setCell64(f, CPU.rip, ip);
-    setFlags(f, FLAGS_ALWAYS | FLAG.vif, flags.or(flags.and(FLAG.if).shl(10)));
+    setFlags(f, FLAGS_ALWAYS | RFLAGS.VIF, flags.or(flags.and(RFLAGS.IF).shl(10)));
   });
 }
 
@@ -191,7 +185,7 @@ export function buildIret(m: Module): void {
       unblock();
       f.return();
     });
-    f.if(cell(CPU.rflags).and(FLAG.nt), () => {
+    f.if(cell(CPU.rflags).and(RFLAGS.NT), () => {
       failIf(f, longMode(), 13, 0, CHECK.nested);
       f.call("iretTask", next);
       f.if(cell(LINK.taskSwitched), unblock);
@@ -199,7 +193,7 @@ export function buildIret(m: Module): void {
     });
     const { ip, selector, flags } = readFrame(f, bits);
     const mask = flagMask(f, bits);
-    const toVirtual = flags.and(FLAG.vm).nez().and(cell(V.cpl).eqz()).and(bits.eq(32)).and(
+    const toVirtual = flags.and(RFLAGS.VM).nez().and(cell(V.cpl).eqz()).and(bits.eq(32)).and(
       longMode().eqz(),
     );
     f.if(toVirtual, () => f.call("iretToVirtual", ip, selector, flags), () => {
@@ -232,14 +226,14 @@ export function buildVirtualInterrupt(m: Module): void {
     const old = f.let(cell(CPU.rflags)), low = f.let(iopl().ltU(3));
     // With IOPL below 3 the image has VIF for IF and says IOPL 3.
     const image = f.let(
-      old.and(~FLAG.if).or(old.shrU(10).and(FLAG.if)).or(FLAG.iopl).when(low, old),
+      old.and(~RFLAGS.IF).or(old.shrU(10).and(RFLAGS.IF)).or(RFLAGS.IOPL).when(low, old),
     );
     callChecked(f, "enterReal", entry, image, next);
     f.if(low, () => {
-      setFlags(f, FLAG.if | FLAG.vif, old.and(FLAG.if));
+      setFlags(f, RFLAGS.IF | RFLAGS.VIF, old.and(RFLAGS.IF));
     });
     // RF and AC stay as they were; enterReal is real mode's.
-    setFlags(f, FLAG.ac, old);
+    setFlags(f, RFLAGS.AC, old);
     f.result(i32(1));
   });
 }

@@ -5,6 +5,7 @@
  */
 import { ACCESS, CODE_MODE, CPU, PREFIX, REC, SEGMENT, segment, TLB, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
+import { is64, isCanonical } from "../../mode.ts";
 import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
@@ -32,16 +33,6 @@ const CHECK = {
 };
 
 const attribute = (place: Expr) => load("i32", 32, "u", place, SEGMENT.attributes);
-
-/** 1 in 64-bit mode: IA-32e mode active and CS.L set. */
-export const is64 = (): Expr =>
-  cell64(CPU.efer).shrU(10).wrap().and(cell(CPU["cs.attributes"]).shrU(13)).and(1);
-
-/** An instruction pointer as the mode holds it: outside 64-bit mode it has 32 bits. */
-export const wrapIp = (ip: Expr): Expr => ip.and(i64(-1).when(is64(), i64(0xffff_ffffn)));
-
-/** 1 if a 64-bit address has bits 63:47 all the same. */
-export const isCanonical = (linear: Expr): Expr => linear.shl(16).shrS(16).eq(linear);
 
 function buildOffset(m: Module): void {
   m.func("offsetOf", ["i32"], ["i64"], (f, rec) => {

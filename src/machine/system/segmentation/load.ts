@@ -4,7 +4,6 @@ import { cell, setCell } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
-import { is64, isCanonical } from "./linear.ts";
 import {
   ATTRIBUTE,
   attributesOf,
@@ -21,8 +20,6 @@ import {
   leaveIfAborted,
   limitOf,
   LINK,
-  longMode,
-  protectedMode,
   selectorError,
   setFromRaw,
   setNull,
@@ -31,9 +28,9 @@ import {
   setVirtual,
   SS,
   TR,
-  virtual8086,
   wrapSystem,
 } from "./descriptor.ts";
+import { is64, isCanonical, longMode, protectedMode, virtual8086 } from "../../mode.ts";
 
 const CHECK = {
   base: check("system.base", "selector {a}: the base {b} is not canonical", "SDM 2 LTR"),

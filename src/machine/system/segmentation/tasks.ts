@@ -17,7 +17,6 @@ import {
   ES,
   ext,
   failIf,
-  FLAG,
   isCode,
   isNull,
   LDTR,
@@ -36,6 +35,7 @@ import {
   wrapSystem,
 } from "./descriptor.ts";
 import { SEGMENT_SIZE } from "../../state.ts";
+import { RFLAGS } from "../../../abi/x86/cr.ts";
 
 /** What started a task switch, as in bits 31:30 of a VM exit's qualification (SDM 3 table 28-5). */
 export const TASK_SOURCE = { call: 0, iret: 1, jump: 2, gate: 3 } as const;
@@ -150,7 +150,7 @@ function setBusy(f: Func, selector: Expr, busy: boolean): void {
 function buildLoadTaskSegments(m: Module): void {
   m.func("loadTaskSegments", [], [], (f) => {
     const selector = (n: number) => saved(10 + n);
-    f.if(cell(CPU.rflags).and(FLAG.vm), () => {
+    f.if(cell(CPU.rflags).and(RFLAGS.VM), () => {
       for (let n = 0; n < 6; n++) setVirtual(f, i32(ES + n * SEGMENT_SIZE), selector(n));
       f.call("refresh");
       callChecked(f, "loadLdt", saved(16), i32(10));
@@ -239,7 +239,7 @@ export function buildTasks(m: Module): void {
       callChecked(f, "probeAccess", descriptor, system().or(ACCESS.write), i32(1));
 
       const image = f.let(flags);
-      f.if(source.eq(TASK_SOURCE.iret), () => f.set(image, image.and(~FLAG.nt)));
+      f.if(source.eq(TASK_SOURCE.iret), () => f.set(image, image.and(~RFLAGS.NT)));
       f.if(nested.eqz(), () => setBusy(f, oldSelector, false));
       f.if(oldWide, () => writeTask(f, oldBase, LAYOUT.wide, ip, image), () => {
         writeTask(f, oldBase, LAYOUT.narrow, ip, image);
@@ -253,7 +253,7 @@ export function buildTasks(m: Module): void {
       setSegment(f, TR, selector, base, limit, attributesOf(raw).or(2));
       f.if(paged, () => f.call("loadCr3", cr3));
       setRegisters(f, wide);
-      f.if(nested, () => setCell(f, CPU.rflags, cell(CPU.rflags).or(FLAG.nt)));
+      f.if(nested, () => setCell(f, CPU.rflags, cell(CPU.rflags).or(RFLAGS.NT)));
       callChecked(f, "loadTaskSegments");
       f.call("refresh");
       f.if(saved(18).and(1), () => {
