@@ -59,8 +59,8 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "INIT resets only the local APIC",
-      'if (kind === "init") reset("INIT");',
-      "",
+      'if (kind === "init" && processor === 0) reset("INIT");\n      else if',
+      "if",
       "INIT by an IPI to its own id resets the only processor, intel hvm hap",
     ],
   ]),

@@ -148,7 +148,12 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "false",
       REPEATS,
     ],
-    ["an NMI does not come between them", "<= now || this.#nmi ||", "<= now ||", REPEATS_ALWAYS],
+    [
+      "an NMI does not come between them",
+      "<= now || this.nmiPending ||",
+      "<= now ||",
+      REPEATS_ALWAYS,
+    ],
   ]),
   ...mutationsOf("src/machine/cpu.ts", REPEATED, [
     [
@@ -343,8 +348,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/hvm.ts", HALT_TEST, [
     [
       "an interrupt ends HLT whatever IF",
-      "return this.domain.platform.interruptPending() && this.interruptible;",
-      "return this.domain.platform.interruptPending();",
+      "return this.port.interruptPending() && this.interruptible;",
+      "return this.port.interruptPending();",
       "HLT with IF clear stays where it is, whatever is pending (intel hap)",
     ],
   ]),

@@ -4,6 +4,7 @@ import type { Cpu } from "../machine/cpu.ts";
 import { BareEngine } from "../xen/bare.ts";
 import type { DomainMemory } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
+import type { InterruptPort } from "../xen/platform.ts";
 import type { InitialState } from "./entry.ts";
 import { afterFirmware } from "./firmware.ts";
 import type { Ground, Plan } from "./plan.ts";
@@ -39,7 +40,7 @@ function ground(host: Host): Ground {
       domain.cpuid.onChange.add(own);
       return {
         changed: () => cpu.endSlice(),
-        nmi: () => cpu.raiseNmi(),
+        signalled: () => takeNmi(domain.platform.ports[0], cpu),
         a20: (open) => cpu.a20 = open,
         priority: (cr8) => cpu.set("cr8", BigInt(cr8)),
         tscOffset: () => cpu.get("tscAdjust"),
@@ -56,6 +57,12 @@ function ground(host: Host): Ground {
     },
     release: () => {},
   };
+}
+
+/** The processor has a latch of its own for an NMI. */
+function takeNmi({ signals }: InterruptPort, cpu: Cpu): void {
+  if (signals.nmi) cpu.raiseNmi();
+  signals.nmi = false;
 }
 
 /** Machine memory as the memory of a bare guest. */

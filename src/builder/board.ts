@@ -16,10 +16,10 @@ import { Rtc } from "../devices/rtc.ts";
 import { serialPorts, Uart } from "../devices/uart.ts";
 import { Vga } from "../devices/vga.ts";
 import { type E820Range, encodeE820 } from "./e820.ts";
+import { ProcessorPort } from "./port.ts";
 import { IoApic } from "../machine/apic/io.ts";
 import { LocalApic } from "../machine/apic/local.ts";
 import { ApicBus } from "../machine/apic/messages.ts";
-import { lvt } from "../machine/apic/registers.ts";
 import { like } from "../machine/shape.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 import type { Platform, PlatformEvents } from "../xen/platform.ts";
@@ -60,8 +60,9 @@ export class Board implements Platform {
   readonly vga: Vga;
   readonly debug: DebugPorts;
   readonly acpi: Acpi;
-  readonly localApic: LocalApic;
+  readonly localApics: readonly LocalApic[];
   readonly ioApic: IoApic;
+  readonly ports: readonly ProcessorPort[];
   #deadline: number | undefined;
 
   constructor(readonly events: PlatformEvents, readonly options: BoardOptions) {
@@ -70,29 +71,15 @@ export class Board implements Platform {
       events.changed();
     };
     const reset = (cause: string) => events.end("reset", cause);
-    const apicBus = new ApicBus();
-    this.localApic = new LocalApic({
-      now: events.now,
-      reschedule,
-      changed: events.changed,
-      signal: (kind) => {
-        if (kind === "nmi") events.nmi();
-        // The bootstrap processor begins anew at the reset vector (SDM 3A 9.4.2).
-        if (kind === "init") reset("INIT");
-      },
-      priority: events.priority,
-      get timeOfTsc() {
-        return events.has("tsc_deadline_timer") ? events.timeOfTsc : undefined;
-      },
-    }, {
-      id: 0,
-      bus: apicBus,
-      get x2apic() {
-        return events.has("x2apic");
-      },
-    });
-    this.ioApic = new IoApic({ id: 1, bus: apicBus });
-    this.pic = new Pic({ intr: (level) => this.localApic.setLint(0, level) });
+    const bus = new ApicBus();
+    this.localApics = Array.from(
+      { length: options.vcpus },
+      (_, processor) => makeLocalApic({ processor, bus, events, reschedule, reset }),
+    );
+    const [first] = this.localApics;
+    this.ioApic = new IoApic({ id: options.vcpus, bus });
+    this.pic = new Pic({ intr: (level) => first.setLint(0, level) });
+    this.ports = this.localApics.map((local) => new ProcessorPort(local, this));
     const context: DeviceContext = {
       now: events.now,
       reschedule,
@@ -103,7 +90,10 @@ export class Board implements Platform {
       },
     };
     const { output } = events;
-    const nmi = () => this.localApic.setLint(1, this.pit.nmi && !this.rtc.state.nmiMasked);
+    const nmi = () => {
+      const level = this.pit.nmi && !this.rtc.state.nmiMasked;
+      for (const local of this.localApics) local.setLint(1, level);
+    };
     this.pit = new Pit(context, { nmi });
     this.rtc = new Rtc(context, {
       unixTime: options.unixTime,
@@ -152,10 +142,10 @@ export class Board implements Platform {
         this.acpi,
         new PciConfig(),
         this.ioApic,
-        this.localApic,
+        ...this.localApics,
       ]
     ) this.bus.attach(device as Parameters<Bus["attach"]>[0]);
-    this.localApic.virtualWire();
+    first.virtualWire();
   }
 
   ioRead(port: number, bytes: number): number {
@@ -170,30 +160,11 @@ export class Board implements Platform {
   #gated(address: number): number {
     return this.acpi.a20 || Math.floor(address / A20) % 2 === 0 ? address : address - A20;
   }
-  mmioRead(address: number, bytes: number): number {
-    return this.bus.mmioRead(this.#gated(address), bytes as Size);
+  mmioRead(address: number, bytes: number, processor: number): number {
+    return this.bus.mmioRead(this.#gated(address), bytes as Size, processor);
   }
-  mmioWrite(address: number, bytes: number, value: number): void {
-    this.bus.mmioWrite(this.#gated(address), bytes as Size, value);
-  }
-
-  /** The 8259 reaches the processor through LINT0, or straight when the local APIC is off. */
-  get #fromPic(): boolean {
-    return this.pic.intr && (!this.localApic.enabled || this.localApic.extInt);
-  }
-  interruptPending(): boolean {
-    return this.#fromPic || (this.localApic.enabled && this.localApic.highestPending() >= 0);
-  }
-  get unmaskable(): boolean {
-    return this.localApic.unmaskable || this.ioApic.unmaskable;
-  }
-  acknowledge(): number {
-    if (this.localApic.enabled && this.localApic.highestPending() >= 0) {
-      return this.localApic.acknowledge();
-    }
-    if (!this.#fromPic) return -1;
-    this.localApic.acknowledgeExtInt();
-    return this.pic.acknowledge();
+  mmioWrite(address: number, bytes: number, value: number, processor: number): void {
+    this.bus.mmioWrite(this.#gated(address), bytes as Size, value, processor);
   }
 
   coprocessorError(): boolean {
@@ -202,21 +173,8 @@ export class Board implements Platform {
   coprocessorQuiet(): void {
     this.coprocessor.quiet();
   }
-  counterOverflow(): void {
-    this.localApic.raiseLocal(lvt.performance);
-  }
   get coprocessorPending(): boolean {
     return this.coprocessor.state.error;
-  }
-
-  get cr8(): number {
-    return this.localApic.cr8;
-  }
-  set cr8(value: number) {
-    this.localApic.cr8 = value;
-  }
-  tscChanged(): void {
-    this.localApic.tscChanged();
   }
 
   deadline(): number {
@@ -226,18 +184,12 @@ export class Board implements Platform {
     this.bus.run(now);
     this.#deadline = undefined;
   }
-  readMsr(number: number): bigint | undefined {
-    return this.events.has("apic") ? this.localApic.readMsr(number) : undefined;
-  }
-  writeMsr(number: number, value: bigint): boolean {
-    return this.events.has("apic") && this.localApic.writeMsr(number, value);
-  }
   input(bytes: Uint8Array): void {
     this.com1.receive(bytes);
   }
   reset(): void {
     this.bus.reset();
-    this.localApic.virtualWire();
+    this.localApics[0].virtualWire();
     this.events.a20(this.acpi.a20);
     this.#deadline = undefined;
   }
@@ -258,7 +210,7 @@ export class Board implements Platform {
       end: silent,
       post: silent,
       a20: silent,
-      nmi: silent,
+      signalled: silent,
       priority: silent,
     }, options);
     const { devices } = copy.bus;
@@ -282,4 +234,37 @@ export class Board implements Platform {
       });
     }
   }
+}
+
+/** A processor's local APIC; its APIC id is its number. */
+function makeLocalApic({ processor, bus, events, reschedule, reset }: {
+  readonly processor: number;
+  readonly bus: ApicBus;
+  readonly events: PlatformEvents;
+  readonly reschedule: () => void;
+  readonly reset: (cause: string) => void;
+}): LocalApic {
+  const timeOfTsc = (tsc: bigint) => events.timeOfTsc(tsc, processor);
+  return new LocalApic({
+    now: events.now,
+    reschedule,
+    changed: () => events.changed(processor),
+    signal: (kind) => {
+      // No firmware is there to handle an SMI. The bootstrap processor's INIT is a reset: it begins
+      // anew at the reset vector (SDM 3A 9.4.2).
+      if (kind === "init" && processor === 0) reset("INIT");
+      else if (kind !== "smi") events.signalled(processor);
+    },
+    priority: (cr8) => events.priority(cr8, processor),
+    get timeOfTsc() {
+      return events.has("tsc_deadline_timer") ? timeOfTsc : undefined;
+    },
+  }, {
+    id: processor,
+    processor,
+    bus,
+    get x2apic() {
+      return events.has("x2apic");
+    },
+  });
 }

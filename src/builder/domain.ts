@@ -107,7 +107,7 @@ function makeBoard(
   return new Board({
     ...own,
     now: () => domain.now,
-    timeOfTsc: (tsc) => Number(BigInt.asIntN(64, tsc - own.tscOffset())),
+    timeOfTsc: (tsc, processor) => Number(BigInt.asIntN(64, tsc - own.tscOffset(processor))),
     has: (feature) => domain.cpuid.has(feature),
     stall: (nanoseconds) => machine.cpu.idle += nanoseconds,
     output: (byte) => domain.emit(byte),

@@ -57,7 +57,7 @@ function ground(host: Host, config: DomainConfig): Ground {
       engine = new HvmEngine(domain, ops, on, vcpu, p2m, irq, domain.cpuid);
       return {
         changed: () => engine.changed = true,
-        nmi: () => engine.nmi(),
+        signalled: () => engine.changed = true,
         a20: (open) => {
           p2m.a20 = open;
           ops.flushTranslations(vcpu);

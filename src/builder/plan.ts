@@ -32,9 +32,9 @@ export interface DomainConfig {
 }
 
 /** What differs in a board between the plans. */
-export type BoardEvents = Pick<PlatformEvents, "changed" | "nmi" | "priority" | "a20"> & {
-  /** The guest's time-stamp counter less the domain's time. */
-  tscOffset(): bigint;
+export type BoardEvents = Pick<PlatformEvents, "changed" | "signalled" | "priority" | "a20"> & {
+  /** A processor's time-stamp counter less the domain's time. */
+  tscOffset(processor: number): bigint;
 };
 
 /** Where a domain stands: its memory, and then a processor. */

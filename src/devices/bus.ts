@@ -34,7 +34,8 @@ export class Bus {
       }
     }
     for (const { base, size } of device.mmio) {
-      const other = this.owner(base) ?? this.owner(base + size - 1);
+      const { processor } = device;
+      const other = this.owner(base, processor) ?? this.owner(base + size - 1, processor);
       if (other) {
         throw new RangeError(
           `address 0x${hex(base)} of ${device.name} is already taken by ${other.name}`,
@@ -56,9 +57,10 @@ export class Bus {
     throw new RangeError(`no device is named ${name}; there are ${names}`);
   }
 
-  /** The device whose memory range holds `address`, if any. */
-  owner(address: number): Device | undefined {
+  /** The device whose memory range holds `address`, if any: for one processor, or for any. */
+  owner(address: number, processor?: number): Device | undefined {
     return this.devices.find((device) =>
+      sees(device, processor) &&
       device.mmio.some(({ base, size }) => address >= base && address < base + size)
     );
   }
@@ -99,29 +101,31 @@ export class Bus {
   }
 
   /** The device that takes an access to memory whole. */
-  #wholeMemory(address: number, size: Size): Device | undefined {
-    const device = this.owner(address);
+  #wholeMemory(address: number, size: Size, processor?: number): Device | undefined {
+    const device = this.owner(address, processor);
     if (!device || size > device.width) return undefined;
-    return size === 1 || this.owner(address + size - 1) === device ? device : undefined;
+    return size === 1 || this.owner(address + size - 1, processor) === device ? device : undefined;
   }
 
-  /** A read of `size` bytes at a guest-physical address that is no memory; unsigned. */
-  mmioRead(address: number, size: Size): number {
-    const device = this.#wholeMemory(address, size);
+  /** A processor's read of `size` bytes at a guest-physical address that is no memory; unsigned. */
+  mmioRead(address: number, size: Size, processor?: number): number {
+    const device = this.#wholeMemory(address, size, processor);
     if (device?.mmioRead) return device.mmioRead(address, size);
     let value = 0;
     for (let i = size - 1; i >= 0; i--) {
-      value = value * 256 + (this.owner(address + i)?.mmioRead?.(address + i, 1) ?? 0xff);
+      const owner = this.owner(address + i, processor);
+      value = value * 256 + (owner?.mmioRead?.(address + i, 1) ?? 0xff);
     }
     return value;
   }
 
   /** A write of the low `size` bytes of `value` at such an address. */
-  mmioWrite(address: number, size: Size, value: number): void {
-    const device = this.#wholeMemory(address, size);
+  mmioWrite(address: number, size: Size, value: number, processor?: number): void {
+    const device = this.#wholeMemory(address, size, processor);
     if (device?.mmioWrite) return device.mmioWrite(address, size, value >>> 0);
     for (let i = 0; i < size; i++) {
-      this.owner(address + i)?.mmioWrite?.(address + i, 1, value >>> (8 * i) & 0xff);
+      const owner = this.owner(address + i, processor);
+      owner?.mmioWrite?.(address + i, 1, value >>> (8 * i) & 0xff);
     }
   }
 
@@ -162,3 +166,6 @@ export class Bus {
     return this.show();
   }
 }
+
+const sees = (device: Device, processor: number | undefined): boolean =>
+  device.processor === undefined || processor === undefined || device.processor === processor;

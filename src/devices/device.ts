@@ -49,6 +49,8 @@ export interface Device<S extends object = object> {
   readonly ports: readonly PortRange[];
   /** Guest-physical addresses that are its own. */
   readonly mmio: readonly MmioRange[];
+  /** Number of the processor that alone sees it there: a local APIC's. Absent: all do. */
+  readonly processor?: number;
   /** Widest access the device takes; a wider one is split into bytes (see `Bus`). */
   readonly width: Size;
   /**

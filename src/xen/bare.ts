@@ -1,11 +1,27 @@
 /** A guest on the processor itself: no hypervisor under it, the platform on the machine's buses. */
 import { MSR } from "../abi/x86/msr.ts";
-import type { Machine } from "../machine/machine.ts";
+import type { Bus, Machine } from "../machine/machine.ts";
 import { CPU, V } from "../machine/state.ts";
 import { SERVICE } from "../machine/linkage.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import type { Domain } from "./domain.ts";
 import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN } from "./engine.ts";
+import type { Platform } from "./platform.ts";
+
+/** The motherboard as the processor finds it on its buses. */
+const busOf = (platform: Platform, processor: number): Bus => {
+  const port = platform.ports[processor];
+  return {
+    ioRead: (number, bytes) => platform.ioRead(number, bytes),
+    ioWrite: (number, bytes, value) => platform.ioWrite(number, bytes, value),
+    mmioRead: (address, bytes) => platform.mmioRead(address, bytes, processor),
+    mmioWrite: (address, bytes, value) => platform.mmioWrite(address, bytes, value, processor),
+    interruptPending: () => port.interruptPending(),
+    acknowledge: () => port.acknowledge(),
+    deadline: () => platform.deadline(),
+    run: (now) => platform.run(now),
+  };
+};
 
 /** Where an MSR's value is handed over (index of 64-bit words). */
 const MSR_VALUE = V.value >> 3;
@@ -13,25 +29,25 @@ const MSR_VALUE = V.value >> 3;
 export class BareEngine extends Engine {
   constructor(readonly machine: Machine, domain: Domain) {
     super(domain);
-    const { platform } = domain;
-    machine.bus = platform;
+    const { platform } = domain, port = platform.ports[0];
+    machine.bus = busOf(platform, 0);
     machine.cpu.hooks.msr = (number, write) => {
       const { u64 } = machine.cpu;
       if (write) {
-        const done = platform.writeMsr(number, u64[MSR_VALUE]);
+        const done = port.writeMsr(number, u64[MSR_VALUE]);
         if (done && number === MSR.APIC_BASE) u64[CPU.apicBase >> 3] = u64[MSR_VALUE];
         return done;
       }
-      const value = platform.readMsr(number);
+      const value = port.readMsr(number);
       if (value !== undefined) u64[MSR_VALUE] = value;
       return value !== undefined;
     };
-    machine.cpu.hooks.counterOverflow = () => platform.counterOverflow();
+    machine.cpu.hooks.counterOverflow = () => port.counterOverflow();
     const { world } = domain.host;
     machine.cpu.hooks.service = (number, argument) => {
       if (number === SERVICE.random) return world.randomFor(domain);
-      if (number === SERVICE.priority) platform.cr8 = argument;
-      if (number === SERVICE.tsc) platform.tscChanged();
+      if (number === SERVICE.priority) port.cr8 = argument;
+      if (number === SERVICE.tsc) port.tscChanged();
       if (number === SERVICE.coprocessorQuiet) noteQuiet(machine.cpu, platform);
       if (number !== SERVICE.coprocessorError) return 0;
       const ignored = platform.coprocessorError();

@@ -180,13 +180,12 @@ function cr(e: HvmEngine, exit: ExitOf<"cr">): Handled {
 
 /** CR8 is bits 7 to 4 of the local APIC's task priority. */
 function taskPriority(e: HvmEngine, exit: ExitOf<"cr">): Handled {
-  const { platform } = e.domain;
   if (exit.write) {
     const value = wideToBigInt(exit.value);
     if (value > 15n) return injectFault(e, GP, 0);
-    platform.cr8 = Number(value);
+    e.port.cr8 = Number(value);
     e.changed = true;
-  } else e.ops.setRegister(e.vcpu, gpr64[exit.gpr], BigInt(platform.cr8));
+  } else e.ops.setRegister(e.vcpu, gpr64[exit.gpr], BigInt(e.port.cr8));
   return skip(e, exit);
 }
 
@@ -224,7 +223,7 @@ function coprocessorError(e: HvmEngine): Handled {
   const { nmi } = e.ops.interruptShadow(e.vcpu);
   e.ops.setInterruptShadow(e.vcpu, { sti: false, movSs: false, nmi });
   e.changed = true;
-  return platform.interruptPending() ? undefined : BLOCKED;
+  return e.port.interruptPending() ? undefined : BLOCKED;
 }
 
 const CONTRIBUTORY = [0, 10, 11, 12, 13, 21], DB = 1, DF = 8, PF = 14;

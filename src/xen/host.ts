@@ -286,7 +286,7 @@ export class Host {
   /** It waits with interrupts off, and nothing sends the NMI or INIT that alone would end that. */
   #isDeaf(d: Domain): boolean {
     return d.state.kind === "blocked" && !d.engine.waiting && !d.engine.interruptible &&
-      !d.platform.unmaskable && !d.engine.runnable();
+      !d.platform.ports[0].unmaskable && !d.engine.runnable();
   }
   /** A domain that can never go on ends here, whoever else still runs. */
   #endDeaf(): void {

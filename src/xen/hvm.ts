@@ -39,6 +39,7 @@ import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
 import { IoreqSlot } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
+import type { InterruptPort } from "./platform.ts";
 import type { Shadow } from "./shadow.ts";
 
 /**
@@ -70,8 +71,6 @@ const FEATURES = rows.filter(([, { intercept, feature }]) =>
 interface HvmState {
   /** An interrupt window has been asked for. */
   readonly window: boolean;
-  /** An NMI waits to be injected. */
-  readonly nmi: boolean;
   /** Exits in a row with no instruction between them, and the domain's count there. */
   readonly fruitless: number;
   readonly fruitlessAt: number;
@@ -99,7 +98,6 @@ export class HvmEngine extends Engine {
   /** Shadow paging, in place of nested. */
   shadow: Shadow | undefined;
   #window = false;
-  #nmi = false;
   /** Exits in a row with no instruction between them, and the domain's count there. */
   #fruitless = 0;
   #fruitlessAt = -1;
@@ -122,7 +120,7 @@ export class HvmEngine extends Engine {
     readonly cpuid: Cpuid,
   ) {
     super(domain);
-    this.ioreq = new IoreqSlot(domain.servers, () => domain.platform, {
+    this.ioreq = new IoreqSlot(domain.servers, () => domain.platform, 0, {
       answered: () => {
         this.changed = true;
         domain.host.wake();
@@ -131,6 +129,11 @@ export class HvmEngine extends Engine {
       dropped: (text) => domain.note(text),
     });
     cpuid.onChange.add(() => this.cpuidChanged());
+  }
+
+  /** What of the motherboard is the vCPU's. */
+  get port(): InterruptPort {
+    return this.domain.platform.ports[0];
   }
 
   /** Exits that the hypervisor wants whatever an observer asks for. */
@@ -238,7 +241,7 @@ export class HvmEngine extends Engine {
    */
   #repeats(): boolean {
     const { domain: { platform, now }, on: { cpu } } = this;
-    const due = this.changed || platform.deadline() <= now || this.#nmi ||
+    const due = this.changed || platform.deadline() <= now || this.nmiPending ||
       // A window opens by IF, or when the first iteration has ended a shadow.
       (this.#window && (cpu.i32[CPU.rflags >> 2] & Number(IF)) !== 0);
     if (due || this.hooks.length > 0 || this.ioreq.any || this.#turnIsOver()) return false;
@@ -343,7 +346,7 @@ export class HvmEngine extends Engine {
 
   /** An NMI waits to be injected. */
   get nmiPending(): boolean {
-    return this.#nmi;
+    return this.port.signals.nmi;
   }
 
   /** What decides how the guest goes on, beside its registers, memory and platform. */
@@ -352,7 +355,7 @@ export class HvmEngine extends Engine {
     this.p2m.register(blocks);
     blocks.register<HvmState>({
       name: "vcpu",
-      version: 1,
+      version: 2,
       configuration: () => ({
         paging: shadow ? "shadow" : "hap",
         "shadow frames": shadow?.pool.slots ?? 0,
@@ -361,7 +364,6 @@ export class HvmEngine extends Engine {
       }),
       shape: record({
         window: flag,
-        nmi: flag,
         fruitless: amount,
         fruitlessAt: whole(-1, 2 ** 52),
         msrs: list(tuple(u32, u64)),
@@ -370,7 +372,6 @@ export class HvmEngine extends Engine {
       }),
       save: () => ({
         window: this.#window,
-        nmi: this.#nmi,
         fruitless: this.#fruitless,
         fruitlessAt: this.#fruitlessAt,
         msrs: [...this.msrs].sort((a, b) => a[0] - b[0]),
@@ -380,7 +381,6 @@ export class HvmEngine extends Engine {
       check: ({ msrs }) => checkOrder("vcpu: msrs", msrs),
       load: (s) => {
         this.#window = s.window;
-        this.#nmi = s.nmi;
         this.#fruitless = s.fruitless;
         this.#fruitlessAt = s.fruitlessAt;
         this.msrs.clear();
@@ -398,21 +398,21 @@ export class HvmEngine extends Engine {
   /** Timers and interrupts of the guest, as they stand now. */
   #beforeEntry(): void {
     this.changed = false;
-    const { domain } = this, { platform } = domain;
+    const { domain, port } = this, { platform } = domain;
     if (platform.deadline() <= domain.now) platform.run(domain.now);
     this.interrupts.setTimer(platform.deadline() - domain.timeOffset);
-    if (this.#nmi) this.#injectNmi();
-    if (!platform.interruptPending()) {
+    if (this.nmiPending) this.#injectNmi();
+    if (!port.interruptPending()) {
       if (this.#window) this.#setWindow(false);
       return;
     }
     // The guest leaves when it opens: whoever looks here before that changes nothing.
     if (this.#window) return;
     if (!this.ops.canInterrupt(this.vcpu)) return this.#setWindow(true);
-    const vector = platform.acknowledge();
+    const vector = port.acknowledge();
     if (vector >= 0) this.ops.inject(this.vcpu, { type: "external-interrupt", vector });
     // Another may wait behind it.
-    if (platform.interruptPending()) this.#setWindow(true);
+    if (port.interruptPending()) this.#setWindow(true);
   }
   /** The guest has left because it can be interrupted. */
   windowOpen(): void {
@@ -422,7 +422,7 @@ export class HvmEngine extends Engine {
 
   /** The guest's NMI line is asserted; it is injected as soon as no other NMI is being handled. */
   nmi(): void {
-    this.#nmi = true;
+    this.port.signals.nmi = true;
     this.changed = true;
   }
 
@@ -431,7 +431,7 @@ export class HvmEngine extends Engine {
     const can = !sti && !movSs && !nmi && !this.ops.pendingEvent(this.vcpu);
     if (can) {
       this.ops.inject(this.vcpu, { type: "nmi", vector: 2 });
-      this.#nmi = false;
+      this.port.signals.nmi = false;
     }
     this.ops.setNmiWindow(this.vcpu, !can);
   }
@@ -451,7 +451,7 @@ export class HvmEngine extends Engine {
     }
     if (leaf !== 1 && leaf >>> 0 !== 0x8000_0001) return result;
     let { ecx, edx } = result;
-    const on = this.domain.platform.readMsr(MSR.APIC_BASE) ?? 0n;
+    const on = this.port.readMsr(MSR.APIC_BASE) ?? 0n;
     if (!(on & 0x800n)) edx = (edx & ~CPUID_APIC) >>> 0;
     if (leaf !== 1) return { ...result, edx };
     if (this.ops.getCr(this.vcpu, 4) & BigInt(CR4.OSXSAVE)) ecx = (ecx | CPUID_OSXSAVE) >>> 0;
@@ -484,8 +484,8 @@ export class HvmEngine extends Engine {
   }
   /** What ends HLT is due: an interrupt that IF lets in, or an NMI while none is being handled. */
   get awake(): boolean {
-    if (this.#nmi && !this.ops.interruptShadow(this.vcpu).nmi) return true;
-    return this.domain.platform.interruptPending() && this.interruptible;
+    if (this.nmiPending && !this.ops.interruptShadow(this.vcpu).nmi) return true;
+    return this.port.interruptPending() && this.interruptible;
   }
   protected attach(): void {
     this.ops.load(this.vcpu);

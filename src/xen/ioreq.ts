@@ -116,9 +116,11 @@ export class IoreqSlot {
   /** This attempt is given up: what it asks after that is not meant. */
   #stuck = false;
 
+  /** @param processor whose slot it is, by its number on the platform */
   constructor(
     private readonly servers: IoreqServers,
     private readonly platform: () => Platform,
+    private readonly processor: number,
     private readonly events: IoreqEvents,
   ) {}
 
@@ -210,12 +212,12 @@ export class IoreqSlot {
 
   #platformRead(type: Access["type"], addr: number, size: number): number {
     const p = this.platform();
-    return type === "pio" ? p.ioRead(addr, size) : p.mmioRead(addr, size);
+    return type === "pio" ? p.ioRead(addr, size) : p.mmioRead(addr, size, this.processor);
   }
   #platformWrite(type: Access["type"], addr: number, size: number, data: number): void {
     const p = this.platform();
     if (type === "pio") p.ioWrite(addr, size, data);
-    else p.mmioWrite(addr, size, data);
+    else p.mmioWrite(addr, size, data, this.processor);
   }
 
   /** Undefined: there is no answer yet. */

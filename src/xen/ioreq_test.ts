@@ -14,7 +14,7 @@ function twoSlots() {
   });
   const platform = () => ({ ioRead: () => 0x77 } as unknown as Platform);
   const slot = (n: number) =>
-    new IoreqSlot(servers, platform, {
+    new IoreqSlot(servers, platform, n, {
       answered: () => told.push(`${n} answered`),
       failed: (error) => told.push(`${n} failed: ${error.message}`),
       dropped: (text) => told.push(`${n} ${text}`),

@@ -52,7 +52,7 @@ export class HostInterrupts implements Bus {
     const { localApic, ioApic } = this;
     blocks.register<{ local: LocalApic["state"]; io: IoApic["state"]; timer: number }>({
       name: "host interrupts",
-      version: 1,
+      version: 2,
       shape: record({
         local: like(localApic),
         io: like(ioApic),

@@ -25,7 +25,7 @@ export function readMsr(e: HvmEngine, number: number): bigint | undefined {
   if (number === MSR.TSC) return BigInt(e.domain.now) + (e.msrs.get(MSR.TSC_ADJUST) ?? 0n);
   const own = e.ops.getMsr(e.vcpu, number);
   if (own !== undefined) return own;
-  const apic = e.domain.platform.readMsr(number);
+  const apic = e.port.readMsr(number);
   if (apic !== undefined) return apic;
   if (!row || number === MSR.FEATURE_CONTROL) return undefined;
   return (row.home === undefined ? undefined : e.msrs.get(number)) ?? row.fixed;
@@ -40,7 +40,7 @@ export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
     const adjust = number === MSR.TSC ? value - BigInt(e.domain.now) : value;
     e.msrs.set(MSR.TSC_ADJUST, BigInt.asUintN(64, adjust));
     e.setTsc();
-    e.domain.platform.tscChanged();
+    e.port.tscChanged();
     return true;
   }
   if (row) {
@@ -50,7 +50,7 @@ export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
     if (number === MSR.EFER) return writeEfer(e, value);
   }
   if (e.ops.setMsr(e.vcpu, number, value)) return true;
-  if (e.domain.platform.writeMsr(number, value)) return true;
+  if (e.port.writeMsr(number, value)) return true;
   if (!row) return false;
   e.msrs.set(number, value);
   return true;

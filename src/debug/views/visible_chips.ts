@@ -229,7 +229,7 @@ const CHIPS: Readonly<Record<string, (board: Board) => Items>> = {
     pins: ioApic.state.lines,
   }),
 
-  lapic0: ({ localApic }) => {
+  lapic0: ({ localApics: [localApic] }) => {
     const s = localApic.state, read = (n: number) => localApic.readRegister(n) ?? "none";
     return {
       APIC_BASE: localApic.readMsr(MSR.APIC_BASE) ?? "#GP",

@@ -2,7 +2,13 @@
 // and x2APIC. The physical processor has one; a virtual processor's is the same model.
 // Source: SDM 3A chapter 11 (APIC).
 
-import { ApicBus, deliveryMode, type InterruptMessage, isUnmaskable } from "./messages.ts";
+import {
+  ApicBus,
+  deliveryMode,
+  type InterruptMessage,
+  isUnmaskable,
+  type Signals,
+} from "./messages.ts";
 import {
   error,
   getBit,
@@ -30,8 +36,8 @@ export interface LocalApicContext {
   reschedule?(): void;
   /** `highestPending()` or `extInt` may have changed. */
   changed?(): void;
-  /** An interrupt that bypasses the vectors; `vector` is the start-up page of a SIPI. */
-  signal?(kind: "nmi" | "smi" | "init" | "startup", vector: number): void;
+  /** An interrupt that bypasses the vectors has come; but for an SMI the state's `signals` have it. */
+  signal?(kind: "nmi" | "smi" | "init" | "startup"): void;
   /** The time (ns) at which the TSC reaches `tsc`. Without it there is no TSC-deadline mode. */
   readonly timeOfTsc?: ((tsc: bigint) => number) | undefined;
   /** The task priority was written: bits 7 to 4, which are CR8's. */
@@ -48,6 +54,8 @@ export interface LocalApicOptions {
   readonly bus?: ApicBus;
   /** x2APIC mode can be entered. Default true. */
   readonly x2apic?: boolean;
+  /** Number of the processor, which alone reaches it by memory accesses. Absent: whoever does. */
+  readonly processor?: number;
   readonly name?: string;
 }
 
@@ -82,6 +90,8 @@ export interface LocalApicState {
   lint: boolean[];
   /** An ExtINT message from the bus waits for the 8259's acknowledgement. */
   extInt: boolean;
+  /** What waits for the processor past the vectors. */
+  signals: Signals;
 }
 
 const SOFTWARE_ENABLED = 0x100;
@@ -108,10 +118,15 @@ const RANGES = {
   base: [0, 2 ** 36 - 4096],
   timerStart: [0, 2 ** 52],
   timerNext: [0, Infinity],
+  startup: [-1, 255],
 } as const;
 const none = () => [0, 0, 0, 0, 0, 0, 0, 0];
 
-type RegisterState = Omit<LocalApicState, "id" | "bootstrap" | "enabled" | "x2apic" | "base">;
+type RegisterState = Omit<
+  LocalApicState,
+  "id" | "bootstrap" | "enabled" | "x2apic" | "base" | "signals"
+>;
+const noSignals = (): Signals => ({ nmi: false, init: false, startup: -1 });
 
 /** Registers after power-up, INIT, or disabling (SDM 3A 11.4.7.1). */
 function registersAfterReset(): RegisterState {
@@ -147,16 +162,18 @@ function registersAfterReset(): RegisterState {
  */
 export class LocalApic {
   readonly name: string;
-  readonly version = 1;
+  readonly version = 2;
   readonly ranges = RANGES;
   readonly width = 4;
   readonly ports: readonly (readonly [number, number])[] = [];
+  readonly processor?: number;
   readonly bus: ApicBus;
   state: LocalApicState;
 
   constructor(readonly context: LocalApicContext, readonly options: LocalApicOptions = {}) {
     const id = options.id ?? 0;
     this.name = options.name ?? `lapic${id}`;
+    this.processor = options.processor;
     this.bus = options.bus ?? new ApicBus();
     this.bus.locals.push(this);
     this.state = {
@@ -166,6 +183,7 @@ export class LocalApic {
       x2apic: false,
       base: 0xfee00000,
       ...registersAfterReset(),
+      signals: noSignals(),
     };
   }
 
@@ -275,20 +293,27 @@ export class LocalApic {
         this.context.changed?.();
         return true;
       case deliveryMode.smi:
-        this.context.signal?.("smi", 0);
+        this.context.signal?.("smi");
         return true;
       case deliveryMode.nmi:
-        this.context.signal?.("nmi", 0);
+        this.nmi();
         return true;
       case deliveryMode.init:
         this.init();
-        this.context.signal?.("init", 0);
+        // What came before it has no effect any more.
+        this.state.signals = { ...noSignals(), init: true };
+        this.context.signal?.("init");
         return true;
       case deliveryMode.startup:
-        this.context.signal?.("startup", vector);
+        this.state.signals.startup = vector;
+        this.context.signal?.("startup");
         return true;
     }
     return false;
+  }
+  nmi(): void {
+    this.state.signals.nmi = true;
+    this.context.signal?.("nmi");
   }
 
   /** EOI: the highest in service is over. */
@@ -317,7 +342,7 @@ export class LocalApic {
     const rising = level && !this.state.lint[pin];
     this.state.lint[pin] = level;
     if (this.state.enabled) this.driveLint(pin, rising);
-    else if (rising && pin === 1) this.context.signal?.("nmi", 0);
+    else if (rising && pin === 1) this.nmi();
     this.context.changed?.();
   }
 
@@ -703,6 +728,7 @@ export class LocalApic {
       enabled: true,
       x2apic: false,
       base: 0xfee00000,
+      signals: noSignals(),
     });
     this.context.priority?.(0);
     this.context.reschedule?.();

@@ -20,6 +20,15 @@ export function isUnmaskable(mode: number): boolean {
   return mode === deliveryMode.nmi || mode === deliveryMode.init;
 }
 
+/** What comes to a processor past the vectors, and waits until it takes it. */
+export interface Signals {
+  nmi: boolean;
+  /** The processor begins anew; any but the bootstrap processor then waits for a start-up. */
+  init: boolean;
+  /** A processor that waits for it begins at physical address `startup` * 1000h; -1: none has come. */
+  startup: number;
+}
+
 /** An interrupt on its way. */
 export interface InterruptMessage {
   /** 8 bits. */
