@@ -11,9 +11,9 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${APIC}/io.ts`, `${APIC}/io_test.ts`, [
     [
       "IO-APIC: the reverse map gives pins for IRQs",
-      "map[low & 0xff] = this.irqOf(pin);",
-      "map[low & 0xff] = pin;",
-      "IoApic.vector_irq reads the table backwards",
+      "found = this.irqOf(pin);",
+      "found = pin;",
+      "IoApic.vectorIrq() reads the table backwards, for each processor",
     ],
     [
       "IO-APIC: a level that stays is not sent again after EOI",

@@ -78,8 +78,8 @@ export class HostInterrupts implements Bus {
 
   /** A vector arrived, already acknowledged: its IRQ's handler runs, then the interrupt is over. */
   handle(vector: number): void {
-    const irq = this.ioApic.vector_irq[vector];
-    if (irq === undefined || irq < 0) {
+    const irq = this.ioApic.vectorIrq(vector, this.localApic);
+    if (irq < 0) {
       throw new Error(`the host got interrupt vector 0x${vector.toString(16)}, which no IRQ has`);
     }
     this.handlers.get(irq)?.();

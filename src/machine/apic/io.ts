@@ -1,7 +1,8 @@
-// The 82093AA I/O APIC: 24 pins, a redirection table, and the map from vectors back to IRQs.
+// The 82093AA I/O APIC: 24 pins, a redirection table, and the way from vectors back to IRQs.
 // Source: Intel 82093AA data sheet (290566).
 
-import { ApicBus, deliveryMode, isUnmaskable } from "./messages.ts";
+import type { LocalApic } from "./local.ts";
+import { addresses, ApicBus, deliveryMode, isUnmaskable, messageOf } from "./messages.ts";
 
 /** State of {@linkcode IoApic}. */
 export interface IoApicState {
@@ -13,8 +14,6 @@ export interface IoApicState {
   table: number[];
   /** Levels of the pins; pin n is bit n. */
   lines: number;
-  /** IRQ by vector, -1 where none; follows from the table. */
-  vectorIrq: number[];
 }
 
 /** How an I/O APIC is wired. */
@@ -33,6 +32,8 @@ const version = 0x00170011;
 /** Bits of an entry's low word. */
 const MASKED = 0x10000, LEVEL = 0x8000, REMOTE_IRR = 0x4000, LOGICAL = 0x800;
 const READ_ONLY = 0x5000;
+/** Where messages go, and the bit of their data that a level begins with (SDM 3A 11.11). */
+const MESSAGES = 0xfee00000, ASSERT = 0x4000;
 
 /** SMI, NMI, INIT and ExtINT are edge triggered whatever their entry says (data sheet 3.2.4). */
 function isLevel(low: number): boolean {
@@ -51,8 +52,8 @@ function tableAfterReset(): number[] {
  */
 export class IoApic {
   readonly name = "ioapic";
-  readonly version = 1;
-  readonly ranges = { id: DWORD, table: DWORD, lines: DWORD, vectorIrq: [-1, 23] } as const;
+  readonly version = 2;
+  readonly ranges = { id: DWORD, table: DWORD, lines: DWORD } as const;
   readonly width = 4;
   readonly ports: readonly (readonly [number, number])[] = [];
   readonly mmio: readonly { readonly base: number; readonly size: number }[];
@@ -70,16 +71,24 @@ export class IoApic {
       id: (options.id ?? 0) << 24,
       table: tableAfterReset(),
       lines: 0,
-      vectorIrq: new Array(256).fill(-1),
     };
   }
 
   /**
-   * The IRQ that a vector stands for, -1 if none: the redirection table read backwards. Masked
-   * entries count, unless an unmasked one has the same vector.
+   * The IRQ that a vector stands for at a processor, -1 if none: the redirection table read backwards.
+   * Masked entries count, unless an unmasked one has the same vector.
    */
-  get vector_irq(): readonly number[] {
-    return this.state.vectorIrq;
+  vectorIrq(vector: number, local: LocalApic): number {
+    let found = -1, unmasked = false;
+    for (let pin = 0; pin < ioApicPins; pin++) {
+      const low = this.state.table[pin * 2], open = !(low & MASKED);
+      const vectored = (low >> 8 & 7) <= deliveryMode.lowest && vector >= 16;
+      if (!vectored || (low & 0xff) !== vector || (unmasked && !open)) continue;
+      if (!addresses(messageOf(...this.#written(pin))!, local)) continue;
+      found = this.irqOf(pin);
+      unmasked = open;
+    }
+    return found;
   }
 
   /** The pin an ISA IRQ is wired to. */
@@ -129,14 +138,13 @@ export class IoApic {
 
   /** Sends pin's interrupt to the local APICs; true if one took it. */
   deliver(pin: number): boolean {
+    return this.bus.write(...this.#written(pin));
+  }
+  /** A pin's entry as the write of address and data that a message is. */
+  #written(pin: number): [address: number, data: number] {
     const [low, high] = this.state.table.slice(pin * 2, pin * 2 + 2);
-    return this.bus.deliver({
-      vector: low & 0xff,
-      mode: low >> 8 & 7,
-      level: isLevel(low),
-      destination: high >>> 24,
-      logical: (low & LOGICAL) !== 0,
-    });
+    const destination = high >>> 24 << 12 | (low & LOGICAL) >> 9;
+    return [(MESSAGES | destination) >>> 0, low & (LEVEL | 0x7ff) | ASSERT];
   }
 
   /** A local APIC's EOI of `vector`: level-triggered pins still asserted are sent again. */
@@ -166,20 +174,7 @@ export class IoApic {
     let low = value & 0x1afff | this.state.table[entry] & READ_ONLY;
     if (!(low & LEVEL)) low &= ~REMOTE_IRR;
     this.state.table[entry] = low;
-    this.state.vectorIrq = this.reverseMap();
     this.drive(entry >> 1, false);
-  }
-
-  reverseMap(): number[] {
-    const map: number[] = new Array(256).fill(-1);
-    for (const masked of [true, false]) {
-      for (let pin = 0; pin < ioApicPins; pin++) {
-        const low = this.state.table[pin * 2];
-        const vectored = (low >> 8 & 7) <= deliveryMode.lowest && (low & 0xff) >= 16;
-        if (vectored && ((low & MASKED) !== 0) === masked) map[low & 0xff] = this.irqOf(pin);
-      }
-    }
-    return map;
   }
 
   // The data window takes 32 bits and nothing narrower (data sheet 3.0); the selector has one byte.
@@ -208,7 +203,6 @@ export class IoApic {
       id: (this.options.id ?? 0) << 24,
       table: tableAfterReset(),
       lines,
-      vectorIrq: new Array(256).fill(-1),
     };
   }
 

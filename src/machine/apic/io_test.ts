@@ -109,16 +109,24 @@ Deno.test("IoApic takes NMI, SMI, INIT and ExtINT as edges, whatever the entry s
   }
 });
 
-Deno.test("IoApic.vector_irq reads the table backwards", () => {
-  const { io } = made();
+Deno.test("IoApic.vectorIrq() reads the table backwards, for each processor", () => {
+  const { io, locals: [one, two] } = made();
   route(io, 2, 0x10030);
   route(io, 4, 0x34);
   route(io, 9, 0x10034);
-  assertEquals(io.vector_irq[0x30], 0, "IRQ 0 is wired to pin 2");
-  assertEquals(io.vector_irq[0x34], 4, "the unmasked one");
-  assertEquals(io.vector_irq[0x35], -1);
+  assertEquals(io.vectorIrq(0x30, one), 0, "IRQ 0 is wired to pin 2");
+  assertEquals(io.vectorIrq(0x34, one), 4, "the unmasked one");
+  assertEquals(io.vectorIrq(0x35, one), -1);
   route(io, 4, 0x35);
-  assertEquals([io.vector_irq[0x34], io.vector_irq[0x35]], [9, 4]);
+  assertEquals([0x34, 0x35].map((vector) => io.vectorIrq(vector, one)), [9, 4]);
+  assertEquals([0x34, 0x35].map((vector) => io.vectorIrq(vector, two)), [-1, -1]);
+  route(io, 5, 0x35, 1);
+  assertEquals([one, two].map((local) => io.vectorIrq(0x35, local)), [4, 5], "a table each");
+  route(io, 6, 0x36, 0xff);
+  assertEquals([one, two].map((local) => io.vectorIrq(0x36, local)), [6, 6]);
+  route(io, 6, 0x436);
+  route(io, 7, 0x00f);
+  assertEquals([0x36, 0xf].map((vector) => io.vectorIrq(vector, one)), [-1, -1], "no vectors");
   io.setIrq(0, true);
   assertEquals(io.state.lines, 4);
 });

@@ -175,7 +175,6 @@ export class LocalApic {
     this.name = options.name ?? `lapic${id}`;
     this.processor = options.processor;
     this.bus = options.bus ?? new ApicBus();
-    this.bus.locals.push(this);
     this.state = {
       id,
       bootstrap: options.bootstrap ?? id === 0,
@@ -185,6 +184,7 @@ export class LocalApic {
       ...registersAfterReset(),
       signals: noSignals(),
     };
+    this.bus.attach(this);
   }
 
   get mmio(): readonly { readonly base: number; readonly size: number }[] {
@@ -305,6 +305,8 @@ export class LocalApic {
         this.context.signal?.("init");
         return true;
       case deliveryMode.startup:
+        // The bootstrap processor never waits for one (SDM 3A 9.4.2).
+        if (this.state.bootstrap) return true;
         this.state.signals.startup = vector;
         this.context.signal?.("startup");
         return true;
@@ -522,9 +524,9 @@ export class LocalApic {
       case 1:
         return void this.receive(message);
       case 2:
-        return void this.bus.deliverTo(this.bus.locals, message);
+        return void this.bus.deliver(message, () => true);
       case 3:
-        this.bus.deliverTo(this.bus.locals.filter((local) => local !== this), message);
+        this.bus.deliver(message, (local) => local !== this);
     }
   }
 

@@ -1,5 +1,6 @@
 // What travels between I/O APICs and local APICs, and who accepts it.
-// Source: SDM 3A 11.6 (interprocessor interrupts), 11.6.2 (destinations); 82093AA data sheet, 3.2.4.
+// Source: SDM 3A 11.6 (interprocessor interrupts), 11.6.2 (destinations), 11.11 (messages of
+// devices), 11.12.9 and 11.12.10 (x2APIC); 82093AA data sheet, 3.2.4.
 
 import type { IoApic } from "./io.ts";
 import type { LocalApic } from "./local.ts";
@@ -25,7 +26,10 @@ export interface Signals {
   nmi: boolean;
   /** The processor begins anew; any but the bootstrap processor then waits for a start-up. */
   init: boolean;
-  /** A processor that waits for it begins at physical address `startup` * 1000h; -1: none has come. */
+  /**
+   * A processor that waits for it begins at physical address `startup` * 1000h, any other goes on; -1:
+   * none has come.
+   */
   startup: number;
 }
 
@@ -44,31 +48,80 @@ export interface InterruptMessage {
   readonly wide?: boolean;
 }
 
+/** Where devices write to interrupt (SDM 3A 11.11.1): bits 31 to 20 of the address. */
+const MESSAGE_ADDRESS = 0xfee;
+/** Bits of the address: redirection hint, logical destination; of the data: assert, level-triggered. */
+const REDIRECT = 0x8, LOGICAL = 0x4, ASSERT = 0x4000, LEVEL = 0x8000;
+
+/**
+ * The interrupt that a write of a device is, by address and data (SDM 3A 11.11); undefined for one
+ * that is none, and for the end of a level, of which no APIC takes notice.
+ *
+ * With the redirection hint one of those addressed takes it, as by lowest priority; a destination is
+ * logical with the hint or without, as systems have it. SMI, NMI, INIT
+ * and ExtINT are edges whatever the data says (82093AA data sheet, 3.2.4).
+ */
+export function messageOf(address: number, data: number): InterruptMessage | undefined {
+  if (address >>> 20 !== MESSAGE_ADDRESS) return undefined;
+  const given = data >>> 8 & 7;
+  const mode = given === deliveryMode.fixed && address & REDIRECT ? deliveryMode.lowest : given;
+  const level = (data & LEVEL) !== 0 && mode <= deliveryMode.lowest;
+  if (level && !(data & ASSERT)) return undefined;
+  return {
+    vector: data & 0xff,
+    mode,
+    level,
+    destination: address >>> 12 & 0xff,
+    logical: (address & LOGICAL) !== 0,
+  };
+}
+
 /** The wires between the APICs of one machine. It has no state of its own. */
 export class ApicBus {
   readonly locals: LocalApic[] = [];
   readonly ios: IoApic[] = [];
 
-  /** The local APICs that a message addresses. */
-  targets(message: InterruptMessage): LocalApic[] {
-    const matching = this.locals.filter((local) => local.enabled && addresses(message, local));
-    if (message.mode !== deliveryMode.lowest || matching.length < 2) return matching;
-    return [
-      matching.reduce((best, local) =>
-        local.processorPriority < best.processorPriority ? local : best
-      ),
-    ];
+  /** @throws {RangeError} when two local APICs have the same id at power-on */
+  attach(local: LocalApic): void {
+    const { name, options: { id = 0 } } = local;
+    const other = this.locals.find(({ options }) => (options.id ?? 0) === id);
+    if (other) {
+      throw new RangeError(
+        `${name}: the APIC id is ${id}, which is ${other.name}'s; expected one of its own`,
+      );
+    }
+    this.locals.push(local);
   }
 
-  /** Delivers to all addressed; true if at least one accepted. */
-  deliver(message: InterruptMessage): boolean {
-    return this.deliverTo(this.targets(message), message);
+  /**
+   * The local APICs that take a message: all that it addresses and that are enabled. By lowest
+   * priority it is one of those that software has enabled too: that of the lowest PPR, and of equal
+   * ones the first on the bus.
+   */
+  targets(message: InterruptMessage, addressed: (local: LocalApic) => boolean): LocalApic[] {
+    const all = this.locals.filter((local) => local.enabled && addressed(local));
+    if (message.mode !== deliveryMode.lowest) return all;
+    const able = all.filter((local) => local.softwareEnabled);
+    if (able.length === 0) return [];
+    return [able.reduce((a, b) => b.processorPriority < a.processorPriority ? b : a)];
   }
 
-  deliverTo(locals: readonly LocalApic[], message: InterruptMessage): boolean {
+  /** Delivers to all addressed, by its destination or by a shorthand; true if at least one accepted. */
+  deliver(
+    message: InterruptMessage,
+    addressed = (local: LocalApic): boolean => addresses(message, local),
+  ): boolean {
     let accepted = false;
-    for (const local of locals) accepted = local.receive(message) || accepted;
+    for (const local of this.targets(message, addressed)) {
+      accepted = local.receive(message) || accepted;
+    }
     return accepted;
+  }
+
+  /** A device's write of 32 bits; true if it is an interrupt that somebody accepted. */
+  write(address: number, data: number): boolean {
+    const message = messageOf(address, data);
+    return message !== undefined && this.deliver(message);
   }
 
   /** A level-triggered interrupt is over: the I/O APICs may send it again. */
@@ -77,16 +130,18 @@ export class ApicBus {
   }
 }
 
-function addresses(message: InterruptMessage, local: LocalApic): boolean {
+const BROADCAST = 0xff, WIDE_BROADCAST = 0xffff_ffff;
+
+/** Whether a message's destination names a local APIC (SDM 3A 11.6.2; 11.12.9 and 11.12.10). */
+export function addresses(message: InterruptMessage, { state, logicalId }: LocalApic): boolean {
   const { destination, logical, wide } = message;
-  if (destination === (wide ? 0xffffffff : 0xff) && !logical) return true;
-  const { state } = local;
-  if (!logical) return destination === state.id;
+  if (wide && destination === WIDE_BROADCAST) return true;
+  if (!logical) return destination === state.id || (!wide && destination === BROADCAST);
   if (state.x2apic) {
-    if (wide && destination === 0xffffffff) return true;
-    const ldr = local.logicalId;
-    return destination >>> 16 === ldr >>> 16 && (destination & ldr & 0xffff) !== 0;
+    return destination >>> 16 === logicalId >>> 16 && (destination & logicalId & 0xffff) !== 0;
   }
+  // A destination of 32 bits is not this one's, beyond the 8 that it knows.
+  if (destination > 0xff) return false;
   const ldr = state.ldr >>> 24;
   if (state.dfr >>> 28 === 15) return (destination & ldr) !== 0; // flat model
   const cluster = destination >> 4;
