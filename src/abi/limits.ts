@@ -7,6 +7,9 @@ import { PC } from "./boot/e820.ts";
 /** Bytes of machine memory: what 32 bits address, as in a WebAssembly memory. */
 export const MACHINE_MEMORY_MAX = 2 ** 32;
 
+/** Processors of a guest. */
+export const GUEST_PROCESSORS = { min: 1, max: 16 } as const;
+
 /**
  * Bytes of a guest's memory: with less there is no high memory to load a kernel into, more does not
  * fit below the devices' place under 4 GB.

@@ -69,7 +69,8 @@ export async function build(host: Host, config: DomainConfig): Promise<BuiltDoma
       config,
       config.consoleMemory,
     );
-    domain.cpuid = guestCpuid(host.options.cpu, config.cpuid, plan.engine === "bare");
+    const { cpuid, vcpus } = config;
+    domain.cpuid = guestCpuid(host.options.cpu, cpuid, plan.engine === "bare", vcpus);
     const loaded = await load(domain, config);
     const board = makeBoard(domain, config, loaded, ground.equip(domain, loaded));
     domain.platform = board;

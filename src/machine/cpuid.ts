@@ -10,6 +10,14 @@ import { type CpuidModel, type CpuidModelRow, cpuidModels, MODELS, NEEDS } from 
 import { CR4_NEEDS, EFER_NEEDS } from "./system/control_rules.ts";
 import { hiddenMsrs } from "./system/msrs.ts";
 import { CPU, V } from "./state.ts";
+import {
+  AMD_LEAVES,
+  cache,
+  checkProcessors,
+  LEVEL_LEAVES,
+  topologyFeatures,
+  topologyRows,
+} from "./topology.ts";
 
 export type { CpuidModel } from "./cpuid_models.ts";
 import { PAGES_ABSENT } from "./mmu/modes.ts";
@@ -20,10 +28,11 @@ export type CpuidResult = Record<CpuidRegister, number>;
 /** Parts of a result that follow the state of the processor. */
 export interface CpuidState {
   /** CR4.OSXSAVE is set. */
-  readonly osxsave: boolean;
-  /** The local APIC is enabled in IA32_APIC_BASE. */
-  readonly apicEnabled: boolean;
-  readonly apicId: number;
+  readonly osxsave?: boolean;
+  /** The local APIC is enabled in IA32_APIC_BASE; so if not given. */
+  readonly apicEnabled?: boolean;
+  /** Of the processor that asks, at power-on; 0 if not given. */
+  readonly apicId?: number;
 }
 
 /** Changes of a table: features by name, and registers of leaves, whole, by "leaf" or "leaf.subleaf". */
@@ -53,7 +62,7 @@ export interface CpuidLimits {
 const UNLIMITED: CpuidLimits = { refuse: () => undefined, physicalBits: 36 };
 const REGISTERS = ["eax", "ebx", "ecx", "edx"] as const;
 /** Leaves whose sub-leaf counts. */
-const WITH_SUBLEAVES = new Set([4, 7, 0xb, 0xd, 0xf, 0x10, 0x12, 0x14, 0x8000_001d]);
+const WITH_SUBLEAVES = new Set([4, 7, 0xb, 0xd, 0xf, 0x10, 0x12, 0x14, 0x1f, 0x8000_001d]);
 /** The last leaf that a table can have, by the first one of its range. */
 const RANGES: readonly (readonly [number, number])[] = [
   [0, 0x1f],
@@ -110,18 +119,21 @@ function words(text: string, count: number): number[] {
 }
 
 /** Deterministic cache parameters: 32 KB L1 data and code, 256 KB L2 (SDM 2 CPUID leaf 4). */
-const CACHES = [[1, 1, 64], [2, 1, 64], [3, 2, 512]].map(([type, level, sets]) => // Eight ways, one partition, lines of 64 bytes, self-initializing.
-({ eax: type | level << 5 | 1 << 8, ebx: 7 << 22 | 63, ecx: sets - 1 }));
+const CACHES = [cache(1, 1, 8, 64), cache(2, 1, 8, 64), cache(3, 2, 8, 512)];
 
 /** Everything in a model's table but the feature bits. */
-function modelRows(model: CpuidModelRow, limits: CpuidLimits): Map<number, CpuidResult> {
+function modelRows(
+  model: CpuidModelRow,
+  limits: CpuidLimits,
+  processors: number,
+): Map<number, CpuidResult> {
   const rows = new Map<number, CpuidResult>();
   const row = (leaf: number, subleaf: number, values: Partial<CpuidResult>) =>
     rows.set(keyOf(leaf, subleaf), { ...ZERO, ...values });
   const [ebx, edx, ecx] = words(model.vendor, 3);
   row(0, 0, { eax: model.maxLeaf, ebx, ecx, edx });
-  // CLFLUSH line of 8 quadwords, one logical processor.
-  row(1, 0, { eax: model.signature, ebx: 1 << 16 | 8 << 8 });
+  // CLFLUSH line of 8 quadwords.
+  row(1, 0, { eax: model.signature, ebx: processors << 16 | 8 << 8 });
   if (model.like === "intel") CACHES.forEach((cache, n) => row(4, n, cache));
   row(EXTENDED, 0, {
     eax: model.maxExtended,
@@ -141,6 +153,11 @@ function modelRows(model: CpuidModelRow, limits: CpuidLimits): Map<number, Cpuid
     const { leaf, subleaf } = parseLeaf(text);
     row(leaf, subleaf, values);
   }
+  for (const [leaf, subleaf, bits] of topologyRows(model.like, processors, model.maxLeaf)) {
+    const values = { ...rows.get(keyOf(leaf, subleaf)) ?? ZERO };
+    for (const r of REGISTERS) values[r] = (values[r] | (bits[r] ?? 0)) >>> 0;
+    row(leaf, subleaf, values);
+  }
   return rows;
 }
 
@@ -156,6 +173,8 @@ export class Cpuid {
    * @param model the processor's model; features of it that the limits refuse are left out
    * @param features features to switch on or off, by name
    * @param limits what the processor can honour
+   * @param processors how many there are, 1 to 16: cores of a package, APIC ids from 0 on
+   * @throws RangeError for another number of processors
    * @throws TypeError for a name that is no model or feature, and for a feature that is refused
    *
    * @example
@@ -173,6 +192,7 @@ export class Cpuid {
     readonly model: CpuidModel,
     features: Readonly<Record<string, boolean>> = {},
     limits: CpuidLimits = UNLIMITED,
+    processors = 1,
   ) {
     if (!Object.hasOwn(MODELS, model)) {
       throw new TypeError(`cpuid: no model "${model}"; there are: ${cpuidModels.join(" ")}`);
@@ -180,8 +200,10 @@ export class Cpuid {
     const row: CpuidModelRow = MODELS[model];
     this.#like = row.like;
     this.#limits = limits;
-    this.#rows = modelRows(row, limits);
-    for (const name of row.features.split(" ")) {
+    checkProcessors(processors);
+    this.#rows = modelRows(row, limits, processors);
+    const several = topologyFeatures(row.like, processors, row.maxLeaf);
+    for (const name of [...row.features.split(" "), ...several]) {
       if (!limits.refuse(name)) this.#setBit(featureBits[name], true);
     }
     // One that lost what it needs goes too.
@@ -278,15 +300,20 @@ export class Cpuid {
     if (leaf === SVM_FEATURES && !this.has("svm")) return { ...ZERO };
     const result = { ...(this.#rows.get(keyOf(leaf, subleaf)) ?? ZERO) };
     const leaf1 = this.#rows.get(keyOf(1, 0))!;
-    if (leaf === 0xb) {
-      // No level of topology; EDX is the x2APIC id whatever the sub-leaf.
-      result.ecx = subleaf & 0xff;
-      if (this.has("x2apic")) result.edx = state?.apicId ?? 0;
+    const apicId = state?.apicId ?? 0;
+    if (leaf === LEVEL_LEAVES.topology || leaf === LEVEL_LEAVES.extended) {
+      // EDX is the x2APIC id whatever the sub-leaf.
+      result.ecx = result.ecx & ~0xff | subleaf & 0xff;
+      result.edx = apicId;
+    }
+    // A core and a thread of each id, in the only node.
+    if (leaf === AMD_LEAVES.ids && this.has("topoext")) {
+      Object.assign(result, { eax: apicId, ebx: apicId & 0xff });
     }
     if (leaf === 0xd && this.has("xsave")) this.#xsave(subleaf, result);
-    if (leaf === 1 && state) {
-      result.ebx |= state.apicId << 24;
-      if (state.osxsave && this.has("xsave")) result.ecx |= 1 << 27;
+    if (leaf === 1) {
+      result.ebx |= apicId << 24;
+      if (state?.osxsave && this.has("xsave")) result.ecx |= 1 << 27;
     }
     if (leaf === EXTENDED_SIGNATURE && this.#like === "amd") result.edx |= leaf1.edx & REPEATED;
     const repeated = leaf === EXTENDED_SIGNATURE && this.#like === "amd";
@@ -453,8 +480,10 @@ export class Cpuid {
   /**
    * Writes what depends on the table into the volatile cells of a processor, and gives the host
    * function `cpuid`, which reads EAX and ECX there and writes the four registers.
+   *
+   * @param apicId of the processor
    */
-  install(cells: Int32Array): () => void {
+  install(cells: Int32Array, apicId = 0): () => void {
     const { physicalBits } = this.#limits;
     const high = (0x000f_ffff_ffff_f000n >> BigInt(physicalBits)) << BigInt(physicalBits);
     const set64 = (at: number, value: bigint) => {
@@ -483,7 +512,7 @@ export class Cpuid {
       if (!r) {
         // Software can ask for any number of leaves that do not exist.
         if (known.size > 256) known.clear();
-        known.set(key, r = this.read(leaf, subleaf, { osxsave, apicEnabled, apicId: 0 }));
+        known.set(key, r = this.read(leaf, subleaf, { osxsave, apicEnabled, apicId }));
       }
       const set = (at: number, value: number) => {
         cells[at >> 2] = value;

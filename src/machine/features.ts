@@ -10,7 +10,7 @@ import type { CpuModel } from "./vendors.ts";
 const CPUID_NAME: Record<string, string> = { x87: "fpu", sse41: "sse4_1", sse42: "sse4_2" };
 
 /** Features that can be shown though no model of the machine's own has them. */
-const HARMLESS = ["hypervisor", "ht", "ss"];
+const HARMLESS = ["hypervisor", "ht", "ss", "cmp_legacy", "topoext"];
 /**
  * Guests are not offered the virtualization extensions: nesting is not there yet. The processor's own
  * system may have SVM if it is asked for: a hypervisor of machine code runs its guests then.
@@ -75,14 +75,16 @@ export function guestLimits(vendor: CpuModel, bare = false): CpuidLimits {
  * changed as asked.
  *
  * @param bare it is the system's on the processor itself; SVM is shown only if asked for
+ * @param processors how many the guest has: 1 to 16
  * @throws TypeError for a model, a feature or a leaf that does not exist or cannot be so
  */
 export function guestCpuid(
   vendor: CpuModel,
   { model = vendor, ...edit }: CpuidEdit & { readonly model?: CpuidModel } = {},
   bare = false,
+  processors = 1,
 ): Cpuid {
-  const cpuid = new Cpuid(model, {}, guestLimits(vendor, bare));
+  const cpuid = new Cpuid(model, {}, guestLimits(vendor, bare), processors);
   const off = VIRTUALIZATION.filter((name) => cpuid.has(name) && !edit.features?.[name]);
   cpuid.edit({ features: Object.fromEntries(off.map((name) => [name, false])) });
   cpuid.edit(edit);

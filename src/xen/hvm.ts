@@ -447,7 +447,7 @@ export class HvmEngine extends Engine {
     let result = this.#cpuid.get(key);
     if (!result) {
       if (this.#cpuid.size > 256) this.#cpuid.clear();
-      this.#cpuid.set(key, result = this.cpuid.read(leaf, subleaf));
+      this.#cpuid.set(key, result = this.cpuid.read(leaf, subleaf, { apicId: this.port.id }));
     }
     if (leaf !== 1 && leaf >>> 0 !== 0x8000_0001) return result;
     let { ecx, edx } = result;

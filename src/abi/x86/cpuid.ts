@@ -57,7 +57,8 @@ const rows: [number, number, CpuidRegister, string][] = [
     0x8000_0001,
     0,
     "ecx",
-    "lahf_lm cmp_legacy svm extapic cr8_legacy abm sse4a misalignsse 3dnowprefetch osvw",
+    "lahf_lm cmp_legacy svm extapic cr8_legacy abm sse4a misalignsse 3dnowprefetch osvw - - " +
+    "- - - - - - - - - - topoext",
   ],
   [0x8000_0008, 0, "ebx", "- - xsaveerptr"],
   [0x8000_0007, 0, "edx", "- - - - - - - - constant_tsc"],
