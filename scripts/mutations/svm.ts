@@ -112,7 +112,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${SVM}/entry.ts`, EVENTS, [
     [
       "VMRUN: DR7 not loaded",
-      `setCell64(f, CPU.dr7, vmcb.get("dr7").and(0xffff_23ff).or(0x400));`,
+      `setCell64(f, CPU.dr7, vmcb.get("dr7").and(0xffff_23ff).or(DR7.fixed));`,
       "setCell64(f, CPU.dr7, 0x400);",
       DEBUG,
     ],
@@ -289,7 +289,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${SVM}/intercept.ts`, `${SVM}/instructions_test.ts`, [
     [
       "host interrupts by the guest's IF with V_INTR_MASKING",
-      "intercepted.when(host.and(0x200), i32(2))",
+      "intercepted.when(host.and(RFLAGS.IF), i32(2))",
       "intercepted.when(cell(CPU.rflags).and(0x200), i32(2))",
       "with V_INTR_MASKING interrupts wait for the IF that the host had at VMRUN",
     ],

@@ -52,7 +52,7 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "VM entry: host EFER's LMA need not fit the address-space size",
-      ".or(efer.wrap().and(0x500).ne(long)),",
+      ".or(efer.wrap().and(LMA_LME).ne(long)),",
       ".or(efer.wrap().and(0).ne(long.and(0))),",
       ON_HOST,
     ],

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { VECTOR } from "../abi/x86/vectors.ts";
 import { MSRS } from "../abi/x86/msr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
@@ -133,7 +134,6 @@ const VIRTUALIZATION = [
   "skinit",
 ] as const;
 
-const PF = 14;
 const UNREAD: Never = {
   when: ({ value, write }) => value !== undefined && write === false,
   because: "a read has no value yet",
@@ -322,14 +322,17 @@ export const EXIT_KINDS = {
     raw: { event: { is: "event" }, qualification: word },
     see: ({ event, qualification }: Values): Values => {
       const { vector, errorCode } = event as GuestEvent;
-      const address = vector === PF ? { address: big(qualification as Wide) } : {};
+      const address = vector === VECTOR.PF ? { address: big(qualification as Wide) } : {};
       return { vector, name: vectorName(vector), errorCode, ...address };
     },
     never: [
-      { when: ({ vector }: Values): boolean => vector === 2, because: 'an NMI is of kind "nmi"' },
+      {
+        when: ({ vector }: Values): boolean => vector === VECTOR.NMI,
+        because: 'an NMI is of kind "nmi"',
+      },
       {
         when: ({ vector, address }: Values): boolean =>
-          address !== undefined && (vector ?? PF) !== PF,
+          address !== undefined && (vector ?? VECTOR.PF) !== VECTOR.PF,
         because: "only a page fault (#PF, 14) has an address",
       },
       {
@@ -341,7 +344,7 @@ export const EXIT_KINDS = {
     intercept: (wanted: Selective, { vector }: Values): void => {
       const bits = vector === undefined ? 0xffff_ffff : 1 << Number(vector);
       wanted.exceptions = ((wanted.exceptions ?? 0) | bits) >>> 0;
-      if (bits & 1 << PF) wanted.pageFault = { mask: 0, match: 0 };
+      if (bits & 1 << VECTOR.PF) wanted.pageFault = { mask: 0, match: 0 };
     },
     handled: "own",
     describe: (f: Values, place: (address: unknown) => string): string => {

@@ -6,6 +6,7 @@
  * A vCPU's state lies in machine memory: in the vendor's control structure and in a save area. The
  * objects here are handles. Hot operations take and give 32-bit halves; `bigint` is for views.
  */
+import { CR0, CR4 } from "../abi/x86/cr.ts";
 import type { Cpu, RunStop } from "../machine/cpu.ts";
 import type { Field } from "../machine/wasm/cells.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
@@ -64,8 +65,8 @@ export const GUEST = {
 } as const;
 
 /** CR0: PE, WP, PG. CR4: PSE, PAE, PCIDE, SMEP, SMAP. What shadow paging keeps for itself. */
-export const SHADOW_CR0 = 0x8001_0001;
-export const SHADOW_CR4 = 0x32_0030;
+export const SHADOW_CR0 = (CR0.PG | CR0.WP | CR0.PE) >>> 0;
+export const SHADOW_CR4 = CR4.PSE | CR4.PAE | CR4.PCIDE | CR4.SMEP | CR4.SMAP;
 
 /** Offsets in a vCPU's save area (one frame). */
 export const AREA = {

@@ -3,6 +3,8 @@
  * sees, kept as words in the save area ({@linkcode HvmVcpu.guest}), and what the hardware's own are
  * made of. Where a bit is the guest's alone the hardware holds it, and the word follows.
  */
+import { VECTOR } from "../abi/x86/vectors.ts";
+import { CR0, CR4, EFER } from "../abi/x86/cr.ts";
 import { holdsPdptes, LOADS_PDPTES } from "../machine/system/control_rules.ts";
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import {
@@ -14,10 +16,8 @@ import {
   type Wanted,
 } from "./ops.ts";
 
-const PG = 0x8000_0000 | 0;
-const PAE = 0x20, PCIDE = 0x2_0000, SMEP_SMAP = 0x30_0000;
-const LME = 0x100, LMA = 0x400, NXE = 0x800;
-const SHADOWED = 1, PAGE_FAULT = 1 << 14;
+const PG = CR0.PG | 0, { LME, LMA, NXE } = EFER;
+const SHADOWED = 1, PAGE_FAULT = 1 << VECTOR.PF;
 
 /** The processor walks shadow tables for it. */
 export const isShadowed = ({ guest }: HvmVcpu): boolean => (guest[GUEST.flags] & SHADOWED) !== 0;
@@ -48,9 +48,9 @@ export function paePaging(guest: Int32Array): boolean {
 
 /** CR4 that the hardware gets, from the guest's word: PAE, no PCIDs. */
 export function shadowCr4({ guest }: HvmVcpu): number {
-  const cr4 = guest[GUEST.cr4] & ~PCIDE | PAE;
+  const cr4 = guest[GUEST.cr4] & ~CR4.PCIDE | CR4.PAE;
   // Without paging there are no user pages to keep a supervisor from.
-  return guest[GUEST.cr0] & PG ? cr4 : cr4 & ~SMEP_SMAP;
+  return guest[GUEST.cr0] & PG ? cr4 : cr4 & ~(CR4.SMEP | CR4.SMAP);
 }
 
 /** EFER that the hardware gets: NXE; long mode is the guest's once it is active. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { ARITHMETIC } from "../abi/x86/cr.ts";
 import type { Cpu } from "./cpu.ts";
 import type { Plain } from "./record.ts";
 import { amount, bytes, record, type Shape, u32, u64 } from "./shape.ts";
@@ -24,7 +25,7 @@ type Values = Readonly<Record<string, number | bigint | Uint8Array>>;
 
 /** How the flags were put off is no state, nor is what lies between fields. */
 const REGISTERS = architecturalFields.filter(({ name }) => !/^flag[A-Z]|[pP]ad2?$/.test(name));
-const ARITHMETIC = 0x8d5n;
+const FLAGS = BigInt(ARITHMETIC);
 
 const shapeOf = (fields: readonly Field[]): Shape =>
   record(Object.fromEntries(fields.map(({ name, width }): [string, Shape] => [
@@ -47,7 +48,7 @@ const readAll = (cpu: Cpu, fields: readonly Field[]): Values =>
 /** The registers; lazy flags stand worked out in them. */
 function registers(cpu: Cpu): Values {
   const values = readAll(cpu, REGISTERS), flags = BigInt(cpu.system.arithmeticFlags());
-  return { ...values, rflags: cpu.get("rflags") & ~ARITHMETIC | flags & ARITHMETIC };
+  return { ...values, rflags: cpu.get("rflags") & ~FLAGS | flags & FLAGS };
 }
 
 /** Values that the registers of virtualization can have; others the processor never has. */

@@ -1,7 +1,8 @@
 /** What the hypervisor does about each kind of exit: one short dispatch, handlers by name. */
+import { VECTOR } from "../abi/x86/vectors.ts";
 import { type Exit, type ExitOf, toWide, wideToBigInt } from "../hvm/exit.ts";
 import { type ExitKind, type ExitRow, exitRows, type OwnKind } from "../hvm/exit_kinds.ts";
-import { CR0, CR4 } from "../abi/x86/cr.ts";
+import { CR0, CR4, DEBUGCTL, RFLAGS } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import { CR0_KNOWN } from "../machine/system/control_rules.ts";
@@ -29,10 +30,9 @@ type Handled =
 type Handler<K extends ExitKind> = (e: HvmEngine, exit: ExitOf<K>) => Handled;
 
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
-const GP = 13, UD = 6;
-const TF = 0x100n;
-/** Of DEBUGCTL: with TF only branches trap. */
-const BTF = 2n;
+const { CP, DB, DE, DF, GP, NP, PF, SS, TS, UD } = VECTOR;
+const TF = BigInt(RFLAGS.TF);
+const BTF = BigInt(DEBUGCTL.BTF);
 const ENOSYS = 38;
 
 /** Low half of a general register, as it was at the exit. */
@@ -226,7 +226,7 @@ function coprocessorError(e: HvmEngine): Handled {
   return e.port.interruptPending() ? undefined : BLOCKED;
 }
 
-const CONTRIBUTORY = [0, 10, 11, 12, 13, 21], DB = 1, DF = 8, PF = 14;
+const CONTRIBUTORY: readonly number[] = [DE, TS, NP, SS, GP, CP];
 
 /** What two exceptions come to, the second in the course of the first's delivery (SDM 3 table 6-5). */
 function combined(first: number | undefined, second: number): "second" | "double" | "triple" {

@@ -1,4 +1,5 @@
 /** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
+import { VECTOR } from "../abi/x86/vectors.ts";
 import type { Exit } from "../hvm/exit.ts";
 import { type ExitKind, type ExitRow, exitRows, interceptsOf } from "../hvm/exit_kinds.ts";
 import { exitRecord, exitShape } from "../hvm/exit_state.ts";
@@ -12,7 +13,7 @@ import type {
   Stopped,
 } from "../hvm/ops.ts";
 import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
-import { CR4 } from "../abi/x86/cr.ts";
+import { CR4, RFLAGS } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import type { CpuHooks, Fault } from "../machine/cpu.ts";
 import { SERVICE } from "../machine/linkage.ts";
@@ -144,7 +145,7 @@ export class HvmEngine extends Engine {
       crRead: 1 << 8,
       crWrite: 1 << 8,
       cr4Bits: ~cpuid.cr4Valid,
-      exceptions: this.foreign ? 1 << UD : 0,
+      exceptions: this.foreign ? 1 << VECTOR.UD : 0,
       ...Object.fromEntries(FEATURES.map(([kind, { feature }]) => [kind, !cpuid.has(feature!)])),
       absent: ops.takesAway.filter((feature) => !cpuid.has(feature)),
     };
@@ -559,8 +560,7 @@ export class HvmEngine extends Engine {
   }
 }
 
-const UD = 6;
-const IF = 0x200n;
+const IF = BigInt(RFLAGS.IF);
 type Bits = Readonly<Record<string, number | boolean | undefined>>;
 
 /** Exits have a length. */

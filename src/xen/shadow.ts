@@ -12,7 +12,8 @@
  * - Writable means, besides, that the dirty bit is set and that the frame is no shadowed table.
  * - Large pages of the guest are split; the rights of their one entry stand in the entry above.
  */
-import { CR0, CR4, EFER } from "../abi/x86/cr.ts";
+import { VECTOR } from "../abi/x86/vectors.ts";
+import { CR0, CR4, EFER, RFLAGS } from "../abi/x86/cr.ts";
 import type { Exit } from "../hvm/exit.ts";
 import { GUEST, type HvmOps, type HvmVcpu } from "../hvm/ops.ts";
 import type { Fault } from "../machine/cpu.ts";
@@ -28,7 +29,7 @@ const XD = 0x8000_0000 | 0;
 const { WP: CR0_WP } = CR0, { PSE: CR4_PSE, SMEP: CR4_SMEP, SMAP: CR4_SMAP } = CR4, { NXE } = EFER;
 /** Shadow tables have the format of 4-level paging; where the root is of PAE paging, without its top. */
 const SHADOW = MODES[PAGING.fourLevel];
-const AC = 0x4_0000n;
+const AC = BigInt(RFLAGS.AC);
 
 /** What became of a #PF that made the guest leave. */
 const OUTCOME = {
@@ -279,7 +280,7 @@ export class Shadow {
   #guestFault(low: number, high: number): Fault {
     const { walk, ops, vcpu } = this;
     return {
-      vector: 14,
+      vector: VECTOR.PF,
       errorCode: walk.errorCode,
       check: walk.check,
       a: BigInt(high >>> 0) << 32n | BigInt(low >>> 0),
@@ -436,7 +437,10 @@ export class Shadow {
    * access to what is no memory, or a write that the emulator completes. Undefined: nothing at all.
    */
   refine(exit: Exit): Exit | undefined {
-    if (exit.kind !== "exception" || exit.event.vector !== 14 || exit.event.type !== "exception") {
+    if (
+      exit.kind !== "exception" || exit.event.vector !== VECTOR.PF ||
+      exit.event.type !== "exception"
+    ) {
       return exit;
     }
     const { length, vectoring, qualification: linear } = exit;

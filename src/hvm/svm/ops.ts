@@ -7,6 +7,8 @@
  * IRET intercept, single steps and timers of exact budgets (TF would show), narrow intercepts of
  * wide ones that are looked at and passed over.
  */
+import { RFLAGS } from "../../abi/x86/cr.ts";
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import {
   CR_MOV,
   EXIT_CODE,
@@ -125,7 +127,6 @@ function left(v: SvmVcpu, { pageFault }: EnterOptions): Left {
   return asked(v, decodeExit(v));
 }
 
-const UD = 6;
 const PAGE_FAULT = EXIT_CODE.exception + 14;
 const CR0_READ = EXIT_CODE.crRead, CR4_READ = EXIT_CODE.crRead + 4;
 
@@ -247,7 +248,7 @@ function asked(v: SvmVcpu, exit: Exit): Left {
 
 /** The instruction that left is none to the guest. */
 function undefinedInstruction(v: SvmVcpu): undefined {
-  inject(v, { type: "exception", vector: UD });
+  inject(v, { type: "exception", vector: VECTOR.UD });
 }
 
 /** Whether a write of CR0 or CR4 changes a bit that somebody wants to see change. */
@@ -264,7 +265,7 @@ function wantsCr(v: SvmVcpu, exit: ExitOf<"cr">): boolean {
 
 /** Page faults are wanted by their error codes; one amid a delivery is more than a page fault. */
 function wantsException(v: SvmVcpu, { event, vectoring }: ExitOf<"exception">): boolean {
-  if (event.vector !== 14 || vectoring) return true;
+  if (event.vector !== VECTOR.PF || vectoring) return true;
   return ((event.errorCode ?? 0) & v.own[OWN.pageFaultMask]) === v.own[OWN.pageFaultMatch];
 }
 
@@ -385,7 +386,7 @@ export const svmOps: HvmOps = {
   },
   canInterrupt(v) {
     const { words } = at(v);
-    return (words[F.rflags >> 2] & 0x200) !== 0 &&
+    return (words[F.rflags >> 2] & RFLAGS.IF) !== 0 &&
       (words[F.interruptShadow >> 2] & INTERRUPT_SHADOW) === 0 &&
       words[F.eventInjection >> 2] >= 0;
   },

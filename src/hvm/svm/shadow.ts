@@ -7,7 +7,7 @@
  * G_PAT is not used without nested paging (15.25.4): the guest's PAT lies in its field all the same,
  * and accesses to it leave.
  */
-import { EFER } from "../../abi/x86/cr.ts";
+import { CR0, EFER } from "../../abi/x86/cr.ts";
 import { NP_ENABLE } from "../../abi/x86/vmcb.ts";
 import { GUEST, SHADOW_CR0, SHADOW_CR4 } from "../ops.ts";
 import {
@@ -23,8 +23,6 @@ import {
 import { applyIntercepts, interceptControls } from "./controls.ts";
 import { F, type SvmVcpu } from "./cpu.ts";
 import { guestMachine } from "./paging.ts";
-
-const PG = 0x8000_0000 | 0, WP = 0x1_0000;
 
 /** CR0 or CR4 as the guest sees it now. */
 export function visible(v: SvmVcpu, n: 0 | 4): number {
@@ -74,7 +72,7 @@ function putCr3(v: SvmVcpu, low: number, high: number): void {
 
 /** The hardware's control registers for what the guest has put into its own. */
 function applyModes(v: SvmVcpu): void {
-  put(v, F.cr0, v.guest[GUEST.cr0] | PG | WP);
+  put(v, F.cr0, v.guest[GUEST.cr0] | CR0.PG | CR0.WP);
   put(v, F.cr4, shadowCr4(v));
   put(v, F.efer, shadowEfer(v) | EFER.SVME);
   interceptControls(v);

@@ -1,5 +1,5 @@
 /** Guest state that takes more than one field: segments, control registers, MSRs, reset. */
-import { EFER } from "../../abi/x86/cr.ts";
+import { CR0, DR7, EFER } from "../../abi/x86/cr.ts";
 import { MSR } from "../../abi/x86/msr.ts";
 import { attributesFromVmcb, attributesToVmcb } from "../../abi/x86/vmcb.ts";
 import { V } from "../../machine/state.ts";
@@ -9,11 +9,11 @@ import { F, OWN, type SvmVcpu } from "./cpu.ts";
 import { shadowControl, visible } from "./shadow.ts";
 import { resetFloat } from "../switched.ts";
 
-const PG = 0x8000_0000n, SVME = BigInt(EFER.SVME), LME = BigInt(EFER.LME), LMA = BigInt(EFER.LMA);
+const PG = BigInt(CR0.PG), SVME = BigInt(EFER.SVME), LME = BigInt(EFER.LME), LMA = BigInt(EFER.LMA);
 
 /** In 64-bit mode now. */
 export function is64(v: SvmVcpu): boolean {
-  return (v.words[F.efer >> 2] & 0x400) !== 0 && (v.read16(F.csAttributes) & 0x200) !== 0;
+  return (v.words[F.efer >> 2] & EFER.LMA) !== 0 && (v.read16(F.csAttributes) & 0x200) !== 0;
 }
 
 export function getSegment(v: SvmVcpu, name: SegmentRegister): Segment {
@@ -139,7 +139,7 @@ const RESET: readonly (readonly [string, bigint])[] = [
   ["cr3", 0n],
   ["cr4", 0n],
   ["dr6", 0xffff_0ff0n],
-  ["dr7", 0x400n],
+  ["dr7", BigInt(DR7.fixed)],
   ["efer", SVME],
   ["pat", 0x0007_0406_0007_0406n],
   ["star", 0n],

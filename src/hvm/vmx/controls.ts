@@ -1,4 +1,5 @@
 /** VM-execution controls: the least that is always on, and what a neutral description asks for. */
+import { CR4 } from "../../abi/x86/cr.ts";
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { CONTROLS } from "../../machine/vmx/capabilities.ts";
 import { portBitmap, setBit } from "../bitmaps.ts";
@@ -11,7 +12,6 @@ export const OWN_CR0 = 0x6000_0020;
 export const OWN_CR4 = 0x2000;
 /** #MF: CR0.NE is the hardware's, and what a guest without it sees instead is the hypervisor's to do. */
 const OWN_EXCEPTIONS = 1 << 16;
-const CR4_PCIDE = 0x2_0000;
 
 /** Controls of a fresh vCPU: nothing exits that need not. */
 export const BASE_CONTROLS: Readonly<Record<string, number>> = {
@@ -92,7 +92,7 @@ function msrBitmap(wanted: "all" | "none" | readonly number[]): Uint8Array {
 /** The hardware has no PCIDs: INVPCID is completed where the guest's CR4 counts. */
 function forShadow(v: VmxVcpu, asked: Intercepts): Intercepts {
   const wanted = withShadow(asked);
-  if (wanted.invlpg !== undefined && v.guest[GUEST.cr4] & CR4_PCIDE) wanted.invlpg = true;
+  if (wanted.invlpg !== undefined && v.guest[GUEST.cr4] & CR4.PCIDE) wanted.invlpg = true;
   return wanted;
 }
 

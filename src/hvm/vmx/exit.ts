@@ -1,4 +1,6 @@
 /** From the exit fields of a VMCS to the neutral Exit. */
+import { VECTOR } from "../../abi/x86/vectors.ts";
+import { CR0, RFLAGS } from "../../abi/x86/cr.ts";
 import { EVENT, EXIT_REASON, exitReasonNames, INTERRUPTIBILITY } from "../../abi/x86/vmx.ts";
 import { checkById } from "../../machine/checks.ts";
 import {
@@ -26,8 +28,6 @@ const TYPES: readonly (EventType | undefined)[] = [
   "software-exception",
   undefined,
 ];
-
-const MF = 16, NE = 0x20;
 
 /** Interruption information for the VMCS. */
 export function eventInformation(event: GuestEvent): number {
@@ -139,7 +139,6 @@ export function decodeExit(v: VmxVcpu): Exit {
 
 /** Types of events that instructions raise: INT n, INT1, INT3 and INTO. */
 export const FIRST_SOFTWARE = 4;
-const RF = 0x1_0000;
 
 /** The cut-short event goes in again at the next entry, unless a task switch consumed it. */
 export function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
@@ -152,7 +151,7 @@ export function requeue(v: VmxVcpu, info: number, reason: number): GuestEvent {
     const type = info >>> EVENT.typeShift & 7;
     // RF is that of the fault's image (27.3.3); what an instruction raised is no fault.
     if (reason === EXIT_REASON.exception && type >= FIRST_SOFTWARE) {
-      on.write(F.guestRflags, on.read(F.guestRflags) & ~RF, 0);
+      on.write(F.guestRflags, on.read(F.guestRflags) & ~RFLAGS.RF, 0);
     }
     // An NMI that is to be delivered again does not block itself.
     if (type === 2) {
@@ -240,7 +239,7 @@ function exception(v: VmxVcpu, common: Common): Exit {
   if ((info >>> EVENT.typeShift & 7) === 2) return { kind: "nmi", ...common };
   const event = eventFrom(info, on.read(F.exitInterruptionErrorCode), common.length);
   // NE is the hardware's, the guest's own is in the shadow.
-  if (event.vector === MF && !(on.read(F.cr0ReadShadow) & NE)) {
+  if (event.vector === VECTOR.MF && !(on.read(F.cr0ReadShadow) & CR0.NE)) {
     return { kind: "coprocessor-error", ...common };
   }
   return {

@@ -3,6 +3,8 @@
  * reaches the processor by VMXON, VMPTRLD, VMREAD, VMWRITE and VM entry only, and keeps the guest's
  * general registers in a save area, as an assembly stub would.
  */
+import { VECTOR } from "../../abi/x86/vectors.ts";
+import { RFLAGS } from "../../abi/x86/cr.ts";
 import { vmcsField, vmcsFields } from "../../abi/x86/vmcs.ts";
 import { EVENT, EXIT_REASON } from "../../abi/x86/vmx.ts";
 import type { Cpu } from "../../machine/cpu.ts";
@@ -47,7 +49,6 @@ import { enterGuest, type Outcome } from "./run.ts";
 import { NESTED, setShadowRoot, shadowControl } from "./shadow.ts";
 import { MSR_FIELDS, resetGuest, setControlRegister } from "./state.ts";
 
-const RF = 0x1_0000, DB = 1;
 /** Of the pending debug exceptions (SDM 3 table 25-4). */
 const ENABLED_BREAKPOINT = 1 << 12;
 
@@ -76,7 +77,7 @@ function inject(v: VmxVcpu, event: GuestEvent): void {
   if (event.type === "exception") {
     on.cpu.noteInjected(event.vector, code, on.read64(F.guestRip));
     // An intercepted #DB is the trap itself: what the exit has saved of it is not due once more.
-    if (event.vector === DB) {
+    if (event.vector === VECTOR.DB) {
       on.write(F.guestInterruptibility, on.read(F.guestInterruptibility) & ~3, 0);
       on.write(F.guestPendingDebug, 0, 0);
     }
@@ -140,7 +141,7 @@ function pageFaultHandled(v: VmxVcpu, handler: EnterOptions["pageFault"]): boole
     // The image of the #PF has RF set (SDM 3 27.3.3), that of what is delivered again as it was; an
     // instruction that raises its event has none.
     const software = (vectoring >>> EVENT.typeShift & 7) >= FIRST_SOFTWARE;
-    on.write(F.guestRflags, on.read(F.guestRflags) & ~RF | (software ? 0 : v.resumeFlag), 0);
+    on.write(F.guestRflags, on.read(F.guestRflags) & ~RFLAGS.RF | (software ? 0 : v.resumeFlag), 0);
   }
   return true;
 }
@@ -287,7 +288,7 @@ export const vmxOps: HvmOps = {
   },
   canInterrupt(v) {
     const { on } = at(v);
-    return (on.read(F.guestRflags) & 0x200) !== 0 &&
+    return (on.read(F.guestRflags) & RFLAGS.IF) !== 0 &&
       (on.read(F.guestInterruptibility) & 3) === 0 &&
       on.read(F.entryInterruptionInformation) >= 0;
   },

@@ -8,6 +8,8 @@
  *
  * The vCPU's state is in that form only within {@linkcode enterReal}.
  */
+import { CR0, CR4, RFLAGS } from "../../abi/x86/cr.ts";
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { EVENT, EXIT_REASON } from "../../abi/x86/vmx.ts";
 import { STUB } from "../../machine/vmx/layout.ts";
 import { type EnterOptions, GUEST } from "../ops.ts";
@@ -15,11 +17,10 @@ import { F, type VmxVcpu } from "./cpu.ts";
 import { enterGuest, type Outcome } from "./run.ts";
 import { useGuestTables, useShadowTables } from "./shadow.ts";
 
-const PE = 1, PG = 0x8000_0000 | 0;
-const TF = 0x100, IOPL = 0x3000, RF = 0x1_0000, VM = 0x2_0000;
+const PG = CR0.PG | 0, { TF, IOPL, RF, VM } = RFLAGS;
 /** Rights of every segment in virtual-8086 mode: data, accessed, writable, DPL 3, present. */
 const V86_RIGHTS = 0xf3;
-const BUSY_TSS = 0x8b, VME_PVI = 3;
+const BUSY_TSS = 0x8b, VME_PVI = CR4.VME | CR4.PVI;
 
 const SEGMENTS = (["Es", "Cs", "Ss", "Ds", "Fs", "Gs"] as const).map((s) => ({
   base: F[`guest${s}Base`],
@@ -117,7 +118,7 @@ function refused(v: VmxVcpu): boolean {
   if (on.exit(STUB.reason) !== EXIT_REASON.exception) return false;
   const event = on.exit(STUB.interruption);
   const isNmi = (event >>> EVENT.typeShift & 7) === 2;
-  return !isNmi && (event & EVENT.vector) !== 14;
+  return !isNmi && (event & EVENT.vector) !== VECTOR.PF;
 }
 
 /**
@@ -145,7 +146,7 @@ export function enterReal(
     }
     // What makes the guest leave the emulator, such as a port, seldom comes alone either.
     if (!emulated) v.emulateTo = cpu.count + RUN;
-    const outcome = enterOnGuestTables(v, options, Math.min(end, v.emulateTo) - cpu.count, PE);
+    const outcome = enterOnGuestTables(v, options, Math.min(end, v.emulateTo) - cpu.count, CR0.PE);
     if (outcome !== "budget") return outcome;
     if (!inReal() || cpu.count >= end) return "budget";
   }

@@ -1,4 +1,5 @@
 /** Running a guest: entry, the processor's run loop, and the way back. */
+import { RFLAGS } from "../../abi/x86/cr.ts";
 import type { RunStop } from "../../machine/cpu.ts";
 import { GUEST } from "../../machine/interpreter/guest.ts";
 import { CPU, V } from "../../machine/state.ts";
@@ -6,7 +7,6 @@ import { LEFT_AT_ONCE } from "../../machine/vmx/entry.ts";
 import type { EnterOptions } from "../ops.ts";
 import { F, type VmxVcpu } from "./cpu.ts";
 
-const RF = 0x1_0000;
 /** Bit of CPU.pendingDebug, as in DR6: BT. */
 const TASK_TRAP = 0x8000;
 
@@ -27,7 +27,7 @@ const hasLeft = ({ on, untilCr0 }: VmxVcpu): boolean => (on.cpu.i32[CPU.cr0 >> 2
 export function boundary(v: VmxVcpu): RunStop | undefined {
   const { on } = v, { cpu, system } = on;
   if (hasLeft(v)) return "budget";
-  v.resumeFlag = cpu.i32[CPU.rflags >> 2] & RF;
+  v.resumeFlag = cpu.i32[CPU.rflags >> 2] & RFLAGS.RF;
   if (v.boundary) {
     report(v);
     if (system.vmxBoundary()) return "exit";
@@ -51,7 +51,7 @@ export function enterGuest(v: VmxVcpu, options: EnterOptions, budget: number): O
   const { on } = v, { cpu, system } = on, { i32 } = cpu;
   const launch = v.launchState[0] ? 0 : 1, end = cpu.count + budget;
   // What the entry injects is delivered before any boundary is looked at.
-  if (v.shadowed) v.resumeFlag = on.read(F.guestRflags) & RF;
+  if (v.shadowed) v.resumeFlag = on.read(F.guestRflags) & RFLAGS.RF;
   let stop: RunStop | undefined;
   if (!options.emulate && !v.boundary && budget > 0 && !v.taskTrap) {
     const outcome = cpu.runGuest(v.area, launch, budget);

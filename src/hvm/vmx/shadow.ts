@@ -3,6 +3,7 @@
  * guest sees are kept in the save area. For the one emulator the guest's own are put in their place,
  * over the nested tables.
  */
+import { CR0, CR4, EFER } from "../../abi/x86/cr.ts";
 import { ENTRY_CONTROL, SECONDARY } from "../../abi/x86/vmx.ts";
 import { GUEST } from "../ops.ts";
 import {
@@ -21,8 +22,7 @@ import { guestMachine } from "./paging.ts";
 /** Controls of nested paging; without them there is no real mode in hardware. */
 export const NESTED = SECONDARY.ept | SECONDARY.unrestrictedGuest;
 
-const PG = 0x8000_0000 | 0, WP = 0x1_0000, PE = 1, NE = 0x20, CACHE = 0x6000_0000;
-const PCIDE = 0x2_0000, LMA = 0x400;
+const { NE, PE, PG, WP } = CR0, CACHE = CR0.NW | CR0.CD;
 
 const MASK = { 0: F.cr0Mask, 4: F.cr4Mask }, VALUE = { 0: F.guestCr0, 4: F.guestCr4 };
 const READ_SHADOW = { 0: F.cr0ReadShadow, 4: F.cr4ReadShadow };
@@ -80,8 +80,8 @@ function applyModes(v: VmxVcpu): void {
   put(v, F.cr4ReadShadow, cr4);
   put(v, F.guestCr4, shadowCr4(v) | OWN_CR4);
   put(v, F.guestEfer, efer);
-  longMode(v, (efer & LMA) !== 0);
-  if (cr4 & PCIDE) setControl(v, "primary", "invlpg", true);
+  longMode(v, (efer & EFER.LMA) !== 0);
+  if (cr4 & CR4.PCIDE) setControl(v, "primary", "invlpg", true);
 }
 
 /**
@@ -103,7 +103,7 @@ export function useGuestTables(v: VmxVcpu, emulate = false): void {
   put(v, F.guestCr4, cr4 | OWN_CR4);
   on.write(F.guestCr3, guest[GUEST.cr3], guest[GUEST.cr3 + 1]);
   put(v, F.guestEfer, efer);
-  longMode(v, (efer & LMA) !== 0);
+  longMode(v, (efer & EFER.LMA) !== 0);
   put(v, F.secondaryControls, on.read(F.secondaryControls) | NESTED);
   if (paePaging(guest)) {
     for (let n = 0; n < 4; n++) {

@@ -1,4 +1,6 @@
 /** Guest state that takes more than one field: reset, control registers, MSRs. */
+import { MSR } from "../../abi/x86/msr.ts";
+import { CR0, CR4, EFER } from "../../abi/x86/cr.ts";
 import { ENTRY_CONTROL } from "../../abi/x86/vmx.ts";
 import { F, type VmxVcpu } from "./cpu.ts";
 import { guestMachine } from "./paging.ts";
@@ -7,26 +9,27 @@ import { OWN_CR4 } from "./controls.ts";
 import { loadsPdptes } from "../shadow.ts";
 import { shadowControl, visible } from "./shadow.ts";
 
-const PG = 0x8000_0000n, PAE = 0x20n, NE = 0x20n, LME = 0x100n, LMA = 0x400n;
+const PG = BigInt(CR0.PG), PAE = BigInt(CR4.PAE), NE = BigInt(CR0.NE);
+const LME = BigInt(EFER.LME), LMA = BigInt(EFER.LMA);
 /** Bits of CR0 that VM entry does not load: NW and CD. */
-const CACHE = 0x6000_0000n;
+const CACHE = BigInt(CR0.NW | CR0.CD);
 
 /** MSRs of a vCPU: a field of the VMCS, or the name of what stays in the processor. */
 export const MSR_FIELDS: Readonly<Record<number, number | string>> = {
-  0x174: F.guestSysenterCs,
-  0x175: F.guestSysenterEsp,
-  0x176: F.guestSysenterEip,
-  0x1d9: F.guestDebugctl,
-  0x277: F.guestPat,
-  0xc000_0080: F.guestEfer,
-  0xc000_0081: "star",
-  0xc000_0082: "lstar",
-  0xc000_0083: "cstar",
-  0xc000_0084: "sfmask",
-  0xc000_0100: F.guestFsBase,
-  0xc000_0101: F.guestGsBase,
-  0xc000_0102: "kernelGsBase",
-  0xc000_0103: "tscAux",
+  [MSR.SYSENTER_CS]: F.guestSysenterCs,
+  [MSR.SYSENTER_ESP]: F.guestSysenterEsp,
+  [MSR.SYSENTER_EIP]: F.guestSysenterEip,
+  [MSR.DEBUGCTL]: F.guestDebugctl,
+  [MSR.PAT]: F.guestPat,
+  [MSR.EFER]: F.guestEfer,
+  [MSR.STAR]: "star",
+  [MSR.LSTAR]: "lstar",
+  [MSR.CSTAR]: "cstar",
+  [MSR.SFMASK]: "sfmask",
+  [MSR.FS_BASE]: F.guestFsBase,
+  [MSR.GS_BASE]: F.guestGsBase,
+  [MSR.KERNEL_GS_BASE]: "kernelGsBase",
+  [MSR.TSC_AUX]: "tscAux",
 };
 
 /** State after RESET (SDM 3 table 9-1), all registers; nested paging makes real mode possible. */

@@ -2,6 +2,7 @@
  * Cold handlers: one Wasm function per instruction form, called through a table. They serve every
  * mode: addresses, widths and limits come from the record and the processor state.
  */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { CPU, REC, V } from "../state.ts";
 import { cell, cell64, setCell } from "../linkage.ts";
 import { check } from "../checks.ts";
@@ -20,11 +21,11 @@ const CHECK = {
 export function buildCheckIp(m: Module, noteFault: typeof import("../linkage.ts").noteFault): void {
   m.func("checkIp", ["i64"], [], (f, ip) => {
     f.if(is64(), () => {
-      f.if(isCanonical(ip).eqz(), () => noteFault(f, 13, 0, CHECK.canonical, ip));
+      f.if(isCanonical(ip).eqz(), () => noteFault(f, VECTOR.GP, 0, CHECK.canonical, ip));
       f.return();
     });
     const limit = f.let(load("i64", 32, "u", i32(0), CPU["cs.limit"]));
-    f.if(ip.gtU(limit), () => noteFault(f, 13, 0, CHECK.limit, ip, limit));
+    f.if(ip.gtU(limit), () => noteFault(f, VECTOR.GP, 0, CHECK.limit, ip, limit));
   });
 }
 

@@ -1,4 +1,5 @@
 /** Parts of module S that come from other folders, in the order they need each other. */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import type { Module } from "../wasm/module.ts";
 import { check } from "../checks.ts";
 import { buildCoprocessor } from "../system/exceptions/coprocessor.ts";
@@ -22,6 +23,6 @@ export function buildSystemParts(m: Module, extensions: Virtualization): void {
   buildRunGuest(m);
   buildFloatSwitch(m);
   m.func("fetchLimit", ["i64"], [], (f, ip) => {
-    noteFault(f, 13, 0, FETCH_LIMIT, ip, cell64(V.codeLimit));
+    noteFault(f, VECTOR.GP, 0, FETCH_LIMIT, ip, cell64(V.codeLimit));
   });
 }

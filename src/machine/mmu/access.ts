@@ -5,6 +5,7 @@
  * place in machine memory (i32), and the page again if it lies below 4 GiB (i32, else -1). Only plain memory gets in: pages of devices, pages with watches and, for
  * writes, frames that hold predecoded code, paging structures or ROM miss every time.
  */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB, TLB_LIST, V } from "../state.ts";
 import { check } from "../checks.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, SHOOTDOWN } from "../linkage.ts";
@@ -285,7 +286,7 @@ export function buildAccess(m: Module): void {
     const linear = f.let(low.zext().or(high.zext().shl(32)));
     // Branches look themselves; code can run into the hole, and AMD's SYSRET returns there.
     f.if(is64().and(isCanonical(linear).eqz()), () => {
-      noteFault(f, 13, 0, NOT_CANONICAL, linear);
+      noteFault(f, VECTOR.GP, 0, NOT_CANONICAL, linear);
       f.return(i32(-1));
     });
     const pa = f.call("translate", linear, cell(V.access).or(ACCESS.fetch));
@@ -329,7 +330,7 @@ function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {
   const checkAlignment = (f: Func, linear: Local, acc: Local, result: boolean) => {
     if (bits === 8) return;
     f.if(acc.and(ACCESS.align).nez().and(linear.wrap().and(bytes - 1).nez()), () => {
-      noteFault(f, 17, 0, ALIGNMENT, linear, i64(bytes));
+      noteFault(f, VECTOR.AC, 0, ALIGNMENT, linear, i64(bytes));
       result ? f.return(zero()) : f.return();
     });
   };

@@ -2,6 +2,8 @@
  * Page walks: 2-level with PSE, PAE and 4-level (SDM 3 chapter 4), nested through EPT in VMX
  * non-root operation (SDM 3 28.3). Written in the builder, run in Wasm.
  */
+import { EFER } from "../../abi/x86/cr.ts";
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB_LIST, V } from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64, SHOOTDOWN } from "../linkage.ts";
 import { check } from "../checks.ts";
@@ -182,7 +184,7 @@ function pageFault(f: Func, linear: Expr, acc: Expr, bits: Expr | number, id: nu
   const code = acc.and(W | U).or(acc.and(ACCESS.fetch).when(fetch, 0)).or(
     typeof bits === "number" ? i32(bits) : bits,
   );
-  noteFault(f, 14, code, id, linear, entry);
+  noteFault(f, VECTOR.PF, code, id, linear, entry);
   setCell64(f, V.faultAddress, linear);
 }
 
@@ -289,7 +291,7 @@ function buildReserved(m: Module, pml4Reserved: number): void {
       });
       const reserved = f.let(cell64(V.reservedHigh));
       // Without long mode bits 52 to 62 are reserved too.
-      f.if(cell64(CPU.efer).and(0x400).eqz(), () => {
+      f.if(cell64(CPU.efer).and(EFER.LMA).eqz(), () => {
         f.set(reserved, reserved.or(0x7ff0_0000_0000_0000n));
       });
       f.if(nxe.eqz(), () => f.set(reserved, reserved.or(i64(1n << 63n))));

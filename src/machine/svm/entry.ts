@@ -1,6 +1,7 @@
 /**
  * VMRUN (APM 2 15.5): `vmrun(low, high) -> status`. CPU.rip is where the host goes on after the exit.
  */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import {
   INTERRUPT_SHADOW,
   LBR_ENABLE,
@@ -8,7 +9,7 @@ import {
   SVM_EVENT_TYPE,
   VIRTUAL_INTERRUPT,
 } from "../../abi/x86/vmcb.ts";
-import { CR4, EFER } from "../../abi/x86/cr.ts";
+import { CR4, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
 import { CR0_KNOWN } from "../system/control_rules.ts";
 import { ABORT, CPU, V } from "../state.ts";
@@ -62,7 +63,7 @@ function saveHost(f: Func): void {
 }
 
 /** RFLAGS bits that exist; VM is kept only where virtual-8086 mode can be. */
-const FLAGS = 0x3f_7fd5n, VM = 0x2_0000n, RF = 0x1_0000n;
+const FLAGS = 0x3f_7fd5n, { VM, RF } = RFLAGS;
 
 /** Control registers, flags and what follows from them; `cr0` is the guest's. */
 function loadModes(f: Func, vmcb: Vmcb, cr0: Local): void {
@@ -75,9 +76,9 @@ function loadModes(f: Func, vmcb: Vmcb, cr0: Local): void {
     setCell64(f, CPU[name], vmcb.get(name));
   }
   setCell64(f, CPU.dr6, vmcb.get("dr6").and(0xe00f).or(0xffff_0ff0));
-  setCell64(f, CPU.dr7, vmcb.get("dr7").and(0xffff_23ff).or(0x400));
+  setCell64(f, CPU.dr7, vmcb.get("dr7").and(0xffff_23ff).or(DR7.fixed));
   setCell(f, CPU.flagOp, 0);
-  const flags = f.let(vmcb.get("rflags").and(FLAGS).or(2));
+  const flags = f.let(vmcb.get("rflags").and(FLAGS).or(RFLAGS.fixed));
   f.if(long.nez().or(cr0.and(1).eqz()), () => f.set(flags, flags.and(~VM)));
   setCell64(f, CPU.rflags, flags);
 }
@@ -167,7 +168,7 @@ function buildInject(m: Module): void {
     // INT3 and INTO, like INT n, return to nRIP.
     const software = f.let(
       type.eq(SVM_EVENT_TYPE.softwareInterrupt)
-        .or(exception.and(vector.eq(3).or(vector.eq(4)))),
+        .or(exception.and(vector.eq(VECTOR.BP).or(vector.eq(VECTOR.OF)))),
     );
     setCell(f, V.vector, vector);
     setCell(f, V.eventType, i32(6).when(exception.and(software), type));
@@ -184,7 +185,7 @@ function buildInject(m: Module): void {
     setCell(f, SVMC.injecting, 1);
     deliverInjected(f);
     setCell(f, SVMC.injecting, 0);
-    f.if(exception.and(vector.eq(1)), () => {
+    f.if(exception.and(vector.eq(VECTOR.DB)), () => {
       for (const [at, value] of kept) setCell64(f, at, value);
     });
   });

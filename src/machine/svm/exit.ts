@@ -3,6 +3,7 @@
  * that of the instruction or event boundary. Afterwards the host runs on with GIF clear; who asks
  * learns the rest from the VMCB.
  */
+import { DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { LBR_ENABLE, NP_ENABLE, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
 import { ACCESS, CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
@@ -136,7 +137,7 @@ function buildLoadHost(m: Module): void {
       setCell64(f, CPU.cr8, saved("cr8"));
     });
     moveHostBlocks(f, base, false);
-    setCell64(f, CPU.dr7, 0x400);
+    setCell64(f, CPU.dr7, DR7.fixed);
     setCell64(f, CPU.tscOffset, 0);
     setCell64(f, V.tscRatio, 0);
     setCell(f, V.nonRoot, 0);
@@ -149,7 +150,7 @@ function buildLoadHost(m: Module): void {
       setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(8));
       setCell(f, CPU.activity, 0);
       // A host that traced VMRUN (TF) has its trap here.
-      setCell64(f, CPU.pendingDebug, cell64(CPU.rflags).and(0x100).shl(6));
+      setCell64(f, CPU.pendingDebug, cell64(CPU.rflags).and(RFLAGS.TF).shl(6));
       loadHostPdptes(f);
     });
     f.call("svmContextAfterExit");
@@ -161,7 +162,7 @@ function buildLoadHost(m: Module): void {
 
 /** A host with PAE paging: its page-directory pointers come from memory. */
 function loadHostPdptes(f: Func): void {
-  const legacy = cell64(CPU.efer).and(0x400).eqz();
+  const legacy = cell64(CPU.efer).and(EFER.LMA).eqz();
   f.if(cell64(CPU.cr4).wrap().and(0x20).nez().and(legacy), () => {
     const at = f.let(cell64(CPU.cr3).wrap().and(~31));
     f.if(at.zext().ltU(cell64(V.ramSize)), () => {

@@ -1,4 +1,5 @@
 /** The SVM instructions (APM 3): checks and operands around the operations of module S. */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { check } from "../checks.ts";
 import { EFER } from "../../abi/x86/cr.ts";
 import { CPU, V } from "../state.ts";
@@ -21,7 +22,7 @@ const CHECK = {
   ),
 };
 
-const UD = 6, GP = 13, RAX = 0, RCX = 1;
+const { UD, GP } = VECTOR, RAX = 0, RCX = 1;
 
 /** What all but VMMCALL share: #UD and #GP, then the intercept. */
 function guard(m: Meaning, name: keyof typeof INSTRUCTION): void {

@@ -13,6 +13,7 @@
  *
  * `vectoringExit(what)` is the hook of event delivery: 0 before an event, 1 for a triple fault.
  */
+import { DR7, RFLAGS } from "../../abi/x86/cr.ts";
 import {
   CR_MOV,
   EXIT_CODE,
@@ -335,7 +336,7 @@ function buildIntercept(m: Module): void {
 function noteDebug(f: Func): void {
   const pending = cell64(CPU.pendingDebug).and(0xe00f);
   setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~0xfn).or(pending));
-  setCell64(f, CPU.dr7, cell64(CPU.dr7).and(~0x2000n));
+  setCell64(f, CPU.dr7, cell64(CPU.dr7).and(~BigInt(DR7.GD)));
   setCell64(f, CPU.pendingDebug, 0);
 }
 
@@ -344,7 +345,7 @@ function leaveByException(f: Func, vector: Local, type: Local): void {
   f.if(cell(V.hasError).and(cell(CPU.cr0)).and(1), () => {
     f.set(info1, cell(V.errorCode).zext());
   });
-  const page = f.let(type.eq(3).and(vector.eq(14)));
+  const page = f.let(type.eq(3).and(vector.eq(VECTOR.PF)));
   // A page fault's code and address come in real mode with paging too.
   f.if(page, () => {
     f.set(info1, cell(V.errorCode).zext());
@@ -352,7 +353,7 @@ function leaveByException(f: Func, vector: Local, type: Local): void {
   });
   // INT1 takes along the traps that MOV SS had held back, and leaves DR6 alone without any.
   const held = type.eq(5).and(cell64(CPU.pendingDebug).nez());
-  f.if(type.eq(3).or(held).and(vector.eq(1)), () => noteDebug(f));
+  f.if(type.eq(3).or(held).and(vector.eq(VECTOR.DB)), () => noteDebug(f));
   const instruction = type.geU(5).or(type.eq(3).and(vector.eq(VECTOR.BR)));
   const id = f.let(cell(V.check)), length = f.let(cell(V.length).when(instruction, i32(0)));
   f.call("svmLeave", vector.add(EXIT_CODE.exception), info1, info2);
@@ -360,7 +361,7 @@ function leaveByException(f: Func, vector: Local, type: Local): void {
   setCell(f, SVMC.length, length);
   setCell(f, SVMC.bytes, page.and(info1.wrap().and(0x10).eqz()));
   // The event that leads to a double fault is not in the course of delivery any more.
-  f.if(type.eq(3).and(vector.eq(8)), () => setCell(f, V.vectoring, 0));
+  f.if(type.eq(3).and(vector.eq(VECTOR.DF)), () => setCell(f, V.vectoring, 0));
 }
 
 function buildEvents(m: Module): void {
@@ -397,7 +398,7 @@ function buildEvents(m: Module): void {
     f.if(cell(CPU.gif).eqz(), () => f.return(i32(2)));
     const host = load("i32", 32, "u", cell(CPU.vmHsave), hostSave("rflags"), MEMORY.ram);
     f.if(vmcb.get("virtualInterrupt").and(VIRTUAL_INTERRUPT.masking), () => {
-      f.return(intercepted.when(host.and(0x200), i32(2)));
+      f.return(intercepted.when(host.and(RFLAGS.IF), i32(2)));
     });
     const open = cell(CPU.interruptibility).and(3).eqz();
     f.result(intercepted.and(open).and(cell(CPU.rflags).shrU(9)).and(1));

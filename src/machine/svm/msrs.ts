@@ -1,4 +1,5 @@
 /** The model-specific registers of SVM (APM 2 15.30), which other processors have not got. */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { MSR } from "../../abi/x86/msr.ts";
 import { VM_CR } from "../../abi/x86/vmcb.ts";
 import { EFER } from "../../abi/x86/cr.ts";
@@ -35,7 +36,7 @@ const HOMES: readonly (readonly [number, WideCell, boolean])[] = [
 
 function refuse(f: Func, condition: Expr, id: number, number: Local, value: Local): void {
   f.if(condition, () => {
-    noteFault(f, 13, 0, id, number, value);
+    noteFault(f, VECTOR.GP, 0, id, number, value);
     f.return(i32(1));
   });
 }

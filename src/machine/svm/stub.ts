@@ -23,6 +23,7 @@
  * VMRUN and #VMEXIT: CPU.pendingDebug and CPU.activity; CPU.interruptibility is the VMCB's shadow in
  * the guest and 0 outside.
  */
+import { DR6, RFLAGS } from "../../abi/x86/cr.ts";
 import { CPU } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
@@ -31,7 +32,7 @@ import { buildGprs, markDirty } from "../values.ts";
 import { STATUS } from "./entry.ts";
 import { STUB, SVMC, Vmcb } from "./layout.ts";
 
-const IF = 0x200, TF = 0x100, RF = 0x1_0000;
+const { IF, TF, RF } = RFLAGS;
 
 export function buildStub(m: Module): void {
   buildGprs(m);
@@ -59,7 +60,7 @@ export function buildStub(m: Module): void {
     // VMRUN's operand (APM 3, VMRUN): what is saved of the host is nothing of a guest's.
     setCell64(f, CPU.rax, control.zext());
     setCell(f, CPU.gif, 0);
-    setCell64(f, CPU.rflags, IF | 2);
+    setCell64(f, CPU.rflags, IF | RFLAGS.fixed);
     setCell(f, CPU.flagOp, 0);
     const status = f.call("vmrun", control, i32(0));
     f.if(status.eq(STATUS.left), () => f.call("svmLeft", area));
@@ -88,7 +89,7 @@ function buildAdvance(m: Module): void {
     vmcb.setLow("rflags", flags.and(~RF));
     const toBranch = cell(CPU.debugctl).shrU(1).and(1);
     f.if(flags.and(TF).nez().and(toBranch.eqz()), () => {
-      setCell64(f, CPU.pendingDebug, cell64(CPU.pendingDebug).or(0x4000));
+      setCell64(f, CPU.pendingDebug, cell64(CPU.pendingDebug).or(DR6.BS));
     });
     markDirty(f, vmcb.base);
   });

@@ -1,4 +1,5 @@
 /** Control registers and EFER: what may be written, and what follows (SDM 3 2.5, 4.1, 9.8.5). */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, SERVICE, setCell64 } from "../linkage.ts";
 import { check } from "../checks.ts";
@@ -79,7 +80,7 @@ function obey(f: Func, register: keyof typeof RULES, value: Local, given: Operan
     const broken = rule.when.map((condition) => holds(condition, given))
       .reduce((any, one) => any.or(one));
     const shown = rule.shows === "now" ? value : cell64(CPU[rule.shows]);
-    failIf(f, broken, 13, 0, check(rule.name, rule.text, rule.source), shown);
+    failIf(f, broken, VECTOR.GP, 0, check(rule.name, rule.text, rule.source), shown);
   }
 }
 
@@ -98,7 +99,7 @@ function buildPdptes(m: Module): void {
       const entry = f.call("physicalLoad64", at);
       leaveIfAborted(f);
       const bad = entry.and(1).nez().and(entry.and(reserved).nez());
-      failIf(f, bad, 13, 0, CHECK.pdpte, i64(n), entry);
+      failIf(f, bad, VECTOR.GP, 0, CHECK.pdpte, i64(n), entry);
       setCell64(f, V.pdptes + 8 * n, entry);
     }
   });
@@ -120,7 +121,7 @@ function buildPdptes(m: Module): void {
 function buildCr0(m: Module): void {
   m.func("writeCr0", ["i64"], [], (f, value) => {
     const low = f.let(value.wrap()), old = f.let(cell(CPU.cr0)), cr4 = f.let(cell(CPU.cr4));
-    failIf(f, is64().and(value.shrU(32).nez()), 13, 0, CHECK.cr0Reserved, value);
+    failIf(f, is64().and(value.shrU(32).nez()), VECTOR.GP, 0, CHECK.cr0Reserved, value);
     obey(f, "cr0", value, { now: low, old });
     // ET is fixed to 1; undefined bits read as 0.
     const now = f.let(low.and(CR0_KNOWN | 0).or(CR0.ET));
@@ -136,7 +137,7 @@ function buildCr0(m: Module): void {
     f.if(paging.eq(1).and(lme), () => setCell64(f, CPU.efer, cell64(CPU.efer).or(EFER.LMA)));
     f.if(paging.eq(-1), () => setCell64(f, CPU.efer, cell64(CPU.efer).and(~BigInt(EFER.LMA))));
     setCell64(f, CPU.cr0, now.zext());
-    f.if(old.xor(now).and(0x8001_0001 | 0), () => f.call("flushTlb"));
+    f.if(old.xor(now).and((CR0.PG | CR0.WP | CR0.PE) | 0), () => f.call("flushTlb"));
   });
 }
 
@@ -146,7 +147,7 @@ function buildCr3(m: Module): void {
     const clean = f.let(value.and(~(1n << 63n)).when(pcide, value));
     f.if(longMode(), () => {
       const high = clean.and(cell64(V.reservedHigh).or(~0xf_ffff_ffff_ffffn));
-      failIf(f, high.nez(), 13, 0, CHECK.cr3, value);
+      failIf(f, high.nez(), VECTOR.GP, 0, CHECK.cr3, value);
     });
     f.if(paePaging(cell(CPU.cr0), cell(CPU.cr4)), () => callChecked(f, "readPdptes", clean));
     f.call("loadCr3", clean);
@@ -158,7 +159,7 @@ function buildCr4(m: Module): void {
     const allowed = f.let(cr4Allowed());
     const old = f.let(cell(CPU.cr4)), now = f.let(value.wrap());
     const reserved = value.and(allowed.not()).nez();
-    failIf(f, reserved, 13, 0, CHECK.cr4Reserved, value, allowed);
+    failIf(f, reserved, VECTOR.GP, 0, CHECK.cr4Reserved, value, allowed);
     obey(f, "cr4", value, { now, old });
     const changed = f.let(old.xor(now));
     const reload = f.let(
@@ -173,7 +174,7 @@ function buildCr4(m: Module): void {
     f.if(changed.and(flushing), () => f.call("flushTlb"));
   });
   m.func("writeCr8", ["i64"], [], (f, value) => {
-    failIf(f, value.gtU(15), 13, 0, CHECK.cr8, value);
+    failIf(f, value.gtU(15), VECTOR.GP, 0, CHECK.cr8, value);
     setCell64(f, CPU.cr8, value);
     // A guest of SVM may have a virtual priority.
     if (m.has("priorityIsVirtual")) f.if(f.call("priorityIsVirtual"), () => f.return());
@@ -185,7 +186,7 @@ function buildCr4(m: Module): void {
 function buildEfer(m: Module): void {
   m.func("writeEfer", ["i64"], [], (f, value) => {
     const allowed = f.let(eferAllowed());
-    failIf(f, value.and(allowed.not()).nez(), 13, 0, CHECK.efer, value, allowed);
+    failIf(f, value.and(allowed.not()).nez(), VECTOR.GP, 0, CHECK.efer, value, allowed);
     const old = f.let(cell64(CPU.efer));
     const changed = f.let(old.xor(value).wrap());
     obey(f, "efer", value, { now: value.wrap(), old: old.wrap() });

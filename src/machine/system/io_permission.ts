@@ -1,4 +1,5 @@
 /** Which ports the running code may use: IOPL and the TSS's permission bitmap (SDM 1 18.5). */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { check } from "../checks.ts";
 import { cell } from "../linkage.ts";
 import { iopl, protectedMode, virtual8086 } from "../mode.ts";
@@ -36,13 +37,13 @@ export function buildIoPermission(m: Module): void {
     const limit = f.let(limitAt(TR));
     // Only 32-bit task states have a map.
     const short = limit.ltU(0x67).or(attributesAt(TR).and(8).eqz());
-    failIf(f, short, 13, 0, CHECK.noMap, port, limit);
+    failIf(f, short, VECTOR.GP, 0, CHECK.noMap, port, limit);
     const base = baseAt(TR);
     const map = callChecked(f, "ld16", wrapSystem(base.add(0x66)), cell(V.accessSystem));
     const at = f.let(map.add(port.shrU(3)));
-    failIf(f, at.add(1).gtU(limit), 13, 0, CHECK.noMap, port, limit);
+    failIf(f, at.add(1).gtU(limit), VECTOR.GP, 0, CHECK.noMap, port, limit);
     const bits = callChecked(f, "ld16", wrapSystem(base.add(at.zext())), cell(V.accessSystem));
     const mask = i32(1).shl(bytes).sub(1).shl(port.and(7));
-    failIf(f, bits.and(mask).nez(), 13, 0, CHECK.denied, port, bits);
+    failIf(f, bits.and(mask).nez(), VECTOR.GP, 0, CHECK.denied, port, bits);
   });
 }

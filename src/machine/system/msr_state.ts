@@ -1,4 +1,5 @@
 /** `readMsr(number) -> i64` and `writeMsr(number, value)`, from the table of msrs.ts. */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { V } from "../state.ts";
 import { MSR } from "../../abi/x86/msr.ts";
 import { cell, cell64, SERVICE, setCell64 } from "../linkage.ts";
@@ -37,7 +38,8 @@ function badTypes(f: Func, value: Expr, seven: boolean): Expr {
 }
 
 function checkRule(f: Func, r: MsrRow, number: Local, value: Local): void {
-  const fail = (condition: Expr, id: number) => failIf(f, condition, 13, 0, id, number, value);
+  const fail = (condition: Expr, id: number) =>
+    failIf(f, condition, VECTOR.GP, 0, id, number, value);
   const all = (1n << 64n) - 1n;
   if (r.valid !== all) fail(value.and(i64(r.valid).not()).nez(), CHECK.reserved);
   if (r.rule === "canonical") fail(isCanonical(value).eqz(), CHECK.canonical);
@@ -76,7 +78,7 @@ function writeTo(f: Func, r: MsrRow, number: Local, value: Local): void {
   inRow(f, r, number, (place) => {
     switch (r.write) {
       case "fault":
-        failIf(f, i32(1), 13, 0, CHECK.readOnly, number, value);
+        failIf(f, i32(1), VECTOR.GP, 0, CHECK.readOnly, number, value);
         break;
       case "ignore":
         break;
@@ -115,7 +117,7 @@ export function buildMsrs(m: Module): void {
       });
     }
     const unknown = callChecked(f, "msr", number, i32(0));
-    failIf(f, unknown, 13, 0, CHECK.unknown, number);
+    failIf(f, unknown, VECTOR.GP, 0, CHECK.unknown, number);
     f.result(cell64(V.value));
   });
   m.func("writeMsr", ["i32", "i64"], [], (f, number, value) => {
@@ -124,6 +126,6 @@ export function buildMsrs(m: Module): void {
     for (const r of msrTable) writeTo(f, r, number, value);
     setCell64(f, V.value, value);
     const unknown = callChecked(f, "msr", number, i32(1));
-    failIf(f, unknown, 13, 0, CHECK.unknown, number, value);
+    failIf(f, unknown, VECTOR.GP, 0, CHECK.unknown, number, value);
   });
 }

@@ -1,4 +1,5 @@
 /** VM-entry checks on the VMX control fields (SDM 3 26.2.1). */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
 import { V } from "../state.ts";
@@ -179,7 +180,7 @@ function buildInjection(m: Module): void {
     const bad = (name: string, text: string, condition: Expr) =>
       c.fail(name, `${text} (interruption information {a})`, condition, info);
     bad("type", "reserved type of event", type.eq(1));
-    bad("nmi", "an NMI with a vector other than 2", type.eq(2).and(vector.ne(2)));
+    bad("nmi", "an NMI with a vector other than 2", type.eq(2).and(vector.ne(VECTOR.NMI)));
     bad("exception", "a hardware exception with a vector above 31", type.eq(3).and(vector.gtU(31)));
     bad("other", "an event of type 7 with a vector other than 0", type.eq(7).and(vector.nez()));
     bad("reserved", "reserved bits 30:12 are set", info.and(0x7fff_f000).nez());

@@ -2,6 +2,8 @@
  * VM-entry checks on the guest-state area (SDM 3 26.3.1). A failure is a VM exit with reason 33;
  * the functions give 0, or 1 plus the exit qualification.
  */
+import { CR0, CR4, DEBUGCTL, RFLAGS } from "../../abi/x86/cr.ts";
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { ENTRY_CONTROL, INTERRUPTIBILITY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { V } from "../state.ts";
 import { cell64, MEMORY } from "../linkage.ts";
@@ -17,7 +19,7 @@ import { patInvalid, tooWide } from "../values.ts";
 import { isCanonical } from "../mode.ts";
 import { PDPTE_RESERVED } from "../mmu/modes.ts";
 
-const PE = 1, PAE = 0x20, VM = 1 << 17, TF = 0x100, IF = 0x200;
+const { PE } = CR0, { PAE } = CR4, { VM, TF, IF } = RFLAGS;
 const UNUSABLE = 0x1_0000;
 /** Bits of access rights that must be 0: 11:8 and 31:17. */
 const RIGHTS_RESERVED = 0xfffe_0f00 | 0;
@@ -384,7 +386,7 @@ function nonRegister(c: Checks, vmcs: Region, rflags: Local): void {
     pending.and(~0x500fn).nez(),
     pending,
   );
-  const step = rflags.wrap().and(TF).nez().and(vmcs.low("guestDebugctl").and(2).eqz());
+  const step = rflags.wrap().and(TF).nez().and(vmcs.low("guestDebugctl").and(DEBUGCTL.BTF).eqz());
   c.fail(
     "pendingDebug.bs",
     "guest pending debug exceptions {a}: BS does not fit RFLAGS.TF ({b}) and DEBUGCTL.BTF",
@@ -444,8 +446,8 @@ function buildInjectionState(m: Module): void {
       type.eq(2).and(blocked.and(8).nez()).and(vmcs.low("pinBasedControls").and(0x20).nez()),
       blocked,
     );
-    const fatal = type.eq(2).or(type.eq(3).and(vector.eq(18)));
-    const fitsHlt = type.eqz().or(fatal).or(type.eq(3).and(vector.eq(1))).or(type.eq(7));
+    const fatal = type.eq(2).or(type.eq(3).and(vector.eq(VECTOR.MC)));
+    const fitsHlt = type.eqz().or(fatal).or(type.eq(3).and(vector.eq(VECTOR.DB))).or(type.eq(7));
     bad(
       "activity",
       "an event that activity state {a} does not let in",

@@ -1,4 +1,5 @@
 /** VM-entry checks on the host-state area (SDM 3 26.2.2 to 26.2.4). */
+import { EFER } from "../../abi/x86/cr.ts";
 import { EXIT_CONTROL } from "../../abi/x86/vmx.ts";
 import { CPU } from "../state.ts";
 import { cell64 } from "../linkage.ts";
@@ -8,6 +9,8 @@ import { Checks } from "./checks_controls.ts";
 import { Region } from "./layout.ts";
 import { patInvalid, tooWide } from "../values.ts";
 import { isCanonical } from "../mode.ts";
+
+const LMA_LME = EFER.LMA | EFER.LME;
 
 function registers(c: Checks, vmcs: Region, exit: Local): void {
   const cr0 = vmcs.get("hostCr0"), cr4 = vmcs.get("hostCr4"), cr3 = vmcs.get("hostCr3");
@@ -33,11 +36,11 @@ function registers(c: Checks, vmcs: Region, exit: Local): void {
   });
   const efer = vmcs.get("hostEfer");
   c.f.if(exit.and(EXIT_CONTROL.loadEfer), () => {
-    const long = exit.shrU(9).and(1).neg().and(0x500);
+    const long = exit.shrU(9).and(1).neg().and(LMA_LME);
     c.fail(
       "efer",
       "host EFER {a}: a reserved bit is set, or LMA and LME are not those of the host address-space size",
-      efer.and(~BigInt(EFER_BITS)).nez().or(efer.wrap().and(0x500).ne(long)),
+      efer.and(~BigInt(EFER_BITS)).nez().or(efer.wrap().and(LMA_LME).ne(long)),
       efer,
     );
   });

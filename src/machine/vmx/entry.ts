@@ -2,6 +2,7 @@
  * VM entry (SDM 3 chapter 26): `vmentry(launch) -> status`. Checks that the current VMCS has passed
  * are not made again until a field they look at is written (VMXC.passed).
  */
+import { DR7, EFER } from "../../abi/x86/cr.ts";
 import {
   ENTRY_CONTROL,
   EVENT_TYPE,
@@ -103,7 +104,7 @@ function loadGuest(f: Func, vmcs: Region, secondary: Local): void {
   setCell64(f, CPU.pendingDebug, vmcs.get("guestPendingDebug").and(0x400f));
   const entry = f.let(vmcs.low("entryControls"));
   f.if(entry.and(ENTRY_CONTROL.loadDebug), () => {
-    setCell64(f, CPU.dr7, vmcs.get("guestDr7").and(0xffff_2fff).or(0x400));
+    setCell64(f, CPU.dr7, vmcs.get("guestDr7").and(0xffff_2fff).or(DR7.fixed));
     setCell64(f, CPU.debugctl, vmcs.get("guestDebugctl"));
   });
   f.if(entry.and(ENTRY_CONTROL.loadPat), () => setCell64(f, CPU.pat, vmcs.get("guestPat")));
@@ -112,7 +113,7 @@ function loadGuest(f: Func, vmcs: Region, secondary: Local): void {
     () => setCell64(f, CPU.efer, vmcs.get("guestEfer")),
     () => {
       const long = entry.and(ENTRY_CONTROL.ia32eGuest).shl(1).zext();
-      const efer = f.let(cell64(CPU.efer).and(~0x400n).or(long));
+      const efer = f.let(cell64(CPU.efer).and(~BigInt(EFER.LMA)).or(long));
       // LME follows only under paging.
       f.if(cell64(CPU.cr0).shrU(31).wrap().and(1), () => {
         f.set(efer, efer.and(~0x100n).or(long.shrU(2)));

@@ -3,6 +3,7 @@
  * is that of the instruction or event boundary. Afterwards the processor is in VMX root operation
  * with the host state loaded; who asks learns the rest by VMREAD.
  */
+import { CR0, DEBUGCTL, DR6, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { ENTRY_FAILURE, EVENT, EXIT_CONTROL, EXIT_REASON, PIN } from "../../abi/x86/vmx.ts";
 import { CPU, pdpte, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
@@ -12,7 +13,7 @@ import { copyBlock, markDirty } from "../values.ts";
 import { BLOCK, HEAD, Region, VMXC } from "./layout.ts";
 import { MODE } from "./operations.ts";
 
-const LMA_LME = 0x500n;
+const LMA_LME = BigInt(EFER.LMA | EFER.LME);
 
 /** Reasons after which RFLAGS.RF stays as it is: events and boundaries, not instructions. */
 const KEEPS_RF = [
@@ -31,9 +32,9 @@ function savedFlags(f: Func, reason: Local): Local {
   const keeps = KEEPS_RF.map((n) => reason.eq(n)).reduce((a, b) => a.or(b));
   const nested = reason.eq(EXIT_REASON.eptViolation).or(reason.eq(EXIT_REASON.eptMisconfiguration));
   f.if(nested, () => {
-    f.if(cell(V.vectoring).eqz(), () => f.set(flags, flags.or(0x1_0000)));
+    f.if(cell(V.vectoring).eqz(), () => f.set(flags, flags.or(RFLAGS.RF)));
   }, () => {
-    f.if(keeps.eqz(), () => f.set(flags, flags.and(~0x1_0000n)));
+    f.if(keeps.eqz(), () => f.set(flags, flags.and(~BigInt(RFLAGS.RF))));
   });
   return flags;
 }
@@ -96,10 +97,10 @@ function saveGuest(f: Func, vmcs: Region, reason: Local, controls: Local): void 
   vmcs.set("guestInterruptibility", cell(CPU.interruptibility).and(0xf));
   const pending = f.let(cell64(CPU.pendingDebug).and(0x400f));
   // A trap that MOV SS holds back is pending all the same (26.3.1.5); with BTF there is none.
-  const shadow = cell(CPU.interruptibility).and(3), traced = cell(CPU.rflags).and(0x100);
+  const shadow = cell(CPU.interruptibility).and(3), traced = cell(CPU.rflags).and(RFLAGS.TF);
   f.if(shadow.nez().and(traced.nez()), () => {
-    const trap = i64(0).when(cell64(CPU.debugctl).and(2).nez(), i64(0x4000));
-    f.set(pending, pending.and(~0x4000n).or(trap));
+    const trap = i64(0).when(cell64(CPU.debugctl).and(DEBUGCTL.BTF).nez(), i64(DR6.BS));
+    f.set(pending, pending.and(~BigInt(DR6.BS)).or(trap));
   });
   f.if(pending.nez(), () => {
     f.set(pending, pending.or(pending.and(15).nez().zext().shl(12)));
@@ -133,7 +134,7 @@ export const GUEST_REGISTERS = [
 ] as const;
 
 /** Bits of CR0 that a transition leaves alone: NW and CD; ET is always 1. */
-export const CR0_KEPT = 0x6000_0000n;
+export const CR0_KEPT = BigInt(CR0.NW | CR0.CD);
 
 /** 27.5.1: control registers and MSRs of the host. */
 function loadHostRegisters(f: Func, vmcs: Region, controls: Local): void {
@@ -144,7 +145,7 @@ function loadHostRegisters(f: Func, vmcs: Region, controls: Local): void {
   const wide = f.let(controls.and(EXIT_CONTROL.hostAddressSpace));
   f.if(wide, () => f.set(cr4, cr4.or(0x20)));
   setCell64(f, CPU.cr4, cr4);
-  setCell64(f, CPU.dr7, 0x400);
+  setCell64(f, CPU.dr7, DR7.fixed);
   setCell64(f, CPU.debugctl, 0);
   setCell64(f, CPU.sysenterCs, vmcs.low("hostSysenterCs").zext());
   setCell64(f, CPU.sysenterEsp, vmcs.get("hostSysenterEsp"));
@@ -205,7 +206,7 @@ function buildHostBlock(m: Module): void {
 /** PAE host: the page-directory pointers come from memory (27.5.4); a bad one is a VMX abort. */
 function loadHostPdptes(f: Func, vmcs: Region): void {
   const pae = cell64(CPU.cr4).wrap().and(0x20).nez();
-  const legacy = cell64(CPU.efer).and(0x400).eqz();
+  const legacy = cell64(CPU.efer).and(EFER.LMA).eqz();
   f.if(cell(VMXC.hostedRoot).eqz().and(pae).and(legacy), () => {
     const at = f.let(cell64(CPU.cr3).wrap().and(~31));
     f.if(at.zext().ltU(cell64(V.ramSize)), () => {

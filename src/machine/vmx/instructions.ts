@@ -1,4 +1,5 @@
 /** The VMX instructions (SDM 3 30.3): operands and flags around the operations of module S. */
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
 import { CPU, V } from "../state.ts";
@@ -10,7 +11,7 @@ import { INFORMATION } from "./intercept.ts";
 import { VMXC } from "./layout.ts";
 import { MODE, STATUS } from "./operations.ts";
 import type { InterceptKind } from "../system/intercepts.ts";
-import { ARITHMETIC } from "../../abi/x86/cr.ts";
+import { ARITHMETIC, CR4 } from "../../abi/x86/cr.ts";
 
 const CHECK = {
   off: check("vmx.operation", "a VMX instruction outside VMX operation", "SDM 3 30.3"),
@@ -23,7 +24,7 @@ const CHECK = {
   function: check("vmx.vmfunc", "VMFUNC without VM functions enabled", "SDM 3 25.5.6.2"),
 };
 
-const UD = 6, GP = 13;
+const { UD, GP } = VECTOR;
 
 /** Real, virtual-8086 and compatibility mode know no VMX instructions. */
 function checkMode(m: Meaning): void {
@@ -68,7 +69,7 @@ const withPointer = (name: string, reason: number): Semantics => (m) => {
 
 const vmxon: Semantics = (m) => {
   const off = check("vmx.on.vmxeClear", "VMXON with CR4.VMXE 0", "SDM 3 23.7");
-  m.faultIf(cell64(CPU.cr4).and(0x2000).eqz(), UD, undefined, off);
+  m.faultIf(cell64(CPU.cr4).and(CR4.VMXE).eqz(), UD, undefined, off);
   checkMode(m);
   leaveGuest(m, EXIT_REASON.vmxon, INFORMATION.memory);
   m.requirePrivilege(CHECK.privilege);

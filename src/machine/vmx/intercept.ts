@@ -22,6 +22,8 @@
  *
  * `vectoringExit(what)` is the hook of event delivery: 0 before an event, 1 for a triple fault.
  */
+import { RFLAGS } from "../../abi/x86/cr.ts";
+import { VECTOR } from "../../abi/x86/vectors.ts";
 import { EXIT_REASON, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { ABSENT, INTERCEPT, type InterceptKind } from "../system/intercepts.ts";
 import { check } from "../checks.ts";
@@ -339,7 +341,7 @@ function absent(f: Func, vmcs: Region, instruction: Local): void {
     i32(0),
   );
   f.if(secondaryOf(vmcs).and(control).eqz(), () => {
-    noteFault(f, 6, undefined, CHECK.disabled);
+    noteFault(f, VECTOR.UD, undefined, CHECK.disabled);
   });
 }
 
@@ -468,7 +470,7 @@ const FAULTS = 0xb_7ce1;
 
 function exceptionExits(f: Func, vmcs: Region, vector: Local, exit: Local): void {
   f.set(exit, vmcs.low("exceptionBitmap").shrU(vector).and(1));
-  f.if(vector.eq(14), () => {
+  f.if(vector.eq(VECTOR.PF), () => {
     const code = cell(V.errorCode).and(vmcs.low("pageFaultErrorCodeMask"));
     f.set(exit, exit.xor(code.ne(vmcs.low("pageFaultErrorCodeMatch"))));
   });
@@ -507,13 +509,13 @@ function buildEvents(m: Module): void {
     });
     const qualification = f.let(i64(0));
     const hardware = type.eq(3);
-    f.if(hardware.and(vector.eq(14)), () => f.set(qualification, cell64(V.faultAddress)));
-    f.if(hardware.or(type.eq(5)).and(vector.eq(1)), () => {
+    f.if(hardware.and(vector.eq(VECTOR.PF)), () => f.set(qualification, cell64(V.faultAddress)));
+    f.if(hardware.or(type.eq(5)).and(vector.eq(VECTOR.DB)), () => {
       f.set(qualification, cell64(CPU.pendingDebug).and(0xe00f));
       setCell64(f, CPU.pendingDebug, 0);
     });
     f.if(hardware.and(i32(FAULTS).shrU(vector).and(1)), () => {
-      setCell(f, CPU.rflags, cell(CPU.rflags).or(0x1_0000));
+      setCell(f, CPU.rflags, cell(CPU.rflags).or(RFLAGS.RF));
     });
     const id = cell(V.check),
       info = vector.or(type.shl(8)).or(cell(V.hasError).and(cell(CPU.cr0)).shl(11));
@@ -523,7 +525,7 @@ function buildEvents(m: Module): void {
     setCell(f, VMXC.event, info.or(0x8000_0000 | 0));
     setCell(f, VMXC.eventCode, cell(V.errorCode));
     // The event that leads to a double fault is not in the course of delivery any more.
-    f.if(hardware.and(vector.eq(8)), () => setCell(f, V.vectoring, 0));
+    f.if(hardware.and(vector.eq(VECTOR.DF)), () => setCell(f, V.vectoring, 0));
   });
   // What a pending host interrupt does to a guest: 0 is delivered, 1 leaves, 2 is acknowledged first.
   m.func("interruptMode", [], ["i32"], (f) => {

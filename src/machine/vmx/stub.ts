@@ -4,6 +4,7 @@
  * is a sequence of VMX instructions; they stand here because calls from TypeScript cost more than
  * the instructions do.
  */
+import { DR6 } from "../../abi/x86/cr.ts";
 import { setCell, setCell64 } from "../linkage.ts";
 import type { Module } from "../wasm/module.ts";
 import { buildGprs, markDirty } from "../values.ts";
@@ -54,7 +55,7 @@ function buildAdvance(m: Module): void {
     f.if(blocked.and(3), () => vmcs.set("guestInterruptibility", blocked.and(~3)));
     const toBranch = vmcs.low("guestDebugctl").shrU(1).and(1);
     f.if(vmcs.low("guestRflags").shrU(8).and(toBranch.eqz()), () => {
-      vmcs.set("guestPendingDebug", vmcs.get("guestPendingDebug").or(0x4000));
+      vmcs.set("guestPendingDebug", vmcs.get("guestPendingDebug").or(DR6.BS));
     });
     markDirty(f, vmcs.base);
   });

@@ -3,6 +3,8 @@
  * #MF with CR0.NE; without it FERR#, as on the 386 and the 8087: the platform turns it into IRQ 13, and
  * the processor waits before the instruction until an interrupt comes, unless IGNNE# is asserted.
  */
+import { CR0 } from "../../../abi/x86/cr.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { check } from "../../checks.ts";
 import { INTERCEPT } from "../intercepts.ts";
 import { ABORT, CPU, V } from "../../state.ts";
@@ -15,14 +17,14 @@ const PENDING = check(
   "an unmasked x87 exception is pending: FSW = {a}, FCW = {b}",
   "SDM 1 8.7",
 );
-const ES = 0x80, NE = 0x20;
+const ES = 0x80;
 
 /** `x87Pending()`: what a waiting x87 or MMX instruction does first. */
 export function buildCoprocessor(m: Module): void {
   m.func("x87Pending", [], [], (f) => {
     f.if(cell(CPU.fsw).and(ES).eqz(), () => f.return());
-    f.if(load("i32", 32, "u", 0, CPU.cr0).and(NE), () => {
-      noteFault(f, 16, undefined, PENDING, cell(CPU.fsw), cell(CPU.fcw));
+    f.if(load("i32", 32, "u", 0, CPU.cr0).and(CR0.NE), () => {
+      noteFault(f, VECTOR.MF, undefined, PENDING, cell(CPU.fsw), cell(CPU.fcw));
       f.return();
     });
     f.if(cell(V.nonRoot), () => {

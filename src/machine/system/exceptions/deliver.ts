@@ -17,6 +17,7 @@
  * (SDM 3 25.9.3), 0 if none; V.vectoringError and V.vectoringLength belong to it. #DB has not
  * touched DR6 and DR7 then, nor #PF CR2.
  */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { ABORT, CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -52,25 +53,26 @@ const MAX_ROUNDS = 16;
 
 const VALID = 0x8000_0000 | 0;
 
-/** 1 for the contributory exceptions: #DE, #TS, #NP, #SS, #GP (and #CP). */
+const { CP, DE, GP, NP, SS, TS } = VECTOR;
+const CONTRIBUTORY = [DE, TS, NP, SS, GP, CP].reduce<number>((set, vector) => set | 1 << vector, 0);
+/** 1 for the contributory exceptions. */
 const contributory = (vector: Expr): Expr =>
-  i32(1).shl(vector).and((1 << 0) | (1 << 10) | (1 << 11) | (1 << 12) | (1 << 13) | (1 << 21))
-    .nez().and(vector.ltU(32));
+  i32(1).shl(vector).and(CONTRIBUTORY).nez().and(vector.ltU(32));
 /** 1 for #PF (and #VE). */
-const pageFault = (vector: Expr): Expr => vector.eq(14).or(vector.eq(20));
+const pageFault = (vector: Expr): Expr => vector.eq(VECTOR.PF).or(vector.eq(VECTOR.VE));
 
 /** Is this hardware exception a fault (not a trap or an abort): RF is set in the pushed flags. */
-const isFault = (vector: Expr): Expr => vector.ne(2).and(vector.ne(18));
+const isFault = (vector: Expr): Expr => vector.ne(VECTOR.NMI).and(vector.ne(VECTOR.MC));
 
 /** What an event does to the registers before its handler is looked up. */
 function beforeDelivery(f: Func, vector: Local, type: Local): void {
   f.if(type.eq(2), () => {
     setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(8));
   });
-  f.if(type.eq(3).and(vector.eq(14)), () => setCell64(f, CPU.cr2, cell64(V.faultAddress)));
+  f.if(type.eq(3).and(vector.eq(VECTOR.PF)), () => setCell64(f, CPU.cr2, cell64(V.faultAddress)));
   // INT1 takes along the traps that MOV SS had held back.
   const held = type.eq(5).and(cell64(CPU.pendingDebug).nez());
-  f.if(type.eq(3).or(held).and(vector.eq(1)), () => {
+  f.if(type.eq(3).or(held).and(vector.eq(VECTOR.DB)), () => {
     // B0 to B3 are those of this exception, the others stay until software clears them.
     const pending = cell64(CPU.pendingDebug).and(0xe00f);
     setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~0xfn).or(pending));
@@ -91,7 +93,7 @@ function buildDeliverOnce(m: Module): void {
     // RF is 1 in the image of a fault, so that an instruction breakpoint does not hit again. A #DB
     // is one only by general detect (SDM 3 17.3.1.1).
     const general = cell64(CPU.pendingDebug).shrU(13).wrap().and(1);
-    const fault = type.eq(3).and(isFault(vector)).and(vector.ne(1).or(general));
+    const fault = type.eq(3).and(isFault(vector)).and(vector.ne(VECTOR.DB).or(general));
     f.set(flags, flags.or(fault.shl(16)));
     beforeDelivery(f, vector, type);
     const ip = f.let(cell64(CPU.rip));
@@ -142,7 +144,7 @@ function buildDeliverReal(m: Module): void {
 }
 
 const fault13 = (f: Func, code: Expr, id: number, a: Expr, b: Expr) =>
-  noteFault(f, 13, code, id, a, b);
+  noteFault(f, VECTOR.GP, code, id, a, b);
 
 /** Works out what a second exception makes of the first (SDM 3 table 6-5). */
 function buildCombine(m: Module): void {
@@ -153,11 +155,11 @@ function buildCombine(m: Module): void {
     f.if(cell(V.vectoring).shrU(8).and(7).ne(3), () => f.return(i32(0)));
     const severe = f.let(contributory(second).or(pageFault(second)));
     f.if(first.eq(8).and(severe), () => {
-      noteFault(f, 8, 0, CHECK.triple, first, second);
+      noteFault(f, VECTOR.DF, 0, CHECK.triple, first, second);
       f.return(i32(1));
     });
     const double = contributory(first).and(contributory(second)).or(pageFault(first).and(severe));
-    f.if(double, () => noteFault(f, 8, 0, CHECK.double, first, second));
+    f.if(double, () => noteFault(f, VECTOR.DF, 0, CHECK.double, first, second));
     f.result(i32(0));
   });
 }
@@ -211,7 +213,7 @@ export function buildDeliver(m: Module): void {
       f.if(f.call("combineFaults"), shutdown);
       f.set(rounds, rounds.add(1));
       f.if(rounds.geU(MAX_ROUNDS), () => {
-        noteFault(f, 8, 0, CHECK.endless, cell(V.vectoring).and(0xff), cell(V.vector));
+        noteFault(f, VECTOR.DF, 0, CHECK.endless, cell(V.vectoring).and(0xff), cell(V.vector));
         shutdown();
       });
       f.br(again);

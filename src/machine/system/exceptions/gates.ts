@@ -1,4 +1,5 @@
 /** Interrupt, trap and task gates: protected mode (SDM 3 6.12, 20.3) and IA-32e mode (6.14). */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { ABORT, ACCESS, CPU, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -90,35 +91,35 @@ const CHECK = {
 function readGate(f: Func, vector: Local, type: Local, size: 8 | 16): Local {
   const code = f.let(vector.shl(3).or(2).or(ext()));
   const limit = f.let(cell(CPU["idtr.limit"]));
-  failIf(f, vector.mul(size).add(size - 1).gtU(limit), 13, code, CHECK.limit, vector, limit);
+  failIf(f, vector.mul(size).add(size - 1).gtU(limit), VECTOR.GP, code, CHECK.limit, vector, limit);
   const at = wrapSystem(cell64(CPU["idtr.base"]).add(vector.mul(size).zext()));
   const gate = callChecked(f, "ld64", at, cell(V.accessSystem));
   const kind = f.let(gate.shrU(40).wrap().and(0x1f));
   // Interrupt and trap gates: 14, 15, and the 16-bit ones 6, 7 and task gates outside IA-32e mode.
   const known = size === 16 ? kind.and(0x1e).eq(14) : kind.and(0x16).eq(6).or(kind.eq(5));
-  failIf(f, known.eqz(), 13, code, CHECK.type, vector, kind);
+  failIf(f, known.eqz(), VECTOR.GP, code, CHECK.type, vector, kind);
   const software = type.eq(4).or(type.eq(6)), cpl = f.let(cell(V.cpl));
   const dpl = gate.shrU(45).wrap().and(3);
-  failIf(f, software.and(dpl.ltU(cpl)), 13, code, CHECK.privilege, vector, cpl);
-  failIf(f, gate.and(1n << 47n).eqz(), 11, code, CHECK.present, vector);
+  failIf(f, software.and(dpl.ltU(cpl)), VECTOR.GP, code, CHECK.privilege, vector, cpl);
+  failIf(f, gate.and(1n << 47n).eqz(), VECTOR.NP, code, CHECK.present, vector);
   return gate;
 }
 
 /** The code segment of a gate, checked up to its privilege: raw descriptor. */
 function readTarget(f: Func, selector: Local, cpl: Local): { raw: Local; attributes: Local } {
-  failIf(f, isNull(selector), 13, ext(), CHECK.nullCode, selector);
+  failIf(f, isNull(selector), VECTOR.GP, ext(), CHECK.nullCode, selector);
   const code = f.let(selectorError(selector));
-  const raw = callChecked(f, "descriptorOf", selector, i32(13));
+  const raw = callChecked(f, "descriptorOf", selector, i32(VECTOR.GP));
   const attributes = f.let(attributesOf(raw));
-  failIf(f, isCode(attributes).eqz(), 13, code, CHECK.codeType, selector, attributes);
+  failIf(f, isCode(attributes).eqz(), VECTOR.GP, code, CHECK.codeType, selector, attributes);
   const above = dplOf(attributes).gtU(cpl);
-  failIf(f, above, 13, code, CHECK.codePrivilege, selector, attributes);
+  failIf(f, above, VECTOR.GP, code, CHECK.codePrivilege, selector, attributes);
   return { raw, attributes };
 }
 
 function checkPresent(f: Func, selector: Local, attributes: Local): void {
   const absent = attributes.and(ATTRIBUTE.present).eqz();
-  failIf(f, absent, 11, selectorError(selector), CHECK.codePresent, selector);
+  failIf(f, absent, VECTOR.NP, selectorError(selector), CHECK.codePresent, selector);
 }
 
 /** Privilege a code segment runs at when it is entered from `cpl`. */
@@ -160,11 +161,11 @@ function buildTaskGate(m: Module): void {
     [],
     (f, selector, flags, ip, source, hasError) => {
       const code = f.let(selectorError(selector));
-      failIf(f, selector.and(4).nez().or(isNull(selector)), 13, code, local, selector);
-      const raw = callChecked(f, "descriptorOf", selector, i32(13));
+      failIf(f, selector.and(4).nez().or(isNull(selector)), VECTOR.GP, code, local, selector);
+      const raw = callChecked(f, "descriptorOf", selector, i32(VECTOR.GP));
       const attributes = f.let(attributesOf(raw));
-      failIf(f, attributes.and(0x17).ne(1), 13, code, type, selector, attributes);
-      failIf(f, attributes.and(ATTRIBUTE.present).eqz(), 11, code, present, selector);
+      failIf(f, attributes.and(0x17).ne(1), VECTOR.GP, code, type, selector, attributes);
+      failIf(f, attributes.and(ATTRIBUTE.present).eqz(), VECTOR.NP, code, present, selector);
       f.call("switchTask", selector, raw, flags, ip, source);
       leaveIfAborted(f);
       f.if(hasError, () => {
@@ -212,7 +213,7 @@ function buildDeliverProtected(m: Module): void {
     const level = f.let(newLevel(attributes, cpl));
     const virtual = f.let(flags.and(RFLAGS.VM));
     const code = selectorError(selector);
-    failIf(f, virtual.nez().and(level.nez()), 13, code, CHECK.virtual, selector, attributes);
+    failIf(f, virtual.nez().and(level.nez()), VECTOR.GP, code, CHECK.virtual, selector, attributes);
     checkPresent(f, selector, attributes);
     const inner = f.let(level.ltU(cpl));
     const oldStack = f.let(cell64(CPU.rsp)), oldSelector = f.let(selectorAt(SS));
@@ -221,11 +222,11 @@ function buildDeliverProtected(m: Module): void {
       callChecked(f, "innerStack", level);
       f.set(
         stackRaw,
-        callChecked(f, "stackDescriptor", cell(LINK.stackSelector), level, i32(10)),
+        callChecked(f, "stackDescriptor", cell(LINK.stackSelector), level, i32(VECTOR.TS)),
       );
     });
     const limit = f.let(limitOf(raw));
-    failIf(f, target.gtU(limit.zext()), 13, ext(), CHECK.ip, target, limit);
+    failIf(f, target.gtU(limit.zext()), VECTOR.GP, ext(), CHECK.ip, target, limit);
     f.set(raw, callChecked(f, "markAccessedAt", selector, raw));
     const push = (value: Expr) => f.call("pushGate", value, wide);
     f.if(inner, () => {
@@ -241,7 +242,7 @@ function buildDeliverProtected(m: Module): void {
     push(ip.wrap());
     f.if(hasError, () => push(errorCode));
     f.if(cell(V.abort), () => {
-      f.if(cell(V.abort).eq(ABORT.fault).and(cell(V.vector).eq(12)), () => {
+      f.if(cell(V.abort).eq(ABORT.fault).and(cell(V.vector).eq(VECTOR.SS)), () => {
         setCell(f, V.errorCode, ext().or(cell(LINK.stackSelector).and(0xfffc).when(inner, 0)));
       });
       f.if(inner, () => f.call("leaveStack"), () => setCell64(f, CPU.rsp, oldStack));
@@ -265,7 +266,7 @@ function buildLongStack(m: Module): void {
   m.func("longStack", ["i32"], ["i64"], (f, offset) => {
     const limit = f.let(limitAt(TR));
     const code = selectorError(selectorAt(TR));
-    failIf(f, offset.add(7).gtU(limit), 10, code, CHECK.tss, offset, limit);
+    failIf(f, offset.add(7).gtU(limit), VECTOR.TS, code, CHECK.tss, offset, limit);
     const at = baseAt(TR).add(offset.zext());
     f.result(f.call("ld64", at, cell(V.accessSystem)));
   });
@@ -283,7 +284,7 @@ function buildDeliverLong(m: Module): void {
     const { raw, attributes } = readTarget(f, selector, cpl);
     const is64 = attributes.and(ATTRIBUTE.long | ATTRIBUTE.big).eq(ATTRIBUTE.long);
     const code = selectorError(selector);
-    failIf(f, is64.eqz(), 13, code, CHECK.codeType, selector, attributes);
+    failIf(f, is64.eqz(), VECTOR.GP, code, CHECK.codeType, selector, attributes);
     checkPresent(f, selector, attributes);
     const level = f.let(newLevel(attributes, cpl));
     const inner = f.let(level.ltU(cpl));
@@ -292,10 +293,10 @@ function buildDeliverLong(m: Module): void {
     f.if(ist, () => f.set(stack, callChecked(f, "longStack", ist.shl(3).add(28))), () => {
       f.if(inner, () => f.set(stack, callChecked(f, "longStack", level.shl(3).add(4))));
     });
-    failIf(f, isCanonical(target).eqz(), 13, ext(), CHECK.canonical, target);
+    failIf(f, isCanonical(target).eqz(), VECTOR.GP, ext(), CHECK.canonical, target);
     f.set(stack, stack.and(-16n));
     const edge = isCanonical(stack.sub(1)).and(isCanonical(stack.sub(48)));
-    failIf(f, edge.eqz(), 12, ext(), CHECK.stack, stack);
+    failIf(f, edge.eqz(), VECTOR.SS, ext(), CHECK.stack, stack);
     f.set(raw, callChecked(f, "markAccessedAt", selector, raw));
     const access = f.let(accessAt(level));
     const frame = [

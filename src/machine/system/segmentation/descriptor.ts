@@ -2,6 +2,7 @@
  * Segment descriptors (SDM 3 3.4.5, 3.5) as the functions of this module read them: raw 8 bytes in an
  * i64, and the fields taken out of them in the format of the segment registers (see state.ts).
  */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, SEGMENT, segment, SEGMENT_SIZE, V } from "../../state.ts";
 import { areaOf, cells } from "../../wasm/cells.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
@@ -108,7 +109,7 @@ export function failWith(
   b?: Expr,
 ): void {
   f.if(condition, () => {
-    noteFault(f, 13, code, id, a, b);
+    noteFault(f, VECTOR.GP, code, id, a, b);
     setCell(f, V.vector, vector);
     leave(f);
   });

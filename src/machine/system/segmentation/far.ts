@@ -1,4 +1,5 @@
 /** Far jumps, calls and returns in protected and IA-32e mode (SDM 3 5.8; SDM 2 JMP, CALL, RET). */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, SEGMENT, V } from "../../state.ts";
 import { ABORT } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
@@ -108,7 +109,7 @@ function checkTarget(
   const fail = (condition: Expr, id: number, b?: Expr) =>
     f.if(condition, () => {
       undo?.();
-      failIf(f, i32(1), 13, 0, id, ip, b);
+      failIf(f, i32(1), VECTOR.GP, 0, id, ip, b);
     });
   f.if(
     longMode().and(attributes.shrU(13)).and(1),
@@ -119,7 +120,15 @@ function checkTarget(
 
 function checkMode(f: Func, selector: Local, attributes: Local): void {
   const both = attributes.and(ATTRIBUTE.long | ATTRIBUTE.big).eq(ATTRIBUTE.long | ATTRIBUTE.big);
-  failIf(f, longMode().and(both), 13, selectorError(selector), CHECK.mode, selector, attributes);
+  failIf(
+    f,
+    longMode().and(both),
+    VECTOR.GP,
+    selectorError(selector),
+    CHECK.mode,
+    selector,
+    attributes,
+  );
 }
 
 /** `farReal(selector, ip)`: JMP and CALL outside of protected mode, the pushes done. */
@@ -144,25 +153,25 @@ function buildFarTransfer(m: Module): void {
     f.call("materialize");
     f.if(protectedMode().eqz().or(virtual8086()), () => {
       const limit = f.let(limitAt(CS));
-      failIf(f, ip.gtU(limit.zext()), 13, 0, CHECK.limit, ip, limit);
+      failIf(f, ip.gtU(limit.zext()), VECTOR.GP, 0, CHECK.limit, ip, limit);
       f.if(isCall, () => callChecked(f, "pushFar", selectorAt(CS), back, bits));
       setRealTarget(f, selector, ip);
       f.return();
     });
-    failIf(f, isNull(selector), 13, 0, CHECK.null, selector);
-    const raw = callChecked(f, "descriptorOf", selector, i32(13));
+    failIf(f, isNull(selector), VECTOR.GP, 0, CHECK.null, selector);
+    const raw = callChecked(f, "descriptorOf", selector, i32(VECTOR.GP));
     const attributes = f.let(attributesOf(raw));
     const code = f.let(selectorError(selector));
     f.if(attributes.and(ATTRIBUTE.system), () => {
-      failIf(f, isCode(attributes).eqz(), 13, code, CHECK.type, selector, attributes);
+      failIf(f, isCode(attributes).eqz(), VECTOR.GP, code, CHECK.type, selector, attributes);
       const cpl = f.let(cell(V.cpl)), dpl = dplOf(attributes);
       const allowed = dpl.leU(cpl).when(
         attributes.and(4),
         dpl.eq(cpl).and(selector.and(3).leU(cpl)),
       );
-      failIf(f, allowed.eqz(), 13, code, CHECK.privilege, selector, attributes);
+      failIf(f, allowed.eqz(), VECTOR.GP, code, CHECK.privilege, selector, attributes);
       const absent = attributes.and(ATTRIBUTE.present).eqz();
-      failIf(f, absent, 11, code, CHECK.present, selector);
+      failIf(f, absent, VECTOR.NP, code, CHECK.present, selector);
       checkMode(f, selector, attributes);
       const push = () => callChecked(f, "pushFar", selectorAt(CS), back, bits);
       const early = f.let(kind.eq(FAR.callIndirect).or(isCall.and(asAmd("far.call-check"))));
@@ -199,30 +208,30 @@ function buildFarSystem(m: Module): void {
     const callGate = f.let(type.eq(12).or(type.eq(4).and(long.eqz())));
     const task = f.let(type.and(5).eq(1).and(long.eqz())), taskGate = type.eq(5).and(long.eqz());
     const known = callGate.or(task).or(f.let(taskGate));
-    failIf(f, known.eqz(), 13, code, CHECK.type, selector, attributes);
+    failIf(f, known.eqz(), VECTOR.GP, code, CHECK.type, selector, attributes);
     const cpl = f.let(cell(V.cpl)), dpl = f.let(dplOf(attributes));
     const above = dpl.ltU(cpl).or(dpl.ltU(selector.and(3)));
     const absent = attributes.and(ATTRIBUTE.present).eqz();
     const source = i32(TASK_SOURCE.call).when(isCall, i32(TASK_SOURCE.jump));
     f.if(task, () => {
-      failIf(f, above, 13, code, CHECK.taskPrivilege, selector, attributes);
+      failIf(f, above, VECTOR.GP, code, CHECK.taskPrivilege, selector, attributes);
       // TSS selectors from the LDT are refused (SDM 3 7.3).
       const busy = type.and(2).nez().or(selector.and(4).nez());
-      failIf(f, busy, 13, code, CHECK.taskBusy, selector, attributes);
-      failIf(f, absent, 11, code, CHECK.taskPresent, selector);
+      failIf(f, busy, VECTOR.GP, code, CHECK.taskBusy, selector, attributes);
+      failIf(f, absent, VECTOR.NP, code, CHECK.taskPresent, selector);
       f.call("switchTask", selector, raw, cell(CPU.rflags), back, source);
       f.return();
     });
-    failIf(f, above, 13, code, CHECK.gatePrivilege, selector, attributes);
-    failIf(f, absent, 11, code, CHECK.gatePresent, selector);
+    failIf(f, above, VECTOR.GP, code, CHECK.gatePrivilege, selector, attributes);
+    failIf(f, absent, VECTOR.NP, code, CHECK.gatePresent, selector);
     const target = f.let(raw.shrU(16).wrap().and(0xffff));
     f.if(type.eq(5), () => {
       f.call("taskGate", target, cell(CPU.rflags), back, source, i32(0));
       f.return();
     });
     f.if(long, () => {
-      const upper = callChecked(f, "upperDescriptor", selector, i32(13));
-      failIf(f, upper.and(0x1f00_0000_0000n).nez(), 13, code, CHECK.gateType, selector);
+      const upper = callChecked(f, "upperDescriptor", selector, i32(VECTOR.GP));
+      failIf(f, upper.and(0x1f00_0000_0000n).nez(), VECTOR.GP, code, CHECK.gateType, selector);
       f.call("callGate64", raw, upper, isCall, back);
     }, () => f.call("callGate", raw, isCall, back));
   });
@@ -231,15 +240,15 @@ function buildFarSystem(m: Module): void {
 /** The code segment of a call gate: raw, attributes and the privilege it will run at. */
 function gateTarget(f: Func, raw: Local, isCall: Local, cpl: Local) {
   const selector = f.let(raw.shrU(16).wrap().and(0xffff));
-  failIf(f, isNull(selector), 13, 0, CHECK.null, selector);
+  failIf(f, isNull(selector), VECTOR.GP, 0, CHECK.null, selector);
   const code = f.let(selectorError(selector));
-  const target = callChecked(f, "descriptorOf", selector, i32(13));
+  const target = callChecked(f, "descriptorOf", selector, i32(VECTOR.GP));
   const attributes = f.let(attributesOf(target));
-  failIf(f, isCode(attributes).eqz(), 13, code, CHECK.gateCode, selector, attributes);
+  failIf(f, isCode(attributes).eqz(), VECTOR.GP, code, CHECK.gateCode, selector, attributes);
   const dpl = dplOf(attributes), conforming = attributes.and(4).nez();
   // A jump does not change the privilege.
   const allowed = dpl.leU(cpl).and(isCall.or(conforming).or(dpl.eq(cpl)));
-  failIf(f, allowed.eqz(), 13, code, CHECK.gateCode, selector, attributes);
+  failIf(f, allowed.eqz(), VECTOR.GP, code, CHECK.gateCode, selector, attributes);
   return { selector, code, target, attributes };
 }
 
@@ -251,7 +260,7 @@ function buildCallGate(m: Module): void {
     const cpl = f.let(cell(V.cpl));
     const { selector, code, target, attributes } = gateTarget(f, raw, isCall, cpl);
     const absent = attributes.and(ATTRIBUTE.present).eqz();
-    failIf(f, absent, 11, code, CHECK.present, selector);
+    failIf(f, absent, VECTOR.NP, code, CHECK.present, selector);
     const wide = f.let(raw.shrU(43).wrap().and(1));
     const low = raw.and(0xffff);
     const ip = f.let(raw.shrU(32).and(0xffff_0000n).or(low).when(wide, low));
@@ -261,11 +270,11 @@ function buildCallGate(m: Module): void {
     f.if(inner, () => {
       callChecked(f, "innerStack", level);
       const ss = f.let(cell(LINK.stackSelector));
-      const stack = callChecked(f, "stackDescriptor", ss, level, i32(10));
-      failIf(f, ip.gtU(limit.zext()), 13, 0, CHECK.limit, ip, limit);
+      const stack = callChecked(f, "stackDescriptor", ss, level, i32(VECTOR.TS));
+      failIf(f, ip.gtU(limit.zext()), VECTOR.GP, 0, CHECK.limit, ip, limit);
       innerCall(f, raw, ss, stack, wide, back);
     }, () => {
-      failIf(f, ip.gtU(limit.zext()), 13, 0, CHECK.limit, ip, limit);
+      failIf(f, ip.gtU(limit.zext()), VECTOR.GP, 0, CHECK.limit, ip, limit);
       f.if(isCall, () => {
         callChecked(f, "pushFar", selectorAt(CS), back, i32(32).when(wide, i32(16)));
       });
@@ -300,7 +309,7 @@ function innerCall(f: Func, raw: Local, ss: Local, stack: Local, wide: Local, ba
   push(selectorAt(CS));
   push(back.wrap());
   f.if(cell(V.abort), () => {
-    f.if(cell(V.abort).eq(ABORT.fault).and(cell(V.vector).eq(12)), () => {
+    f.if(cell(V.abort).eq(ABORT.fault).and(cell(V.vector).eq(VECTOR.SS)), () => {
       setCell(f, V.errorCode, selectorError(ss));
     });
     f.call("leaveStack");
@@ -313,12 +322,12 @@ function buildCallGate64(m: Module): void {
     const cpl = f.let(cell(V.cpl));
     const { selector, code, target, attributes } = gateTarget(f, raw, isCall, cpl);
     const is64 = attributes.and(ATTRIBUTE.long | ATTRIBUTE.big).eq(ATTRIBUTE.long);
-    failIf(f, is64.eqz(), 13, code, CHECK.gateCode, selector, attributes);
+    failIf(f, is64.eqz(), VECTOR.GP, code, CHECK.gateCode, selector, attributes);
     const absent = attributes.and(ATTRIBUTE.present).eqz();
-    failIf(f, absent, 11, code, CHECK.present, selector);
+    failIf(f, absent, VECTOR.NP, code, CHECK.present, selector);
     const low = raw.shrU(32).and(0xffff_0000n).or(raw.and(0xffff));
     const ip = f.let(low.or(upper.shl(32)));
-    failIf(f, isCanonical(ip).eqz(), 13, 0, CHECK.canonical, ip);
+    failIf(f, isCanonical(ip).eqz(), VECTOR.GP, 0, CHECK.canonical, ip);
     const level = f.let(levelOf(attributes, cpl));
     const inner = f.let(level.ltU(cpl));
     f.set(target, callChecked(f, "markAccessedAt", selector, target));
@@ -327,7 +336,7 @@ function buildCallGate64(m: Module): void {
       f.if(inner, () => f.set(stack, callChecked(f, "longStack", level.shl(3).add(4))));
       const access = f.let(callChecked(f, "accessOfLevel", level));
       const edge = isCanonical(stack.sub(1)).and(isCanonical(stack.sub(32)));
-      failIf(f, edge.eqz(), 12, selectorError(i32(0)), CHECK.canonical, stack);
+      failIf(f, edge.eqz(), VECTOR.SS, selectorError(i32(0)), CHECK.canonical, stack);
       const frame = [selectorAt(CS).zext(), back];
       f.if(inner, () => {
         [selectorAt(SS).zext(), cell64(CPU.rsp), ...frame].forEach((value, i) => {
@@ -374,16 +383,16 @@ function buildReturnFar(m: Module): void {
     const outer = f.let(level.ne(cpl)), at = f.let(skip.add(extra));
     const early = f.let(asAmd("far.outer-stack").and(outer.or(always)));
     f.if(early, () => readOuterStack(f, bits, at, stack, ss));
-    failIf(f, isNull(selector), 13, 0, CHECK.null, selector);
+    failIf(f, isNull(selector), VECTOR.GP, 0, CHECK.null, selector);
     const code = f.let(selectorError(selector));
-    const raw = callChecked(f, "descriptorOf", selector, i32(13));
+    const raw = callChecked(f, "descriptorOf", selector, i32(VECTOR.GP));
     const attributes = f.let(attributesOf(raw));
-    failIf(f, isCode(attributes).eqz(), 13, code, CHECK.type, selector, attributes);
+    failIf(f, isCode(attributes).eqz(), VECTOR.GP, code, CHECK.type, selector, attributes);
     const dpl = dplOf(attributes);
     const allowed = dpl.leU(level).when(attributes.and(4), dpl.eq(level)).and(level.geU(cpl));
-    failIf(f, allowed.eqz(), 13, code, CHECK.returnLevel, selector, attributes);
+    failIf(f, allowed.eqz(), VECTOR.GP, code, CHECK.returnLevel, selector, attributes);
     const absent = attributes.and(ATTRIBUTE.present).eqz();
-    failIf(f, absent, 11, code, CHECK.present, selector);
+    failIf(f, absent, VECTOR.NP, code, CHECK.present, selector);
     checkMode(f, selector, attributes);
     f.set(stackRaw, i64(0));
     f.if(outer.or(always), () => {
@@ -391,8 +400,8 @@ function buildReturnFar(m: Module): void {
       const to64 = longMode().and(attributes.shrU(13)).and(1);
       f.if(isNull(ss), () => {
         const fine = to64.and(level.ne(3)).and(ss.and(3).eq(level));
-        failIf(f, fine.eqz(), 13, 0, CHECK.returnStack, ss);
-      }, () => f.set(stackRaw, callChecked(f, "stackDescriptor", ss, level, i32(13))));
+        failIf(f, fine.eqz(), VECTOR.GP, 0, CHECK.returnStack, ss);
+      }, () => f.set(stackRaw, callChecked(f, "stackDescriptor", ss, level, i32(VECTOR.GP))));
     });
     checkTarget(f, ip, attributes, f.let(limitOf(raw)));
     f.set(raw, callChecked(f, "markAccessedAt", selector, raw));
@@ -441,7 +450,7 @@ function buildFarReturn(m: Module): void {
     }
     f.if(protectedMode().eqz().or(virtual8086()), () => {
       const limit = f.let(limitAt(CS));
-      failIf(f, ip.gtU(limit.zext()), 13, 0, CHECK.limit, ip, limit);
+      failIf(f, ip.gtU(limit.zext()), VECTOR.GP, 0, CHECK.limit, ip, limit);
       f.call("addToStack", bits.shrU(2).add(extra));
       setRealTarget(f, selector, ip);
       f.return();

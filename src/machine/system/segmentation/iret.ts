@@ -1,4 +1,5 @@
 /** IRET in every mode (SDM 2 IRET; SDM 3 6.12, 7.4, 20.3), and what INT does in virtual-8086 mode. */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, IRET_NMI, V } from "../../state.ts";
 import { cell, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -95,7 +96,7 @@ function buildReal(m: Module): void {
   m.func("iretReal", ["i32"], [], (f, bits) => {
     const { ip, selector, flags } = readFrame(f, bits);
     const limit = f.let(limitAt(CS));
-    failIf(f, ip.gtU(limit.zext()), 13, 0, CHECK.limit, ip, limit);
+    failIf(f, ip.gtU(limit.zext()), VECTOR.GP, 0, CHECK.limit, ip, limit);
     f.call("addToStack", bits.shrU(3).mul(3));
     const mask = f.let(i32(FLAGS_ALWAYS | RFLAGS.IF));
     f.if(bits.ne(16), () => f.set(mask, mask.or(RFLAGS.RF | RFLAGS.AC | RFLAGS.ID)));
@@ -108,10 +109,10 @@ function buildReal(m: Module): void {
   m.func("iretVme", [], [], (f) => {
     const { ip, selector, flags } = readFrame(f, f.let(i32(16)));
     const pending = flags.and(RFLAGS.IF).nez().and(cell(CPU.rflags).and(RFLAGS.VIP).nez());
-    failIf(f, pending, 13, 0, CHECK.vip, flags);
-    failIf(f, flags.and(RFLAGS.TF).nez(), 13, 0, CHECK.tf, flags);
+    failIf(f, pending, VECTOR.GP, 0, CHECK.vip, flags);
+    failIf(f, flags.and(RFLAGS.TF).nez(), VECTOR.GP, 0, CHECK.tf, flags);
     const limit = f.let(limitAt(CS));
-    failIf(f, ip.gtU(limit.zext()), 13, 0, CHECK.limit, ip, limit);
+    failIf(f, ip.gtU(limit.zext()), VECTOR.GP, 0, CHECK.limit, ip, limit);
     f.call("addToStack", i32(6));
     setReal(f, CS, selector);
     setCell64(f, CPU.rip, ip);
@@ -123,7 +124,7 @@ function buildToVirtual(m: Module): void {
   // From privilege 0 to virtual-8086 mode: nine doublewords.
   m.func("iretToVirtual", ["i64", "i32", "i32"], [], (f, ip, selector, flags) => {
     const limit = i32(0xffff);
-    failIf(f, ip.gtU(0xffff), 13, 0, CHECK.limit, ip, limit);
+    failIf(f, ip.gtU(0xffff), VECTOR.GP, 0, CHECK.limit, ip, limit);
     const stack = callChecked(f, "stackLoad32", i32(12));
     const word = (at: number) => callChecked(f, "stackSelector32", i32(at));
     const values = [SS, ES, DS, FS, GS].map((place, i) => ({ place, value: word(16 + 4 * i) }));
@@ -142,13 +143,13 @@ function buildTaskReturn(m: Module): void {
     const selector = callChecked(f, "ld16", linear, cell(V.accessSystem));
     const code = f.let(selectorError(selector));
     const local = selector.and(4).nez().or(isNull(selector));
-    failIf(f, local, 10, code, CHECK.backLink, selector);
-    const raw = callChecked(f, "descriptorOf", selector, i32(10));
+    failIf(f, local, VECTOR.TS, code, CHECK.backLink, selector);
+    const raw = callChecked(f, "descriptorOf", selector, i32(VECTOR.TS));
     const attributes = f.let(attributesOf(raw));
     const busy = attributes.and(0x17).eq(3);
-    failIf(f, busy.eqz(), 10, code, CHECK.backLink, selector, attributes);
+    failIf(f, busy.eqz(), VECTOR.TS, code, CHECK.backLink, selector, attributes);
     const absent = attributes.and(ATTRIBUTE.present).eqz();
-    failIf(f, absent, 11, code, CHECK.backPresent, selector);
+    failIf(f, absent, VECTOR.NP, code, CHECK.backPresent, selector);
     f.call("switchTask", selector, raw, cell(CPU.rflags), back, i32(TASK_SOURCE.iret));
   });
 }
@@ -178,7 +179,7 @@ export function buildIret(m: Module): void {
     f.if(virtual8086(), () => {
       f.if(iopl().eq(3), () => f.call("iretReal", bits), () => {
         const vme = cell(CPU.cr4).and(CR4.VME).nez().and(bits.eq(16));
-        failIf(f, vme.eqz(), 13, 0, CHECK.iopl, iopl());
+        failIf(f, vme.eqz(), VECTOR.GP, 0, CHECK.iopl, iopl());
         f.call("iretVme");
       });
       leaveIfAborted(f);
@@ -186,7 +187,7 @@ export function buildIret(m: Module): void {
       f.return();
     });
     f.if(cell(CPU.rflags).and(RFLAGS.NT), () => {
-      failIf(f, longMode(), 13, 0, CHECK.nested);
+      failIf(f, longMode(), VECTOR.GP, 0, CHECK.nested);
       f.call("iretTask", next);
       f.if(cell(LINK.taskSwitched), unblock);
       f.return();

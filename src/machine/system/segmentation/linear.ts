@@ -3,6 +3,8 @@
  * what the processor derives from its state. These serve every mode; the interpreter's hot handlers
  * have their own short cut where all segments are flat.
  */
+import { RFLAGS } from "../../../abi/x86/cr.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { ACCESS, CODE_MODE, CPU, PREFIX, REC, SEGMENT, segment, TLB, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { is64, isCanonical } from "../../mode.ts";
@@ -61,7 +63,11 @@ function buildOffset(m: Module): void {
 
 /** #SS(0) for the stack segment, #GP(0) for the others. */
 function segmentFault(f: Func, place: Expr, id: number, a: Expr, b: Expr): void {
-  f.if(place.eq(SS), () => noteFault(f, 12, 0, id, a, b), () => noteFault(f, 13, 0, id, a, b));
+  f.if(
+    place.eq(SS),
+    () => noteFault(f, VECTOR.SS, 0, id, a, b),
+    () => noteFault(f, VECTOR.GP, 0, id, a, b),
+  );
   f.return(i64(0));
 }
 
@@ -263,7 +269,7 @@ function isFlat(): Expr {
     const wanted = (n === 1 ? 10 : 2) | (n === 2 ? 0x4000 : 0);
     return attributes.and(mask).xor(wanted);
   }).reduce((a, b) => a.or(b));
-  const virtual8086 = cell(CPU.rflags).and(0x2_0000);
+  const virtual8086 = cell(CPU.rflags).and(RFLAGS.VM);
   return bases.eqz().and(limits.eq(-1)).and(wrong.or(virtual8086).eqz()).and(cell(CPU.cr0));
 }
 

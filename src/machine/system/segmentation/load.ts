@@ -1,4 +1,5 @@
 /** Loads of data and stack segment registers, LDTR and TR (SDM 3 5.6, 5.7; SDM 2 MOV, LLDT, LTR). */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -94,7 +95,7 @@ function buildStackDescriptor(m: Module): void {
     failIf(
       f,
       attributes.and(ATTRIBUTE.present).eqz(),
-      12,
+      VECTOR.SS,
       code,
       CHECK.stackPresent,
       selector,
@@ -125,7 +126,14 @@ function buildDataDescriptor(m: Module): void {
       selector,
       attributes,
     );
-    failIf(f, attributes.and(ATTRIBUTE.present).eqz(), 11, code, CHECK.dataPresent, selector);
+    failIf(
+      f,
+      attributes.and(ATTRIBUTE.present).eqz(),
+      VECTOR.NP,
+      code,
+      CHECK.dataPresent,
+      selector,
+    );
     f.result(f.call("markAccessed", raw));
   });
 }
@@ -148,7 +156,7 @@ function buildLoadSegment(m: Module): void {
         nullStackSegment(f, selector, cpl);
         f.return();
       });
-      const raw = callChecked(f, "stackDescriptor", selector, cpl, i32(13));
+      const raw = callChecked(f, "stackDescriptor", selector, cpl, i32(VECTOR.GP));
       setFromRaw(f, place, selector, raw);
       f.return();
     });
@@ -156,7 +164,7 @@ function buildLoadSegment(m: Module): void {
       setNull(f, place, selector);
       f.return();
     });
-    const raw = callChecked(f, "dataDescriptor", selector, cpl, i32(13));
+    const raw = callChecked(f, "dataDescriptor", selector, cpl, i32(VECTOR.GP));
     setFromRaw(f, place, selector, raw);
   });
   // segmentsChange(index, selector) -> 1 if the cached descriptor of that register differs after.
@@ -177,12 +185,12 @@ const loadPlace64 = (place: Local, at: number): Expr => load("i64", 64, "u", pla
 function systemBase(f: Func, raw: Expr, selector: Expr, upperType: number): Local {
   const base = f.let(baseOf(raw));
   f.if(longMode(), () => {
-    const upper = callChecked(f, "upperDescriptor", selector, i32(13));
+    const upper = callChecked(f, "upperDescriptor", selector, i32(VECTOR.GP));
     f.set(base, base.and(0xffff_ffffn).or(upper.shl(32)));
     const code = f.let(selectorError(selector));
     const type = upper.shrU(40).wrap().and(upperType);
-    failIf(f, type.nez(), 13, code, CHECK.upper, selector, type);
-    failIf(f, isCanonical(base).eqz(), 13, code, CHECK.base, selector, base);
+    failIf(f, type.nez(), VECTOR.GP, code, CHECK.upper, selector, type);
+    failIf(f, isCanonical(base).eqz(), VECTOR.GP, code, CHECK.base, selector, base);
   });
   return base;
 }
@@ -200,23 +208,23 @@ function buildSystemLoads(m: Module): void {
     const attributes = f.let(attributesOf(raw));
     failWith(f, attributes.and(0x1f).ne(2), vector, code, CHECK.ldtType, selector, attributes);
     // A task switch gives #TS for an LDT that is not present (SDM 3 table 8-1).
-    const absent = i32(11).when(vector.eq(13), vector);
+    const absent = i32(11).when(vector.eq(VECTOR.GP), vector);
     const present = attributes.and(ATTRIBUTE.present);
     failWith(f, present.eqz(), f.let(absent), code, CHECK.systemPresent, selector);
     const base = systemBase(f, raw, selector, 0);
     setSegment(f, LDTR, selector, base, limitOf(raw), attributes);
   });
   m.func("loadTask", ["i32"], [], (f, selector) => {
-    failIf(f, isNull(selector), 13, 0, CHECK.nullTask, selector);
+    failIf(f, isNull(selector), VECTOR.GP, 0, CHECK.nullTask, selector);
     const code = f.let(selectorError(selector));
-    failIf(f, selector.and(4).nez(), 13, code, CHECK.local, selector);
-    const raw = callChecked(f, "descriptorOf", selector, i32(13));
+    failIf(f, selector.and(4).nez(), VECTOR.GP, code, CHECK.local, selector);
+    const raw = callChecked(f, "descriptorOf", selector, i32(VECTOR.GP));
     const attributes = f.let(attributesOf(raw));
     const type = attributes.and(0x1f);
     const available = type.eq(9).or(type.eq(1).and(longMode().eqz()));
-    failIf(f, available.eqz(), 13, code, CHECK.taskType, selector, attributes);
+    failIf(f, available.eqz(), VECTOR.GP, code, CHECK.taskType, selector, attributes);
     const present = attributes.and(ATTRIBUTE.present);
-    failIf(f, present.eqz(), 11, code, CHECK.systemPresent, selector);
+    failIf(f, present.eqz(), VECTOR.NP, code, CHECK.systemPresent, selector);
     const at = f.let(wrapSystem(load("i64", 64, "u", i32(0), LINK.descriptorAt).add(5)));
     const base = systemBase(f, raw, selector, 0x1f);
     f.call("st8", at, cell(V.accessSystem), attributes.or(2));
@@ -248,7 +256,7 @@ function buildInnerStack(m: Module): void {
     const limit = f.let(load("i32", 32, "u", i32(0), TR + SEGMENT.limit));
     const last = offset.add(i32(5).when(wide, i32(3)));
     const selector = f.let(load("i32", 32, "u", i32(0), TR + SEGMENT.selector));
-    failIf(f, last.gtU(limit), 10, selectorError(selector), short, offset, limit);
+    failIf(f, last.gtU(limit), VECTOR.TS, selectorError(selector), short, offset, limit);
     const at = f.let(load("i64", 64, "u", i32(0), TR + SEGMENT.base).add(offset.zext()));
     const read = (name: string, skip: number) =>
       callChecked(f, name, wrapSystem(at.add(skip)), cell(V.accessSystem));

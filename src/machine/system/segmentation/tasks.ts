@@ -1,4 +1,5 @@
 /** Hardware task switches (SDM 3 chapter 7): 16- and 32-bit task states. */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { ACCESS, CPU, gpr, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -153,7 +154,7 @@ function buildLoadTaskSegments(m: Module): void {
     f.if(cell(CPU.rflags).and(RFLAGS.VM), () => {
       for (let n = 0; n < 6; n++) setVirtual(f, i32(ES + n * SEGMENT_SIZE), selector(n));
       f.call("refresh");
-      callChecked(f, "loadLdt", saved(16), i32(10));
+      callChecked(f, "loadLdt", saved(16), i32(VECTOR.TS));
       f.return();
     });
     // Nothing is usable until it has been checked; the privilege is the new CS's already.
@@ -162,24 +163,24 @@ function buildLoadTaskSegments(m: Module): void {
     f.store(32, i32(SS), level.shl(5).or(ATTRIBUTE.unusable), SEGMENT.attributes);
     setNull(f, i32(LDTR), saved(16));
     f.call("refresh");
-    callChecked(f, "loadLdt", saved(16), i32(10));
+    callChecked(f, "loadLdt", saved(16), i32(VECTOR.TS));
     const cs = f.let(selector(1)), code = f.let(selectorError(cs));
-    failIf(f, isNull(cs), 10, ext(), CHECK.code, cs);
-    const raw = callChecked(f, "descriptorOf", cs, i32(10));
+    failIf(f, isNull(cs), VECTOR.TS, ext(), CHECK.code, cs);
+    const raw = callChecked(f, "descriptorOf", cs, i32(VECTOR.TS));
     const attributes = f.let(attributesOf(raw));
     const dpl = dplOf(attributes);
     const allowed = dpl.leU(level).when(attributes.and(4), dpl.eq(level));
-    failIf(f, isCode(attributes).and(allowed).eqz(), 10, code, CHECK.code, cs, attributes);
+    failIf(f, isCode(attributes).and(allowed).eqz(), VECTOR.TS, code, CHECK.code, cs, attributes);
     const absent = attributes.and(ATTRIBUTE.present).eqz();
-    failIf(f, absent, 11, code, CHECK.codePresent, cs);
+    failIf(f, absent, VECTOR.NP, code, CHECK.codePresent, cs);
     setFromRaw(f, CS, cs, callChecked(f, "markAccessed", raw));
     const ss = f.let(selector(2));
-    const stack = callChecked(f, "stackDescriptor", ss, level, i32(10));
+    const stack = callChecked(f, "stackDescriptor", ss, level, i32(VECTOR.TS));
     setFromRaw(f, SS, ss, stack);
     for (const n of [0, 3, 4, 5]) {
       const data = f.let(selector(n));
       f.if(isNull(data).eqz(), () => {
-        const value = callChecked(f, "dataDescriptor", data, level, i32(10));
+        const value = callChecked(f, "dataDescriptor", data, level, i32(VECTOR.TS));
         setFromRaw(f, i32(ES + n * SEGMENT_SIZE), data, value);
       });
     }
@@ -218,12 +219,20 @@ export function buildTasks(m: Module): void {
       const wide = f.let(raw.shrU(43).wrap().and(1));
       const limit = f.let(limitOf(raw)), code = f.let(selectorError(selector));
       const least = i32(LAYOUT.wide.last).when(wide, i32(LAYOUT.narrow.last));
-      failIf(f, limit.ltU(least), 10, code, CHECK.newLimit, selector, limit);
+      failIf(f, limit.ltU(least), VECTOR.TS, code, CHECK.newLimit, selector, limit);
       const oldWide = f.let(attributesAt(TR).and(8)), oldLimit = f.let(limitAt(TR));
       const oldSelector = f.let(selectorAt(TR));
       const oldLeast = i32(LAYOUT.wide.saved).when(oldWide, i32(LAYOUT.narrow.saved));
       const short = oldLimit.ltU(oldLeast);
-      failIf(f, short, 10, selectorError(oldSelector), CHECK.oldLimit, oldSelector, oldLimit);
+      failIf(
+        f,
+        short,
+        VECTOR.TS,
+        selectorError(oldSelector),
+        CHECK.oldLimit,
+        oldSelector,
+        oldLimit,
+      );
       const base = f.let(baseOf(raw)), oldBase = f.let(baseAt(TR));
       const nested = f.let(source.eq(TASK_SOURCE.call).or(source.eq(TASK_SOURCE.gate)));
       f.if(oldWide, () => probeRange(f, oldBase, 0x20, 0x5f, ACCESS.write), () => {
@@ -261,7 +270,7 @@ export function buildTasks(m: Module): void {
       });
       const end = f.let(limitAt(CS));
       const at = f.let(cell64(CPU.rip));
-      failIf(f, at.gtU(end.zext()), 13, ext(), CHECK.ip, at, end);
+      failIf(f, at.gtU(end.zext()), VECTOR.GP, ext(), CHECK.ip, at, end);
     },
   );
 }
