@@ -70,7 +70,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ]),
   ...mutationsOf("src/xen/monitor.ts", MONITOR_TEST, [[
     "others are not told where a step ends",
-    "for (const hook of [...this.domain.engine.hooks]) hook.stepEnded();",
+    "for (const hook of [...this.vcpu.engine.hooks]) hook.stepEnded();",
     "this.stepEnded();",
     "a place where both are told is passed once, also at the end of a step (intel hap)",
   ]]),
@@ -326,13 +326,13 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/hvm.ts", XEN_TEST, [
     [
       "no interrupt window for a request that has to wait",
-      "if (!this.ops.canInterrupt(this.vcpu)) return this.#setWindow(true);",
-      "if (!this.ops.canInterrupt(this.vcpu)) return;",
+      "if (!this.ops.canInterrupt(this.hvm)) return this.#setWindow(true);",
+      "if (!this.ops.canInterrupt(this.hvm)) return;",
       "an interrupt that comes with IF clear is delivered behind STI's shadow (intel)",
     ],
     [
       "an interrupt is injected though the guest cannot take it",
-      "if (!this.ops.canInterrupt(this.vcpu)) return this.#setWindow(true);",
+      "if (!this.ops.canInterrupt(this.hvm)) return this.#setWindow(true);",
       "",
       "an interrupt that comes with IF clear is delivered behind STI's shadow (intel)",
     ],
@@ -485,11 +485,47 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "Frames hands out frames of zeroes, also ones used before",
     ],
   ]),
+  ...mutationsOf("src/xen/vcpu.ts", "src/xen/vcpu_test.ts", [
+    [
+      "a vCPU whose turn is over has it still",
+      'if (this.#state === "running") this.#enter("runnable");',
+      "",
+      "a vCPU's runstate says who had the processor, and accounts for all of its time",
+    ],
+    [
+      "a pause in which no time passes is an interval",
+      "if (this.#stood) this.#since = this.#accounted;",
+      "this.#since = this.#accounted;",
+      "a pause is offline as long as time passes in it; one in which none does is none",
+    ],
+  ]),
+  ...mutationsOf("src/xen/domain.ts", "src/xen/domain_test.ts", [
+    [
+      "a domain is blocked when one of its vCPUs is",
+      "return this.vcpus.every((vcpu) => vcpu.blocked || !vcpu.online);",
+      "return this.vcpus.some((vcpu) => vcpu.blocked);",
+      "a domain is blocked when all its vCPUs are, and one that is woken lets it run",
+    ],
+    [
+      "the time of a domain of several vCPUs goes on in a pause",
+      'if (this.vcpus.length > 1 && this.type !== "bare") this.#setClock(this.runs);',
+      "if (this.vcpus.length > 1) this.#setClock(true);",
+      "with several vCPUs a domain's time is the host's while it is not paused",
+    ],
+  ]),
+  ...mutationsOf("src/xen/scheduler.ts", "src/xen/domain_test.ts", [
+    [
+      "a domain's cap is each of its vCPUs'",
+      "    allotment.usedInWindow += time;\n",
+      "    allotment.usedInWindow += time / 2;\n",
+      "a domain's weight is each of its vCPUs', its cap is theirs together",
+    ],
+  ]),
   ...mutationsOf("src/xen/host.ts", "src/xen/slices_test.ts", [
     [
       "every slice of the host's loop is a turn of the scheduler",
-      "this.#ofTurn() ?? this.#beginTurn()",
-      "this.#beginTurn()",
+      "this.#ofTurn(processor) ?? this.#beginTurn(processor)",
+      "this.#beginTurn(processor)",
       "so is a schedule: weights, a cap, a guest that waits (intel)",
     ],
   ]),

@@ -17,7 +17,9 @@ export const STATE_MUTATIONS: readonly Mutation[] = [
   ]),
   ...mutationsOf("src/xen/domain.ts", TEST, [
     ["a block not registered: the chips", "    this.platform.register(blocks);\n", "", LAW],
-    ["a field not saved: a domain that waits", "halted: this.#halted,", "halted: false,", SELDOM],
+  ]),
+  ...mutationsOf("src/xen/vcpu.ts", TEST, [
+    ["a field not saved: a vCPU that waits", "halted: this.#halted,", "halted: false,", SELDOM],
   ]),
   ...mutationsOf("src/xen/hvm.ts", TEST, [
     [
@@ -41,10 +43,10 @@ export const STATE_MUTATIONS: readonly Mutation[] = [
       "what devices have answered of an instruction is asked once, a load between or not (intel, hap)",
     ],
   ]),
-  ...mutationsOf("src/xen/hvm.ts", "src/builder/a20_test.ts", [
+  ...mutationsOf("src/xen/domain.ts", "src/builder/a20_test.ts", [
     [
       "a block not registered: the P2M",
-      "    this.p2m.register(blocks);\n",
+      "    this.memory.register?.(blocks);\n",
       "",
       "a closed A20 gate is saved and loaded, intel hvm shadow",
     ],

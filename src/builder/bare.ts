@@ -51,7 +51,7 @@ function ground(host: Host): Ground {
         machine.setFrames(alias.target, alias.target + alias.end - alias.start, "rom");
         board.bus.attach(new RomWindow(domain.memory, alias));
       }
-      domain.engine = new BareEngine(machine, domain);
+      for (const vcpu of domain.vcpus) vcpu.engine = new BareEngine(vcpu);
       setInitialState(cpu, loaded.entry);
       afterFirmware(cpu, board, loaded);
     },

@@ -14,6 +14,7 @@ import type { BoardEvents, DomainConfig, Plan } from "./plan.ts";
 export type { DomainConfig } from "./plan.ts";
 
 export interface BuiltDomain {
+  readonly host: Host;
   readonly domain: Domain;
   readonly board: Board;
   readonly loaded: LoadedGuest;
@@ -60,23 +61,24 @@ export async function build(host: Host, config: DomainConfig): Promise<BuiltDoma
   const ground = plan.ground(host, config);
   try {
     const { id, memory } = ground;
-    const domain = new Domain(
-      host,
+    const { name, vcpus, weight, cap, consoleMemory, cpuid } = config;
+    const domain = new Domain(host, {
       id,
-      config.name,
-      plan.engine,
+      name,
+      type: plan.engine,
       memory,
-      config,
-      config.consoleMemory,
-    );
-    const { cpuid, vcpus } = config;
+      vcpus,
+      weight,
+      cap,
+      consoleMemory,
+    });
     domain.cpuid = guestCpuid(host.options.cpu, cpuid, plan.engine === "bare", vcpus);
     const loaded = await load(domain, config);
     const board = makeBoard(domain, config, loaded, ground.equip(domain, loaded));
     domain.platform = board;
     ground.enter(domain, board, loaded);
     host.join(domain);
-    return { domain, board, loaded };
+    return { host, domain, board, loaded };
   } catch (error) {
     ground.release();
     throw error;

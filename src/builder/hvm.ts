@@ -2,7 +2,6 @@
 import { MSR } from "../abi/x86/msr.ts";
 import {
   type FrameSource,
-  type HvmCpu,
   type HvmOps,
   type HvmVcpu,
   type RegisterName,
@@ -37,44 +36,51 @@ export const HVM: Plan = {
 
 /** Frames of the host's, mapped as the guest's memory, and a vCPU. */
 function ground(host: Host, config: DomainConfig): Ground {
-  const { ops, on, frames, irq } = enableHvm(host);
+  const { ops, frames, irq } = enableHvm(host);
   const pages = config.memory / 4096;
   const shadowMemory = config.paging === "shadow" ? shadowBytes(config) : 0;
   requireFrames(config, frames.free, ownFrames(pages) + shadowMemory / 4096);
   const id = host.newId();
   const p2m = new P2M(host.machine, frames, id, ops.nestedFormat, pages);
-  let vcpu: HvmVcpu, engine: HvmEngine;
+  let engines: readonly HvmEngine[];
   for (let gfn = 0; gfn < pages; gfn++) {
     // The legacy hole belongs to the graphics adapter.
     if (gfn < 0xa0 || gfn >= 0xc0) p2m.map(gfn, frames.allocate(id));
   }
   return {
     id,
-    memory: guestMemory(host, p2m, config.memory),
+    memory: guestMemory(host, p2m, config.memory, id),
     equip: (domain, loaded) => {
       for (const alias of loaded.aliases ?? []) mapRom(p2m, alias);
-      vcpu = ops.createVcpu(on, frameSource(frames, id));
-      engine = new HvmEngine(domain, ops, on, vcpu, p2m, irq, domain.cpuid);
+      engines = domain.vcpus.map((vcpu) => {
+        const hvm = ops.createVcpu(vcpu.processor.hvm!, frameSource(frames, id));
+        return vcpu.engine = new HvmEngine(vcpu, ops, hvm, p2m, irq, domain.cpuid);
+      });
+      const changed = (engine: HvmEngine) => engine.changed = true;
       return {
-        changed: () => engine.changed = true,
-        signalled: () => engine.changed = true,
+        changed: (n) => n === undefined ? engines.forEach(changed) : changed(engines[n]),
+        signalled: (n) => changed(engines[n]),
         a20: (open) => {
           p2m.a20 = open;
-          ops.flushTranslations(vcpu);
+          for (const { hvm } of engines) ops.flushTranslations(hvm);
         },
-        priority: (cr8) => ops.setCr(vcpu, 8, BigInt(cr8)),
-        tscOffset: () => engine.msrs.get(MSR.TSC_ADJUST) ?? 0n,
+        priority: (cr8, n) => ops.setCr(engines[n].hvm, 8, BigInt(cr8)),
+        tscOffset: (n) => engines[n].msrs.get(MSR.TSC_ADJUST) ?? 0n,
       };
     },
-    enter: (domain, board, loaded) => {
-      domain.engine = engine;
-      host.switchTo(undefined);
-      ops.setNestedRoot(vcpu, p2m.root);
-      if (shadowMemory) engine.shadow = new Shadow(p2m, ops, vcpu, frames, id, shadowMemory);
-      setVcpuState(ops, vcpu, loaded.entry);
+    enter: (_, board, loaded) => {
+      host.unload();
+      const [{ hvm, on }] = engines;
+      for (const engine of engines) {
+        ops.setNestedRoot(engine.hvm, p2m.root);
+        if (shadowMemory) {
+          engine.shadow = new Shadow(p2m, ops, engine.hvm, frames, id, shadowMemory);
+        }
+        engine.start();
+      }
+      setVcpuState(ops, hvm, loaded.entry);
       // The vCPU is on the processor until it is unloaded.
-      afterFirmware(host.machine.cpu, board, loaded);
-      engine.start();
+      afterFirmware(on.cpu, board, loaded);
       ops.unload(on);
     },
     release: () => frames.releaseAll(id),
@@ -96,28 +102,29 @@ const HOST_FRAMES = 256;
 const READ_EXECUTE = { read: true, write: false, execute: true } as const;
 
 /** Switches the host's virtualization hardware on, once. */
-function enableHvm(host: Host): { ops: HvmOps; on: HvmCpu; frames: Frames; irq: HostInterrupts } {
-  const { machine } = host;
+function enableHvm(host: Host): { ops: HvmOps; frames: Frames; irq: HostInterrupts } {
+  const { machine, processors } = host;
   host.interrupts ??= timerOf(host);
   host.frames ??= new Frames(machine, HOST_FRAMES, () => host.world.random32());
   const { frames } = host;
-  if (!host.hvm) {
-    const ops = hvmOps(host.options.cpu);
+  if (!host.ops) {
+    const ops = host.ops = hvmOps(host.options.cpu);
     const cpuid = new Cpuid(host.options.cpu);
-    machine.cpu.hooks.cpuid = cpuid.install(machine.cpu.i32);
-    machine.cpu.predecoder.absent = absentEncodings(cpuid);
-    host.hvm = { ops, on: ops.enable(machine.cpu, frameSource(frames, -1)) };
+    for (const processor of processors) {
+      const { cpu } = processor;
+      cpu.hooks.cpuid = cpuid.install(cpu.i32);
+      cpu.predecoder.absent = absentEncodings(cpuid);
+      processor.hvm = ops.enable(cpu, frameSource(frames, -1));
+    }
     host.registerHypervisor(frames, host.interrupts);
   }
-  return { ...host.hvm, frames, irq: host.interrupts };
+  return { ops: host.ops, frames, irq: host.interrupts };
 }
 
 function timerOf(host: Host): HostInterrupts {
   const irq = new HostInterrupts(host.machine);
   irq.handlers.set(0, () => {
-    for (const domain of host.domains) {
-      if (domain.engine instanceof HvmEngine) domain.engine.timer();
-    }
+    for (const { engine } of host.vcpus) if (engine instanceof HvmEngine) engine.timer();
   });
   return irq;
 }
@@ -131,7 +138,7 @@ function frameSource(frames: Frames, owner: number): FrameSource {
 }
 
 /** Guest-physical memory through the domain's P2M. */
-function guestMemory(host: Host, p2m: P2M, size: number): DomainMemory {
+function guestMemory(host: Host, p2m: P2M, size: number, id: number): DomainMemory {
   const { machine } = host;
   const each = (
     gpa: number,
@@ -166,6 +173,8 @@ function guestMemory(host: Host, p2m: P2M, size: number): DomainMemory {
       const frame = p2m.machineFrame(Math.floor(gpa / 4096));
       return frame < 0 ? -1 : frame * 4096 + gpa % 4096;
     },
+    register: (blocks) => p2m.register(blocks),
+    release: () => p2m.frames.releaseAll(id),
   };
 }
 

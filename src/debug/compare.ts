@@ -288,7 +288,7 @@ export async function runUntil(
   try {
     while (!found && !inner.ended && inner.count < limit) {
       signal?.throwIfAborted();
-      const ran = advance(inner, Math.min(SLICE, limit - inner.count));
+      const ran = advance(dom, Math.min(SLICE, limit - inner.count));
       if (asks) {
         asks = false;
         dom.console.write(keys![typed++]);

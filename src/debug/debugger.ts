@@ -11,7 +11,7 @@ import { exitRows } from "../hvm/exit_kinds.ts";
 import { flag as bool, record } from "../machine/shape.ts";
 import { refuse } from "../machine/state_block.ts";
 import type { Domain as Inner, DomainState } from "../xen/domain.ts";
-import { HvmEngine } from "../xen/hvm.ts";
+import { HVM_BLOCK, HvmEngine } from "../xen/hvm.ts";
 import { Monitor, type MonitorEvent, type Observer, type Verdict } from "../xen/monitor.ts";
 import type { Watch } from "../xen/watches.ts";
 import { type BreakOptions, Breakpoint, type Decision } from "./events/breakpoint.ts";
@@ -68,7 +68,7 @@ export class Debugger implements Observer {
   #failure: { error: unknown } | undefined;
 
   constructor(readonly owner: GuestDomain, readonly domain: Inner) {
-    this.monitor = new Monitor(domain, this);
+    this.monitor = new Monitor(domain.vcpus[0], this);
     this.#register();
     domain.onLoaded.add(() => this.#wasLoaded());
     domain.onState.add((state) => this.#stateChanged(state));
@@ -93,8 +93,9 @@ export class Debugger implements Observer {
   ): Breakpoint {
     mustLive(this.domain, `"${kindName}"`);
     const kind = toKind(kindName);
-    if (this.domain.engine instanceof HvmEngine) {
-      const { ops, shadow } = this.domain.engine;
+    const { engine } = this.domain.vcpus[0];
+    if (engine instanceof HvmEngine) {
+      const { ops, shadow } = engine;
       if (isExit(kind) && !ops.exitKinds.includes(kind)) {
         throw new Error(
           `this host's processor has no exits of kind "${kind}": ${ops.name} lacks them`,
@@ -424,7 +425,7 @@ export class Debugger implements Observer {
       hashed: false,
       save: () => ({ passing: monitor.passing, atExit: monitor.stoppedAt !== undefined }),
       check: ({ atExit }, beside) => {
-        const vcpu = beside("vcpu") as { pending: unknown } | undefined;
+        const vcpu = beside(`vcpu 0 ${HVM_BLOCK}`) as { pending: unknown } | undefined;
         if (atExit && !vcpu?.pending) {
           refuse(
             `the saved state says that domain ${this.domain.name} stands at an exit: it has none`,

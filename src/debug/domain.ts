@@ -10,6 +10,7 @@ import { KERNEL_MAX, readFile } from "./files.ts";
 import { isElf, readElf } from "../builder/elf.ts";
 import { readElfSymbols, readSystemMap, SymbolTable } from "../builder/symbols.ts";
 import type { Domain as Inner } from "../xen/domain.ts";
+import type { Host } from "../xen/host.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { isPromise } from "../xen/ioreq.ts";
 import type { ShadowCounts } from "../xen/shadow.ts";
@@ -149,6 +150,8 @@ export class GuestDomain {
     onDropped(listener: (text: string) => void): () => void;
   };
   #symbols: SymbolTable | undefined;
+  /** @ignore */
+  readonly host: Host;
   readonly #inner: Inner;
   readonly #board: Board;
   readonly #debugger: Debugger;
@@ -157,7 +160,8 @@ export class GuestDomain {
 
   /** @ignore Made by `Hypervisor.createDomain`. */
   constructor(built: BuiltDomain, symbols: SymbolTable | undefined, destroyed: () => void) {
-    const { domain, board } = built;
+    const { host, domain, board } = built;
+    this.host = host;
     this.#inner = domain;
     this.#board = board;
     this.#symbols = symbols;
@@ -299,7 +303,7 @@ export class GuestDomain {
     return shadow && new ShadowView(shadow, this.#inner);
   }
   get #engine(): HvmEngine | undefined {
-    const { engine } = this.#inner;
+    const { engine } = this.#inner.vcpus[0];
     return engine instanceof HvmEngine ? engine : undefined;
   }
   /** @ignore Guest-physical address of a machine one. */
@@ -361,8 +365,10 @@ export class GuestDomain {
   }
   /** Its part of the machine's time since it was made, 0 to 1. */
   get cpuShare(): number {
-    const { share, cpu } = this.#inner;
-    return cpu.now > share.since ? share.used / (cpu.now - share.since) : 0;
+    const times = this.#inner.vcpus.map(({ runstate: { time } }) => time);
+    const used = times.reduce((sum, { running }) => sum + running, 0);
+    const since = Object.values(times[0]).reduce((sum, time) => sum + time);
+    return since > 0 ? used / since : 0;
   }
 
   /** Lets it run; what happens is told to breakpoints and to those who wait. */

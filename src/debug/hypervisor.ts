@@ -423,7 +423,7 @@ export class Hypervisor implements AsyncDisposable {
     const { running } = this.host;
     if (running) {
       throw new Error(
-        `${what}: domain ${running.name} is in the middle of an instruction: this was called from ` +
+        `${what}: domain ${running.domain.name} is in the middle of an instruction: this was called from ` +
           `within its run; await its stop first`,
       );
     }

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { Domain as Inner } from "../xen/domain.ts";
 import type { GuestDomain } from "./domain.ts";
 import type { Hypervisor } from "./hypervisor.ts";
 import { domainHash } from "./views/domain_hash.ts";
@@ -155,8 +154,8 @@ const MAX_IDLE = 100_000;
  *
  * @returns how many they were: fewer if the guest ended, stopped, or waits for ever
  */
-export function advance(domain: Inner, instructions: number): number {
-  const { host, cpu } = domain, from = cpu.count, to = from + instructions;
+export function advance({ host, inner: domain }: GuestDomain, instructions: number): number {
+  const { cpu } = host.machine, from = cpu.count, to = from + instructions;
   domain.resume();
   for (let idle = 0; cpu.count < to && !domain.ended && idle < MAX_IDLE;) {
     if (host.runOnce(to - cpu.count)) idle = 0;
@@ -176,7 +175,7 @@ export function sideOf(hv: Hypervisor, name?: string): Side {
     get count() {
       return dom.vcpu.position.count;
     },
-    run: (n) => advance(dom.inner, n),
+    run: (n) => advance(dom, n),
     hash: () => domainHash(dom),
     save: () => hv.save(),
     load: (state) => hv.load(state as Uint8Array),

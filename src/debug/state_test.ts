@@ -44,7 +44,7 @@ for (const c of virtual) {
   Deno.test(`what is armed shows in no saved state, and is there again after a load (${title(c)})`, async () => {
     await using one = await hostOf(c, everyExit(c.cpu));
     await using other = await hostOf(c, everyExit(c.cpu));
-    for (const { dom } of [one, other]) advance(dom.inner, 5000);
+    for (const { dom } of [one, other]) advance(dom, 5000);
     const plain = one.hv.save();
     const armed = [
       other.dom.break("any", { all: true }, () => "continue"),
@@ -66,16 +66,18 @@ const SELDOM: readonly [block: string, path: string, value: unknown][] = [
   ["world", "guests", [[1, 0x1234]]],
   ["scheduler", "turns", 77],
   ["domain 1", "posts", [1, 2, 3]],
-  ["domain 1", "share.owed", 12],
-  ["domain 1 place", "halted", true],
+  ["domain 1", "allotment.usedInWindow", 12],
+  ["domain 1 vcpu 0", "share.owed", 12],
+  ["domain 1 vcpu 0", "runstate.time.offline", 12],
+  ["domain 1 vcpu 0", "halted", true],
   ["domain 1 standing", "passing", true],
   ["domain 1 lapic0", "extInt", true],
   ["domain 1 com1", "fifo", [0x41, 0x142]],
-  ["domain 1 vcpu", "window", true],
+  ["domain 1 vcpu 0 hvm", "window", true],
   ["domain 1 lapic0", "signals.nmi", true],
   ["domain 1 lapic0", "signals.startup", 0x9a],
-  ["domain 1 vcpu", "fruitless", 5],
-  ["domain 1 vcpu", "msrs", [[0x3b, 7n]]],
+  ["domain 1 vcpu 0 hvm", "fruitless", 5],
+  ["domain 1 vcpu 0 hvm", "msrs", [[0x3b, 7n]]],
   ["processor", "registers.pendingDebug", 1n],
   ["processor", "registers.pendingNmi", 1],
   ["processor", "registers.interruptibility", 2],
@@ -83,7 +85,7 @@ const SELDOM: readonly [block: string, path: string, value: unknown][] = [
 for (const c of configurations) {
   Deno.test(`a field with a value that it seldom has is taken, and saved again (${title(c)})`, async () => {
     await using one = await hostOf(c, everyExit(c.cpu));
-    advance(one.dom.inner, 9000);
+    advance(one.dom, 9000);
     const { record, frames, data } = unpackState(one.hv.save());
     let taken = 0;
     for (const [block, path, value] of SELDOM) {
@@ -204,7 +206,7 @@ Deno.test("a state of another host or domain is refused by what differs", async 
     [make({}, {}, { name: "b" }), 'host has domains 1 "a", 2 "b" there, and 1 "a" here'],
     [make({}, { name: "b" }), 'host has domains 1 "b" there, and 1 "a" here'],
     [make({}, { memory: "9M" }), "domain 1 has memory 9437184 there, and 8388608 here"],
-    [make({}, { paging: "shadow" }), "domain 1 vcpu has paging shadow there, and hap here"],
+    [make({}, { paging: "shadow" }), "domain 1 vcpu 0 hvm has paging shadow there, and hap here"],
     [make({}, { cpuid: "common" }), "domain 1 has cpuid common there, and intel here"],
   ];
   for (const [making, text] of others) {
@@ -245,7 +247,7 @@ Deno.test("a guest with nothing predecoded gets somewhere, though the host wants
   for (const c of configurations) {
     await using host = await hostOf(c, everyExit(c.cpu));
     const { hv, dom } = host;
-    advance(dom.inner, 30_000);
+    advance(dom, 30_000);
     const saved = hv.save();
     hv.host.attention = { due: () => true, begin: () => {}, end: () => {} };
     hv.load(saved);

@@ -139,12 +139,10 @@ export class Vcpu {
     /** The domain it belongs to. */
     readonly domain: GuestDomain,
   ) {
-    const { engine, host } = domain.inner;
+    const { host, vcpus: [inner] } = domain.inner, { engine, processor } = inner;
     const file = engine instanceof HvmEngine
-      ? new HvmFile(engine.ops, engine.vcpu, () => {
-        host.look(domain.inner);
-      })
-      : new CpuFile(domain.inner.cpu);
+      ? new HvmFile(engine.ops, engine.hvm, () => processor.look(inner))
+      : new CpuFile(inner.cpu);
     this.file = new CheckedFile(file, () => mustLive(domain.inner, "registers"));
     this.#engine = engine instanceof HvmEngine ? engine : undefined;
     this.regs = registersOf(this.file, (name, value) => {
@@ -163,7 +161,7 @@ export class Vcpu {
   }
   /** Where in the host's run it is. */
   get position(): Position {
-    const { cpu } = this.domain.inner;
+    const { cpu } = this.domain.inner.vcpus[0];
     return { count: cpu.count, time: cpu.now };
   }
   /** Width of the code it runs: 16, 32 or 64. */
@@ -173,7 +171,7 @@ export class Vcpu {
 
   #paging(): PagingContext {
     mustLive(this.domain.inner, "page tables");
-    const { cpu } = this.domain.inner;
+    const { cpu } = this.domain.inner.vcpus[0];
     if (!this.#engine) cpu.system.refresh();
     if (!this.#engine) return { cpu, file: this.file };
     const { p2m: { root, format }, shadow } = this.#engine;
@@ -186,7 +184,7 @@ export class Vcpu {
   get raw(): Record<string, bigint> | null {
     mustLive(this.domain.inner, "raw");
     if (!this.#engine) return null;
-    const fields = this.#engine.ops.dump(this.#engine.vcpu);
+    const fields = this.#engine.ops.dump(this.#engine.hvm);
     const result: Record<string, bigint> = {};
     for (const { name, value } of fields) result[name] = value;
     const width = Math.max(...fields.map((f) => f.name.length));
@@ -213,7 +211,7 @@ export class Vcpu {
     text(name, "setRaw name");
     word(64)(value, `setRaw ${name}`);
     this.domain.inner.host.world.enter("raw", this.domain.id, { name, value });
-    this.#engine.ops.writeRaw(this.#engine.vcpu, name, value);
+    this.#engine.ops.writeRaw(this.#engine.hvm, name, value);
   }
 
   /** @ignore Bytes of code at a linear address, as many as can be read. */
@@ -355,7 +353,7 @@ export class Vcpu {
   /** @ignore The last exception it was given; its count is that from now, 0 or below. */
   get lastFault(): Fault | undefined {
     if (this.#engine) return this.#engine.lastFault;
-    const { lastFault, count } = this.domain.inner.cpu;
+    const { lastFault, count } = this.domain.inner.vcpus[0].cpu;
     return lastFault && { ...lastFault, count: lastFault.count - count };
   }
 
@@ -404,7 +402,7 @@ class LinearSource implements ByteSource {
 
   /** Machine addresses of linear pages, from the first on, as many as are memory. */
   #machine(address: bigint, pages: number): number[] {
-    const { cpu } = this.vcpu.domain.inner;
+    const { cpu } = this.vcpu.domain.inner.vcpus[0];
     return withPaging(this.paging(), (walker) => {
       const found: number[] = [];
       for (let n = 0; n < pages; n++) {
@@ -421,7 +419,7 @@ class LinearSource implements ByteSource {
     });
   }
   read(address: bigint, length: number): Uint8Array {
-    const { ram } = this.vcpu.domain.inner.cpu.machine;
+    const { ram } = this.vcpu.domain.inner.host.machine;
     const inPage = Number(address & 0xfffn);
     const pages = this.#machine(BigInt.asUintN(64, address), Math.ceil((inPage + length) / 4096));
     const bytes = new Uint8Array(Math.min(length, pages.length * 4096 - inPage));

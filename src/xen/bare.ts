@@ -1,12 +1,12 @@
 /** A guest on the processor itself: no hypervisor under it, the platform on the machine's buses. */
 import { MSR } from "../abi/x86/msr.ts";
-import type { Bus, Machine } from "../machine/machine.ts";
+import type { Bus } from "../machine/machine.ts";
 import { CPU, V } from "../machine/state.ts";
 import { SERVICE } from "../machine/linkage.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
-import type { Domain } from "./domain.ts";
 import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN } from "./engine.ts";
 import type { Platform } from "./platform.ts";
+import type { Vcpu } from "./vcpu.ts";
 
 /** The motherboard as the processor finds it on its buses. */
 const busOf = (platform: Platform, processor: number): Bus => {
@@ -27,12 +27,12 @@ const busOf = (platform: Platform, processor: number): Bus => {
 const MSR_VALUE = V.value >> 3;
 
 export class BareEngine extends Engine {
-  constructor(readonly machine: Machine, domain: Domain) {
-    super(domain);
-    const { platform } = domain, port = platform.ports[0];
-    machine.bus = busOf(platform, 0);
-    machine.cpu.hooks.msr = (number, write) => {
-      const { u64 } = machine.cpu;
+  constructor(vcpu: Vcpu) {
+    super(vcpu);
+    const { domain, domain: { platform }, cpu, port } = vcpu;
+    cpu.machine.bus = busOf(platform, vcpu.id);
+    cpu.hooks.msr = (number, write) => {
+      const { u64 } = cpu;
       if (write) {
         const done = port.writeMsr(number, u64[MSR_VALUE]);
         if (done && number === MSR.APIC_BASE) u64[CPU.apicBase >> 3] = u64[MSR_VALUE];
@@ -42,22 +42,22 @@ export class BareEngine extends Engine {
       if (value !== undefined) u64[MSR_VALUE] = value;
       return value !== undefined;
     };
-    machine.cpu.hooks.counterOverflow = () => port.counterOverflow();
+    cpu.hooks.counterOverflow = () => port.counterOverflow();
     const { world } = domain.host;
-    machine.cpu.hooks.service = (number, argument) => {
+    cpu.hooks.service = (number, argument) => {
       if (number === SERVICE.random) return world.randomFor(domain);
       if (number === SERVICE.priority) port.cr8 = argument;
       if (number === SERVICE.tsc) port.tscChanged();
-      if (number === SERVICE.coprocessorQuiet) noteQuiet(machine.cpu, platform);
+      if (number === SERVICE.coprocessorQuiet) noteQuiet(cpu, platform);
       if (number !== SERVICE.coprocessorError) return 0;
       const ignored = platform.coprocessorError();
-      watchQuiet(machine.cpu, platform);
+      watchQuiet(cpu, platform);
       return ignored ? 0 : 1;
     };
   }
 
   protected execute(budget: number): PartEnd {
-    const { cpu } = this.machine;
+    const { cpu } = this.vcpu;
     watchQuiet(cpu, this.domain.platform);
     // A turn is time: port accesses take more of it than instructions.
     const stop = cpu.run(budget, cpu.now + budget);
@@ -79,10 +79,10 @@ export class BareEngine extends Engine {
 
   readonly waiting = false;
   runnable(): boolean {
-    return this.machine.cpu.wakes;
+    return this.vcpu.cpu.wakes;
   }
   get interruptible(): boolean {
-    return this.machine.cpu.takesInterrupts;
+    return this.vcpu.cpu.takesInterrupts;
   }
   protected attach(): void {}
   protected detach(): void {

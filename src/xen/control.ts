@@ -14,10 +14,9 @@ const LONG = 0x2000;
 /** MAXPHYADDR of the machine. */
 const ADDRESS_BITS = 36n;
 
-const cr = (e: HvmEngine, n: 0 | 3 | 4): number =>
-  Number(BigInt.asIntN(32, e.ops.getCr(e.vcpu, n)));
-const efer = (e: HvmEngine): number => Number(BigInt.asIntN(32, e.ops.getMsr(e.vcpu, MSR.EFER)!));
-const codeAttributes = (e: HvmEngine): number => e.ops.getSegment(e.vcpu, "cs").attributes;
+const cr = (e: HvmEngine, n: 0 | 3 | 4): number => Number(BigInt.asIntN(32, e.ops.getCr(e.hvm, n)));
+const efer = (e: HvmEngine): number => Number(BigInt.asIntN(32, e.ops.getMsr(e.hvm, MSR.EFER)!));
+const codeAttributes = (e: HvmEngine): number => e.ops.getSegment(e.hvm, "cs").attributes;
 
 /** EFER.LMA and CS.L. */
 export const in64BitMode = (e: HvmEngine): boolean =>
@@ -60,7 +59,7 @@ export function cr3Faults(e: HvmEngine, value: bigint): boolean {
 }
 
 /** One of the four pointers that CR3 leads to is present with a reserved bit set (SDM 3 4.4.1). */
-function pdptesFault(e: HvmEngine, value = e.ops.getCr(e.vcpu, 3)): boolean {
+function pdptesFault(e: HvmEngine, value = e.ops.getCr(e.hvm, 3)): boolean {
   const cr3 = Number(value & 0xffff_ffe0n);
   const frame = e.p2m.machineFrame(e.p2m.canonical(Math.floor(cr3 / 4096)));
   // The emulator and the hardware read ones where there is no memory.

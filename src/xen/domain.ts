@@ -1,20 +1,27 @@
-/** A domain: its memory, its platform, its vCPUs, and what it is doing. */
-import type { Cpu } from "../machine/cpu.ts";
+/** A domain: its memory, its vCPUs, its motherboard, and what it is doing. */
 import type { Cpuid } from "../machine/cpuid.ts";
-import type { Engine } from "./engine.ts";
-import { amount, flag, list, record, table, tuple, u32, whole } from "../machine/shape.ts";
-import { refuse, type StateRegister } from "../machine/state_block.ts";
-import type { Host } from "./host.ts";
+import type { Machine } from "../machine/machine.ts";
+import { amount, flag, list, record, tuple, u32, whole } from "../machine/shape.ts";
+import { refuse, type StateRegister, type StateRegistry } from "../machine/state_block.ts";
 import { IoreqServers } from "./ioreq.ts";
 import type { Platform } from "./platform.ts";
 import { ByteLog } from "./output.ts";
-import { checkCap, checkWeight, type Share, SHARE_SHAPE } from "./scheduler.ts";
+import type { Processor } from "./processor.ts";
+import {
+  type Allotment,
+  ALLOTMENT_SHAPE,
+  checkCap,
+  checkWeight,
+  type Scheduler,
+} from "./scheduler.ts";
+import { Vcpu } from "./vcpu.ts";
+import type { World } from "./world.ts";
 
 /** How a domain ended, or why it stands still. */
 export type DomainState =
   | { readonly kind: "paused" }
   | { readonly kind: "running" }
-  /** Waits for an interrupt. */
+  /** All its vCPUs wait. */
   | { readonly kind: "blocked" }
   | { readonly kind: "shutdown"; readonly reason: ShutdownReason; readonly detail: string }
   /** Since `count` instructions of the host. */
@@ -31,41 +38,70 @@ export interface DomainMemory {
   write(gpa: number, bytes: Uint8Array): void;
   /** Machine address of a guest-physical one, -1 if there is no memory. */
   machineAddress(gpa: number): number;
+  /** Registers what is state besides the contents. */
+  register?(blocks: StateRegister): void;
+  /** Gives it back, when the domain is no more. */
+  release?(): void;
+}
+
+/** What a domain and its vCPUs are given of their host. */
+export interface DomainHost {
+  readonly machine: Machine;
+  readonly world: World;
+  readonly blocks: StateRegistry;
+  readonly scheduler: Pick<Scheduler, "allot" | "join" | "settle">;
+  readonly processors: readonly Processor[];
+  /** Machine time (ns). */
+  readonly now: number;
+  /** There may be something to run. */
+  wake(): void;
+  /** Somebody outside was told something: he has his turn as soon as the instruction is done. */
+  yield(): void;
+  /** A domain is no more: it is taken off the list. */
+  leave(domain: Domain): void;
+}
+
+/** What a domain is made from. */
+export interface DomainOptions {
+  readonly id: number;
+  readonly name: string;
+  readonly type: "bare" | "hvm";
+  readonly memory: DomainMemory;
+  /** How many. */
+  readonly vcpus: number;
+  /** See {@linkcode Allotment}. */
+  readonly weight?: number;
+  readonly cap?: number;
+  /** Bytes of console output that are kept. */
+  readonly consoleMemory?: number;
 }
 
 /** Bytes of console output that are kept, if nobody says otherwise. */
 export const CONSOLE_MEMORY: number = 4 << 20;
+const BLOCKED: DomainState = { kind: "blocked" };
 /** At least so many POST codes are kept. */
 const POSTS = 1000;
 
 interface SavedDomain {
-  readonly exits: Readonly<Record<string, number>>;
   readonly posts: readonly number[];
-  readonly share: Share;
+  readonly allotment: Allotment;
   readonly cpuid: readonly (readonly number[])[];
 }
 const SAVED = record({
-  exits: table(amount),
   posts: list(amount),
-  share: SHARE_SHAPE,
+  allotment: ALLOTMENT_SHAPE,
   cpuid: list(tuple(amount, u32, u32, u32, u32)),
 });
 
 /** Where a domain that does not run stands. */
 interface SavedPlace {
-  /** Instructions retired. */
-  readonly count: number;
-  /** It waits for an interrupt, or will when it is unpaused. */
-  readonly halted: boolean;
-  /** It waits, and is not paused. */
+  /** All its vCPUs wait, and it is not paused. */
   readonly blocked: boolean;
   /** Its clock goes: `clock` is its own time less machine time; else its own time (ns). */
   readonly goes: boolean;
   readonly clock: number;
 }
 const PLACE = record({
-  count: amount,
-  halted: flag,
   blocked: flag,
   goes: flag,
   clock: whole(-(2 ** 52), 2 ** 52),
@@ -74,6 +110,13 @@ const PLACE = record({
 export class Domain {
   /** Where its state is registered, and what else comes and goes with it. */
   readonly blocks: StateRegister;
+  readonly id: number;
+  readonly name: string;
+  readonly type: "bare" | "hvm";
+  readonly memory: DomainMemory;
+  readonly vcpus: readonly Vcpu[];
+  /** Its share of the host. */
+  readonly allotment: Allotment;
   #state: DomainState = { kind: "paused" };
   /** Console output, as far as it is kept. */
   readonly output: ByteLog;
@@ -91,32 +134,27 @@ export class Domain {
   readonly onNote: Set<(text: string) => void> = new Set();
   /** Device models besides its platform's. */
   readonly servers: IoreqServers = new IoreqServers();
-  /** Exits by kind. */
-  readonly exits: Record<string, number> = {};
-  #count = 0;
-  /** Its share of the processor. */
-  readonly share: Share;
   /** Its own time (ns) while its clock stands; less machine time while it goes. */
   #clock = 0;
   #goes: boolean;
-  #halted = false;
   /** The last POST codes. */
   posts: number[] = [];
   #ending: { reason: ShutdownReason; detail: string } | undefined;
 
-  constructor(
-    readonly host: Host,
-    readonly id: number,
-    readonly name: string,
-    readonly type: "bare" | "hvm",
-    readonly memory: DomainMemory,
-    share: { readonly weight?: number; readonly cap?: number } = {},
-    /** Bytes of console output that are kept. */
-    consoleMemory: number = CONSOLE_MEMORY,
-  ) {
+  constructor(readonly host: DomainHost, options: DomainOptions) {
+    const { id, name, type, memory, vcpus, weight, cap, consoleMemory } = options;
+    this.id = id;
+    this.name = name;
+    this.type = type;
+    this.memory = memory;
     this.blocks = host.blocks.part(this.#part);
-    this.output = new ByteLog(consoleMemory);
-    this.share = host.scheduler.join(share.weight, share.cap);
+    this.output = new ByteLog(consoleMemory ?? CONSOLE_MEMORY);
+    this.allotment = host.scheduler.allot(weight, cap);
+    const { processors } = host;
+    this.vcpus = Array.from(
+      { length: vcpus },
+      (_, n) => new Vcpu(this, n, processors[n % processors.length]),
+    );
     // The machine's time is a bare guest's own.
     this.#goes = type === "bare";
   }
@@ -126,66 +164,86 @@ export class Domain {
   }
 
   platform!: Platform;
-  engine!: Engine;
   /** What CPUID tells the guest. */
   cpuid!: Cpuid;
-  get cpu(): Cpu {
-    return this.host.machine.cpu;
+
+  /** Instructions its vCPUs have retired; exact inside a device access too. */
+  get count(): number {
+    return this.vcpus.reduce((sum, { count }) => sum + count, 0);
+  }
+  /** Exits of its vCPUs by kind. */
+  get exits(): Record<string, number> {
+    const sum: Record<string, number> = {};
+    for (const { exits } of this.vcpus) {
+      for (const [kind, count] of Object.entries(exits)) sum[kind] = (sum[kind] ?? 0) + count;
+    }
+    return sum;
   }
 
-  /** Instructions this domain has retired; exact inside a device access too. */
-  get count(): number {
-    return this.#count + (this.host.running === this ? this.host.ranSoFar : 0);
-  }
-  set count(count: number) {
-    this.#count = count;
-  }
+  // --- its clock ---
 
   /**
-   * Its own time (ns): it passes while the domain runs or waits, and stands while it is paused or
-   * another has the processor. So a guest sees the same times whoever runs beside it.
+   * Its own time (ns). With one vCPU it passes while that runs or waits, and stands while the domain is
+   * paused or another has the processor: so a guest sees the same times whoever runs beside it. With
+   * several it is the host's while the domain is not paused: waiting for a processor is steal.
    */
   get now(): number {
     if (!this.#goes) return this.#clock;
-    const now = this.cpu.now + this.#clock;
-    // A domain that waits is woken by its next deadline: no time passes for it after that.
-    return this.#state.kind === "blocked" ? Math.min(now, this.platform.deadline()) : now;
+    const now = this.host.now + this.#clock;
+    // One vCPU that waits is woken by its next deadline: no time passes for it after that.
+    const waits = this.vcpus.length === 1 && this.runs && this.vcpus[0].blocked;
+    return waits ? Math.min(now, this.platform.deadline()) : now;
   }
   /** Own time less machine time, while the clock goes. */
   get timeOffset(): number {
-    return this.#goes ? this.#clock : this.#clock - this.cpu.now;
+    return this.#goes ? this.#clock : this.#clock - this.host.now;
   }
+  get #ownTime(): boolean {
+    return this.type !== "bare" && this.vcpus.length === 1;
+  }
+  /** Its vCPU runs, or waits for an interrupt. */
   startClock(): void {
-    if (this.#goes) return;
-    this.#goes = true;
-    this.#clock -= this.cpu.now;
+    if (this.#ownTime) this.#setClock(true);
   }
-  /** Stops it, at a given own time or where it is. */
+  /** It does neither: the clock stands at a given own time, or where it is. */
   stopClock(at: number = this.now): void {
-    if (this.type === "bare") return;
+    if (!this.#ownTime) return;
     this.#clock = at;
     this.#goes = false;
+  }
+  /** It goes on, or stands, where it is. */
+  #setClock(goes: boolean): void {
+    if (goes === this.#goes) return;
+    this.#clock = goes ? this.#clock - this.host.now : this.now;
+    this.#goes = goes;
+  }
+  /** What its devices have to do by now is done; the clock of one that waited stands there. */
+  runDue(): void {
+    const due = this.platform.deadline();
+    if (due > this.now) return;
+    this.stopClock(due);
+    this.platform.run(due);
   }
 
   /** Share of the processor beside others, 1 to 65535; 256 is everybody's. */
   get weight(): number {
-    return this.share.weight;
+    return this.allotment.weight;
   }
   set weight(weight: number) {
     checkWeight(weight);
     this.host.world.enter("weight", this.id, weight);
-    this.host.scheduler.settle(this.share);
-    this.share.weight = weight;
+    for (const vcpu of this.vcpus) this.host.scheduler.settle(vcpu);
+    this.allotment.weight = weight;
   }
   /** Most of the processor it gets, in percent; 0: no cap. */
   get cap(): number {
-    return this.share.cap;
+    return this.allotment.cap;
   }
   set cap(cap: number) {
     checkCap(cap);
     this.host.world.enter("cap", this.id, cap);
-    this.host.scheduler.turn = null;
-    this.share.cap = cap;
+    for (const { processor } of this.vcpus) processor.turn = null;
+    this.allotment.cap = cap;
   }
 
   /** Registers the state of all that is the domain's. */
@@ -193,19 +251,19 @@ export class Domain {
     const { blocks } = this;
     blocks.register<SavedDomain>({
       name: "",
-      version: 1,
+      version: 2,
       configuration: () => ({
         name: this.name,
         type: this.type,
         memory: this.memory.size,
+        vcpus: this.vcpus.length,
         cpuid: this.cpuid.model,
         ended: this.#state.kind === "shutdown" ? this.describe() : "no",
       }),
       shape: SAVED,
       save: () => ({
-        exits: { ...this.exits },
         posts: [...this.posts],
-        share: { ...this.share },
+        allotment: { ...this.allotment },
         cpuid: this.cpuid.save(),
       }),
       check: ({ cpuid }) => {
@@ -213,56 +271,63 @@ export class Domain {
         if (problem) refuse(`domain ${this.id}: its CPUID table is refused: ${problem}`);
       },
       load: (s) => {
-        for (const kind of Object.keys(this.exits)) delete this.exits[kind];
-        Object.assign(this.exits, s.exits);
         this.posts = [...s.posts];
-        Object.assign(this.share, s.share);
+        Object.assign(this.allotment, s.allotment);
         this.cpuid.load(s.cpuid);
       },
     });
-    this.engine.register(blocks);
+    this.memory.register?.(blocks);
+    for (const vcpu of this.vcpus) vcpu.register(this.host.blocks, `${this.#part} vcpu ${vcpu.id}`);
     this.platform.register(blocks);
     // Last, because there are those that are told of it.
     blocks.register<SavedPlace>({
       name: "place",
-      version: 1,
+      version: 2,
       shape: PLACE,
       save: () => ({
-        count: this.count,
-        halted: this.#halted,
-        blocked: this.#state.kind === "blocked",
+        blocked: this.state.kind === "blocked",
         goes: this.#goes,
         clock: this.#clock,
       }),
       load: (s) => {
-        this.#count = s.count;
         this.#goes = s.goes;
         this.#clock = s.clock;
-        const kind = s.blocked ? "blocked" : "paused";
-        if (this.#state.kind !== kind) this.setState({ kind });
-        this.#halted = s.halted;
+        const kind = s.blocked ? "running" : "paused";
+        if (!this.ended && this.#state.kind !== kind) this.setState({ kind });
       },
     });
   }
 
   get state(): DomainState {
-    return this.#state;
+    return this.runs && this.#waits ? BLOCKED : this.#state;
   }
-  setState(state: DomainState): void {
+  /** It is neither paused nor at an end: its vCPUs run, or wait. */
+  get runs(): boolean {
+    return this.#state.kind === "running";
+  }
+  /** All its vCPUs that are online wait. */
+  get #waits(): boolean {
+    return this.vcpus.every((vcpu) => vcpu.blocked || !vcpu.online);
+  }
+  setState(state: Exclude<DomainState, { kind: "blocked" }>): void {
     if (this.#state.kind === "destroyed") return;
-    // One that waits for a device outside goes on with the access when it is unpaused.
-    if (state.kind === "blocked") this.#halted = !this.engine.waiting;
-    else if (state.kind === "running") this.#halted = false;
     this.#state = state;
+    for (const vcpu of this.vcpus) {
+      if (this.runs) vcpu.goOn();
+      else vcpu.stand();
+    }
+    if (this.vcpus.length > 1 && this.type !== "bare") this.#setClock(this.runs);
+    this.#tell();
+  }
+  #tell(): void {
+    const { state } = this;
     for (const listener of [...this.onState]) listener(state);
   }
-  /** It is behind a HLT: paused there, it waits when it goes on. */
-  halt(): void {
-    this.#halted = !this.engine.waiting;
-  }
-  /** It waits for an interrupt, or will when it is unpaused. */
-  get halted(): boolean {
-    return this.#halted;
+  /** What one of its vCPUs waited for is there. */
+  wake(vcpu: Vcpu): void {
+    const waited = this.#waits;
+    vcpu.wake();
+    if (waited) this.#tell();
   }
   get ended(): boolean {
     return this.#state.kind === "shutdown" || this.#state.kind === "destroyed";
@@ -271,7 +336,7 @@ export class Domain {
   /** A device says that the guest ends itself; it takes effect when the instruction is done. */
   end(reason: ShutdownReason, detail: string): void {
     this.#ending ??= { reason, detail };
-    this.cpu.stop();
+    this.#stopVcpus();
   }
   get ending(): { reason: ShutdownReason; detail: string } | undefined {
     return this.#ending;
@@ -286,29 +351,40 @@ export class Domain {
   /** A paused domain may run, or waits as it did; the host's driver is not told. */
   resume(): void {
     if (this.#state.kind !== "paused") return;
-    this.setState({ kind: this.#halted ? "blocked" : "running" });
-    if (this.#halted && !this.engine.waiting) this.startClock();
+    // One that waits for a device outside goes on with the access.
+    for (const vcpu of this.vcpus) if (vcpu.blocked && !vcpu.halted) vcpu.wake();
+    this.setState({ kind: "running" });
+    if (this.#waits) this.startClock();
   }
   pause(): void {
     if (this.ended || this.#state.kind === "paused") return;
-    if (this.host.running === this) this.cpu.stop();
+    if (this.vcpus.some(({ running }) => running)) this.#stopVcpus();
     else this.stopClock();
     this.setState({ kind: "paused" });
+  }
+  /** Those that run leave their processors when the instruction is done. */
+  #stopVcpus(): void {
+    for (const { processor } of this.vcpus) processor.cpu.stop();
   }
 
   /** Ends it and gives back all it holds, at whatever moment. */
   destroy(): void {
-    const { host } = this;
+    const { host, vcpus } = this;
     if (this.#state.kind === "destroyed") return;
-    this.cpu.stop();
-    this.setState({ kind: "destroyed", count: this.cpu.count });
-    const at = host.domains.indexOf(this);
-    if (at >= 0) host.domains.splice(at, 1);
+    this.#stopVcpus();
+    this.setState({ kind: "destroyed", count: host.machine.cpu.count });
+    host.leave(this);
     host.blocks.drop(this.#part);
-    if (host.scheduler.turn?.domain === this.id) host.scheduler.turn = null;
-    // What runs it has to come back first: a device of its, or an observer, may have asked for it.
-    if (host.running === this) host.whenOff = () => this.engine.destroy();
-    else this.engine.destroy();
+    let left = vcpus.length;
+    for (const vcpu of vcpus) {
+      const { processor } = vcpu;
+      if (processor.turn?.vcpu === vcpu) processor.turn = null;
+      // Who runs it has to come back first: a device of its, or an observer, may have asked for it.
+      processor.whenOff(vcpu, () => {
+        vcpu.engine.destroy();
+        if (--left === 0) this.memory.release?.();
+      });
+    }
   }
 
   /** Console input from outside. */

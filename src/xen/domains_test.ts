@@ -115,7 +115,9 @@ Deno.test("a schedule repeats by its seed, and another seed gives another", asyn
     await create(hv, "two", COUNTER);
     const { host } = hv, turns: string[] = [];
     for (const d of hv.domains) d.inner.resume();
-    for (let i = 0; i < 40; i++) turns.push(`${host.runOnce(1e6)!.id}@${host.machine.cpu.now}`);
+    for (let i = 0; i < 40; i++) {
+      turns.push(`${host.runOnce(1e6)!.domain.id}@${host.machine.cpu.now}`);
+    }
     return turns.join(" ");
   };
   const first = await schedule(1);
@@ -221,7 +223,7 @@ for (const cpu of VENDORS) {
       ["at an exit that waits for its device", async (dom) => {
         dom.ioreq.serve({ port: [0x3f8, 0x3ff] }, { read: () => new Promise(() => {}) });
         dom.unpause();
-        while (!hv.host.domains.some((d) => d.engine.waiting)) {
+        while (!hv.host.vcpus.some((v) => v.engine.waiting)) {
           await new Promise((resolve) => setImmediate(resolve));
         }
       }],

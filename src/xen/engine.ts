@@ -1,13 +1,14 @@
 /**
- * What executes a domain, and who looks on: an engine runs a vCPU in parts, and between them calls
+ * What executes a vCPU, and who looks on: an engine runs it in parts, and between them calls
  * those who want to see something, in their order. With nobody there it runs on.
  */
 import type { Exit, GuestEvent } from "../hvm/exit.ts";
 import type { ExitWish } from "../hvm/exit_kinds.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 import type { Domain, ShutdownReason } from "./domain.ts";
+import type { Vcpu } from "./vcpu.ts";
 
-/** Why a domain's processor came back to the scheduler. */
+/** Why a vCPU's processor came back to the scheduler. */
 export type SliceEnd =
   /** The budget is used up. */
   | { readonly kind: "budget" }
@@ -75,12 +76,16 @@ export interface EngineHooks {
   readonly exits: readonly ExitWish[] | undefined;
 }
 
-/** How a kind of domain is executed: on the processor itself, or in a hardware virtual machine. */
+/** How a vCPU is executed: on the processor itself, or in a hardware virtual machine. */
 export abstract class Engine {
   /** Who looks on, in the order they came. */
   readonly hooks: EngineHooks[] = [];
 
-  constructor(readonly domain: Domain) {}
+  constructor(readonly vcpu: Vcpu) {}
+
+  get domain(): Domain {
+    return this.vcpu.domain;
+  }
 
   /** Runs at most `budget` instructions (ns). */
   run(budget: number): SliceEnd {
@@ -90,7 +95,7 @@ export abstract class Engine {
   }
 
   #observed(budget: number): SliceEnd {
-    const { domain, domain: { cpu } } = this, until = cpu.now + budget;
+    const { domain, cpu } = this.vcpu, until = cpu.now + budget;
     for (const hook of [...this.hooks]) hook.started();
     while (cpu.now < until) {
       const { count } = cpu;
@@ -99,7 +104,7 @@ export abstract class Engine {
       const end = this.#after(part, cpu.count - count);
       if (end) return end;
       // A device ended the domain, or somebody paused it from within.
-      if (domain.ending || domain.state.kind !== "running") break;
+      if (domain.ending || !domain.runs) break;
       if (cpu.machine.due()) break;
     }
     return BUDGET;

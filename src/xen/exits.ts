@@ -37,13 +37,13 @@ const ENOSYS = 38;
 
 /** Low half of a general register, as it was at the exit. */
 function setGpr(e: HvmEngine, n: number, low: number, high = 0): void {
-  const { gprs } = e.vcpu;
+  const { gprs } = e.hvm;
   gprs[2 * n] = low;
   gprs[2 * n + 1] = high;
 }
 
 function injectFault(e: HvmEngine, vector: number, errorCode?: number): undefined {
-  e.ops.inject(e.vcpu, { type: "exception", vector, errorCode });
+  e.ops.inject(e.hvm, { type: "exception", vector, errorCode });
 }
 
 /** The instruction is executed by the processor with its intercepts off. */
@@ -58,22 +58,22 @@ function emulate(e: HvmEngine): Handled {
 function emulateForeign(e: HvmEngine): Handled {
   const { cpu } = e.on;
   cpu.ways = e.cpuid.vendor ?? cpu.model;
-  const exit = e.ops.enter(e.vcpu, { budget: 1, emulate: true });
+  const exit = e.ops.enter(e.hvm, { budget: 1, emulate: true });
   cpu.ways = cpu.model;
   const undefinedHere = typeof exit === "object" && exit.kind === "exception" &&
     exit.event.vector === UD;
   if (!undefinedHere) return afterPlainEntry(e, exit);
-  e.ops.inject(e.vcpu, exit.event);
+  e.ops.inject(e.hvm, exit.event);
 }
 
 /** Enters with intercepts off, for what is to be delivered and `budget` instructions. */
 function enterPlainly(e: HvmEngine, budget: number): Handled {
-  return afterPlainEntry(e, e.ops.enter(e.vcpu, { budget, emulate: true }));
+  return afterPlainEntry(e, e.ops.enter(e.hvm, { budget, emulate: true }));
 }
 
 /** With an event on its way that is what makes the access, and no instruction of its handler. */
 function completeAccess(e: HvmEngine): Handled {
-  return enterPlainly(e, e.ops.pendingEvent(e.vcpu) ? 0 : 1);
+  return enterPlainly(e, e.ops.pendingEvent(e.hvm) ? 0 : 1);
 }
 
 function afterPlainEntry(e: HvmEngine, exit: Exit | Stopped): Handled {
@@ -110,14 +110,14 @@ function unmapped(_e: HvmEngine, exit: ExitOf<"nested-page-fault">): SliceEnd {
 function taskSwitch(e: HvmEngine, { vectoring }: ExitOf<"task-switch">): Handled {
   if (!vectoring) return emulate(e);
   // An NMI that is delivered again does not block itself.
-  const shadow = e.ops.interruptShadow(e.vcpu);
-  if (vectoring.type === "nmi") e.ops.setInterruptShadow(e.vcpu, { ...shadow, nmi: false });
-  e.ops.inject(e.vcpu, vectoring);
+  const shadow = e.ops.interruptShadow(e.hvm);
+  if (vectoring.type === "nmi") e.ops.setInterruptShadow(e.hvm, { ...shadow, nmi: false });
+  e.ops.inject(e.hvm, vectoring);
   return enterPlainly(e, 0);
 }
 
 function skip(e: HvmEngine, exit: Exit): undefined {
-  e.ops.advance(e.vcpu, exit.length);
+  e.ops.advance(e.hvm, exit.length);
 }
 
 function io(e: HvmEngine, exit: ExitOf<"io">): Handled {
@@ -128,7 +128,7 @@ function io(e: HvmEngine, exit: ExitOf<"io">): Handled {
   } else {
     const value = e.ioreq.read("pio", exit.port, exit.size);
     if (value === undefined) return "again";
-    const { gprs } = e.vcpu;
+    const { gprs } = e.hvm;
     if (exit.size === 4) setGpr(e, RAX, value);
     else {
       const mask = exit.size === 1 ? 0xff : 0xffff;
@@ -140,12 +140,12 @@ function io(e: HvmEngine, exit: ExitOf<"io">): Handled {
 }
 
 /** With CR4.DE a guest's breakpoints can be on ports; their trap comes behind the instruction. */
-function portTrap({ ops, vcpu }: HvmEngine, { port, size }: ExitOf<"io">): void {
-  const dr7 = Number(ops.getRegister(vcpu, "dr7"));
-  if (!(dr7 & ENABLED) || !(ops.getCr(vcpu, 4) & BigInt(CR4.DE))) return;
-  const addresses = DEBUG_ADDRESSES.map((name) => Number(ops.getRegister(vcpu, name)));
+function portTrap({ ops, hvm }: HvmEngine, { port, size }: ExitOf<"io">): void {
+  const dr7 = Number(ops.getRegister(hvm, "dr7"));
+  if (!(dr7 & ENABLED) || !(ops.getCr(hvm, 4) & BigInt(CR4.DE))) return;
+  const addresses = DEBUG_ADDRESSES.map((name) => Number(ops.getRegister(hvm, name)));
   const causes = portBreakpoints(dr7, addresses, port, size);
-  if (causes) ops.trap(vcpu, causes);
+  if (causes) ops.trap(hvm, causes);
 }
 const DEBUG_ADDRESSES = ["dr0", "dr1", "dr2", "dr3"] as const;
 
@@ -170,11 +170,11 @@ function cr(e: HvmEngine, exit: ExitOf<"cr">): Handled {
   if (exit.cr === 8) return taskPriority(e, exit);
   if (exit.cr === 3 && e.shadow) return exit.write ? writeCr3(e, exit) : readCr3(e, exit);
   if (!exit.write || (exit.cr !== 0 && exit.cr !== 4)) return emulate(e);
-  const old = e.ops.getCr(e.vcpu, exit.cr), value = newCr(e, exit, old);
+  const old = e.ops.getCr(e.hvm, exit.cr), value = newCr(e, exit, old);
   if (writeFaults(e, exit.cr === 0 ? "cr0" : "cr4", old, value)) return injectFault(e, GP, 0);
-  e.ops.setCr(e.vcpu, exit.cr, exit.cr === 0 ? value & BigInt(CR0_KNOWN) | BigInt(CR0.ET) : value);
+  e.ops.setCr(e.hvm, exit.cr, exit.cr === 0 ? value & BigInt(CR0_KNOWN) | BigInt(CR0.ET) : value);
   if (e.shadow) e.shadow.sync();
-  else e.ops.flushTranslations(e.vcpu);
+  else e.ops.flushTranslations(e.hvm);
   return skip(e, exit);
 }
 
@@ -185,7 +185,7 @@ function taskPriority(e: HvmEngine, exit: ExitOf<"cr">): Handled {
     if (value > 15n) return injectFault(e, GP, 0);
     e.port.cr8 = Number(value);
     e.changed = true;
-  } else e.ops.setRegister(e.vcpu, gpr64[exit.gpr], BigInt(e.port.cr8));
+  } else e.ops.setRegister(e.hvm, gpr64[exit.gpr], BigInt(e.port.cr8));
   return skip(e, exit);
 }
 
@@ -199,8 +199,8 @@ function writeCr3(e: HvmEngine, exit: ExitOf<"cr">): Handled {
   return skip(e, exit);
 }
 function readCr3(e: HvmEngine, exit: ExitOf<"cr">): Handled {
-  const value = e.ops.getCr(e.vcpu, 3), name = gpr64[exit.gpr];
-  e.ops.setRegister(e.vcpu, name, value);
+  const value = e.ops.getCr(e.hvm, 3), name = gpr64[exit.gpr];
+  e.ops.setRegister(e.hvm, name, value);
   return skip(e, exit);
 }
 
@@ -220,8 +220,8 @@ function coprocessorError(e: HvmEngine): Handled {
   watchQuiet(cpu, platform);
   if (ignored) return ignoring(cpu, () => enterPlainly(e, 1));
   // STI and MOV SS hold nothing back from a processor that waits.
-  const { nmi } = e.ops.interruptShadow(e.vcpu);
-  e.ops.setInterruptShadow(e.vcpu, { sti: false, movSs: false, nmi });
+  const { nmi } = e.ops.interruptShadow(e.hvm);
+  e.ops.setInterruptShadow(e.hvm, { sti: false, movSs: false, nmi });
   e.changed = true;
   return e.port.interruptPending() ? undefined : BLOCKED;
 }
@@ -243,14 +243,14 @@ function exception(
   { event, qualification, vectoring }: ExitOf<"exception">,
 ): Handled {
   if (event.vector === UD && e.foreign) return emulateForeign(e);
-  if (event.vector === PF) e.ops.setRegister(e.vcpu, "cr2", wideToBigInt(qualification));
+  if (event.vector === PF) e.ops.setRegister(e.hvm, "cr2", wideToBigInt(qualification));
   if (event.vector === DB && event.type === "exception") {
-    const dr6 = e.ops.getRegister(e.vcpu, "dr6"), dr7 = e.ops.getRegister(e.vcpu, "dr7");
+    const dr6 = e.ops.getRegister(e.hvm, "dr6"), dr7 = e.ops.getRegister(e.hvm, "dr7");
     const causes = BigInt(qualification.low & 0xe00f);
-    e.ops.setRegister(e.vcpu, "dr6", dr6 & ~0xfn | causes);
-    e.ops.setRegister(e.vcpu, "dr7", dr7 & ~0x2000n);
-    const debugctl = e.ops.getMsr(e.vcpu, MSR.DEBUGCTL)!;
-    if (debugctl & BTF) e.ops.setMsr(e.vcpu, MSR.DEBUGCTL, debugctl & ~BTF);
+    e.ops.setRegister(e.hvm, "dr6", dr6 & ~0xfn | causes);
+    e.ops.setRegister(e.hvm, "dr7", dr7 & ~0x2000n);
+    const debugctl = e.ops.getMsr(e.hvm, MSR.DEBUGCTL)!;
+    if (debugctl & BTF) e.ops.setMsr(e.hvm, MSR.DEBUGCTL, debugctl & ~BTF);
   }
   const first = vectoring?.type === "exception" ? vectoring.vector : undefined;
   switch (combined(first, event.vector)) {
@@ -259,7 +259,7 @@ function exception(
     case "double":
       return injectFault(e, DF, 0);
     default:
-      e.ops.inject(e.vcpu, event);
+      e.ops.inject(e.hvm, event);
   }
 }
 
@@ -291,8 +291,8 @@ const own: { readonly [K in OwnKind]: Handler<K> } = {
     skip(e, exit);
     e.changed = true;
     // The trap of a traced HLT ends it at once.
-    const goesOn = e.awake || e.ops.pendingEvent(e.vcpu) ||
-      (e.ops.getRegister(e.vcpu, "rflags") & TF && !(e.ops.getMsr(e.vcpu, MSR.DEBUGCTL)! & BTF));
+    const goesOn = e.awake || e.ops.pendingEvent(e.hvm) ||
+      (e.ops.getRegister(e.hvm, "rflags") & TF && !(e.ops.getMsr(e.hvm, MSR.DEBUGCTL)! & BTF));
     return goesOn ? undefined : BLOCKED;
   },
   hypercall: (e, exit) => {

@@ -1,5 +1,6 @@
 /**
- * The host: one simulated computer, the domains on it, the scheduler, and the loop that drives it.
+ * The host: one simulated computer, its processors, the domains on it, the scheduler, and the loop that
+ * drives it.
  * Time is the machine's; the only clock from outside is `world.pace`, for guests with a person in
  * front of them.
  */
@@ -7,11 +8,14 @@ import { Machine } from "../machine/machine.ts";
 import { hypervisorsProcessor } from "../machine/cpu_state.ts";
 import { record } from "../machine/shape.ts";
 import { StateRegistry } from "../machine/state_block.ts";
-import type { HvmCpu, HvmOps } from "../hvm/ops.ts";
-import type { Domain } from "./domain.ts";
+import type { HvmOps } from "../hvm/ops.ts";
+import type { Domain, DomainHost } from "./domain.ts";
+import type { SliceEnd } from "./engine.ts";
 import type { Frames } from "./frames.ts";
 import type { HostInterrupts } from "./irq.ts";
+import { Processor } from "./processor.ts";
 import { Scheduler } from "./scheduler.ts";
+import type { Vcpu } from "./vcpu.ts";
 import { World } from "./world.ts";
 import { type Attention, attention } from "./world_attention.ts";
 import type { CpuModel } from "../machine/vendors.ts";
@@ -25,30 +29,30 @@ export interface HostOptions {
   readonly seed: number;
 }
 
-export class Host {
+function takeOut<T>(list: T[], one: T): void {
+  const at = list.indexOf(one);
+  if (at >= 0) list.splice(at, 1);
+}
+
+export class Host implements DomainHost {
   readonly machine: Machine;
   /** The state of all that is on the host. */
   readonly blocks: StateRegistry = new StateRegistry();
   readonly world: World;
-  readonly domains: Domain[] = [];
+  readonly processors: readonly Processor[];
+  readonly #domains: Domain[] = [];
   readonly scheduler: Scheduler;
   /** The host's interrupt controllers, once a hypervisor is on it. */
   interrupts: HostInterrupts | undefined;
   frames: Frames | undefined;
-  /** The virtualization hardware, switched on. */
-  hvm: { readonly ops: HvmOps; readonly on: HvmCpu } | undefined;
+  /** How to use the virtualization hardware, once a hypervisor is on it. */
+  ops: HvmOps | undefined;
   /** Idle guests are paced by the host's clock while somebody may type. */
   interactive = false;
   #driving = false;
   /** Somebody called `wake` since the driver last looked for work. */
   #woken = false;
   #wake: (() => void) | undefined;
-  #current: Domain | undefined;
-  #running: Domain | undefined;
-  /** Instructions of the machine when `#running` got the processor. */
-  #ranFrom = 0;
-  /** Done as soon as the domain that runs has left the processor. */
-  whenOff: (() => void) | undefined;
   #nextId = 1;
   /** An error of ours that ended the driver. */
   readonly onError: Set<(error: unknown) => void> = new Set();
@@ -65,6 +69,7 @@ export class Host {
   constructor(readonly options: HostOptions) {
     this.machine = new Machine({ memory: options.memory, cpu: options.cpu });
     const { cpu } = this.machine;
+    this.processors = this.machine.cpus.map((cpu) => new Processor(cpu));
     // Every slice gets somewhere, however long its first instruction takes: where it is asked within an
     // instruction, that one is counted already, and may be given up.
     this.machine.due = () =>
@@ -89,7 +94,11 @@ export class Host {
     });
     this.machine.register(blocks);
     this.world.register(blocks);
-    this.scheduler.register(blocks, this.#known);
+    this.scheduler.register(
+      blocks,
+      this.processors,
+      (id, n) => this.domains.find((d) => d.id === id)?.vcpus[n],
+    );
   }
   readonly #known = (id: number): boolean => this.domains.some((d) => d.id === id);
   /** The hypervisor is on the machine: what it has set up there is its own. */
@@ -99,10 +108,31 @@ export class Host {
     interrupts.register(blocks);
     frames.register(blocks, this.#known);
   }
+  /** Those that are there, in the order they came. */
+  get domains(): readonly Domain[] {
+    return this.#domains;
+  }
   /** A domain that is complete is on the host. */
   join(domain: Domain): void {
-    this.domains.push(domain);
+    this.#domains.push(domain);
+    for (const vcpu of domain.vcpus) {
+      const { processor } = vcpu;
+      processor.vcpus.push(vcpu);
+      // Whoever had it for himself has it no longer.
+      if (processor.turn?.ends === Infinity) processor.turn = null;
+    }
     domain.register();
+  }
+  leave(domain: Domain): void {
+    takeOut(this.#domains, domain);
+    for (const vcpu of domain.vcpus) takeOut(vcpu.processor.vcpus, vcpu);
+  }
+  /** All domains', in their order. */
+  get vcpus(): readonly Vcpu[] {
+    return this.#domains.flatMap(({ vcpus }) => vcpus);
+  }
+  get now(): number {
+    return this.machine.cpu.now;
   }
 
   newId(): number {
@@ -117,155 +147,127 @@ export class Host {
     return found;
   }
 
-  /** Puts a domain's vCPU on the processor. */
-  switchTo(domain: Domain | undefined): void {
-    if (this.#current === domain) return;
-    this.#current?.engine.unload();
-    this.#current = domain;
-    domain?.engine.load();
+  /** Takes all vCPUs off their processors. */
+  unload(): void {
+    for (const processor of this.processors) processor.switchTo(undefined);
   }
-  /** Makes a domain's state one that can be looked at, in the middle of another's turn too. */
-  look(domain: Domain): void {
-    // The turn goes on with its own domain's hooks; the vCPU's own state comes and goes with each look.
-    if (!this.#running) this.switchTo(domain);
-  }
-  get current(): Domain | undefined {
-    return this.#current;
-  }
-  /** The domain whose turn it is just now; undefined between turns. */
-  get running(): Domain | undefined {
-    return this.#running;
-  }
-  /** Instructions it has retired in this turn. */
-  get ranSoFar(): number {
-    return this.machine.cpu.counted - this.#ranFrom;
+  /** A vCPU that runs just now: this is called from within. */
+  get running(): Vcpu | undefined {
+    return this.processors.find(({ running }) => running)?.running;
   }
 
-  /** A domain that waits has its time run up to now; true if that, or anybody, has woken it. */
-  #awake(d: Domain): boolean {
-    if (!d.engine.waiting) {
-      const { platform } = d;
-      const due = platform.deadline();
-      if (due <= d.now) {
-        d.stopClock(due);
-        platform.run(due);
-      }
-    }
+  /** A vCPU that waits: true if its devices, or anybody, have woken it. */
+  #awake(v: Vcpu): boolean {
+    const { domain: d, engine } = v;
+    if (!engine.waiting) d.runDue();
     if (this.#ends(d)) {
       this.yield();
       return false;
     }
-    if (!d.engine.runnable()) {
-      if (!d.engine.waiting) d.startClock();
+    if (!engine.runnable()) {
+      if (!engine.waiting) d.startClock();
       return false;
     }
     d.stopClock();
-    d.setState({ kind: "running" });
+    d.wake(v);
     return true;
   }
 
-  /** The domains that can run, as they stand in the list. */
-  #runnable(): Domain[] {
-    return this.domains.filter((d) =>
-      d.state.kind === "running" || (d.state.kind === "blocked" && this.#awake(d))
-    );
+  /** The vCPUs of a processor that can run, as they stand in the list. */
+  #runnable({ vcpus }: Processor): Vcpu[] {
+    return vcpus.filter((v) => v.domain.runs && (v.ready || (v.blocked && this.#awake(v))));
   }
 
   /**
-   * Runs the domain whose turn it is, for at most `budget` instructions. Undefined if none can run.
-   * A turn is as long in however many parts it runs.
+   * Runs the vCPU whose turn it is, for at most `budget` instructions. Undefined if none can run. A turn
+   * is as long in however many parts it runs.
    */
-  runOnce(budget: number): Domain | undefined {
-    if (this.#running) {
+  runOnce(budget: number): Vcpu | undefined {
+    if (this.running) {
       throw new Error("the host runs a domain already: this call came from within");
     }
-    const domain = this.#ofTurn() ?? this.#beginTurn();
-    const { turn } = this.scheduler;
-    if (domain && turn) this.#run(domain, Math.min(budget, turn.ends - this.machine.cpu.now));
-    return domain;
+    const [processor] = this.processors;
+    const vcpu = this.#ofTurn(processor) ?? this.#beginTurn(processor);
+    const { turn } = processor;
+    if (vcpu && turn) this.#run(vcpu, Math.min(budget, turn.ends - this.now));
+    return vcpu;
   }
 
-  /** The domain whose turn is under way, if it can go on with it. */
-  #ofTurn(): Domain | undefined {
-    const { turn } = this.scheduler;
-    if (!turn || turn.ends <= this.machine.cpu.now) return undefined;
-    // It had the host for itself.
-    if (turn.ends === Infinity && this.domains.length > 1) return undefined;
-    return this.domains.find((d) => d.id === turn.domain && d.state.kind === "running");
+  /** The vCPU whose turn is under way, if it can go on with it. */
+  #ofTurn({ turn }: Processor): Vcpu | undefined {
+    if (!turn || turn.ends <= this.now) return undefined;
+    return turn.vcpu.domain.runs && turn.vcpu.ready ? turn.vcpu : undefined;
   }
 
-  /** Chooses whose turn it is. Undefined if no domain can run; no turn if caps allow none. */
-  #beginTurn(): Domain | undefined {
-    const { scheduler, machine: { cpu } } = this;
-    const able = this.#runnable();
+  /** Chooses whose turn it is. Undefined if no vCPU can run; no turn if caps allow none. */
+  #beginTurn(processor: Processor): Vcpu | undefined {
+    const { scheduler } = this, { cpu, vcpus } = processor;
+    const able = this.#runnable(processor);
     // A turn that stands still at a stop goes on, however long somebody thinks there.
     if (able.length === 0) return undefined;
-    scheduler.turn = null;
-    const within = able.filter((d) => scheduler.allowance(d.share) > 0);
+    processor.turn = null;
+    const allowance = ({ domain }: Vcpu) => scheduler.allowance(domain.allotment);
+    const within = able.filter((v) => allowance(v) > 0);
     if (within.length === 0) {
       // All have used up what their caps allow: the processor idles to the next window.
+      for (const v of able) v.preempt();
       cpu.skipTo(scheduler.nextWindow);
       this.interrupts?.handlePending();
       return able[0];
     }
-    if (this.domains.length === 1) {
+    if (vcpus.length === 1) {
       // Time that nobody else could have had is owed to nobody.
       able[0].share.owed = 0;
-      return scheduler.begin(able[0], cpu.now + scheduler.allowance(able[0].share));
+      return this.#turnOf(able[0], allowance(able[0]));
     }
-    const domain = scheduler.choose(within, this.domains);
-    const length = Math.min(
-      scheduler.turnLength(within.length === 1),
-      this.#untilWake(),
-      scheduler.allowance(domain.share),
-    );
-    return scheduler.begin(domain, cpu.now + length);
+    const chosen = scheduler.choose(within, vcpus);
+    const length = scheduler.turnLength(within.length === 1);
+    return this.#turnOf(chosen, Math.min(length, this.#untilWake(), allowance(chosen)));
+  }
+  /** A vCPU has its turn, for `length` ns; Infinity if it has its processor for itself. */
+  #turnOf(vcpu: Vcpu, length: number): Vcpu {
+    const { processor } = vcpu;
+    for (const other of processor.vcpus) if (other !== vcpu) other.preempt();
+    vcpu.begin();
+    processor.turn = { vcpu, ends: this.now + length };
+    return vcpu;
   }
 
-  /** Time (ns) until a domain that waits has to be looked at. */
+  /** Time (ns) until a vCPU that waits has to be looked at. */
   #untilWake(): number {
-    return Math.max(1, this.#nextWake() - this.machine.cpu.now);
+    return Math.max(1, this.#nextWake() - this.now);
   }
 
-  #run(domain: Domain, budget: number): void {
-    const { cpu } = this.machine;
-    this.switchTo(domain);
-    domain.startClock();
+  #run(vcpu: Vcpu, budget: number): void {
+    const { domain, processor } = vcpu, started = this.now;
     this.#yields = false;
-    this.#running = domain;
-    this.#ranFrom = cpu.count;
-    const started = cpu.now;
-    let end: ReturnType<Domain["engine"]["run"]>;
+    let end: SliceEnd;
     try {
-      end = domain.engine.run(budget);
+      processor.switchTo(vcpu);
+      domain.startClock();
+      end = processor.run(vcpu, budget);
     } finally {
-      this.#running = undefined;
-      domain.count += cpu.count - this.#ranFrom;
-      this.scheduler.burn(domain.share, cpu.now - started);
+      this.scheduler.burn(vcpu, this.now - started, processor.turn);
       domain.stopClock();
-      const { whenOff } = this;
-      this.whenOff = undefined;
-      whenOff?.();
       domain.flush();
       if (this.#woken && !this.#driving) queueMicrotask(() => this.wake());
     }
-    this.#finish(domain, end);
+    this.#finish(vcpu, end);
     // A stop, a pause, an end: whoever waits for it acts here, and not wherever the slice would end.
-    if (domain.state.kind !== "running" && domain.state.kind !== "blocked") this.yield();
+    if (!domain.runs) this.yield();
   }
 
-  #finish(domain: Domain, end: ReturnType<Domain["engine"]["run"]>): void {
+  #finish(vcpu: Vcpu, end: SliceEnd): void {
+    const { domain, domain: { platform }, engine, processor } = vcpu;
     const waits = end.kind === "blocked" || (end.kind === "stop" && end.blocked);
-    if (waits) domain.halt();
-    const { engine, platform } = domain;
-    const blocks = end.kind === "blocked" && domain.state.kind === "running";
+    const blocks = end.kind === "blocked" && domain.runs;
     if (blocks && !domain.ending && !engine.waiting && platform.deadline() <= domain.now) {
       platform.run(domain.now);
     }
+    if (waits) vcpu.block();
     if (this.#ends(domain)) {
       // What a device has said comes before what the processor did.
     } else if (blocks) {
-      domain.setState({ kind: "blocked" });
       // While a device outside owes an answer, no time passes.
       if (!engine.waiting) domain.startClock();
     } else if (end.kind === "end") {
@@ -273,7 +275,7 @@ export class Host {
     } else if (end.kind === "stop" && !domain.ended) {
       domain.setState({ kind: "paused" });
     }
-    if (domain.ended || waits) this.scheduler.turn = null;
+    if (domain.ended || waits) processor.turn = null;
   }
 
   /** A device has said that the guest ends; true if it now has. */
@@ -283,10 +285,13 @@ export class Host {
     return true;
   }
 
-  /** It waits with interrupts off, and nothing sends the NMI or INIT that alone would end that. */
+  /** All its vCPUs wait with interrupts off, and nothing sends the NMI or INIT that alone would end that. */
   #isDeaf(d: Domain): boolean {
-    return d.state.kind === "blocked" && !d.engine.waiting && !d.engine.interruptible &&
-      !d.platform.ports[0].unmaskable && !d.engine.runnable();
+    return d.state.kind === "blocked" &&
+      d.vcpus.every((v) =>
+        !v.online || (!v.engine.waiting && !v.engine.interruptible && !v.port.unmaskable &&
+          !v.engine.runnable())
+      );
   }
   /** A domain that can never go on ends here, whoever else still runs. */
   #endDeaf(): void {
@@ -303,7 +308,7 @@ export class Host {
   #nextWake(): number {
     let earliest = Infinity;
     for (const d of this.domains) {
-      if (d.state.kind !== "blocked" || d.engine.waiting) continue;
+      if (d.state.kind !== "blocked" || d.vcpus.every(({ engine }) => engine.waiting)) continue;
       earliest = Math.min(earliest, d.platform.deadline() - d.timeOffset);
     }
     return earliest;
@@ -313,7 +318,7 @@ export class Host {
   idle(): boolean {
     const next = this.#nextWake();
     if (next === Infinity) return false;
-    this.machine.cpu.skipTo(next);
+    for (const { cpu } of this.processors) cpu.skipTo(next);
     this.interrupts?.handlePending();
     return true;
   }
@@ -335,13 +340,11 @@ export class Host {
     this.#wake?.();
     this.#woken = true;
     // From within a turn that somebody else drives: that one has to end first.
-    if (this.#driving || this.#running) return;
+    if (this.#driving || this.running) return;
     this.#driving = true;
     this.#drive().catch((error) => {
       for (const d of this.domains) {
-        if (d.state.kind === "running" || d.state.kind === "blocked") {
-          d.setState({ kind: "paused" });
-        }
+        if (d.runs) d.setState({ kind: "paused" });
       }
       for (const listener of this.onError) listener(error);
       if (this.onError.size === 0) throw error;
@@ -402,7 +405,8 @@ export class Host {
   /** Nothing inside will ever wake the domains that wait. */
   #hang(): void {
     // A device model outside has yet to answer; it wakes the driver.
-    if (this.domains.some((d) => d.state.kind === "blocked" && d.engine.waiting)) return;
+    const waits = ({ domain, engine }: Vcpu) => domain.state.kind === "blocked" && engine.waiting;
+    if (this.vcpus.some(waits)) return;
     for (const d of this.domains) {
       if (d.state.kind === "blocked") {
         this.#endHung(d, "halted with nothing left that could wake it");

@@ -1,4 +1,4 @@
-/** A guest in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
+/** A vCPU in a hardware virtual machine: entries, exits, interrupts, and what its exits want. */
 import { VECTOR } from "../abi/x86/vectors.ts";
 import type { Exit } from "../hvm/exit.ts";
 import { type ExitKind, type ExitRow, exitRows, interceptsOf } from "../hvm/exit_kinds.ts";
@@ -34,7 +34,6 @@ import { CPU, V } from "../machine/state.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
-import type { Domain } from "./domain.ts";
 import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN, type Verdict } from "./engine.ts";
 import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
@@ -42,6 +41,7 @@ import { IoreqSlot } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
 import type { InterruptPort } from "./platform.ts";
 import type { Shadow } from "./shadow.ts";
+import type { Vcpu } from "./vcpu.ts";
 
 /**
  * What waits to be handled when the guest goes on: an exit, or an access of an instruction that the
@@ -72,7 +72,7 @@ const FEATURES = rows.filter(([, { intercept, feature }]) =>
 interface HvmState {
   /** An interrupt window has been asked for. */
   readonly window: boolean;
-  /** Exits in a row with no instruction between them, and the domain's count there. */
+  /** Exits in a row with no instruction between them, and the vCPU's count there. */
   readonly fruitless: number;
   readonly fruitlessAt: number;
   readonly msrs: [number: number, value: bigint][];
@@ -80,6 +80,9 @@ interface HvmState {
   readonly pending: Plain;
   readonly pendingAt: bigint;
 }
+
+/** Name of its block, in its vCPU's part. */
+export const HVM_BLOCK = "hvm";
 
 export class HvmEngine extends Engine {
   readonly ioreq: IoreqSlot;
@@ -99,7 +102,7 @@ export class HvmEngine extends Engine {
   /** Shadow paging, in place of nested. */
   shadow: Shadow | undefined;
   #window = false;
-  /** Exits in a row with no instruction between them, and the domain's count there. */
+  /** Exits in a row with no instruction between them, and the vCPU's count there. */
   #fruitless = 0;
   #fruitlessAt = -1;
   /** Exits that an observer wants to see. They are in the hardware while the vCPU is on the processor. */
@@ -112,16 +115,17 @@ export class HvmEngine extends Engine {
   #timeOffset = NaN;
 
   constructor(
-    domain: Domain,
+    vcpu: Vcpu,
     readonly ops: HvmOps,
-    readonly on: HvmCpu,
-    readonly vcpu: HvmVcpu,
+    /** Its control structure, and what is kept beside it. */
+    readonly hvm: HvmVcpu,
     readonly p2m: P2M,
     readonly interrupts: HostInterrupts,
     readonly cpuid: Cpuid,
   ) {
-    super(domain);
-    this.ioreq = new IoreqSlot(domain.servers, () => domain.platform, 0, {
+    super(vcpu);
+    const { domain } = vcpu;
+    this.ioreq = new IoreqSlot(domain.servers, () => domain.platform, vcpu.id, {
       answered: () => {
         this.changed = true;
         domain.host.wake();
@@ -132,11 +136,14 @@ export class HvmEngine extends Engine {
     cpuid.onChange.add(() => this.cpuidChanged());
   }
 
+  /** The processor it runs on. */
+  get on(): HvmCpu {
+    return this.vcpu.processor.hvm!;
+  }
   /** What of the motherboard is the vCPU's. */
   get port(): InterruptPort {
-    return this.domain.platform.ports[0];
+    return this.vcpu.port;
   }
-
   /** Exits that the hypervisor wants whatever an observer asks for. */
   get needs(): Intercepts {
     // The task priority is the local APIC's; what CPUID does not show does not exist.
@@ -157,7 +164,7 @@ export class HvmEngine extends Engine {
   }
   /** The last exception that the guest was given; its count is that from now, 0 or below. */
   get lastFault(): Fault | undefined {
-    if (this.domain.host.current !== this.domain) return this.#fault;
+    if (!this.vcpu.loaded) return this.#fault;
     const { cpu } = this.on;
     return cpu.lastFault && { ...cpu.lastFault, count: cpu.lastFault.count - cpu.count };
   }
@@ -173,7 +180,7 @@ export class HvmEngine extends Engine {
     // Those that always leave stay as they are.
     const more = Object.entries(interceptsOf(wishes.flat())).filter(([name]) => !(name in ALWAYS));
     this.#observed = wishes.length > 0 ? Object.fromEntries(more) : undefined;
-    if (this.domain.host.current === this.domain) this.#showIntercepts(true);
+    if (this.vcpu.loaded) this.#showIntercepts(true);
   }
   /** An observer's are in the hardware, or they are not. */
   #showIntercepts(observed: boolean): void {
@@ -187,7 +194,7 @@ export class HvmEngine extends Engine {
       if (typeof bits === "number") both[name] = bits | Number(asked ?? 0);
       else if (typeof bits === "boolean") both[name] = bits || asked === true;
     }
-    this.ops.setIntercepts(this.vcpu, both);
+    this.ops.setIntercepts(this.hvm, both);
   }
 
   protected execute(budget: number): PartEnd {
@@ -223,7 +230,7 @@ export class HvmEngine extends Engine {
     if (this.changed) this.#beforeEntry();
     shadow?.sync();
     this.#entry.budget = this.#until - cpu.now;
-    const raw = this.ops.enter(this.vcpu, this.#entry);
+    const raw = this.ops.enter(this.hvm, this.#entry);
     if (typeof raw === "string") return this.#stopped(raw);
     const exit = shadow ? shadow.refine(raw) : raw;
     if (!exit) cpu.idle += LIVELOCK;
@@ -233,7 +240,7 @@ export class HvmEngine extends Engine {
   #turnIsOver(): boolean {
     const { domain, on: { cpu } } = this;
     return cpu.now >= this.#until || cpu.machine.due() || domain.ending !== undefined ||
-      domain.state.kind !== "running";
+      !domain.runs;
   }
 
   /**
@@ -267,7 +274,7 @@ export class HvmEngine extends Engine {
         return BLOCKED;
       case "halt":
         // An HLT that the processor executed itself: it is waited for here all the same.
-        this.ops.setActivity(this.vcpu, "active");
+        this.ops.setActivity(this.hvm, "active");
         return this.awake ? BUDGET : BLOCKED;
       default:
         throw new Error(`the processor stopped in a guest: ${why}`);
@@ -285,26 +292,26 @@ export class HvmEngine extends Engine {
   }
   /** True if the exit is dealt with so; false if the hypervisor is to handle it as always. */
   carryOut(exit: Exit, verdict: Verdict): boolean {
-    const { ops, vcpu } = this;
+    const { ops, hvm } = this;
     switch (verdict.kind) {
       case "skip":
-        ops.advance(vcpu, verdict.length ?? exit.length);
+        ops.advance(hvm, verdict.length ?? exit.length);
         return true;
       case "inject":
-        ops.inject(vcpu, verdict.event);
+        ops.inject(hvm, verdict.event);
         return true;
       case "reply":
         for (const [name, value] of Object.entries(verdict.registers)) {
-          ops.setRegister(vcpu, name as RegisterName, value);
+          ops.setRegister(hvm, name as RegisterName, value);
         }
-        ops.advance(vcpu, exit.length);
+        ops.advance(hvm, exit.length);
         return true;
       default:
         return false;
     }
   }
   #countExit(kind: Exit["kind"]): void {
-    const { exits } = this.domain;
+    const { exits } = this.vcpu;
     exits[kind] = (exits[kind] ?? 0) + 1;
   }
 
@@ -319,7 +326,7 @@ export class HvmEngine extends Engine {
   }
   #keep(pending: Pending): void {
     this.pending = pending;
-    this.#pendingAt = this.ops.getRegister(this.vcpu, "rip");
+    this.#pendingAt = this.ops.getRegister(this.hvm, "rip");
   }
   /** The exit to handle first; none if it was an instruction's, and another is to be executed now. */
   #takePending(): Pending | undefined {
@@ -327,13 +334,13 @@ export class HvmEngine extends Engine {
     this.pending = undefined;
     if (!pending || pending === "unanswered" || pending.vectoring) return pending;
     const instruction = pending.length > 0 || exitRows[pending.kind].access;
-    const moved = instruction && this.ops.getRegister(this.vcpu, "rip") !== this.#pendingAt;
+    const moved = instruction && this.ops.getRegister(this.hvm, "rip") !== this.#pendingAt;
     return moved ? undefined : pending;
   }
 
   /** A guest that leaves for ever without an instruction between: time passes, others get their turn. */
   #livelocked(): boolean {
-    const { count } = this.domain;
+    const { count } = this.vcpu;
     if (count !== this.#fruitlessAt) {
       this.#fruitlessAt = count;
       this.#fruitless = 0;
@@ -352,16 +359,15 @@ export class HvmEngine extends Engine {
 
   /** What decides how the guest goes on, beside its registers, memory and platform. */
   register(blocks: StateRegister): void {
-    const { shadow, vcpu, ops } = this;
-    this.p2m.register(blocks);
+    const { shadow, hvm, ops } = this;
     blocks.register<HvmState>({
-      name: "vcpu",
+      name: HVM_BLOCK,
       version: 2,
       configuration: () => ({
         paging: shadow ? "shadow" : "hap",
         "shadow frames": shadow?.pool.slots ?? 0,
-        "control structure": vcpu.control,
-        "save area": vcpu.area,
+        "control structure": hvm.control,
+        "save area": hvm.area,
       }),
       shape: record({
         window: flag,
@@ -379,7 +385,7 @@ export class HvmEngine extends Engine {
         pending: this.pending ? exitRecord(this.pending) : null,
         pendingAt: this.pending ? this.#pendingAt : 0n,
       }),
-      check: ({ msrs }) => checkOrder("vcpu: msrs", msrs),
+      check: ({ msrs }) => checkOrder("hvm: msrs", msrs),
       load: (s) => {
         this.#window = s.window;
         this.#fruitless = s.fruitless;
@@ -409,9 +415,9 @@ export class HvmEngine extends Engine {
     }
     // The guest leaves when it opens: whoever looks here before that changes nothing.
     if (this.#window) return;
-    if (!this.ops.canInterrupt(this.vcpu)) return this.#setWindow(true);
+    if (!this.ops.canInterrupt(this.hvm)) return this.#setWindow(true);
     const vector = port.acknowledge();
-    if (vector >= 0) this.ops.inject(this.vcpu, { type: "external-interrupt", vector });
+    if (vector >= 0) this.ops.inject(this.hvm, { type: "external-interrupt", vector });
     // Another may wait behind it.
     if (port.interruptPending()) this.#setWindow(true);
   }
@@ -428,18 +434,18 @@ export class HvmEngine extends Engine {
   }
 
   #injectNmi(): void {
-    const { sti, movSs, nmi } = this.ops.interruptShadow(this.vcpu);
-    const can = !sti && !movSs && !nmi && !this.ops.pendingEvent(this.vcpu);
+    const { sti, movSs, nmi } = this.ops.interruptShadow(this.hvm);
+    const can = !sti && !movSs && !nmi && !this.ops.pendingEvent(this.hvm);
     if (can) {
-      this.ops.inject(this.vcpu, { type: "nmi", vector: 2 });
+      this.ops.inject(this.hvm, { type: "nmi", vector: 2 });
       this.port.signals.nmi = false;
     }
-    this.ops.setNmiWindow(this.vcpu, !can);
+    this.ops.setNmiWindow(this.hvm, !can);
   }
 
   #setWindow(on: boolean): void {
     this.#window = on;
-    this.ops.setInterruptWindow(this.vcpu, on);
+    this.ops.setInterruptWindow(this.hvm, on);
   }
 
   /** CPUID of this domain, looked up once per leaf; what follows the processor's state is put in. */
@@ -455,17 +461,17 @@ export class HvmEngine extends Engine {
     const on = this.port.readMsr(MSR.APIC_BASE) ?? 0n;
     if (!(on & 0x800n)) edx = (edx & ~CPUID_APIC) >>> 0;
     if (leaf !== 1) return { ...result, edx };
-    if (this.ops.getCr(this.vcpu, 4) & BigInt(CR4.OSXSAVE)) ecx = (ecx | CPUID_OSXSAVE) >>> 0;
+    if (this.ops.getCr(this.hvm, 4) & BigInt(CR4.OSXSAVE)) ecx = (ecx | CPUID_OSXSAVE) >>> 0;
     return { ...result, ecx, edx };
   }
   /** The domain's CPUID was edited. */
   cpuidChanged(): void {
     this.#cpuid.clear();
-    const { state, host } = this.domain;
-    if (state.kind === "destroyed") return;
+    const { loaded, domain } = this.vcpu;
+    if (domain.state.kind === "destroyed") return;
     this.shadow?.lackPages(this.cpuid.pagesAbsent);
-    this.#showIntercepts(host.current === this.domain);
-    if (host.current === this.domain) this.cpuid.showMisaligned(this.on.cpu.i32);
+    this.#showIntercepts(loaded);
+    if (loaded) this.cpuid.showMisaligned(this.on.cpu.i32);
   }
 
   /** The host's timer rang. */
@@ -481,15 +487,15 @@ export class HvmEngine extends Engine {
     return this.awake;
   }
   get interruptible(): boolean {
-    return (this.ops.getRegister(this.vcpu, "rflags") & IF) !== 0n;
+    return (this.ops.getRegister(this.hvm, "rflags") & IF) !== 0n;
   }
   /** What ends HLT is due: an interrupt that IF lets in, or an NMI while none is being handled. */
   get awake(): boolean {
-    if (this.nmiPending && !this.ops.interruptShadow(this.vcpu).nmi) return true;
+    if (this.nmiPending && !this.ops.interruptShadow(this.hvm).nmi) return true;
     return this.port.interruptPending() && this.interruptible;
   }
   protected attach(): void {
-    this.ops.load(this.vcpu);
+    this.ops.load(this.hvm);
     const { cpu } = this.on, kept = this.#fault;
     cpu.raised = undefined;
     cpu.lastFault = kept && { ...kept, count: kept.count + cpu.count };
@@ -542,21 +548,19 @@ export class HvmEngine extends Engine {
   setTsc(): void {
     this.#timeOffset = this.domain.timeOffset;
     const offset = BigInt(this.#timeOffset) + (this.msrs.get(MSR.TSC_ADJUST) ?? 0n);
-    this.ops.setTscOffset(this.vcpu, BigInt.asUintN(64, offset));
+    this.ops.setTscOffset(this.hvm, BigInt.asUintN(64, offset));
   }
 
   destroy(): void {
-    const { domain, ops, p2m } = this;
-    const { frames } = p2m;
+    const { domain: { id }, ops, p2m: { frames } } = this;
     this.pending = this.last = undefined;
     this.ioreq.abandon("the domain was destroyed");
-    domain.host.switchTo(undefined);
+    this.vcpu.processor.switchTo(undefined);
     this.shadow?.destroy();
-    ops.destroyVcpu(this.vcpu, {
-      allocate: () => frames.allocate(domain.id) * 4096,
+    ops.destroyVcpu(this.hvm, {
+      allocate: () => frames.allocate(id) * 4096,
       free: (address) => frames.release(address / 4096),
     });
-    frames.releaseAll(domain.id);
   }
 }
 

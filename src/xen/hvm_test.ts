@@ -107,8 +107,8 @@ class Run {
     domain.setState({ kind: "running" });
     while (machine.cpu.count < budget && !domain.ended) {
       if (host.runOnce(budget - machine.cpu.count)) continue;
-      const { ops, vcpu } = run.engine;
-      if (domain.state.kind !== "blocked" || !(ops.getRegister(vcpu, "rflags") & 0x200n)) break;
+      const { ops, hvm } = run.engine;
+      if (domain.state.kind !== "blocked" || !(ops.getRegister(hvm, "rflags") & 0x200n)) break;
       const next = Math.min(domain.platform.deadline(), machine.bus.deadline());
       if (next === Infinity) break;
       machine.cpu.skipTo(next);
@@ -119,7 +119,7 @@ class Run {
     return run;
   }
   get engine(): HvmEngine {
-    return this.built.domain.engine as HvmEngine;
+    return this.built.domain.vcpus[0].engine as HvmEngine;
   }
   get exits(): Record<string, number> {
     return this.built.domain.exits;
@@ -130,7 +130,7 @@ class Run {
     return [...words.subarray(0, words.indexOf(0))];
   }
   reg(name: "rax" | "rbx" | "rcx" | "rdx" | "rsi"): bigint {
-    return this.engine.ops.getRegister(this.engine.vcpu, name);
+    return this.engine.ops.getRegister(this.engine.hvm, name);
   }
 }
 

@@ -16,9 +16,9 @@ import type { Exit } from "../hvm/exit.ts";
 import type { ExitWish } from "../hvm/exit_kinds.ts";
 import type { Cpu, CpuObserver } from "../machine/cpu.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
-import type { Domain } from "./domain.ts";
 import type { EngineHooks, Verdict } from "./engine.ts";
 import { HvmEngine } from "./hvm.ts";
+import type { Vcpu } from "./vcpu.ts";
 import { type Part, type Watch, Watches } from "./watches.ts";
 
 export type { Verdict };
@@ -61,7 +61,7 @@ export interface Observer {
 /** So many exits at least are kept. */
 const RECENT = 64;
 
-/** What one observer sees of one domain. */
+/** What one observer sees of one vCPU. */
 export class Monitor implements EngineHooks, CpuObserver {
   readonly #cpu: Cpu;
   readonly #addresses = new Set<bigint>();
@@ -92,8 +92,8 @@ export class Monitor implements EngineHooks, CpuObserver {
   /** Instructions of the part of a run that has just ended, and whether an event was delivered in it. */
   #ran = { instructions: 0, delivered: false };
 
-  constructor(readonly domain: Domain, readonly observer: Observer) {
-    this.#cpu = domain.cpu;
+  constructor(readonly vcpu: Vcpu, readonly observer: Observer) {
+    this.#cpu = vcpu.cpu;
   }
 
   /** Whether the observer is asked before the instruction at a linear address. */
@@ -149,7 +149,7 @@ export class Monitor implements EngineHooks, CpuObserver {
   /** Exits that the observer wants to see, asked for before the domain runs; undefined: none. */
   setExits(wanted: (() => readonly ExitWish[]) | undefined): void {
     if (wanted === undefined && !this.#wanted) return;
-    if (!(this.domain.engine instanceof HvmEngine)) {
+    if (!(this.vcpu.engine instanceof HvmEngine)) {
       throw new Error("this domain runs on the bare processor: there are no exits to observe");
     }
     this.#wanted = wanted;
@@ -161,7 +161,7 @@ export class Monitor implements EngineHooks, CpuObserver {
     return this.#wanted?.();
   }
   #applyExits(): void {
-    const { engine, state } = this.domain;
+    const { engine, domain: { state } } = this.vcpu;
     if (!this.#newExits) return;
     this.#newExits = false;
     if (engine instanceof HvmEngine && state.kind !== "destroyed") engine.observe();
@@ -188,22 +188,22 @@ export class Monitor implements EngineHooks, CpuObserver {
   pass(): void {
     const rip = this.observer.ip();
     this.#cpu.passBreakpoint(rip);
-    this.#passed = { rip, count: this.domain.count };
+    this.#passed = { rip, count: this.vcpu.count };
   }
 
   /** Going on from where the domain stands does not report the breakpoint there. */
   get passing(): boolean {
-    return this.#passed.count === this.domain.count && this.#passed.rip === this.observer.ip();
+    return this.#passed.count === this.vcpu.count && this.#passed.rip === this.observer.ip();
   }
   /** The exit the domain stands at, and that can be answered. */
   get stoppedAt(): Exit | undefined {
-    const { engine } = this.domain;
+    const { engine } = this.vcpu;
     const here = engine instanceof HvmEngine && engine.pending === this.#stoppedAt;
     return here ? this.#stoppedAt : undefined;
   }
   /** The host was put into a saved state; the exit at which the domain stands in it, if it does. */
   loaded(passing: boolean, atExit: boolean): Exit | undefined {
-    const { engine } = this.domain;
+    const { engine } = this.vcpu;
     this.#hits = [];
     this.#single = undefined;
     this.recent.length = 0;
@@ -219,15 +219,15 @@ export class Monitor implements EngineHooks, CpuObserver {
       this.#stepEnds !== undefined || this.#wanted !== undefined;
   }
   get #current(): boolean {
-    return this.domain.host.current === this.domain;
+    return this.vcpu.loaded;
   }
   get #running(): boolean {
-    return this.domain.state.kind === "running";
+    return this.vcpu.domain.runs && this.vcpu.ready;
   }
 
   /** It is among the hooks while anything is armed. */
   #arm(): void {
-    const { hooks } = this.domain.engine, at = hooks.indexOf(this), armed = at >= 0;
+    const { hooks } = this.vcpu.engine, at = hooks.indexOf(this), armed = at >= 0;
     if (this.#armed === armed) return;
     if (!armed) {
       hooks.push(this);
@@ -249,7 +249,7 @@ export class Monitor implements EngineHooks, CpuObserver {
 
   /** The domain stands at an exit: that is dealt with so, and not handled when it goes on. */
   answer(verdict: Verdict): void {
-    const { engine } = this.domain, exit = this.stoppedAt;
+    const { engine } = this.vcpu, exit = this.stoppedAt;
     if (!(engine instanceof HvmEngine) || !exit) {
       throw new Error("the domain stands at no exit that could be answered");
     }
@@ -271,7 +271,7 @@ export class Monitor implements EngineHooks, CpuObserver {
   attached(): void {
     this.#enter();
     // Another domain had the processor since the breakpoint was passed.
-    if (this.#passed.count === this.domain.count) this.#cpu.passBreakpoint(this.#passed.rip);
+    if (this.#passed.count === this.vcpu.count) this.#cpu.passBreakpoint(this.#passed.rip);
     if (this.watches) this.#armWatches();
     this.#invalidate(this.#offsets.keys());
   }
@@ -309,7 +309,7 @@ export class Monitor implements EngineHooks, CpuObserver {
     if (over) {
       this.clearStep();
       stop ??= this.observer.event({ kind: "step" });
-      for (const hook of [...this.domain.engine.hooks]) hook.stepEnded();
+      for (const hook of [...this.vcpu.engine.hooks]) hook.stepEnded();
     }
     return stop;
   }

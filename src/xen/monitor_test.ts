@@ -33,7 +33,7 @@ class Recorder implements Observer {
   readonly monitor: Monitor;
 
   constructor(private readonly dom: GuestDomain) {
-    this.monitor = new Monitor(dom.inner, this);
+    this.monitor = new Monitor(dom.inner.vcpus[0], this);
   }
   ip(): bigint {
     return this.dom.vcpus[0].regs.rip;
@@ -93,10 +93,10 @@ for (const c of configurations) {
       b.monitor.setExits(() => [["pause", {}], ["cpuid", {}]]);
     }
     const exit = bare ? "" : " cpuid pause", halt = bare ? "" : " hlt";
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals(a.told(), [3, 2, 1].map((n) => `again watch ${n}${exit}`).join(" ") + halt);
     assertEquals(b.told(), [3, 2, 1].map((n) => `again watch ${n}${exit} next`).join(" ") + halt);
-    advance(alone.dom.inner, 100);
+    advance(alone.dom, 100);
     assertEquals(dom.stateHash(), alone.dom.stateHash());
     const { instructions, time } = alone.dom.statistics();
     assertObjectMatch(dom.statistics(), { instructions, time });
@@ -108,18 +108,19 @@ for (const c of configurations) {
     for (const { monitor } of [a, b]) monitor.setAddress(AGAIN, true);
     a.watch(true);
     a.stopsAt = "watch 3";
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals([a.told(), b.told()], ["again watch 3", "again"]);
     a.watch(false);
     a.monitor.setAddress(AGAIN, false);
     b.stopsAt = "again";
     dom.inner.unpause();
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals([a.told(), b.told()], ["", "again"]);
     b.monitor.setAddress(AGAIN, false);
-    assertEquals([dom.inner.engine.hooks.length, dom.inner.cpu.observers.length], [0, 0]);
+    const [vcpu] = dom.inner.vcpus;
+    assertEquals([vcpu.engine.hooks.length, vcpu.cpu.observers.length], [0, 0]);
     dom.inner.unpause();
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals([a.told(), b.told()], ["", ""]);
   });
 
@@ -129,16 +130,16 @@ for (const c of configurations) {
     b.monitor.setAddress(AGAIN, true);
     a.monitor.setStep(1);
     a.stopsAt = "step";
-    advance(dom.inner, 100);
-    assertEquals([a.told(), b.told(), dom.inner.cpu.count], ["step", "again", 1]);
+    advance(dom, 100);
+    assertEquals([a.told(), b.told(), dom.inner.vcpus[0].cpu.count], ["step", "again", 1]);
     a.monitor.setAddress(NEXT, true);
     b.monitor.setAddress(NEXT, true);
     a.stopsAt = b.stopsAt = "next";
     dom.inner.unpause();
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals([a.told(), b.told()], ["next", "next"]);
     dom.inner.unpause();
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals([a.told(), b.told()], ["next", "again next"]);
   });
 
@@ -151,21 +152,21 @@ for (const c of configurations) {
     b.verdict = { kind: "reply", registers: { rax: 5n } };
     b.monitor.setAddress(NEXT, true);
     b.stopsAt = "next";
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals([a.told(), b.told(), written(dom)], ["cpuid", "cpuid next", 5]);
     a.verdict = { kind: "reply", registers: { rax: 7n } };
     dom.inner.unpause();
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals([a.told(), b.told(), written(dom)], ["cpuid", "cpuid next", 7]);
     b.stopsAt = "cpuid";
     dom.inner.unpause();
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals([a.told(), b.told(), written(dom)], ["cpuid", "cpuid", 7]);
     assertEquals([a.monitor.stoppedAt, b.monitor.stoppedAt?.kind], [undefined, "cpuid"]);
     b.monitor.answer({ kind: "reply", registers: { rax: 9n } });
     b.stopsAt = "next";
     dom.inner.unpause();
-    advance(dom.inner, 100);
+    advance(dom, 100);
     assertEquals([a.told(), b.told(), written(dom)], ["", "next", 9]);
   });
 }

@@ -23,7 +23,7 @@ export function readMsr(e: HvmEngine, number: number): bigint | undefined {
   if (row === null) return undefined;
   if (isCounter(row)) return 0n;
   if (number === MSR.TSC) return BigInt(e.domain.now) + (e.msrs.get(MSR.TSC_ADJUST) ?? 0n);
-  const own = e.ops.getMsr(e.vcpu, number);
+  const own = e.ops.getMsr(e.hvm, number);
   if (own !== undefined) return own;
   const apic = e.port.readMsr(number);
   if (apic !== undefined) return apic;
@@ -49,7 +49,7 @@ export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
     if (row.write === "fault" || refusesValue(row, value)) return false;
     if (number === MSR.EFER) return writeEfer(e, value);
   }
-  if (e.ops.setMsr(e.vcpu, number, value)) return true;
+  if (e.ops.setMsr(e.hvm, number, value)) return true;
   if (e.port.writeMsr(number, value)) return true;
   if (!row) return false;
   e.msrs.set(number, value);
@@ -60,7 +60,7 @@ const LMA = BigInt(EFER.LMA);
 
 /** LMA is the processor's own (SDM 3 2.2.1). */
 function writeEfer(e: HvmEngine, value: bigint): boolean {
-  const old = e.ops.getMsr(e.vcpu, MSR.EFER)!;
+  const old = e.ops.getMsr(e.hvm, MSR.EFER)!;
   if (writeFaults(e, "efer", old, value)) return false;
-  return e.ops.setMsr(e.vcpu, MSR.EFER, value & ~LMA | old & LMA);
+  return e.ops.setMsr(e.hvm, MSR.EFER, value & ~LMA | old & LMA);
 }

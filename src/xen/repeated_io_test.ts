@@ -1,7 +1,7 @@
 // Iterations of REP INS and REP OUTS that are done in one exit: nobody can tell from one exit for each.
 import { assert, assertEquals } from "@std/assert";
 import type { HvmOps } from "../hvm/ops.ts";
-import type { Domain } from "./domain.ts";
+import type { Host } from "./host.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { attention } from "./world_attention.ts";
 import { randomSlices } from "./testing_slices.ts";
@@ -368,7 +368,7 @@ unmapped:
   ret
 `);
 
-const engineOf = (dom: GuestDomain): HvmEngine => dom.inner.engine as HvmEngine;
+const engineOf = (dom: GuestDomain): HvmEngine => dom.inner.vcpus[0].engine as HvmEngine;
 
 /** Each iteration is an exit: an observer that looks at each, and wants nothing. */
 function oneByOne(engine: HvmEngine): void {
@@ -407,7 +407,7 @@ const told = (dom: GuestDomain) => ({
 });
 
 /** Runs up to a machine time, as exactly as instructions allow. */
-function runTo({ host }: Domain, time: number): void {
+function runTo({ host }: { readonly host: Host }, time: number): void {
   const { cpu } = host.machine;
   do if (host.attention !== attention) host.attention.begin(); while (
     cpu.now < time && host.runOnce(time - cpu.now)
@@ -431,7 +431,7 @@ async function sameAtRandom(
   const random = new Random(0x1234_5679);
   for (let n = 0, time = 0; n < times; n++) {
     time = one.hv.host.machine.cpu.now + 1 + random.below(most);
-    for (const { dom } of [one, all]) runTo(dom.inner, time);
+    for (const { dom } of [one, all]) runTo(dom, time);
     const [a, b] = [told(one.dom), told(all.dom)];
     assertEquals(a, b, `place ${n}, after ${time} ns`);
     if (n % 7 === 3) {
@@ -537,7 +537,7 @@ function state(g: WayGuest): unknown {
   const names = ["rip", "rflags", "rcx", "rdx", "rbx", "rsi", "rdi", "rsp", "cr2"] as const;
   return {
     registers: names.map((name) => g.reg(name).toString(16)),
-    shadow: g.engine!.ops.interruptShadow(g.engine!.vcpu),
+    shadow: g.engine!.ops.interruptShadow(g.engine!.hvm),
     time: [g.domain.count, g.host.machine.cpu.now, g.domain.state.kind],
     exits: { ...g.domain.exits },
     output: g.domain.output.since(0),
@@ -561,7 +561,7 @@ for (const way of HVM_WAYS) {
           const more = n === 0 ? 4 : 1000 * (1 + random.below(run === 0 ? 1000 : 80));
           const time = one.host.machine.cpu.now + more;
           for (const g of [one, all]) {
-            runTo(g.domain, time);
+            runTo(g, time);
             if (n === nmi && g.domain.state.kind === "running") g.nmi();
           }
           assertEquals(state(one), state(all), `${mode}, run ${run}, place ${n}`);

@@ -1,10 +1,20 @@
 /**
- * Who runs next on the processor, in the manner of Xen's credit2: a domain that runs burns credit,
- * the slower the higher its weight, and the one with most credit left runs. Everything is counted in
+ * Who runs next on a processor, in the manner of Xen's credit2: a vCPU that runs burns credit, the
+ * slower the higher its domain's weight, and the one with most credit left runs. Everything is counted in
  * nanoseconds of machine time, which are instructions; so a schedule is a function of the guests, the
  * seed and what entered from outside, and repeats exactly.
  */
-import { amount, finite, orNull, record, type Shape, time, u32, whole } from "../machine/shape.ts";
+import {
+  amount,
+  finite,
+  list,
+  orNull,
+  record,
+  type Shape,
+  time,
+  u32,
+  whole,
+} from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 
 /** Xen's default weight, and the range it allows. */
@@ -16,20 +26,27 @@ const TURN = { longest: 1_000_000, shortest: 200_000 } as const;
 /** A cap is a share of each window (ns). */
 const WINDOW = 10_000_000;
 
-/** What the scheduler knows of a domain. */
-export interface Share {
+/** What is set for a domain, and what its cap counts: all its vCPUs together. */
+export interface Allotment {
   /** Share of the processor beside others, 1 to 65535. */
   weight: number;
   /** Most of the processor it gets, in percent; 0: no cap. */
   cap: number;
-  credit: number;
-  /** Time on the processor (ns). */
-  used: number;
-  /** Machine time when the domain was made. */
-  readonly since: number;
   /** The window that `usedInWindow` counts. */
   window: number;
   usedInWindow: number;
+}
+
+export const ALLOTMENT_SHAPE: Shape = record({
+  weight: whole(1, 65535),
+  cap: whole(0, 100),
+  window: amount,
+  usedInWindow: amount,
+});
+
+/** What the scheduler knows of a vCPU. */
+export interface Share {
+  credit: number;
   /** Number of its last turn: among equals the one runs that waited longest. */
   turn: number;
   /** Time on the processor (ns) that its credit has not paid for yet: that of its last turn. */
@@ -37,22 +54,32 @@ export interface Share {
 }
 
 export const SHARE_SHAPE: Shape = record({
-  weight: whole(1, 65535),
-  cap: whole(0, 100),
   credit: finite,
-  used: amount,
-  since: amount,
-  window: amount,
-  usedInWindow: amount,
   turn: amount,
   owed: amount,
 });
 
-/** Who has the processor, by domain id, and until which machine time. */
-export interface Turn {
-  readonly domain: number;
+/** What is scheduled: a vCPU. */
+export interface Unit {
+  readonly share: Share;
+  readonly id: number;
+  readonly domain: { readonly id: number; readonly allotment: Allotment };
+}
+
+/** Who has a processor, and until which machine time. */
+export interface Turn<U extends Unit> {
+  readonly vcpu: U;
+  /** Infinity if it has the processor for itself. */
   readonly ends: number;
 }
+
+/** A turn as it is saved. */
+interface SavedTurn {
+  readonly domain: number;
+  readonly vcpu: number;
+  readonly ends: number;
+}
+const TURN_SHAPE = record({ domain: amount, vcpu: amount, ends: time });
 
 /** Refuses what is no weight. @throws {RangeError} */
 export function checkWeight(weight: number): number {
@@ -74,11 +101,6 @@ export function checkCap(cap: number): number {
 export class Scheduler {
   #random: number;
   #turns = 0;
-  /**
-   * The turn that is under way. It may be run in as many parts as the host likes; it is over at its
-   * end, or when its domain waits.
-   */
-  turn: Turn | null = null;
 
   /** @param seed picks the lengths of turns, and who of equals begins */
   constructor(seed: number, private readonly now: () => number) {
@@ -86,25 +108,42 @@ export class Scheduler {
     this.#random = Math.imul(seed ^ 0x5bd1e995, 0x9e3779b1) >>> 0 || 1;
   }
 
-  /** @param known whether there is a domain of an id */
-  register(blocks: StateRegister, known: (id: number) => boolean): void {
-    blocks.register<{ random: number; turns: number; turn: Turn | null }>({
+  /** @param find the vCPU of a domain's id and a number, if there is one */
+  register<U extends Unit>(
+    blocks: StateRegister,
+    processors: readonly { turn: Turn<U> | null }[],
+    find: (domain: number, vcpu: number) => U | undefined,
+  ): void {
+    blocks.register<{ random: number; turns: number; processors: readonly (SavedTurn | null)[] }>({
       name: "scheduler",
-      version: 1,
-      shape: record({
-        random: u32,
-        turns: amount,
-        turn: orNull(record({ domain: amount, ends: time })),
+      version: 2,
+      configuration: () => ({ processors: processors.length }),
+      shape: record({ random: u32, turns: amount, processors: list(orNull(TURN_SHAPE)) }),
+      save: () => ({
+        random: this.#random,
+        turns: this.#turns,
+        processors: processors.map(({ turn }) =>
+          turn && { domain: turn.vcpu.domain.id, vcpu: turn.vcpu.id, ends: turn.ends }
+        ),
       }),
-      save: () => ({ random: this.#random, turns: this.#turns, turn: this.turn }),
-      check: ({ turn }) => {
-        if (!turn || known(turn.domain)) return;
-        refuse(`scheduler: the turn is domain ${turn.domain}'s, which is not here`);
+      check: (saved) => {
+        if (saved.processors.length !== processors.length) {
+          refuse(`scheduler: ${saved.processors.length} turns, of ${processors.length} processors`);
+        }
+        for (const turn of saved.processors) {
+          if (!turn || find(turn.domain, turn.vcpu)) continue;
+          refuse(
+            `scheduler: the turn is domain ${turn.domain}'s vCPU ${turn.vcpu}, which is not here`,
+          );
+        }
       },
-      load: ({ random, turns, turn }) => {
-        this.#random = random;
-        this.#turns = turns;
-        this.turn = turn;
+      load: (saved) => {
+        this.#random = saved.random;
+        this.#turns = saved.turns;
+        saved.processors.forEach((turn, n) => {
+          const vcpu = turn && find(turn.domain, turn.vcpu);
+          processors[n].turn = turn && vcpu ? { vcpu, ends: turn.ends } : null;
+        });
       },
     });
   }
@@ -117,31 +156,25 @@ export class Scheduler {
     return (this.#random = x >>> 0) % below;
   }
 
-  /** The share of a fresh domain. */
-  join(weight: number = WEIGHT.default, cap = 0): Share {
-    return {
-      weight: checkWeight(weight),
-      cap: checkCap(cap),
-      // Equals begin in an order that the seed chooses.
-      credit: CREDIT + this.#draw(1000),
-      used: 0,
-      since: this.now(),
-      window: 0,
-      usedInWindow: 0,
-      turn: 0,
-      owed: 0,
-    };
+  /** What a fresh domain gets. */
+  allot(weight: number = WEIGHT.default, cap = 0): Allotment {
+    return { weight: checkWeight(weight), cap: checkCap(cap), window: 0, usedInWindow: 0 };
+  }
+  /** The share of a fresh vCPU. */
+  join(): Share {
+    // Equals begin in an order that the seed chooses.
+    return { credit: CREDIT + this.#draw(1000), turn: 0, owed: 0 };
   }
 
-  /** Nanoseconds that a share's cap leaves it now; Infinity without a cap. */
-  allowance(share: Share): number {
-    if (share.cap === 0) return Infinity;
+  /** Nanoseconds that a domain's cap leaves it now; Infinity without a cap. */
+  allowance(allotment: Allotment): number {
+    if (allotment.cap === 0) return Infinity;
     const window = Math.floor(this.now() / WINDOW);
-    if (window !== share.window) {
-      share.window = window;
-      share.usedInWindow = 0;
+    if (window !== allotment.window) {
+      allotment.window = window;
+      allotment.usedInWindow = 0;
     }
-    return Math.floor(WINDOW * share.cap / 100) - share.usedInWindow;
+    return Math.floor(WINDOW * allotment.cap / 100) - allotment.usedInWindow;
   }
 
   /** Machine time at which caps allow more. */
@@ -150,15 +183,15 @@ export class Scheduler {
   }
 
   /**
-   * Which of the domains that can run has its turn, all of them within their caps. When the best of
-   * them has no credit left, everybody in `all` gets some.
+   * Which of the vCPUs that can run has its turn, all of them within their domains' caps. When the best
+   * of them has no credit left, everybody in `all` gets some.
    */
-  choose<D extends { readonly share: Share }>(runnable: readonly D[], all: readonly D[]): D {
-    for (const { share } of all) this.settle(share);
+  choose<U extends Unit>(runnable: readonly U[], all: readonly U[]): U {
+    for (const unit of all) this.settle(unit);
     let best = runnable[0];
-    for (const d of runnable) {
-      const more = d.share.credit - best.share.credit;
-      if (more > 0 || (more === 0 && d.share.turn < best.share.turn)) best = d;
+    for (const unit of runnable) {
+      const more = unit.share.credit - best.share.credit;
+      if (more > 0 || (more === 0 && unit.share.turn < best.share.turn)) best = unit;
     }
     if (best.share.credit <= 0) {
       // As often as it takes the best to have some; whoever waited keeps no more than a fresh one has.
@@ -174,21 +207,14 @@ export class Scheduler {
     return alone ? TURN.longest : TURN.shortest + this.#draw(TURN.longest - TURN.shortest);
   }
 
-  /** A domain has its turn, until machine time `ends`; Infinity if it has the host for itself. */
-  begin<D extends { readonly id: number }>(domain: D, ends: number): D {
-    this.turn = { domain: domain.id, ends };
-    return domain;
-  }
-
-  /** A domain was on the processor for `time` ns of its turn. */
-  burn(share: Share, time: number): void {
-    share.used += time;
-    share.usedInWindow += time;
-    if (this.turn && this.turn.ends < Infinity) share.owed += time;
+  /** A vCPU was on its processor for `time` ns of a turn. */
+  burn({ share, domain: { allotment } }: Unit, time: number, turn: Turn<Unit> | null): void {
+    allotment.usedInWindow += time;
+    if (turn && turn.ends < Infinity) share.owed += time;
   }
   /** A turn's time is paid for at once, at the weight there is: in how many parts it ran is nobody's. */
-  settle(share: Share): void {
-    share.credit -= share.owed * WEIGHT.default / share.weight;
+  settle({ share, domain: { allotment } }: Unit): void {
+    share.credit -= share.owed * WEIGHT.default / allotment.weight;
     share.owed = 0;
   }
 }

@@ -353,7 +353,7 @@ async function end(
     hash: dom.stateHash(),
   };
   const writes = dom.shadow?.counts.writes ?? 0;
-  const { shadow } = inner.engine as HvmEngine;
+  const { shadow } = inner.vcpus[0].engine as HvmEngine;
   if (shadow) checkPool(shadow);
   await hv.close();
   return { state, writes };

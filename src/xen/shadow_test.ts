@@ -27,7 +27,7 @@ Deno.test("defaultShadowMemory() gives 1 MB a vCPU and 8 KB a MB", () => {
   assertEquals(defaultShadowMemory(2, 16 << 20), (2 << 20) + (128 << 10));
 });
 
-const shadowOf = (dom: GuestDomain): Shadow => (dom.inner.engine as HvmEngine).shadow!;
+const shadowOf = (dom: GuestDomain): Shadow => (dom.inner.vcpus[0].engine as HvmEngine).shadow!;
 
 type DemoOptions = { cpu?: CpuModel; paging?: "hap" | "shadow"; shadowMemory?: number };
 

@@ -31,7 +31,8 @@ function told(hv: Hypervisor): unknown {
       d.statistics(),
       d.console.text,
       d.state,
-      d.inner.share,
+      d.inner.allotment,
+      d.inner.vcpus.map(({ share, runstate }) => [share, runstate]),
     ]),
   };
 }

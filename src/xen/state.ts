@@ -12,9 +12,9 @@ import { FrameHashes } from "../machine/frame_hashes.ts";
 
 /** Off the processor, with nothing derived and nothing of an observer's in memory. */
 function quiesce(host: Host): void {
-  if (!host.hvm) return;
-  host.switchTo(undefined);
-  for (const { engine } of host.domains) engine.quiesce();
+  if (!host.ops) return;
+  host.unload();
+  for (const { engine } of host.vcpus) engine.quiesce();
 }
 
 /** The hashes of all frames as they are now. */
@@ -46,21 +46,23 @@ export function saveHost(host: Host): Uint8Array {
  *   was expected
  */
 export function loadHost(host: Host, bytes: Uint8Array): void {
-  const { machine, hvm } = host;
+  const { machine: { size }, ops, processors } = host;
   const contents = unpackState(bytes);
   const put = host.blocks.prepare(contents.record);
-  checkFrames(contents, machine.size / 4096);
+  checkFrames(contents, size / 4096);
 
   quiesce(host);
   loadMemory(host, contents);
   const fresh = () => {
-    for (const cpu of machine.cpus) cpu.restored();
-    hvm?.ops.refresh(hvm.on, undefined);
+    for (const { cpu, hvm } of processors) {
+      cpu.restored();
+      if (hvm) ops?.refresh(hvm, undefined);
+    }
   };
   fresh();
   put();
   // What the blocks asked of vCPUs is done.
-  hvm?.ops.unload(hvm.on);
+  for (const { hvm } of processors) if (hvm) ops?.unload(hvm);
   fresh();
   for (const { onLoaded } of host.domains) for (const told of [...onLoaded]) told();
 }

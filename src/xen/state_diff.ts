@@ -10,6 +10,7 @@ import type { Plain } from "../machine/record.ts";
 import type { SavedBlock, SavedBlocks } from "../machine/state_block.ts";
 import { counted } from "../machine/text.ts";
 import type { Field } from "../machine/wasm/cells.ts";
+import { HVM_BLOCK } from "./hvm.ts";
 import { P2M_BLOCK } from "./p2m.ts";
 import { type StateContents, unpackState } from "./state_file.ts";
 import type { CpuModel } from "../machine/vendors.ts";
@@ -140,7 +141,10 @@ function diffMemory(a: Saved, b: Saved): StateDifference[] {
         values: [bytesText(a.frame(left), at), bytesText(b.frame(right), at)],
       });
     }
-    diffVcpu(a, b, domain, seen, found);
+    const vcpus = [...keysOf(a.blocks, b.blocks)].filter((name) =>
+      name.startsWith(`${domain} vcpu `) && name.endsWith(` ${HVM_BLOCK}`)
+    );
+    for (const name of vcpus) diffVcpu(a, b, name, seen, found);
   }
   for (const frame of new Set([...a.frames, ...b.frames].sort((x, y) => x - y))) {
     if (seen.has(frame)) continue;
@@ -155,18 +159,19 @@ function diffMemory(a: Saved, b: Saved): StateDifference[] {
   return found;
 }
 
-/** What the hardware and the hypervisor keep of a domain's vCPU in two frames. */
+/** What the hardware and the hypervisor keep of a vCPU in two frames. */
 function diffVcpu(
   a: Saved,
   b: Saved,
-  domain: string,
+  block: string,
   seen: Set<number>,
   found: StateDifference[],
 ): void {
   const where = ({ blocks }: Saved, name: string) =>
-    blocks[`${domain} vcpu`]?.configuration[name] as number | undefined;
+    blocks[block]?.configuration[name] as number | undefined;
   const cpu = a.blocks.host?.configuration.cpu as CpuModel;
   if (cpu !== b.blocks.host?.configuration.cpu) return;
+  const whose = block.slice(0, -HVM_BLOCK.length - 1);
   const { fields }: HvmOps = hvmOps(cpu);
   for (
     const [name, known] of [["control structure", fields.control], [
@@ -178,7 +183,7 @@ function diffVcpu(
     if (x === undefined || y === undefined) continue;
     const [left, right] = [a.frame(x / FRAME), b.frame(y / FRAME)];
     // The rest of the frame is shown as any other.
-    if (diffFields(left, right, known, `${domain} ${name}`, found) && x === y) seen.add(x / FRAME);
+    if (diffFields(left, right, known, `${whose} ${name}`, found) && x === y) seen.add(x / FRAME);
   }
 }
 

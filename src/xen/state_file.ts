@@ -19,7 +19,7 @@ import { hashRanges } from "../machine/hash.ts";
 import { counted } from "../machine/text.ts";
 
 /** Of the bytes' layout, and of what the blocks mean together. */
-export const STATE_VERSION = 3;
+export const STATE_VERSION = 4;
 const MAGIC = "xvmstate", VERSION = 8, LENGTH = 12, CHECKSUM = 16, HEAD = 24, FRAME = 4096;
 
 /** What is in such bytes. */

@@ -73,11 +73,11 @@ export async function exitRate(runs: number, cpu: CpuModel): Promise<number> {
 
 /** Switches a second between two domains, each with its turn of a few instructions. */
 export async function switchRate(runs: number, cpu: CpuModel): Promise<number> {
-  const host = await running(cpu, WORK, 2);
+  const host = await running(cpu, WORK, 2), [processor] = host.processors;
   return rate(runs, () => {
     // Equals take turns, once the seed's head start is used up.
-    for (let n = 0, before; n < SWITCHES; n += host.current === before ? 0 : 1) {
-      before = host.current;
+    for (let n = 0, before; n < SWITCHES; n += processor.current === before ? 0 : 1) {
+      before = processor.current;
       host.runOnce(TURN);
     }
     return SWITCHES;

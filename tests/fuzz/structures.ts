@@ -197,7 +197,7 @@ export const STRUCTURES: Readonly<Record<string, Structure>> = {
     ],
     together: VMX_TOGETHER,
     expected: (subject) => {
-      const { ops, vcpu } = subject.engine!, { ram } = subject.host.machine;
+      const { ops, hvm: vcpu } = subject.engine!, { ram } = subject.host.machine;
       return vmxExpectation((field) => ops.readRaw(vcpu, field), {
         width: new Cpuid("intel").read(0x8000_0008, 0, CPUID_STATE).eax & 0xff,
         ram: new DataView(ram.buffer, ram.byteOffset, ram.length),
@@ -219,7 +219,7 @@ export const STRUCTURES: Readonly<Record<string, Structure>> = {
     ],
     together: SVM_TOGETHER,
     expected: (subject) => {
-      const { ops, vcpu } = subject.engine!, { ram } = subject.host.machine;
+      const { ops, hvm: vcpu } = subject.engine!, { ram } = subject.host.machine;
       const cpuid = new Cpuid("amd");
       return svmExpectation((field) => ops.readRaw(vcpu, field), {
         width: cpuid.read(0x8000_0008, 0, CPUID_STATE).eax & 0xff,
@@ -302,7 +302,7 @@ class Snapshot {
     };
     blocks();
     // What is kept in objects; it may write into the structures.
-    engine.ops.refresh(engine.on, engine.vcpu);
+    engine.ops.refresh(engine.on, engine.hvm);
     for (let frame = 0; frame < machine.ram.length / 4096; frame++) {
       if (!(frames[frame * (FRAME.size / 4)] & FRAME_FLAG.dirty)) continue;
       machine.write(frame * 4096, this.#ram.subarray(frame * 4096, frame * 4096 + 4096));
@@ -344,7 +344,7 @@ function start(subject: Subject, r: Random, { fields }: Structure): void {
   const at = Number((state.segments.cs.base + state.rip) & 0xffff_ffffn);
   subject.write(at, randomCode(r, Math.min(0x100, GUEST_MEMORY - at), "system"));
   subject.enter(state);
-  const { ops, vcpu } = subject.engine!;
+  const { ops, hvm: vcpu } = subject.engine!;
   ops.enter(vcpu, { budget: 1 });
   ops.cancelEvent(vcpu);
   // Whatever the processor still holds of the structure goes to memory.
@@ -362,10 +362,10 @@ function valueFor(r: Random, { fields }: Structure, bits: number, old: bigint, e
     case 2:
       return bit() - BigInt(r.below(2));
     case 3:
-      return engine.ops.readRaw(engine.vcpu, r.pick(fields).name);
+      return engine.ops.readRaw(engine.hvm, r.pick(fields).name);
     case 4: {
       // Where there are frames: the structures themselves, tables, the guest's pages.
-      const { vcpu, p2m } = engine;
+      const { hvm: vcpu, p2m } = engine;
       const frame = r.pick([
         vcpu.control,
         vcpu.area,
@@ -385,7 +385,7 @@ function valueFor(r: Random, { fields }: Structure, bits: number, old: bigint, e
 
 /** Which fields get which values. */
 function contents(r: Random, structure: Structure, engine: HvmEngine): Contents {
-  const read = (name: string) => engine.ops.readRaw(engine.vcpu, name);
+  const read = (name: string) => engine.ops.readRaw(engine.hvm, name);
   const together = () => r.pick(structure.together)(r, read);
   if (r.chance(0.3)) return r.chance(0.5) ? together() : [...together(), ...together()];
   const many = r.below(20);
@@ -425,7 +425,7 @@ export async function structureCampaign(options: StructureCampaign): Promise<Str
   const checks = new Map<string, number>(), ends: Record<string, number> = {};
   const findings: string[] = [];
   const subject = await Subject.make("hvm", seed, structure.cpu);
-  const engine = subject.engine!, { ops, vcpu, on } = engine;
+  const engine = subject.engine!, { ops, hvm: vcpu, on } = engine;
   const whole = new Snapshot(subject);
   let snapshot = whole, episode = 0;
   for (; episode < episodes && findings.length < MAX_FINDINGS; episode++) {

@@ -54,7 +54,7 @@ export class Subject {
     return this.host.machine.cpu.count;
   }
   get engine(): HvmEngine | undefined {
-    const { engine } = this.built.domain;
+    const { engine } = this.built.domain.vcpus[0];
     return engine instanceof HvmEngine ? engine : undefined;
   }
 
@@ -64,9 +64,10 @@ export class Subject {
 
   /** Puts the guest's processor into a state; whatever it did before is forgotten. */
   enter(state: InitialState): void {
-    const { host, engine } = this;
+    const { host, engine, built: { domain } } = this;
     const { cpu } = host.machine;
-    this.built.domain.setState({ kind: "running" });
+    domain.setState({ kind: "running" });
+    domain.wake(domain.vcpus[0]);
     if (!engine) {
       setInitialState(cpu, state);
       const view = new DataView(cpu.machine.ram.buffer);
@@ -76,8 +77,8 @@ export class Subject {
       }
       return;
     }
-    host.switchTo(undefined);
-    const { ops, vcpu } = engine;
+    host.unload();
+    const { ops, hvm: vcpu } = engine;
     engine.pending = undefined;
     ops.cancelEvent(vcpu);
     ops.setActivity(vcpu, "active");

@@ -92,7 +92,7 @@ for (const c of configurations) {
       taken++;
       assertTaken(host.hv, bytes, where);
       // Whatever it is, it runs, or ends.
-      advance(host.dom.inner, 3000);
+      advance(host.dom, 3000);
       if (host.dom.inner.ended) {
         await host.hv.close();
         host = await standing(c);
@@ -120,7 +120,7 @@ for (const c of configurations) {
         continue;
       }
       assertTaken(host.hv, bytes, `byte ${at}`);
-      advance(host.dom.inner, 1500);
+      advance(host.dom, 1500);
       if (host.dom.inner.ended) {
         await host.hv.close();
         host = await standing(c);

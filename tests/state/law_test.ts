@@ -22,8 +22,8 @@ for (const c of configurations) {
     const random = (n: number) => (x = (Math.imul(x, 1103515245) + 12345) >>> 0) % n;
     let halted = 0;
     for (let n = 0; n < 60; n++) {
-      advance(one.dom.inner, 1 + random(n % 2 ? 30 : 5000));
-      halted += +one.dom.inner.halted;
+      advance(one.dom, 1 + random(n % 2 ? 30 : 5000));
+      halted += +one.dom.inner.vcpus[0].halted;
       text.forEach((t) => t());
       const saved = one.hv.save();
       const first = runOn(one.hv, text[0], [1, 40, 1500]);
@@ -35,15 +35,15 @@ for (const c of configurations) {
       assertEquals(runOn(one.hv, text[0], [1, 40, 1500]), first, `${n}`);
     }
     // In HLT, with the timer still to come, too.
-    for (let n = 0; n < 40 && !one.dom.inner.halted; n++) {
+    for (let n = 0; n < 40 && !one.dom.inner.vcpus[0].halted; n++) {
       while (one.dom.vcpus[0].disassemble(undefined, 1)[0].text !== "hlt") {
-        advance(one.dom.inner, 1);
+        advance(one.dom, 1);
       }
       one.dom.inner.resume();
       one.hv.host.runOnce(100);
       one.dom.pause();
     }
-    assert(one.dom.inner.halted);
+    assert(one.dom.inner.vcpus[0].halted);
     const saved = one.hv.save(), first = runOn(one.hv, text[0]);
     fresh.hv.load(saved);
     text[1]();
@@ -113,7 +113,7 @@ Deno.test("two domains: the one that waits, the one at a stop, their turns and t
         hv.stateHash(),
         ...hv.domains.map((d) =>
           `${d.statistics().instructions} ${d.statistics().time} ${d.stateHash()} ${d.blocked} ` +
-          `${d.inner.share.credit} ${d.inner.share.used}`
+          `${d.inner.vcpus[0].share.credit} ${d.inner.vcpus[0].runstate.time.running}`
         ),
       ].join(" | ");
     await using one = await make();

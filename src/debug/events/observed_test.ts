@@ -98,7 +98,7 @@ const OBSERVERS: Readonly<
       dom.pause();
     };
     for (const address of places) dom.trace("execute", { address }, pause);
-    if (dom.inner.engine instanceof HvmEngine) dom.trace("hlt", {}, pause);
+    if (dom.inner.vcpus[0].engine instanceof HvmEngine) dom.trace("hlt", {}, pause);
     return () => told;
   },
   "traces": ({ places, ranges }, dom) => {
@@ -162,7 +162,7 @@ Deno.test("with BTF only branches trap, and each trap ends it: on every processo
 
 /** Every kind of exit that a domain's processor has. */
 function kindsOf(dom: GuestDomain): readonly Kind[] {
-  const { engine } = dom.inner;
+  const { engine } = dom.inner.vcpus[0];
   assert(engine instanceof HvmEngine);
   const own: readonly string[] = engine.ops.exitKinds, shadowed = engine.shadow !== undefined;
   const there = kinds.filter((kind) => own.includes(kind) && (kind !== "shadow-write" || shadowed));

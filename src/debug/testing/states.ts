@@ -27,7 +27,7 @@ export class Random {
 /** A host in the middle of things: at an exit, if it has any. */
 export async function standing(c: Configuration) {
   const host = await hostOf(c, everyExit(c.cpu));
-  advance(host.dom.inner, 9000);
+  advance(host.dom, 9000);
   if (c.paging === "bare") host.dom.break("execute", { address: host.dom.vcpus[0].regs.rip });
   else await host.dom.until("msr");
   return host;
@@ -58,7 +58,7 @@ export const label = ({ cpu }: Configuration, name: string): bigint =>
 /** Runs to a stop; it has to come soon. */
 export function runTo(dom: GuestDomain, kind: Kind, filter: object): void {
   const b = dom.break(kind, filter as never);
-  advance(dom.inner, 300_000);
+  advance(dom, 300_000);
   b.delete();
   const is = kind === "mmio" ? ["mmio", "nested-page-fault"] : [kind];
   assert(dom.stop && is.includes(dom.stop.kind), `no stop of kind ${kind} came`);
@@ -76,7 +76,7 @@ export function stopsOf(c: Configuration, dom: GuestDomain): [Kind, object][] {
     ["step", {}],
   ];
   if (c.paging === "bare") return everywhere;
-  const { engine } = dom.inner;
+  const { engine } = dom.inner.vcpus[0];
   if (!(engine instanceof HvmEngine)) throw new Error("a hardware virtual machine was expected");
   const kinds = engine.ops.exitKinds.filter((kind) => !NEVER.includes(kind));
   return [
@@ -109,7 +109,7 @@ export function runOn(
   return [
     look(),
     ...positions.map((n) => {
-      advance(dom.inner, n);
+      advance(dom, n);
       return look();
     }),
   ];
@@ -132,7 +132,7 @@ export async function lawAtEveryStop(c: Configuration): Promise<void> {
   await using fresh = await hostOf(c, everyExit(c.cpu));
   await using never = await hostOf(c, everyExit(c.cpu));
   const text = [one, fresh, never].map(({ dom }) => printed(dom));
-  for (const { dom } of [one, never]) advance(dom.inner, 30_000);
+  for (const { dom } of [one, never]) advance(dom, 30_000);
   for (const [kind, filter] of stopsOf(c, one.dom)) {
     const where = `${kind} ${Object.keys(filter)}`;
 

@@ -156,7 +156,7 @@ export class WayGuest {
     return this.built.domain;
   }
   get engine(): HvmEngine | undefined {
-    const { engine } = this.domain;
+    const { engine } = this.domain.vcpus[0];
     return engine instanceof HvmEngine ? engine : undefined;
   }
 
@@ -258,6 +258,7 @@ export class WayGuest {
   setState(state: InitialState): void {
     const { host, engine } = this;
     this.domain.setState({ kind: "running" });
+    this.domain.wake(this.domain.vcpus[0]);
     if (!engine) {
       const { cpu } = host.machine;
       cpu.reset();
@@ -265,8 +266,8 @@ export class WayGuest {
       for (let n = 0; n < 4; n++) cpu.set(`pdpte${n}`, this.read64(Number(state.cr3) + 8 * n));
       return;
     }
-    host.switchTo(undefined);
-    const { ops, vcpu } = engine;
+    host.unload();
+    const { ops, hvm: vcpu } = engine;
     engine.pending = undefined;
     engine.changed = true;
     ops.cancelEvent(vcpu);
@@ -309,11 +310,11 @@ export class WayGuest {
   reg(name: RegisterName): bigint {
     const { engine } = this;
     if (!engine) return this.host.machine.cpu.get(name);
-    return engine.ops.getRegister(engine.vcpu, name);
+    return engine.ops.getRegister(engine.hvm, name);
   }
   cr(n: 0 | 3 | 4): bigint {
     const { engine } = this;
-    return engine ? engine.ops.getCr(engine.vcpu, n) : this.host.machine.cpu.get(`cr${n}`);
+    return engine ? engine.ops.getCr(engine.hvm, n) : this.host.machine.cpu.get(`cr${n}`);
   }
   /** Asserts the NMI line. */
   nmi(): void {

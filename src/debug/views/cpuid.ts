@@ -136,7 +136,7 @@ export class CpuidTable {
    * control for them. Empty for a bare guest, whose processor has what CPUID shows.
    */
   get executes(): readonly string[] {
-    const { engine } = this.#domain;
+    const { engine } = this.#domain.vcpus[0];
     return engine instanceof HvmEngine ? executesUnseen(engine) : [];
   }
   /** Every leaf that is not all zeros. */
@@ -158,7 +158,7 @@ export class CpuidTable {
     mustLive(this.#domain, "cpuid.read");
     u32(leaf, "cpuid.read leaf");
     u32(subleaf, "cpuid.read subleaf");
-    const { engine, cpuid, cpu } = this.#domain;
+    const { cpuid, vcpus: [{ engine, cpu }] } = this.#domain;
     if (engine instanceof HvmEngine) return { ...engine.cpuidLeaf(leaf, subleaf) };
     return cpuid.read(leaf, subleaf, {
       osxsave: (cpu.i32[CPU.cr4 >> 2] & CR4.OSXSAVE) !== 0,
@@ -189,12 +189,12 @@ export class CpuidTable {
 
   /** CR4 and EFER of the guest as they stand. */
   #modes(): { cr4: number; efer: number } {
-    const { engine, cpu } = this.#domain;
+    const { engine, cpu } = this.#domain.vcpus[0];
     if (!(engine instanceof HvmEngine)) {
       return { cr4: cpu.i32[CPU.cr4 >> 2], efer: cpu.i32[CPU.efer >> 2] };
     }
-    const { ops, vcpu } = engine;
-    return { cr4: Number(ops.getCr(vcpu, 4)), efer: Number(ops.getMsr(vcpu, MSR.EFER)) };
+    const { ops, hvm } = engine;
+    return { cr4: Number(ops.getCr(hvm, 4)), efer: Number(ops.getMsr(hvm, MSR.EFER)) };
   }
 
   /**

@@ -53,16 +53,16 @@ const CHANGES: readonly (readonly [section: string, (dom: GuestDomain) => void])
   ["registers", (dom) => dom.vcpus[0].file.setTable("idtr", { base: 0x1234n, limit: 7 })],
   ["msrs", (dom) => dom.vcpus[0].regs.star = 0x1234n],
   ["msrs", (dom) => dom.vcpus[0].regs.pat = 0x0606n],
-  ["msrs", ({ inner: { engine, cpu } }) => {
+  ["msrs", ({ inner: { vcpus: [{ engine, cpu }] } }) => {
     if (engine instanceof HvmEngine) engine.msrs.set(MSR.MTRR_PHYSBASE0 + 5, 0x1000n);
     else cpu.set("mtrrVariable5", 0x1000n);
   }],
   ["float", (dom) => dom.vcpus[0].regs.xmm3 = 1n << 127n],
   ["float", (dom) => dom.vcpus[0].regs.fpr7 = 1n],
   ["float", (dom) => dom.vcpus[0].regs.mxcsr = 0x1fa0n],
-  ["events", ({ inner: { engine, cpu } }) => {
+  ["events", ({ inner: { vcpus: [{ engine, cpu }] } }) => {
     if (engine instanceof HvmEngine) {
-      engine.ops.setInterruptShadow(engine.vcpu, { sti: true, movSs: false, nmi: false });
+      engine.ops.setInterruptShadow(engine.hvm, { sti: true, movSs: false, nmi: false });
     } else cpu.i32[CPU.interruptibility >> 2] ^= 1;
   }],
   ["memory", (dom) => dom.memory.write(0x5123, [1])],
@@ -100,9 +100,9 @@ for (const way of configurations) {
   Deno.test(`digest: each change shows in its section and in no other, ${named(way)}`, async () => {
     await using host = await hostOf(way, demoGuest().image);
     const { dom } = host;
-    advance(dom.inner, 5000);
+    advance(dom, 5000);
     let before = GuestDigest.of(dom);
-    advance(dom.inner, 1);
+    advance(dom, 1);
     let after = GuestDigest.of(dom);
     assert(changed(before, after).includes("time"));
     const unchanged = new Set(Object.keys(after.sections));
@@ -123,7 +123,7 @@ for (const way of configurations) {
     await using often = await hostOf(way, everyExit(way.cpu));
     await using once = await hostOf(way, everyExit(way.cpu));
     for (let n = 0; n < 20; n++) {
-      advance(often.dom.inner, 991);
+      advance(often.dom, 991);
       const before = GuestDigest.of(often.dom).sections, hash = hostHash(often.hv.host);
       assertEquals(GuestDigest.of(often.dom).sections, before);
       assertEquals(hostHash(often.hv.host), hash);
@@ -139,7 +139,7 @@ Deno.test("digest: how state is grouped and ordered, and which frames a host giv
   for (const seed of [1, 99]) {
     await using hv = await Hypervisor.start({ memory: "32M", seed });
     const dom = await hv.createDomain({ kernel: demoGuest().image, memory: "4M" });
-    advance(dom.inner, 5000);
+    advance(dom, 5000);
     const before = GuestDigest.of(dom);
     for (const device of dom.devices.devices) {
       device.state = Object.fromEntries(Object.entries(device.state).reverse());
@@ -238,7 +238,7 @@ for (const way of configurations) {
     const numbers = linesOf(some.dom).map(([name]) => numberOf(name));
     await using host = await hostOf(way, readMsrs(numbers));
     const { dom } = host;
-    advance(dom.inner, 20 * numbers.length);
+    advance(dom, 20 * numbers.length);
     const view = new DataView(dom.memory.read(0x2000, 8 * numbers.length).slice().buffer);
     const given = linesOf(dom).map(([name, value], n) => {
       const read = view.getBigUint64(8 * n, true);

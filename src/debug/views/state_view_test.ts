@@ -11,11 +11,13 @@ for (const c of configurations) {
   Deno.test(`diff() names what was changed, and nothing else (${c.cpu}, ${c.paging})`, async () => {
     await using host = await hostOf(c, everyExit(c.cpu));
     const { hv, dom } = host, [vcpu] = dom.vcpus;
-    advance(dom.inner, 9000);
+    advance(dom, 9000);
     dom.console.write("ab");
     const bare = c.paging === "bare";
     const uart = () => dom.devices.get("com1").state as { scratch: number };
-    const where = bare ? /^processor registers\./ : /^domain 1 (control structure|save area) /;
+    const where = bare
+      ? /^processor registers\./
+      : /^domain 1 vcpu 0 (control structure|save area) /;
     const row = (text: string) => new RegExp(`^${text}$`);
     const cases: [what: string, change: () => void, rows: RegExp[]][] = [
       ["memory", () => dom.memory.write(0x2a_0ffe, new Uint8Array([0xaa, 0xbb, 0xcc])), [
@@ -28,7 +30,7 @@ for (const c of configurations) {
       ["a chip", () => uart().scratch = 77, [row("domain 1 com1 scratch")]],
       ["its share", () => dom.weight = 300, [
         row("world ordinal"),
-        row("domain 1 share\\.weight"),
+        row("domain 1 allotment\\.weight"),
       ]],
       ["nothing", () => {}, []],
     ];
@@ -81,7 +83,11 @@ Deno.test("diff() shows both values in a table; guests are compared by guest fra
     `${block} ${path}`
   );
   for (
-    const wanted of ["host configuration.cpu", "domain 1 configuration.type", "domain 1 vcpu "]
+    const wanted of [
+      "host configuration.cpu",
+      "domain 1 configuration.type",
+      "domain 1 vcpu 0 hvm ",
+    ]
   ) {
     assert(kinds.includes(wanted), wanted);
   }

@@ -18,6 +18,7 @@ import { CPU } from "../../machine/state.ts";
 import type { Domain } from "../../xen/domain.ts";
 import { HvmEngine } from "../../xen/hvm.ts";
 import { readMsr } from "../../xen/msrs.ts";
+import type { Vcpu } from "../../xen/vcpu.ts";
 import type { RegisterFile } from "../register_file.ts";
 import { hex } from "../values.ts";
 import { chipSections, hexOf, type VisibleSection } from "./visible_chips.ts";
@@ -106,7 +107,7 @@ export function visibleSections(inner: Domain, file: RegisterFile): VisibleSecti
       name: "registers",
       lines: [...valueLines(file, [...GENERAL, "xcr0"]), ...segmentLines(file)],
     },
-    { name: "events", lines: eventLines(inner) },
+    { name: "events", lines: eventLines(inner.vcpus[0]) },
     { name: "msrs", lines: msrLines(inner) },
     { name: "float", lines: valueLines(file, [...FLOAT_REGISTERS, "fcs", "fds"]) },
     { name: "console", lines: consoleLines(inner) },
@@ -147,7 +148,7 @@ export function registerLines(file: RegisterFile): string[] {
 }
 
 /** What waits to be delivered, and what holds it back. */
-function eventLines({ engine, cpu, halted }: Domain): string[] {
+function eventLines({ engine, cpu, halted }: Vcpu): string[] {
   const lines = (e: GuestEvent | undefined, nmi: boolean, shadow: number, activity: string) => [
     e ? `pending ${e.type} ${e.vector} error ${e.errorCode} length ${e.length}` : "pending none",
     `NMI ${nmi}`,
@@ -155,10 +156,10 @@ function eventLines({ engine, cpu, halted }: Domain): string[] {
     `activity ${halted ? "hlt" : activity}`,
   ];
   if (engine instanceof HvmEngine) {
-    const { ops, vcpu } = engine;
-    const { sti, movSs, nmi } = ops.interruptShadow(vcpu);
+    const { ops, hvm } = engine;
+    const { sti, movSs, nmi } = ops.interruptShadow(hvm);
     const shadow = +sti | +movSs << 1 | +nmi << 3;
-    return lines(ops.pendingEvent(vcpu), engine.nmiPending, shadow, ops.getActivity(vcpu));
+    return lines(ops.pendingEvent(hvm), engine.nmiPending, shadow, ops.getActivity(hvm));
   }
   const cell = (at: number) => cpu.i32[at >> 2];
   return lines(
@@ -170,7 +171,7 @@ function eventLines({ engine, cpu, halted }: Domain): string[] {
 }
 
 /** What RDMSR gives at CPL 0; undefined: #GP(0). */
-function rdmsr({ engine, cpu, cpuid, now }: Domain, number: number): bigint | undefined {
+function rdmsr({ engine, cpu, domain: { cpuid, now } }: Vcpu, number: number): bigint | undefined {
   if (engine instanceof HvmEngine) return readMsr(engine, number);
   const row = msrRow(number, cpu.model, (what) => cpuid.offers(what));
   if (!row) return undefined;
@@ -182,7 +183,7 @@ function msrLines(inner: Domain): string[] {
   return Object.entries(VISIBLE_MSRS).flatMap(([name, count]) =>
     Array.from({ length: count }, (_, n) => {
       const number = MSR[name as keyof typeof VISIBLE_MSRS] + n;
-      return `${name}${n ? `+${n}` : ""} ${rdmsr(inner, number)?.toString(16) ?? "#GP"}`;
+      return `${name}${n ? `+${n}` : ""} ${rdmsr(inner.vcpus[0], number)?.toString(16) ?? "#GP"}`;
     })
   );
 }
