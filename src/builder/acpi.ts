@@ -18,15 +18,26 @@ import {
   MADT_HEADER_SIZE,
   MADT_PCAT_COMPAT,
   MADT_TYPE,
-  MPS_ACTIVE_HIGH,
-  MPS_LEVEL,
   RSDP,
   RSDP_SIZE,
   RSDP_V1_SIZE,
 } from "../abi/boot/acpi.ts";
 import { PC } from "../abi/boot/e820.ts";
-import { device, eisaId, integer, ioPorts, irq, name, packageOf, resources, scope } from "./aml.ts";
+import { checkProcessors } from "../machine/topology.ts";
+import {
+  device,
+  eisaId,
+  integer,
+  ioPorts,
+  irq,
+  name,
+  packageOf,
+  resources,
+  scope,
+  string,
+} from "./aml.ts";
 import { BuilderError } from "./errors.ts";
+import { checksum, ioApicId, LINT, OVERRIDES, putText } from "./interrupts.ts";
 import type { GuestMemory, Region } from "./placement.ts";
 import { Struct } from "./struct.ts";
 
@@ -45,7 +56,7 @@ export interface AcpiDevice {
 
 /** What the tables describe. */
 export interface AcpiOptions {
-  /** Processors, APIC IDs 0 to n-1; 1 by default. */
+  /** Processors, 1 to 16, APIC IDs 0 to n-1; 1 by default. */
   readonly processors?: number;
   /** Local APICs and an IO-APIC; without them there is no MADT. True by default. */
   readonly apic?: boolean;
@@ -76,23 +87,14 @@ export interface AcpiTables {
   }[];
 }
 
-/** Bytes that make the sum of a range 0 modulo 256. */
-function checksum(bytes: Uint8Array): number {
-  return -bytes.reduce((sum, b) => sum + b, 0) & 0xff;
-}
-
-function put(bytes: Uint8Array, at: number, text: string): void {
-  bytes.set(new TextEncoder().encode(text), at);
-}
-
 /** A table with its header (ACPI 5.2.6), checksum included. */
 function table(signature: string, revision: number, body: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(ACPI_HEADER_SIZE + body.length);
   bytes.set(body, ACPI_HEADER_SIZE);
-  put(bytes, 0, signature);
-  put(bytes, 10, "XVM   ");
-  put(bytes, 16, "XVMBOARD");
-  put(bytes, 28, "XVM ");
+  putText(bytes, 0, signature);
+  putText(bytes, 10, "XVM   ");
+  putText(bytes, 16, "XVMBOARD");
+  putText(bytes, 28, "XVM ");
   const header = new Struct(ACPI_HEADER, bytes);
   header.setAll({ length: bytes.length, revision, oem_revision: 1, creator_revision: 1 });
   header.set("checksum", checksum(bytes));
@@ -105,13 +107,12 @@ function table(signature: string, revision: number, body: Uint8Array): Uint8Arra
  * The fixed hardware is at {@link ACPI_PORT}; the machine is always in ACPI mode (SMI_CMD is 0).
  * With APICs, IRQ 0 arrives at global interrupt 2 and the SCI is level-triggered.
  *
- * @throws {BuilderError} When the tables do not fit below 1 MB, or there are too many processors.
+ * @throws {BuilderError} When the tables do not fit below 1 MB.
+ * @throws {RangeError} For a number of processors that no guest has.
  */
 export function makeAcpi(options: AcpiOptions = {}): AcpiTables {
   const processors = options.processors ?? 1;
-  if (!Number.isInteger(processors) || processors < 1 || processors > 254) {
-    throw bad("processors", `${processors}`, "1 to 254");
-  }
+  checkProcessors(processors);
   let next = options.address ?? PC.bios;
   if (next % 64 !== 0) throw bad("address", `${next}`, "a multiple of 64");
   const tables: { name: string; address: number; bytes: Uint8Array }[] = [];
@@ -149,8 +150,8 @@ export function writeAcpi(memory: GuestMemory, acpi: AcpiTables): Region[] {
 }
 
 function fillRsdp(bytes: Uint8Array, rsdt: number, xsdt: number): void {
-  put(bytes, 0, "RSD PTR ");
-  put(bytes, 9, "XVM   ");
+  putText(bytes, 0, "RSD PTR ");
+  putText(bytes, 9, "XVM   ");
   const rsdp = new Struct(RSDP, bytes);
   rsdp.setAll({ revision: 2, rsdt, length: RSDP_SIZE, xsdt });
   rsdp.set("checksum", checksum(bytes.subarray(0, RSDP_V1_SIZE)));
@@ -167,7 +168,7 @@ function addresses(list: readonly number[], width: 4 | 8): Uint8Array {
 
 function makeFacs(): Uint8Array {
   const bytes = new Uint8Array(FACS_SIZE);
-  put(bytes, 0, "FACS");
+  putText(bytes, 0, "FACS");
   new Struct(FACS, bytes).setAll({ length: FACS_SIZE, version: 1 });
   return bytes;
 }
@@ -213,32 +214,35 @@ function makeFadt(facs: number, dsdt: number): Uint8Array {
 
 /** ACPI 5.2.12: processors, IO-APIC, the two interrupts that are not wired one to one, LINT1. */
 function makeMadt(processors: number): Uint8Array {
-  const sci = MPS_ACTIVE_HIGH | MPS_LEVEL;
   const dword = (value: number) => Array.from({ length: 4 }, (_, i) => value >>> (8 * i) & 0xff);
-  const override = (line: number, gsi: number, flags: number) => [
-    MADT_TYPE.override,
-    10,
-    0,
-    line,
-    ...dword(gsi),
-    flags,
-    0,
-  ];
+  const overrides = OVERRIDES.map((
+    { line, pin, flags },
+  ) => [MADT_TYPE.override, 10, 0, line, ...dword(pin), flags, 0]);
   const local = Array.from(
     { length: processors },
     (_, id) => [MADT_TYPE.localApic, 8, id, id, ...dword(1)],
   );
   const entries = [
     ...local.flat(),
-    ...[MADT_TYPE.ioApic, 12, processors, 0, ...dword(PC.ioApic), ...dword(0)],
-    ...override(0, 2, 0),
-    ...override(ACPI_SCI, ACPI_SCI, sci),
-    ...[MADT_TYPE.localApicNmi, 6, 0xff, 0, 0, 1],
+    ...[MADT_TYPE.ioApic, 12, ioApicId(processors), 0, ...dword(PC.ioApic), ...dword(0)],
+    ...overrides.flat(),
+    ...[MADT_TYPE.localApicNmi, 6, 0xff, 0, 0, LINT.nmi],
   ];
   const whole = new Uint8Array(MADT_HEADER_SIZE + entries.length);
   whole.set(entries, MADT_HEADER_SIZE);
   new Struct(MADT, whole).setAll({ local_apic: PC.localApic, flags: MADT_PCAT_COMPAT });
   return table("APIC", 3, whole.subarray(ACPI_HEADER_SIZE));
+}
+
+/** Processor devices (ACPI 8.4), their _UID as in the MADT; one alone needs none. */
+function makeProcessors(count: number): number[][] {
+  if (count === 1) return [];
+  return Array.from({ length: count }, (_, uid) =>
+    device(
+      `C${uid.toString(16).toUpperCase().padStart(3, "0")}`,
+      name("_HID", string("ACPI0007")),
+      name("_UID", integer(uid)),
+    ));
 }
 
 function makeDsdt(options: AcpiOptions): Uint8Array {
@@ -259,6 +263,6 @@ function makeDsdt(options: AcpiOptions): Uint8Array {
   );
   return Uint8Array.from([
     ...name("\\_S5", packageOf(s5, s5, integer(0), integer(0))),
-    ...scope("\\_SB", ...devices),
+    ...scope("\\_SB", ...makeProcessors(options.processors ?? 1), ...devices),
   ]);
 }

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { ACPI_HEADER, FADT, RSDP } from "../abi/boot/acpi.ts";
+import { createHash } from "node:crypto";
+import { ACPI_HEADER, FADT, MADT_HEADER_SIZE, MADT_TYPE, RSDP } from "../abi/boot/acpi.ts";
 import { makeAcpi, writeAcpi } from "./acpi.ts";
 import { eisaId, integer, nameString, packageOf } from "./aml.ts";
 import { Struct } from "./struct.ts";
@@ -37,7 +38,67 @@ Deno.test("makeAcpi() chains RSDP, RSDT, XSDT and the tables, all sums zero", ()
 Deno.test("makeAcpi() leaves the MADT out without APICs, and refuses odd numbers", () => {
   const names = makeAcpi({ apic: false }).tables.map((t) => t.name);
   assertEquals(names, ["RSDP", "FACS", "DSDT", "FADT", "RSDT", "XSDT"]);
-  assertThrows(() => makeAcpi({ processors: 0 }), Error, "processors is 0; expected 1 to 254");
+  for (const processors of [0, 17, 2.5]) {
+    assertThrows(
+      () => makeAcpi({ processors }),
+      RangeError,
+      `processors: a whole number from 1 to 16 was expected, ${processors} was given`,
+    );
+  }
+});
+
+Deno.test("makeAcpi() gives one processor the tables that a guest of one has always had", () => {
+  const digest = (apic: boolean) => {
+    const hash = createHash("sha256");
+    for (const { name, address, bytes } of makeAcpi({ apic }).tables) {
+      hash.update(`${name} ${address} `).update(bytes);
+    }
+    return hash.digest("hex").slice(0, 16);
+  };
+  assertEquals([digest(true), digest(false)], ["ee2db0df5aa1fb9e", "72c3fa5143f47cad"]);
+});
+
+/** Entries of a MADT: type and bytes. */
+function madtOf(processors: number): number[][] {
+  const { bytes } = makeAcpi({ processors }).tables.find(({ name }) => name === "MADT")!;
+  const entries: number[][] = [];
+  for (let at = MADT_HEADER_SIZE; at < bytes.length; at += bytes[at + 1]) {
+    entries.push([...bytes.subarray(at, at + bytes[at + 1])]);
+  }
+  return entries;
+}
+
+Deno.test("the MADT lists every processor, an IO-APIC of another id, and NMI at LINT1 of all", () => {
+  for (let n = 1; n <= 16; n++) {
+    const entries = madtOf(n), of = (type: number) => entries.filter((e) => e[0] === type);
+    assertEquals(
+      of(MADT_TYPE.localApic),
+      Array.from({ length: n }, (_, id) => [0, 8, id, id, 1, 0, 0, 0]),
+    );
+    const [[, , id, , ...rest]] = of(MADT_TYPE.ioApic);
+    assertEquals([id, rest], [n % 16, [0, 0, 0xc0, 0xfe, 0, 0, 0, 0]]);
+    assertEquals(of(MADT_TYPE.override), [
+      [2, 10, 0, 0, 2, 0, 0, 0, 0, 0],
+      [2, 10, 0, 9, 9, 0, 0, 0, 0xd, 0],
+    ]);
+    assertEquals(of(MADT_TYPE.localApicNmi), [[4, 6, 0xff, 0, 0, 1]]);
+    assertEquals(entries.length, n + 4);
+  }
+});
+
+Deno.test("the DSDT has a device for each of several processors, its _UID that of the MADT", () => {
+  for (const n of [1, 2, 16]) {
+    const { bytes } = makeAcpi({ processors: n }).tables.find(({ name }) => name === "DSDT")!;
+    const text = String.fromCharCode(...bytes);
+    const names = Array.from({ length: 16 }, (_, i) => `C00${i.toString(16).toUpperCase()}`);
+    const uids = names.flatMap((name) => {
+      const at = text.indexOf(`${name}\x08_HID\x0dACPI0007\0\x08_UID`);
+      if (at < 0) return [];
+      const value = at + name.length + 20;
+      return [bytes[value] === 0x0a ? bytes[value + 1] : bytes[value]];
+    });
+    assertEquals(uids, n === 1 ? [] : Array.from({ length: n }, (_, uid) => uid));
+  }
 });
 
 Deno.test("writeAcpi() tells where each table went", () => {
@@ -92,7 +153,7 @@ Deno.test({
           text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr),
         };
       };
-      for (const { name, bytes } of makeAcpi({ processors: 4 }).tables) {
+      for (const { name, bytes } of makeAcpi({ processors: 16 }).tables) {
         if (name === "RSDP") continue; // a structure, not a table
         await Deno.writeFile(`${folder}/${name}.dat`, bytes);
         const { success, text } = await run("-d", `${name}.dat`);

@@ -16,12 +16,14 @@ import { Rtc } from "../devices/rtc.ts";
 import { serialPorts, Uart } from "../devices/uart.ts";
 import { Vga } from "../devices/vga.ts";
 import { type E820Range, encodeE820 } from "./e820.ts";
+import { ioApicId } from "./interrupts.ts";
 import { ProcessorPort } from "./port.ts";
 import { IoApic } from "../machine/apic/io.ts";
 import { LocalApic } from "../machine/apic/local.ts";
 import { ApicBus } from "../machine/apic/messages.ts";
 import { like } from "../machine/shape.ts";
 import type { StateRegister } from "../machine/state_block.ts";
+import { checkProcessors } from "../machine/topology.ts";
 import type { Platform, PlatformEvents } from "../xen/platform.ts";
 
 export interface BoardOptions {
@@ -71,13 +73,14 @@ export class Board implements Platform {
       events.changed();
     };
     const reset = (cause: string) => events.end("reset", cause);
+    checkProcessors(options.vcpus);
     const bus = new ApicBus();
     this.localApics = Array.from(
       { length: options.vcpus },
       (_, processor) => makeLocalApic({ processor, bus, events, reschedule, reset }),
     );
     const [first] = this.localApics;
-    this.ioApic = new IoApic({ id: options.vcpus, bus });
+    this.ioApic = new IoApic({ id: ioApicId(options.vcpus), bus });
     this.pic = new Pic({ intr: (level) => first.setLint(0, level) });
     this.ports = this.localApics.map((local) => new ProcessorPort(local, this));
     const context: DeviceContext = {

@@ -88,6 +88,8 @@ export async function build(host: Host, config: DomainConfig): Promise<BuiltDoma
 /** Loads the kernel and its companions into the memory of a domain. */
 function load(domain: Domain, config: DomainConfig): Promise<LoadedGuest> {
   const { kernel, ramdisk, modules, cmdline, type, vcpus } = config;
+  const { eax: signature, edx: features } = domain.cpuid.read(1, 0),
+    apic = domain.cpuid.has("apic");
   return loadGuest({
     memory: domain.memory,
     kernel,
@@ -95,7 +97,8 @@ function load(domain: Domain, config: DomainConfig): Promise<LoadedGuest> {
     modules,
     cmdline,
     type,
-    acpi: { processors: vcpus, apic: domain.cpuid.has("apic") },
+    acpi: { processors: vcpus, apic },
+    mp: apic && vcpus > 1 ? { processors: vcpus, signature, features } : undefined,
     firmware: { unixTime: domain.host.world.unixTime },
   });
 }

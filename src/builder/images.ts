@@ -16,6 +16,7 @@ import { writeFirmware } from "./firmware.ts";
 import { bootOf, IMAGE_NAMES, imageList, takers } from "./image_list.ts";
 import { failer, type LoadedGuest, type LoadOptions, type NamedBytes } from "./load.ts";
 import { findMultiboot, isMultiboot2, loadMultiboot } from "./multiboot.ts";
+import { type MpOptions, writeMp } from "./mp.ts";
 import { extractPayload } from "./payload.ts";
 import { loadPvh, pvhEntry } from "./pvh.ts";
 import { isRom, loadRom } from "./rom.ts";
@@ -29,6 +30,8 @@ export interface GuestOptions extends Omit<LoadOptions, "rsdp"> {
   readonly firmware?: { readonly unixTime: number };
   /** ACPI tables for the guest; absent, or false: none. */
   readonly acpi?: AcpiOptions | false;
+  /** Intel's MP tables for the guest; absent: none. */
+  readonly mp?: MpOptions;
 }
 
 const IS: Record<ImageName, (kernel: NamedBytes) => boolean> = {
@@ -56,7 +59,7 @@ export const LOADERS: Record<BootName, (options: LoadOptions) => LoadedGuest> = 
  * @throws {BuilderError} Naming file, field, what was given and what was expected.
  */
 export async function loadGuest(options: GuestOptions): Promise<LoadedGuest> {
-  const { acpi, firmware, type = "hvm", ...rest } = options;
+  const { acpi, mp, firmware, type = "hvm", ...rest } = options;
   const whole = await unpack(rest.kernel);
   const { image, boot } = detect(whole, type);
   refuseCompanions(boot, options);
@@ -69,6 +72,7 @@ export async function loadGuest(options: GuestOptions): Promise<LoadedGuest> {
   const left = firmware ? writeFirmware(rest.memory, firmware.unixTime) : [];
   const loaded = load({ ...rest, kernel, rsdp: tables?.rsdp });
   if (tables) left.push(...writeAcpi(rest.memory, tables));
+  if (mp) left.push(writeMp(rest.memory, mp));
   return { ...loaded, regions: [...loaded.regions, ...left] };
 }
 

@@ -10,6 +10,7 @@ import type { FwCfg } from "../../devices/fw_cfg.ts";
 import type { PciConfig } from "../../devices/pci.ts";
 import type { PicChip } from "../../devices/pic.ts";
 import type { PitCounter } from "../../devices/pit.ts";
+import type { LocalApic } from "../../machine/apic/local.ts";
 import { lvtNames, register } from "../../machine/apic/registers.ts";
 import { ioApicPins } from "../../machine/apic/io.ts";
 
@@ -42,11 +43,14 @@ const prefixed = (prefix: string, items: Items): Items =>
 /** A section for each chip of a board, as the guest would find it now; the board stays as it is. */
 export function chipSections(board: Board): VisibleSection[] {
   const now = board.copy();
-  const sections = Object.entries(CHIPS).map(([name, items]) => ({
+  const sections = [
+    ...Object.entries(CHIPS).map(([name, items]) => ({ name, items: items(now) })),
+    ...now.localApics.map((local) => ({ name: local.name, items: localApicItems(local) })),
+  ].map(({ name, items }) => ({
     name,
-    lines: Object.entries(items(now)).map(([item, value]) => `${item} ${textOf(value)}`),
+    lines: Object.entries(items).map(([item, value]) => `${item} ${textOf(value)}`),
   }));
-  const unlisted = now.bus.devices.find(({ name }) => !(name in CHIPS));
+  const unlisted = now.bus.devices.find(({ name }) => !sections.some((s) => s.name === name));
   if (unlisted) throw new Error(`no registers are listed of the device ${unlisted.name}`);
   return sections;
 }
@@ -228,35 +232,36 @@ const CHIPS: Readonly<Record<string, (board: Board) => Items>> = {
     ),
     pins: ioApic.state.lines,
   }),
-
-  lapic0: ({ localApics: [localApic] }) => {
-    const s = localApic.state, read = (n: number) => localApic.readRegister(n) ?? "none";
-    return {
-      APIC_BASE: localApic.readMsr(MSR.APIC_BASE) ?? "#GP",
-      TSC_DEADLINE: localApic.readMsr(MSR.TSC_DEADLINE) ?? "#GP",
-      ID: read(register.id),
-      version: read(register.version),
-      TPR: read(register.tpr),
-      PPR: read(register.ppr),
-      LDR: read(register.ldr),
-      DFR: read(register.dfr),
-      SVR: read(register.svr),
-      ISR: s.isr,
-      TMR: s.tmr,
-      IRR: s.irr,
-      ESR: read(register.esr),
-      "errors since": s.errors,
-      ICR: [s.icrHigh, s.icrLow],
-      ...Object.fromEntries(lvtNames.map((name, n) => [`LVT ${name}`, s.lvt[n]])),
-      "initial count": read(register.initialCount),
-      "current count": read(register.currentCount),
-      "divide configuration": read(register.divide),
-      "timer due": s.timerNext,
-      LINT: s.lint.map(Number),
-      ExtINT: s.extInt,
-    };
-  },
 };
+
+/** Of a local APIC. */
+function localApicItems(local: LocalApic): Items {
+  const s = local.state, read = (n: number) => local.readRegister(n) ?? "none";
+  return {
+    APIC_BASE: local.readMsr(MSR.APIC_BASE) ?? "#GP",
+    TSC_DEADLINE: local.readMsr(MSR.TSC_DEADLINE) ?? "#GP",
+    ID: read(register.id),
+    version: read(register.version),
+    TPR: read(register.tpr),
+    PPR: read(register.ppr),
+    LDR: read(register.ldr),
+    DFR: read(register.dfr),
+    SVR: read(register.svr),
+    ISR: s.isr,
+    TMR: s.tmr,
+    IRR: s.irr,
+    ESR: read(register.esr),
+    "errors since": s.errors,
+    ICR: [s.icrHigh, s.icrLow],
+    ...Object.fromEntries(lvtNames.map((name, n) => [`LVT ${name}`, s.lvt[n]])),
+    "initial count": read(register.initialCount),
+    "current count": read(register.currentCount),
+    "divide configuration": read(register.divide),
+    "timer due": s.timerNext,
+    LINT: s.lint.map(Number),
+    ExtINT: s.extInt,
+  };
+}
 
 /** Of each 8259A: registers, initialization and operation command words. */
 const i8259 = (c: PicChip): Items => ({

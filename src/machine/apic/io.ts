@@ -28,7 +28,7 @@ export interface IoApicOptions {
 const DWORD = [0, 0xffff_ffff] as const;
 export const ioApicPins = 24;
 /** Version 11h, 24 entries. */
-const version = 0x00170011;
+export const ioApicVersion = 0x00170011;
 /** Bits of an entry's low word. */
 const MASKED = 0x10000, LEVEL = 0x8000, REMOTE_IRR = 0x4000, LOGICAL = 0x800;
 const READ_ONLY = 0x5000;
@@ -159,7 +159,7 @@ export class IoApic {
 
   readRegister(index: number): number {
     if (index === 0 || index === 2) return this.state.id; // IOAPICID, IOAPICARB
-    if (index === 1) return version;
+    if (index === 1) return ioApicVersion;
     return this.state.table[index - 0x10] ?? 0;
   }
 
