@@ -6,6 +6,7 @@
 import { Command, EnumType, ValidationError } from "@cliffy/command";
 import config from "../deno.json" with { type: "json" };
 import type { BootOptions } from "./boot.ts";
+import { GUEST_PROCESSORS } from "../src/abi/limits.ts";
 import { GUEST_TYPES } from "../src/abi/boot/images.ts";
 import { brief, counted } from "../src/builder/errors.ts";
 import { imageList, takers } from "../src/builder/image_list.ts";
@@ -214,7 +215,10 @@ function moduleOf(text: string): { file: string; cmdline?: string } {
 
 async function checked(options: BootOptions): Promise<BootOptions> {
   const { vcpus, timeout } = options;
-  if (!(vcpus >= 1 && vcpus <= 64)) throw new Misuse(`vcpus: expected 1 to 64, got ${vcpus}`);
+  const { min, max } = GUEST_PROCESSORS;
+  if (!(vcpus >= min && vcpus <= max)) {
+    throw new Misuse(`vcpus: expected ${min} to ${max}, got ${vcpus}`);
+  }
   if (timeout !== undefined && !(timeout > 0)) {
     throw new Misuse(`--timeout: expected seconds above 0, got ${timeout}`);
   }

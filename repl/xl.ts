@@ -6,7 +6,7 @@
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { GUEST_TYPES } from "../src/abi/boot/images.ts";
-import { GUEST_MEMORY } from "../src/abi/limits.ts";
+import { GUEST_MEMORY, GUEST_PROCESSORS } from "../src/abi/limits.ts";
 import { brief } from "../src/builder/errors.ts";
 import { pages, toSize } from "../src/debug/check.ts";
 import { readFile, TEXT_MAX } from "../src/debug/files.ts";
@@ -132,6 +132,8 @@ function action(event: Event) {
 }
 
 const memoryMiB = (key: Key) => key.number("MiB", GUEST_MEMORY.min / MIB, GUEST_MEMORY.max / MIB);
+const processors = (key: Key) =>
+  key.number("processors", GUEST_PROCESSORS.min, GUEST_PROCESSORS.max);
 
 /** The keys that apply here. */
 const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
@@ -145,8 +147,8 @@ const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
   extra: (key, r) => r.extra = key.text,
   memory: (key, r) => r.options.memory = memoryMiB(key) * MIB,
   maxmem: (key) => void memoryMiB(key),
-  vcpus: (key, r) => r.options.vcpus = key.number("processors", 1, 64),
-  maxvcpus: (key) => void key.number("processors", 1, 64),
+  vcpus: (key, r) => r.options.vcpus = processors(key),
+  maxvcpus: (key) => void processors(key),
   cpu_weight: (key, r) => r.options.weight = key.number("a weight", 1, 65535),
   cap: (key, r) => r.options.cap = key.number("percent of the processor", 0, 100),
   cpus: (key) => {

@@ -131,6 +131,8 @@ Deno.test("readDomainFile() refuses by name what does not apply, with the line a
     ["memory = 5000", "memory: expected MiB from 2 to 3072, got 5000"],
     ["maxmem = 3073", "maxmem: expected MiB from 2 to 3072, got 3073"],
     ["memory = 1", "memory: expected MiB from 2 to 3072, got 1"],
+    [`vcpus = 0`, "vcpus: expected processors from 1 to 16, got 0"],
+    [`vcpus = 17`, "vcpus: expected processors from 1 to 16, got 17"],
     [`cpu_weight = 0`, "cpu_weight: expected a weight from 1 to 65535, got 0"],
     [`hap = 2`, "hap: expected 0 or 1, got 2"],
     [`shadow_memory = 8`, "shadow_memory: shadow paging has a pool: say hap = 0 too"],

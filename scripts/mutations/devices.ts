@@ -28,6 +28,76 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
       "IoApic takes NMI, SMI, INIT and ExtINT as edges, whatever the entry says",
     ],
   ]),
+  ...mutationsOf(`${APIC}/messages.ts`, `${APIC}/messages_test.ts`, [
+    [
+      "APIC bus: an IPI is lost for the last processor",
+      "for (const local of this.targets(message, addressed)) {",
+      "for (const local of this.targets(message, addressed).slice(0, 15)) {",
+      "xAPIC: physical, flat and cluster destinations among sixteen",
+    ],
+    [
+      "APIC bus: lowest priority is the last of equals",
+      "b.processorPriority < a.processorPriority ? b : a",
+      "b.processorPriority <= a.processorPriority ? b : a",
+      "lowest priority: one, of the lowest PPR, the first on the bus of equals (x2apic)",
+    ],
+    [
+      "APIC bus: a local APIC that is off hears it",
+      "this.locals.filter((local) => local.enabled && addressed(local))",
+      "this.locals.filter((local) => addressed(local))",
+      "shorthands: self, all, and all but self (xapic)",
+    ],
+    [
+      "x2APIC: FFh is every processor",
+      "(!wide && destination === BROADCAST)",
+      "destination === BROADCAST",
+      "x2APIC: 32-bit destinations, physical and by cluster of the id",
+    ],
+    [
+      "a message: the redirection hint is not seen",
+      "given === deliveryMode.fixed && address & REDIRECT ? deliveryMode.lowest : given",
+      "given",
+      "messageOf() takes address and data apart",
+    ],
+  ]),
+  ...mutationsOf(`${APIC}/local.ts`, `${APIC}/messages_test.ts`, [
+    [
+      "local APIC: a start-up from before INIT stays",
+      "{ ...noSignals(), init: true }",
+      "{ ...this.state.signals, init: true }",
+      "INIT, start-up, NMI and SMI wait for the processor they are for (xapic)",
+    ],
+    [
+      "local APIC: INIT's end begins another",
+      "if (mode === deliveryMode.init && (icrLow & 0xc000) === 0x8000) return;",
+      "",
+      "INIT, start-up, NMI and SMI wait for the processor they are for (x2apic)",
+    ],
+  ]),
+  ...mutationsOf("src/devices/bus.ts", "src/builder/board_test.ts", [
+    [
+      "a local APIC is found by other processors",
+      "device.processor === undefined || processor === undefined || device.processor === processor;",
+      "true;",
+      "Board: each processor finds its own local APIC at FEE00000h",
+    ],
+  ]),
+  ...mutationsOf("src/builder/port.ts", "src/builder/board_test.ts", [
+    [
+      "the 8259 comes straight to every processor whose APIC is off",
+      "const straight = state.bootstrap && !state.enabled;",
+      "const straight = !state.enabled;",
+      "Board: the 8259 interrupts the bootstrap processor alone, NMI's line is LINT1 of all",
+    ],
+  ]),
+  ...mutationsOf("src/machine/cpuid.ts", "src/machine/topology_test.ts", [
+    [
+      "CPUID: all processors have the first one's APIC id",
+      "const apicId = state?.apicId ?? 0;",
+      "const apicId = 0;",
+      "each processor's CPUID instruction gives its own APIC id",
+    ],
+  ]),
   ...mutationsOf(`${APIC}/local.ts`, `${APIC}/local_test.ts`, [
     [
       "local APIC: EOI lost",

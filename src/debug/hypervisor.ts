@@ -5,7 +5,7 @@
  */
 import { basename, dirname, join } from "node:path";
 import { GUEST_TYPES, type GuestType } from "../abi/boot/images.ts";
-import { GUEST_MEMORY, MACHINE_MEMORY_MAX } from "../abi/limits.ts";
+import { GUEST_MEMORY, GUEST_PROCESSORS, MACHINE_MEMORY_MAX } from "../abi/limits.ts";
 import { build, type BuiltDomain, type DomainConfig, planOf } from "../builder/domain.ts";
 import type { BootModule, NamedBytes } from "../builder/load.ts";
 import { demoGuest } from "../builder/demo.ts";
@@ -138,7 +138,7 @@ const DOMAIN_OPTIONS = optionsOf({
   modules: listOf(optionsOf({ file: textOrBytes, cmdline: text })),
   cmdline: text,
   memory: pages(GUEST_MEMORY.min, GUEST_MEMORY.max),
-  vcpus: whole(1, 16),
+  vcpus: whole(GUEST_PROCESSORS.min, GUEST_PROCESSORS.max),
   paging,
   shadowMemory: pages(LEAST_SHADOW_MEMORY, MACHINE_MEMORY_MAX),
   cpuid: cpuidOptions,
