@@ -182,9 +182,11 @@ for (const mode of ["xapic", "x2apic"] as const) {
     assertEquals(waiting(), [[false, false, -1], [false, true, -1], [false, true, -1]]);
     assertEquals(locals[2].state.tpr, 0, "its registers are as after power-on");
     assertEquals([locals[2].state.id, locals[2].state.x2apic], [2, mode === "x2apic"]);
-    send(0, 0x0_8500, 2);
+    locals[1].state.signals.init = false;
+    send(0, 0xc_8500);
+    assertEquals(waiting()[1], [false, false, -1], "the end of INIT is none");
     send(0, 0xc_46_9f);
-    assertEquals(waiting(), [[false, false, -1], [false, true, 0x9f], [false, true, 0x9f]]);
+    assertEquals(waiting(), [[false, false, -1], [false, false, 0x9f], [false, true, 0x9f]]);
     signals.length = 0;
     send(1, 0x0_4612, 0);
     assertEquals(
