@@ -9,31 +9,39 @@
 import { walk } from "@std/fs";
 import { checkCircles } from "./layers/circles.ts";
 import { checkPlaces } from "./layers/floors.ts";
+import { checkHead } from "./layers/heads.ts";
+import { checkCells, checkWanted } from "./layers/names.ts";
 import { type Source, sourceOf, type Violation } from "./layers/source.ts";
 import { checkWords } from "./layers/words.ts";
 
 /** The violations in one file by itself. */
 export function checkFile(source: Source): Violation[] {
   if (source.file.endsWith("_test.ts")) return [];
-  return [...checkPlaces(source), ...checkWords(source)];
+  return [...checkPlaces(source), ...checkWords(source), ...checkHead(source)];
 }
 
 /** The violations of files that make a program together. */
 export function checkFiles(sources: readonly Source[]): Violation[] {
-  return [...sources.flatMap(checkFile), ...checkCircles(sources)];
+  return [
+    ...sources.flatMap(checkFile),
+    ...checkCircles(sources),
+    ...checkWanted(sources),
+    ...checkCells(sources),
+  ];
 }
 
-/** All TypeScript files under `root`. */
+/** `mod.ts` and all TypeScript files of the folders beside it. */
 export async function readTree(root: URL): Promise<Source[]> {
-  const sources: Source[] = [];
-  for (const top of ["mod.ts", "src", "repl", "scripts", "tests", "compat"]) {
-    const files = walk(new URL(top, root), { exts: [".ts"], includeDirs: false });
-    for await (const { path } of files) {
-      const file = path.slice(decodeURIComponent(root.pathname).length);
-      sources.push(sourceOf(file, await Deno.readTextFile(path)));
+  const files = ["mod.ts"];
+  for (const folder of ["src", "repl", "scripts", "tests", "compat"]) {
+    for await (
+      const { path } of walk(new URL(folder, root), { exts: [".ts"], includeDirs: false })
+    ) {
+      files.push(path.slice(decodeURIComponent(root.pathname).length));
     }
   }
-  return sources;
+  const read = async (file: string) => sourceOf(file, await Deno.readTextFile(new URL(file, root)));
+  return await Promise.all(files.map(read));
 }
 
 if (import.meta.main) {

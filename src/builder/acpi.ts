@@ -1,3 +1,8 @@
+/**
+ * The ACPI tables of a guest: RSDP, RSDT, XSDT, FADT, FACS, MADT, and the DSDT with its devices.
+ *
+ * @module
+ */
 import {
   ACPI_HEADER,
   ACPI_HEADER_SIZE,
@@ -69,7 +74,7 @@ export interface AcpiOptions {
 }
 
 /** The legacy devices of xvm's board. */
-export const PC_DEVICES: readonly AcpiDevice[] = [
+const PC_DEVICES: readonly AcpiDevice[] = [
   { name: "COM1", hid: "PNP0501", uid: 1, ports: [[0x3f8, 8]], irq: 4 },
   { name: "RTC0", hid: "PNP0B00", ports: [[0x70, 2]], irq: 8 },
   { name: "KBD0", hid: "PNP0303", ports: [[0x60, 1], [0x64, 1]], irq: 1 },

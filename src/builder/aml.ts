@@ -73,7 +73,7 @@ export const packageOf = (...elements: Aml[]): number[] => [
   OP.package,
   ...withLength([elements.length, ...elements.flat()]),
 ];
-export const buffer = (bytes: Aml): number[] => [
+const buffer = (bytes: Aml): number[] => [
   OP.buffer,
   ...withLength([...integer(bytes.length), ...bytes]),
 ];

@@ -1,3 +1,8 @@
+/**
+ * Linux's boot_params, the "zero page": what a kernel is told by whoever loads it.
+ *
+ * @module
+ */
 import {
   BOOT_PARAMS,
   BOOT_PARAMS_E820,

@@ -1,3 +1,8 @@
+/**
+ * Linux's bzImage: its setup header, and how it is loaded and entered by the boot protocol.
+ *
+ * @module
+ */
 import {
   BOOT_FLAG,
   DEFAULT_LOAD_ADDRESS,
@@ -54,7 +59,7 @@ export function isBzImage(image: Uint8Array): boolean {
  *
  * @throws {BuilderError} Naming the field that is wrong.
  */
-export function readBzImageHeader(image: Uint8Array, file: string): BzImageHeader {
+function readBzImageHeader(image: Uint8Array, file: string): BzImageHeader {
   const fail = failer(file);
   if (image.length < 0x270) throw fail("size", counted(image.length, "byte"), "a bzImage");
   const h = new Struct(SETUP_HEADER, image);

@@ -1,3 +1,8 @@
+/**
+ * How a file is compressed, by its first bytes, and unpacking of the kinds that we can.
+ *
+ * @module
+ */
 import { crc32, gunzipSync, zstdDecompressSync } from "node:zlib";
 import { type BuilderError, counted } from "./errors.ts";
 import { UNPACKED_MAX } from "./limits.ts";

@@ -1,3 +1,8 @@
+/**
+ * The memory map of a guest: where a PC has RAM, and where holes.
+ *
+ * @module
+ */
 import { E820_ENTRY, E820_ENTRY_SIZE, E820_TYPE, PC } from "../abi/boot/e820.ts";
 import { GUEST_MEMORY } from "../abi/limits.ts";
 import { BuilderError, sizeText } from "./errors.ts";

@@ -1,3 +1,8 @@
+/**
+ * ELF images, read with all their numbers checked: segments, sections, notes, symbols.
+ *
+ * @module
+ */
 import {
   ELF32,
   ELF64,

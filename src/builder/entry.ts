@@ -1,3 +1,8 @@
+/**
+ * The state of a processor when a guest is entered: registers and segments, by the mode it is entered in.
+ *
+ * @module
+ */
 import { BOOT_CS, BOOT_DS } from "../abi/boot/boot_params.ts";
 
 /**
@@ -64,7 +69,7 @@ const CODE32 = 0xc09b, CODE64 = 0xa09b, DATA32 = 0xc093, DATA16 = 0x93;
 const TSS32_BUSY = 0x8b, LDT = 0x82, UNUSABLE = 0x10000;
 
 /** RFLAGS with nothing set but bit 1, which always is (SDM vol. 1, 3.4.3). */
-export const RFLAGS_FIXED = 0x2n;
+const RFLAGS_FIXED = 0x2n;
 const CR0_PE = 0x1n, CR0_ET = 0x10n, CR0_NE = 0x20n, CR0_PG = 0x80000000n;
 const CR4_PAE = 0x20n;
 const EFER_LME = 0x100n, EFER_LMA = 0x400n;
@@ -132,7 +137,7 @@ export function long64(entry: FlatEntry & { readonly cr3: bigint }): InitialStat
  *
  * Source: SDM vol. 3A, table 10-1 (state after reset) and 21.1.1.
  */
-export function realMode(
+function realMode(
   at: { readonly cs: number; readonly ip: number; readonly base?: bigint },
 ): InitialState {
   const data = { selector: 0, base: 0n, limit: 0xffff, attributes: DATA16 };

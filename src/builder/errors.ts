@@ -1,3 +1,8 @@
+/**
+ * Errors of the builder: which file, which field, what was there and what would have been accepted.
+ *
+ * @module
+ */
 import { counted } from "../machine/text.ts";
 
 export { counted };

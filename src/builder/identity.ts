@@ -1,3 +1,8 @@
+/**
+ * Page tables for 64-bit kernels, which are entered with paging on.
+ *
+ * @module
+ */
 import { PC } from "../abi/boot/e820.ts";
 import type { Placement } from "./placement.ts";
 

@@ -1,7 +1,3 @@
-import { Buffer } from "node:buffer";
-import type { ElfFile } from "./elf.ts";
-import { type NamedAddress, SymbolTable } from "./symbols.ts";
-
 /**
  * The symbol table that a Linux kernel carries for its own messages (CONFIG_KALLSYMS), read out of
  * a stripped vmlinux. Distributions ship no System.map beside the kernel; this stands in for it.
@@ -14,7 +10,13 @@ import { type NamedAddress, SymbolTable } from "./symbols.ts";
  * behind the token index.
  *
  * Source: what scripts/kallsyms.c of the kernel's build writes, seen in Debian's 6.1 images.
+ *
+ * @module
  */
+
+import { Buffer } from "node:buffer";
+import type { ElfFile } from "./elf.ts";
+import { type NamedAddress, SymbolTable } from "./symbols.ts";
 
 /** A kernel symbol with the letter `nm` gives its type. */
 export interface KernelSymbol extends NamedAddress {

@@ -1,3 +1,8 @@
+/**
+ * What all loaders of images take and give.
+ *
+ * @module
+ */
 import { basename } from "node:path";
 import type { BootName } from "../abi/boot/images.ts";
 import type { InitialState } from "./entry.ts";

@@ -1,3 +1,8 @@
+/**
+ * LZ4 as Linux's build and `lz4 -l` write it: the legacy frame, unpacked.
+ *
+ * @module
+ */
 import { BuilderError, hex } from "./errors.ts";
 
 /** Magic of the LZ4 "legacy" frame, the one `lz4 -l` and Linux's build write. */

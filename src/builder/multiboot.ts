@@ -1,3 +1,8 @@
+/**
+ * Kernels that ask for multiboot 1: their header, how they are loaded, and the information they get.
+ *
+ * @module
+ */
 import { E820_TYPE, PC } from "../abi/boot/e820.ts";
 import {
   MULTIBOOT2_HEADER_MAGIC,

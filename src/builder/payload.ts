@@ -1,3 +1,8 @@
+/**
+ * The kernel that a bzImage carries: where it lies, and how it is unpacked.
+ *
+ * @module
+ */
 import { beginning, compressionOf, inflate } from "./compressed.ts";
 import { isElf } from "./elf.ts";
 import { BuilderError, counted, hex } from "./errors.ts";

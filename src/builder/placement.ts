@@ -1,3 +1,8 @@
+/**
+ * What lies where in a guest's memory while it is filled: into RAM only, nothing on top of anything else.
+ *
+ * @module
+ */
 import { PC } from "../abi/boot/e820.ts";
 import type { E820Range } from "./e820.ts";
 import { BuilderError, hex, sizeText } from "./errors.ts";

@@ -1,3 +1,8 @@
+/**
+ * Kernels with Xen's PVH note: how they are loaded, and the hvm_start_info they get.
+ *
+ * @module
+ */
 import { PC } from "../abi/boot/e820.ts";
 import {
   HVM_MEMMAP_ENTRY,

@@ -1,3 +1,8 @@
+/**
+ * Ramdisks: refused where the guest could only fail on them, else put into its memory.
+ *
+ * @module
+ */
 import { counted } from "./errors.ts";
 import { PC } from "../abi/boot/e820.ts";
 import { beginning, checkEnd, compressionOf } from "./compressed.ts";

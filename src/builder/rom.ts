@@ -1,3 +1,8 @@
+/**
+ * ROM images in place of a kernel: they end at 1 MB and are entered as by a reset.
+ *
+ * @module
+ */
 import { PC } from "../abi/boot/e820.ts";
 import { e820 } from "./e820.ts";
 import { reset } from "./entry.ts";

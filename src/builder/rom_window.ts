@@ -1,3 +1,8 @@
+/**
+ * The place of a ROM below 4 GB, where a processor begins after reset.
+ *
+ * @module
+ */
 import { DeviceModel, hex, type MmioRange, type Size } from "../devices/device.ts";
 import type { Alias } from "./load.ts";
 

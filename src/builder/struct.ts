@@ -1,3 +1,8 @@
+/**
+ * Structures of bytes in images and tables, read and written by the names of their fields.
+ *
+ * @module
+ */
 import type { BootLayout } from "../abi/boot/fields.ts";
 
 /**

@@ -1,3 +1,8 @@
+/**
+ * Names of a kernel's addresses: System.map and ELF symbol tables, looked up both ways.
+ *
+ * @module
+ */
 import { ELF32, ELF64, SHN_UNDEF, SHT_SYMTAB, STT_FILE, STT_SECTION } from "../abi/boot/elf.ts";
 import { type ElfFile, stringAt } from "./elf.ts";
 import { BuilderError } from "./errors.ts";

@@ -1,3 +1,8 @@
+/**
+ * What the builder's tests share: memory that refuses what is outside RAM, and small images to load.
+ *
+ * @module
+ */
 import { BOOT_FLAG, HEADER_MAGIC, SETUP_HEADER, XLF_KERNEL_64 } from "../abi/boot/boot_params.ts";
 import { ELF32, ELF64, EM_386, EM_X86_64, PT_LOAD, PT_NOTE } from "../abi/boot/elf.ts";
 import { MULTIBOOT_HEADER, MULTIBOOT_HEADER_MAGIC } from "../abi/boot/multiboot.ts";

@@ -1,3 +1,8 @@
+/**
+ * Kernels without their decompressor: a vmlinux entered with boot_params.
+ *
+ * @module
+ */
 import { PC } from "../abi/boot/e820.ts";
 import { makeBootParams } from "./boot_params.ts";
 import { linuxEntry32, linuxEntry64 } from "./bzimage.ts";

@@ -1,3 +1,8 @@
+/**
+ * What a kernel says about itself to Xen: ELF notes, and the `__xen_guest` string of 2006.
+ *
+ * @module
+ */
 import { XEN_ELFNOTE } from "../abi/boot/elf.ts";
 import { type ElfFile, elfNotes, stringAt } from "./elf.ts";
 import { Struct } from "./struct.ts";

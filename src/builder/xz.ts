@@ -1,13 +1,15 @@
-import { crc32 } from "node:zlib";
-import { BuilderError, hex } from "./errors.ts";
-import { UNPACKED_MAX } from "./limits.ts";
-
 /**
  * XZ as Linux's build makes it: one stream, one block, CRC32, and the filter chain x86 BCJ +
  * LZMA2. The decoder at hand (npm xz-decompress) knows LZMA2 only, so the block is framed anew
  * without the BCJ filter, and the filter is undone here.
  * Source: "The .xz File Format" 1.2, sections 2.1 (stream), 3 (block), 4 (index), 5.3 (filters).
+ *
+ * @module
  */
+
+import { crc32 } from "node:zlib";
+import { BuilderError, hex } from "./errors.ts";
+import { UNPACKED_MAX } from "./limits.ts";
 
 const MAGIC = [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00];
 const FILTER_X86 = 0x04;
@@ -15,7 +17,7 @@ const FILTER_LZMA2 = 0x21;
 const CHECK_SIZE = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64];
 const CHECK_CRC32 = 1;
 
-export function isXz(bytes: Uint8Array): boolean {
+function isXz(bytes: Uint8Array): boolean {
   return MAGIC.every((b, i) => bytes[i] === b);
 }
 

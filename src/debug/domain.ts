@@ -75,9 +75,6 @@ export interface Statistics {
   readonly shadow?: ShadowCounts & PoolCounts;
 }
 
-/** An event as a trace keeps it. */
-export type TraceEvent<K extends string = string> = StopOf<K>;
-
 /** A device in a script: what its ports, or memory addresses, answer. */
 export interface DeviceHandlers {
   /** Gives what a read of `size` bytes at an address gets; a promise lets the guest wait. */

@@ -20,7 +20,7 @@ import type { Filter } from "./events/filters.ts";
 import { counted, hex } from "./values.ts";
 
 /** Kinds that are no exits. */
-export const OWN_KINDS = {
+const OWN_KINDS = {
   execute: {
     meaning: "before the instruction at a linear address, or at a symbol, is executed",
     example: "b main",

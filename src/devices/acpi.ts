@@ -1,8 +1,18 @@
-// ACPI fixed hardware (PM1 event and control, PM timer, SMI command port) and the PC's reset
-// ports CF9h and 92h.
-// Source: ACPI 6.4, 4.8; the reset control register CF9h: Intel ICH data sheets; port 92h: PS/2.
-
-import { ACPI_PORT, ACPI_S5_TYPE, ACPI_SCI } from "../abi/boot/acpi.ts";
+/**
+ * ACPI fixed hardware (PM1 event and control, PM timer, SMI command port) and the PC's reset
+ * ports CF9h and 92h.
+ * Source: ACPI 6.4, 4.8; the reset control register CF9h: Intel ICH data sheets; port 92h: PS/2.
+ *
+ * @module
+ */
+import {
+  ACPI_PORT,
+  ACPI_S5_TYPE,
+  ACPI_SCI,
+  PM1_SCI_EN,
+  PM1_SLP_EN,
+  PM1_SLP_TYP_SHIFT,
+} from "../abi/boot/acpi.ts";
 import {
   type DeviceContext,
   DeviceModel,
@@ -20,7 +30,7 @@ import {
 export const pmTimerFrequency = 3579545;
 
 /** SLP_TYP values that the \_S3, \_S4 and \_S5 objects must name. */
-export const sleepType = { s5: ACPI_S5_TYPE, s3: 1, s4: 2 } as const;
+const sleepType = { s5: ACPI_S5_TYPE, s3: 1, s4: 2 } as const;
 
 /** Bits of PM1 status and enable. */
 export const pm1 = {
@@ -34,7 +44,7 @@ export const pm1 = {
 } as const;
 
 /** Values of the SMI command port that switch ACPI mode, for the FADT. */
-export const smiCommand = { port: 0xb2, enable: 0xf1, disable: 0xf0 } as const;
+const smiCommand = { port: 0xb2, enable: 0xf1, disable: 0xf0 } as const;
 
 /** State of {@linkcode Acpi}. */
 export interface AcpiState {
@@ -192,9 +202,9 @@ export class Acpi extends DeviceModel<AcpiState> {
   /** SLP_EN (bit 13) puts the machine into the state that SLP_TYP (bits 12 to 10) names. */
   writeControl(value: number): void {
     // SCI_EN belongs to the firmware (ACPI 4.8.3.2.1): it keeps its value.
-    this.state.control = value & 0x1c02 | this.state.control & 1;
-    if (!(value & 0x2000)) return;
-    const type = value >> 10 & 7;
+    this.state.control = value & 0x1c02 | this.state.control & PM1_SCI_EN;
+    if (!(value & PM1_SLP_EN)) return;
+    const type = value >> PM1_SLP_TYP_SHIFT & 7;
     this.state.slept = type;
     if (type === sleepType.s5) this.options.powerOff?.();
     else this.options.sleep?.(type);
@@ -248,7 +258,7 @@ export class Acpi extends DeviceModel<AcpiState> {
 
   update(): void {
     const s = this.state;
-    const level = (s.control & 1) !== 0 && (s.status & s.enable & 0x0721) !== 0;
+    const level = (s.control & PM1_SCI_EN) !== 0 && (s.status & s.enable & 0x0721) !== 0;
     if (level !== s.sci) {
       s.sci = level;
       this.context.irq(this.options.irq ?? ACPI_SCI, level);
@@ -268,7 +278,7 @@ export class Acpi extends DeviceModel<AcpiState> {
       Object.entries(pm1).filter(([, bit]) => bits & bit).map(([name]) => name).join(" ") || "none";
     return [
       `acpi: port 0x${hex(this.base)}, SCI ${s.sci ? "asserted" : "idle"}, ` +
-      `${s.control & 1 ? "ACPI" : "legacy"} mode`,
+      `${s.control & PM1_SCI_EN ? "ACPI" : "legacy"} mode`,
       `  status ${names(s.status)}; enabled ${names(s.enable)}`,
       `  timer 0x${hex(this.timer, 6)} (${this.timerBits()} bits), A20 ${s.port92 >> 1 & 1}`,
     ].join("\n");

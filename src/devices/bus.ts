@@ -1,5 +1,8 @@
-// The ports and memory ranges of one guest: which device answers, and how wide accesses split.
-
+/**
+ * The ports and memory ranges of one guest: which device answers, and how wide accesses split.
+ *
+ * @module
+ */
 import { type Device, hex, type Size, table } from "./device.ts";
 
 /**

@@ -1,4 +1,8 @@
-// Bytes that wait, as plain bytes: a state holds them as they are, one byte a byte.
+/**
+ * Bytes that wait, as plain bytes: a state holds them as they are, one byte a byte.
+ *
+ * @module
+ */
 
 /** Where the bytes in use of a buffer of ours end: behind that it may grow in place. */
 const ends = new WeakMap<ArrayBufferLike, number>();

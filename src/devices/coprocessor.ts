@@ -1,6 +1,9 @@
-// The numeric coprocessor's way to the interrupt controller: FERR# is IRQ 13, ports F0h and F1h.
-// Source: IBM PC/AT Technical Reference, "Coprocessor"; Intel SDM vol. 1, 9.6 and appendix D.
-
+/**
+ * The numeric coprocessor's way to the interrupt controller: FERR# is IRQ 13, ports F0h and F1h.
+ * Source: IBM PC/AT Technical Reference, "Coprocessor"; Intel SDM vol. 1, 9.6 and appendix D.
+ *
+ * @module
+ */
 import { type DeviceContext, DeviceModel, type PortRange, type Size } from "./device.ts";
 
 /** State of {@linkcode Coprocessor}. */

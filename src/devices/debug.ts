@@ -1,6 +1,9 @@
-// Ports that are no PC hardware, or only ever used to look on: the console at E9h (Bochs), the
-// exit port F4h (QEMU's isa-debug-exit), POST codes at 80h and 190h.
-
+/**
+ * Ports that are no PC hardware, or only ever used to look on: the console at E9h (Bochs), the
+ * exit port F4h (QEMU's isa-debug-exit), POST codes at 80h and 190h.
+ *
+ * @module
+ */
 import {
   AMOUNT,
   DeviceModel,

@@ -1,4 +1,8 @@
-// The only thing a device knows: ports, memory ranges, an interrupt line, guest time, its state.
+/**
+ * The only thing a device knows: ports, memory ranges, an interrupt line, guest time, its state.
+ *
+ * @module
+ */
 
 /** Width of an access in bytes. */
 export type Size = 1 | 2 | 4;

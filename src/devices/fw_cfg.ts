@@ -1,6 +1,9 @@
-// QEMU's firmware configuration device: numbered items, read byte by byte.
-// Source: QEMU, docs/specs/fw_cfg.rst. kvm-unit-tests and SeaBIOS read it.
-
+/**
+ * QEMU's firmware configuration device: numbered items, read byte by byte.
+ * Source: QEMU, docs/specs/fw_cfg.rst. kvm-unit-tests and SeaBIOS read it.
+ *
+ * @module
+ */
 import {
   DeviceModel,
   DWORD,
@@ -21,7 +24,7 @@ export interface FwCfgState {
 }
 
 /** Selectors of the items that are always there (16 bits). */
-export const fwCfgItem = {
+const fwCfgItem = {
   signature: 0x00,
   id: 0x01,
   ramSize: 0x03,

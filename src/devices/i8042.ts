@@ -1,7 +1,10 @@
-// The 8042 keyboard controller with a PS/2 keyboard (IRQ 1) and mouse (IRQ 12).
-// Source: IBM PS/2 Hardware Interface Technical Reference, Keyboard and Auxiliary Device
-// Controller; PC/AT Technical Reference.
-
+/**
+ * The 8042 keyboard controller with a PS/2 keyboard (IRQ 1) and mouse (IRQ 12).
+ * Source: IBM PS/2 Hardware Interface Technical Reference, Keyboard and Auxiliary Device
+ * Controller; PC/AT Technical Reference.
+ *
+ * @module
+ */
 import {
   AMOUNT,
   type DeviceContext,

@@ -1,6 +1,10 @@
-// Keys of a PC keyboard and their scan codes.
-// Source: Microsoft, Keyboard Scan Code Specification 1.3a; IBM PS/2 Hardware Interface Technical
-// Reference, Keyboard and Auxiliary Device Controller (the 8042's translation).
+/**
+ * Keys of a PC keyboard and their scan codes.
+ * Source: Microsoft, Keyboard Scan Code Specification 1.3a; IBM PS/2 Hardware Interface Technical
+ * Reference, Keyboard and Auxiliary Device Controller (the 8042's translation).
+ *
+ * @module
+ */
 
 /** Scan code set 2 by key; `0xe000` marks the extended ones. */
 // deno-fmt-ignore

@@ -1,6 +1,9 @@
-// PCI configuration mechanism 1: the address port CF8h and the data window CFCh.
-// Source: PCI Local Bus Specification 3.0, 3.2.2.3.2.
-
+/**
+ * PCI configuration mechanism 1: the address port CF8h and the data window CFCh.
+ * Source: PCI Local Bus Specification 3.0, 3.2.2.3.2.
+ *
+ * @module
+ */
 import { DeviceModel, DWORD, hex, type PortRange, type Ranges, type Size } from "./device.ts";
 
 /** A bus that answers configuration accesses; `register` is the byte offset, 0 to 255. */

@@ -1,6 +1,9 @@
-// The PC's two 8259A interrupt controllers, cascaded on IR2.
-// Source: Intel 8259A data sheet (231468); ELCR: 82371SB (PIIX3) data sheet, ports 4D0h and 4D1h.
-
+/**
+ * The PC's two 8259A interrupt controllers, cascaded on IR2.
+ * Source: Intel 8259A data sheet (231468); ELCR: 82371SB (PIIX3) data sheet, ports 4D0h and 4D1h.
+ *
+ * @module
+ */
 import { DeviceModel, hex, type PortRange, type Ranges, type Size, table } from "./device.ts";
 
 /** What the pair drives. */

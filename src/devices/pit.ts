@@ -1,7 +1,10 @@
-// The 8254 programmable interval timer, with port 61h (speaker gate, refresh toggle, NMI sources).
-// Source: Intel 82C54 data sheet (231244); port 61h: IBM PC/AT Technical Reference, and NMI_SC of
-// the 82801 (ICH) data sheets.
-
+/**
+ * The 8254 programmable interval timer, with port 61h (speaker gate, refresh toggle, NMI sources).
+ * Source: Intel 82C54 data sheet (231244); port 61h: IBM PC/AT Technical Reference, and NMI_SC of
+ * the 82801 (ICH) data sheets.
+ *
+ * @module
+ */
 import {
   type DeviceContext,
   DeviceModel,

@@ -1,6 +1,10 @@
-// The two devices behind the 8042: what a keyboard and a mouse answer to commands.
-// Source: IBM PS/2 Hardware Interface Technical Reference, Keyboards, and Mouse; the wheel: as
-// Microsoft's IntelliMouse, id 3 after sample rates 200, 100, 80.
+/**
+ * The two devices behind the 8042: what a keyboard and a mouse answer to commands.
+ * Source: IBM PS/2 Hardware Interface Technical Reference, Keyboards, and Mouse; the wheel: as
+ * Microsoft's IntelliMouse, id 3 after sample rates 200, 100, 80.
+ *
+ * @module
+ */
 
 /** State of a keyboard. */
 export interface KeyboardState {

@@ -1,7 +1,10 @@
-// The MC146818 real-time clock with 128 bytes of battery-backed memory (the PC's CMOS).
-// Source: Motorola MC146818 data sheet (ADI856R2); the PC's use of the bytes: PC/AT Technical
-// Reference, and the extended sizes (30h, 34h, 5Bh) as today's firmware fills them.
-
+/**
+ * The MC146818 real-time clock with 128 bytes of battery-backed memory (the PC's CMOS).
+ * Source: Motorola MC146818 data sheet (ADI856R2); the PC's use of the bytes: PC/AT Technical
+ * Reference, and the extended sizes (30h, 34h, 5Bh) as today's firmware fills them.
+ *
+ * @module
+ */
 import { PC } from "../abi/boot/e820.ts";
 import {
   DEADLINE,

@@ -1,5 +1,8 @@
-// What the devices' tests share: a world that records, a seeded generator, the save/load property.
-
+/**
+ * What the devices' tests share: a world that records, a seeded generator, the save/load property.
+ *
+ * @module
+ */
 import type { Device, DeviceContext, Size } from "./device.ts";
 
 /** A world under the test's control. */

@@ -1,6 +1,9 @@
-// The 16550A serial port.
-// Source: National Semiconductor PC16550D data sheet (TL/C/8652).
-
+/**
+ * The 16550A serial port.
+ * Source: National Semiconductor PC16550D data sheet (TL/C/8652).
+ *
+ * @module
+ */
 import { appended } from "./byte_queue.ts";
 import {
   DEADLINE,

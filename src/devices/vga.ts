@@ -1,6 +1,9 @@
-// A VGA in text mode: the registers as they are read and written, the frame buffer as plain bytes.
-// Source: IBM PS/2 Hardware Interface Technical Reference, Video Subsystem; code page 437: IBM.
-
+/**
+ * A VGA in text mode: the registers as they are read and written, the frame buffer as plain bytes.
+ * Source: IBM PS/2 Hardware Interface Technical Reference, Video Subsystem; code page 437: IBM.
+ *
+ * @module
+ */
 import {
   type DeviceContext,
   DeviceModel,

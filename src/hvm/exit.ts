@@ -22,10 +22,6 @@ export function wide(low: number, high: number): Wide {
 export function wideToBigInt(value: Wide): bigint {
   return BigInt(value.high) << 32n | BigInt(value.low);
 }
-/** The value as a number; exact below 2^53 (physical addresses are). */
-export function wideToNumber(value: Wide): number {
-  return value.high * 2 ** 32 + value.low;
-}
 export function toWide(value: bigint | number): Wide {
   const v = BigInt.asUintN(64, BigInt(value));
   return { low: Number(v & 0xffff_ffffn), high: Number(v >> 32n) };

@@ -120,4 +120,3 @@ export const code = {
 export const register = { is: "number", max: 15, filter: false } as const;
 export const word = { is: "word" } as const;
 export const linear = { is: "linear" } as const;
-export const physical = { is: "physical" } as const;

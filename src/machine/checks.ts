@@ -2,6 +2,8 @@
  * Every check of the machine has an identity, so that `why()` can answer for any fault, VM-entry
  * failure or exit. Semantics name a check; the number is what the machine writes down.
  */
+
+/** What a fault, a failed VM entry or an exit was for. */
 export interface Check {
   readonly id: number;
   readonly name: string;

@@ -1,3 +1,9 @@
+/**
+ * What all Wasm modules of the machine have in common: memories, functions of the host, how cells are read
+ * and written, how a fault is noted.
+ *
+ * @module
+ */
 import { type Callable, type Func, Global, Module } from "./wasm/module.ts";
 import { type Expr, i32, i64, load, type Operand, toExpr } from "./wasm/expr.ts";
 import type { Cell } from "./wasm/cells.ts";

@@ -1,8 +1,12 @@
-// Plain records as bytes: what all state is saved in and loaded from.
-//
-// Canonical: one record has one encoding. Keys are written in code-unit order, numbers as their
-// IEEE 754 bits, lengths as 32-bit little-endian. So save -> load -> save is equal byte for byte,
-// and two equal states have equal blocks.
+/**
+ * Plain records as bytes: what all state is saved in and loaded from.
+ *
+ * Canonical: one record has one encoding. Keys are written in code-unit order, numbers as their
+ * IEEE 754 bits, lengths as 32-bit little-endian. So save -> load -> save is equal byte for byte,
+ * and two equal states have equal blocks.
+ *
+ * @module
+ */
 
 /** What a saved state may consist of. */
 export type Plain =

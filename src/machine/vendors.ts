@@ -177,37 +177,40 @@ export const DIFFERENCES = {
 /** The name of a difference. */
 export type Way = keyof typeof DIFFERENCES;
 
-/** Differences that the machine does not model, and what it does instead. */
-export const NOT_MODELLED: readonly string[] = [
-  "flags that the manuals leave undefined (MUL, DIV, shifts, AAA, DAA): one value for both vendors",
-  "x87 transcendentals: one algorithm for both, within an ulp of either; AMD's set UE where an ulp " +
-  "decides whether the result is tiny",
-  "RCPPS and RSQRTPS: the exact quotient, rounded to 12 bits, for both",
-  "SYSENTER_ESP and SYSENTER_EIP: 64 bits that must be canonical, on AMD's too (APM 2 6.1.3)",
-  "PAE paging: PDPTEs are loaded with CR3, also where AMD's read them at each walk (APM 2 5.2.3); " +
-  "guests of SVM with nested paging do",
-  "EFER.LMSLE, FFXSR and TCE, and with them segment limits in 64-bit mode: bits that do not exist",
-  "3DNow!, SSE4a, LZCNT, TZCNT, XOP, TBM: not there; F3 0F BC and BD are BSF and BSR",
-  "a null selector in 64-bit mode clears the base, as on Intel's and from AMD's Zen 2 on; older ones " +
-  "keep it",
-  "split locks, Intel's #AC for them and AMD's bus-lock trap: nothing is special",
-  "Intel's FDP_EXCPTN_ONLY and the deprecation of FCS and FDS: they are kept, as before them",
-  "57-bit linear addresses: none; FIP and FDP are canonical in 48 bits",
-  "LOCK VERW, which processors of family 1Ah execute: #UD, as the manuals have it",
-  "DR6.BLD and RTM, MSRs of single families: see system/msrs.ts for those that exist",
-];
+/*
+ * Differences that the machine does not model, and what it does instead:
+ * - flags that the manuals leave undefined (MUL, DIV, shifts, AAA, DAA): one value for both
+ *   vendors
+ * - x87 transcendentals: one algorithm for both, within an ulp of either; AMD's set UE where an
+ *   ulp decides whether the result is tiny
+ * - RCPPS and RSQRTPS: the exact quotient, rounded to 12 bits, for both
+ * - SYSENTER_ESP and SYSENTER_EIP: 64 bits that must be canonical, on AMD's too (APM 2 6.1.3)
+ * - PAE paging: PDPTEs are loaded with CR3, also where AMD's read them at each walk (APM 2
+ *   5.2.3); guests of SVM with nested paging do
+ * - EFER.LMSLE, FFXSR and TCE, and with them segment limits in 64-bit mode: bits that do not
+ *   exist
+ * - 3DNow!, SSE4a, LZCNT, TZCNT, XOP, TBM: not there; F3 0F BC and BD are BSF and BSR
+ * - a null selector in 64-bit mode clears the base, as on Intel's and from AMD's Zen 2 on;
+ *   older ones keep it
+ * - split locks, Intel's #AC for them and AMD's bus-lock trap: nothing is special
+ * - Intel's FDP_EXCPTN_ONLY and the deprecation of FCS and FDS: they are kept, as before them
+ * - 57-bit linear addresses: none; FIP and FDP are canonical in 48 bits
+ * - LOCK VERW, which processors of family 1Ah execute: #UD, as the manuals have it
+ * - DR6.BLD and RTM, MSRs of single families: see system/msrs.ts for those that exist
+ */
 
-/** Where the manuals of both are silent, and whom the machine follows. */
-export const FOLLOWED: readonly string[] = [
-  "upper halves of general registers after a switch to a 16-bit TSS are FFFFh: the 386 (test386)",
-  "BSF and BSR of zero leave the destination: AMD says so (APM 3), Intel's do it, too",
-  "BSWAP of a 16-bit register gives zero: seen on both",
-  "PAUSE with REX.B is PAUSE, and no XCHG: seen on both",
-  "the selector of a far return is read before the offset: seen on both",
-  "SALC, FFREEP, INT1, UD0 and the aliases of FCOM, FCOMP and FSTP are there: all processors",
-  "FXSAVE probes the last byte's page, then the first's: seen on both",
-  "an access that no device answers reads ones",
-];
+/*
+ * Where the manuals of both are silent, and whom the machine follows:
+ * - upper halves of general registers after a switch to a 16-bit TSS are FFFFh: the 386
+ *   (test386)
+ * - BSF and BSR of zero leave the destination: AMD says so (APM 3), Intel's do it, too
+ * - BSWAP of a 16-bit register gives zero: seen on both
+ * - PAUSE with REX.B is PAUSE, and no XCHG: seen on both
+ * - the selector of a far return is read before the offset: seen on both
+ * - SALC, FFREEP, INT1, UD0 and the aliases of FCOM, FCOMP and FSTP are there: all processors
+ * - FXSAVE probes the last byte's page, then the first's: seen on both
+ * - an access that no device answers reads ones
+ */
 
 /** Not zero on AMD's processors. The name says for which difference that is asked. */
 export const asAmd = (_way: Way): Expr => cell(V.amd);

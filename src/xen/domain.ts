@@ -77,7 +77,7 @@ export interface DomainOptions {
 }
 
 /** Bytes of console output that are kept, if nobody says otherwise. */
-export const CONSOLE_MEMORY: number = 4 << 20;
+const CONSOLE_MEMORY: number = 4 << 20;
 const BLOCKED: DomainState = { kind: "blocked" };
 /** At least so many POST codes are kept. */
 const POSTS = 1000;

@@ -12,7 +12,7 @@ import { like, record, time } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 
 /** Vector of the host's timer. */
-export const TIMER_VECTOR = 0xf0;
+const TIMER_VECTOR = 0xf0;
 const TIMER_IRQ = 0;
 /** Where its request stands. */
 const TIMER = { word: TIMER_VECTOR >>> 5, bit: 1 << (TIMER_VECTOR & 31) };

@@ -1,3 +1,8 @@
+/**
+ * The motherboard of a guest as the hypervisor asks for it; what fills it stands in builder/board.ts.
+ *
+ * @module
+ */
 import type { Signals } from "../machine/apic/messages.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 

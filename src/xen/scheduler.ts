@@ -18,7 +18,7 @@ import {
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 
 /** Xen's default weight, and the range it allows. */
-export const WEIGHT = { default: 256, min: 1, max: 65535 } as const;
+const WEIGHT = { default: 256, min: 1, max: 65535 } as const;
 /** Credit of a fresh domain, and what everybody gets when the best has none left (ns). */
 const CREDIT = 10_500_000;
 /** Longest and shortest turn while others wait (ns); the seed picks between them. */

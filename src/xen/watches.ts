@@ -24,8 +24,7 @@ const WIDE = 64n;
 const NONE: ReadonlySet<Watch> = new Set();
 
 /** Number of the page of a linear or machine address given as halves: exact, below 2^52. */
-export const pageNumber = (low: number, high: number): number =>
-  (high >>> 0) * 2 ** 20 + (low >>> 12);
+const pageNumber = (low: number, high: number): number => (high >>> 0) * 2 ** 20 + (low >>> 12);
 
 const overlaps = ({ ranges }: Watch, from: bigint, to: bigint): boolean =>
   ranges.some((r) => r[0] < to && r[1] > from);

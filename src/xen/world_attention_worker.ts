@@ -1,4 +1,8 @@
-// The Worker of world_attention.ts: its timer and SIGINT set the shared words.
+/**
+ * The Worker of world_attention.ts: its timer and SIGINT set the shared words.
+ *
+ * @module
+ */
 import { parentPort } from "node:worker_threads";
 import {
   oncePerPress,

@@ -28,10 +28,10 @@ export const MULTIBOOT_HEADER = {
 } as const satisfies BootLayout;
 
 /** Header flags: modules on page boundaries, memory wanted, video wanted, address fields valid. */
-export const MULTIBOOT_PAGE_ALIGN = 1, MULTIBOOT_MEMORY_INFO = 2, MULTIBOOT_VIDEO = 4;
+const PAGE_ALIGN = 1, MEMORY_INFO = 2, VIDEO = 4;
 export const MULTIBOOT_ADDRESSES = 0x10000;
 /** Flags below 16 that a loader must understand or refuse. */
-export const MULTIBOOT_KNOWN_FLAGS = 0x7;
+export const MULTIBOOT_KNOWN_FLAGS = PAGE_ALIGN | MEMORY_INFO | VIDEO;
 
 /** The information structure that EBX points to. */
 export const MULTIBOOT_INFO = {

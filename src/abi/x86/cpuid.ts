@@ -78,6 +78,3 @@ export const featureBits: Readonly<Record<string, FeatureBit>> = Object.fromEntr
       .filter(([name]) => name !== "-")
   ),
 );
-
-/** A feature's name. */
-export type FeatureName = string;

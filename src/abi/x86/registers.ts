@@ -90,11 +90,6 @@ export const gpr8 = ["al", "cl", "dl", "bl", "ah", "ch", "dh", "bh"] as const;
 /** Segment registers by number, 0 to 5. */
 export const segments = ["es", "cs", "ss", "ds", "fs", "gs"] as const;
 
-/** A segment register's name. */
-export type SegmentName = typeof segments[number];
-/** A 64-bit general register's name. */
-export type GprName = typeof gpr64[number];
-
 /** Numbers of the general registers. */
 export const RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
 /** Numbers of the segment registers. */

@@ -12,7 +12,7 @@ const bit = (n: number) => (1 << n) >>> 0;
 
 export const VMCB_SIZE = 4096;
 /** Start of the state save area. */
-export const VMCB_SAVE = 0x400;
+const VMCB_SAVE = 0x400;
 
 /** Numbers of the VMCB clean bits (15.15.3). */
 export const CLEAN = {
@@ -90,7 +90,7 @@ const control = `
 `;
 
 /** Segment registers in the order of their records in the state save area; 16 bytes each. */
-export const vmcbSegments = [
+const vmcbSegments = [
   "es",
   "cs",
   "ss",
@@ -456,7 +456,7 @@ export const VMCB_ATTRIBUTE = {
  * back. An unusable segment (bit 16 there) is one that is not present.
  */
 export function attributesFromVmcb(value: number): number {
-  return value & 0xff | (value & 0xf00) << 4 | (value & 0x80 ? 0 : 0x1_0000);
+  return value & 0xff | (value & 0xf00) << 4 | (value & VMCB_ATTRIBUTE.present ? 0 : 0x1_0000);
 }
 export function attributesToVmcb(value: number): number {
   return value & 0x1_0000 ? 0 : value & 0xff | value >>> 4 & 0xf00;

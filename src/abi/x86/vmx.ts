@@ -227,8 +227,6 @@ export const EVENT = {
 
 /** Interruptibility state (table 24-3). */
 export const INTERRUPTIBILITY = { sti: 1, movSs: 2, smi: 4, nmi: 8 } as const;
-/** Activity state (24.4.2). */
-export const ACTIVITY = { active: 0, hlt: 1, shutdown: 2, waitForSipi: 3 } as const;
 
 /** VM-instruction errors by number (30.4, table 30-1). */
 export const instructionErrors: Readonly<Record<number, string>> = {

@@ -41,7 +41,7 @@ function named(names: Iterable<readonly [string, number]>, number: Check<number>
 }
 
 /** The check of what a filter or a reply says of a field. */
-export function checkOf(field: Field): Check<unknown> {
+function checkOf(field: Field): Check<unknown> {
   const each = checkOfOne(field);
   return field.range ? rangeOf(each as Check<number | bigint>) : each;
 }

@@ -6,7 +6,7 @@ import type { GuestDomain } from "../domain.ts";
 import { attention } from "../../xen/world_attention.ts";
 
 /** Where {@linkcode kernel} is loaded. */
-export const LOAD = 0x10_0000;
+const LOAD = 0x10_0000;
 
 /** A multiboot kernel of 32-bit code, entered flat and unpaged at `start`. */
 export const kernel = (code: string): Uint8Array => assembleKernel(code).bytes;

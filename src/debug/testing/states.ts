@@ -56,7 +56,7 @@ export const label = ({ cpu }: Configuration, name: string): bigint =>
   BigInt(everyExitKernel(cpu).symbols.get(name)!);
 
 /** Runs to a stop; it has to come soon. */
-export function runTo(dom: GuestDomain, kind: Kind, filter: object): void {
+function runTo(dom: GuestDomain, kind: Kind, filter: object): void {
   const b = dom.break(kind, filter as never);
   advance(dom, 300_000);
   b.delete();
@@ -65,7 +65,7 @@ export function runTo(dom: GuestDomain, kind: Kind, filter: object): void {
 }
 
 /** What is to stop it, by kind of stop. */
-export function stopsOf(c: Configuration, dom: GuestDomain): [Kind, object][] {
+function stopsOf(c: Configuration, dom: GuestDomain): [Kind, object][] {
   const everywhere: [Kind, object][] = [
     ["execute", { address: label(c, "registers") }],
     ["watch", { address: 0x2b_0805, length: 2 }],

@@ -73,7 +73,7 @@ const bits = (mode: WayMode): 16 | 32 | 64 =>
 const isLong = (mode: WayMode) => mode === "long" || mode === "compatibility";
 
 /** Where a mode's mapped end is: the first address behind it. */
-export const END: Readonly<Record<WayMode, bigint>> = {
+const END: Readonly<Record<WayMode, bigint>> = {
   real: 0x1_0000n,
   protected16: 0x1_0000n,
   flat32: 0x1_0000_0000n,

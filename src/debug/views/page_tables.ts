@@ -29,7 +29,7 @@ import {
 export type PagingMode = "none" | "32-bit" | "PAE" | "4-level";
 
 /** The paging mode that the control registers select. */
-export function pagingMode(file: RegisterFile): PagingMode {
+function pagingMode(file: RegisterFile): PagingMode {
   return MODES[pagingOf(word(file.get("cr0")!), word(file.get("cr4")!), word(file.get("efer")!))]
     .name;
 }
@@ -264,7 +264,7 @@ function rightsOf(steps: readonly RawStep[], mode: PagingMode, file: RegisterFil
 }
 
 /** `r w x user`. */
-export function rightsText({ read, write, execute, user }: Rights): string {
+function rightsText({ read, write, execute, user }: Rights): string {
   return `${read ? "r" : "-"}${write ? "w" : "-"}${execute ? "x" : "-"} ${
     user ? "user" : "supervisor"
   }`;

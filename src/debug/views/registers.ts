@@ -79,7 +79,7 @@ alias("eflags", "rflags", 32, 0, true);
 alias("flags", "rflags", 16);
 
 /** Names that `regs` knows, in the order they are shown. */
-export const registerNames: readonly string[] = [
+const registerNames: readonly string[] = [
   ...gpr64,
   "rip",
   "rflags",
@@ -283,7 +283,7 @@ const DATA_TYPES = ["read-only", "read/write", "read-only expand-down", "read/wr
 const CODE_TYPES = ["execute", "execute/read", "conforming execute", "conforming execute/read"];
 
 /** Selector, base, limit and attributes of a segment register, in words. */
-export function segmentText({ selector, base, limit, attributes }: Segment): string {
+function segmentText({ selector, base, limit, attributes }: Segment): string {
   const place = `${hex(selector, 4)}  base ${hex(base, 8)}  limit ${hex(limit, 8)}`;
   if (attributes & 0x10000) return `${place}  unusable`;
   const type = attributes & 15;
@@ -304,7 +304,7 @@ const SYSTEM_TYPES: Record<number, string> = {
 };
 
 /** Names of the flags set, and the I/O privilege level. */
-export function flagsText(rflags: bigint): string {
+function flagsText(rflags: bigint): string {
   const names = Object.entries(FLAGS).filter(([, bit]) => rflags >> BigInt(bit) & 1n)
     .map(([name]) => name);
   const iopl = rflags >> 12n & 3n;
@@ -332,7 +332,7 @@ const FLAGS = {
 };
 
 /** Names of the bits set in a word. */
-export function bitsText(names: Readonly<Record<string, number>>, value: bigint): string {
+function bitsText(names: Readonly<Record<string, number>>, value: bigint): string {
   return Object.entries(names).filter(([, bit]) => value & BigInt(bit)).map(([n]) => n).join(" ") ||
     "none";
 }

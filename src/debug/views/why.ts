@@ -85,7 +85,7 @@ function faultWhy(vcpu: Vcpu, fault: Fault): Why {
 }
 
 /** A page fault's error code in words (SDM 3 4.7). */
-export function pageFaultText(code: number): string {
+function pageFaultText(code: number): string {
   const words = [
     code & 1 ? "protection violation" : "page not present",
     code & 16 ? "instruction fetch" : code & 2 ? "write" : "read",

@@ -1,4 +1,5 @@
 /** What the hardware withholds of an exit: the guest's instruction, decoded from its memory. */
+import { VMCB_ATTRIBUTE } from "../../abi/x86/vmcb.ts";
 import { decode, DECODE_AS, DecodeStatus, Instruction } from "../../machine/isa/decode.ts";
 import { type Wide, wide } from "../exit.ts";
 import { readLinear } from "../guest_memory.ts";
@@ -30,7 +31,7 @@ function linearOf(v: SvmVcpu, segment: number, offset: bigint): bigint {
 /** The instruction at the guest's RIP, undefined if its bytes are none or cannot be read. */
 export function instructionAt(v: SvmVcpu): Instruction | undefined {
   const bytes = readGuest(v, linearOf(v, 1, v.read64(F.rip)), 15), out = new Instruction();
-  const mode = is64(v) ? 64 : v.read16(F.csAttributes) & 0x400 ? 32 : 16;
+  const mode = is64(v) ? 64 : v.read16(F.csAttributes) & VMCB_ATTRIBUTE.big ? 32 : 16;
   return decode(bytes, 0, bytes.length, mode, out, DECODE_AS.amd) === DecodeStatus.Ok
     ? out
     : undefined;

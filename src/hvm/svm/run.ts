@@ -8,7 +8,7 @@ import { F, OWN, type SvmVcpu } from "./cpu.ts";
 import { useGuestTables, useShadowTables } from "./shadow.ts";
 
 /** What is due in a guest at an instruction boundary, before anything is delivered to it. */
-export function boundary(v: SvmVcpu): RunStop | undefined {
+function boundary(v: SvmVcpu): RunStop | undefined {
   const { cpu, system } = v.on, { i32 } = cpu;
   // In a single step a changed address means that an event was delivered.
   if (v.stepping && v.stepCount === cpu.count && cpu.u64[CPU.rip >> 3] !== v.stepFrom) {

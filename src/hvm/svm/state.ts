@@ -1,7 +1,7 @@
 /** Guest state that takes more than one field: segments, control registers, MSRs, reset. */
 import { CR0, DR7, EFER } from "../../abi/x86/cr.ts";
 import { MSR } from "../../abi/x86/msr.ts";
-import { attributesFromVmcb, attributesToVmcb } from "../../abi/x86/vmcb.ts";
+import { attributesFromVmcb, attributesToVmcb, VMCB_ATTRIBUTE } from "../../abi/x86/vmcb.ts";
 import { V } from "../../machine/state.ts";
 import { GUEST, type Segment, type SegmentRegister } from "../ops.ts";
 import { guestWord } from "../shadow.ts";
@@ -13,7 +13,8 @@ const PG = BigInt(CR0.PG), SVME = BigInt(EFER.SVME), LME = BigInt(EFER.LME), LMA
 
 /** In 64-bit mode now. */
 export function is64(v: SvmVcpu): boolean {
-  return (v.words[F.efer >> 2] & EFER.LMA) !== 0 && (v.read16(F.csAttributes) & 0x200) !== 0;
+  return (v.words[F.efer >> 2] & EFER.LMA) !== 0 &&
+    (v.read16(F.csAttributes) & VMCB_ATTRIBUTE.long) !== 0;
 }
 
 export function getSegment(v: SvmVcpu, name: SegmentRegister): Segment {

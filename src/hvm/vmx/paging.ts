@@ -1,15 +1,18 @@
 /** Extended page tables: the format of their entries, and how they read. */
+import { MEMORY_TYPE } from "../../abi/x86/msr.ts";
+import { EPTP } from "../../abi/x86/vmx.ts";
 import { machineAddress } from "../guest_memory.ts";
 import type { NestedFormat } from "../ops.ts";
 import { F, type VmxVcpu } from "./cpu.ts";
 
-const MEMORY_TYPES: Record<number, string> = {
-  0: "uncacheable",
-  1: "write-combining",
-  4: "write-through",
-  5: "write-protected",
-  6: "write-back",
+const MEMORY_TYPES: Readonly<Record<number, string>> = {
+  [MEMORY_TYPE.UC]: "uncacheable",
+  [MEMORY_TYPE.WC]: "write-combining",
+  [MEMORY_TYPE.WT]: "write-through",
+  [MEMORY_TYPE.WP]: "write-protected",
+  [MEMORY_TYPE.WB]: "write-back",
 };
+const WRITE_BACK = BigInt(MEMORY_TYPE.WB << 3);
 
 /** An entry's flags in words. */
 function eptFlags(entry: bigint, level: number): string[] {
@@ -32,9 +35,9 @@ function eptFlags(entry: bigint, level: number): string[] {
 export const eptFormat: NestedFormat = {
   table: (address) => BigInt(address) | 7n,
   page: (address, { read, write, execute }) =>
-    BigInt(address) | 6n << 3n | (read ? 1n : 0n) | (write ? 2n : 0n) | (execute ? 4n : 0n),
-  // Write-back, a walk of four levels, no accessed and dirty flags.
-  pointer: (root) => BigInt(root) | 0x1en,
+    BigInt(address) | WRITE_BACK | (read ? 1n : 0n) | (write ? 2n : 0n) | (execute ? 4n : 0n),
+  // No accessed and dirty flags.
+  pointer: (root) => BigInt(root) | BigInt(EPTP.writeBack | EPTP.walk4),
   flags: eptFlags,
   address: (entry) => entry & 7n ? Number(entry & 0x000f_ffff_ffff_f000n) : undefined,
 };

@@ -24,7 +24,7 @@ function report(v: VmxVcpu): void {
 const hasLeft = ({ on, untilCr0 }: VmxVcpu): boolean => (on.cpu.i32[CPU.cr0 >> 2] & untilCr0) !== 0;
 
 /** What is due in a guest at an instruction boundary, before anything is delivered to it. */
-export function boundary(v: VmxVcpu): RunStop | undefined {
+function boundary(v: VmxVcpu): RunStop | undefined {
   const { on } = v, { cpu, system } = on;
   if (hasLeft(v)) return "budget";
   v.resumeFlag = cpu.i32[CPU.rflags >> 2] & RFLAGS.RF;

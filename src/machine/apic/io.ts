@@ -1,6 +1,9 @@
-// The 82093AA I/O APIC: 24 pins, a redirection table, and the way from vectors back to IRQs.
-// Source: Intel 82093AA data sheet (290566).
-
+/**
+ * The 82093AA I/O APIC: 24 pins, a redirection table, and the way from vectors back to IRQs.
+ * Source: Intel 82093AA data sheet (290566).
+ *
+ * @module
+ */
 import type { LocalApic } from "./local.ts";
 import { addresses, ApicBus, deliveryMode, isUnmaskable, messageOf } from "./messages.ts";
 

@@ -1,7 +1,10 @@
-// The local APIC: interrupt acceptance and priority, interprocessor interrupts, timer, LVT; xAPIC
-// and x2APIC. The physical processor has one; a virtual processor's is the same model.
-// Source: SDM 3A chapter 11 (APIC).
-
+/**
+ * The local APIC: interrupt acceptance and priority, interprocessor interrupts, timer, LVT; xAPIC
+ * and x2APIC. The physical processor has one; a virtual processor's is the same model.
+ * Source: SDM 3A chapter 11 (APIC).
+ *
+ * @module
+ */
 import {
   ApicBus,
   deliveryMode,

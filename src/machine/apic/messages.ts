@@ -1,7 +1,10 @@
-// What travels between I/O APICs and local APICs, and who accepts it.
-// Source: SDM 3A 11.6 (interprocessor interrupts), 11.6.2 (destinations), 11.11 (messages of
-// devices), 11.12.9 and 11.12.10 (x2APIC); 82093AA data sheet, 3.2.4.
-
+/**
+ * What travels between I/O APICs and local APICs, and who accepts it.
+ * Source: SDM 3A 11.6 (interprocessor interrupts), 11.6.2 (destinations), 11.11 (messages of
+ * devices), 11.12.9 and 11.12.10 (x2APIC); 82093AA data sheet, 3.2.4.
+ *
+ * @module
+ */
 import type { IoApic } from "./io.ts";
 import type { LocalApic } from "./local.ts";
 

@@ -1,6 +1,10 @@
-// Registers of the local APIC as data: numbers, names, writable bits.
-// Source: SDM 3A table 11-1 (xAPIC, offsets are number * 16) and table 11-6 (x2APIC, MSR 800h +
-// number).
+/**
+ * Registers of the local APIC as data: numbers, names, writable bits.
+ * Source: SDM 3A table 11-1 (xAPIC, offsets are number * 16) and table 11-6 (x2APIC, MSR 800h +
+ * number).
+ *
+ * @module
+ */
 
 /** Register numbers: MMIO offset / 16, or MSR - 800h. */
 export const register = {

@@ -66,16 +66,16 @@ export const MXCSR = {
 };
 
 /** What a comparison finds, as bits, so that a predicate is a mask. */
-export const RELATION = { less: 1, equal: 2, unordered: 4, greater: 8 } as const;
+const RELATION = { less: 1, equal: 2, unordered: 4, greater: 8 } as const;
 
 const field = (x: ElementFormat, value: Expr): Expr => value.shrU(x.fraction).wrap().and(x.top);
-export const magnitude = (x: ElementFormat, value: Expr): Expr => value.and(x.sign - 1n);
+const magnitude = (x: ElementFormat, value: Expr): Expr => value.and(x.sign - 1n);
 const signOf = (x: ElementFormat, value: Expr): Expr => value.shrU(x.bits - 1).wrap();
 const isDenormal = (x: ElementFormat, abs: Expr): Expr => abs.sub(1).ltU(x.least - 1n);
 const isNan = (x: ElementFormat, abs: Expr): Expr => abs.gtU(x.infinity);
 
 /** MXCSR.DAZ: a denormal operand becomes a zero of its sign. */
-export function denormalsAreZeros(f: Func, x: ElementFormat, ...values: Local[]): void {
+function denormalsAreZeros(f: Func, x: ElementFormat, ...values: Local[]): void {
   f.if(cell(CPU.mxcsr).and(MXCSR.daz), () => {
     for (const v of values) {
       f.if(isDenormal(x, magnitude(x, v)), () => f.set(v, v.and(x.sign)));

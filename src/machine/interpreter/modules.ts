@@ -92,7 +92,7 @@ function buildNestedAndWalk(m: Module, extensions: Virtualization): void {
 }
 
 /** Declares imports of the functions of module S that all models have. */
-export function importSystem(m: Module): void {
+function importSystem(m: Module): void {
   if (signatures.size === 0) systemModule("intel");
   const [{ shared }] = signatures.values();
   for (const s of shared) m.importFunction("system", s.name, s.params, s.results);

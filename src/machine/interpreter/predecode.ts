@@ -27,7 +27,7 @@ import { PSEUDO } from "./hot_forms.ts";
 import { hotHandler } from "./hot_lookup.ts";
 
 /** Code modes that need records of their own. */
-export const MODE = CODE_MODE;
+const MODE = CODE_MODE;
 export type Mode = (typeof MODE)[keyof typeof MODE];
 
 const NOT_FUSED: readonly number[] = [];

@@ -339,7 +339,7 @@ function immediate(c: Context, o: OperandSpec): string {
 }
 
 /** The target of a relative branch. */
-export function branchTarget(x: Instruction, mode: number, address: bigint): bigint {
+function branchTarget(x: Instruction, mode: number, address: bigint): bigint {
   const next = address + BigInt(x.length), to = next + BigInt(x.immediate);
   if (mode === 64) return BigInt.asUintN(64, to);
   if (x.operandSize === 32) return BigInt.asUintN(32, to);

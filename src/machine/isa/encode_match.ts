@@ -45,7 +45,7 @@ function define(name: string, rows: readonly Encoding[], more: Partial<Meaning> 
 }
 
 /** The meanings of a mnemonic in lower case; undefined for an unknown one. */
-export function meaningsOf(name: string): readonly Meaning[] | undefined {
+function meaningsOf(name: string): readonly Meaning[] | undefined {
   if (meanings.size === 0) defineAll();
   return meanings.get(name);
 }

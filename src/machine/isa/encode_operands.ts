@@ -97,7 +97,7 @@ for (let i = 0; i < 16; i++) {
 add("st", "st", 0);
 
 /** The register of that name in any case, or undefined. */
-export function registerNamed(name: string): RegisterName | undefined {
+function registerNamed(name: string): RegisterName | undefined {
   return registers.get(name.toLowerCase());
 }
 

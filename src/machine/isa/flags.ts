@@ -31,7 +31,7 @@ export type FlagKind = (typeof FLAG_KIND)[FlagKindName];
 const { CF, AF, OF } = RFLAGS;
 
 /** 1 if the low byte of `value` has an even number of ones. */
-export const parity = (value: Expr): Expr => value.wrap().and(0xff).popcnt().and(1).xor(1);
+const parity = (value: Expr): Expr => value.wrap().and(0xff).popcnt().and(1).xor(1);
 
 /** The sign at bit `width` - 1 (an i32 expression), as 0 or 1. */
 const signAt = (value: Expr, width: Expr): Expr =>

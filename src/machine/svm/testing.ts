@@ -36,7 +36,7 @@ const flat = (name: string, selector: number, attributes: number) => ({
 });
 
 /** Fields of a guest in flat 32-bit protected mode that can be entered. */
-export const GUEST: Readonly<Record<string, bigint | number>> = {
+const GUEST: Readonly<Record<string, bigint | number>> = {
   intercepts1: INTERCEPT1.intr | INTERCEPT1.nmi | INTERCEPT1.shutdown,
   intercepts2: INTERCEPT2.vmrun,
   iopmBase: PLACE.iopm,

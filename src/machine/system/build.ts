@@ -24,7 +24,7 @@ const LATER: Record<string, readonly ("i32" | "i64")[]> = {
 };
 
 /** Descriptors, segment loads, far transfers and task switches. */
-export function buildSegments(m: Module): void {
+function buildSegments(m: Module): void {
   for (const [name, params] of Object.entries(LATER)) m.declareLater(name, params, []);
   buildDescriptors(m);
   buildSegmentLoads(m);
@@ -37,7 +37,7 @@ export function buildSegments(m: Module): void {
 }
 
 /** `deliver()` and what it is made of. */
-export function buildExceptions(m: Module): void {
+function buildExceptions(m: Module): void {
   buildGates(m);
   buildDeliver(m);
   buildVirtualInterrupt(m);

@@ -2,6 +2,7 @@
  * Kinds of VM exit that an instruction may cause by itself: what the table of instructions, semantics
  * and the virtualization extensions call them, and the numbers that generated code passes.
  */
+
 const KINDS = [
   "cr",
   "dr",

@@ -47,7 +47,7 @@ export const CR3_TARGETS = 4;
 
 /** CR0: NE, PE and PG must be 1 (PE and PG not for an unrestricted guest); no bit must be 0. */
 export const CR0_FIXED0 = 0x8000_0021;
-export const CR0_FIXED1 = 0xffff_ffff;
+const CR0_FIXED1 = 0xffff_ffff;
 /** CR4: VMXE must be 1; what the processor has not got must be 0. */
 export const CR4_FIXED0 = 0x2000;
 export const CR4_FIXED1 = CR4_KNOWN;

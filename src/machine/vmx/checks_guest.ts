@@ -315,7 +315,7 @@ function buildGuest(m: Module): void {
 }
 
 /** Bits 63:48 are the same; bit 47 is not looked at, so RIP may lie behind the lower half (26.3.1.4). */
-export const ripFits = (rip: Expr): Expr => rip.shrS(48).add(1).leU(1);
+const ripFits = (rip: Expr): Expr => rip.shrS(48).add(1).leU(1);
 
 function flags(c: Checks, vmcs: Region, rflags: Local): void {
   const f = c.f;

@@ -23,7 +23,7 @@ import { MODE, STATUS } from "./operations.ts";
 import { copyBlock, deliverInjected, markDirty } from "../values.ts";
 
 /** What `vmentry` gives besides STATUS: the guest was left again at once; the VMCS says why. */
-export const ENTERED = STATUS.succeed;
+const ENTERED = STATUS.succeed;
 export const LEFT_AT_ONCE = 3;
 
 const fail = (f: Func, error: number) => f.return(f.call("vmxFail", i32(error), i64(0)));

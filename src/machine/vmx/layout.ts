@@ -180,11 +180,11 @@ const WIDTH_CODE = { "16": 0, "64": 1, "32": 2, natural: 3 } as const;
 export const FIELD_ENTRY = { present: 1 << 31, readOnly: 1 << 14, groups: 16, width: 12 } as const;
 
 /** Place in the field table of an encoding: width, kind, and the low five bits of the index. */
-export const fieldSlot = (encoding: number): number =>
+const fieldSlot = (encoding: number): number =>
   (encoding >>> 13 & 3) << 7 | (encoding >>> 10 & 3) << 5 | encoding >>> 1 & 31;
 
 /** The field table; an index above 31 has no field. */
-export function fieldTable(): Map<number, number> {
+function fieldTable(): Map<number, number> {
   const table = new Map<number, number>();
   for (const field of vmcsFields) {
     if ((field.encoding >>> 1 & 0x1ff) > 31) throw new Error(`${field.name}: index above 31`);

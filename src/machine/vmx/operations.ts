@@ -52,7 +52,7 @@ const CHECK = {
   noVmcs: check("vmx.noCurrentVmcs", "there is no current VMCS", "SDM 3 30.2"),
 };
 
-export const wide = (low: Expr, high: Expr): Expr => low.zext().or(high.zext().shl(32));
+const wide = (low: Expr, high: Expr): Expr => low.zext().or(high.zext().shl(32));
 
 /** `vmxFail(error, operand) -> status`: VMfailValid with its number, or VMfailInvalid. */
 function buildFail(m: Module): void {

@@ -1,4 +1,6 @@
-/** A growing byte buffer with the number formats of the WebAssembly binary format (LEB128). */
+/** The number formats of the WebAssembly binary format (LEB128). */
+
+/** A growing buffer of bytes that writes them. */
 export class Bytes {
   #data = new Uint8Array(256);
   length = 0;

@@ -70,7 +70,7 @@ function listOf(of: Cells<Sizes>): List {
 export const fieldsOf = (list: Cells<Sizes>): readonly Field[] => listOf(list).fields;
 
 /** One cell of a list. */
-export function fieldOf<S extends Sizes>(list: Cells<S>, name: keyof S & string): Field {
+function fieldOf<S extends Sizes>(list: Cells<S>, name: keyof S & string): Field {
   const field = listOf(list).fields.find((f) => f.name === name);
   if (!field) throw new Error(`no cell named ${name}`);
   return field;

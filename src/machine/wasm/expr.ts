@@ -1,3 +1,8 @@
+/**
+ * Expressions of generated code: typed values that know their own instructions, and the operators on them.
+ *
+ * @module
+ */
 import type { Bytes } from "./bytes.ts";
 
 /** The value types the builder uses. */

@@ -1,3 +1,9 @@
+/**
+ * Writes WebAssembly modules: functions with statements, locals and labels over the expressions of expr.ts,
+ * imports, tables and memories, down to the bytes that the engine compiles.
+ *
+ * @module
+ */
 import { Bytes } from "./bytes.ts";
 import {
   Expr,

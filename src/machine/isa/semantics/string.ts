@@ -38,7 +38,7 @@ export function iteration(m: Meaning, bits: number): Iteration {
  * `compared` holds the two values a comparison leaves: flags are set when the instruction ends, or
  * by every iteration, too.
  */
-export function repeat(
+function repeat(
   m: Meaning,
   bits: number,
   body: (x: Iteration, repeated: boolean) => void,

@@ -20,7 +20,7 @@ export const MEMORY = {
   decimal: 6,
 } as const;
 /** Constants of FLD1, FLDL2T, FLDL2E, FLDPI, FLDLG2, FLDLN2, FLDZ, by the order of their opcodes. */
-export const CONSTANTS: readonly (readonly [exponent: number, bits: bigint, below: number])[] = [
+const CONSTANTS: readonly (readonly [exponent: number, bits: bigint, below: number])[] = [
   // Sign and exponent, 64 bits cut off, and 1 if what was cut off is more than half an ulp.
   [0x3fff, 0x8000000000000000n, -1],
   [0x4000, 0xd49a784bcd1b8afen, 0],

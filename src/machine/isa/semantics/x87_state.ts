@@ -16,7 +16,7 @@ import type { Func, Module } from "../../wasm/module.ts";
 import { EXC, F, raise, stopped } from "../../float/cells.ts";
 import { C1, setIndefinite } from "../../float/extended.ts";
 
-export const CHECK = {
+const CHECK = {
   notAvailable: check(
     "x87.nm",
     "x87 instruction with CR0.EM or CR0.TS set: CR0 = {a}",
