@@ -34,16 +34,16 @@ export {
   Backtrace,
   ExitHistory,
   type Frame,
+  GuestVcpu as Vcpu,
   type Line,
   Listing,
   type PastExit,
-  Vcpu,
 } from "./src/debug/vcpu.ts";
 export { GuestStopped, type Position, type Response, Stop } from "./src/debug/events/stop.ts";
 export { type BreakOptions, Breakpoint } from "./src/debug/events/breakpoint.ts";
 export type { Fields, FieldsOf, FilterOf, Filters, Kind, KindRows } from "./src/debug/kinds.ts";
 export { fieldNames, type Filter } from "./src/debug/events/filters.ts";
-export type { GivenOf, SeenOf } from "./src/hvm/fields.ts";
+export type { Address, GivenOf, SeenOf } from "./src/hvm/fields.ts";
 export { kinds } from "./src/debug/kinds.ts";
 export { Console } from "./src/debug/views/console.ts";
 export { type CpuidOptions, CpuidTable, parseCpuid } from "./src/debug/views/cpuid.ts";
@@ -104,5 +104,4 @@ export type { EventType, GuestEvent } from "./src/hvm/exit.ts";
 export type { Segment, SegmentRegister } from "./src/hvm/ops.ts";
 export type { InspectOptions } from "./src/debug/values.ts";
 export { Why } from "./src/debug/views/why.ts";
-export type { Address } from "./src/debug/check.ts";
 export type { CpuModel } from "./src/machine/vendors.ts";

@@ -10,7 +10,7 @@ import { walk } from "@std/fs";
 import { checkCircles } from "./layers/circles.ts";
 import { checkPlaces } from "./layers/floors.ts";
 import { checkHead } from "./layers/heads.ts";
-import { checkCells, checkWanted } from "./layers/names.ts";
+import { checkCells, checkTypeNames, checkWanted } from "./layers/names.ts";
 import { type Source, sourceOf, type Violation } from "./layers/source.ts";
 import { checkWords } from "./layers/words.ts";
 
@@ -25,6 +25,7 @@ export function checkFiles(sources: readonly Source[]): Violation[] {
   return [
     ...sources.flatMap(checkFile),
     ...checkCircles(sources),
+    ...checkTypeNames(sources),
     ...checkWanted(sources),
     ...checkCells(sources),
   ];

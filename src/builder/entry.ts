@@ -4,25 +4,7 @@
  * @module
  */
 import { BOOT_CS, BOOT_DS } from "../abi/boot/boot_params.ts";
-
-/**
- * A segment register with its hidden part.
- *
- * `attributes` has the format of VMX's access rights (SDM vol. 3C, table 25-2): type 0 to 3, S 4,
- * DPL 5 and 6, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16. `limit` is in bytes.
- */
-export interface SegmentState {
-  readonly selector: number;
-  readonly base: bigint;
-  readonly limit: number;
-  readonly attributes: number;
-}
-
-/** GDTR or IDTR: linear base, limit in bytes (16 bits). */
-export interface TableRegister {
-  readonly base: bigint;
-  readonly limit: number;
-}
+import type { DescriptorTable, Segment, SegmentRegister } from "../hvm/ops.ts";
 
 /** The general registers; one that is absent is 0. */
 export type GeneralRegisters = Partial<
@@ -47,22 +29,19 @@ export type GeneralRegisters = Partial<
   >
 >;
 
-/** The names of the segment registers a state lists. */
-export type SegmentRegister = "cs" | "ds" | "es" | "fs" | "gs" | "ss" | "ldtr" | "tr";
-
 /** The registers with which a guest's first processor begins. */
 export interface InitialState {
   readonly mode: "real" | "protected32" | "long64";
   readonly rip: bigint;
   readonly rflags: bigint;
   readonly regs: GeneralRegisters;
-  readonly segments: Readonly<Record<SegmentRegister, SegmentState>>;
+  readonly segments: Readonly<Record<SegmentRegister, Segment>>;
   readonly cr0: bigint;
   readonly cr3: bigint;
   readonly cr4: bigint;
   readonly efer: bigint;
-  readonly gdtr: TableRegister;
-  readonly idtr: TableRegister;
+  readonly gdtr: DescriptorTable;
+  readonly idtr: DescriptorTable;
 }
 
 const CODE32 = 0xc09b, CODE64 = 0xa09b, DATA32 = 0xc093, DATA16 = 0x93;
@@ -74,8 +53,8 @@ const CR0_PE = 0x1n, CR0_ET = 0x10n, CR0_NE = 0x20n, CR0_PG = 0x80000000n;
 const CR4_PAE = 0x20n;
 const EFER_LME = 0x100n, EFER_LMA = 0x400n;
 
-const LDTR_NONE: SegmentState = { selector: 0, base: 0n, limit: 0, attributes: UNUSABLE | LDT };
-const TR_EMPTY: SegmentState = { selector: 0, base: 0n, limit: 0x67, attributes: TSS32_BUSY };
+const LDTR_NONE: Segment = { selector: 0, base: 0n, limit: 0, attributes: UNUSABLE | LDT };
+const TR_EMPTY: Segment = { selector: 0, base: 0n, limit: 0x67, attributes: TSS32_BUSY };
 
 function flat(code: number, cs: number, ds: number): InitialState["segments"] {
   const data = { selector: ds, base: 0n, limit: 0xffffffff, attributes: DATA32 };
@@ -96,7 +75,7 @@ export interface FlatEntry {
   readonly rip: bigint;
   readonly regs?: GeneralRegisters;
   /** A GDT in memory that holds BOOT_CS and BOOT_DS; without one GDTR is empty. */
-  readonly gdtr?: TableRegister;
+  readonly gdtr?: DescriptorTable;
 }
 
 /**

@@ -9,9 +9,6 @@
  */
 import { hex, nearestName, shown, sizeText } from "./values.ts";
 
-/** An address as one may write it: a bigint, a safe integer, or a symbol's name. */
-export type Address = bigint | number | string;
-
 /** Names of addresses. */
 export interface SymbolLookup {
   address(name: string): bigint | undefined;
@@ -24,7 +21,7 @@ export interface SymbolLookup {
  * @param symbols names that stand for addresses
  * @throws {TypeError | RangeError} naming what was expected and what was given
  */
-export type Check<T> = (value: unknown, what: string, symbols?: SymbolLookup) => T;
+export type ValueCheck<T> = (value: unknown, what: string, symbols?: SymbolLookup) => T;
 
 const MASK = 0xffff_ffff_ffff_ffffn;
 
@@ -40,7 +37,7 @@ export function outOfRange(what: string, expected: string, given: unknown): Rang
 // --- numbers ---
 
 /** A whole number from `min` to `max`, given as a number or a bigint. */
-export function whole(min: number, max: number): Check<number> {
+export function whole(min: number, max: number): ValueCheck<number> {
   const expected = min === 0 && max > 9 && Number.isInteger(Math.log2(max + 1))
     ? `a whole number from 0 to ${hex(max)}`
     : `a whole number from ${min} to ${max}`;
@@ -65,7 +62,7 @@ export function toCount(value: unknown, what: string, min = 1, max = 2 ** 31): n
 }
 
 /** A word of `bits` bits, given as a bigint or a safe integer; negative ones are two's complements. */
-export function word(bits: number): Check<bigint> {
+export function word(bits: number): ValueCheck<bigint> {
   const expected = `a bigint or a safe integer that fits in ${bits} bits`;
   return (value, what) => {
     const big = typeof value === "bigint"
@@ -114,7 +111,7 @@ export function toAddress(value: unknown, what: string, symbols?: SymbolLookup):
 }
 
 /** A linear address that a guest can have: canonical, of 48 bits (SDM 1 3.3.7.1). */
-export const linearAddress: Check<bigint> = (value, what, symbols) => {
+export const linearAddress: ValueCheck<bigint> = (value, what, symbols) => {
   const address = toAddress(value, what, symbols);
   const top = address >> 47n;
   if (top === 0n || top === 0x1_ffffn) return address;
@@ -122,7 +119,7 @@ export const linearAddress: Check<bigint> = (value, what, symbols) => {
 };
 
 /** A physical address: of 52 bits at most (SDM 3 4.1.4). */
-export const physicalAddress: Check<bigint> = (value, what, symbols) => {
+export const physicalAddress: ValueCheck<bigint> = (value, what, symbols) => {
   const address = toAddress(value, what, symbols);
   if (address < 1n << 52n) return address;
   throw outOfRange(what, "a physical address (below 2^52)", address);
@@ -148,7 +145,7 @@ export function toSize(value: unknown, what: string): number {
  * Bytes of memory: whole pages, from `min` to `max`. What is refused is shown as it was given, and the
  * limits in the same unit.
  */
-export function pages(min: number, max: number): Check<number> {
+export function pages(min: number, max: number): ValueCheck<number> {
   return (value, what) => {
     const bytes = toSize(value, what);
     if (bytes >= min && bytes <= max && bytes % 4096 === 0) return bytes;
@@ -160,37 +157,37 @@ export function pages(min: number, max: number): Check<number> {
 // --- others ---
 
 /** true or false. */
-export const flag: Check<boolean> = (value, what) => {
+export const flag: ValueCheck<boolean> = (value, what) => {
   if (typeof value !== "boolean") throw wrongType(what, "true or false", value);
   return value;
 };
 
 /** Text. */
-export const text: Check<string> = (value, what) => {
+export const text: ValueCheck<string> = (value, what) => {
   if (typeof value !== "string") throw wrongType(what, "text", value);
   return value;
 };
 
 /** Text that is not empty. */
-export const someText: Check<string> = (value, what) => {
+export const someText: ValueCheck<string> = (value, what) => {
   if (text(value, what) === "") throw outOfRange(what, "text that is not empty", value);
   return value as string;
 };
 
 /** A function. */
 // deno-lint-ignore no-explicit-any
-export const callable: Check<(...args: any[]) => unknown> = (value, what) => {
+export const callable: ValueCheck<(...args: any[]) => unknown> = (value, what) => {
   if (typeof value !== "function") throw wrongType(what, "a function", value);
   return value as () => unknown;
 };
 
-export const abortSignal: Check<AbortSignal> = (value, what) => {
+export const abortSignal: ValueCheck<AbortSignal> = (value, what) => {
   if (!(value instanceof AbortSignal)) throw wrongType(what, "an AbortSignal", value);
   return value;
 };
 
 /** One of a few values. */
-export function oneOf<const T extends string | number>(...known: readonly T[]): Check<T> {
+export function oneOf<const T extends string | number>(...known: readonly T[]): ValueCheck<T> {
   const last = known.at(-1), rest = known.slice(0, -1);
   const expected = rest.length ? `${rest.map(shown).join(", ")} or ${shown(last)}` : shown(last);
   return (value, what) => {
@@ -201,7 +198,7 @@ export function oneOf<const T extends string | number>(...known: readonly T[]): 
 }
 
 /** Bytes: a Uint8Array, or an array of whole numbers from 0 to 255. */
-export const bytes: Check<Uint8Array> = (value, what) => {
+export const bytes: ValueCheck<Uint8Array> = (value, what) => {
   if (value instanceof Uint8Array) return value;
   const expected = "a Uint8Array or an array of bytes";
   if (!Array.isArray(value)) {
@@ -214,19 +211,23 @@ export const bytes: Check<Uint8Array> = (value, what) => {
 };
 
 /** Text or bytes: a path or a file's contents, what is typed, what is searched. */
-export const textOrBytes: Check<string | Uint8Array> = (value, what) => {
+export const textOrBytes: ValueCheck<string | Uint8Array> = (value, what) => {
   if (typeof value === "string" || value instanceof Uint8Array) return value;
   throw wrongType(what, "text or a Uint8Array", value);
 };
 
 /** A value, or the first and last of a range. */
-export function rangeOf<T extends number | bigint>(each: Check<T>): Check<T | readonly [T, T]> {
+export function rangeOf<T extends number | bigint>(
+  each: ValueCheck<T>,
+): ValueCheck<T | readonly [T, T]> {
   return (value, what, symbols) =>
     Array.isArray(value) ? pairOf(each)(value, what, symbols) : each(value, what, symbols);
 }
 
 /** The first and last of a range. */
-export function pairOf<T extends number | bigint>(each: Check<T>): Check<readonly [T, T]> {
+export function pairOf<T extends number | bigint>(
+  each: ValueCheck<T>,
+): ValueCheck<readonly [T, T]> {
   return (value, what, symbols) => {
     if (!Array.isArray(value) || value.length !== 2) {
       throw wrongType(what, "[first, last]", value);
@@ -238,7 +239,7 @@ export function pairOf<T extends number | bigint>(each: Check<T>): Check<readonl
 }
 
 /** A list. */
-export function listOf<T>(each: Check<T>): Check<readonly T[]> {
+export function listOf<T>(each: ValueCheck<T>): ValueCheck<readonly T[]> {
   return (value, what, symbols) => {
     if (!Array.isArray(value)) throw wrongType(what, "an array", value);
     return value.map((v, i) => each(v, `${what}[${i}]`, symbols));
@@ -247,10 +248,10 @@ export function listOf<T>(each: Check<T>): Check<readonly T[]> {
 
 /** Checks of an object's keys. */
 // deno-lint-ignore no-explicit-any
-export type Shape = Readonly<Record<string, Check<any>>>;
+export type OptionShape = Readonly<Record<string, ValueCheck<any>>>;
 
 /** An object as a shape's checks give it; what is left out stays so. */
-export type Checked<S extends Shape> = { -readonly [K in keyof S]?: ReturnType<S[K]> };
+export type Checked<S extends OptionShape> = { -readonly [K in keyof S]?: ReturnType<S[K]> };
 
 /**
  * An object of options: each key by its check, unknown ones refused.
@@ -265,7 +266,7 @@ export type Checked<S extends Shape> = { -readonly [K in keyof S]?: ReturnType<S
  * assertThrows(() => check({ port: -1 }, "io"), RangeError, "io port: a whole number");
  * ```
  */
-export function options<S extends Shape>(shape: S): Check<Checked<S>> {
+export function options<S extends OptionShape>(shape: S): ValueCheck<Checked<S>> {
   const keys = Object.keys(shape);
   return (value, what, symbols) => {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {

@@ -48,7 +48,7 @@ import {
   timeText,
 } from "./values.ts";
 import { ShadowView } from "./views/shadow.ts";
-import { Vcpu } from "./vcpu.ts";
+import { GuestVcpu } from "./vcpu.ts";
 
 /** A stop of one kind, with that kind's fields. */
 export type StopOf<K extends string> = Stop & { readonly kind: K } & FieldsOf<K>;
@@ -128,7 +128,7 @@ export class GuestDomain {
   /** On the processor itself, or in a hardware virtual machine (PVH guests, too). */
   readonly type: "bare" | "hvm";
   /** Its virtual processors: one. */
-  readonly vcpus: readonly Vcpu[];
+  readonly vcpus: readonly GuestVcpu[];
   /** Guest-physical memory. */
   readonly memory: Memory;
   /** Its text console: the first serial port, and the debug port. */
@@ -175,7 +175,7 @@ export class GuestDomain {
         return board.vga.text();
       },
     };
-    this.vcpus = [new Vcpu(this)];
+    this.vcpus = [new GuestVcpu(this)];
     this.#debugger = new Debugger(this, domain);
     const dropped: string[] = [];
     this.ioreq = {
@@ -216,7 +216,7 @@ export class GuestDomain {
     return this.#debugger;
   }
   /** @ignore */
-  get vcpu(): Vcpu {
+  get vcpu(): GuestVcpu {
     return this.vcpus[0];
   }
   /** The devices of its motherboard, by name: `devices.get("pic")`. */

@@ -22,7 +22,6 @@ import { hostHash, loadHost, saveHost } from "../xen/state.ts";
 import { diffStates } from "../xen/state_diff.ts";
 import { blocksOf, type StateBlocks, StateDiff } from "./views/state_view.ts";
 import {
-  type Check,
   flag,
   listOf,
   oneOf,
@@ -33,6 +32,7 @@ import {
   text,
   textOrBytes,
   u16,
+  type ValueCheck,
   whole,
   wrongType,
 } from "./check.ts";
@@ -123,7 +123,7 @@ const START_OPTIONS = optionsOf({
 /** What {@linkcode Hypervisor.demo} takes besides. */
 const DEMO_OPTIONS = { type: oneOf("bare", "hvm"), paging, cpuid: cpuidOptions };
 /** A name stands in the prompt and in messages: it is short, and on one line. */
-const domainName: Check<string> = (value, what) => {
+const domainName: ValueCheck<string> = (value, what) => {
   const name = someText(value, what);
   // deno-lint-ignore no-control-regex
   if (name.length <= 255 && !/[\x00-\x1f\x7f]/.test(name)) return name;

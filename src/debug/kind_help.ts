@@ -4,7 +4,7 @@
  * @module
  */
 import { type ExitRow, exitRows } from "../hvm/exit_kinds.ts";
-import type { Field, Fields } from "../hvm/fields.ts";
+import type { Field, FieldTable } from "../hvm/fields.ts";
 import { hvmOps } from "../hvm/vendors.ts";
 import { isFiltered } from "./events/filters.ts";
 import { everywhere, filterFields, isExit, type Kind, rows } from "./kinds.ts";
@@ -45,7 +45,7 @@ function may({ is, min = 0, max = 0, bits = 64, of = [], names, range, needed }:
   return one + (range ? "; or a range" : "") + (needed ? "; must be said" : "");
 }
 
-const keysOf = (fields: Fields): string => Object.keys(fields).join(", ");
+const keysOf = (fields: FieldTable): string => Object.keys(fields).join(", ");
 
 function replyOf({ reply }: ExitRow): string {
   if (!reply) return "";

@@ -15,7 +15,13 @@ import {
   type KindRow,
   type Values,
 } from "../hvm/exit_kinds.ts";
-import { type Fields as Shape, flag, type GivenOf, linear, type SeenOf } from "../hvm/fields.ts";
+import {
+  type FieldTable as Shape,
+  flag,
+  type GivenOf,
+  linear,
+  type SeenOf,
+} from "../hvm/fields.ts";
 import type { Filter } from "./events/filters.ts";
 import { counted, hex } from "./values.ts";
 

@@ -24,10 +24,11 @@ import {
 import { type Registers, registersOf, registersText } from "./views/registers.ts";
 import { fieldsOf, type Kind } from "./kinds.ts";
 import { type Position, Stop } from "./events/stop.ts";
-import { type Address, text, toAddress, toCount, word } from "./check.ts";
+import { text, toAddress, toCount, word } from "./check.ts";
 import { bold, dim, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
 import { type PagingContext, type RawWalk, withPaging } from "./walker.ts";
 import { type Why, why } from "./views/why.ts";
+import type { Address } from "../hvm/fields.ts";
 
 /** One instruction of a disassembly. */
 export interface Line {
@@ -122,7 +123,7 @@ export class ExitHistory extends Array<PastExit> {
  * if (vcpu.regs.rip === before) throw new Error("unexpected");
  * ```
  */
-export class Vcpu {
+export class GuestVcpu {
   /** Number within the domain. */
   readonly id = 0;
   /** @ignore */
@@ -309,7 +310,7 @@ export class Vcpu {
   /**
    * Executes one instruction; a call, a software interrupt or a repeated one as a whole.
    *
-   * @throws {GuestStopped} as {@linkcode Vcpu.step}
+   * @throws {GuestStopped} as {@linkcode GuestVcpu.step}
    */
   stepOver(): Promise<Stop> {
     return this.domain.debugger_.stepOver();
@@ -317,7 +318,7 @@ export class Vcpu {
   /**
    * Runs until a return instruction has taken away the present frame.
    *
-   * @throws {GuestStopped} as {@linkcode Vcpu.step}
+   * @throws {GuestStopped} as {@linkcode GuestVcpu.step}
    */
   stepOut(): Promise<Stop> {
     return this.domain.debugger_.stepOut();
@@ -398,7 +399,7 @@ class LinearSource implements ByteSource {
     return goneText(this.vcpu.domain.inner);
   }
   #map: { readonly count: number; readonly map: PageMap } | undefined;
-  constructor(private readonly vcpu: Vcpu, private readonly paging: () => PagingContext) {}
+  constructor(private readonly vcpu: GuestVcpu, private readonly paging: () => PagingContext) {}
 
   /** Machine addresses of linear pages, from the first on, as many as are memory. */
   #machine(address: bigint, pages: number): number[] {

@@ -66,7 +66,7 @@ export interface AcpiState {
 }
 
 /** How the block is wired. */
-export interface AcpiOptions {
+interface AcpiOptions {
   /** First port of the block: event at +0, control at +4, timer at +8. Default 600h. */
   readonly base?: number;
   /** The SCI's line; default 9. */

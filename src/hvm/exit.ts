@@ -8,7 +8,7 @@
  */
 
 import type { EXIT_KINDS, ExitKind } from "./exit_kinds.ts";
-import type { Fields, RawOf } from "./fields.ts";
+import type { FieldTable, RawOf } from "./fields.ts";
 
 /** A 64-bit value as unsigned halves. */
 export interface Wide {
@@ -60,8 +60,8 @@ export interface Common {
 }
 
 type Rows = typeof EXIT_KINDS;
-type Members<R> = R extends { raw: infer F extends Fields } ? RawOf<F>
-  : R extends { fields: infer F extends Fields } ? RawOf<F>
+type Members<R> = R extends { raw: infer F extends FieldTable } ? RawOf<F>
+  : R extends { fields: infer F extends FieldTable } ? RawOf<F>
   : never;
 
 /** An exit of a kind. */

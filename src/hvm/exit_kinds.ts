@@ -13,7 +13,7 @@ import { gpr64 } from "../abi/x86/registers.ts";
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
 import type { GuestEvent, Wide } from "./exit.ts";
 import type { Wanted } from "./ops.ts";
-import { code, type Fields, flag, register, text, u16, u32, u8, word } from "./fields.ts";
+import { code, type FieldTable, flag, register, text, u16, u32, u8, word } from "./fields.ts";
 
 /** Values by the names of fields. */
 export type Values = Readonly<Record<string, unknown>>;
@@ -48,7 +48,7 @@ export interface Guest {
 /** What can be answered in the hypervisor's place. */
 export interface Reply {
   /** What it can say. */
-  takes: Fields | ((fields: Values) => Fields);
+  takes: FieldTable | ((fields: Values) => FieldTable);
   /** The registers it sets; RAX is as the guest has it. */
   registers(values: Values, fields: Values, rax: bigint): Readonly<Record<string, bigint>>;
 }
@@ -62,9 +62,9 @@ export interface KindRow {
   /** As one may type it at the prompt. */
   readonly example: string;
   /** What its events have. */
-  readonly fields: Fields;
+  readonly fields: FieldTable;
   /** What filters may say, where that is not what events have. */
-  readonly filter?: Fields;
+  readonly filter?: FieldTable;
   /** What of a filter cannot come together. */
   readonly never?: readonly Never[];
   /** An event in one line; its name and its fields if there is none. */
@@ -79,7 +79,7 @@ export interface Never {
 /** The same of an exit of a hardware virtual machine. */
 export interface ExitRow extends KindRow {
   /** What the exit has, where events have something else. */
-  readonly raw?: Fields;
+  readonly raw?: FieldTable;
   /** Fields that are made of others. */
   see?(exit: Values, guest?: Guest): Values;
   /**
@@ -252,7 +252,9 @@ export const EXIT_KINDS = {
     always: true,
     handled: "own",
     reply: {
-      takes: ({ size }: Values): Fields => ({ value: { is: "word", bits: 8 * Number(size ?? 4) } }),
+      takes: ({ size }: Values): FieldTable => ({
+        value: { is: "word", bits: 8 * Number(size ?? 4) },
+      }),
       registers: ({ value }: Values, { size }: Values, rax: bigint): Record<string, bigint> => {
         const width = 8 * (size as number), low = cut(value, width);
         return { rax: width === 32 ? low : rax >> BigInt(width) << BigInt(width) | low };
@@ -633,7 +635,7 @@ export const exitRows: Readonly<Record<ExitKind, ExitRow>> = EXIT_KINDS;
 /** Every kind of exit, for statistics, completion and filters. */
 export const exitKinds = Object.keys(EXIT_KINDS) as readonly ExitKind[];
 /** Kinds that the hardware is asked for by an intercept of their own. */
-export type FlagKind = {
+export type FlagExitKind = {
   [K in ExitKind]: (typeof EXIT_KINDS)[K] extends { intercept: "flag" } ? K : never;
 }[ExitKind];
 /** Kinds that the hypervisor does something of its own about. */
@@ -649,7 +651,7 @@ export function interceptsOf(wanted: Iterable<ExitWish>): Wanted {
   const result: Wanted = {};
   for (const [kind, filter] of wanted) {
     const { intercept } = exitRows[kind];
-    if (intercept === "flag") result[kind as FlagKind] = true;
+    if (intercept === "flag") result[kind as FlagExitKind] = true;
     else intercept?.(result, filter);
   }
   return result;

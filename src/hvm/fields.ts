@@ -51,7 +51,7 @@ export interface Field {
 }
 
 /** Fields by name. */
-export type Fields = Readonly<Record<string, Field>>;
+export type FieldTable = Readonly<Record<string, Field>>;
 
 /** A field as an exit has it. */
 export type Raw<F extends Field> = F["is"] extends "number" | "physical" ? number
@@ -85,18 +85,18 @@ type Choice<F extends Field> = NonNullable<F["of"]>[number] extends number ? num
 type Optional<F> = { [K in keyof F]: F[K] extends { optional: true } ? K : never }[keyof F];
 
 /** What exits have, of fields that are not made. */
-export type RawOf<F extends Fields> =
+export type RawOf<F extends FieldTable> =
   & { readonly [K in Exclude<keyof F, Optional<F> | Made<F>>]: Raw<F[K]> }
   & { readonly [K in Exclude<Optional<F>, Made<F>>]?: Raw<F[K]> };
 type Made<F> = { [K in keyof F]: F[K] extends { made: true } ? K : never }[keyof F];
 
 /** @ignore What events have. */
-export type SeenOf<F extends Fields> =
+export type SeenOf<F extends FieldTable> =
   & { readonly [K in Exclude<keyof F, Optional<F>>]: Seen<F[K]> }
   & { readonly [K in Optional<F>]?: Seen<F[K]> };
 
 /** @ignore What filters say. */
-export type GivenOf<F extends Fields> =
+export type GivenOf<F extends FieldTable> =
   & { [K in Exclude<keyof F, Needed<F> | Unfiltered<F>>]?: Given<F[K]> }
   & { [K in Needed<F>]: Given<F[K]> };
 type Needed<F> = { [K in keyof F]: F[K] extends { needed: true } ? K : never }[keyof F];

@@ -50,7 +50,7 @@ export function machineAddress(nested: Nested, gpa: number, bytes: number): numb
 }
 
 /** Control registers that say how linear addresses are translated. */
-export interface Paging {
+interface PagingRegisters {
   readonly cr0: bigint;
   readonly cr3: bigint;
   readonly cr4: bigint;
@@ -58,7 +58,11 @@ export interface Paging {
 }
 
 /** Guest-physical address of a linear one, -1 if it has none. */
-function guestPhysical(nested: Nested, { cr0, cr3, cr4, efer }: Paging, linear: bigint): number {
+function guestPhysical(
+  nested: Nested,
+  { cr0, cr3, cr4, efer }: PagingRegisters,
+  linear: bigint,
+): number {
   if (!(cr0 & 0x8000_0000n)) return Number(linear & 0xffff_ffffn);
   const long = (efer & 0x400n) !== 0n, wide = long || (cr4 & 0x20n) !== 0n;
   const bits = wide ? 9n : 10n, size = wide ? 8 : 4;
@@ -85,7 +89,7 @@ function guestPhysical(nested: Nested, { cr0, cr3, cr4, efer }: Paging, linear: 
 /** Bytes at a linear address, as many of `length` as there is memory for. */
 export function readLinear(
   nested: Nested,
-  paging: Paging,
+  paging: PagingRegisters,
   linear: bigint,
   length: number,
 ): Uint8Array {

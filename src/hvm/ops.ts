@@ -8,9 +8,9 @@
  */
 import { CR0, CR4 } from "../abi/x86/cr.ts";
 import type { Cpu, RunStop } from "../machine/cpu.ts";
-import type { Field } from "../machine/wasm/cells.ts";
+import type { CellField } from "../machine/wasm/cells.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
-import type { ExitKind, FlagKind, Selective } from "./exit_kinds.ts";
+import type { ExitKind, FlagExitKind, Selective } from "./exit_kinds.ts";
 
 /** Whole frames of machine memory (4 KiB), zeroed, for control structures and bitmaps. */
 export interface FrameSource {
@@ -145,7 +145,7 @@ export type UserRegisters = Readonly<Record<RegisterName, bigint>>;
  * ({@linkcode HvmOps.exitKinds}) do not come however one asks.
  */
 export type Intercepts =
-  & { readonly [K in FlagKind]?: boolean }
+  & { readonly [K in FlagExitKind]?: boolean }
   & Readonly<Selective>
   & {
     /** Of {@linkcode HvmOps.takesAway}: instructions that are undefined. */
@@ -171,7 +171,7 @@ export interface EnterOptions {
 }
 
 /** Rights of a nested translation. */
-export interface Rights {
+export interface NestedRights {
   readonly read: boolean;
   readonly write: boolean;
   readonly execute: boolean;
@@ -182,7 +182,7 @@ export interface NestedFormat {
   /** An entry for a table at a machine address. */
   table(address: number): bigint;
   /** An entry for a 4-KByte page. */
-  page(address: number, rights: Rights): bigint;
+  page(address: number, rights: NestedRights): bigint;
   /** Machine address in an entry, undefined if it is not present. */
   address(entry: bigint): number | undefined;
   /** What the processor's walk goes by: the root, and how its tables are to be read. */
@@ -225,7 +225,7 @@ export interface HvmOps {
   /** The kinds of exit it can give. */
   readonly exitKinds: readonly ExitKind[];
   /** What lies in a vCPU's control structure and in its save area, by the manual's names. */
-  readonly fields: { readonly control: readonly Field[]; readonly area: readonly Field[] };
+  readonly fields: { readonly control: readonly CellField[]; readonly area: readonly CellField[] };
   /** CPUID features whose instructions it can make undefined; see {@linkcode Intercepts.absent}. */
   readonly takesAway: readonly string[];
 

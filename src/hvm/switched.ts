@@ -20,7 +20,7 @@ import {
   V,
   type WideCell,
 } from "../machine/state.ts";
-import type { Field } from "../machine/wasm/cells.ts";
+import type { CellField } from "../machine/wasm/cells.ts";
 import { AREA } from "./ops.ts";
 
 export class Switched {
@@ -37,7 +37,7 @@ export class Switched {
   }
 
   /** Of a save area, from its start. */
-  get fields(): readonly Field[] {
+  get fields(): readonly CellField[] {
     const inFloat = (at: number) => at >= FLOAT.start && at < FLOAT.start + FLOAT.size;
     const float = AREA.switched + 8 * this.names.length - FLOAT.start;
     return [

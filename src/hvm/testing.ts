@@ -2,7 +2,7 @@
 import { assemble } from "../machine/isa/encode.ts";
 import { Machine } from "../machine/machine.ts";
 import type { Exit } from "./exit.ts";
-import type { HvmCpu, HvmOps, HvmVcpu, Intercepts, Rights, Stopped } from "./ops.ts";
+import type { HvmCpu, HvmOps, HvmVcpu, Intercepts, NestedRights, Stopped } from "./ops.ts";
 import { hvmOps } from "./vendors.ts";
 import type { CpuModel } from "../machine/vendors.ts";
 
@@ -93,14 +93,14 @@ export class Guest {
     return l4;
   }
   /** Maps one of the first 512 pages of 2 MBytes. */
-  mapLarge(page: number, machine: number, rights: Rights = ALL): void {
+  mapLarge(page: number, machine: number, rights: NestedRights = ALL): void {
     this.machineWrite64(this.l2 + 8 * page, this.ops.nestedFormat.page(machine, rights) | 0x80n);
   }
   /** The nested page directory. */
   l2 = 0;
 
   /** Maps the first 4 KBytes of such a page by a table of its own. */
-  mapSmall(page: number, machine: number, rights: Rights): void {
+  mapSmall(page: number, machine: number, rights: NestedRights): void {
     const table = this.frames.allocate(), format = this.ops.nestedFormat;
     this.machineWrite64(this.l2 + 8 * page, format.table(table));
     this.machineWrite64(table, format.page(machine, rights));
@@ -176,7 +176,7 @@ export class Guest {
   }
 }
 
-const ALL: Rights = { read: true, write: true, execute: true };
+const ALL: NestedRights = { read: true, write: true, execute: true };
 
 /** A system descriptor of that type at GUEST.tss. */
 function tss(type: number): bigint {

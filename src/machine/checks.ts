@@ -4,7 +4,7 @@
  */
 
 /** What a fault, a failed VM entry or an exit was for. */
-export interface Check {
+interface Check {
   readonly id: number;
   readonly name: string;
   /** A sentence; `{a}` and `{b}` stand for the operands the check noted, in hexadecimal. */

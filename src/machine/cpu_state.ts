@@ -17,7 +17,7 @@ import {
 } from "./state.ts";
 import { refuse, type StateBlock, type StateRegister } from "./state_block.ts";
 import { virtualization } from "./virtualization.ts";
-import { type Field, fieldsNamed } from "./wasm/cells.ts";
+import { type CellField, fieldsNamed } from "./wasm/cells.ts";
 import { COUNTERS } from "./system/msrs.ts";
 
 /** Cells by their names. */
@@ -27,22 +27,22 @@ type Values = Readonly<Record<string, number | bigint | Uint8Array>>;
 const REGISTERS = architecturalFields.filter(({ name }) => !/^flag[A-Z]|[pP]ad2?$/.test(name));
 const FLAGS = BigInt(ARITHMETIC);
 
-const shapeOf = (fields: readonly Field[]): Shape =>
+const shapeOf = (fields: readonly CellField[]): Shape =>
   record(Object.fromEntries(fields.map(({ name, width }): [string, Shape] => [
     name,
     width === 4 ? u32 : width === 8 ? u64 : bytes(width),
   ])));
 
-function read({ i32, u64, u8 }: Cpu, { at, width }: Field): Values[string] {
+function read({ i32, u64, u8 }: Cpu, { at, width }: CellField): Values[string] {
   if (width === 4) return i32[at >> 2] >>> 0;
   return width === 8 ? u64[at >> 3] : u8.slice(at, at + width);
 }
-function write(cpu: Cpu, { at, width }: Field, value: Values[string]): void {
+function write(cpu: Cpu, { at, width }: CellField, value: Values[string]): void {
   if (width === 4) cpu.i32[at >> 2] = value as number;
   else if (width === 8) cpu.u64[at >> 3] = value as bigint;
   else cpu.u8.set(value as Uint8Array, at);
 }
-const readAll = (cpu: Cpu, fields: readonly Field[]): Values =>
+const readAll = (cpu: Cpu, fields: readonly CellField[]): Values =>
   Object.fromEntries(fields.map((field) => [field.name, read(cpu, field)]));
 
 /** The registers; lazy flags stand worked out in them. */

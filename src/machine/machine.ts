@@ -11,7 +11,7 @@ import { refuse, type StateRegister } from "./state_block.ts";
 import type { CpuModel } from "./vendors.ts";
 
 /** What answers on the buses of the computer. All numbers are unsigned. */
-export interface Bus {
+export interface MachineBus {
   /** Reads `bytes` (1, 2 or 4) from an I/O port; no device: all ones. */
   ioRead(port: number, bytes: number): number;
   ioWrite(port: number, bytes: number, value: number): void;
@@ -27,7 +27,7 @@ export interface Bus {
   run(now: number): void;
 }
 
-const NO_DEVICES: Bus = {
+const NO_DEVICES: MachineBus = {
   ioRead: (_, bytes) => 2 ** (8 * bytes) - 1,
   ioWrite: () => {},
   mmioRead: (_, bytes) => 2 ** (8 * bytes) - 1,
@@ -63,7 +63,7 @@ export class Machine {
   readonly words: Int32Array;
   readonly frameTable: Int32Array;
   readonly cpus: readonly Cpu[];
-  bus: Bus = NO_DEVICES;
+  bus: MachineBus = NO_DEVICES;
   /**
    * The host wants its thread back: processors return as soon as an instruction is done. It is asked
    * wherever running code comes through TypeScript. When it says so is host time: nothing that a

@@ -5,7 +5,15 @@
  * What lies behind it is derived or lives only within one call (faults, exits, TLBs, records).
  */
 import { gpr64 } from "../abi/x86/registers.ts";
-import { areaOf, type Cell, cells, each, type Field, fieldsOf, numbered } from "./wasm/cells.ts";
+import {
+  areaOf,
+  type Cell,
+  type CellField,
+  cells,
+  each,
+  fieldsOf,
+  numbered,
+} from "./wasm/cells.ts";
 
 /** Bytes of a segment register: base u64, limit u32, attributes u32, selector u32. */
 export const SEGMENT_SIZE = 32;
@@ -149,7 +157,7 @@ export type WideCell = {
 }[CpuCell];
 
 /** All fields of the architectural block, in order. */
-export const architecturalFields: readonly Field[] = fieldsOf(CPU);
+export const architecturalFields: readonly CellField[] = fieldsOf(CPU);
 export const ARCHITECTURAL_START = architecturalFields[0].at;
 const last = architecturalFields.at(-1)!;
 export const ARCHITECTURAL_END = (last.at + last.width + 63) & ~63;

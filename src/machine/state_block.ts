@@ -37,7 +37,7 @@ export interface StateBlock<T> {
   readonly load: (saved: T) => void;
 }
 
-export type Configuration = Readonly<Record<string, string | number>>;
+type Configuration = Readonly<Record<string, string | number>>;
 
 /** A block as it is saved. */
 export interface SavedBlock {

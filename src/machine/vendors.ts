@@ -16,7 +16,7 @@ import type { Expr } from "./wasm/expr.ts";
 export type CpuModel = "intel" | "amd";
 
 /** One difference: what either does, and where that is written. */
-export interface Difference {
+interface Difference {
   readonly intel: string;
   readonly amd: string;
   readonly source: string;

@@ -5,7 +5,7 @@ import { VMXC } from "./vmx/layout.ts";
 import { buildNested } from "./mmu/nested.ts";
 import { buildNestedPaging, buildSvmFunctions, buildSvmHooks } from "./svm/index.ts";
 import { buildVmxFunctions, buildVmxHooks } from "./vmx/index.ts";
-import { type Field, fieldsNamed } from "./wasm/cells.ts";
+import { type CellField, fieldsNamed } from "./wasm/cells.ts";
 import type { Module } from "./wasm/module.ts";
 import type { CpuModel } from "./vendors.ts";
 
@@ -16,7 +16,7 @@ export interface Virtualization {
    * Where a guest runs whose host is code of this machine: what is in force of its control structure,
    * and what is under way.
    */
-  readonly cells: readonly Field[];
+  readonly cells: readonly CellField[];
   /** Bits of a PML4 entry that must be 0 besides the address: PS, and bit 8 on AMD's processors. */
   readonly pml4Reserved: number;
   /** `nested(physical, access, linear)`: guest-physical to machine-physical. */

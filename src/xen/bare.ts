@@ -1,6 +1,6 @@
 /** A guest on the processor itself: no hypervisor under it, the platform on the machine's buses. */
 import { MSR } from "../abi/x86/msr.ts";
-import type { Bus } from "../machine/machine.ts";
+import type { MachineBus } from "../machine/machine.ts";
 import { CPU, V } from "../machine/state.ts";
 import { SERVICE } from "../machine/linkage.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
@@ -9,7 +9,7 @@ import type { Platform } from "./platform.ts";
 import type { Vcpu } from "./vcpu.ts";
 
 /** The motherboard as the processor finds it on its buses. */
-const busOf = (platform: Platform, processor: number): Bus => {
+const busOf = (platform: Platform, processor: number): MachineBus => {
   const port = platform.ports[processor];
   return {
     ioRead: (number, bytes) => platform.ioRead(number, bytes),

@@ -5,7 +5,7 @@ import {
   breaksRule,
   holdsPdptes,
   LOADS_PDPTES,
-  type Operand,
+  type RuleOperand,
 } from "../machine/system/control_rules.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { PDPTE_RESERVED } from "../machine/mmu/modes.ts";
@@ -32,7 +32,7 @@ export function writeFaults(
   const valid = { cr0: 0xffff_ffff, cr4: e.cpuid.cr4Valid, efer: e.cpuid.eferValid }[register];
   if (value & ~BigInt(valid >>> 0)) return true;
   const was = Number(BigInt.asIntN(32, old)), now = Number(BigInt.asIntN(32, value));
-  const operands: Readonly<Record<Operand, () => number>> = {
+  const operands: Readonly<Record<RuleOperand, () => number>> = {
     now: () => now,
     old: () => was,
     cr0: () => cr(e, 0),

@@ -62,7 +62,7 @@ export interface DomainHost {
 }
 
 /** What a domain is made from. */
-export interface DomainOptions {
+interface DomainOptions {
   readonly id: number;
   readonly name: string;
   readonly type: "bare" | "hvm";

@@ -11,7 +11,7 @@ import {
   MODES,
   PAGING,
   type Paging,
-  type PagingMode,
+  type PagingFormat,
   PSE36,
 } from "../machine/mmu/modes.ts";
 import { PAGE_CHECK } from "../machine/mmu/walk.ts";
@@ -125,7 +125,13 @@ export class GuestWalk {
   }
 
   /** Reads entry after entry, to that of the page. */
-  #find(r: PagingRegisters, mode: PagingMode, low: number, high: number, access: number): boolean {
+  #find(
+    r: PagingRegisters,
+    mode: PagingFormat,
+    low: number,
+    high: number,
+    access: number,
+  ): boolean {
     let level: number = mode.levels;
     // CR3 has 36 address bits where it was loaded in 64-bit mode, though 32 count without it.
     let frame = r.cr3 >>> 12 | (r.cr3High & 0xf) << 20;
@@ -154,7 +160,7 @@ export class GuestWalk {
   /** A bit is set that must be 0 (SDM 3 tables 4-4 to 4-20). */
   #reserved(
     r: PagingRegisters,
-    mode: PagingMode,
+    mode: PagingFormat,
     level: number,
     large: boolean,
     lo: number,

@@ -6,7 +6,7 @@ import { IoApic } from "../machine/apic/io.ts";
 import { LocalApic } from "../machine/apic/local.ts";
 import { ApicBus } from "../machine/apic/messages.ts";
 import { hashBytes, hashText } from "../machine/hash.ts";
-import type { Bus, Machine } from "../machine/machine.ts";
+import type { Machine, MachineBus } from "../machine/machine.ts";
 import { encodePlain } from "../machine/record.ts";
 import { like, record, time } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
@@ -21,7 +21,7 @@ const TIMER = { word: TIMER_VECTOR >>> 5, bit: 1 << (TIMER_VECTOR & 31) };
 const setUp = (local: LocalApic["state"], io: IoApic["state"]): string =>
   hashText(hashBytes(encodePlain([{ ...local, irr: [], isr: [] }, io])));
 
-export class HostInterrupts implements Bus {
+export class HostInterrupts implements MachineBus {
   readonly localApic: LocalApic;
   readonly ioApic: IoApic;
   #timer = Infinity;

@@ -3,7 +3,7 @@
  * memory. The vendor's entry format comes from the ops.
  */
 import type { Machine } from "../machine/machine.ts";
-import type { NestedFormat, Rights } from "../hvm/ops.ts";
+import type { NestedFormat, NestedRights } from "../hvm/ops.ts";
 import { bytes, flag, record } from "../machine/shape.ts";
 import { bytesOf, refuse, type StateRegister } from "../machine/state_block.ts";
 import type { Frames } from "./frames.ts";
@@ -11,10 +11,10 @@ import type { Frames } from "./frames.ts";
 /** Name of the block, in its domain's part. */
 export const P2M_BLOCK = "P2M";
 
-export const ALL: Rights = { read: true, write: true, execute: true };
+export const ALL: NestedRights = { read: true, write: true, execute: true };
 
-const bits = ({ read, write, execute }: Rights) => +read | +write << 1 | +execute << 2;
-const rightsOf = (bits: number): Rights => ({
+const bits = ({ read, write, execute }: NestedRights) => +read | +write << 1 | +execute << 2;
+const rightsOf = (bits: number): NestedRights => ({
   read: (bits & 1) !== 0,
   write: (bits & 2) !== 0,
   execute: (bits & 4) !== 0,
@@ -162,7 +162,7 @@ export class P2M {
   }
 
   /** Maps a guest frame to a machine frame, while the A20 gate is open. */
-  map(guestFrame: number, machineFrame: number, rights: Rights = ALL): void {
+  map(guestFrame: number, machineFrame: number, rights: NestedRights = ALL): void {
     this.#write(this.#slot(guestFrame), this.format.page(machineFrame * 4096, rights));
     if (guestFrame >= this.#machineFrames.length) {
       const grown = new Int32Array(guestFrame + 1).fill(-1);
@@ -197,7 +197,7 @@ export class P2M {
   }
 
   /** Changes what a mapped guest frame allows. */
-  protect(guestFrame: number, rights: Rights): void {
+  protect(guestFrame: number, rights: NestedRights): void {
     const frame = this.machineFrame(guestFrame);
     if (frame < 0) throw new RangeError(`guest frame 0x${guestFrame.toString(16)} is not mapped`);
     this.#write(this.#slot(guestFrame), this.format.page(frame * 4096, rights));

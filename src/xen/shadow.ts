@@ -22,7 +22,7 @@ import { PAGE_CHECK } from "../machine/mmu/walk.ts";
 import type { Frames } from "./frames.ts";
 import { FETCH, GuestWalk, type PagingRegisters, USER, WRITE } from "./guest_walk.ts";
 import type { P2M } from "./p2m.ts";
-import { KIND, type Kind, ShadowPool } from "./shadow_pool.ts";
+import { KIND, type ShadowKind, ShadowPool } from "./shadow_pool.ts";
 
 const P = 1, RW = 2, US = 4, A = 0x20, D = 0x40;
 const XD = 0x8000_0000 | 0;
@@ -50,7 +50,7 @@ const FRUITLESS = 10_000;
 const WRITES_TO_DROP = 8;
 
 /** Kinds by the guest's paging and the level of the table. */
-const KINDS: readonly (readonly Kind[])[] = [
+const KINDS: readonly (readonly ShadowKind[])[] = [
   [],
   [0, KIND.pt32, KIND.pd32],
   [0, KIND.ptPae, KIND.pdPae],
@@ -240,7 +240,7 @@ export class Shadow {
   /** The directory behind pointer `n` of the PAE format, -1 if there is none. */
   #pointed(n: number, make: boolean): number {
     const { pool, registers: r } = this;
-    let kind: Kind, guest: number, part = 0;
+    let kind: ShadowKind, guest: number, part = 0;
     if (r.paging === PAGING.none) {
       kind = KIND.directory;
       guest = n << 18;

@@ -28,9 +28,9 @@ export const KIND = {
   /** The four pointers of PAE paging. Slot 0, never evicted. */
   pointers: 11,
 } as const;
-export type Kind = typeof KIND[keyof typeof KIND];
+export type ShadowKind = typeof KIND[keyof typeof KIND];
 
-export const kindNames: Readonly<Record<Kind, string>> = {
+export const kindNames: Readonly<Record<ShadowKind, string>> = {
   0: "free",
   1: "page table, 32-bit",
   2: "page directory, 32-bit",
@@ -162,7 +162,7 @@ export class ShadowPool {
   }
 
   /** The slot that shadows (part of) a guest frame as `kind`, -1 if there is none. */
-  find(kind: Kind, guest: number, part: number): number {
+  find(kind: ShadowKind, guest: number, part: number): number {
     for (let n = this.#buckets[guest & BUCKETS - 1]; n !== NONE; n = this.#chain[n]) {
       if (this.guest[n] === guest && this.kind[n] === kind && this.part[n] === part) return n;
     }
@@ -170,7 +170,7 @@ export class ShadowPool {
   }
 
   /** That slot, made if need be. */
-  get(kind: Kind, guest: number, part: number): number {
+  get(kind: ShadowKind, guest: number, part: number): number {
     let slot = this.find(kind, guest, part);
     if (slot === NONE) slot = this.#make(kind, guest, part);
     this.#used[slot] = this.#serial;
@@ -178,7 +178,7 @@ export class ShadowPool {
     return slot;
   }
 
-  #make(kind: Kind, guest: number, part: number): number {
+  #make(kind: ShadowKind, guest: number, part: number): number {
     if (this.#free === 0) this.#evict();
     const slot = this.#freeSlots[--this.#free];
     this.kind[slot] = kind;

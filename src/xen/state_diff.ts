@@ -9,7 +9,7 @@ import { hvmOps } from "../hvm/vendors.ts";
 import type { Plain } from "../machine/record.ts";
 import type { SavedBlock, SavedBlocks } from "../machine/state_block.ts";
 import { counted } from "../machine/text.ts";
-import type { Field } from "../machine/wasm/cells.ts";
+import type { CellField } from "../machine/wasm/cells.ts";
 import { HVM_BLOCK } from "./hvm.ts";
 import { P2M_BLOCK } from "./p2m.ts";
 import { type StateContents, unpackState } from "./state_file.ts";
@@ -191,7 +191,7 @@ function diffVcpu(
 function diffFields(
   a: Uint8Array,
   b: Uint8Array,
-  fields: readonly Field[],
+  fields: readonly CellField[],
   block: string,
   found: StateDifference[],
 ): boolean {

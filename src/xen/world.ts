@@ -7,7 +7,7 @@ import { amount, checkOrder, list, record, tuple, u32 } from "../machine/shape.t
 import type { StateRegister } from "../machine/state_block.ts";
 
 /** When something happened: instructions retired by the host, and a number for its order there. */
-export interface Position {
+interface Position {
   readonly count: number;
   readonly ordinal: number;
 }

@@ -1,7 +1,8 @@
 /** States to start from, one for each mode of the processor. */
-import type { InitialState, SegmentRegister, SegmentState } from "../../src/builder/entry.ts";
+import type { InitialState } from "../../src/builder/entry.ts";
 import type { Random } from "./random.ts";
 import { AT, codeAddress, FIXED, type Paging, ROOT } from "./tables.ts";
+import type { Segment, SegmentRegister } from "../../src/hvm/ops.ts";
 
 export const MODES = ["real", "v86", "protected16", "flat32", "long64"] as const;
 export type Mode = typeof MODES[number];
@@ -36,9 +37,9 @@ function general(r: Random, mode: Mode) {
 }
 
 function segments(
-  cs: SegmentState,
-  data: SegmentState,
-): Record<SegmentRegister, SegmentState> {
+  cs: Segment,
+  data: Segment,
+): Record<SegmentRegister, Segment> {
   return {
     cs,
     ds: data,
@@ -85,7 +86,7 @@ function controls(r: Random, paging: Paging) {
 function real(r: Random): InitialState {
   const { regs, rflags } = general(r, "real");
   const at = AT.code + r.below(AT.codeEnd - AT.code);
-  const segment = (attributes: number): SegmentState => {
+  const segment = (attributes: number): Segment => {
     const selector = (AT.code >>> 4) + r.below(0x7000);
     return { selector, base: BigInt(selector * 16), limit: 0xffff, attributes };
   };
@@ -108,7 +109,7 @@ function real(r: Random): InitialState {
 
 function v86(r: Random, paging: Paging): InitialState {
   const start = real(r);
-  const as = (s: SegmentState) => ({ ...s, attributes: 0xf3 });
+  const as = (s: Segment) => ({ ...s, attributes: 0xf3 });
   const { cs, ss, ds, es, fs, gs } = start.segments;
   const own = { cs: as(cs), ss: as(ss), ds: as(ds), es: as(es), fs: as(fs), gs: as(gs) };
   const flags = 0x2_0000n | (r.chance(0.3) ? 0x8_0000n : 0n);
@@ -129,7 +130,7 @@ function protectedMode(r: Random, mode: Mode, paging: Paging): InitialState {
   const small = mode === "protected16";
   const base = small ? AT.code : 0, limit = small ? 0xffff : 0xffff_ffff;
   const high = mode === "long64" ? 0xa000 : small ? 0 : 0xc000;
-  const segment = (selector: number, type: number, flags: number): SegmentState => ({
+  const segment = (selector: number, type: number, flags: number): Segment => ({
     selector: selector | cpl,
     base: BigInt(base),
     limit,

@@ -5,18 +5,18 @@
  * @module
  */
 import { EXIT_KINDS } from "../../hvm/exit_kinds.ts";
-import type { Field, Fields } from "../../hvm/fields.ts";
+import type { Field, FieldTable } from "../../hvm/fields.ts";
 import {
-  type Check,
   flag,
   linearAddress,
   oneOf,
   options,
+  type OptionShape,
   physicalAddress,
   rangeOf,
-  type Shape,
   type SymbolLookup,
   toAddress,
+  type ValueCheck,
   whole,
   word,
   wrongType,
@@ -28,7 +28,11 @@ import { counted, hex, INSPECT, nearestName, shown } from "../values.ts";
 export type Filter = Readonly<Record<string, unknown>>;
 
 /** A number, or one of the names it goes by. */
-function named(names: Iterable<readonly [string, number]>, number: Check<number>, what: string) {
+function named(
+  names: Iterable<readonly [string, number]>,
+  number: ValueCheck<number>,
+  what: string,
+) {
   const plain = (name: string) => name.toLowerCase().replace("#", "");
   const known = new Map(Array.from(names, ([name, n]) => [plain(name), { name, n }]));
   return (value: unknown, key: string): number => {
@@ -41,9 +45,9 @@ function named(names: Iterable<readonly [string, number]>, number: Check<number>
 }
 
 /** The check of what a filter or a reply says of a field. */
-function checkOf(field: Field): Check<unknown> {
+function checkOf(field: Field): ValueCheck<unknown> {
   const each = checkOfOne(field);
-  return field.range ? rangeOf(each as Check<number | bigint>) : each;
+  return field.range ? rangeOf(each as ValueCheck<number | bigint>) : each;
 }
 function checkOfOne({ is, min = 0, max = 0, bits = 64, of = [], names, expected }: Field) {
   switch (is) {
@@ -72,7 +76,7 @@ export const isFiltered = ({ filter, is }: Field): boolean =>
   filter !== false && is !== "text" && is !== "cpuid";
 
 /** Checks of what may be said of fields. */
-export const shapeOf = (fields: Fields): Shape =>
+export const shapeOf = (fields: FieldTable): OptionShape =>
   Object.fromEntries(
     Object.entries(fields).filter(([, f]) => isFiltered(f)).map(([key, f]) => [key, checkOf(f)]),
   );

@@ -13,7 +13,7 @@ import { goneText } from "../gone.ts";
 import { isExit, type Kind, rows } from "../kinds.ts";
 import type { Registers } from "../views/registers.ts";
 import { registersOf } from "../views/registers.ts";
-import type { Vcpu } from "../vcpu.ts";
+import type { GuestVcpu } from "../vcpu.ts";
 import {
   bold,
   counted,
@@ -63,7 +63,7 @@ export class Stop {
   /** What happened; "end": the guest is no more. */
   readonly kind: Kind | "end";
   /** The vCPU to which it happened. */
-  readonly vcpu: Vcpu;
+  readonly vcpu: GuestVcpu;
   /** When, in instructions and guest time. */
   readonly position: Position;
   /** The breakpoints that asked for it. */
@@ -80,7 +80,7 @@ export class Stop {
   /** @ignore Made when something happens. */
   constructor(
     kind: Kind | "end",
-    vcpu: Vcpu,
+    vcpu: GuestVcpu,
     fields: Readonly<Record<string, unknown>>,
     exit?: Exit,
   ) {
@@ -319,7 +319,11 @@ export class Stop {
 
 const exitRow = (kind: string): ExitRow | undefined => isExit(kind) ? exitRows[kind] : undefined;
 
-function describe(kind: Kind | "end", f: Readonly<Record<string, unknown>>, vcpu: Vcpu): string {
+function describe(
+  kind: Kind | "end",
+  f: Readonly<Record<string, unknown>>,
+  vcpu: GuestVcpu,
+): string {
   if (kind === "end") return `the domain has ended: ${f.reason} (${f.detail})`;
   const { describe } = rows[kind];
   if (describe) return describe(f, (address) => vcpu.domain.name_(address as bigint));

@@ -6,8 +6,8 @@
 import { setInitialState } from "../../builder/bare.ts";
 import { build, type BuiltDomain, type DomainConfig } from "../../builder/domain.ts";
 import { setVcpuState } from "../../builder/hvm.ts";
-import type { InitialState, SegmentRegister, SegmentState } from "../../builder/entry.ts";
-import type { RegisterName } from "../../hvm/ops.ts";
+import type { InitialState } from "../../builder/entry.ts";
+import type { RegisterName, Segment, SegmentRegister } from "../../hvm/ops.ts";
 import { CPU } from "../../machine/state.ts";
 import { assemble } from "../../machine/isa/encode.ts";
 import { Host } from "../../xen/host.ts";
@@ -84,19 +84,19 @@ const END: Readonly<Record<WayMode, bigint>> = {
 };
 
 function initialState(mode: WayMode): InitialState {
-  const code: SegmentState = mode === "long"
+  const code: Segment = mode === "long"
     ? { selector: SELECTOR.code64, base: 0n, limit: 0xffff_ffff, attributes: 0xa09b }
     : mode === "real"
     ? { selector: AT.code >> 4, base: BigInt(AT.code), limit: 0xffff, attributes: 0x9b }
     : mode === "protected16"
     ? { selector: SELECTOR.code16, base: BigInt(AT.code), limit: 0xffff, attributes: 0x9b }
     : { selector: SELECTOR.code, base: 0n, limit: 0xffff_ffff, attributes: 0xc09b };
-  const data: SegmentState = mode === "real"
+  const data: Segment = mode === "real"
     ? { selector: 0, base: 0n, limit: 0xffff, attributes: 0x93 }
     : { selector: SELECTOR.data, base: 0n, limit: 0xffff_ffff, attributes: 0xc093 };
   const none = { selector: 0, base: 0n, limit: 0xffff, attributes: 0x82 };
   const tr = { selector: SELECTOR.tss, base: BigInt(AT.tss), limit: 0x67, attributes: 0x8b };
-  const segments: Record<SegmentRegister, SegmentState> = {
+  const segments: Record<SegmentRegister, Segment> = {
     cs: code,
     ds: data,
     es: data,

@@ -19,7 +19,7 @@ import type { Domain as Inner } from "../../xen/domain.ts";
 import { executesUnseen } from "../../xen/hidden.ts";
 import { HvmEngine } from "../../xen/hvm.ts";
 import { goneText, mustLive } from "../gone.ts";
-import { type Check, flag, options as optionsOf, text, u32, wrongType } from "../check.ts";
+import { flag, options as optionsOf, text, u32, type ValueCheck, wrongType } from "../check.ts";
 import { bold, INSPECT, type InspectOptions, tableText } from "../values.ts";
 
 /** The processor a domain sees: a model, and changes of its features and leaves. */
@@ -267,7 +267,7 @@ export class CpuidTable {
   }
 }
 
-const mapOf = <T>(each: Check<T>): Check<Record<string, T>> => (value, what) => {
+const mapOf = <T>(each: ValueCheck<T>): ValueCheck<Record<string, T>> => (value, what) => {
   if (typeof value !== "object" || value === null) throw wrongType(what, "an object", value);
   for (const [key, v] of Object.entries(value)) each(v, `${what} ${key}`);
   return value as Record<string, T>;
@@ -277,7 +277,7 @@ const EDIT = { features: mapOf(flag), leaves: mapOf(optionsOf(RESULT)) };
 /** @see CpuidEdit */
 const CPUID_EDIT = optionsOf(EDIT);
 /** @see CpuidOptions */
-export const CPUID_OPTIONS: Check<{ model?: string }> = optionsOf({ ...EDIT, model: text });
+export const CPUID_OPTIONS: ValueCheck<{ model?: string }> = optionsOf({ ...EDIT, model: text });
 
 const counted = (n: number) => n ? String(n) : "";
 

@@ -5,7 +5,6 @@
  * @module
  */
 import {
-  type Address,
   bytes as bytesOf,
   count,
   options as optionsOf,
@@ -14,6 +13,7 @@ import {
   toCount,
 } from "../check.ts";
 import { hex, INSPECT, sizeText } from "../values.ts";
+import type { Address } from "../../hvm/fields.ts";
 
 /** What a {@linkcode Memory} stands on. Addresses are checked and whole numbers. */
 export interface ByteSource {

@@ -5,7 +5,7 @@
  */
 import type { RegisterFile } from "../register_file.ts";
 import { codeBits } from "../register_file.ts";
-import { type Address, type SymbolLookup, toAddress } from "../check.ts";
+import { type SymbolLookup, toAddress } from "../check.ts";
 import {
   bold,
   counted,
@@ -24,6 +24,7 @@ import {
   withPaging,
   withShadow,
 } from "../walker.ts";
+import type { Address } from "../../hvm/fields.ts";
 
 /** How linear addresses are translated (SDM 3 4.1.1). */
 export type PagingMode = "none" | "32-bit" | "PAE" | "4-level";

@@ -7,9 +7,9 @@ import type { Shadow, ShadowCounts } from "../../xen/shadow.ts";
 import {
   isGuestTable,
   KIND,
-  type Kind,
   kindNames,
   type PoolCounts,
+  type ShadowKind,
 } from "../../xen/shadow_pool.ts";
 import type { Domain as Inner } from "../../xen/domain.ts";
 import { goneText, mustLive } from "../gone.ts";
@@ -41,7 +41,7 @@ export interface ShadowEntry {
   readonly table?: bigint;
 }
 
-const LEVELS: Partial<Record<Kind, number>> = {
+const LEVELS: Partial<Record<ShadowKind, number>> = {
   [KIND.pml4]: 4,
   [KIND.pdpt64]: 3,
   [KIND.pointers]: 3,
@@ -68,16 +68,16 @@ export class ShadowTable {
   readonly #shadow: Shadow;
   readonly #slot: number;
   readonly #domain: Inner;
-  readonly #kind: Kind;
+  readonly #kind: ShadowKind;
 
   /** @ignore Found in {@linkcode ShadowView.tables}. */
   constructor(shadow: Shadow, slot: number, domain: Inner) {
     const { pool } = shadow;
     this.#domain = domain;
-    this.#kind = pool.kind[slot] as Kind;
+    this.#kind = pool.kind[slot] as ShadowKind;
     this.#shadow = shadow;
     this.#slot = slot;
-    this.kind = kindNames[pool.kind[slot] as Kind];
+    this.kind = kindNames[pool.kind[slot] as ShadowKind];
     this.guestFrame = pool.guest[slot];
     this.part = pool.part[slot];
     this.address = BigInt(pool.address(slot));

@@ -10,7 +10,7 @@ import { exitRows } from "../../hvm/exit_kinds.ts";
 import { checkById, explain } from "../../machine/checks.ts";
 import { fieldsOf } from "../kinds.ts";
 import { bold, counted, hex, INSPECT, type InspectOptions } from "../values.ts";
-import type { Vcpu } from "../vcpu.ts";
+import type { GuestVcpu } from "../vcpu.ts";
 
 /** The answer of `vcpu.why()`; prints itself, and `String(why)` is its first line. */
 export class Why {
@@ -42,7 +42,7 @@ export class Why {
 }
 
 /** Explains the last fault or exit of a vCPU, whichever came later. */
-export function why(vcpu: Vcpu): Why {
+export function why(vcpu: GuestVcpu): Why {
   const exit = vcpu.lastExit;
   const fault = vcpu.lastFault;
   if (exit && exit.kind === "entry-failure") {
@@ -62,7 +62,7 @@ export function why(vcpu: Vcpu): Why {
   return new Why("nothing has happened yet: no fault was raised", "none", "", []);
 }
 
-function faultWhy(vcpu: Vcpu, fault: Fault): Why {
+function faultWhy(vcpu: GuestVcpu, fault: Fault): Why {
   const { vector, errorCode, check, a, b, rip, count } = fault;
   const { name, source } = checkById(check);
   const code = errorCode === undefined ? "" : `(${hex(errorCode >>> 0)})`;
@@ -95,7 +95,7 @@ function pageFaultText(code: number): string {
   return words.join(", ");
 }
 
-function exitWhy(vcpu: Vcpu): Why {
+function exitWhy(vcpu: GuestVcpu): Why {
   const exit = vcpu.lastExit!;
   const fields = Object.entries(fieldsOf(exit))
     .filter(([, v]) => v !== undefined && typeof v !== "object")

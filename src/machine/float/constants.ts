@@ -20,10 +20,10 @@ const LN2 = 2n * arc(1n, 3n, 1n);
 const PI = 16n * arc(1n, 5n, -1n) - 4n * arc(1n, 239n, -1n);
 
 /** 128 bits: upper and lower half. */
-export type Wide = readonly [high: bigint, low: bigint];
+export type FixedPoint = readonly [high: bigint, low: bigint];
 
 /** A fixed-point number as 128 bits, the lowest worth 2^-fraction. */
-function wide(value: bigint, fraction: bigint): Wide {
+function wide(value: bigint, fraction: bigint): FixedPoint {
   const bits = value >> (BITS - fraction);
   return [bits >> 64n, bits & 0xffff_ffff_ffff_ffffn];
 }
@@ -36,20 +36,20 @@ export const log2e = wide(ONE * ONE / LN2, 127n);
 export const pi = wide(PI, 126n);
 export const halfPi = wide(PI / 2n, 126n);
 /** atan(i / 16) for i = 0 to 16 with 127 fraction bits. */
-export const atanTable: readonly Wide[] = Array.from(
+export const atanTable: readonly FixedPoint[] = Array.from(
   { length: 17 },
   (_, i) => wide(i === 16 ? PI / 4n : arc(BigInt(i), 16n, -1n), 127n),
 );
 
 /** pi of argument reduction: 66 bits, cut off (SDM 1 8.3.8); pi / 2 has the same digits. */
-export const reductionPi: Wide = (() => {
+export const reductionPi: FixedPoint = (() => {
   const [high, low] = wide(PI, 126n);
   return [high, low & (3n << 62n)];
 })();
 
 const factorial = (n: bigint): bigint => n < 2n ? 1n : n * factorial(n - 1n);
 /** `count` coefficients 1 / f(k) with 127 fraction bits. */
-const series = (count: number, f: (k: bigint) => bigint): Wide[] =>
+const series = (count: number, f: (k: bigint) => bigint): FixedPoint[] =>
   Array.from({ length: count }, (_, k) => wide(ONE / f(BigInt(k)), 127n));
 
 /** Coefficients of what is left of a series after its leading factor, from the constant term on. */

@@ -8,7 +8,16 @@ import { cell, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { EXC, EXPONENT_BIAS, F, FORMAT, hi, J, lo, raise } from "./cells.ts";
-import { atanTable, halfPi, ln2, log2e, pi, reductionPi, SERIES, type Wide } from "./constants.ts";
+import {
+  atanTable,
+  type FixedPoint,
+  halfPi,
+  ln2,
+  log2e,
+  pi,
+  reductionPi,
+  SERIES,
+} from "./constants.ts";
 import {
   C2,
   CLASS,
@@ -34,7 +43,7 @@ type Parts = { readonly h: Expr; readonly l: Expr };
 
 /** The number in F.hi, F.lo. */
 const take = (f: Func): Pair => ({ h: f.let(hi()), l: f.let(lo()) });
-const constant = ([h, l]: Wide): Parts => ({ h: i64(h), l: i64(l) });
+const constant = ([h, l]: FixedPoint): Parts => ({ h: i64(h), l: i64(l) });
 function multiply(f: Func, a: Parts, b: Parts): Pair {
   f.call("fMulWide", a.h, a.l, b.h, b.l);
   return take(f);
@@ -57,7 +66,7 @@ function subtract(f: Func, a: Parts, b: Parts): Pair {
 }
 
 /** Sum of c[k] * (sign z)^k with 127 fraction bits; z has 128, sign is - where `minus` holds. */
-function sum(f: Func, z: Parts, coefficients: readonly Wide[], minus: Expr | number): Pair {
+function sum(f: Func, z: Parts, coefficients: readonly FixedPoint[], minus: Expr | number): Pair {
   const last = coefficients[coefficients.length - 1];
   setWide(f, i64(last[0]), i64(last[1]));
   for (let k = coefficients.length - 2; k >= 0; k--) {
@@ -474,7 +483,7 @@ function buildArc(m: Module): void {
       l: f.let(under.l.when(below, over.l)),
     };
     const base: Pair = { h: f.local("i64"), l: f.local("i64") };
-    const set = (w: Wide) => {
+    const set = (w: FixedPoint) => {
       f.set(base.h, i64(w[0]));
       f.set(base.l, i64(w[1]));
     };

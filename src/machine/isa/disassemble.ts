@@ -19,7 +19,7 @@ export interface Disassembly {
 }
 
 /** Names an address for the reader ("start_kernel+0x12"), or returns undefined. */
-export type SymbolLookup = (address: bigint) => string | undefined;
+export type AddressNamer = (address: bigint) => string | undefined;
 
 const scratch = new Instruction();
 
@@ -35,7 +35,7 @@ export function disassemble(
   offset: number,
   mode: 16 | 32 | 64,
   address: bigint,
-  symbols?: SymbolLookup,
+  symbols?: AddressNamer,
   as = 0,
 ): Disassembly {
   const whole = as & ~DECODE_AS.shortUndefined;
@@ -53,7 +53,7 @@ interface Context {
   readonly x: Instruction;
   readonly mode: 16 | 32 | 64;
   readonly address: bigint;
-  readonly symbols?: SymbolLookup;
+  readonly symbols?: AddressNamer;
   /** The SIB byte or -1. */
   readonly sib: number;
   /** The last segment-override byte's segment, or -1 (in 64-bit mode FS and GS only). */
@@ -71,7 +71,7 @@ function format(
   mode: 16 | 32 | 64,
   x: Instruction,
   address: bigint,
-  symbols?: SymbolLookup,
+  symbols?: AddressNamer,
 ): string {
   const prefixes = scanPrefixes(bytes, offset, mode);
   const e = x.encoding;

@@ -13,7 +13,7 @@ import {
   type Value,
 } from "./encode_expression.ts";
 import { match } from "./encode_match.ts";
-import { type Operand, parseOperand } from "./encode_operands.ts";
+import { parseOperand, type WrittenOperand } from "./encode_operands.ts";
 
 export { AssembleError };
 
@@ -369,7 +369,7 @@ function instruction(p: Pass, c: Cursor): void {
   if (name.kind !== "name") throw new AssembleError(`expected a mnemonic, found "${name.text}"`);
   c.at++;
   let mnemonic = name.text.toLowerCase();
-  const operands: Operand[] = [];
+  const operands: WrittenOperand[] = [];
   if (!c.done) {
     do operands.push(parseOperand(c, lookupFor(p))); while (c.take(","));
   }
@@ -381,7 +381,7 @@ function instruction(p: Pass, c: Cursor): void {
 function emit(
   p: Pass,
   key: number,
-  s: { mnemonic: string; operands: Operand[]; lock: boolean; rep: number },
+  s: { mnemonic: string; operands: WrittenOperand[]; lock: boolean; rep: number },
   raw: number[],
 ): void {
   const address = here(p) + BigInt(raw.length), common = { ...s, mode: p.mode, address };

@@ -7,14 +7,14 @@ import { conditionAliases, conditions, SS } from "../../abi/x86/registers.ts";
 import { BASE_RIP, decode, DecodeStatus, Instruction } from "./decode.ts";
 import { AssembleError } from "./encode_expression.ts";
 import { encode, type EncodeFields } from "./encode_instruction.ts";
-import type { MemoryOperand, Operand, RegisterName } from "./encode_operands.ts";
+import type { MemoryOperand, RegisterOperand, WrittenOperand } from "./encode_operands.ts";
 import { type Encoding, encodings } from "./encodings.ts";
 import { type OperandSpec, sizeBytes } from "./operands.ts";
 
 type Mode = 16 | 32 | 64;
 
 /** A mnemonic as written, in the table's terms. */
-export interface Meaning {
+export interface MnemonicMeaning {
   readonly rows: readonly Encoding[];
   /** Width fixed by the mnemonic (PUSHFD), 0 if not. */
   readonly operandSize: number;
@@ -27,9 +27,13 @@ export interface Meaning {
   readonly wait: boolean;
 }
 
-const meanings = new Map<string, Meaning[]>();
+const meanings = new Map<string, MnemonicMeaning[]>();
 
-function define(name: string, rows: readonly Encoding[], more: Partial<Meaning> = {}): void {
+function define(
+  name: string,
+  rows: readonly Encoding[],
+  more: Partial<MnemonicMeaning> = {},
+): void {
   const meaning = {
     rows,
     operandSize: 0,
@@ -45,7 +49,7 @@ function define(name: string, rows: readonly Encoding[], more: Partial<Meaning> 
 }
 
 /** The meanings of a mnemonic in lower case; undefined for an unknown one. */
-function meaningsOf(name: string): readonly Meaning[] | undefined {
+function meaningsOf(name: string): readonly MnemonicMeaning[] | undefined {
   if (meanings.size === 0) defineAll();
   return meanings.get(name);
 }
@@ -137,7 +141,7 @@ function defineAll(): void {
 /** What is given to {@linkcode match}. */
 export interface Statement {
   readonly mnemonic: string;
-  readonly operands: readonly Operand[];
+  readonly operands: readonly WrittenOperand[];
   readonly lock: boolean;
   readonly rep: number;
   readonly mode: Mode;
@@ -210,7 +214,7 @@ function plainSize(e: Encoding, mode: Mode): number {
 }
 
 /** Operand sizes worth trying, the mode's own first. */
-function operandSizes(e: Encoding, m: Meaning, mode: Mode): number[] {
+function operandSizes(e: Encoding, m: MnemonicMeaning, mode: Mode): number[] {
   if (m.operandSize !== 0) return [m.operandSize];
   const plain = plainSize(e, mode);
   if (e.prefix === "66") {
@@ -262,7 +266,12 @@ interface Build {
 }
 
 /** The bytes of row `e` at that operand size, or why not. */
-function attempt(s: Statement, e: Encoding, m: Meaning, operandSize: number): Candidate | string {
+function attempt(
+  s: Statement,
+  e: Encoding,
+  m: MnemonicMeaning,
+  operandSize: number,
+): Candidate | string {
   const specs = m.predicate >= 0 ? e.operands.slice(0, 2) : e.operands;
   const operands = implied(s, specs);
   if (operands.length !== specs.length) {
@@ -296,10 +305,10 @@ function attempt(s: Statement, e: Encoding, m: Meaning, operandSize: number): Ca
 }
 
 /** Operands with what may be left out filled in: string operands, the x87 stack top. */
-function implied(s: Statement, specs: readonly OperandSpec[]): (Operand | undefined)[] {
+function implied(s: Statement, specs: readonly OperandSpec[]): (WrittenOperand | undefined)[] {
   const given = [...s.operands];
   if (given.length === specs.length) return given;
-  const stack = (number: number): RegisterName => ({
+  const stack = (number: number): RegisterOperand => ({
     kind: "register",
     class: "st",
     number,
@@ -327,7 +336,7 @@ function implied(s: Statement, specs: readonly OperandSpec[]): (Operand | undefi
   return given;
 }
 
-function finish(b: Build, m: Meaning): Candidate | string {
+function finish(b: Build, m: MnemonicMeaning): Candidate | string {
   const { s, e, f } = b;
   if (b.high && s.mode === 64 && (f.forceRex || b.operandSize === 64)) {
     return "AH, BH, CH, DH cannot be used with a REX prefix";
@@ -375,7 +384,7 @@ function relative(b: Build, length: number): string {
 }
 
 /** Puts one operand into the fields; "" or why it does not fit. */
-function place(b: Build, o: OperandSpec, given: Operand, immediates: number): string {
+function place(b: Build, o: OperandSpec, given: WrittenOperand, immediates: number): string {
   switch (given.kind) {
     case "register":
       return placeRegister(b, o, given);
@@ -406,7 +415,7 @@ const inRm = new Set(["E", "R", "Q", "N", "W", "U", "sti"]);
 /** Keys whose 16-bit source may be written with a wider register's name. */
 const wideSource = new Set(["lar", "lsl", "mov.sreg"]);
 
-function placeRegister(b: Build, o: OperandSpec, r: RegisterName): string {
+function placeRegister(b: Build, o: OperandSpec, r: RegisterOperand): string {
   const misfit = `${r.name} does not fit`;
   switch (o.kind) {
     case "st":

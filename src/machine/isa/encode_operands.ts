@@ -26,7 +26,7 @@ import {
 export type RegisterClass = "gpr" | "high" | "seg" | "cr" | "dr" | "mm" | "xmm" | "st";
 
 /** A register named in the text. */
-export interface RegisterName {
+export interface RegisterOperand {
   readonly kind: "register";
   readonly class: RegisterClass;
   readonly number: number;
@@ -72,9 +72,9 @@ export interface FarOperand {
 }
 
 /** An operand as written. */
-export type Operand = RegisterName | MemoryOperand | ImmediateOperand | FarOperand;
+export type WrittenOperand = RegisterOperand | MemoryOperand | ImmediateOperand | FarOperand;
 
-const registers = new Map<string, RegisterName>();
+const registers = new Map<string, RegisterOperand>();
 
 function add(name: string, cls: RegisterClass, number: number, bits = 0, needsRex = false): void {
   registers.set(name, { kind: "register", class: cls, number, bits, needsRex, name });
@@ -97,7 +97,7 @@ for (let i = 0; i < 16; i++) {
 add("st", "st", 0);
 
 /** The register of that name in any case, or undefined. */
-function registerNamed(name: string): RegisterName | undefined {
+function registerNamed(name: string): RegisterOperand | undefined {
   return registers.get(name.toLowerCase());
 }
 
@@ -114,7 +114,7 @@ const sizeWords: Record<string, number> = {
 };
 
 /** Reads one operand. */
-export function parseOperand(c: Cursor, lookup: Lookup): Operand {
+export function parseOperand(c: Cursor, lookup: Lookup): WrittenOperand {
   let bytes = 0, distance: ImmediateOperand["distance"] = "";
   for (;;) {
     const word = c.peek()?.kind === "name" ? c.peek()!.text.toLowerCase() : "";
@@ -142,7 +142,7 @@ export function parseOperand(c: Cursor, lookup: Lookup): Operand {
 }
 
 /** `st(3)` beside `st3`. */
-function stackRegister(c: Cursor, register: RegisterName): RegisterName {
+function stackRegister(c: Cursor, register: RegisterOperand): RegisterOperand {
   if (register.name !== "st" || !c.take("(")) return register;
   const t = c.peek();
   const number = t?.kind === "number" ? Number(t.value) : -1;

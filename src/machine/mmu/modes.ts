@@ -9,7 +9,7 @@ export const ENTRY = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80 } as const;
 /** Physical address in an entry of 8 bytes, and of 4. */
 export const ADDRESS = 0x000f_ffff_ffff_f000n, ADDRESS32 = 0xffff_f000n;
 
-export interface PagingMode {
+export interface PagingFormat {
   readonly name: "none" | "32-bit" | "PAE" | "4-level";
   /** Bytes of an entry, and bits of a linear address that choose one in a table. */
   readonly bytes: 4 | 8;
@@ -40,7 +40,7 @@ export const MODES = [
     pointers: false,
     large: { 2: PAGE_2M, 3: PAGE_1G },
   },
-] as const satisfies readonly PagingMode[];
+] as const satisfies readonly PagingFormat[];
 
 /**
  * Reserved bits of a page-directory pointer, beside those above the address width: 1, 2, 5 to 8, 52 to
@@ -62,11 +62,11 @@ export function pagingOf(cr0: number, cr4: number, efer: number): Paging {
 }
 
 /** The lowest bit of a linear address that chooses an entry of a level: its pages have so many bits. */
-export const shiftOf = ({ indexBits }: PagingMode, level: number): number =>
+export const shiftOf = ({ indexBits }: PagingFormat, level: number): number =>
   12 + indexBits * (level - 1);
 
 /** Which entry of a table of a level is a linear address's, given in words. */
-export function indexOf(mode: PagingMode, level: number, low: number, high: number): number {
+export function indexOf(mode: PagingFormat, level: number, low: number, high: number): number {
   const shift = shiftOf(mode, level);
   const bits = shift < 32 ? low >>> shift | high << 32 - shift : high >>> shift - 32;
   return bits & (1 << mode.indexBits) - 1;
@@ -74,7 +74,7 @@ export function indexOf(mode: PagingMode, level: number, low: number, high: numb
 
 /** Number of the 4-KiB frame that the last entry of a walk and the linear address lead to, given in words. */
 export function frameOf(
-  mode: PagingMode,
+  mode: PagingFormat,
   level: number,
   low: number,
   high: number,

@@ -14,7 +14,7 @@ import {
   MODES,
   PAGES_ABSENT,
   PAGING,
-  type PagingMode,
+  type PagingFormat,
   PDPTE_RESERVED,
   PSE36,
   shiftOf,
@@ -121,7 +121,7 @@ export function entryPlace(
   shift: Expr,
   wide: Expr,
 ): void {
-  const place = ({ indexBits, bytes }: PagingMode) =>
+  const place = ({ indexBits, bytes }: PagingFormat) =>
     table.add(address.shrU(shift.zext()).and((1 << indexBits) - 1).shl(Math.log2(bytes)));
   f.if(wide, () => f.set(where, place(WIDE)), () => f.set(where, place(NARROW)));
 }

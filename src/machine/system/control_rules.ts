@@ -40,12 +40,12 @@ export const CR4_KNOWN = all(CR4_NEEDS) | CR4.PCE;
 export const EFER_KNOWN = all(EFER);
 
 /** What the rules ask for: the value that is written and the one before, the registers, CS's attributes. */
-export type Operand = "now" | "old" | "cr0" | "cr3" | "cr4" | "efer" | "cs";
+export type RuleOperand = "now" | "old" | "cr0" | "cr3" | "cr4" | "efer" | "cs";
 
 /** Of each operand all bits of `has` are set, none of `lacks`, and of `some` one at least. */
 export type Condition = Partial<
   Readonly<
-    Record<Operand, { readonly has?: number; readonly lacks?: number; readonly some?: number }>
+    Record<RuleOperand, { readonly has?: number; readonly lacks?: number; readonly some?: number }>
   >
 >;
 
@@ -140,9 +140,9 @@ export const RULES: Readonly<Record<"cr0" | "cr4" | "efer", readonly Rule[]>> = 
 };
 
 /** Whether a condition holds of these values. */
-function holds(condition: Condition, value: (of: Operand) => number): boolean {
+function holds(condition: Condition, value: (of: RuleOperand) => number): boolean {
   return Object.entries(condition).every(([of, { has = 0, lacks = 0, some }]) => {
-    const bits = value(of as Operand);
+    const bits = value(of as RuleOperand);
     return (bits & (has | lacks)) === (has | 0) && (some === undefined || (bits & some) !== 0);
   });
 }
@@ -150,7 +150,7 @@ function holds(condition: Condition, value: (of: Operand) => number): boolean {
 /** Whether a write breaks a rule; values are words. */
 export function breaksRule(
   register: keyof typeof RULES,
-  value: (of: Operand) => number,
+  value: (of: RuleOperand) => number,
 ): boolean {
   return RULES[register].some(({ when }) => when.some((condition) => holds(condition, value)));
 }

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { CR0, CR4, EFER } from "../../abi/x86/cr.ts";
 import { checkById } from "../checks.ts";
-import { breaksRule, type Operand, RULES } from "./control_rules.ts";
+import { breaksRule, type RuleOperand, RULES } from "./control_rules.ts";
 import { CPU, V } from "../state.ts";
 import { flatMachine } from "../testing.ts";
 
@@ -36,7 +36,7 @@ for (const register of ["cr0", "cr4", "efer"] as const) {
       i32[V.abort >> 2] = 0;
       system[WRITES[register]](BigInt(now));
       const fault = i32[V.abort >> 2] ? checkById(i32[V.check >> 2]).name : undefined;
-      const values: Record<Operand, number> = { ...state, now, old: state[register], cs };
+      const values: Record<RuleOperand, number> = { ...state, now, old: state[register], cs };
       assertEquals(
         breaksRule(register, (of) => values[of]),
         fault !== undefined,

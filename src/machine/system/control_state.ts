@@ -11,7 +11,7 @@ import {
   CR4_KNOWN,
   EFER_KNOWN,
   LOADS_PDPTES,
-  type Operand,
+  type RuleOperand,
   RULES,
 } from "./control_rules.ts";
 import {
@@ -52,7 +52,7 @@ export const cr4Allowed = (): Expr => valid(V.cr4Valid, CR4_KNOWN);
 export const eferAllowed = (): Expr => valid(V.eferValid, EFER_KNOWN);
 
 /** What a rule's condition asks for, in words; the registers are the processor's if not given. */
-export type Operands = Partial<Readonly<Record<Operand, Expr>>>;
+export type Operands = Partial<Readonly<Record<RuleOperand, Expr>>>;
 
 /** 1 if a condition of the rules holds. */
 export function holds(condition: Condition, given: Operands): Expr {
@@ -65,7 +65,7 @@ export function holds(condition: Condition, given: Operands): Expr {
     ...given,
   };
   const terms = Object.entries(condition).flatMap(([of, { has = 0, lacks = 0, some }]) => {
-    const word = own[of as Operand]!;
+    const word = own[of as RuleOperand]!;
     return [
       ...has | lacks ? [word.and(has | lacks).eq(has | 0)] : [],
       ...some === undefined ? [] : [word.and(some).nez()],

@@ -7,7 +7,7 @@ import { cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
 import { CONTROLS, CR3_TARGETS } from "./capabilities.ts";
-import { Region } from "./layout.ts";
+import { VmcsRegion } from "./layout.ts";
 import { tooWide } from "../values.ts";
 
 /** Writes a list of checks: each notes itself and leaves the function with `result`. */
@@ -29,13 +29,13 @@ const reserved = (value: Expr, word: { must: number; may: number }): Expr =>
   value.and(word.must).ne(word.must | 0).or(value.and(~word.may).nez());
 
 /** The secondary controls in force: 0 unless activated. */
-export const secondaryOf = (vmcs: Region): Expr =>
+export const secondaryOf = (vmcs: VmcsRegion): Expr =>
   vmcs.low("secondaryControls").when(
     vmcs.low("processorBasedControls").shrS(31),
     i32(0),
   );
 
-function words(c: Checks, vmcs: Region): void {
+function words(c: Checks, vmcs: VmcsRegion): void {
   const pin = vmcs.low("pinBasedControls"), primary = vmcs.low("processorBasedControls");
   const exit = vmcs.low("exitControls"), entry = vmcs.low("entryControls");
   const text = (name: string) =>
@@ -77,7 +77,7 @@ function words(c: Checks, vmcs: Region): void {
   );
 }
 
-function execution(c: Checks, vmcs: Region): void {
+function execution(c: Checks, vmcs: VmcsRegion): void {
   const f = c.f;
   const pin = f.let(vmcs.low("pinBasedControls"));
   const primary = f.let(vmcs.low("processorBasedControls"));
@@ -142,7 +142,7 @@ function execution(c: Checks, vmcs: Region): void {
   );
 }
 
-function msrAreas(c: Checks, vmcs: Region): void {
+function msrAreas(c: Checks, vmcs: VmcsRegion): void {
   for (const area of ["exitMsrStore", "exitMsrLoad", "entryMsrLoad"]) {
     const count = vmcs.low(`${area}Count`), address = vmcs.get(`${area}Address`);
     const last = address.add(count.zext().shl(4)).sub(1);
@@ -173,7 +173,7 @@ const WITH_ERROR = 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 
 /** `vmxCheckInjection() -> 0 | 1`: the event to be injected (26.2.1.3); called when there is one. */
 function buildInjection(m: Module): void {
   m.func("vmxCheckInjection", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const c = new Checks(f, "vmx.inject", "SDM 3 26.2.1.3");
     const info = f.let(vmcs.low("entryInterruptionInformation"));
     const vector = f.let(info.and(0xff)), type = f.let(info.shrU(8).and(7));
@@ -215,7 +215,7 @@ function buildInjection(m: Module): void {
 /** `vmxCheckTpr() -> 0 | 1`; depends on memory, so it is made at every entry with a TPR shadow. */
 function buildTpr(m: Module): void {
   m.func("vmxCheckTpr", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const c = new Checks(f, "vmx.controls", "SDM 3 26.2.1.1");
     const threshold = f.let(vmcs.low("tprThreshold"));
     const page = f.let(vmcs.low("virtualApicAddress"));
@@ -250,7 +250,7 @@ export function buildControlChecks(m: Module): void {
   buildInjection(m);
   buildTpr(m);
   m.func("vmxCheckControls", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const c = new Checks(f, "vmx.controls", "SDM 3 26.2.1");
     words(c, vmcs);
     execution(c, vmcs);

@@ -14,7 +14,7 @@ import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, DEBUGCTL_BITS, EFER_BITS } from "./
 import { FORBIDDEN } from "../system/control_rules.ts";
 import { holds } from "../system/control_state.ts";
 import { Checks, secondaryOf } from "./checks_controls.ts";
-import { HEAD, Region, VMCS_REVISION } from "./layout.ts";
+import { HEAD, VMCS_REVISION, VmcsRegion } from "./layout.ts";
 import { patInvalid, tooWide } from "../values.ts";
 import { isCanonical } from "../mode.ts";
 import { PDPTE_RESERVED } from "../mmu/modes.ts";
@@ -33,7 +33,7 @@ interface Mode {
   v86: Local;
 }
 
-function modeOf(f: Func, vmcs: Region): Mode {
+function modeOf(f: Func, vmcs: VmcsRegion): Mode {
   const entry = f.let(vmcs.low("entryControls"));
   return {
     entry,
@@ -44,7 +44,7 @@ function modeOf(f: Func, vmcs: Region): Mode {
   };
 }
 
-function controlRegisters(c: Checks, vmcs: Region, mode: Mode): void {
+function controlRegisters(c: Checks, vmcs: VmcsRegion, mode: Mode): void {
   const f = c.f, { cr0, ia32e, entry } = mode;
   const cr4 = f.let(vmcs.get("guestCr4")), cr3 = vmcs.get("guestCr3");
   const fixed = f.let(i64(0x20).when(mode.unrestricted, i64(CR0_FIXED0)));
@@ -109,7 +109,7 @@ function controlRegisters(c: Checks, vmcs: Region, mode: Mode): void {
   });
 }
 
-function canonical(c: Checks, vmcs: Region, name: string): void {
+function canonical(c: Checks, vmcs: VmcsRegion, name: string): void {
   const value = vmcs.get(name);
   c.fail(name, `${name} {a} is not canonical`, isCanonical(value).eqz(), value);
 }
@@ -121,7 +121,7 @@ function granularity(limit: Expr, rights: Expr): Expr {
 }
 
 /** One of the six: usable parts come in with `usable`. */
-function codeOrData(c: Checks, vmcs: Region, mode: Mode, s: string): void {
+function codeOrData(c: Checks, vmcs: VmcsRegion, mode: Mode, s: string): void {
   const f = c.f, name = s.toUpperCase(), low = s.toLowerCase();
   const rights = f.let(vmcs.low(`guest${s}AccessRights`));
   const limit = vmcs.low(`guest${s}Limit`), selector = vmcs.low(`guest${s}Selector`);
@@ -167,7 +167,14 @@ function codeOrData(c: Checks, vmcs: Region, mode: Mode, s: string): void {
 
 type Bad = (part: string, text: string, condition: Expr) => void;
 
-function typeAndPrivilege(bad: Bad, vmcs: Region, mode: Mode, s: string, type: Local, dpl: Local) {
+function typeAndPrivilege(
+  bad: Bad,
+  vmcs: VmcsRegion,
+  mode: Mode,
+  s: string,
+  type: Local,
+  dpl: Local,
+) {
   const ssDpl = vmcs.low("guestSsAccessRights").shrU(5).and(3);
   const rpl = vmcs.low(`guest${s}Selector`).and(3);
   const restricted = mode.unrestricted.eqz();
@@ -203,7 +210,7 @@ function typeAndPrivilege(bad: Bad, vmcs: Region, mode: Mode, s: string, type: L
   }
 }
 
-function stack(c: Checks, vmcs: Region, mode: Mode): void {
+function stack(c: Checks, vmcs: VmcsRegion, mode: Mode): void {
   const ss = vmcs.low("guestSsSelector"), cs = vmcs.low("guestCsSelector");
   const rights = vmcs.low("guestSsAccessRights");
   const dpl = rights.shrU(5).and(3);
@@ -235,7 +242,7 @@ function stack(c: Checks, vmcs: Region, mode: Mode): void {
   });
 }
 
-function systemSegments(c: Checks, vmcs: Region, mode: Mode): void {
+function systemSegments(c: Checks, vmcs: VmcsRegion, mode: Mode): void {
   const f = c.f;
   const check = (s: "Tr" | "Ldtr", typeBad: (type: Expr) => Expr) => {
     const name = s.toUpperCase(), low = s.toLowerCase();
@@ -260,7 +267,7 @@ function systemSegments(c: Checks, vmcs: Region, mode: Mode): void {
   check("Ldtr", (type) => type.ne(2));
 }
 
-function tables(c: Checks, vmcs: Region): void {
+function tables(c: Checks, vmcs: VmcsRegion): void {
   for (const s of ["Gdtr", "Idtr"]) {
     canonical(c, vmcs, `guest${s}Base`);
     const limit = vmcs.low(`guest${s}Limit`);
@@ -273,7 +280,7 @@ function tables(c: Checks, vmcs: Region): void {
   }
 }
 
-function linkPointer(c: Checks, vmcs: Region): void {
+function linkPointer(c: Checks, vmcs: VmcsRegion): void {
   const f = c.f;
   const link = f.let(vmcs.get("vmcsLinkPointer"));
   f.if(link.ne(-1), () => {
@@ -299,7 +306,7 @@ function linkPointer(c: Checks, vmcs: Region): void {
 /** `vmxCheckGuest() -> 0, or 1 + qualification`: what does not change from entry to entry. */
 function buildGuest(m: Module): void {
   m.func("vmxCheckGuest", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const c = new Checks(f, "vmx.guest", "SDM 3 26.3.1");
     const mode = modeOf(f, vmcs);
     controlRegisters(c, vmcs, mode);
@@ -317,7 +324,7 @@ function buildGuest(m: Module): void {
 /** Bits 63:48 are the same; bit 47 is not looked at, so RIP may lie behind the lower half (26.3.1.4). */
 const ripFits = (rip: Expr): Expr => rip.shrS(48).add(1).leU(1);
 
-function flags(c: Checks, vmcs: Region, rflags: Local): void {
+function flags(c: Checks, vmcs: VmcsRegion, rflags: Local): void {
   const f = c.f;
   const ia32e = f.let(vmcs.low("entryControls").shrU(9).and(1));
   const rip = vmcs.get("guestRip");
@@ -341,7 +348,7 @@ function flags(c: Checks, vmcs: Region, rflags: Local): void {
   );
 }
 
-function nonRegister(c: Checks, vmcs: Region, rflags: Local): void {
+function nonRegister(c: Checks, vmcs: VmcsRegion, rflags: Local): void {
   const activity = c.f.let(vmcs.low("guestActivity"));
   const blocked = c.f.let(vmcs.low("guestInterruptibility"));
   const pending = c.f.let(vmcs.get("guestPendingDebug"));
@@ -401,7 +408,7 @@ function nonRegister(c: Checks, vmcs: Region, rflags: Local): void {
 /** `vmxCheckLight() -> 0, or 1 + qualification`: RIP, RFLAGS and what is not a register. */
 function buildLight(m: Module): void {
   m.func("vmxCheckLight", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const c = new Checks(f, "vmx.guest", "SDM 3 26.3.1.4");
     const rflags = f.let(vmcs.get("guestRflags"));
     flags(c, vmcs, rflags);
@@ -413,7 +420,7 @@ function buildLight(m: Module): void {
 /** `vmxCheckInjectionState() -> 0, or 1 + qualification`: whether the guest can take the event. */
 function buildInjectionState(m: Module): void {
   m.func("vmxCheckInjectionState", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const c = new Checks(f, "vmx.guest.inject", "SDM 3 26.3.1.5");
     const info = f.let(vmcs.low("entryInterruptionInformation"));
     const type = f.let(info.shrU(8).and(7)), vector = f.let(info.and(0xff));

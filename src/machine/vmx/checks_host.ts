@@ -6,13 +6,13 @@ import { cell64 } from "../linkage.ts";
 import type { Local, Module } from "../wasm/module.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, EFER_BITS } from "./capabilities.ts";
 import { Checks } from "./checks_controls.ts";
-import { Region } from "./layout.ts";
+import { VmcsRegion } from "./layout.ts";
 import { patInvalid, tooWide } from "../values.ts";
 import { isCanonical } from "../mode.ts";
 
 const LMA_LME = EFER.LMA | EFER.LME;
 
-function registers(c: Checks, vmcs: Region, exit: Local): void {
+function registers(c: Checks, vmcs: VmcsRegion, exit: Local): void {
   const cr0 = vmcs.get("hostCr0"), cr4 = vmcs.get("hostCr4"), cr3 = vmcs.get("hostCr3");
   c.fail(
     "cr0",
@@ -46,12 +46,12 @@ function registers(c: Checks, vmcs: Region, exit: Local): void {
   });
 }
 
-function canonical(c: Checks, vmcs: Region, name: string): void {
+function canonical(c: Checks, vmcs: VmcsRegion, name: string): void {
   const value = vmcs.get(name);
   c.fail(name, `${name} {a} is not canonical`, isCanonical(value).eqz(), value);
 }
 
-function segments(c: Checks, vmcs: Region, exit: Local): void {
+function segments(c: Checks, vmcs: VmcsRegion, exit: Local): void {
   for (const s of ["Cs", "Ss", "Ds", "Es", "Fs", "Gs", "Tr"]) {
     const selector = vmcs.low(`host${s}Selector`);
     c.fail(
@@ -74,7 +74,7 @@ function segments(c: Checks, vmcs: Region, exit: Local): void {
   }
 }
 
-function addressSpace(c: Checks, vmcs: Region, exit: Local): void {
+function addressSpace(c: Checks, vmcs: VmcsRegion, exit: Local): void {
   const f = c.f;
   const size = f.let(exit.shrU(9).and(1));
   const guest = f.let(vmcs.low("entryControls").shrU(9).and(1));
@@ -108,7 +108,7 @@ function addressSpace(c: Checks, vmcs: Region, exit: Local): void {
 /** `vmxCheckHost() -> 0 | 1`; on failure V.check names the check. */
 export function buildHostChecks(m: Module): void {
   m.func("vmxCheckHost", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const c = new Checks(f, "vmx.host", "SDM 3 26.2.2");
     const exit = f.let(vmcs.low("exitControls"));
     registers(c, vmcs, exit);

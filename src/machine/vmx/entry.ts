@@ -18,7 +18,7 @@ import { i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { secondaryOf } from "./checks_controls.ts";
 import { CR0_KEPT, GUEST_REGISTERS, regionBlock } from "./exit.ts";
-import { BLOCK, fieldOffset, GROUP, HEAD, Region, VMXC } from "./layout.ts";
+import { BLOCK, fieldOffset, GROUP, HEAD, VmcsRegion, VMXC } from "./layout.ts";
 import { MODE, STATUS } from "./operations.ts";
 import { copyBlock, deliverInjected, markDirty } from "../values.ts";
 
@@ -29,7 +29,7 @@ export const LEFT_AT_ONCE = 3;
 const fail = (f: Func, error: number) => f.return(f.call("vmxFail", i32(error), i64(0)));
 
 /** 26.1 and 26.2: leaves with VMfail. */
-function checkBefore(f: Func, vmcs: Region, launch: Local, passed: Local, valid: Local): void {
+function checkBefore(f: Func, vmcs: VmcsRegion, launch: Local, passed: Local, valid: Local): void {
   f.if(cell(CPU.interruptibility).and(2), () => fail(f, VM_ERROR.blockedByMovSs));
   const launched = f.let(vmcs.head(HEAD.launched));
   f.if(launch, () => f.if(launched, () => fail(f, VM_ERROR.vmlaunchNotClear)), () => {
@@ -73,7 +73,7 @@ function checkState(f: Func, passed: Local, valid: Local): void {
 }
 
 /** PAE paging without IA-32e mode: PDPTEs from the VMCS with EPT, else from memory (26.3.2.4). */
-function loadPdptes(f: Func, vmcs: Region, ept: Local): void {
+function loadPdptes(f: Func, vmcs: VmcsRegion, ept: Local): void {
   const pae = vmcs.low("guestCr4").and(0x20).nez().and(vmcs.low("guestCr0").shrU(31));
   f.if(pae.and(vmcs.low("entryControls").and(ENTRY_CONTROL.ia32eGuest).eqz()), () => {
     const at = f.let(vmcs.base.add(fieldOffset("guestPdpte0")));
@@ -90,7 +90,7 @@ function loadPdptes(f: Func, vmcs: Region, ept: Local): void {
 }
 
 /** 26.3.2: the guest's registers. */
-function loadGuest(f: Func, vmcs: Region, secondary: Local): void {
+function loadGuest(f: Func, vmcs: VmcsRegion, secondary: Local): void {
   const cpu = { base: i32(0), offset: BLOCK.cpu, memory: MEMORY.cpu };
   copyBlock(f, cpu, regionBlock(vmcs), BLOCK.sizeOfSegments);
   const kept = f.let(cell64(CPU.cr0).and(CR0_KEPT));
@@ -140,7 +140,7 @@ function loadGuest(f: Func, vmcs: Region, secondary: Local): void {
 /** 26.5: the event to be injected goes through the guest's IDT; its own exit controls do not count. */
 function buildInject(m: Module): void {
   m.func("vmxInject", [], [], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const info = f.let(vmcs.low("entryInterruptionInformation"));
     const type = f.let(info.shrU(8).and(7));
     setCell(f, VMXC.trapDue, vmcs.low("processorBasedControls").and(PRIMARY.monitorTrapFlag));
@@ -172,7 +172,7 @@ function buildInject(m: Module): void {
 function buildVmentry(m: Module): void {
   m.func("vmentry", ["i32"], ["i32"], (f, launch) => {
     f.if(cell64(CPU.vmcsPointer).eq(-1), () => fail(f, VM_ERROR.vmresumeNotLaunched));
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const passed = f.let(cell(VMXC.passed));
     const info = f.let(vmcs.low("entryInterruptionInformation"));
     const valid = f.let(info.shrU(31));

@@ -10,7 +10,7 @@ import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { copyBlock, markDirty } from "../values.ts";
-import { BLOCK, HEAD, Region, VMXC } from "./layout.ts";
+import { BLOCK, HEAD, VmcsRegion, VMXC } from "./layout.ts";
 import { MODE } from "./operations.ts";
 
 const LMA_LME = BigInt(EFER.LMA | EFER.LME);
@@ -40,7 +40,7 @@ function savedFlags(f: Func, reason: Local): Local {
 }
 
 /** VM-exit information fields (27.2). */
-function saveInformation(f: Func, vmcs: Region, reason: Local): void {
+function saveInformation(f: Func, vmcs: VmcsRegion, reason: Local): void {
   vmcs.set("exitReason", reason);
   vmcs.set("exitQualification", cell64(V.exitQualification));
   vmcs.set("guestLinearAddress", cell64(V.exitGuestLinear));
@@ -80,14 +80,14 @@ function noteUnblocking(f: Func, reason: Local): void {
 }
 
 const ownBlock = { base: i32(0), offset: BLOCK.cpu, memory: MEMORY.cpu };
-export const regionBlock = (vmcs: Region) => ({
+export const regionBlock = (vmcs: VmcsRegion) => ({
   base: vmcs.base,
   offset: BLOCK.start,
   memory: MEMORY.ram,
 });
 
 /** 27.3: the guest-state area. */
-function saveGuest(f: Func, vmcs: Region, reason: Local, controls: Local): void {
+function saveGuest(f: Func, vmcs: VmcsRegion, reason: Local, controls: Local): void {
   f.if(cell(CPU.flagOp), () => f.call("materialize"));
   vmcs.set("guestRflags", savedFlags(f, reason));
   copyBlock(f, regionBlock(vmcs), ownBlock, BLOCK.size);
@@ -137,7 +137,7 @@ export const GUEST_REGISTERS = [
 export const CR0_KEPT = BigInt(CR0.NW | CR0.CD);
 
 /** 27.5.1: control registers and MSRs of the host. */
-function loadHostRegisters(f: Func, vmcs: Region, controls: Local): void {
+function loadHostRegisters(f: Func, vmcs: VmcsRegion, controls: Local): void {
   const cr0 = vmcs.get("hostCr0").and(~CR0_KEPT).or(cell64(CPU.cr0).and(CR0_KEPT)).or(0x10);
   setCell64(f, CPU.cr0, cr0);
   setCell64(f, CPU.cr3, vmcs.get("hostCr3"));
@@ -173,7 +173,7 @@ const RIGHTS = {
 /** `vmxHostBlock()`: the host's segments and tables from their fields, in the layout of BLOCK. */
 function buildHostBlock(m: Module): void {
   m.func("vmxHostBlock", [], [], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const wide = f.let(vmcs.low("exitControls").and(EXIT_CONTROL.hostAddressSpace));
     const put = (n: number, selector: Expr, base: Expr, limit: number, rights: Expr) => {
       const at = VMXC.hostBlock + n * SEGMENT_SIZE;
@@ -204,7 +204,7 @@ function buildHostBlock(m: Module): void {
 }
 
 /** PAE host: the page-directory pointers come from memory (27.5.4); a bad one is a VMX abort. */
-function loadHostPdptes(f: Func, vmcs: Region): void {
+function loadHostPdptes(f: Func, vmcs: VmcsRegion): void {
   const pae = cell64(CPU.cr4).wrap().and(0x20).nez();
   const legacy = cell64(CPU.efer).and(EFER.LMA).eqz();
   f.if(cell(VMXC.hostedRoot).eqz().and(pae).and(legacy), () => {
@@ -221,7 +221,7 @@ function loadHostPdptes(f: Func, vmcs: Region): void {
 /** `vmxLoadHost()`: host state; ends VMX non-root operation. */
 function buildLoadHost(m: Module): void {
   m.func("vmxLoadHost", [], [], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const controls = f.let(vmcs.low("exitControls"));
     setCell(f, V.nonRoot, 0);
     setCell64(f, V.eptp, 0);
@@ -248,7 +248,7 @@ function buildLoadHost(m: Module): void {
 
 function buildVmexit(m: Module): void {
   m.func("vmexit", [], [], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const reason = f.let(cell(V.exitReason)), controls = f.let(vmcs.low("exitControls"));
     const event = f.let(cell(VMXC.event));
     setCell(f, V.abort, 0);
@@ -270,7 +270,7 @@ function buildVmexit(m: Module): void {
   });
   // vmxEntryFailure(reason, qualification): nothing of the guest is saved (26.8).
   m.func("vmxEntryFailure", ["i32", "i64"], [], (f, reason, qualification) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     setCell(f, VMXC.contextValid, 0);
     vmcs.set("exitReason", reason.or(ENTRY_FAILURE | 0));
     vmcs.set("exitQualification", qualification);

@@ -32,7 +32,7 @@ import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../linkage.
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { secondaryOf } from "./checks_controls.ts";
-import { Region, VMXC } from "./layout.ts";
+import { VmcsRegion, VMXC } from "./layout.ts";
 import { is64 } from "../mode.ts";
 
 const ES = CPU["es.base"];
@@ -138,29 +138,29 @@ function buildInformation(m: Module): void {
 
 // --- kinds of intercept ---
 
-const primary = (vmcs: Region) => vmcs.low("processorBasedControls");
+const primary = (vmcs: VmcsRegion) => vmcs.low("processorBasedControls");
 
 /** Leaves if a bit of the primary controls is set. */
 function onPrimary(bit: number, reason: number) {
-  return (f: Func, vmcs: Region, qualification: Local) =>
+  return (f: Func, vmcs: VmcsRegion, qualification: Local) =>
     f.if(primary(vmcs).and(bit), () => leave(f, reason, qualification));
 }
 function onSecondary(bit: number, reason: number, form = 0) {
-  return (f: Func, vmcs: Region) =>
+  return (f: Func, vmcs: VmcsRegion) =>
     f.if(secondaryOf(vmcs).and(bit), () => {
       leave(f, reason);
       if (form) f.call("vmxInformation", i32(form), i32(0));
     });
 }
 function always(reason: number) {
-  return (f: Func, _vmcs: Region, qualification: Local) => leave(f, reason, qualification);
+  return (f: Func, _vmcs: VmcsRegion, qualification: Local) => leave(f, reason, qualification);
 }
 const never = () => {};
 
-const virtualTpr = (vmcs: Region): Expr => vmcs.low("virtualApicAddress").add(0x80);
+const virtualTpr = (vmcs: VmcsRegion): Expr => vmcs.low("virtualApicAddress").add(0x80);
 
 /** MOV to CR8 under a TPR shadow writes the virtual TPR (29.3); below the threshold the guest leaves. */
-function shadowTpr(f: Func, vmcs: Region, qualification: Local): void {
+function shadowTpr(f: Func, vmcs: VmcsRegion, qualification: Local): void {
   f.if(primary(vmcs).and(PRIMARY.tprShadow).eqz(), () => f.return());
   f.if(vmcs.get("virtualApicAddress").geU(cell64(V.ramSize)), () => f.return());
   const value = sourceOf(f, qualification);
@@ -179,13 +179,13 @@ function sourceOf(f: Func, qualification: Local): Local {
 }
 
 /** MOV to CR0 or CR4: an exit if a bit the host owns would differ from the shadow (25.1.3). */
-function movToMasked(f: Func, vmcs: Region, n: 0 | 4, qualification: Local): void {
+function movToMasked(f: Func, vmcs: VmcsRegion, n: 0 | 4, qualification: Local): void {
   const value = sourceOf(f, qualification);
   const differs = value.xor(vmcs.get(`cr${n}ReadShadow`)).and(vmcs.get(`cr${n}Mask`));
   f.if(differs.nez(), () => leave(f, EXIT_REASON.cr, qualification));
 }
 
-function cr3Load(f: Func, vmcs: Region, qualification: Local): void {
+function cr3Load(f: Func, vmcs: VmcsRegion, qualification: Local): void {
   f.if(primary(vmcs).and(PRIMARY.cr3Load).eqz(), () => f.return());
   const value = sourceOf(f, qualification), count = f.let(vmcs.low("cr3TargetCount"));
   for (let n = 0; n < 4; n++) {
@@ -194,7 +194,7 @@ function cr3Load(f: Func, vmcs: Region, qualification: Local): void {
   leave(f, EXIT_REASON.cr, qualification);
 }
 
-function controlRegister(f: Func, vmcs: Region, qualification: Local): void {
+function controlRegister(f: Func, vmcs: VmcsRegion, qualification: Local): void {
   const access = f.let(qualification.shrU(4).wrap().and(3));
   const n = f.let(qualification.wrap().and(15));
   const mask = f.let(vmcs.low("cr0Mask")), shadow = f.let(vmcs.low("cr0ReadShadow"));
@@ -244,7 +244,7 @@ function bitmapBit(f: Func, page: Expr, bit: Expr): Local {
   return set;
 }
 
-function inputOutput(f: Func, vmcs: Region, qualification: Local): void {
+function inputOutput(f: Func, vmcs: VmcsRegion, qualification: Local): void {
   const controls = f.let(primary(vmcs));
   const port = f.let(qualification.shrU(16).wrap().and(0xffff));
   const last = f.let(port.add(qualification.wrap().and(7)));
@@ -302,7 +302,7 @@ function buildLinears(m: Module): void {
   });
 }
 
-function msr(f: Func, vmcs: Region, write: Local): void {
+function msr(f: Func, vmcs: VmcsRegion, write: Local): void {
   const exit = f.let(i32(1));
   f.if(primary(vmcs).and(PRIMARY.msrBitmaps), () => {
     const index = f.let(cell(CPU.rcx));
@@ -317,7 +317,7 @@ function msr(f: Func, vmcs: Region, write: Local): void {
   });
 }
 
-function descriptorTable(f: Func, vmcs: Region, instruction: Local): void {
+function descriptorTable(f: Func, vmcs: VmcsRegion, instruction: Local): void {
   f.if(secondaryOf(vmcs).and(SECONDARY.descriptorTable), () => {
     const displacement = load("i64", 32, "s", cell(V.record), REC.displacement);
     const selector = instruction.shrU(2).wrap().and(1);
@@ -334,7 +334,7 @@ const ENABLES = {
   xsaves: SECONDARY.xsaves,
 } as const;
 
-function absent(f: Func, vmcs: Region, instruction: Local): void {
+function absent(f: Func, vmcs: VmcsRegion, instruction: Local): void {
   const control = Object.entries(ENABLES).reduce<Expr>(
     (rest, [name, bit]) =>
       i32(bit).when(instruction.eq(BigInt(ABSENT[name as keyof typeof ENABLES])), rest),
@@ -345,14 +345,14 @@ function absent(f: Func, vmcs: Region, instruction: Local): void {
   });
 }
 
-function timeStamp(f: Func, vmcs: Region, rdtscp: Local): void {
+function timeStamp(f: Func, vmcs: VmcsRegion, rdtscp: Local): void {
   f.if(primary(vmcs).and(PRIMARY.rdtsc), () => {
     const reason = i32(EXIT_REASON.rdtscp).when(rdtscp.nez(), i32(EXIT_REASON.rdtsc));
     f.call("vmxLeave", reason, i64(0));
   });
 }
 
-function invalidatePcid(f: Func, vmcs: Region): void {
+function invalidatePcid(f: Func, vmcs: VmcsRegion): void {
   // It exits with INVLPG.
   f.if(primary(vmcs).and(PRIMARY.invlpg), () => {
     f.call(
@@ -365,7 +365,7 @@ function invalidatePcid(f: Func, vmcs: Region): void {
 }
 
 /** XSAVES (0) and XRSTORS (1) leave for a component in EDX:EAX, IA32_XSS and the exiting bitmap. */
-function supervisorSave(f: Func, vmcs: Region, restores: Local): void {
+function supervisorSave(f: Func, vmcs: VmcsRegion, restores: Local): void {
   const asked = cell(CPU.rdx).zext().shl(32).or(cell(CPU.rax).zext());
   const exits = asked.and(cell64(CPU.xss)).and(vmcs.get("xssExitingBitmap")).nez();
   f.if(exits, () => {
@@ -374,13 +374,13 @@ function supervisorSave(f: Func, vmcs: Region, restores: Local): void {
 }
 
 /** IRET: the blocking of NMIs is the guest's own without "NMI exiting" or with "virtual NMIs" (25.3). */
-function beginReturn(f: Func, vmcs: Region): void {
+function beginReturn(f: Func, vmcs: VmcsRegion): void {
   const pin = f.let(vmcs.low("pinBasedControls"));
   const own = pin.and(PIN.nmi).eqz().or(pin.and(PIN.virtualNmis).nez());
   setCell(f, V.iret, i32(IRET_NMI.unblocks).when(own, i32(IRET_NMI.keeps)));
 }
 
-type Handler = (f: Func, vmcs: Region, qualification: Local) => void;
+type Handler = (f: Func, vmcs: VmcsRegion, qualification: Local) => void;
 
 const handlers: Record<InterceptKind, Handler> = {
   cr: controlRegister,
@@ -424,7 +424,7 @@ function buildIntercept(m: Module): void {
   m.func("intercept", ["i32", "i64"], [], (f, kind, qualification) => {
     // The hypervisor has the processor execute this one instruction for the guest, if there is one.
     f.if(cell(V.emulating).and(kind.ne(INTERCEPT.absent)), () => f.return());
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const cases = kinds.map(([name]) => () =>
       handlers[name as InterceptKind](f, vmcs, qualification)
     );
@@ -435,7 +435,7 @@ function buildIntercept(m: Module): void {
 /** Values of CR0 and CR4 as a guest sees and sets them (25.3). */
 function buildMasks(m: Module): void {
   const masked = (f: Func, n: Local, use: (mask: Expr, shadow: Expr) => void) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     f.if(n.eqz(), () => use(vmcs.get("cr0Mask"), vmcs.get("cr0ReadShadow")));
     f.if(n.eq(4), () => use(vmcs.get("cr4Mask"), vmcs.get("cr4ReadShadow")));
   };
@@ -445,7 +445,7 @@ function buildMasks(m: Module): void {
       masked(f, n, (mask, shadow) => {
         f.set(value, value.and(mask.not()).or(shadow.and(mask)));
       });
-      const vmcs = Region.current(f);
+      const vmcs = VmcsRegion.current(f);
       f.if(n.eq(8).and(primary(vmcs).and(PRIMARY.tprShadow).nez()), () => {
         f.if(vmcs.get("virtualApicAddress").ltU(cell64(V.ramSize)), () => {
           f.set(value, load("i64", 8, "u", virtualTpr(vmcs), 0, MEMORY.ram).shrU(4));
@@ -468,7 +468,7 @@ function buildMasks(m: Module): void {
 /** Vectors whose hardware exception is a fault: the saved RFLAGS have RF set. */
 const FAULTS = 0xb_7ce1;
 
-function exceptionExits(f: Func, vmcs: Region, vector: Local, exit: Local): void {
+function exceptionExits(f: Func, vmcs: VmcsRegion, vector: Local, exit: Local): void {
   f.set(exit, vmcs.low("exceptionBitmap").shrU(vector).and(1));
   f.if(vector.eq(VECTOR.PF), () => {
     const code = cell(V.errorCode).and(vmcs.low("pageFaultErrorCodeMask"));
@@ -496,7 +496,7 @@ function buildEvents(m: Module): void {
       setCell(f, VMXC.injecting, 0);
       f.return();
     });
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const vector = f.let(cell(V.vector)), type = f.let(cell(V.eventType));
     const exit = f.let(i32(0));
     f.if(type.eq(2), () => f.set(exit, vmcs.low("pinBasedControls").and(PIN.nmi)));
@@ -529,7 +529,7 @@ function buildEvents(m: Module): void {
   });
   // What a pending host interrupt does to a guest: 0 is delivered, 1 leaves, 2 is acknowledged first.
   m.func("interruptMode", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     f.if(vmcs.low("pinBasedControls").and(PIN.externalInterrupt).eqz(), () => f.return(i32(0)));
     f.result(vmcs.low("exitControls").shrU(15).and(1).add(1));
   });
@@ -541,7 +541,7 @@ function buildEvents(m: Module): void {
   });
   // nmiExit() -> 1 if an NMI leaves the guest; V.abort is set then.
   m.func("nmiExit", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     f.if(vmcs.low("pinBasedControls").and(PIN.nmi).eqz(), () => f.return(i32(0)));
     setCell(f, V.length, 0);
     leave(f, EXIT_REASON.exception);

@@ -211,12 +211,12 @@ export function buildTables(m: Module): void {
 const bitsOf = new Map(vmcsFields.map((f) => [f.name, f.bits]));
 
 /** Fields of the VMCS at `base` (an i32), by name, for functions under construction. */
-export class Region {
+export class VmcsRegion {
   constructor(readonly f: Func, readonly base: Expr) {}
 
   /** The current VMCS; its base is read now. */
-  static current(f: Func): Region {
-    return new Region(f, f.let(cell(VMXC.base)));
+  static current(f: Func): VmcsRegion {
+    return new VmcsRegion(f, f.let(cell(VMXC.base)));
   }
   /** A field in its own width: i32 for 16 and 32 bits, i64 for 64. */
   get(name: string): Expr {

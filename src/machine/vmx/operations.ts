@@ -16,9 +16,9 @@ import {
   GROUP,
   HEAD,
   KNOWN,
-  Region,
   VMCS_REVISION,
   VMCS_SIZE,
+  VmcsRegion,
   VMXC,
 } from "./layout.ts";
 
@@ -64,7 +64,7 @@ function buildFail(m: Module): void {
       f.return(i32(STATUS.failInvalid));
     });
     setCell(f, V.check, CHECK.error);
-    Region.current(f).set("instructionError", error);
+    VmcsRegion.current(f).set("instructionError", error);
     f.result(STATUS.failValid);
   });
 }
@@ -175,7 +175,7 @@ function buildPointers(m: Module): void {
     const pa = f.let(wide(low, high));
     checkPointer(f, pa, VM_ERROR.vmclearAddress, VM_ERROR.vmclearVmxonPointer);
     f.if(pa.leU(cell64(V.ramSize).sub(VMCS_SIZE)), () => {
-      new Region(f, pa.wrap()).setHead(HEAD.launched, 0);
+      new VmcsRegion(f, pa.wrap()).setHead(HEAD.launched, 0);
       f.call("vmxForget", pa.wrap());
       f.if(cell(VMXC.hostBlockOf).eq(pa.wrap()), () => setCell(f, VMXC.hostBlockOf, -1));
       markDirty(f, pa.wrap());

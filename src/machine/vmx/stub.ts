@@ -8,13 +8,13 @@ import { DR6 } from "../../abi/x86/cr.ts";
 import { setCell, setCell64 } from "../linkage.ts";
 import type { Module } from "../wasm/module.ts";
 import { buildGprs, markDirty } from "../values.ts";
-import { Region, STUB, VMXC } from "./layout.ts";
+import { STUB, VmcsRegion, VMXC } from "./layout.ts";
 
 export function buildStub(m: Module): void {
   buildGprs(m);
   // readExit(): the fields of STUB.
   m.func("readExit", [], [], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     setCell(f, VMXC.stub + STUB.reason, vmcs.low("exitReason"));
     setCell(f, VMXC.stub + STUB.length, vmcs.low("exitInstructionLength"));
     setCell(f, VMXC.stub + STUB.vectoring, vmcs.low("idtVectoringInformation"));
@@ -43,7 +43,7 @@ export function buildStub(m: Module): void {
 /** `advanceGuest(length)`: past the instruction that left. */
 function buildAdvance(m: Module): void {
   m.func("advanceGuest", ["i32"], [], (f, length) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const old = f.let(vmcs.get("guestRip")), now = f.let(old.add(length.zext()));
     const long = vmcs.low("entryControls").shrU(9).and(vmcs.low("guestCsAccessRights").shrU(13));
     // Outside 64-bit mode the instruction pointer has 32 bits.

@@ -10,7 +10,7 @@ import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64 } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
 import { PREEMPTION_RATE } from "./capabilities.ts";
-import { Region, VMXC } from "./layout.ts";
+import { VmcsRegion, VMXC } from "./layout.ts";
 
 const WINDOWS = PRIMARY.interruptWindow | PRIMARY.nmiWindow;
 
@@ -24,7 +24,7 @@ export function buildTimer(m: Module): void {
   });
   // vmxBudget(limit) -> instructions that may run before vmxBoundary() has to be asked.
   m.func("vmxBudget", ["i32"], ["i32"], (f, limit) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const primary = f.let(vmcs.low("processorBasedControls"));
     const shadowed = cell(CPU.interruptibility).and(3).nez().and(primary.and(WINDOWS).nez());
     f.if(primary.and(PRIMARY.monitorTrapFlag).nez().or(shadowed), () => f.return(i32(1)));
@@ -37,7 +37,7 @@ export function buildTimer(m: Module): void {
   // vmxElapsed(n): n instructions have run in the guest.
   m.func("vmxElapsed", ["i32"], [], (f, n) => {
     f.if(n.eqz(), () => f.return());
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     f.if(vmcs.low("processorBasedControls").and(PRIMARY.monitorTrapFlag), () => {
       setCell(f, VMXC.trapDue, 1);
     });
@@ -48,7 +48,7 @@ export function buildTimer(m: Module): void {
   });
   // vmxBoundary() -> 1 if the guest leaves here; V.abort is set then.
   m.func("vmxBoundary", [], ["i32"], (f) => {
-    const vmcs = Region.current(f);
+    const vmcs = VmcsRegion.current(f);
     const primary = f.let(vmcs.low("processorBasedControls"));
     const pin = f.let(vmcs.low("pinBasedControls"));
     const exit = (reason: number) => {

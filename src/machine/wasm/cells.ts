@@ -19,7 +19,7 @@ export interface Area {
 }
 
 /** A cell with its name. */
-export interface Field {
+export interface CellField {
   readonly name: string;
   /** Byte address. */
   readonly at: number;
@@ -28,7 +28,7 @@ export interface Field {
 }
 
 interface List {
-  readonly fields: readonly Field[];
+  readonly fields: readonly CellField[];
   readonly areas: Map<string, Area>;
 }
 const lists = new WeakMap<object, List>();
@@ -42,7 +42,7 @@ const filled = new WeakSet<Area>();
 export function cells<const S extends Sizes>(area: Area, sizes: S): Cells<S> {
   if (filled.has(area)) throw new Error(`${area.name}: other cells lie there already`);
   filled.add(area);
-  const fields: Field[] = [];
+  const fields: CellField[] = [];
   let at = area.start;
   for (const [name, width] of Object.entries(sizes)) {
     const alignment = Math.min(width, 8);
@@ -67,10 +67,10 @@ function listOf(of: Cells<Sizes>): List {
 }
 
 /** Names, places and widths of a list, in order. */
-export const fieldsOf = (list: Cells<Sizes>): readonly Field[] => listOf(list).fields;
+export const fieldsOf = (list: Cells<Sizes>): readonly CellField[] => listOf(list).fields;
 
 /** One cell of a list. */
-function fieldOf<S extends Sizes>(list: Cells<S>, name: keyof S & string): Field {
+function fieldOf<S extends Sizes>(list: Cells<S>, name: keyof S & string): CellField {
   const field = listOf(list).fields.find((f) => f.name === name);
   if (!field) throw new Error(`no cell named ${name}`);
   return field;
@@ -80,7 +80,7 @@ function fieldOf<S extends Sizes>(list: Cells<S>, name: keyof S & string): Field
 export const fieldsNamed = <S extends Sizes>(
   list: Cells<S>,
   names: readonly (keyof S & string)[],
-): readonly Field[] => names.map((name) => fieldOf(list, name));
+): readonly CellField[] => names.map((name) => fieldOf(list, name));
 
 /** A cell as an area that has cells of its own: always the same one. */
 export function areaOf<S extends Sizes>(list: Cells<S>, name: keyof S & string): Area {

@@ -6,10 +6,10 @@ import type { Local } from "../../wasm/module.ts";
 import { flagLetters } from "../../../abi/x86/registers.ts";
 import { conditionReads } from "../encodings.ts";
 import { carryFlag, FLAG_KIND, type FlagKind } from "../flags.ts";
-import { ALL_FLAGS, Registers } from "./registers.ts";
+import { ALL_FLAGS, RegistersDoor } from "./registers.ts";
 import { ARITHMETIC, RFLAGS } from "../../../abi/x86/cr.ts";
 
-export abstract class FlagsDoor extends Registers {
+export abstract class FlagsDoor extends RegistersDoor {
   /** Notes kind and values of lazy flags; `bits` is the width of the result. */
   #setFlags(
     kind: FlagKind,

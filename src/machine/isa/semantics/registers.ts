@@ -30,7 +30,7 @@ const includes = (all: string, letters: string) => [...letters].every((l) => all
 
 const masked = (value: Expr, mask: Expr) => mask.constant === -1n ? value : value.and(mask);
 
-export abstract class Registers {
+export abstract class RegistersDoor {
   #committed = false;
   mayFaultLate = false;
   /** What the instruction table says of the instruction; undefined for bytes that are none. */
