@@ -260,6 +260,8 @@ function localApicItems(local: LocalApic): Items {
     "timer due": s.timerNext,
     LINT: s.lint.map(Number),
     ExtINT: s.extInt,
+    // To the bootstrap processor neither comes: INIT is a reset.
+    ...s.bootstrap ? {} : { INIT: s.signals.init, "start-up": s.signals.startup },
   };
 }
 
