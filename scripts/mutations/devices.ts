@@ -16,6 +16,12 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
       "IoApic.vectorIrq() reads the table backwards, for each processor",
     ],
     [
+      "IO-APIC: one reverse map for all processors",
+      "if (!addresses(messageOf(...this.#written(pin))!, local)) continue;",
+      "",
+      "IoApic.vectorIrq() reads the table backwards, for each processor",
+    ],
+    [
       "IO-APIC: a level that stays is not sent again after EOI",
       "this.drive(pin, false);\n    }\n  }\n\n  readRegister",
       "}\n  }\n\n  readRegister",

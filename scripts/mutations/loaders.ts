@@ -9,6 +9,28 @@ const CUT = "src/builder/cut_off_test.ts", LOADERS = "src/builder/loaders_test.t
 const FIRMWARE = "src/builder/firmware_test.ts", A20 = "src/builder/a20_test.ts";
 
 export const LOADER_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/builder/acpi.ts", "src/builder/acpi_test.ts", [
+    [
+      "one processor's DSDT has a device for it",
+      "if (count === 1) return [];",
+      "",
+      "makeAcpi() gives one processor the tables that a guest of one has always had",
+    ],
+  ]),
+  ...mutationsOf("src/builder/mp.ts", "src/builder/mp_test.ts", [
+    [
+      "the MP tables call every processor the first",
+      "(id === 0 ? MP_PROCESSOR_BOOTSTRAP : 0)",
+      "MP_PROCESSOR_BOOTSTRAP",
+      "the MP tables list processors, the bus, the IO-APIC and its interrupts",
+    ],
+    [
+      "the MP tables' timer is at pin 0",
+      "OVERRIDES.find((other) => other.line === line)",
+      "OVERRIDES.find((other) => other.line === line && line !== 0)",
+      "the MP tables list processors, the bus, the IO-APIC and its interrupts",
+    ],
+  ]),
   ...mutationsOf("src/builder/elf.ts", LOADERS, [
     [
       "an ELF is entered at the virtual address",
