@@ -705,6 +705,9 @@ export class LocalApic {
     if (s.x2apic && enable && !extend) return false;
     if (!s.enabled && extend) return false;
     s.base = Number(value & ~0xfffn);
+    // What software wrote as its id lasts neither in x2APIC mode nor through being disabled (SDM 3A
+    // 11.4.3, 11.12.5.1).
+    if (extend || !enable) s.id = this.options.id ?? 0;
     if (s.enabled && !enable) {
       Object.assign(s, registersAfterReset(), { lint: s.lint });
       this.context.priority?.(0);

@@ -275,6 +275,26 @@ Deno.test("LocalApic in x2APIC mode is reached by MSRs, and only there", () => {
   assert(!apic.writeMsr(0x1b, 0xfee00c00n), "from disabled only to xAPIC");
 });
 
+Deno.test("LocalApic forgets an id that software wrote in x2APIC mode, and when it is disabled", () => {
+  const { apic } = made({ id: 5 });
+  const written = () => {
+    write(apic, register.id, 9 << 24);
+    assertEquals(read(apic, register.id), 9 << 24);
+  };
+  written();
+  apic.receive({ vector: 0, mode: 5, level: false, destination: 9, logical: false });
+  assertEquals(read(apic, register.id), 9 << 24, "INIT keeps it");
+  assert(apic.writeMsr(0x1b, 0xfee00c00n));
+  assertEquals([apic.readMsr(0x802), apic.readMsr(0x80d)], [5n, 0x20n]);
+  assert(apic.writeMsr(0x1b, 0xfee00000n));
+  assert(apic.writeMsr(0x1b, 0xfee00800n));
+  assertEquals(read(apic, register.id), 5 << 24);
+  written();
+  assert(apic.writeMsr(0x1b, 0xfee00000n));
+  assert(apic.writeMsr(0x1b, 0xfee00800n));
+  assertEquals(read(apic, register.id), 5 << 24);
+});
+
 Deno.test("LocalApic survives save and load", () => {
   const make = (context: TestContext) => {
     const processor = Object.assign(context, { timeOfTsc: (tsc: bigint) => Number(tsc % 10n) });
