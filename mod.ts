@@ -13,33 +13,18 @@
  *
  * @module
  */
-export {
-  type DomainOptions,
-  HostCpu,
-  Hypervisor,
-  type ModuleOptions,
-  type StartOptions,
-} from "./src/debug/hypervisor.ts";
-export {
-  type DeviceHandlers,
-  type DeviceRange,
-  type Ending,
-  GuestDomain as Domain,
-  type Predicate,
-  type Statistics,
-  type StopOf,
-  type UntilOptions,
-} from "./src/debug/domain.ts";
-export {
-  Backtrace,
-  ExitHistory,
-  type Frame,
-  GuestVcpu as Vcpu,
-  type Line,
-  Listing,
-  type PastExit,
-} from "./src/debug/vcpu.ts";
-export { GuestStopped, type Position, type Response, Stop } from "./src/debug/events/stop.ts";
+export { Hypervisor } from "./src/debug/hypervisor.ts";
+export { HostCpu } from "./src/debug/host_cpu.ts";
+export type { DomainOptions, ModuleOptions, StartOptions } from "./src/debug/options.ts";
+export { type Ending, GuestDomain as Domain, type Statistics } from "./src/debug/domain.ts";
+export type { DeviceHandlers, DeviceRange } from "./src/debug/devices.ts";
+export type { Predicate, StopOf, UntilOptions } from "./src/debug/events/verbs.ts";
+export { GuestVcpu as Vcpu } from "./src/debug/vcpu.ts";
+export type { Position } from "./src/debug/vcpu_subject.ts";
+export { Backtrace, type Frame, type Line, Listing } from "./src/debug/views/code.ts";
+export { ExitHistory, type PastExit } from "./src/debug/views/exits.ts";
+export { GuestStopped } from "./src/debug/waits.ts";
+export { type Response, Stop } from "./src/debug/events/stop.ts";
 export { type BreakOptions, Breakpoint } from "./src/debug/events/breakpoint.ts";
 export type { Fields, FieldsOf, FilterOf, Filters, Kind, KindRows } from "./src/debug/kinds.ts";
 export { fieldNames, type Filter } from "./src/debug/events/filters.ts";
@@ -93,7 +78,7 @@ export {
   type DigestRecord,
   GuestDigest,
   type VisibleSection,
-} from "./src/debug/views/digest.ts";
+} from "./src/debug/digest.ts";
 export type { Bus } from "./src/devices/bus.ts";
 export type { Device, MmioRange, PortRange, Ranges, Size } from "./src/devices/device.ts";
 export { type NamedAddress, type SymbolPlace, SymbolTable } from "./src/builder/symbols.ts";

@@ -16,7 +16,7 @@
 import { parseArgs } from "@std/cli";
 import process from "node:process";
 import { GuestDigest, runUntil } from "xvm";
-import { differenceText, type DigestRecord } from "../src/debug/views/digest.ts";
+import { differenceText, type DigestRecord } from "../src/debug/digest.ts";
 import { EXPECTED_LINES } from "../repl/guests/initramfs.ts";
 import {
   type Boot,

@@ -5,7 +5,7 @@
  */
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
-const APIC = "src/machine/apic", DIGEST_TEST = "src/debug/views/digest_test.ts";
+const APIC = "src/machine/apic", DIGEST_TEST = "src/debug/digest_test.ts";
 
 export const DEVICE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${APIC}/io.ts`, `${APIC}/io_test.ts`, [

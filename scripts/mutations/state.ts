@@ -73,7 +73,7 @@ export const STATE_MUTATIONS: readonly Mutation[] = [
       "StateRegistry checks all before it changes anything, and says what was expected",
     ],
   ]),
-  ...mutationsOf("src/debug/debugger.ts", OUTSTANDING, [
+  ...mutationsOf("src/debug/events/waiters.ts", OUTSTANDING, [
     [
       "a signal outlives the wait",
       '        abort?.signal.removeEventListener("abort", aborted);\n',

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { Hypervisor } from "../../mod.ts";
+import { fieldNames, GuestDigest, Hypervisor } from "../../mod.ts";
 
 /** Calls of the public API with what a script may get wrong, and a part of what it is told. */
 // deno-lint-ignore no-explicit-any
@@ -111,4 +111,77 @@ Deno.test("reply() takes what its kind has, in its width", async () => {
     assertStringIncludes(error.message, says);
   }
   stop.reply({ eax: -1 });
+});
+
+/** By class: names of what its objects have, as `deno doc` knows them. */
+async function documentedNames(): Promise<Map<string, Set<string>>> {
+  const mod = new URL("../../mod.ts", import.meta.url).href;
+  const doc = new Deno.Command(Deno.execPath(), { args: ["doc", "--json", mod] });
+  const { nodes } = JSON.parse(new TextDecoder().decode((await doc.output()).stdout));
+  interface Member {
+    readonly name: string;
+    readonly isStatic?: boolean;
+    readonly accessibility?: string;
+    readonly jsDoc?: { readonly tags?: readonly { readonly kind: string }[] };
+  }
+  const shown = ({ isStatic, accessibility, jsDoc }: Member) =>
+    !isStatic && !accessibility && jsDoc && !jsDoc.tags?.some(({ kind }) => kind === "ignore");
+  const names = new Map<string, Set<string>>();
+  for (const { name, declarations } of nodes[mod].symbols) {
+    for (const { kind, def } of declarations) {
+      if (kind !== "class") continue;
+      const members: Member[] = [...def.properties ?? [], ...def.methods ?? []];
+      // What a constructor declares with `readonly` is a property, too.
+      for (const { params } of def.constructors ?? []) {
+        members.push(...params.filter((p: Member) => p.accessibility || "readonly" in p));
+      }
+      names.set(name, new Set(members.filter(shown).map((m) => m.name)));
+    }
+  }
+  return names;
+}
+
+/** Names by which a script reaches something of an object: what completion offers. */
+function namesAt(object: object): string[] {
+  const names = new Set<string>();
+  for (let it = object; it !== Object.prototype; it = Object.getPrototypeOf(it)) {
+    for (const name of Object.getOwnPropertyNames(it)) names.add(name);
+  }
+  names.delete("constructor");
+  return [...names];
+}
+
+Deno.test("what a script reaches of an object is documented: nothing is there for the neighbours", async () => {
+  const documented = await documentedNames();
+  await using hv = await Hypervisor.demo({ paging: "shadow" });
+  const [dom] = hv.domains, [vcpu] = dom.vcpus, { shadow } = dom;
+  const stop = await dom.until("io"), breakpoint = dom.break("io");
+  const objects: Record<string, object> = {
+    Hypervisor: hv,
+    HostCpu: hv.cpus[0],
+    Domain: dom,
+    Vcpu: vcpu,
+    Stop: stop,
+    Breakpoint: breakpoint,
+    Console: dom.console,
+    CpuidTable: dom.cpuid,
+    Memory: vcpu.memory,
+    Dump: dom.memory.dump(0),
+    PageTables: vcpu.pageTables,
+    PageWalk: vcpu.pageTables.walk(stop.regs.rip),
+    PageMap: vcpu.pageTables.map(),
+    ShadowView: shadow!,
+    ShadowTable: shadow!.tables[0],
+    StateDiff: hv.diff(hv.save()),
+    GuestDigest: GuestDigest.of(dom),
+    SymbolTable: dom.symbols!,
+    Why: vcpu.why(),
+  };
+  const fields = fieldNames("io");
+  for (const [name, object] of Object.entries(objects)) {
+    const known = documented.get(name)!;
+    const more = namesAt(object).filter((n) => !known.has(n));
+    assertEquals([name, more.filter((n) => name !== "Stop" || !fields.includes(n))], [name, []]);
+    assert(known.size > 0 && namesAt(object).length > 0, name);
+  }
 });

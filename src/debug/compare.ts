@@ -5,10 +5,12 @@
  */
 import { demoGuest } from "../builder/demo.ts";
 import { attention } from "../xen/world_attention.ts";
-import type { GuestDomain } from "./domain.ts";
-import { differenceText, type DigestDifference, GuestDigest } from "./views/digest.ts";
-import { type DomainOptions, Hypervisor, type StartOptions } from "./hypervisor.ts";
-import { advance, instructionOf } from "./lockstep.ts";
+import { type GuestDomain, subjectOf } from "./domain.ts";
+import { differenceText, type DigestDifference, GuestDigest } from "./digest.ts";
+import { Hypervisor } from "./hypervisor.ts";
+import { advance } from "./lockstep.ts";
+import type { DomainOptions, StartOptions } from "./options.ts";
+import { lineOf } from "./views/code.ts";
 import { toCount } from "./check.ts";
 import {
   bold,
@@ -263,7 +265,7 @@ export async function runUntil(
   dom: GuestDomain,
   options: CompareOptions & { readonly keys?: string } = {},
 ): Promise<string> {
-  const { until, keys, signal } = options, { inner } = dom;
+  const { until, keys, signal } = options, { inner } = subjectOf(dom);
   const limit = Math.min(
     typeof until === "number" ? until : Infinity,
     options.instructions ?? LIMIT,
@@ -425,12 +427,13 @@ async function lookAt(
   if (!exit) return undefined;
   const { hv, dom, demo } = await open(configuration, name);
   try {
+    const { inner, vcpus: [vcpu] } = subjectOf(dom);
     let seen = 0, raw: Record<string, bigint> | null = null, instruction = "";
     dom.trace("any", {}, (stop) => {
       if (seen++ !== number) return;
       raw = { ...stop.raw };
-      instruction = instructionOf(dom);
-      dom.inner.pause();
+      instruction = lineOf(vcpu);
+      inner.pause();
     });
     const limit = { instructions: exit.count + 1 };
     await runUntil(dom, demo ? { ...limit, keys: DEMO_KEYS } : limit);

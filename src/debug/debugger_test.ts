@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { GuestStopped } from "./events/stop.ts";
+import { GuestStopped } from "./waits.ts";
 import { demoGuest } from "../builder/demo.ts";
 import { Hypervisor } from "./hypervisor.ts";
 

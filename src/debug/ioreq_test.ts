@@ -1,8 +1,8 @@
 // Devices in scripts: whose answer is whose, and what becomes of answers that are late, wrong or missing.
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Configuration, hostOf, kernel, settle, virtual } from "./testing/hosts.ts";
-import type { GuestDomain } from "./domain.ts";
-import { GuestStopped } from "./events/stop.ts";
+import { type GuestDomain, subjectOf } from "./domain.ts";
+import { GuestStopped } from "./waits.ts";
 
 /** An answer that comes when the test says so. */
 class Later<T> {
@@ -165,7 +165,7 @@ const READS = kernel(`
 each("an answer that comes after its access was given up is dropped, with a word", async (c) => {
   const ways: [string, (dom: GuestDomain) => void][] = [
     ["the instruction pointer was moved", (dom) => dom.vcpus[0].regs.rip += 1n],
-    ["saved before, loaded now", (dom) => dom.vcpus[0].domain.inner.host],
+    ["saved before, loaded now", (dom) => subjectOf(dom.vcpus[0].domain).inner.host],
   ];
   for (const [way, giveUp] of ways) {
     await using host = await hostOf(c, READS);

@@ -22,7 +22,6 @@ import {
   linear,
   type SeenOf,
 } from "../hvm/fields.ts";
-import type { Filter } from "./events/filters.ts";
 import { counted, hex } from "./values.ts";
 
 /** Kinds that are no exits. */
@@ -86,6 +85,7 @@ const OWN_KINDS = {
     example: "b any all",
     fields: {},
     filter: { all: flag },
+    of: "any",
   },
   mmio: {
     meaning: "an access to a guest-physical address without memory: a device",
@@ -95,6 +95,9 @@ const OWN_KINDS = {
       write: flag,
       linear: { is: "linear", optional: true, filter: false },
     },
+    of: "nested-page-fault",
+    when: ({ gpa }: Values, guest: Guest): boolean => !guest.isMemory(gpa as number),
+    see: ({ gpa, write, linear }: Values): Values => ({ address: gpa, write, linear }),
     describe: ({ write, address }: Values): string =>
       `mmio ${write ? "write" : "read"} ${hex(address as bigint)}`,
   },
@@ -104,6 +107,12 @@ const OWN_KINDS = {
 interface OwnRow extends KindRow {
   /** Every domain has it; the others are exits of a hardware virtual machine. */
   readonly everywhere?: true;
+  /** The exits that it is another name of. */
+  readonly of?: ExitKind | "any";
+  /** Which of them, where not all are. */
+  when?(exit: Values, guest: Guest): boolean;
+  /** What it has of their fields, where that is not all. */
+  see?(fields: Values): Values;
 }
 
 /** @ignore The rows, as types. */
@@ -159,9 +168,52 @@ export function fieldsOf(exit: Exit, guest?: Guest): Record<string, unknown> {
   return made ? Object.defineProperties(fields, Object.getOwnPropertyDescriptors(made)) : fields;
 }
 
+/** Names that an exit has beside its own, by its kind; those of any stand last. */
+const otherNames: ReadonlyMap<ExitKind, readonly (readonly [Kind, OwnRow])[]> = new Map(
+  exitKinds.map((exit) => {
+    const of = (wanted: string) =>
+      Object.entries<OwnRow>(OWN_KINDS).filter(([, row]) => row.of === wanted);
+    return [exit, [...of(exit), ...of("any")] as [Kind, OwnRow][]];
+  }),
+);
+
+/** An exit as those see it who wait for a kind. */
+export interface SeenExit {
+  /** What is waited for. */
+  readonly kind: Kind;
+  /** What it is called, where it was waited for as any. */
+  readonly shown: Kind;
+  readonly fields: Values;
+}
+
+/** An exit by all the names it goes by, its own first. */
+export function namesOf(exit: Exit, guest: Guest): readonly SeenExit[] {
+  const { kind } = exit, fields = fieldsOf(exit, guest);
+  const seen: SeenExit[] = [{ kind, shown: kind, fields }];
+  for (const [name, { of, when, see }] of otherNames.get(kind)!) {
+    if (when && !when(exit as unknown as Values, guest)) continue;
+    seen.push({ kind: name, shown: of === "any" ? kind : name, fields: see?.(fields) ?? fields });
+  }
+  return seen;
+}
+
+/** An event in one line. */
+export function eventText(
+  kind: Kind | "end",
+  fields: Values,
+  where: { place(address: bigint): string },
+): string {
+  if (kind === "end") return `the domain has ended: ${fields.reason} (${fields.detail})`;
+  const { describe } = rows[kind];
+  if (describe) return describe(fields, (address) => where.place(address as bigint));
+  const words = Object.entries(fields).filter(([, v]) => v !== undefined && typeof v !== "object")
+    .map(([k, v]) => `${k} ${typeof v === "bigint" ? hex(v) : v}`);
+  return `${kind}${words.length ? ` ${words.join(", ")}` : ""}`;
+}
+
 /** The exits that events of these kinds need. */
 export const exitsFor = (
-  wanted: Iterable<{ readonly kind: Kind; readonly filter: Filter }>,
+  wanted: Iterable<{ readonly kind: Kind; readonly filter: Values }>,
 ): readonly ExitWish[] =>
   Array.from(wanted).flatMap(({ kind, filter }): readonly ExitWish[] => {
     if (isExit(kind)) return [[kind, filter]];

@@ -45,7 +45,7 @@ Deno.test("types of filters, events and exits follow from the rows", () => {
 Deno.test("an exit's fields are seen as its row says: halves joined, names beside numbers", () => {
   const wide = (low: number) => ({ low, high: 1 });
   const length = 2;
-  const guest = { cpuid: (leaf: number) => ({ leaf }), eax: () => 7 };
+  const guest = { cpuid: (leaf: number) => ({ leaf }), eax: () => 7, isMemory: () => false };
   const seen: [Exit, object][] = [
     [{ kind: "invlpg", linear: wide(5), length }, { linear: 0x1_0000_0005n }],
     [{ kind: "shadow-write", gpa: 16, linear: wide(0), length }, {

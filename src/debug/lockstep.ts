@@ -3,11 +3,13 @@
  *
  * @module
  */
-import type { GuestDomain } from "./domain.ts";
+import { type GuestDomain, subjectOf } from "./domain.ts";
+import type { Subject } from "./subject.ts";
 import type { Hypervisor } from "./hypervisor.ts";
 import { domainHash } from "./views/domain_hash.ts";
 import { options as optionsOf, whole } from "./check.ts";
 import { bold, grouped, hex, INSPECT, type InspectOptions } from "./values.ts";
+import { lineOf } from "./views/code.ts";
 import { registerLines } from "./views/visible.ts";
 import { FrameHashes } from "../machine/frame_hashes.ts";
 
@@ -49,17 +51,27 @@ const LOCKSTEP_OPTIONS = optionsOf({
 
 /** Where two runs part. */
 export class Difference {
+  /** Instructions after which both were still the same. */
+  readonly position: number;
+  /** What the two sides are called. */
+  readonly names: readonly [string, string];
+  /** The instruction after which they are not. */
+  readonly instruction: string;
+  /** Lines of state that differ, of the one and of the other. */
+  readonly lines: readonly (readonly [string, string])[];
+
   /** @ignore Made by {@linkcode lockstep}. */
   constructor(
-    /** Instructions after which both were still the same. */
-    readonly position: number,
-    /** What the two sides are called. */
-    readonly names: readonly [string, string],
-    /** The instruction after which they are not. */
-    readonly instruction: string,
-    /** Lines of state that differ, of the one and of the other. */
-    readonly lines: readonly (readonly [string, string])[],
-  ) {}
+    position: number,
+    names: readonly [string, string],
+    instruction: string,
+    lines: readonly (readonly [string, string])[],
+  ) {
+    this.position = position;
+    this.names = names;
+    this.instruction = instruction;
+    this.lines = lines;
+  }
   /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     const [a, b] = this.names;
@@ -154,8 +166,11 @@ const MAX_IDLE = 100_000;
  *
  * @returns how many they were: fewer if the guest ended, stopped, or waits for ever
  */
-export function advance({ host, inner: domain }: GuestDomain, instructions: number): number {
-  const { cpu } = host.machine, from = cpu.count, to = from + instructions;
+export function advance(dom: GuestDomain, instructions: number): number {
+  const { host, inner: domain } = subjectOf(dom),
+    { cpu } = host.machine,
+    from = cpu.count,
+    to = from + instructions;
   domain.resume();
   for (let idle = 0; cpu.count < to && !domain.ended && idle < MAX_IDLE;) {
     if (host.runOnce(to - cpu.count)) idle = 0;
@@ -170,33 +185,23 @@ export function advance({ host, inner: domain }: GuestDomain, instructions: numb
 export function sideOf(hv: Hypervisor, name?: string): Side {
   const [dom, more] = hv.domains;
   if (!dom || more) throw new Error("lockstep: a hypervisor with exactly one domain was expected");
+  const subject = subjectOf(dom), [vcpu] = subject.vcpus;
   return {
     name: name ?? dom.name,
     get count() {
-      return dom.vcpu.position.count;
+      return vcpu.position.count;
     },
     run: (n) => advance(dom, n),
-    hash: () => domainHash(dom),
+    hash: () => domainHash(subject),
     save: () => hv.save(),
     load: (state) => hv.load(state as Uint8Array),
-    lines: () => registerLines(dom.vcpu.file),
-    instruction: () => instructionOf(dom),
-    page: (gpa) => pageOf(dom, gpa),
+    lines: () => registerLines(vcpu.file),
+    instruction: () => lineOf(vcpu),
+    page: (gpa) => pageOf(subject, gpa),
   };
 }
 
-/** The next instruction of a domain, with its place. */
-export function instructionOf(dom: GuestDomain): string {
-  try {
-    const [line] = dom.vcpu.disassemble(undefined, 1);
-    return `${dom.name_(line.address)}: ${line.text}`;
-  } catch (error) {
-    return `${hex(dom.vcpu.regs.rip)}: ${(error as Error).message}`;
-  }
-}
-
-function pageOf(dom: GuestDomain, gpa: number): Uint8Array | undefined {
-  const { memory, host } = dom.inner;
+function pageOf({ inner: { memory }, host }: Subject, gpa: number): Uint8Array | undefined {
   if (gpa >= memory.size) return undefined;
   const machine = memory.machineAddress(gpa);
   if (machine < 0) return EMPTY;

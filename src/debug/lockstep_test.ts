@@ -1,11 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
-import { Hypervisor } from "./hypervisor.ts";
+import { hostUnder, Hypervisor } from "./hypervisor.ts";
 import { lockstep, sideOf } from "./lockstep.ts";
 
 async function two(change: (hv: Hypervisor) => void = () => {}) {
   const a = await Hypervisor.demo({ type: "bare" }), b = await Hypervisor.demo({ type: "bare" });
   // One uses the hot handlers, the other goes the general way throughout.
-  b.host.machine.cpu.hot = false;
+  hostUnder(b).machine.cpu.hot = false;
   change(b);
   return { a, b, close: () => Promise.all([a.close(), b.close()]) };
 }

@@ -3,10 +3,11 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
 import { type Plain, RecordError } from "../machine/record.ts";
-import { Hypervisor } from "./hypervisor.ts";
+import { hostUnder, Hypervisor } from "./hypervisor.ts";
 import { advance } from "./lockstep.ts";
 import { seal, STATE_VERSION, unpackState } from "../xen/state_file.ts";
-import { GuestStopped, type Stop } from "./events/stop.ts";
+import type { Stop } from "./events/stop.ts";
+import { GuestStopped } from "./waits.ts";
 import { type Configuration, configurations, hostOf, kernel, virtual } from "./testing/hosts.ts";
 import { everyExit } from "./testing/every_exit.ts";
 import { lawAtEveryStop, Random, repacked, signature, standing } from "./testing/states.ts";
@@ -249,7 +250,7 @@ Deno.test("a guest with nothing predecoded gets somewhere, though the host wants
     const { hv, dom } = host;
     advance(dom, 30_000);
     const saved = hv.save();
-    hv.host.attention = { due: () => true, begin: () => {}, end: () => {} };
+    hostUnder(hv).attention = { due: () => true, begin: () => {}, end: () => {} };
     hv.load(saved);
     const before = dom.statistics().instructions;
     await dom.vcpus[0].step(20);

@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { differenceText, GuestDigest } from "./views/digest.ts";
+import { differenceText, GuestDigest } from "./digest.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { counted, grouped, sizeText } from "./values.ts";
 

@@ -43,6 +43,8 @@ export interface Guest {
   /** What CPUID gives it. */
   cpuid(leaf: number, subleaf: number): unknown;
   eax(): number;
+  /** Whether there is memory at a guest-physical address. */
+  isMemory(gpa: number): boolean;
 }
 
 /** What can be answered in the hypervisor's place. */

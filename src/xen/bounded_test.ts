@@ -6,6 +6,7 @@ import { TestContext } from "../devices/testing.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import { Host } from "./host.ts";
 import { ENTRIES_KEPT, World } from "./world.ts";
+import { subjectOf } from "../debug/domain.ts";
 
 /** A multiboot kernel that writes AL to a port for ever, AL counting. */
 const writer = (port: number) =>
@@ -43,7 +44,7 @@ for (const type of ["bare", "hvm"] as const) {
     await using hv = await Hypervisor.start({ memory: "64M" });
     const dom = await hv.createDomain({ type, kernel: writer(0x80), memory: "8M" });
     await dom.vcpus[0].step(30_001);
-    const { posts } = dom.inner;
+    const { posts } = subjectOf(dom).inner;
     assert(posts.length >= 1000 && posts.length < 2000, `${posts.length}`);
     assertEquals(posts.at(-1), 10_002 & 255);
     assertMatch(dom.devices.get("debug").show(), /10000 in all/);

@@ -5,6 +5,7 @@ import { RecordError } from "../machine/record.ts";
 import { advance } from "../debug/lockstep.ts";
 import { hostOf, kernel } from "../debug/testing/hosts.ts";
 import { AT, WayGuest } from "../debug/testing/ways.ts";
+import { subjectOf } from "../debug/domain.ts";
 
 const ALL = B.enable | B.user | B.system, INTERRUPT = ALL | B.interrupt;
 const wrmsr = (number: number, low: number, high = 0) =>
@@ -95,7 +96,7 @@ Deno.test("counters that count are saved and loaded: save, run on, load, run on 
 
 Deno.test("a saved counter of more than 48 bits is refused", async () => {
   await using one = await hostOf({ cpu: "amd", paging: "bare" }, GUEST);
-  const { cpu } = one.dom.inner.vcpus[0], before = one.hv.save();
+  const { cpu } = subjectOf(one.dom).inner.vcpus[0], before = one.hv.save();
   cpu.set("perfCtr1", 1n << 48n);
   const wrong = one.hv.save();
   one.hv.load(before);

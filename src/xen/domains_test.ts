@@ -3,8 +3,8 @@ import { demoGuest } from "../builder/demo.ts";
 import { hvmOps } from "../hvm/vendors.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import { randomSlices } from "./testing_slices.ts";
-import type { GuestDomain } from "../debug/domain.ts";
-import { Hypervisor } from "../debug/hypervisor.ts";
+import { type GuestDomain, subjectOf } from "../debug/domain.ts";
+import { hostUnder, Hypervisor } from "../debug/hypervisor.ts";
 import { PLACE, registers, switchGuest } from "../debug/testing/switch.ts";
 
 const LOAD = 0x100000;
@@ -40,8 +40,8 @@ const create = (hv: Hypervisor, name: string, image: Uint8Array, more: object = 
 
 /** Gives the processor away until so much machine time (ns) has passed. */
 function run(hv: Hypervisor, time: number): void {
-  const { host } = hv, end = host.machine.cpu.now + time;
-  for (const d of hv.domains) d.inner.resume();
+  const host = hostUnder(hv), end = host.machine.cpu.now + time;
+  for (const d of hv.domains) subjectOf(d).inner.resume();
   while (host.machine.cpu.now < end) {
     if (!host.runOnce(end - host.machine.cpu.now) && !host.idle()) return;
   }
@@ -96,14 +96,14 @@ Deno.test("a paused domain gets nothing and its time stands; the other gets all"
   run(hv, 10e6);
   one.pause();
   const [a, b] = [one.statistics(), two.statistics()];
-  const { host } = hv;
-  for (const end = two.inner.count + 10e6; two.inner.count < end;) {
-    host.runOnce(end - two.inner.count);
+  const host = hostUnder(hv);
+  for (const end = subjectOf(two).inner.count + 10e6; subjectOf(two).inner.count < end;) {
+    host.runOnce(end - subjectOf(two).inner.count);
   }
   assertEquals(one.statistics(), a);
   assertEquals(two.statistics().instructions - b.instructions, 10e6);
   const text = counted(one);
-  one.inner.resume();
+  subjectOf(one).inner.resume();
   run(hv, 10e6);
   assert(counted(one) > text);
 });
@@ -113,8 +113,8 @@ Deno.test("a schedule repeats by its seed, and another seed gives another", asyn
     await using hv = await start({ seed });
     await create(hv, "one", COUNTER, { weight });
     await create(hv, "two", COUNTER);
-    const { host } = hv, turns: string[] = [];
-    for (const d of hv.domains) d.inner.resume();
+    const host = hostUnder(hv), turns: string[] = [];
+    for (const d of hv.domains) subjectOf(d).inner.resume();
     for (let i = 0; i < 40; i++) {
       turns.push(`${host.runOnce(1e6)!.domain.id}@${host.machine.cpu.now}`);
     }
@@ -179,7 +179,7 @@ Deno.test("a guest that waits stays where it is when it is paused and goes on", 
   const run = async (pauses: boolean) => {
     await using hv = await start();
     const dom = await create(hv, "demo", demoGuest().image);
-    hv.host.attention = randomSlices(1, 100);
+    hostUnder(hv).attention = randomSlices(1, 100);
     dom.unpause();
     await dom.console.shows("demo> ");
     for (let i = 0; i < 30; i++) {
@@ -197,7 +197,7 @@ Deno.test("a guest that waits stays where it is when it is paused and goes on", 
 
 /** Frames in use that are nobody's, and those of the domains there are. */
 function accounts(hv: Hypervisor) {
-  const frames = hv.host.frames!;
+  const frames = hostUnder(hv).frames!;
   const owners = new Map<number, number>();
   for (const owner of frames.owners) owners.set(owner, (owners.get(owner) ?? 0) + 1);
   assertEquals(owners.get(0), frames.free);
@@ -223,7 +223,7 @@ for (const cpu of VENDORS) {
       ["at an exit that waits for its device", async (dom) => {
         dom.ioreq.serve({ port: [0x3f8, 0x3ff] }, { read: () => new Promise(() => {}) });
         dom.unpause();
-        while (!hv.host.vcpus.some((v) => v.engine.waiting)) {
+        while (!hostUnder(hv).vcpus.some((v) => v.engine.waiting)) {
           await new Promise((resolve) => setImmediate(resolve));
         }
       }],
@@ -475,11 +475,11 @@ for (const cpu of VENDORS) {
       }
     };
     // In turns of every length, so that a switch comes between any two instructions.
-    for (const d of hv.domains) d.inner.resume();
-    const { scheduler } = hv.host, { turnLength } = scheduler;
+    for (const d of hv.domains) subjectOf(d).inner.resume();
+    const { scheduler } = hostUnder(hv), { turnLength } = scheduler;
     let turn = 0;
     scheduler.turnLength = () => 1 + 7 * turn++ % 997;
-    while (turn < 700) hv.host.runOnce(1e6);
+    while (turn < 700) hostUnder(hv).runOnce(1e6);
     scheduler.turnLength = turnLength;
     check("after short turns");
     run(hv, 1e6);

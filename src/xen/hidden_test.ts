@@ -1,6 +1,7 @@
 // What CPUID does not show: on the bare processor it does not exist; in a domain the hardware's own
 // controls see to that, and where there is none `dom.cpuid` says so.
 import { assertEquals } from "@std/assert";
+import { Subject } from "../debug/subject.ts";
 import { CpuidTable } from "../debug/views/cpuid.ts";
 import { AT, type Way, WayGuest, type WayMode, wayName, WAYS } from "../debug/testing/ways.ts";
 
@@ -71,7 +72,9 @@ for (const way of WAYS) {
   const name = wayName(way);
 
   Deno.test(`an instruction that CPUID does not show is #UD, from the moment it does not (${name})`, async () => {
-    const g = await WayGuest.make(way), { cpuid } = g.domain, table = new CpuidTable(g.domain);
+    const g = await WayGuest.make(way),
+      { cpuid } = g.domain,
+      table = new CpuidTable(new Subject(g.host, g.domain));
     for (const each of hidden) {
       const { feature, code } = each;
       const there = has(way, feature);
@@ -151,7 +154,7 @@ for (const way of WAYS) {
       assertEquals([feature, ...read(mode)], [feature, NONE, 0n]);
       cpuid.edit({ features: { [feature]: false } });
       assertEquals([feature, ...read(mode)], [feature, ...(own ? [PF, 9n] : [NONE, 0n])]);
-      assertEquals(new CpuidTable(g.domain).executes.includes(feature), !own);
+      assertEquals(new CpuidTable(new Subject(g.host, g.domain)).executes.includes(feature), !own);
       cpuid.edit({ features: { [feature]: true } });
       assertEquals([feature, ...read(mode)], [feature, NONE, 0n]);
     }

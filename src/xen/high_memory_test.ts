@@ -17,7 +17,8 @@ import {
   windowText,
 } from "../machine/testing_window.ts";
 import { Frames } from "./frames.ts";
-import { Hypervisor } from "../debug/hypervisor.ts";
+import { hostUnder, Hypervisor } from "../debug/hypervisor.ts";
+import { subjectOf } from "../debug/domain.ts";
 
 const LINE = 2 ** 31, MIB = 2 ** 20;
 const KINDS = (["intel", "amd"] as const).flatMap((cpu) =>
@@ -26,10 +27,10 @@ const KINDS = (["intel", "amd"] as const).flatMap((cpu) =>
 
 /** Runs all domains until the processor has retired `count` instructions. */
 function runTo(hv: Hypervisor, count: number): void {
-  const { host } = hv, { cpu } = host.machine;
-  for (const d of hv.domains) d.inner.resume();
+  const host = hostUnder(hv), { cpu } = host.machine;
+  for (const d of hv.domains) subjectOf(d).inner.resume();
   while (cpu.count < count && (host.runOnce(count - cpu.count) || host.idle()));
-  for (const d of hv.domains) d.inner.pause();
+  for (const d of hv.domains) subjectOf(d).inner.pause();
 }
 
 for (const { cpu, paging } of KINDS) {
@@ -37,13 +38,13 @@ for (const { cpu, paging } of KINDS) {
     const hashes: string[] = [];
     for (const from of [MIB, LINE - 8 * MIB, LINE]) {
       await using hv = await Hypervisor.start({ cpu, memory: from + 40 * MIB });
-      const { host } = hv;
+      const host = hostUnder(hv);
       host.frames = new Frames(host.machine, from / 4096, () => host.world.random32());
       const { image: kernel } = demoGuest();
       const dom = await hv.createDomain({ kernel, paging, memory: "16M" });
       runTo(hv, 30_000);
       const first = dom.stateHash();
-      const high = dom.inner.memory.machineAddress(0x10_0000);
+      const high = subjectOf(dom).inner.memory.machineAddress(0x10_0000);
       assert(high >= from);
       assertEquals(hv.memory.read(high, 64), dom.memory.read(0x10_0000, 64));
       const wanted = dom.memory.read(0x10_0010, 40);

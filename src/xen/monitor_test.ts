@@ -1,5 +1,5 @@
 import { assertEquals, assertObjectMatch } from "@std/assert";
-import type { GuestDomain } from "../debug/domain.ts";
+import { type GuestDomain, subjectOf } from "../debug/domain.ts";
 import { advance } from "../debug/lockstep.ts";
 import { assembleKernel, configurations, hostOf } from "../debug/testing/hosts.ts";
 import type { Exit } from "../hvm/exit.ts";
@@ -33,7 +33,7 @@ class Recorder implements Observer {
   readonly monitor: Monitor;
 
   constructor(private readonly dom: GuestDomain) {
-    this.monitor = new Monitor(dom.inner.vcpus[0], this);
+    this.monitor = new Monitor(subjectOf(dom).inner.vcpus[0], this);
   }
   ip(): bigint {
     return this.dom.vcpus[0].regs.rip;
@@ -113,13 +113,13 @@ for (const c of configurations) {
     a.watch(false);
     a.monitor.setAddress(AGAIN, false);
     b.stopsAt = "again";
-    dom.inner.unpause();
+    subjectOf(dom).inner.unpause();
     advance(dom, 100);
     assertEquals([a.told(), b.told()], ["", "again"]);
     b.monitor.setAddress(AGAIN, false);
-    const [vcpu] = dom.inner.vcpus;
+    const [vcpu] = subjectOf(dom).inner.vcpus;
     assertEquals([vcpu.engine.hooks.length, vcpu.cpu.observers.length], [0, 0]);
-    dom.inner.unpause();
+    subjectOf(dom).inner.unpause();
     advance(dom, 100);
     assertEquals([a.told(), b.told()], ["", ""]);
   });
@@ -131,14 +131,18 @@ for (const c of configurations) {
     a.monitor.setStep(1);
     a.stopsAt = "step";
     advance(dom, 100);
-    assertEquals([a.told(), b.told(), dom.inner.vcpus[0].cpu.count], ["step", "again", 1]);
+    assertEquals([a.told(), b.told(), subjectOf(dom).inner.vcpus[0].cpu.count], [
+      "step",
+      "again",
+      1,
+    ]);
     a.monitor.setAddress(NEXT, true);
     b.monitor.setAddress(NEXT, true);
     a.stopsAt = b.stopsAt = "next";
-    dom.inner.unpause();
+    subjectOf(dom).inner.unpause();
     advance(dom, 100);
     assertEquals([a.told(), b.told()], ["next", "next"]);
-    dom.inner.unpause();
+    subjectOf(dom).inner.unpause();
     advance(dom, 100);
     assertEquals([a.told(), b.told()], ["next", "again next"]);
   });
@@ -155,17 +159,17 @@ for (const c of configurations) {
     advance(dom, 100);
     assertEquals([a.told(), b.told(), written(dom)], ["cpuid", "cpuid next", 5]);
     a.verdict = { kind: "reply", registers: { rax: 7n } };
-    dom.inner.unpause();
+    subjectOf(dom).inner.unpause();
     advance(dom, 100);
     assertEquals([a.told(), b.told(), written(dom)], ["cpuid", "cpuid next", 7]);
     b.stopsAt = "cpuid";
-    dom.inner.unpause();
+    subjectOf(dom).inner.unpause();
     advance(dom, 100);
     assertEquals([a.told(), b.told(), written(dom)], ["cpuid", "cpuid", 7]);
     assertEquals([a.monitor.stoppedAt, b.monitor.stoppedAt?.kind], [undefined, "cpuid"]);
     b.monitor.answer({ kind: "reply", registers: { rax: 9n } });
     b.stopsAt = "next";
-    dom.inner.unpause();
+    subjectOf(dom).inner.unpause();
     advance(dom, 100);
     assertEquals([a.told(), b.told(), written(dom)], ["", "next", 9]);
   });

@@ -5,11 +5,12 @@ import type { Host } from "./host.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { attention } from "./world_attention.ts";
 import { randomSlices } from "./testing_slices.ts";
-import { GuestDigest } from "../debug/views/digest.ts";
-import type { GuestDomain } from "../debug/domain.ts";
+import { GuestDigest } from "../debug/digest.ts";
+import { type GuestDomain, subjectOf } from "../debug/domain.ts";
 import { type Configuration, hostOf, kernel, virtual } from "../debug/testing/hosts.ts";
 import { Random } from "../debug/testing/states.ts";
 import { HVM_WAYS, WayGuest, type WayMode, wayName } from "../debug/testing/ways.ts";
+import { hostUnder } from "../debug/hypervisor.ts";
 
 /**
  * A guest that does little else. The PIT interrupts every 60 accesses or so; every handler notes the
@@ -368,7 +369,7 @@ unmapped:
   ret
 `);
 
-const engineOf = (dom: GuestDomain): HvmEngine => dom.inner.vcpus[0].engine as HvmEngine;
+const engineOf = (dom: GuestDomain): HvmEngine => subjectOf(dom).inner.vcpus[0].engine as HvmEngine;
 
 /** Each iteration is an exit: an observer that looks at each, and wants nothing. */
 function oneByOne(engine: HvmEngine): void {
@@ -424,21 +425,21 @@ async function sameAtRandom(
 ): Promise<void> {
   await using one = await hostOf(c, image);
   await using all = await hostOf(c, image);
-  for (const { dom } of [one, all]) dom.inner.setState({ kind: "running" });
+  for (const { dom } of [one, all]) subjectOf(dom).inner.setState({ kind: "running" });
   const some = counting(engineOf(one.dom)), each = counting(engineOf(all.dom));
   oneByOne(engineOf(all.dom));
-  if (cut) one.hv.host.attention = randomSlices(3, 2);
+  if (cut) hostUnder(one.hv).attention = randomSlices(3, 2);
   const random = new Random(0x1234_5679);
   for (let n = 0, time = 0; n < times; n++) {
-    time = one.hv.host.machine.cpu.now + 1 + random.below(most);
-    for (const { dom } of [one, all]) runTo(dom, time);
+    time = hostUnder(one.hv).machine.cpu.now + 1 + random.below(most);
+    for (const { dom } of [one, all]) runTo(subjectOf(dom), time);
     const [a, b] = [told(one.dom), told(all.dom)];
     assertEquals(a, b, `place ${n}, after ${time} ns`);
     if (n % 7 === 3) {
       for (const { hv, dom } of [one, all]) {
-        dom.inner.pause();
+        subjectOf(dom).inner.pause();
         hv.load(hv.save());
-        dom.inner.resume();
+        subjectOf(dom).inner.resume();
       }
     }
     if (n % 9 === 8) { for (const { dom } of [one, all]) engineOf(dom).nmi(); }

@@ -1,11 +1,12 @@
 // One program that does to its paging what kernels do not, over nested and under shadow tables: the
 // state at the end is the same.
 import { assert, assertEquals } from "@std/assert";
-import { Hypervisor } from "../debug/hypervisor.ts";
+import { hostUnder, Hypervisor } from "../debug/hypervisor.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { checkPool } from "./shadow_testing.ts";
 import { TO_FLAT } from "../machine/testing.ts";
+import { subjectOf } from "../debug/domain.ts";
 import type { CpuModel } from "../machine/vendors.ts";
 
 /** Real mode to protected mode; every vector ends at `handler`, which notes CR2 and the error code. */
@@ -339,10 +340,10 @@ async function end(
 ) {
   const hv = await Hypervisor.start({ memory: "64M", cpu });
   const dom = await hv.createDomain({ kernel: rom(program), memory: "16M", ...how });
-  const { inner } = dom;
+  const { inner } = subjectOf(dom);
   inner.setState({ kind: "running" });
-  for (let n = 0; n < 20 && inner.state.kind === "running"; n++) hv.host.runOnce(10_000);
-  const vcpu = dom.vcpus[0];
+  for (let n = 0; n < 20 && inner.state.kind === "running"; n++) hostUnder(hv).runOnce(10_000);
+  const [vcpu] = subjectOf(dom).vcpus;
   const registers = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rip", "cr0", "cr3", "cr4"]
     .map((name) => `${name} ${vcpu.file.get(name)?.toString(16)}`);
   const state = {
@@ -386,12 +387,12 @@ for (const cpu of ["intel", "amd"] as const) {
         mov eax, [0x400000]
         jmp again`;
       const dom = await hv.createDomain({ kernel: rom(program), memory: "16M", paging });
-      dom.inner.setState({ kind: "running" });
-      hv.host.runOnce(20_000);
-      const { file } = dom.vcpus[0];
+      subjectOf(dom).inner.setState({ kind: "running" });
+      hostUnder(hv).runOnce(20_000);
+      const { file } = subjectOf(dom).vcpus[0];
       assertEquals(file.get("rax"), 6n);
       dom.memory.write(0x11000n, Uint8Array.of(0x67, 0x10, 6, 0));
-      hv.host.runOnce(100);
+      hostUnder(hv).runOnce(100);
       assertEquals(file.get("rax"), 7n);
       await hv.close();
     });

@@ -2,8 +2,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
 import type { NamedAddress } from "../builder/symbols.ts";
-import { Hypervisor } from "../debug/hypervisor.ts";
-import type { GuestDomain } from "../debug/domain.ts";
+import { hostUnder, Hypervisor } from "../debug/hypervisor.ts";
+import { type GuestDomain, subjectOf } from "../debug/domain.ts";
 import { SHADOW_MODES, shadowCampaign } from "../../tests/fuzz/shadow.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { defaultShadowMemory, type Shadow } from "./shadow.ts";
@@ -27,7 +27,8 @@ Deno.test("defaultShadowMemory() gives 1 MB a vCPU and 8 KB a MB", () => {
   assertEquals(defaultShadowMemory(2, 16 << 20), (2 << 20) + (128 << 10));
 });
 
-const shadowOf = (dom: GuestDomain): Shadow => (dom.inner.vcpus[0].engine as HvmEngine).shadow!;
+const shadowOf = (dom: GuestDomain): Shadow =>
+  (subjectOf(dom).inner.vcpus[0].engine as HvmEngine).shadow!;
 
 type DemoOptions = { cpu?: CpuModel; paging?: "hap" | "shadow"; shadowMemory?: number };
 
@@ -49,7 +50,7 @@ const timerOf = (symbols: readonly NamedAddress[]): bigint =>
 
 /** Lets a domain run to a count of instructions. */
 function runTo(hv: Hypervisor, dom: GuestDomain, count: number): void {
-  const { inner } = dom, { host } = hv, { cpu } = host.machine;
+  const { inner } = subjectOf(dom), host = hostUnder(hv), { cpu } = host.machine;
   if (inner.state.kind === "paused") inner.setState({ kind: "running" });
   while (inner.count < count && !inner.ended) {
     host.runOnce(count - inner.count);
@@ -69,7 +70,9 @@ const sameState = async (cpu: CpuModel) => {
     const state: string[] = [];
     for (const count of [1000, 9339, 54_321, 120_000]) {
       runTo(hv, dom, count);
-      state.push(`${dom.inner.count} ${hv.host.machine.cpu.now} ${dom.stateHash()}`);
+      state.push(
+        `${subjectOf(dom).inner.count} ${hostUnder(hv).machine.cpu.now} ${dom.stateHash()}`,
+      );
       if (dom.shadow) checkPool(shadowOf(dom));
     }
     states.push(state);
@@ -117,7 +120,7 @@ Deno.test("a shadow entry corrupted by hand is what the guest gets", async () =>
   const linear = timerOf(symbols);
   const walk = dom.vcpus[0].pageTables.walk(linear);
   // Another frame with other code: INT3 all over.
-  const other = hv.host.frames!.allocate(dom.id);
+  const other = hostUnder(hv).frames!.allocate(dom.id);
   hv.memory.write(BigInt(other * 4096), new Uint8Array(4096).fill(0xcc));
   const entry = walk.shadow![2];
   const bytes = new Uint8Array(8);
@@ -143,7 +146,7 @@ Deno.test("writes to the guest's tables from outside are seen, through whatever 
     const write of [
       (bytes: Uint8Array) => dom.memory.write(leaf.address, bytes),
       (bytes: Uint8Array) => {
-        const machine = dom.inner.memory.machineAddress(Number(leaf.address));
+        const machine = subjectOf(dom).inner.memory.machineAddress(Number(leaf.address));
         hv.memory.write(BigInt(machine), bytes);
       },
     ]
@@ -156,7 +159,7 @@ Deno.test("writes to the guest's tables from outside are seen, through whatever 
     assertEquals(pageTables.walk(linear).shadowMachine, undefined);
     new DataView(bytes.buffer).setUint32(0, frame * 4096 | 0x63, true);
     write(bytes);
-    runTo(hv, dom, dom.inner.count + 20_000);
+    runTo(hv, dom, subjectOf(dom).inner.count + 20_000);
     assertEquals(pageTables.walk(linear).shadowMachine, before.machine);
   }
   await hv.close();
@@ -168,11 +171,11 @@ const saveAndLoad = async (cpu: CpuModel) => {
   const saved = hv.save();
   assertEquals(shadowOf(dom).pool.free, shadowOf(dom).pool.slots - 1);
   runTo(hv, dom, 120_000);
-  const later = `${dom.stateHash()} ${hv.host.machine.cpu.now}`;
+  const later = `${dom.stateHash()} ${hostUnder(hv).machine.cpu.now}`;
   hv.load(saved);
   assertEquals(hv.save(), saved);
   runTo(hv, dom, 120_000);
-  assertEquals(`${dom.stateHash()} ${hv.host.machine.cpu.now}`, later);
+  assertEquals(`${dom.stateHash()} ${hostUnder(hv).machine.cpu.now}`, later);
   await hv.close();
 };
 for (const cpu of ["intel", "amd"] as const) {
@@ -185,7 +188,7 @@ Deno.test("destroy() gives all frames back, and the processor's hooks", async ()
   const { image } = demoGuest();
   // Another one, so that the host is virtualized before and after.
   await hv.createDomain({ kernel: image, memory: "8M" });
-  const { frames, machine } = hv.host, free = frames!.free;
+  const { frames, machine } = hostUnder(hv), free = frames!.free;
   const dom = await hv.createDomain({ kernel: image, memory: "16M", paging: "shadow" });
   runTo(hv, dom, 20_000);
   const pool = shadowOf(dom).pool.slots;
@@ -210,7 +213,7 @@ Deno.test("a guest frame that is taken away has no shadow entry left", async () 
 
 Deno.test("eviction spares the tables of the running translation", async () => {
   const { hv, dom } = await demo();
-  const pool = new ShadowPool(shadowOf(dom).p2m, hv.host.frames!, dom.id, 4);
+  const pool = new ShadowPool(shadowOf(dom).p2m, hostUnder(hv).frames!, dom.id, 4);
   const get = (guest: number) => pool.get(KIND.ptPae, guest, 0);
   pool.begin();
   const first = [10, 11, 12].map(get);
@@ -244,24 +247,24 @@ Deno.test("domains with shadow and with nested paging share a processor", async 
       const shadowMemory = paging === "shadow" ? 64 * 4096 : undefined;
       await hv.createDomain({ kernel: image, memory: "16M", paging, shadowMemory });
     }
-    for (const { inner } of hv.domains) inner.setState({ kind: "running" });
+    for (const { inner } of hv.domains.map(subjectOf)) inner.setState({ kind: "running" });
     for (let n = 1; n <= 40; n++) {
       // The same turns in each: what is blocked wakes when both are.
-      if (!hv.host.runOnce(1000 + 37 * n)) {
+      if (!hostUnder(hv).runOnce(1000 + 37 * n)) {
         const next = Math.min(
-          hv.host.machine.bus.deadline(),
-          ...hv.domains.map((d) => d.inner.platform.deadline()),
+          hostUnder(hv).machine.bus.deadline(),
+          ...hv.domains.map((d) => subjectOf(d).inner.platform.deadline()),
         );
-        hv.host.machine.cpu.skipTo(next);
-        hv.host.interrupts?.handlePending();
-        for (const { inner } of hv.domains) inner.platform.run(next);
+        hostUnder(hv).machine.cpu.skipTo(next);
+        hostUnder(hv).interrupts?.handlePending();
+        for (const { inner } of hv.domains.map(subjectOf)) inner.platform.run(next);
       }
       if (n % 8 === 0) states.push(hv.domains.map((d) => d.stateHash()).join(" "));
     }
     for (const dom of hv.domains) if (dom.shadow) checkPool(shadowOf(dom));
     // One goes; the other's shadows stay.
     hv.domains[0].destroy();
-    hv.host.runOnce(5000);
+    hostUnder(hv).runOnce(5000);
     states.push(hv.domains[0].stateHash());
     all.push(states);
     await hv.close();

@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
-import type { GuestDomain } from "../debug/domain.ts";
-import { Hypervisor, type StartOptions } from "../debug/hypervisor.ts";
+import { type GuestDomain, subjectOf } from "../debug/domain.ts";
+import { hostUnder, Hypervisor } from "../debug/hypervisor.ts";
+import type { StartOptions } from "../debug/options.ts";
 import { demoGuest } from "../builder/demo.ts";
 import { randomSlices } from "./testing_slices.ts";
 import { attention, oncePerPress, WORD } from "./world_attention.ts";
@@ -22,7 +23,7 @@ const MEANS = [2, 7, 300] as const;
 
 /** All that a run comes to. */
 function told(hv: Hypervisor): unknown {
-  const { host } = hv;
+  const host = hostUnder(hv);
   return {
     hash: hv.stateHash(),
     scheduler: host.blocks.save().scheduler,
@@ -31,8 +32,8 @@ function told(hv: Hypervisor): unknown {
       d.statistics(),
       d.console.text,
       d.state,
-      d.inner.allotment,
-      d.inner.vcpus.map(({ share, runstate }) => [share, runstate]),
+      subjectOf(d).inner.allotment,
+      subjectOf(d).inner.vcpus.map(({ share, runstate }) => [share, runstate]),
     ]),
   };
 }
@@ -58,7 +59,7 @@ async function sameInSlices(
     await using hv = await Hypervisor.start(options);
     const slices = randomSlices(5, mean ?? 1);
     await run(hv, () => {
-      if (mean !== undefined) hv.host.attention = slices;
+      if (mean !== undefined) hostUnder(hv).attention = slices;
     });
     return [told(hv), slices.count] as const;
   };
@@ -159,7 +160,7 @@ Deno.test("the event loop has its turn while a guest runs, and a pause is an ent
     dom.unpause();
     for (let n = 0; n < 5; n++) await new Promise((resolve) => setTimeout(resolve, 1));
     dom.pause();
-    const { world, machine } = hv.host;
+    const { world, machine } = hostUnder(hv);
     const { kind, domain, position } = world.entries.at(-1)!;
     assertEquals([kind, domain, position.count], ["pause", dom.id, machine.cpu.count]);
     dom.pause();

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Hypervisor } from "../debug/hypervisor.ts";
+import { hostUnder, Hypervisor } from "../debug/hypervisor.ts";
 import { kernel } from "../debug/testing/hosts.ts";
 import { RUNSTATES } from "./vcpu.ts";
 
@@ -10,7 +10,7 @@ const HALT = kernel("hlt");
 async function host(...images: Uint8Array[]) {
   const hv = await Hypervisor.start({ memory: "32M" });
   for (const image of images) await hv.createDomain({ kernel: image, memory: "4M" });
-  const { host } = hv, [...vcpus] = host.vcpus;
+  const host = hostUnder(hv), [...vcpus] = host.vcpus;
   const total = (n: number) => {
     const { time } = vcpus[n].runstate;
     return RUNSTATES.reduce((sum, name) => sum + time[name], 0);

@@ -7,8 +7,8 @@
 // last instruction of a run has blocked an HVM domain already, a bare one when it is run on.
 import { assert, assertEquals } from "@std/assert";
 import { guestsFolder } from "../../repl/guests/images.ts";
-import type { GuestDomain } from "../../src/debug/domain.ts";
-import { Hypervisor } from "../../src/debug/hypervisor.ts";
+import { type GuestDomain, subjectOf } from "../../src/debug/domain.ts";
+import { hostUnder, Hypervisor } from "../../src/debug/hypervisor.ts";
 import { registerLines } from "../../src/debug/views/visible.ts";
 import { demoGuest } from "../../src/builder/demo.ts";
 import { assemble } from "../../src/machine/isa/encode.ts";
@@ -139,7 +139,7 @@ async function make(
 
 /** Runs a domain to a count of instructions, or until it halts for good. */
 function runTo(hv: Hypervisor, dom: GuestDomain, count: number): void {
-  const { inner } = dom, { host } = hv, { cpu } = host.machine;
+  const { inner } = subjectOf(dom), host = hostUnder(hv), { cpu } = host.machine;
   if (inner.state.kind === "paused") inner.setState({ kind: "running" });
   while (inner.count < count && !inner.ended) {
     host.runOnce(count - inner.count);
@@ -152,13 +152,13 @@ function runTo(hv: Hypervisor, dom: GuestDomain, count: number): void {
   }
 }
 
-const vcpuFlags = (dom: GuestDomain): bigint => dom.vcpus[0].file.get("rflags") ?? 0n;
+const vcpuFlags = (dom: GuestDomain): bigint => subjectOf(dom).vcpus[0].file.get("rflags") ?? 0n;
 
 /** Pages whose bytes differ. */
 function differing(a: GuestDomain, b: GuestDomain): number[] {
   const pages: number[] = [];
-  for (let gpa = 0; gpa < a.inner.memory.size; gpa += 4096) {
-    const [x, y] = [a, b].map(({ inner: { memory } }) => memory);
+  for (let gpa = 0; gpa < subjectOf(a).inner.memory.size; gpa += 4096) {
+    const [x, y] = [a, b].map((dom) => subjectOf(dom).inner.memory);
     if (x.machineAddress(gpa) < 0 || y.machineAddress(gpa) < 0) continue;
     const [p, q] = [x, y].map((memory) => new Uint32Array(memory.read(gpa, 4096).buffer));
     for (let i = 0; i < 1024; i++) {
@@ -181,9 +181,9 @@ async function sideBySide(cpu: CpuModel, kernel: Uint8Array, counts: readonly nu
   const bare = await make("bare", kernel, {}, cpu), hvm = await make("hvm", kernel, {}, cpu);
   const shadow = await make("shadow", kernel, {}, cpu);
   const seen = ({ hv, dom }: typeof bare) => ({
-    count: dom.inner.count,
-    time: hv.host.machine.cpu.now,
-    registers: registerLines(dom.vcpus[0].file),
+    count: subjectOf(dom).inner.count,
+    time: hostUnder(hv).machine.cpu.now,
+    registers: registerLines(subjectOf(dom).vcpus[0].file),
     text: dom.console.text,
   });
   for (const count of counts) {
@@ -201,7 +201,7 @@ forEach(
   async (cpu) => {
     const counts = [6, 7, 100, 1500, 6000, 6001, 1e6];
     const { bare, hvm, shadow } = await sideBySide(cpu, rom(), counts);
-    const notes = new DataView(bare.dom.inner.memory.read(0x30000, 0x1004).buffer);
+    const notes = new DataView(subjectOf(bare.dom).inner.memory.read(0x30000, 0x1004).buffer);
     assertEquals(notes.getUint32(0, true), 200);
     // A #PF and a #UD in each round.
     assertEquals(notes.getUint32(0x1000, true), 400);
@@ -247,16 +247,16 @@ guestTest(
     for (const type of ["bare", "hvm", "shadow"] as const) {
       const made = await make(type, KERNEL, linux), { hv, dom } = made;
       // In steps of ten million: a look at the text costs little then.
-      while (!dom.console.text.includes("GUEST-READY") && dom.inner.count < 1e9) {
-        runTo(hv, dom, dom.inner.count + 10e6);
+      while (!dom.console.text.includes("GUEST-READY") && subjectOf(dom).inner.count < 1e9) {
+        runTo(hv, dom, subjectOf(dom).inner.count + 10e6);
       }
       both.push(made);
     }
     const [b, h, s] = both.map(({ hv, dom }) => ({
       text: dom.console.text,
-      count: dom.inner.count,
-      time: hv.host.machine.cpu.now,
-      registers: registerLines(dom.vcpus[0].file),
+      count: subjectOf(dom).inner.count,
+      time: hostUnder(hv).machine.cpu.now,
+      registers: registerLines(subjectOf(dom).vcpus[0].file),
     }));
     assert(b.text.includes("GUEST-READY"), b.text.slice(-1000));
     assertEquals(h, b);
@@ -284,7 +284,9 @@ for (const [type, cpu] of [["hvm", "intel"], ["shadow", "intel"], ["shadow", "am
         const hashes: string[] = [];
         for (const count of [1e6, 10e6, 25e6, 50e6]) {
           runTo(hv, dom, count);
-          hashes.push(`${dom.inner.count} ${dom.stateHash()} ${hv.host.machine.cpu.now}`);
+          hashes.push(
+            `${subjectOf(dom).inner.count} ${dom.stateHash()} ${hostUnder(hv).machine.cpu.now}`,
+          );
         }
         await hv.close();
         return { hashes, events };

@@ -6,6 +6,7 @@ import { advance } from "../../src/debug/lockstep.ts";
 import { seal, unpackState } from "../../src/xen/state_file.ts";
 import { configurations } from "../../src/debug/testing/hosts.ts";
 import { Random, repacked, signature, standing } from "../../src/debug/testing/states.ts";
+import { subjectOf } from "../../src/debug/domain.ts";
 
 /** Every place in a record, as the keys that lead there. */
 function places(value: Plain, path: (string | number)[] = []): (string | number)[][] {
@@ -93,7 +94,7 @@ for (const c of configurations) {
       assertTaken(host.hv, bytes, where);
       // Whatever it is, it runs, or ends.
       advance(host.dom, 3000);
-      if (host.dom.inner.ended) {
+      if (subjectOf(host.dom).inner.ended) {
         await host.hv.close();
         host = await standing(c);
       }
@@ -121,7 +122,7 @@ for (const c of configurations) {
       }
       assertTaken(host.hv, bytes, `byte ${at}`);
       advance(host.dom, 1500);
-      if (host.dom.inner.ended) {
+      if (subjectOf(host.dom).inner.ended) {
         await host.hv.close();
         host = await standing(c);
       }

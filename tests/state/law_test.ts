@@ -1,8 +1,8 @@
 // Save, run on, load, run on = run on: at every kind of stop, in place and on a fresh host.
 import { assert, assertEquals } from "@std/assert";
 import { demoGuest } from "../../src/builder/demo.ts";
-import type { GuestDomain } from "../../src/debug/domain.ts";
-import { Hypervisor } from "../../src/debug/hypervisor.ts";
+import { type GuestDomain, subjectOf } from "../../src/debug/domain.ts";
+import { hostUnder, Hypervisor } from "../../src/debug/hypervisor.ts";
 import { advance } from "../../src/debug/lockstep.ts";
 import { type Configuration, configurations, hostOf } from "../../src/debug/testing/hosts.ts";
 import { everyExit } from "../../src/debug/testing/every_exit.ts";
@@ -23,7 +23,7 @@ for (const c of configurations) {
     let halted = 0;
     for (let n = 0; n < 60; n++) {
       advance(one.dom, 1 + random(n % 2 ? 30 : 5000));
-      halted += +one.dom.inner.vcpus[0].halted;
+      halted += +subjectOf(one.dom).inner.vcpus[0].halted;
       text.forEach((t) => t());
       const saved = one.hv.save();
       const first = runOn(one.hv, text[0], [1, 40, 1500]);
@@ -35,15 +35,15 @@ for (const c of configurations) {
       assertEquals(runOn(one.hv, text[0], [1, 40, 1500]), first, `${n}`);
     }
     // In HLT, with the timer still to come, too.
-    for (let n = 0; n < 40 && !one.dom.inner.vcpus[0].halted; n++) {
+    for (let n = 0; n < 40 && !subjectOf(one.dom).inner.vcpus[0].halted; n++) {
       while (one.dom.vcpus[0].disassemble(undefined, 1)[0].text !== "hlt") {
         advance(one.dom, 1);
       }
-      one.dom.inner.resume();
-      one.hv.host.runOnce(100);
+      subjectOf(one.dom).inner.resume();
+      hostUnder(one.hv).runOnce(100);
       one.dom.pause();
     }
-    assert(one.dom.inner.vcpus[0].halted);
+    assert(subjectOf(one.dom).inner.vcpus[0].halted);
     const saved = one.hv.save(), first = runOn(one.hv, text[0]);
     fresh.hv.load(saved);
     text[1]();
@@ -101,8 +101,8 @@ Deno.test("two domains: the one that waits, the one at a stop, their turns and t
       return hv;
     };
     const run = (hv: Hypervisor, time: number) => {
-      const { host } = hv, end = host.machine.cpu.now + time;
-      for (const d of hv.domains) d.inner.resume();
+      const host = hostUnder(hv), end = host.machine.cpu.now + time;
+      for (const d of hv.domains) subjectOf(d).inner.resume();
       while (
         host.machine.cpu.now < end && (host.runOnce(end - host.machine.cpu.now) || host.idle())
       );
@@ -113,7 +113,9 @@ Deno.test("two domains: the one that waits, the one at a stop, their turns and t
         hv.stateHash(),
         ...hv.domains.map((d) =>
           `${d.statistics().instructions} ${d.statistics().time} ${d.stateHash()} ${d.blocked} ` +
-          `${d.inner.vcpus[0].share.credit} ${d.inner.vcpus[0].runstate.time.running}`
+          `${subjectOf(d).inner.vcpus[0].share.credit} ${
+            subjectOf(d).inner.vcpus[0].runstate.time.running
+          }`
         ),
       ].join(" | ");
     await using one = await make();

@@ -6,7 +6,8 @@
 import { wrongType } from "../check.ts";
 import { type Filter, filterText, matches } from "./filters.ts";
 import type { Kind } from "../kinds.ts";
-import { type Response, Stop } from "./stop.ts";
+import type { Occurrence } from "./occurrence.ts";
+import { type Response, responseOf, type Stop } from "./stop.ts";
 import { counted, INSPECT } from "../values.ts";
 
 /** What breakpoints are told beside their filter. */
@@ -34,71 +35,76 @@ export type Decision =
   | { readonly kind: "respond"; readonly response: Response }
   | { readonly kind: "wait"; readonly promise: Promise<Response | undefined> };
 
-/** Most of a predicate's text that is shown. */
-const MAX_TEXT = 100;
+/** What a breakpoint is made from. */
+export interface BreakRecord {
+  /** Number by which the shell knows it, from 1. */
+  readonly id: number;
+  readonly kind: Kind;
+  /** Checked. */
+  readonly filter: Filter;
+  readonly options: BreakOptions;
+  /** Made for one call of a verb, and not listed. */
+  readonly temporary: boolean;
+  /** Never stops, and its events are copies. */
+  readonly traces: boolean;
+}
 
 const NONE: Decision = { kind: "none" };
 const STOP: Decision = { kind: "respond", response: { kind: "stop" } };
 
-/** A breakpoint, a watchpoint or a trace of a domain. */
-export class Breakpoint {
-  /** Matches so far. */
+/** A breakpoint, as the debugger holds it. */
+export class Break {
   hits = 0;
-  #enabled = true;
+  #on = true;
   #deleted = false;
+  /** It as scripts hold it. */
+  readonly shown: Breakpoint;
 
-  /** @ignore Made by the verbs of a domain. */
-  constructor(
-    /** Number by which the shell knows it, from 1. */
-    readonly id: number,
-    /** What it waits for. */
-    readonly kind: Kind,
-    /** Which events of that kind it means, checked. */
-    readonly filter: Filter,
-    private readonly options: BreakOptions,
-    /** Made for one call of a verb, and not listed. */
-    readonly temporary: boolean,
-    /** Never stops, and its events are copies. */
-    readonly traces: boolean,
-    private readonly changed: (breakpoint: Breakpoint) => void,
-  ) {}
+  constructor(readonly record: BreakRecord, readonly changed: (b: Break) => void) {
+    this.shown = new Breakpoint(this);
+  }
 
-  /** Set to false, it is kept but does nothing. */
+  get kind(): Kind {
+    return this.record.kind;
+  }
+  get filter(): Filter {
+    return this.record.filter;
+  }
+  /** "breakpoint 1 (io)", for messages. */
+  get name(): string {
+    const { id, kind, traces } = this.record;
+    return `${traces ? "trace" : "breakpoint"} ${id} (${kind})`;
+  }
+  /** It has an action. */
+  get acts(): boolean {
+    return this.record.options.action !== undefined;
+  }
+
   get enabled(): boolean {
-    return this.#enabled && !this.#deleted;
+    return this.#on && !this.#deleted;
   }
   set enabled(on: boolean) {
-    if (this.#deleted) throw new Error(`breakpoint ${this.id} (${this.kind}) is deleted`);
-    this.#enabled = on;
+    if (this.#deleted) {
+      throw new Error(`breakpoint ${this.record.id} (${this.kind}) is deleted`);
+    }
+    this.#on = on;
     this.changed(this);
   }
-  /** It is removed, and cannot come back. */
   get deleted(): boolean {
     return this.#deleted;
   }
-  /** Removes it. */
   delete(): void {
     if (this.#deleted) return;
     this.#deleted = true;
     this.changed(this);
   }
 
-  /** What else has to hold, as it is shown: the predicate, and from which match on. */
-  get condition(): string {
-    const { condition, predicate, hits = 1, once } = this.options;
-    return [
-      condition ?? (predicate ? predicate.toString().replace(/\s+/g, " ").slice(0, MAX_TEXT) : ""),
-      hits > 1 ? `from match ${hits} on` : "",
-      once ? "once" : "",
-    ].filter((s) => s).join(", ");
-  }
-
-  /** @ignore Whether an event is one of its own, its predicate asked. Counts. */
-  takes(stop: Stop, fields: Readonly<Record<string, unknown>>): boolean {
+  /** Whether an event is one of its own, its predicate asked. Counts. */
+  takes(what: Occurrence, fields: Readonly<Record<string, unknown>>): boolean {
     if (!this.enabled || !matches(this.filter, fields)) return false;
-    const { predicate } = this.options;
+    const { predicate, hits = 1 } = this.record.options;
     if (predicate) {
-      const value: unknown = predicate(stop);
+      const value: unknown = predicate(what.stop);
       if (value instanceof Promise) {
         value.catch(() => {});
         throw wrongType(`${this.kind}: the predicate`, "true or false at once", value);
@@ -106,30 +112,89 @@ export class Breakpoint {
       if (!value) return false;
     }
     this.hits++;
-    return this.hits >= (this.options.hits ?? 1);
+    return this.hits >= hits;
   }
 
-  /** @ignore It has an action. */
-  get acts(): boolean {
-    return this.options.action !== undefined;
-  }
-  /** @ignore What it wants done. */
-  act(stop: Stop): Decision {
-    if (this.options.once) this.delete();
-    const { action } = this.options;
-    if (!action) return this.traces ? NONE : STOP;
-    const value = action(stop);
+  /** What it wants done. */
+  act(what: Occurrence): Decision {
+    const { options: { once, action }, traces } = this.record;
+    if (once) this.delete();
+    if (!action) return traces ? NONE : STOP;
+    const value = action(what.stop);
     if (value instanceof Promise) {
-      if (this.traces) return { kind: "none", begun: value };
-      return { kind: "wait", promise: value.then((v) => Stop.response(v, stop)) };
+      if (traces) return { kind: "none", begun: value };
+      return { kind: "wait", promise: value.then((v) => responseOf(v, what)) };
     }
-    if (this.traces) return NONE;
-    return { kind: "respond", response: Stop.response(value, stop) ?? { kind: "stop" } };
+    if (traces) return NONE;
+    return { kind: "respond", response: responseOf(value, what) ?? { kind: "stop" } };
+  }
+}
+
+/** Most of a predicate's text that is shown. */
+const MAX_TEXT = 100;
+
+/** A breakpoint, a watchpoint or a trace of a domain. */
+export class Breakpoint {
+  /** Number by which the shell knows it, from 1. */
+  readonly id: number;
+  /** What it waits for. */
+  readonly kind: Kind;
+  /** Which events of that kind it means, checked. */
+  readonly filter: Filter;
+  /** Made for one call of a verb, and not listed. */
+  readonly temporary: boolean;
+  /** Never stops, and its events are copies. */
+  readonly traces: boolean;
+  readonly #break: Break;
+
+  /** @ignore Made by the verbs of a domain. */
+  constructor(b: Break) {
+    ({
+      id: this.id,
+      kind: this.kind,
+      filter: this.filter,
+      temporary: this.temporary,
+      traces: this.traces,
+    } = b.record);
+    this.#break = b;
+  }
+
+  /** Matches so far. */
+  get hits(): number {
+    return this.#break.hits;
+  }
+  set hits(hits: number) {
+    this.#break.hits = hits;
+  }
+  /** Set to false, it is kept but does nothing. */
+  get enabled(): boolean {
+    return this.#break.enabled;
+  }
+  set enabled(on: boolean) {
+    this.#break.enabled = on;
+  }
+  /** It is removed, and cannot come back. */
+  get deleted(): boolean {
+    return this.#break.deleted;
+  }
+  /** Removes it. */
+  delete(): void {
+    this.#break.delete();
+  }
+
+  /** What else has to hold, as it is shown: the predicate, and from which match on. */
+  get condition(): string {
+    const { condition, predicate, hits = 1, once } = this.#break.record.options;
+    return [
+      condition ?? (predicate ? predicate.toString().replace(/\s+/g, " ").slice(0, MAX_TEXT) : ""),
+      hits > 1 ? `from match ${hits} on` : "",
+      once ? "once" : "",
+    ].filter((s) => s).join(", ");
   }
 
   /** @ignore */
   [INSPECT](): string {
-    const state = this.#deleted ? "deleted" : this.#enabled ? "" : "off";
+    const state = this.deleted ? "deleted" : this.enabled ? "" : "off";
     return [
       `${this.traces ? "trace" : "breakpoint"} ${this.id}: ${this.kind} ${filterText(this.filter)}`,
       this.condition && `if ${this.condition}`,

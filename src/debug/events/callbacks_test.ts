@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { Hypervisor } from "../hypervisor.ts";
+import { hostUnder, Hypervisor } from "../hypervisor.ts";
 
 /** What nobody caught while `fn` ran, and shortly after. */
 async function strays(fn: () => Promise<void>): Promise<string[]> {
@@ -85,7 +85,7 @@ Deno.test("a host whose slices are over as soon as they begin gets on all the sa
   for (const type of ["bare", "hvm"] as const) {
     await using hv = await Hypervisor.demo({ type });
     const [dom] = hv.domains;
-    hv.host.attention = { due: () => true, begin() {}, end() {} };
+    hostUnder(hv).attention = { due: () => true, begin() {}, end() {} };
     const start = dom.vcpus[0].position.count;
     await dom.until("execute", { address: "timer" });
     assert(dom.vcpus[0].position.count > start);

@@ -3,8 +3,9 @@
 import { assert, assertEquals } from "@std/assert";
 import type { GuestDomain } from "../domain.ts";
 import { randomSlices, type Slices } from "../../xen/testing_slices.ts";
-import { Hypervisor } from "../hypervisor.ts";
-import { GuestStopped, type Stop } from "./stop.ts";
+import { hostUnder, Hypervisor } from "../hypervisor.ts";
+import type { Stop } from "./stop.ts";
+import { GuestStopped } from "../waits.ts";
 import { debuggedRom, LOG, LOG16, realRom } from "../testing/rom.ts";
 
 const WAYS = [
@@ -46,7 +47,7 @@ async function run(
     memory: "4M",
     cpuid: "common",
   });
-  if (slices) hv.host.attention = slices;
+  if (slices) hostUnder(hv).attention = slices;
   await drive(dom);
   const { count, time } = dom.vcpus[0].position, log = [];
   for (let at = LOG; at < dom.memory.u32(LOG - 4096); at += 16) {

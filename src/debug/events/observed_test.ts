@@ -3,10 +3,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { demoGuest } from "../../builder/demo.ts";
 import { HvmEngine } from "../../xen/hvm.ts";
-import type { GuestDomain } from "../domain.ts";
+import { type GuestDomain, subjectOf } from "../domain.ts";
 import { Hypervisor } from "../hypervisor.ts";
 import { type Kind, kinds } from "../kinds.ts";
-import { GuestStopped } from "./stop.ts";
+import { GuestStopped } from "../waits.ts";
 import { configurations, hostOf, pressKeys, virtual } from "../testing/hosts.ts";
 import { longRom } from "../testing/long_rom.ts";
 import { debuggedRom, LOG, pagedRom, realRom } from "../testing/rom.ts";
@@ -63,7 +63,7 @@ async function run(
   });
   guest.start?.(dom);
   await drive(dom);
-  while (!dom.inner.ended) await dom.continue();
+  while (!subjectOf(dom).inner.ended) await dom.continue();
   const { count, time } = dom.vcpus[0].position;
   return { count, time, text: dom.console.text, hash: dom.stateHash() };
 }
@@ -98,7 +98,7 @@ const OBSERVERS: Readonly<
       dom.pause();
     };
     for (const address of places) dom.trace("execute", { address }, pause);
-    if (dom.inner.vcpus[0].engine instanceof HvmEngine) dom.trace("hlt", {}, pause);
+    if (subjectOf(dom).inner.vcpus[0].engine instanceof HvmEngine) dom.trace("hlt", {}, pause);
     return () => told;
   },
   "traces": ({ places, ranges }, dom) => {
@@ -162,7 +162,7 @@ Deno.test("with BTF only branches trap, and each trap ends it: on every processo
 
 /** Every kind of exit that a domain's processor has. */
 function kindsOf(dom: GuestDomain): readonly Kind[] {
-  const { engine } = dom.inner.vcpus[0];
+  const { engine } = subjectOf(dom).inner.vcpus[0];
   assert(engine instanceof HvmEngine);
   const own: readonly string[] = engine.ops.exitKinds, shadowed = engine.shadow !== undefined;
   const there = kinds.filter((kind) => own.includes(kind) && (kind !== "shadow-write" || shadowed));

@@ -1,7 +1,7 @@
 // What somebody waits for while the host is put into a saved state, or until a signal ends the wait.
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import type { GuestDomain } from "../domain.ts";
-import { GuestStopped } from "./stop.ts";
+import { GuestStopped } from "../waits.ts";
 import { configurations, hostOf, kernel, virtual } from "../testing/hosts.ts";
 
 const turn = () => new Promise((resolve) => setTimeout(resolve, 2));

@@ -2,7 +2,8 @@
 // for real mode.
 import { assert, assertEquals } from "@std/assert";
 import { assemble } from "../../machine/isa/encode.ts";
-import { Hypervisor } from "../hypervisor.ts";
+import { hostUnder, Hypervisor } from "../hypervisor.ts";
+import { subjectOf } from "../domain.ts";
 
 /** Interrupts, segments, strings and flags that virtual-8086 mode refuses; a timer interrupts. */
 const PROGRAM = `bits 16
@@ -90,8 +91,8 @@ Deno.test("breakpoints, watches and steps in real mode are the same on both vend
       }
       assert(new Set(lines).size === lines.length);
     }
-    const { host } = hv;
-    dom.inner.resume();
+    const host = hostUnder(hv);
+    subjectOf(dom).inner.resume();
     while (host.machine.cpu.count < 400_000 && host.runOnce(400_000 - host.machine.cpu.count));
     return { lines, end: `${dom.statistics().instructions} ${dom.stateHash()}` };
   };

@@ -4,20 +4,20 @@
  *
  * @module
  */
-import type { Breakpoint } from "./breakpoint.ts";
+import type { Break } from "./breakpoint.ts";
 import { everywhere, type Kind } from "../kinds.ts";
 
-const NONE: ReadonlySet<Breakpoint> = new Set();
+const NONE: ReadonlySet<Break> = new Set();
 
 export class BreakpointTable {
   /** All of them, switched off ones too, in the order they were made. */
-  readonly all = new Set<Breakpoint>();
-  readonly #byKind = new Map<Kind, Set<Breakpoint>>();
-  readonly #byAddress = new Map<bigint, Set<Breakpoint>>();
-  readonly #exits = new Set<Breakpoint>();
+  readonly all: Set<Break> = new Set();
+  readonly #byKind = new Map<Kind, Set<Break>>();
+  readonly #byAddress = new Map<bigint, Set<Break>>();
+  readonly #exits = new Set<Break>();
 
   /** Takes in what a breakpoint has come to: new, enabled or not, deleted. */
-  update(b: Breakpoint): void {
+  update(b: Break): void {
     if (b.deleted) this.all.delete(b);
     else this.all.add(b);
     put(this.#byKind, b.kind, b);
@@ -28,20 +28,20 @@ export class BreakpointTable {
   }
 
   /** The enabled ones of a kind. */
-  of(kind: Kind): ReadonlySet<Breakpoint> {
+  of(kind: Kind): ReadonlySet<Break> {
     return this.#byKind.get(kind) ?? NONE;
   }
   /** The enabled ones of kind "execute" at a linear address. */
-  at(address: bigint): ReadonlySet<Breakpoint> {
+  at(address: bigint): ReadonlySet<Break> {
     return this.#byAddress.get(address) ?? NONE;
   }
   /** The enabled ones that wait for exits. */
-  get exits(): ReadonlySet<Breakpoint> {
+  get exits(): ReadonlySet<Break> {
     return this.#exits;
   }
 }
 
-function put<K>(map: Map<K, Set<Breakpoint>>, key: K, b: Breakpoint): void {
+function put<K>(map: Map<K, Set<Break>>, key: K, b: Break): void {
   const list = map.get(key);
   if (b.enabled) {
     if (list) list.add(b);

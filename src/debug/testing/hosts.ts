@@ -1,8 +1,8 @@
 /** Small guests, and every way to run them, for the tests of this folder. */
 import { assemble } from "../../machine/isa/encode.ts";
-import type { DomainOptions } from "../hypervisor.ts";
+import type { DomainOptions } from "../options.ts";
 import { Hypervisor } from "../hypervisor.ts";
-import type { GuestDomain } from "../domain.ts";
+import { type GuestDomain, subjectOf } from "../domain.ts";
 import { attention } from "../../xen/world_attention.ts";
 
 /** Where {@linkcode kernel} is loaded. */
@@ -63,7 +63,7 @@ export async function hostOf(
  */
 export function pressKeys(dom: GuestDomain, keys: string): void {
   let left = keys, line = "";
-  dom.inner.onByte.add((byte) => {
+  subjectOf(dom).inner.onByte.add((byte) => {
     line = byte === 10 ? "" : line + String.fromCharCode(byte);
     if (line !== "demo> " || !left) return;
     dom.console.write(left[0]);

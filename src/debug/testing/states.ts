@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { Plain } from "../../machine/record.ts";
 import { HvmEngine } from "../../xen/hvm.ts";
 import { packState } from "../../xen/state_file.ts";
-import type { GuestDomain } from "../domain.ts";
+import { type GuestDomain, subjectOf } from "../domain.ts";
 import type { Hypervisor } from "../hypervisor.ts";
 import type { Kind } from "../kinds.ts";
 import { advance } from "../lockstep.ts";
@@ -76,7 +76,7 @@ function stopsOf(c: Configuration, dom: GuestDomain): [Kind, object][] {
     ["step", {}],
   ];
   if (c.paging === "bare") return everywhere;
-  const { engine } = dom.inner.vcpus[0];
+  const { engine } = subjectOf(dom).inner.vcpus[0];
   if (!(engine instanceof HvmEngine)) throw new Error("a hardware virtual machine was expected");
   const kinds = engine.ops.exitKinds.filter((kind) => !NEVER.includes(kind));
   return [

@@ -3,10 +3,9 @@
  *
  * @module
  */
-import type { Domain as Inner } from "../../xen/domain.ts";
-import { mustLive } from "../gone.ts";
-import { comes } from "../held.ts";
-import { GuestStopped } from "../events/stop.ts";
+import type { Subject } from "../subject.ts";
+import { comes, GuestStopped } from "../waits.ts";
+import type { DomainState } from "../../xen/domain.ts";
 import { abortSignal, callable, options as optionsOf, someText, textOrBytes } from "../check.ts";
 import { counted, INSPECT, shown, throwLate } from "../values.ts";
 
@@ -14,18 +13,18 @@ const SHOWS_OPTIONS = optionsOf({ signal: abortSignal });
 
 /** The text console of a domain: its first serial port, and the debug port E9h. */
 export class Console {
-  readonly #domain: Inner;
+  readonly #subject: Subject;
 
   /** @ignore Found as `console` of a domain. */
-  constructor(domain: Inner) {
-    this.#domain = domain;
+  constructor(subject: Subject) {
+    this.#subject = subject;
   }
 
   /** Types text, or raw bytes, to the guest. */
   write(text: string | Uint8Array): void {
     textOrBytes(text, "console.write");
-    mustLive(this.#domain, "console.write");
-    this.#domain.input(typeof text === "string" ? new TextEncoder().encode(text) : text);
+    this.#subject.mustLive("console.write");
+    this.#subject.inner.input(typeof text === "string" ? new TextEncoder().encode(text) : text);
   }
 
   /**
@@ -39,8 +38,8 @@ export class Console {
     { passive = false }: { readonly passive?: boolean } = {},
   ): () => void {
     callable(listener, "console.onOutput");
-    mustLive(this.#domain, "console.onOutput");
-    const { onByte, onOutput, host } = this.#domain;
+    this.#subject.mustLive("console.onOutput");
+    const { onByte, onOutput, host } = this.#subject.inner;
     const decoder = new TextDecoder();
     const end = () => void (onByte.delete(ownByte), onOutput.delete(own));
     const failed = (error: unknown) => {
@@ -66,11 +65,11 @@ export class Console {
 
   /** Output so far: the last of it, if it was more than the domain's `consoleMemory`. */
   get text(): string {
-    return new TextDecoder().decode(this.#domain.output.since(0));
+    return new TextDecoder().decode(this.#subject.inner.output.since(0));
   }
   /** Bytes of output that are not in `text` any longer. */
   get dropped(): number {
-    return this.#domain.output.dropped;
+    return this.#subject.inner.output.dropped;
   }
 
   /**
@@ -92,8 +91,8 @@ export class Console {
     }
     if (this.text.includes(wanted)) return Promise.resolve();
     const tooLate = new Error(`the domain ended before its console showed ${shown(wanted)}`);
-    if (this.#domain.ended) return Promise.reject(tooLate);
-    const { output, onByte, onState, onLoaded, host, name } = this.#domain;
+    if (this.#subject.inner.ended) return Promise.reject(tooLate);
+    const { output, onByte, onState, onLoaded, host, name } = this.#subject.inner;
     const bytes = new TextEncoder().encode(wanted);
     return new Promise((resolve, reject) => {
       const last = bytes.at(-1);
@@ -107,7 +106,7 @@ export class Console {
         resolve();
         host.yield();
       };
-      const ended = (state: Inner["state"]) => {
+      const ended = (state: DomainState) => {
         if (state.kind !== "shutdown" && state.kind !== "destroyed") return;
         refuse(tooLate);
       };
@@ -127,7 +126,7 @@ export class Console {
         onLoaded.delete(loaded);
         signal?.removeEventListener("abort", aborted);
       };
-      if (!comes(this.#domain, refuse)) return;
+      if (!comes(this.#subject, refuse)) return;
       onByte.add(own);
       onState.add(ended);
       onLoaded.add(loaded);

@@ -15,10 +15,8 @@ import {
 import { CR4 } from "../../abi/x86/cr.ts";
 import { MSR } from "../../abi/x86/msr.ts";
 import { CPU } from "../../machine/state.ts";
-import type { Domain as Inner } from "../../xen/domain.ts";
 import { executesUnseen } from "../../xen/hidden.ts";
-import { HvmEngine } from "../../xen/hvm.ts";
-import { goneText, mustLive } from "../gone.ts";
+import type { Subject } from "../subject.ts";
 import { flag, options as optionsOf, text, u32, type ValueCheck, wrongType } from "../check.ts";
 import { bold, INSPECT, type InspectOptions, tableText } from "../values.ts";
 
@@ -111,37 +109,37 @@ export function parseCpuid(text: string): CpuidOptions {
  * ```
  */
 export class CpuidTable {
-  readonly #domain: Inner;
+  readonly #subject: Subject;
 
   /** @ignore Made by the domain. */
-  constructor(domain: Inner) {
-    this.#domain = domain;
+  constructor(subject: Subject) {
+    this.#subject = subject;
   }
 
   /** The model it was made from. */
   get model(): CpuidModel {
-    return this.#domain.cpuid.model;
+    return this.#subject.inner.cpuid.model;
   }
   /** Names of the features it shows, sorted. */
   get features(): readonly string[] {
-    return this.#domain.cpuid.features;
+    return this.#subject.inner.cpuid.features;
   }
   /** Whether it shows a feature. */
   has(feature: string): boolean {
     text(feature, "cpuid.has");
-    return this.#domain.cpuid.has(featureName(feature));
+    return this.#subject.inner.cpuid.has(featureName(feature));
   }
   /**
    * Features that it does not show and that the guest's processor has all the same: hardware has no
    * control for them. Empty for a bare guest, whose processor has what CPUID shows.
    */
   get executes(): readonly string[] {
-    const { engine } = this.#domain.vcpus[0];
-    return engine instanceof HvmEngine ? executesUnseen(engine) : [];
+    const { engine } = this.#subject;
+    return engine ? executesUnseen(engine) : [];
   }
   /** Every leaf that is not all zeros. */
   get rows(): readonly CpuidRow[] {
-    return this.#domain.cpuid.rows().map(({ leaf, subleaf }) => ({
+    return this.#subject.inner.cpuid.rows().map(({ leaf, subleaf }) => ({
       leaf,
       subleaf,
       ...this.read(leaf, subleaf),
@@ -155,11 +153,11 @@ export class CpuidTable {
    * @param subleaf what ECX asks for
    */
   read(leaf: number, subleaf = 0): CpuidResult {
-    mustLive(this.#domain, "cpuid.read");
+    this.#subject.mustLive("cpuid.read");
     u32(leaf, "cpuid.read leaf");
     u32(subleaf, "cpuid.read subleaf");
-    const { cpuid, vcpus: [{ engine, cpu }] } = this.#domain;
-    if (engine instanceof HvmEngine) return { ...engine.cpuidLeaf(leaf, subleaf) };
+    const { engine, inner: { cpuid, vcpus: [{ cpu }] } } = this.#subject;
+    if (engine) return { ...engine.cpuidLeaf(leaf, subleaf) };
     return cpuid.read(leaf, subleaf, {
       osxsave: (cpu.i32[CPU.cr4 >> 2] & CR4.OSXSAVE) !== 0,
       apicEnabled: (cpu.i32[CPU.apicBase >> 2] & 0x800) !== 0,
@@ -189,10 +187,8 @@ export class CpuidTable {
 
   /** CR4 and EFER of the guest as they stand. */
   #modes(): { cr4: number; efer: number } {
-    const { engine, cpu } = this.#domain.vcpus[0];
-    if (!(engine instanceof HvmEngine)) {
-      return { cr4: cpu.i32[CPU.cr4 >> 2], efer: cpu.i32[CPU.efer >> 2] };
-    }
+    const { engine, inner: { vcpus: [{ cpu }] } } = this.#subject;
+    if (!engine) return { cr4: cpu.i32[CPU.cr4 >> 2], efer: cpu.i32[CPU.efer >> 2] };
     const { ops, hvm } = engine;
     return { cr4: Number(ops.getCr(hvm, 4)), efer: Number(ops.getMsr(hvm, MSR.EFER)) };
   }
@@ -204,11 +200,11 @@ export class CpuidTable {
    * @throws {Error} as {@linkcode CpuidTable.set}
    */
   edit(edit: CpuidEdit | string): void {
-    mustLive(this.#domain, "cpuid.edit");
+    this.#subject.mustLive("cpuid.edit");
     const { features, leaves } = typeof edit === "string"
       ? parseCpuid(`host,${edit}`)
       : CPUID_EDIT(edit, "cpuid.edit");
-    const { cpuid } = this.#domain, { cr4, efer } = this.#modes();
+    const { cpuid } = this.#subject.inner, { cr4, efer } = this.#modes();
     const before = cpuid.withoutFeature(cr4, efer).map(({ bit }) => bit);
     cpuid.edit({ features, leaves }, () => {
       const used = cpuid.withoutFeature(cr4, efer).find(({ bit }) => !before.includes(bit));
@@ -218,7 +214,7 @@ export class CpuidTable {
           `exists with it alone; it can while that bit is clear`,
       );
     });
-    this.#domain.host.world.enter("cpuid", this.#domain.id, { features, leaves });
+    this.#subject.host.world.enter("cpuid", this.#subject.id, { features, leaves });
   }
 
   /** A leaf with its sub-leaves, features spelled out; all of them without one. */
@@ -245,8 +241,7 @@ export class CpuidTable {
 
   /** @ignore */
   [INSPECT](_inspect?: unknown, options?: InspectOptions): string {
-    const { name } = this.#domain;
-    const gone = goneText(this.#domain);
+    const { name, gone } = this.#subject;
     if (gone !== undefined) return `CPUID: ${gone}`;
     return [
       bold(`CPUID of ${name}: model ${this.model}, ${this.features.length} features`, options),

@@ -239,13 +239,19 @@ function indexOf(bytes: Uint8Array, wanted: Uint8Array, from: number): number {
 
 /** Bytes with their address; prints as a hexadecimal dump. */
 export class Dump {
+  /** Address of the first byte. */
+  readonly address: bigint;
+  /** The bytes, a copy. */
+  readonly bytes: Uint8Array;
+
   /** @ignore Made by {@linkcode Memory.dump}. */
   constructor(
-    /** Address of the first byte. */
-    readonly address: bigint,
-    /** The bytes, a copy. */
-    readonly bytes: Uint8Array,
-  ) {}
+    address: bigint,
+    bytes: Uint8Array,
+  ) {
+    this.address = address;
+    this.bytes = bytes;
+  }
 
   /** Lines of address, 16 bytes in hexadecimal, and the same as text. */
   toString(): string {

@@ -5,7 +5,8 @@
  */
 import type { RegisterFile } from "../register_file.ts";
 import { codeBits } from "../register_file.ts";
-import { type SymbolLookup, toAddress } from "../check.ts";
+import type { Address } from "../../hvm/fields.ts";
+import { toAddress } from "../check.ts";
 import {
   bold,
   counted,
@@ -17,14 +18,8 @@ import {
 } from "../values.ts";
 import type { NestedFormat } from "../../hvm/ops.ts";
 import { frameOf, MODES, pagingOf, shiftOf } from "../../machine/mmu/modes.ts";
-import {
-  type PagingContext,
-  type RawStep,
-  type RawWalk,
-  withPaging,
-  withShadow,
-} from "../walker.ts";
-import type { Address } from "../../hvm/fields.ts";
+import type { VcpuSubject } from "../vcpu_subject.ts";
+import { type RawStep, type RawWalk, withPaging, withShadow } from "../walker.ts";
 
 /** How linear addresses are translated (SDM 3 4.1.1). */
 export type PagingMode = "none" | "32-bit" | "PAE" | "4-level";
@@ -114,20 +109,27 @@ export class PageWalk {
   /** Why the walk ended early. */
   readonly failure?: string;
 
+  /** The address that was walked. */
+  readonly linear: bigint;
+  /** How addresses were translated. */
+  readonly mode: PagingMode;
+  /** CR3 as the guest has it. */
+  readonly cr3: bigint;
+
   /** @ignore Made by {@linkcode PageTables.walk}. */
   constructor(
-    /** The address that was walked. */
-    readonly linear: bigint,
-    /** How addresses were translated. */
-    readonly mode: PagingMode,
+    linear: bigint,
+    mode: PagingMode,
     raw: RawWalk,
     result: RawWalk | undefined,
     file: RegisterFile,
-    /** CR3 as the guest has it. */
-    readonly cr3: bigint,
+    cr3: bigint,
     format?: NestedFormat,
     shadow?: RawWalk,
   ) {
+    this.linear = linear;
+    this.mode = mode;
+    this.cr3 = cr3;
     this.shadow = shadow?.steps.map((s) => describeShadow(s, shadow.steps[0].level === 3));
     this.shadowFailure = shadow?.failure?.text;
     if (shadow?.machine !== undefined) this.shadowMachine = BigInt(shadow.machine);
@@ -289,13 +291,19 @@ export interface MapRange {
 
 /** The map of an address space. */
 export class PageMap {
+  /** How addresses were translated. */
+  readonly mode: PagingMode;
+  /** What is mapped, lowest first; empty while paging is off. */
+  readonly ranges: readonly MapRange[];
+
   /** @ignore Made by {@linkcode PageTables.map}. */
   constructor(
-    /** How addresses were translated. */
-    readonly mode: PagingMode,
-    /** What is mapped, lowest first; empty while paging is off. */
-    readonly ranges: readonly MapRange[],
-  ) {}
+    mode: PagingMode,
+    ranges: readonly MapRange[],
+  ) {
+    this.mode = mode;
+    this.ranges = ranges;
+  }
 
   /** Bytes mapped. */
   get size(): bigint {
@@ -329,18 +337,16 @@ export class PageMap {
 
 /** The page tables of a vCPU. */
 export class PageTables {
-  readonly #context: () => PagingContext;
-  readonly #symbols: () => SymbolLookup | undefined;
+  readonly #vcpu: VcpuSubject;
 
   /** @ignore Found as `pageTables` of a vCPU. */
-  constructor(context: () => PagingContext, symbols: () => SymbolLookup | undefined) {
-    this.#context = context;
-    this.#symbols = symbols;
+  constructor(vcpu: VcpuSubject) {
+    this.#vcpu = vcpu;
   }
 
   /** How addresses are translated now. */
   get mode(): PagingMode {
-    return pagingMode(this.#context().file);
+    return pagingMode(this.#vcpu.paging.file);
   }
 
   /**
@@ -352,8 +358,8 @@ export class PageTables {
    * @throws {RangeError} for an address that the mode does not have
    */
   walk(address: Address): PageWalk {
-    const context = this.#context(), { file } = context;
-    const linear = toAddress(address, "linear address", this.#symbols());
+    const context = this.#vcpu.paging, { file } = context;
+    const linear = toAddress(address, "linear address", this.#vcpu.domain.symbols);
     if (codeBits(file) !== 64 && linear > 0xffff_ffffn && pagingMode(file) !== "4-level") {
       throw new RangeError(`linear address ${hex(linear)}: addresses have 32 bits in this mode`);
     }
@@ -386,7 +392,7 @@ export class PageTables {
    * the level at which their walk ends.
    */
   map(): PageMap {
-    const context = this.#context(), { file } = context;
+    const context = this.#vcpu.paging, { file } = context;
     const mode = pagingMode(file);
     if (mode === "none") return new PageMap(mode, []);
     const ranges: MapRange[] = [];

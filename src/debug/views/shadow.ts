@@ -11,8 +11,7 @@ import {
   type PoolCounts,
   type ShadowKind,
 } from "../../xen/shadow_pool.ts";
-import type { Domain as Inner } from "../../xen/domain.ts";
-import { goneText, mustLive } from "../gone.ts";
+import type { Subject } from "../subject.ts";
 import { guestFlags } from "./page_tables.ts";
 import {
   bold,
@@ -67,13 +66,13 @@ export class ShadowTable {
   readonly root: boolean;
   readonly #shadow: Shadow;
   readonly #slot: number;
-  readonly #domain: Inner;
+  readonly #subject: Subject;
   readonly #kind: ShadowKind;
 
   /** @ignore Found in {@linkcode ShadowView.tables}. */
-  constructor(shadow: Shadow, slot: number, domain: Inner) {
+  constructor(shadow: Shadow, slot: number, subject: Subject) {
     const { pool } = shadow;
-    this.#domain = domain;
+    this.#subject = subject;
     this.#kind = pool.kind[slot] as ShadowKind;
     this.#shadow = shadow;
     this.#slot = slot;
@@ -87,7 +86,7 @@ export class ShadowTable {
 
   /** Its entries that are present, as they stand in machine memory. */
   get entries(): readonly ShadowEntry[] {
-    mustLive(this.#domain, "entries");
+    this.#subject.mustLive("entries");
     const { pool } = this.#shadow, kind = this.#kind, slot = this.#slot;
     const same = pool.kind[slot] === kind && pool.guest[slot] === this.guestFrame &&
       pool.part[slot] === this.part;
@@ -109,7 +108,7 @@ export class ShadowTable {
 
   /** The table with its entries, one a line. */
   toString(options?: InspectOptions): string {
-    const gone = goneText(this.#domain);
+    const { gone } = this.#subject;
     if (gone !== undefined) return `shadow table: ${gone}`;
     const rows = this.entries.map((e) => [
       String(e.index),
@@ -139,15 +138,15 @@ export class ShadowTable {
 /** Shadow paging of a domain. */
 export class ShadowView {
   readonly #paging: Shadow;
-  readonly #domain: Inner;
+  readonly #subject: Subject;
 
   /** @ignore Found as `domain.shadow`. */
-  constructor(shadow: Shadow, domain: Inner) {
+  constructor(shadow: Shadow, subject: Subject) {
     this.#paging = shadow;
-    this.#domain = domain;
+    this.#subject = subject;
   }
   get #shadow(): Shadow {
-    mustLive(this.#domain, "shadow");
+    this.#subject.mustLive("shadow");
     return this.#paging;
   }
 
@@ -167,7 +166,7 @@ export class ShadowView {
       if (pool.kind[slot] !== KIND.free && slot !== pool.root) slots.push(slot);
     }
     slots.sort((a, b) => pool.kind[b] - pool.kind[a] || pool.guest[a] - pool.guest[b]);
-    return [pool.root, ...slots].map((slot) => new ShadowTable(this.#shadow, slot, this.#domain));
+    return [pool.root, ...slots].map((slot) => new ShadowTable(this.#shadow, slot, this.#subject));
   }
   /**
    * The table at a machine address, or the first that shadows a guest frame.
@@ -187,7 +186,7 @@ export class ShadowView {
 
   /** Pool, counts, and the tables, one a line. */
   toString(options?: InspectOptions): string {
-    const gone = goneText(this.#domain);
+    const { gone } = this.#subject;
     if (gone !== undefined) return `shadow paging: ${gone}`;
     const { pool, counts, tables } = this;
     const lines = [

@@ -28,13 +28,19 @@ const SHOWN = 40;
 
 /** What differs between two states of a host; it prints as a table. */
 export class StateDiff {
+  /** All of them, in the order of the blocks. */
+  readonly differences: readonly StateDifference[];
+  /** What the two states are called. */
+  readonly names: readonly [string, string];
+
   /** @ignore Made by `Hypervisor.diff`. */
   constructor(
-    /** All of them, in the order of the blocks. */
-    readonly differences: readonly StateDifference[],
-    /** What the two states are called. */
-    readonly names: readonly [string, string],
-  ) {}
+    differences: readonly StateDifference[],
+    names: readonly [string, string],
+  ) {
+    this.differences = differences;
+    this.names = names;
+  }
 
   /** Nothing differs. */
   get same(): boolean {

@@ -10,7 +10,6 @@
 import { createHash } from "node:crypto";
 import { FLOAT_REGISTERS } from "../../abi/x86/float.ts";
 import { MSR, MSRS } from "../../abi/x86/msr.ts";
-import { Board } from "../../builder/board.ts";
 import type { GuestEvent } from "../../hvm/exit.ts";
 import { ACTIVITIES } from "../../hvm/ops.ts";
 import { msrRow } from "../../machine/system/msrs.ts";
@@ -20,6 +19,7 @@ import { HvmEngine } from "../../xen/hvm.ts";
 import { readMsr } from "../../xen/msrs.ts";
 import type { Vcpu } from "../../xen/vcpu.ts";
 import type { RegisterFile } from "../register_file.ts";
+import type { Subject } from "../subject.ts";
 import { hex } from "../values.ts";
 import { chipSections, hexOf, type VisibleSection } from "./visible_chips.ts";
 
@@ -97,10 +97,7 @@ const VISIBLE_MSRS = {
 } as const satisfies Partial<Record<keyof typeof MSR, number>>;
 
 /** All of it, memory apart, in a fixed order; the domain stands still, and stays as it is. */
-export function visibleSections(inner: Domain, file: RegisterFile): VisibleSection[] {
-  if (!(inner.platform instanceof Board)) {
-    throw new TypeError(`domain ${inner.name} has another motherboard than the builder's`);
-  }
+export function visibleSections({ inner, board, vcpus: [{ file }] }: Subject): VisibleSection[] {
   return [
     { name: "time", lines: [`instructions ${inner.count}`, `time ${inner.now}`] },
     {
@@ -111,7 +108,7 @@ export function visibleSections(inner: Domain, file: RegisterFile): VisibleSecti
     { name: "msrs", lines: msrLines(inner) },
     { name: "float", lines: valueLines(file, [...FLOAT_REGISTERS, "fcs", "fds"]) },
     { name: "console", lines: consoleLines(inner) },
-    ...chipSections(inner.platform),
+    ...chipSections(board),
   ];
 }
 

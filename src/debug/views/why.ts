@@ -4,13 +4,16 @@
  *
  * @module
  */
-import { exceptionVectors, vectorName } from "../../abi/x86/vectors.ts";
+import { exceptionVectors, VECTOR, vectorName } from "../../abi/x86/vectors.ts";
 import type { Fault } from "../../machine/cpu.ts";
+import type { Exit } from "../../hvm/exit.ts";
 import { exitRows } from "../../hvm/exit_kinds.ts";
 import { checkById, explain } from "../../machine/checks.ts";
-import { fieldsOf } from "../kinds.ts";
+import { everywhere, fieldsOf, type Kind } from "../kinds.ts";
 import { bold, counted, hex, INSPECT, type InspectOptions } from "../values.ts";
-import type { GuestVcpu } from "../vcpu.ts";
+import type { Monitor } from "../../xen/monitor.ts";
+import type { VcpuSubject } from "../vcpu_subject.ts";
+import { lineAt } from "./code.ts";
 
 /** The answer of `vcpu.why()`; prints itself, and `String(why)` is its first line. */
 export class Why {
@@ -41,8 +44,16 @@ export class Why {
   }
 }
 
+/** How the vCPU stands, for who asks why. */
+export interface Standing {
+  /** Kind of the stop it stands at. */
+  readonly at: string | undefined;
+  /** Exits that were noted, the newest last. */
+  readonly recent: Monitor["recent"];
+}
+
 /** Explains the last fault or exit of a vCPU, whichever came later. */
-export function why(vcpu: GuestVcpu): Why {
+export function why(vcpu: VcpuSubject, standing: Standing): Why {
   const exit = vcpu.lastExit;
   const fault = vcpu.lastFault;
   if (exit && exit.kind === "entry-failure") {
@@ -53,16 +64,14 @@ export function why(vcpu: GuestVcpu): Why {
       [`code ${hex(exit.code)}`],
     );
   }
-  const atStop = vcpu.domain.stop;
-  if (exit && atStop && !["execute", "watch", "step", "end"].includes(atStop.kind)) {
-    return exitWhy(vcpu);
-  }
+  const { at } = standing;
+  const atExit = at !== undefined && at !== "end" && !everywhere.includes(at as Kind);
+  if (exit && (atExit || !fault)) return exitWhy(vcpu, exit, standing);
   if (fault) return faultWhy(vcpu, fault);
-  if (exit) return exitWhy(vcpu);
   return new Why("nothing has happened yet: no fault was raised", "none", "", []);
 }
 
-function faultWhy(vcpu: GuestVcpu, fault: Fault): Why {
+function faultWhy(vcpu: VcpuSubject, fault: Fault): Why {
   const { vector, errorCode, check, a, b, rip, count } = fault;
   const { name, source } = checkById(check);
   const code = errorCode === undefined ? "" : `(${hex(errorCode >>> 0)})`;
@@ -70,16 +79,15 @@ function faultWhy(vcpu: GuestVcpu, fault: Fault): Why {
   const reason = check === 0 ? text : explain(check, a, b);
   const details: string[] = [];
   const { domain } = vcpu;
-  const base = vcpu.bits === 64 ? 0n : vcpu.file.segment("cs").base;
+  const base = vcpu.codeBase;
   const place = domain.symbols?.format(base + rip);
   const where = `${hex(rip, 8)}${place ? ` <${place}>` : ""}`;
   try {
-    const [line] = vcpu.disassemble(base + rip, 1);
-    details.push(`at ${where}: ${line.text}`);
+    details.push(`at ${where}: ${lineAt(vcpu, base + rip).text}`);
   } catch {
     details.push(`at ${where}`);
   }
-  if (vector === 14 && errorCode !== undefined) details.push(pageFaultText(errorCode));
+  if (vector === VECTOR.PF && errorCode !== undefined) details.push(pageFaultText(errorCode));
   details.push(count === 0 ? "just now" : `${counted(-count, "instruction")} ago`);
   return new Why(`${vectorName(vector)}${code}: ${reason}`, name, source, details);
 }
@@ -95,21 +103,19 @@ function pageFaultText(code: number): string {
   return words.join(", ");
 }
 
-function exitWhy(vcpu: GuestVcpu): Why {
-  const exit = vcpu.lastExit!;
+function exitWhy(vcpu: VcpuSubject, exit: Exit, { at, recent }: Standing): Why {
   const fields = Object.entries(fieldsOf(exit))
     .filter(([, v]) => v !== undefined && typeof v !== "object")
     .map(([k, v]) => `${k} ${typeof v === "bigint" || typeof v === "number" ? hex(v) : v}`);
   const details = [fields.join(", ")].filter((d) => d);
-  const { recent } = vcpu.domain.debugger_.monitor;
-  const here = vcpu.domain.stop !== undefined && vcpu.domain.stop.kind === exit.kind;
+  const here = at === exit.kind;
   if (!here && recent.at(-1)?.exit === exit) {
     const ago = vcpu.position.count - recent.at(-1)!.count;
     details.push(`${counted(ago, "instruction")} ago`);
   }
   if (here && exit.length > 0) {
     try {
-      details.push(`at ${hex(vcpu.regs.rip, 8)}: ${vcpu.disassemble(undefined, 1)[0].text}`);
+      details.push(`at ${hex(vcpu.file.get("rip")!, 8)}: ${lineAt(vcpu).text}`);
     } catch { /* the code is not mapped: nothing to show */ }
   }
   const { lastFault } = vcpu;

@@ -5,26 +5,21 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { MSR } from "../../abi/x86/msr.ts";
-import { HvmEngine } from "../../xen/hvm.ts";
-import type { Board } from "../../builder/board.ts";
-import { demoGuest } from "../../builder/demo.ts";
-import { DebugPorts } from "../../devices/debug.ts";
-import { CPU } from "../../machine/state.ts";
-import {
-  differing,
-  placesOf,
-  readRecording,
-  writeRecording,
-} from "../../../tests/digest/record.ts";
-import { SMALL, smallRuns } from "../../../tests/digest/small.ts";
+import { MSR } from "../abi/x86/msr.ts";
+import { HvmEngine } from "../xen/hvm.ts";
+import type { Board } from "../builder/board.ts";
+import { demoGuest } from "../builder/demo.ts";
+import { DebugPorts } from "../devices/debug.ts";
+import { CPU } from "../machine/state.ts";
+import { differing, placesOf, readRecording, writeRecording } from "../../tests/digest/record.ts";
+import { SMALL, smallRuns } from "../../tests/digest/small.ts";
 import { GuestDigest } from "./digest.ts";
-import type { GuestDomain } from "../domain.ts";
-import { Hypervisor } from "../hypervisor.ts";
-import { hostHash } from "../../xen/state.ts";
-import { advance } from "../lockstep.ts";
-import { type Configuration, configurations, hostOf, kernel, virtual } from "../testing/hosts.ts";
-import { everyExit } from "../testing/every_exit.ts";
+import { type GuestDomain, subjectOf } from "./domain.ts";
+import { hostUnder, Hypervisor } from "./hypervisor.ts";
+import { hostHash } from "../xen/state.ts";
+import { advance } from "./lockstep.ts";
+import { type Configuration, configurations, hostOf, kernel, virtual } from "./testing/hosts.ts";
+import { everyExit } from "./testing/every_exit.ts";
 
 const named = ({ cpu, paging }: Configuration) => `${cpu} ${paging}`;
 const recorded = readRecording(SMALL);
@@ -47,27 +42,32 @@ const CHANGES: readonly (readonly [section: string, (dom: GuestDomain) => void])
   ["registers", (dom) => dom.vcpus[0].regs.cr2 = 0x1234n],
   ["registers", (dom) => dom.vcpus[0].regs.dr3 = 0x1234n],
   ["registers", (dom) => {
-    const { file } = dom.vcpus[0];
+    const { file } = subjectOf(dom).vcpus[0];
     file.setSegment("fs", { ...file.segment("fs"), limit: 0xfff });
   }],
-  ["registers", (dom) => dom.vcpus[0].file.setTable("idtr", { base: 0x1234n, limit: 7 })],
+  [
+    "registers",
+    (dom) => subjectOf(dom).vcpus[0].file.setTable("idtr", { base: 0x1234n, limit: 7 }),
+  ],
   ["msrs", (dom) => dom.vcpus[0].regs.star = 0x1234n],
   ["msrs", (dom) => dom.vcpus[0].regs.pat = 0x0606n],
-  ["msrs", ({ inner: { vcpus: [{ engine, cpu }] } }) => {
+  ["msrs", (dom) => {
+    const { vcpus: [{ engine, cpu }] } = subjectOf(dom).inner;
     if (engine instanceof HvmEngine) engine.msrs.set(MSR.MTRR_PHYSBASE0 + 5, 0x1000n);
     else cpu.set("mtrrVariable5", 0x1000n);
   }],
   ["float", (dom) => dom.vcpus[0].regs.xmm3 = 1n << 127n],
   ["float", (dom) => dom.vcpus[0].regs.fpr7 = 1n],
   ["float", (dom) => dom.vcpus[0].regs.mxcsr = 0x1fa0n],
-  ["events", ({ inner: { vcpus: [{ engine, cpu }] } }) => {
+  ["events", (dom) => {
+    const { vcpus: [{ engine, cpu }] } = subjectOf(dom).inner;
     if (engine instanceof HvmEngine) {
       engine.ops.setInterruptShadow(engine.hvm, { sti: true, movSs: false, nmi: false });
     } else cpu.i32[CPU.interruptibility >> 2] ^= 1;
   }],
   ["memory", (dom) => dom.memory.write(0x5123, [1])],
-  ["memory", (dom) => dom.memory.write(dom.inner.memory.size - 1, [1])],
-  ["console", (dom) => dom.inner.emit(0x41)],
+  ["memory", (dom) => dom.memory.write(subjectOf(dom).inner.memory.size - 1, [1])],
+  ["console", (dom) => subjectOf(dom).inner.emit(0x41)],
   ["pic", (dom) => dom.devices.get("pic").write!(0x21, 1, 0x5a)],
   ["pit", (dom) => dom.devices.get("pit").write!(0x43, 1, 0xb4)],
   ["rtc", (dom) => dom.devices.get("rtc").write!(0x70, 1, 0x11)],
@@ -91,7 +91,7 @@ const CHANGES: readonly (readonly [section: string, (dom: GuestDomain) => void])
   ["ioapic", (dom) => dom.devices.get("ioapic").mmioWrite!(0xfec0_0000, 1, 7)],
   ["lapic0", (dom) => dom.devices.get("lapic0").mmioWrite!(0xfee0_00d0, 4, 0x0100_0000)],
 ];
-const boardOf = ({ inner: { platform } }: GuestDomain): Board => platform as Board;
+const boardOf = (dom: GuestDomain): Board => subjectOf(dom).board;
 
 const changed = (a: GuestDigest, b: GuestDigest) =>
   Object.keys(a.sections).filter((name) => a.sections[name] !== b.sections[name]);
@@ -124,13 +124,13 @@ for (const way of configurations) {
     await using once = await hostOf(way, everyExit(way.cpu));
     for (let n = 0; n < 20; n++) {
       advance(often.dom, 991);
-      const before = GuestDigest.of(often.dom).sections, hash = hostHash(often.hv.host);
+      const before = GuestDigest.of(often.dom).sections, hash = hostHash(hostUnder(often.hv));
       assertEquals(GuestDigest.of(often.dom).sections, before);
-      assertEquals(hostHash(often.hv.host), hash);
+      assertEquals(hostHash(hostUnder(often.hv)), hash);
     }
     const [place] = await placesOf(once.dom, [20 * 991]);
     assertEquals(place.sections, GuestDigest.of(often.dom).sections);
-    assertEquals(hostHash(once.hv.host), hostHash(often.hv.host));
+    assertEquals(hostHash(hostUnder(once.hv)), hostHash(hostUnder(often.hv)));
   });
 }
 
@@ -146,7 +146,7 @@ Deno.test("digest: how state is grouped and ordered, and which frames a host giv
     }
     assertEquals(GuestDigest.of(dom).sections, before.sections);
     seen.push(before.sections);
-    frames.push(dom.inner.memory.machineAddress(0x10_0000));
+    frames.push(subjectOf(dom).inner.memory.machineAddress(0x10_0000));
   }
   assertNotEquals(frames[1], frames[0]);
   assertEquals(seen[1], seen[0]);
@@ -165,7 +165,7 @@ Deno.test("digest: frames of zeroes and the adapter's memory do not count, and c
   await using host = await hostOf({ cpu: "intel", paging: "bare" }, demoGuest().image);
   const { dom } = host, before = GuestDigest.of(dom);
   dom.memory.write(0x5000, new Uint8Array(4096));
-  host.hv.host.machine.ram[0xa0010] = 1;
+  hostUnder(host.hv).machine.ram[0xa0010] = 1;
   assertEquals(GuestDigest.of(dom).sections, before.sections);
   dom.devices.attach(
     Object.assign(new DebugPorts({ consolePorts: [] }), { name: "another", ports: [] }),
@@ -183,7 +183,7 @@ Deno.test("digest: a chip is seen as the guest would find it, however long ago i
     return Number(lines.find((line) => line.startsWith("seconds "))!.split(" ")[1]);
   };
   const before = seconds(), { memory } = rtc.state;
-  rtc.state.nextSecond = dom.inner.now;
+  rtc.state.nextSecond = subjectOf(dom).inner.now;
   assertEquals([seconds(), memory[0]], [before + 1, before]);
 });
 

@@ -1,14 +1,16 @@
 /**
- * Code of a user's that a domain stands still for: the action of a breakpoint, a device in a script.
- * While it awaits, the domain does not go on; so it cannot await what only comes when it does.
+ * What may be awaited of a domain. Code of a user's that it stands still for (the action of a breakpoint,
+ * a device in a script) cannot await what only comes when it goes on; and what is awaited may not come,
+ * because the guest went another way.
  *
  * @module
  */
 import { AsyncLocalStorage } from "node:async_hooks";
-import type { Domain as Inner } from "../xen/domain.ts";
+import type { Stop } from "./events/stop.ts";
+import type { Subject } from "./subject.ts";
 
 interface Call {
-  readonly domain: Inner;
+  readonly domain: Subject;
   readonly what: string;
   /** It has returned a promise, and the domain waits for that. */
   waits: boolean;
@@ -27,7 +29,7 @@ const calls = new AsyncLocalStorage<Call>();
  * @param promiseOf what of the result the domain waits for
  */
 export function held<T>(
-  domain: Inner,
+  domain: Subject,
   what: string,
   fn: () => T,
   promiseOf: (result: T) => unknown,
@@ -49,7 +51,7 @@ export function held<T>(
 }
 
 /** False, and `refuse` is told, if what is to be awaited of a domain would never come. */
-export function comes(domain: Inner, refuse: (error: Error) => void): boolean {
+export function comes(domain: Subject, refuse: (error: Error) => void): boolean {
   const call = calls.getStore();
   if (!call || call.done || call.domain !== domain) return true;
   if (!call.waits) call.begun.push(refuse);
@@ -58,7 +60,7 @@ export function comes(domain: Inner, refuse: (error: Error) => void): boolean {
 }
 
 /** What is to be awaited of a domain; refused if it would never come. */
-export function orNever<T>(domain: Inner, promise: Promise<T>): Promise<T> {
+export function orNever<T>(domain: Subject, promise: Promise<T>): Promise<T> {
   if (!calls.getStore()) return promise;
   return new Promise((resolve, reject) => {
     if (comes(domain, reject)) promise.then(resolve, reject);
@@ -70,3 +72,27 @@ const neverComes = ({ domain, what }: Call) =>
     `domain ${domain.name} stands still until ${what} is done: what that awaits of the domain would ` +
       `never come; let it return first, or use a loop over stops()`,
   );
+
+/** A verb's guest went another way than asked: it ended, was paused, or stopped somewhere else. */
+export class GuestStopped extends Error {
+  /** Of the class, for those who do not have it. */
+  override readonly name = "GuestStopped";
+  /**
+   * "poweroff", "reset", "exit", "crash", "hang", "destroyed", "paused", "loaded" (the host was put
+   * into a saved state), or "stopped" elsewhere.
+   */
+  readonly reason: string;
+  /** Where it stopped instead. */
+  readonly stop?: Stop;
+
+  /** @ignore Thrown by the verbs, or returned by `tryUntil`. */
+  constructor(
+    message: string,
+    reason: string,
+    stop?: Stop,
+  ) {
+    super(message);
+    this.reason = reason;
+    this.stop = stop;
+  }
+}

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import type { GuestDomain } from "../domain.ts";
-import { counted, hex, INSPECT } from "../values.ts";
-import { framesDigest, linesDigest, visibleFrames, visibleSections } from "./visible.ts";
-import type { VisibleSection } from "./visible_chips.ts";
+import { type GuestDomain, subjectOf } from "./domain.ts";
+import { counted, hex, INSPECT } from "./values.ts";
+import { framesDigest, linesDigest, visibleFrames, visibleSections } from "./views/visible.ts";
+import type { VisibleSection } from "./views/visible_chips.ts";
 
 export type { VisibleSection };
 
@@ -29,16 +29,23 @@ export interface DigestDifference {
 
 /** The state of a guest as the guest can see it. */
 export class GuestDigest {
+  /** Registers, console and chips, in lines. */
+  readonly blocks: readonly VisibleSection[];
+  /** Hashes of guest frames by their number: two words each, zero for a frame of zeroes. */
+  readonly #frames: Uint32Array;
+
   private constructor(
-    /** Registers, console and chips, in lines. */
-    readonly blocks: readonly VisibleSection[],
-    /** Hashes of guest frames by their number: two words each, zero for a frame of zeroes. */
-    private readonly frames: Uint32Array,
-  ) {}
+    blocks: readonly VisibleSection[],
+    frames: Uint32Array,
+  ) {
+    this.blocks = blocks;
+    this.#frames = frames;
+  }
 
   /** Of a domain as it stands; looking changes nothing. */
-  static of({ inner, vcpu }: GuestDomain): GuestDigest {
-    return new GuestDigest(visibleSections(inner, vcpu.file), visibleFrames(inner));
+  static of(domain: GuestDomain): GuestDigest {
+    const subject = subjectOf(domain);
+    return new GuestDigest(visibleSections(subject), visibleFrames(subject.inner));
   }
 
   /** From what {@linkcode GuestDigest.toJSON} gave. */
@@ -48,7 +55,7 @@ export class GuestDigest {
   }
   /** As it is written to a file; {@linkcode GuestDigest.from} takes it back. */
   toJSON(): DigestRecord {
-    const { blocks, frames } = this;
+    const { blocks } = this, frames = this.#frames;
     const texts = Array.from(
       { length: frames.length / 2 },
       (_, n) => `${frames[2 * n].toString(16)} ${frames[2 * n + 1].toString(16)}`,
@@ -59,7 +66,7 @@ export class GuestDigest {
   /** Of each block and of "memory", as 12 hexadecimal digits each. */
   get sections(): Readonly<Record<string, string>> {
     const blocks = this.blocks.map(({ name, lines }) => [name, linesDigest(lines)]);
-    return Object.fromEntries([...blocks, ["memory", framesDigest(this.frames)]]);
+    return Object.fromEntries([...blocks, ["memory", framesDigest(this.#frames)]]);
   }
   /** Of all of it, as 12 hexadecimal digits. */
   get hash(): string {
@@ -69,9 +76,9 @@ export class GuestDigest {
   /** Guest frames whose contents differ. */
   differingFrames(other: GuestDigest): number[] {
     const frames: number[] = [];
-    const count = Math.max(this.frames.length, other.frames.length) / 2;
+    const count = Math.max(this.#frames.length, other.#frames.length) / 2;
     for (let n = 0; n < count; n++) {
-      const same = (at: number) => (this.frames[at] ?? 0) === (other.frames[at] ?? 0);
+      const same = (at: number) => (this.#frames[at] ?? 0) === (other.#frames[at] ?? 0);
       if (!same(2 * n) || !same(2 * n + 1)) frames.push(n);
     }
     return frames;
@@ -97,7 +104,7 @@ export class GuestDigest {
 
   /** @ignore */
   [INSPECT](): string {
-    const used = this.frames.filter((word, i) => i % 2 === 0 && word !== 0).length;
+    const used = this.#frames.filter((word, i) => i % 2 === 0 && word !== 0).length;
     return `guest state ${this.hash}: ${this.blocks.map((b) => b.name).join(" ")}, ${
       counted(used, "frame")
     } in use`;
