@@ -83,6 +83,9 @@ Deno.test("checkPlaces() knows the order of rooms on a floor", () => {
   assertViolation("src/machine/isa/decode.ts", `import "../cpu.ts";`, "below it are wasm/");
   assertViolation("src/machine/vmx/entry.ts", `import "../svm/entry.ts";`, "machine/vmx/");
   assertViolation("src/machine/isa/a.ts", `import type { A } from "../interpreter/a.ts";`, "isa/");
+  assertViolation("src/debug/views/why.ts", `import "../events/stop.ts";`, "debug/views/");
+  assertViolation("src/debug/events/stop.ts", `import "../debugger.ts";`, "debug/events/");
+  assertEquals(messages("src/debug/events/stop.ts", `import type { Vcpu } from "../vcpu.ts";`), []);
   assertViolation("src/hvm/shadow.ts", `import "./vmx/shadow.ts";`, "below it are nothing");
   assertEquals(
     messages("src/machine/cpu.ts", `import "./interpreter/hot.ts"; import "./x.ts";`),

@@ -105,6 +105,12 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "an exit's fields are seen as its row says: halves joined, names beside numbers",
     ],
   ]),
+  ...mutationsOf("src/debug/kinds.ts", KINDS_TEST, [[
+    "an access to memory is a device's",
+    "!guest.isMemory(gpa as number)",
+    "gpa !== undefined && guest !== undefined",
+    "an exit goes by its own name, by those of which it is one, and last by any",
+  ]]),
   ...mutationsOf("src/hvm/exit_kinds.ts", "src/debug/events/filters_test.ts", [[
     "a row's range is too wide",
     `port: { is: "number", max: 0xffff,`,

@@ -11,6 +11,7 @@ import {
   type Filters,
   type Kind,
   kinds,
+  namesOf,
 } from "./kinds.ts";
 
 /** Compiles where two types are the same. */
@@ -40,6 +41,28 @@ Deno.test("types of filters, events and exits follow from the rows", () => {
   same<keyof ExitOf<"msr">, "kind" | "length" | "vectoring" | "msr" | "write" | "value">(true);
   const kind: Kind = kinds[0];
   assertEquals(kind, "execute");
+});
+
+Deno.test("an exit goes by its own name, by those of which it is one, and last by any", () => {
+  const guest = { cpuid: () => ({}), eax: () => 0, isMemory: (gpa: number) => gpa < 0x1000_0000 };
+  const fault = (gpa: number): Exit => ({
+    kind: "nested-page-fault",
+    gpa,
+    linear: { low: 5, high: 0 },
+    read: false,
+    write: true,
+    fetch: false,
+    walk: false,
+    rights: 0,
+    misconfigured: false,
+    length: 0,
+  });
+  const seen = (gpa: number) => namesOf(fault(gpa), guest).map(({ kind, shown }) => [kind, shown]);
+  const own = ["nested-page-fault", "nested-page-fault"], any = ["any", "nested-page-fault"];
+  assertEquals(seen(0xfee0_0000), [own, ["mmio", "mmio"], any]);
+  assertEquals(seen(0x1000), [own, any]);
+  const [, device] = namesOf(fault(0xfee0_0020), guest);
+  assertEquals(device.fields, { address: 0xfee0_0020n, write: true, linear: 5n });
 });
 
 Deno.test("an exit's fields are seen as its row says: halves joined, names beside numbers", () => {

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { ARITHMETIC, CR0, EFER, RFLAGS } from "../abi/x86/cr.ts";
 import { FLOAT_REGISTERS } from "../abi/x86/float.ts";
 import { MSRS } from "../abi/x86/msr.ts";
 import type { Cpu } from "../machine/cpu.ts";
@@ -19,6 +20,7 @@ import {
   GPRS,
   SEGMENT,
 } from "../machine/state.ts";
+import { ATTRIBUTE } from "../machine/system/segmentation/descriptor.ts";
 
 /** A descriptor-table register: linear base, limit in bytes. */
 export interface TableRegister {
@@ -113,7 +115,7 @@ class BlockFile implements RegisterFile {
   }
   get cpl(): number {
     const cr0 = this.view.getUint32(CPU.cr0 + this.shift, true);
-    if (!(cr0 & 1)) return 0;
+    if (!(cr0 & CR0.PE)) return 0;
     return this.segment("ss").attributes >> 5 & 3;
   }
   snapshot(): RegisterFile {
@@ -121,7 +123,9 @@ class BlockFile implements RegisterFile {
   }
 }
 
-const ARITHMETIC = 0x8d5n;
+const FLAGS = BigInt(ARITHMETIC), FIXED = BigInt(RFLAGS.fixed);
+/** Of RFLAGS: bits 3 and 5 read as 0 (SDM 1 3.4.3). */
+const toRflags = (value: bigint): bigint => value & ~0x28n | FIXED;
 
 /** Registers in the processor itself. */
 export class CpuFile extends BlockFile {
@@ -132,7 +136,7 @@ export class CpuFile extends BlockFile {
   protected override rflags(): bigint {
     // Worked out without writing them down: looking changes nothing.
     const flags = BigInt(this.cpu.system.arithmeticFlags());
-    return super.rflags() & ~ARITHMETIC | flags & ARITHMETIC;
+    return super.rflags() & ~FLAGS | flags & FLAGS;
   }
 
   override set(name: string, value: bigint): boolean {
@@ -141,7 +145,7 @@ export class CpuFile extends BlockFile {
     const { view, cpu } = this;
     if (name === "rflags") {
       cpu.i32[CPU.flagOp >> 2] = 0;
-      value = value & ~0x28n | 2n;
+      value = toRflags(value);
     }
     if (field.width === 4) view.setUint32(field.at, Number(value & 0xffff_ffffn), true);
     else view.setBigUint64(field.at, BigInt.asUintN(64, value), true);
@@ -260,7 +264,7 @@ export class HvmFile implements RegisterFile {
     const { ops, vcpu } = this;
     const cr = /^cr([0348])$/.exec(name);
     if (name === "rip") vcpu.on.cpu.passNone();
-    if (name === "rflags") value = value & ~0x28n | 2n;
+    if (name === "rflags") value = toRflags(value);
     if (OPS_REGISTERS.has(name)) ops.setRegister(vcpu, name as RegisterName, value);
     else if (cr) {
       ops.setCr(vcpu, Number(cr[1]) as 0 | 3 | 4 | 8, value);
@@ -341,9 +345,9 @@ class MapFile implements RegisterFile {
 /** Width of the code that runs: by the code segment's L and D bits (SDM 3 3.4.5). */
 export function codeBits(file: RegisterFile): 16 | 32 | 64 {
   const { attributes } = file.segment("cs");
-  const long = ((file.get("efer") ?? 0n) & 0x400n) !== 0n;
-  if (long && attributes & 0x2000) return 64;
-  return attributes & 0x4000 ? 32 : 16;
+  const long = ((file.get("efer") ?? 0n) & BigInt(EFER.LMA)) !== 0n;
+  if (long && attributes & ATTRIBUTE.long) return 64;
+  return attributes & ATTRIBUTE.big ? 32 : 16;
 }
 
 /** Linear address of the next instruction. */

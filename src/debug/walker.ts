@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { CR0, CR4, EFER } from "../abi/x86/cr.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { checkById, explain } from "../machine/checks.ts";
 import { holdsPdptes } from "../machine/system/control_rules.ts";
@@ -59,6 +60,7 @@ export interface ShadowRoot {
   readonly fourLevel: boolean;
 }
 
+const PG = BigInt(CR0.PG);
 const CELLS = { from: V.abort, to: 0x1180 };
 const ENTRIES = { from: V.walkEntries, to: 0x2000 };
 
@@ -81,11 +83,12 @@ export function withShadow<T>(
   { root, fourLevel }: ShadowRoot,
   look: (walker: Walker) => T,
 ): T {
+  const long = fourLevel ? EFER.LME | EFER.LMA : 0;
   const values: Record<string, bigint> = {
-    cr0: 0x8001_0031n,
+    cr0: BigInt(CR0.PE | CR0.ET | CR0.NE | CR0.WP) | PG,
     cr3: BigInt(root),
-    cr4: 0x20n,
-    efer: fourLevel ? 0xd01n : 0x801n,
+    cr4: BigInt(CR4.PAE),
+    efer: BigInt(EFER.SCE | EFER.NXE | long),
   };
   return withRegisters(context, (name) => values[name], 0n, (walker) => {
     if (!fourLevel) loadPdptes(context.cpu, root);
@@ -111,7 +114,7 @@ function withRegisters<T>(
   try {
     for (const name of ["cr0", "cr3", "cr4", "efer"]) cpu.set(name, value(name));
     cpu.u64[V.eptp >> 3] = nestedPointer;
-    i32[V.paging >> 2] = value("cr0") & 0x8000_0000n ? 1 : 0;
+    i32[V.paging >> 2] = value("cr0") & PG ? 1 : 0;
     i32[V.emulating >> 2] = 0;
     return look(new Walker(cpu, room));
   } finally {

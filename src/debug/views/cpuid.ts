@@ -37,6 +37,8 @@ const ALIASES: Readonly<Record<string, string>> = {
   invtsc: "constant_tsc",
   lahfsahf: "lahf_lm",
 };
+/** Of IA32_APIC_BASE (SDM 3 10.4.3). */
+const APIC_ENABLED = 0x800;
 const REGISTERS: readonly CpuidRegister[] = ["eax", "ebx", "ecx", "edx"];
 
 function featureName(given: string): string {
@@ -160,7 +162,7 @@ export class CpuidTable {
     if (engine) return { ...engine.cpuidLeaf(leaf, subleaf) };
     return cpuid.read(leaf, subleaf, {
       osxsave: (cpu.i32[CPU.cr4 >> 2] & CR4.OSXSAVE) !== 0,
-      apicEnabled: (cpu.i32[CPU.apicBase >> 2] & 0x800) !== 0,
+      apicEnabled: (cpu.i32[CPU.apicBase >> 2] & APIC_ENABLED) !== 0,
       apicId: 0,
     });
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { EFER } from "../../abi/x86/cr.ts";
 import type { RegisterFile } from "../register_file.ts";
 import { codeBits } from "../register_file.ts";
 import type { Address } from "../../hvm/fields.ts";
@@ -261,7 +262,7 @@ function leafAddress(last: RawStep | undefined, linear: bigint, mode: PagingMode
 function rightsOf(steps: readonly RawStep[], mode: PagingMode, file: RegisterFile): Rights {
   const entries = steps.filter((s) => !(mode === "PAE" && s.level === 3)).map((s) => s.entry);
   const all = (bit: bigint) => entries.every((e) => e & bit);
-  const xd = mode !== "32-bit" && (file.get("efer")! & 0x800n) !== 0n &&
+  const xd = mode !== "32-bit" && (file.get("efer")! & BigInt(EFER.NXE)) !== 0n &&
     entries.some((e) => e & XD);
   return { read: true, write: all(WRITE), user: all(USER), execute: !xd };
 }

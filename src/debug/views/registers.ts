@@ -4,11 +4,12 @@
  * @module
  */
 import { FLOAT_REGISTERS } from "../../abi/x86/float.ts";
-import { CR0, CR4, DR6, EFER } from "../../abi/x86/cr.ts";
+import { CR0, CR4, DR6, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { MSRS } from "../../abi/x86/msr.ts";
 import { gpr16, gpr32, gpr64, gpr8rex } from "../../abi/x86/registers.ts";
 import type { Segment, SegmentRegister } from "../../hvm/ops.ts";
 import { segmentRegisters } from "../../hvm/ops.ts";
+import { ATTRIBUTE } from "../../machine/system/segmentation/descriptor.ts";
 import { options as optionsOf, u16, u32, whole, word } from "../check.ts";
 import {
   codeBits,
@@ -147,7 +148,7 @@ export class RegisterViews {
       cr4: bitsText(CR4, bits("cr4")),
       efer: bitsText(EFER, bits("efer")),
       dr6: bitsText(
-        { B0: 1, B1: 2, B2: 4, B3: 8, BD: DR6.BD, BS: DR6.BS, BT: DR6.BT },
+        { B0: DR6.B0, B1: 2, B2: 4, B3: 8, BD: DR6.BD, BS: DR6.BS, BT: DR6.BT },
         bits("dr6"),
       ),
     };
@@ -285,14 +286,19 @@ const CODE_TYPES = ["execute", "execute/read", "conforming execute", "conforming
 /** Selector, base, limit and attributes of a segment register, in words. */
 function segmentText({ selector, base, limit, attributes }: Segment): string {
   const place = `${hex(selector, 4)}  base ${hex(base, 8)}  limit ${hex(limit, 8)}`;
-  if (attributes & 0x10000) return `${place}  unusable`;
+  if (attributes & ATTRIBUTE.unusable) return `${place}  unusable`;
   const type = attributes & 15;
-  const what = attributes & 0x10
+  const plain = attributes & ATTRIBUTE.system;
+  const what = plain
     ? (type & 8 ? CODE_TYPES : DATA_TYPES)[type >> 1 & 3]
     : SYSTEM_TYPES[type] ?? `system type ${type}`;
-  const width = attributes & 0x2000 ? " 64-bit" : attributes & 0x4000 ? " 32-bit" : " 16-bit";
-  const present = attributes & 0x80 ? "" : " not present";
-  return `${place}  ${what}${attributes & 0x10 ? width : ""}, DPL ${attributes >> 5 & 3}${present}`;
+  const width = attributes & ATTRIBUTE.long
+    ? " 64-bit"
+    : attributes & ATTRIBUTE.big
+    ? " 32-bit"
+    : " 16-bit";
+  const present = attributes & ATTRIBUTE.present ? "" : " not present";
+  return `${place}  ${what}${plain ? width : ""}, DPL ${attributes >> 5 & 3}${present}`;
 }
 
 const SYSTEM_TYPES: Record<number, string> = {
@@ -305,31 +311,15 @@ const SYSTEM_TYPES: Record<number, string> = {
 
 /** Names of the flags set, and the I/O privilege level. */
 function flagsText(rflags: bigint): string {
-  const names = Object.entries(FLAGS).filter(([, bit]) => rflags >> BigInt(bit) & 1n)
-    .map(([name]) => name);
-  const iopl = rflags >> 12n & 3n;
-  return [...names, ...(iopl ? [`IOPL=${iopl}`] : [])].join(" ") || "none";
+  const iopl = (rflags & BigInt(RFLAGS.IOPL)) >> 12n;
+  const names = bitsText(FLAGS, rflags);
+  return iopl ? `${names === "none" ? "" : `${names} `}IOPL=${iopl}` : names;
 }
 
-/** Bit numbers (SDM 1 3.4.3). */
-const FLAGS = {
-  CF: 0,
-  PF: 2,
-  AF: 4,
-  ZF: 6,
-  SF: 7,
-  TF: 8,
-  IF: 9,
-  DF: 10,
-  OF: 11,
-  NT: 14,
-  RF: 16,
-  VM: 17,
-  AC: 18,
-  VIF: 19,
-  VIP: 20,
-  ID: 21,
-};
+/** Those of one bit that can change. */
+const FLAGS: Readonly<Record<string, number>> = Object.fromEntries(
+  Object.entries(RFLAGS).filter(([name]) => name !== "fixed" && name !== "IOPL"),
+);
 
 /** Names of the bits set in a word. */
 function bitsText(names: Readonly<Record<string, number>>, value: bigint): string {

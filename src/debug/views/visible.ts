@@ -14,6 +14,7 @@ import type { GuestEvent } from "../../hvm/exit.ts";
 import { ACTIVITIES } from "../../hvm/ops.ts";
 import { msrRow } from "../../machine/system/msrs.ts";
 import { CPU } from "../../machine/state.ts";
+import { ATTRIBUTE } from "../../machine/system/segmentation/descriptor.ts";
 import type { Domain } from "../../xen/domain.ts";
 import { HvmEngine } from "../../xen/hvm.ts";
 import { readMsr } from "../../xen/msrs.ts";
@@ -123,7 +124,7 @@ function segmentLines(file: RegisterFile): string[] {
   for (const name of SEGMENTS) {
     const { selector, base, limit, attributes } = file.segment(name);
     // What an unusable segment still holds is nobody's affair.
-    const rest = attributes & 0x10000
+    const rest = attributes & ATTRIBUTE.unusable
       ? "unusable"
       : [base, limit, attributes].map((v) => v.toString(16)).join(" ");
     lines.push(`${name} ${selector.toString(16)} ${rest}`);
