@@ -7,6 +7,8 @@ import {
   configurations,
   hostOf,
 } from "../debug/testing/hosts.ts";
+import { CR4 } from "../abi/x86/cr.ts";
+import { flat, gates, oneToOne, pagingOn } from "../debug/testing/prologue.ts";
 
 const STACK = 0x28_0000, IDT = 0x2a_0000, GDT = 0x2b_0000;
 const PD = 0x30_0000, PT = 0x30_1000, SPARE_PT = 0x30_2000;
@@ -54,48 +56,14 @@ const { bytes: image, symbols: at } = assembleKernel(`
   mov edi, ${GDT}
   mov ecx, 24
   rep movsb
-  lgdt [gdtr]
-  jmp 8:flat
-flat:
-  mov ax, 16
-  mov ds, ax
-  mov es, ax
-  mov ss, ax
-  mov edi, ${IDT}
-  mov edx, handler
-  mov eax, edx
-  and eax, 0xffff
-  or eax, 0x80000
-  and edx, 0xffff0000
-  or edx, 0x8e00
-  mov ecx, 64
-gates:
-  mov [edi], eax
-  mov [edi+4], edx
-  add edi, 8
-  dec ecx
-  jnz gates
+${flat()}
+${gates(IDT, "handler", 64)}
   lidt [idtr]
-  mov edi, ${PT}
-  mov eax, 3
-  mov ecx, 1024
-pages:
-  mov [edi], eax
-  add edi, 4
-  add eax, 4096
-  dec ecx
-  jnz pages
+${oneToOne(PT, 3)}
   mov dword [${PD}], ${PT + 3}
   mov dword [${PD + 4}], ${SPARE_PT + 3}
   mov dword [${PD + 4 * 0x340}], 0xd0000083
-  mov eax, cr4
-  or eax, 0x10
-  mov cr4, eax
-  mov eax, ${PD}
-  mov cr3, eax
-  mov eax, cr0
-  or eax, 0x80000000
-  mov cr0, eax
+${pagingOn(PD, CR4.PSE)}
   ; the spare table is one in use
   mov dword [${SPARE_PT}], 3
   mov eax, [0x400000]

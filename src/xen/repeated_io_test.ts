@@ -11,6 +11,8 @@ import { type Configuration, hostOf, kernel, virtual } from "../debug/testing/ho
 import { Random } from "../debug/testing/states.ts";
 import { HVM_WAYS, WayGuest, type WayMode, wayName } from "../debug/testing/ways.ts";
 import { hostUnder } from "../debug/hypervisor.ts";
+import { CR4 } from "../abi/x86/cr.ts";
+import { flat, gates, oneToOne, pagingOn, pic, timer } from "../debug/testing/prologue.ts";
 
 /**
  * A guest that does little else. The PIT interrupts every 60 accesses or so; every handler notes the
@@ -19,58 +21,20 @@ import { hostUnder } from "../debug/hypervisor.ts";
  */
 const GUEST = kernel(`
   mov esp, 0x90000
-  lgdt [gdtr]
-  jmp 8:.flat
-.flat:
-  mov eax, 16
-  mov ds, ax
-  mov es, ax
-  mov ss, ax
-  mov edi, 0x204000
-  mov ecx, 256
-.gates:
-  mov eax, other
-  call gate
-  loop .gates
-  mov edi, 0x204008
-  mov eax, debug
-  call gate
-  mov edi, 0x204010
-  mov eax, other
-  call gate
-  mov edi, 0x204068
-  mov eax, protection
-  call gate
-  mov eax, page_fault
-  call gate
-  mov edi, 0x204100
-  mov eax, timer
-  call gate
-  mov edi, 0x204120
-  mov eax, timer
-  call gate
-  mov edi, 0x204180
-  mov eax, back
-  call gate
+${flat()}
+${gates(0x204000, "other", 256)}
+${gates(0x204008, "debug")}
+${gates(0x204068, "protection")}
+${gates(0x204070, "page_fault")}
+${gates(0x204100, "timer")}
+${gates(0x204120, "timer")}
+${gates(0x204180, "back")}
   mov word [0x204184], 0xee00
   lidt [idtr]
-  mov edi, 0x201000
-  mov eax, 7
-.pages:
-  stosd
-  add eax, 0x1000
-  cmp edi, 0x202000
-  jne .pages
+${oneToOne(0x201000, 7)}
   mov dword [0x200000], 0x201007
   mov dword [0x200fec], 0xfec00083
-  mov eax, cr4
-  or eax, 0x18
-  mov cr4, eax
-  mov eax, 0x200000
-  mov cr3, eax
-  mov eax, cr0
-  or eax, 0x80000000
-  mov cr0, eax
+${pagingOn(0x200000, CR4.PSE | CR4.DE)}
   mov dword [0x206004], 0x8f000
   mov dword [0x206008], 16
   mov word [0x206066], 0x68
@@ -85,27 +49,13 @@ const GUEST = kernel(`
   and al, 0x7f
   or al, 0x20
   loop .text
-  mov al, 0x11
-  out 0x20, al
-  mov al, 32
-  out 0x21, al
-  mov al, 4
-  out 0x21, al
-  mov al, 1
-  out 0x21, al
-  mov al, 0xee
-  out 0x21, al
+${pic(0xee)}
   mov al, 0xff
   out 0xa1, al
   mov al, 8
   mov dx, 0x3fc
   out dx, al
-  mov al, 0x34
-  out 0x43, al
-  mov al, 70
-  out 0x40, al
-  mov al, 0
-  out 0x40, al
+${timer(70)}
   sti
 round:
   and dword [0x201000 + 4 * 0x305], -2
@@ -273,14 +223,6 @@ below:
 itself:
   rep insb
   times 8 nop
-  ret
-gate:
-  mov [edi], ax
-  mov word [edi + 2], 8
-  mov word [edi + 4], 0x8e00
-  shr eax, 16
-  mov [edi + 6], ax
-  add edi, 8
   ret
 ; What it interrupts, in a ring of notes.
 note:

@@ -4,66 +4,19 @@
  *
  * @module
  */
-import { assemble } from "../../src/machine/isa/encode.ts";
-
-const LOAD = 0x100000;
+import { CR4 } from "../../src/abi/x86/cr.ts";
+import { flat, gates, kernel, LOAD, pagingOn, pic } from "../../src/debug/testing/prologue.ts";
 
 /** Vectors below 32 go on at `[resume]` with a fresh stack, interrupts are acknowledged. */
 const PRELUDE = `
-bits 32
-org ${LOAD}
-header: dd 0x1badb002, 0x10000, ${-(0x1badb002 + 0x10000) >>> 0}
-dd header, header, 0, 0, start
-start:
   mov esp, 0x90000
-  lgdt [gdtr]
-  jmp 8:.flat
-.flat:
-  mov eax, 16
-  mov ds, ax
-  mov es, ax
-  mov ss, ax
-  mov fs, ax
-  mov gs, ax
-  mov edi, 0x8000
-  mov ecx, 32
-.faults:
-  mov eax, fault
-  call gate
-  loop .faults
-  mov ecx, 224
-.interrupts:
-  mov eax, interrupt
-  call gate
-  loop .interrupts
+${flat()}
+${gates(0x8000, "fault", 32)}
+${gates(0x8000 + 8 * 32, "interrupt", 224)}
   lidt [idtr]
   mov dword [resume], main
-  mov al, 0x11
-  out 0x20, al
-  out 0xa0, al
-  mov al, 32
-  out 0x21, al
-  mov al, 40
-  out 0xa1, al
-  mov al, 4
-  out 0x21, al
-  mov al, 2
-  out 0xa1, al
-  mov al, 1
-  out 0x21, al
-  out 0xa1, al
-  mov al, 0xff
-  out 0x21, al
-  out 0xa1, al
+${pic(0xff, 0xff)}
   jmp main
-gate:
-  mov [edi], ax
-  mov word [edi + 2], 8
-  mov word [edi + 4], 0x8e00
-  shr eax, 16
-  mov [edi + 6], ax
-  add edi, 8
-  ret
 fault:
   mov esp, 0x90000
   jmp [resume]
@@ -87,9 +40,6 @@ pit:
   ret
 ; A page directory at 0x200000 that maps 4 MB pages one to one, and itself at its last entry.
 paging:
-  mov eax, cr4
-  or eax, 0x10
-  mov cr4, eax
   mov edi, 0x200000
   mov eax, 0x83
 .entry:
@@ -98,11 +48,7 @@ paging:
   add eax, 0x400000
   jnc .entry
   mov dword [0x200ffc], 0x200003
-  mov eax, 0x200000
-  mov cr3, eax
-  mov eax, cr0
-  or eax, 0x80000000
-  mov cr0, eax
+${pagingOn(0x200000, CR4.PSE)}
   ret
 align 8
 gdt: dq 0, 0x00cf9a000000ffff, 0x00cf92000000ffff, 0x00009a000000ffff, 0x000092000000ffff
@@ -478,6 +424,6 @@ d:
 export const guests: Readonly<Record<string, () => Uint8Array>> = Object.fromEntries(
   Object.entries(BODIES).map(([name, body]) => [
     name,
-    () => assemble(`${PRELUDE}\n${body}\n`, { mode: 32 }).bytes,
+    () => kernel(`${PRELUDE}\n${body}\n`),
   ]),
 );

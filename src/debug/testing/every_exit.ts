@@ -3,7 +3,9 @@
  * every kind of stop. It has paging, timer interrupts every 20 us, NMIs, task switches and faults,
  * port and memory-mapped devices, strings, and a console.
  */
+import { CR4 } from "../../abi/x86/cr.ts";
 import { assembleKernel } from "./hosts.ts";
+import { flat, gates, oneToOne, pagingOn, pic, timer } from "./prologue.ts";
 
 const STACK = 0x28_0000, TASK_STACK = 0x29_0000, IDT = 0x2a_0000, BUFFER = 0x2b_0000;
 const PD = 0x30_0000, PT = 0x30_1000;
@@ -18,54 +20,16 @@ const may = (code: string): string => {
 const source = (cpu: "intel" | "amd"): string => `
   cli
   mov esp, ${STACK}
-  lgdt [gdtr]
-  jmp 8:flat
-flat:
-  mov ax, 16
-  mov ds, ax
-  mov es, ax
-  mov ss, ax
-  mov fs, ax
-  mov gs, ax
+${flat()}
   ; gates of 64 vectors
-  mov edi, ${IDT}
-  mov eax, stubs
-  mov ecx, 64
-gates:
-  mov edx, eax
-  and edx, 0xffff
-  or edx, 0x80000
-  mov [edi], edx
-  mov edx, eax
-  and edx, 0xffff0000
-  or edx, 0x8e00
-  mov [edi+4], edx
-  add edi, 8
-  add eax, 16
-  dec ecx
-  jnz gates
+${gates(IDT, "stubs", 64, 16)}
   lidt [idtr]
   ; 4 MB to themselves in small pages; the APICs and a device in large ones
-  mov edi, ${PT}
-  mov eax, 3
-  mov ecx, 1024
-pages:
-  mov [edi], eax
-  add edi, 4
-  add eax, 4096
-  dec ecx
-  jnz pages
+${oneToOne(PT, 3)}
   mov dword [${PD}], ${PT + 3}
   mov dword [${PD + 4 * 0x3fb}], 0xfec00083
   mov dword [${PD + 4 * 0x340}], 0xd0000083
-  mov eax, cr4
-  or eax, 0x10
-  mov cr4, eax
-  mov eax, ${PD}
-  mov cr3, eax
-  mov eax, cr0
-  or eax, 0x80000000
-  mov cr0, eax
+${pagingOn(PD, CR4.PSE)}
   ; task states
   mov eax, first
   mov [gdt+24+2], ax
@@ -78,22 +42,8 @@ pages:
   mov ax, 24
   ltr ax
   ; the 8259s at 20h and 28h, all but the timer masked; the timer every 20 us
-  mov al, 0x11
-  out 0x20, al
-  mov al, 0x20
-  out 0x21, al
-  mov al, 4
-  out 0x21, al
-  mov al, 1
-  out 0x21, al
-  mov al, 0xfe
-  out 0x21, al
-  mov al, 0x34
-  out 0x43, al
-  mov al, 24
-  out 0x40, al
-  mov al, 0
-  out 0x40, al
+${pic(0xfe)}
+${timer(24)}
 round:
   mov al, 0x2e
   mov dx, 0x3f8

@@ -1,27 +1,10 @@
 /** Small guests, and every way to run them, for the tests of this folder. */
-import { assemble } from "../../machine/isa/encode.ts";
 import type { DomainOptions } from "../options.ts";
 import { Hypervisor } from "../hypervisor.ts";
 import { type GuestDomain, subjectOf } from "../domain.ts";
 import { attention } from "../../xen/world_attention.ts";
 
-/** Where {@linkcode kernel} is loaded. */
-const LOAD = 0x10_0000;
-
-/** A multiboot kernel of 32-bit code, entered flat and unpaged at `start`. */
-export const kernel = (code: string): Uint8Array => assembleKernel(code).bytes;
-
-/** The same with its labels. */
-export function assembleKernel(code: string): ReturnType<typeof assemble> {
-  return assemble(
-    `bits 32
-    org ${LOAD}
-    header: dd 0x1badb002, 0x10000, ${-(0x1badb002 + 0x10000) >>> 0}
-    dd header, header, 0, 0, start
-    start: ${code}`,
-    { mode: 32 },
-  );
-}
+export { assembleKernel, kernel } from "./prologue.ts";
 
 /** A vendor and a kind of paging; "bare": no hypervisor under the guest. */
 export interface Configuration {
