@@ -104,13 +104,13 @@ export const LOADER_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/p2m.ts", A20, [
     [
       "a closed A20 gate leaves the nested tables",
-      "      this.#write(this.#slot(at), entry);\n    }\n    this.onGate?.();",
-      "    }\n    this.onGate?.();",
+      "      this.#write(this.#slot(at), entry);\n    }\n    for (const told of this.onGate) told();",
+      "    }\n    for (const told of this.onGate) told();",
       "the A20 gate masks addresses, amd hvm hap",
     ],
     [
       "a closed A20 gate leaves the shadow tables",
-      "    this.onGate?.();",
+      "    for (const told of this.onGate) told();",
       "",
       "the A20 gate masks addresses, intel hvm shadow",
     ],

@@ -22,6 +22,14 @@ const OUTSIDE = "writes to the guest's tables from outside are seen, through wha
 const DESTROY = "destroy() gives all frames back, and the processor's hooks";
 
 export const SHADOW_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf(`${XEN}/p2m.ts`, TEST, [
+    [
+      "a shadow that lets go of a table takes it from the others",
+      "if (others === 0) this.machine.markDerived(frame, on);",
+      "this.machine.markDerived(frame, on);",
+      "what one vCPU lets a guest write is told to another that has derived from it",
+    ],
+  ]),
   ...mutationsOf(`${XEN}/shadow.ts`, PROGRAMS, [
     [
       "a shadow entry writable though the guest's is not dirty",
@@ -183,7 +191,7 @@ export const SHADOW_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "writes to shadowed tables not noticed",
-      "this.#mark(guest, true);",
+      "this.p2m.markDerived(guest, true);",
       "",
       SEEN,
     ],

@@ -38,8 +38,8 @@ export const HVM: Plan = {
 function ground(host: Host, config: DomainConfig): Ground {
   const { ops, frames, irq } = enableHvm(host);
   const pages = config.memory / 4096;
-  const shadowMemory = config.paging === "shadow" ? shadowBytes(config) : 0;
-  requireFrames(config, frames.free, ownFrames(pages) + shadowMemory / 4096);
+  const shadow = config.paging === "shadow" ? shadowBytes(config) : 0;
+  requireFrames(config, frames.free, ownFrames(pages) + config.vcpus * shadow / 4096);
   const id = host.newId();
   const p2m = new P2M(host.machine, frames, id, ops.nestedFormat, pages);
   let engines: readonly HvmEngine[];
@@ -73,9 +73,7 @@ function ground(host: Host, config: DomainConfig): Ground {
       const [{ hvm, on }] = engines;
       for (const engine of engines) {
         ops.setNestedRoot(engine.hvm, p2m.root);
-        if (shadowMemory) {
-          engine.shadow = new Shadow(p2m, ops, engine.hvm, frames, id, shadowMemory);
-        }
+        if (shadow) engine.shadow = new Shadow(p2m, ops, engine.hvm, frames, id, shadow);
         engine.start();
       }
       setVcpuState(ops, hvm, loaded.entry);
@@ -208,14 +206,15 @@ function ownFrames(pages: number): number {
   return tables.reduce((sum, n) => sum + n, 64);
 }
 
-/** Bytes for shadow tables. */
+/** Bytes for shadow tables of each vCPU: they have the domain's alike. */
 function shadowBytes({ vcpus, memory, shadowMemory }: DomainConfig): number {
   const bytes = shadowMemory ?? defaultShadowMemory(vcpus, memory);
-  if (!Number.isInteger(bytes) || bytes % 4096 || bytes < LEAST_SHADOW_MEMORY) {
+  const least = vcpus * LEAST_SHADOW_MEMORY;
+  if (!Number.isInteger(bytes) || bytes % 4096 || bytes < least) {
     throw new RangeError(
-      `shadowMemory: a multiple of 4 KiB from ${LEAST_SHADOW_MEMORY} bytes on was expected, ` +
+      `shadowMemory: a multiple of 4 KiB from ${least} bytes on was expected, ` +
         `${bytes} bytes were given`,
     );
   }
-  return bytes;
+  return Math.floor(bytes / 4096 / vcpus) * 4096;
 }

@@ -33,9 +33,11 @@ export class P2M {
   /** Rights of each guest frame: bits 0 read, 1 write, 2 execute. */
   #rights: Uint8Array;
   /** Told when what a guest frame leads to, or what it allows, has changed. */
-  onChange: ((guestFrame: number) => void) | undefined;
+  readonly onChange: Set<(guestFrame: number) => void> = new Set();
   /** Told when the A20 gate has opened or closed. */
-  onGate: (() => void) | undefined;
+  readonly onGate: Set<() => void> = new Set();
+  /** How many shadows have derived something from each machine frame. */
+  readonly #derived: Uint8Array;
   /** What the A20 gate leaves of a frame's number. */
   #gate = -1;
 
@@ -51,6 +53,19 @@ export class P2M {
     this.#machineFrames = new Int32Array(least).fill(-1);
     this.#rights = new Uint8Array(least);
     this.#guestFrames = new Int32Array(machine.size / 4096).fill(-1);
+    this.#derived = new Uint8Array(machine.size / 4096);
+  }
+
+  #changed(guestFrame: number): void {
+    for (const told of this.onChange) told(guestFrame);
+  }
+  /** One shadow has derived something from what a guest frame holds, or has nothing left of it. */
+  markDerived(guestFrame: number, on: boolean): void {
+    const frame = this.machineFrame(guestFrame);
+    // It may lead elsewhere since.
+    if (frame < 0 || (!on && this.#derived[frame] === 0)) return;
+    const others = on ? this.#derived[frame]++ : --this.#derived[frame];
+    if (others === 0) this.machine.markDerived(frame, on);
   }
 
   get size(): number {
@@ -93,7 +108,7 @@ export class P2M {
     if (same) return;
     this.#machineFrames = frames;
     this.#rights = rights;
-    for (let n = 0; n < frames.length; n++) if (before[n] !== frames[n]) this.onChange?.(n);
+    for (let n = 0; n < frames.length; n++) if (before[n] !== frames[n]) this.#changed(n);
   }
 
   #read(address: number): bigint {
@@ -153,7 +168,7 @@ export class P2M {
       const entry = frame < 0 ? 0n : this.format.page(frame * 4096, rightsOf(this.#rights[to]));
       this.#write(this.#slot(at), entry);
     }
-    this.onGate?.();
+    for (const told of this.onGate) told();
   }
 
   /** The frame that a guest reaches by a frame's number, the A20 gate being as it is. */
@@ -177,7 +192,7 @@ export class P2M {
     const first = this.#guestFrames[machineFrame];
     if (first < 0 || guestFrame < first) this.#guestFrames[machineFrame] = guestFrame;
     this.#rights[guestFrame] = bits(rights);
-    this.onChange?.(guestFrame);
+    this.#changed(guestFrame);
   }
 
   unmap(guestFrame: number): void {
@@ -186,7 +201,7 @@ export class P2M {
     this.#forget(guestFrame);
     this.#machineFrames[guestFrame] = -1;
     this.#rights[guestFrame] = 0;
-    this.onChange?.(guestFrame);
+    this.#changed(guestFrame);
   }
 
   /** A guest frame is about to lead elsewhere; another may lead to its machine frame as well. */
@@ -202,7 +217,7 @@ export class P2M {
     if (frame < 0) throw new RangeError(`guest frame 0x${guestFrame.toString(16)} is not mapped`);
     this.#write(this.#slot(guestFrame), this.format.page(frame * 4096, rights));
     this.#rights[guestFrame] = bits(rights);
-    this.onChange?.(guestFrame);
+    this.#changed(guestFrame);
   }
 
   /** The guest may write it: memory, and no ROM. */

@@ -6,7 +6,8 @@
  * An entry is derived when the processor misses it, and dropped when the guest's entry it was
  * derived from is written: frames that are shadowed as tables are kept from writes, so that every
  * write comes here. Nothing is ever out of date, and what a guest sees depends neither on the size
- * of the pool nor on what is in it.
+ * of the pool nor on what is in it. Each vCPU has shadows of its own, by its own control registers; a
+ * write that one of them lets through to what another has derived from is told to that one.
  *
  * - Present means that the guest's entries were present and their accessed bits are set.
  * - Writable means, besides, that the dirty bit is set and that the frame is no shadowed table.
@@ -116,6 +117,8 @@ export class Shadow {
   #lastCount = -1;
   #fruitless = 0;
   readonly #told = (address: number, length: number) => this.#memoryWritten(address, length);
+  readonly #p2mTold = (guestFrame: number) => this.#p2mChanged(guestFrame);
+  readonly #gateTold = () => this.#gateMoved();
 
   constructor(
     readonly p2m: P2M,
@@ -128,16 +131,16 @@ export class Shadow {
     this.pool = new ShadowPool(p2m, frames, owner, bytes / 4096);
     this.walk = new GuestWalk(p2m.machine, p2m);
     p2m.machine.onWrite.add(this.#told);
-    p2m.onChange = (guestFrame) => this.#p2mChanged(guestFrame);
-    p2m.onGate = () => this.#gateMoved();
+    p2m.onChange.add(this.#p2mTold);
+    p2m.onGate.add(this.#gateTold);
     ops.setShadowRoot(vcpu, this.pool.address(0));
   }
 
   destroy(): void {
     this.pool.clearAll();
     this.p2m.machine.onWrite.delete(this.#told);
-    this.p2m.onChange = undefined;
-    this.p2m.onGate = undefined;
+    this.p2m.onChange.delete(this.#p2mTold);
+    this.p2m.onGate.delete(this.#gateTold);
   }
 
   /** Guest frame and place of a machine address, for writes from outside. */

@@ -1,5 +1,5 @@
 /**
- * The frames that hold a domain's shadow tables: a fixed number of slots, found by what they shadow,
+ * The frames that hold a vCPU's shadow tables: a fixed number of slots, found by what they shadow,
  * with a reverse map from frames to the entries that lead to them, and eviction when all are used.
  *
  * An entry that is present is a node (slot × 512 + index) in the list of its target: of the guest
@@ -203,12 +203,7 @@ export class ShadowPool {
         this.frames.machine.writeEntry(at, words[at >>> 2] & ~RW, words[(at >>> 2) + 1]);
       }
     }
-    this.#mark(guest, true);
-  }
-
-  #mark(guest: number, on: boolean): void {
-    const frame = this.p2m.machineFrame(guest);
-    if (frame >= 0) this.frames.machine.markDerived(frame, on);
+    this.p2m.markDerived(guest, true);
   }
 
   /** Second chance: the first slot behind the hand that was not used since it came by. */
@@ -308,7 +303,7 @@ export class ShadowPool {
       this.#chain[n] = this.#chain[slot];
     }
     if (isGuestTable(this.kind[slot]) && guest < this.#tables.length) {
-      if (--this.#tables[guest] === 0) this.#mark(guest, false);
+      if (--this.#tables[guest] === 0) this.p2m.markDerived(guest, false);
     }
   }
 

@@ -6,10 +6,11 @@ import { hostUnder, Hypervisor } from "../debug/hypervisor.ts";
 import { type GuestDomain, subjectOf } from "../debug/domain.ts";
 import { SHADOW_MODES, shadowCampaign } from "../../tests/fuzz/shadow.ts";
 import type { HvmEngine } from "./hvm.ts";
-import { defaultShadowMemory, type Shadow } from "./shadow.ts";
+import { defaultShadowMemory, Shadow } from "./shadow.ts";
 import { KIND, ShadowPool } from "./shadow_pool.ts";
 import { checkPool } from "./shadow_testing.ts";
 import type { CpuModel } from "../machine/vendors.ts";
+import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 
 for (const mode of SHADOW_MODES) {
   for (const [cpu, pool] of [["intel", 16], ["intel", 64], ["amd", 32], ["amd", 6]] as const) {
@@ -271,4 +272,50 @@ Deno.test("domains with shadow and with nested paging share a processor", async 
   }
   assertEquals(all[1], all[0]);
   assertEquals(all[2], all[0]);
+});
+
+Deno.test("what one vCPU lets a guest write is told to another that has derived from it", async () => {
+  const { hv, dom, symbols } = await demo();
+  runTo(hv, dom, 20_000);
+  const host = hostUnder(hv), [vcpu] = subjectOf(dom).inner.vcpus;
+  const { p2m, ops, hvm } = vcpu.engine as HvmEngine;
+  const first = shadowOf(dom);
+  const other = ops.createVcpu(vcpu.processor.hvm!, {
+    allocate: (count = 1) => host.frames!.allocateRun(dom.id, count) * 4096,
+    free: () => {},
+  });
+  other.guest.set(hvm.guest);
+  const second = new Shadow(p2m, ops, other, host.frames!, dom.id, 16 * 4096);
+  // Both derive the translation of the same page from the same tables.
+  const linear = Number(timerOf(symbols));
+  for (const shadow of [first, second]) {
+    shadow.sync();
+    shadow.resolve(linear | 0, 0, 0);
+  }
+  const { walk } = second, place = walk.place[walk.steps - 1], table = walk.table[walk.steps - 1];
+  const derived = () => {
+    const { frameTable } = host.machine;
+    return (frameTable[p2m.machineFrame(table) * (FRAME.size / 4)] & FRAME_FLAG.derived) !== 0;
+  };
+  const present = ({ pool }: Shadow) => {
+    let found = false;
+    pool.eachTable(table, (slot) => found ||= pool.present[slot] > 0);
+    return found;
+  };
+  assertEquals([first, second].map(present), [true, true]);
+  // The first lets go of the table; the second has to hear of writes all the same.
+  first.dropTable(table);
+  assertEquals([first.pool.isTable(table), second.pool.isTable(table), derived()], [
+    false,
+    true,
+    true,
+  ]);
+  const { present: before } = second.pool, count = () => before.reduce((sum, n) => sum + n);
+  const entries = count();
+  host.machine.write(place * 4, new Uint8Array(4));
+  assertEquals(count(), entries - 1);
+  second.dropTable(table);
+  assertEquals(derived(), false);
+  second.destroy();
+  await hv.close();
 });
