@@ -19,6 +19,9 @@ const TRACED =
   "exits of every kind are traced, exceptions of emulated instructions too, and the guest sees nothing of it";
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
+const STARTED =
+  "vCPUs are started up, interrupted, begun anew, and count together (intel, hap, 2 vCPUs)";
+
 export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/hvm.ts", REPEATED, [
     [
@@ -517,6 +520,39 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       'if (this.vcpus.length > 1 && this.type !== "bare") this.#setClock(this.runs);',
       "if (this.vcpus.length > 1) this.#setClock(true);",
       "with several vCPUs a domain's time is the host's while it is not paused",
+    ],
+  ]),
+  ...mutationsOf("src/xen/hvm.ts", "src/xen/smp_test.ts", [
+    ["INIT of a vCPU that waits is not taken", "if (signals.init) {", "if (false) {", STARTED],
+    [
+      "the task priority of another vCPU is changed amid an instruction",
+      "if (loaded || !processor.running) this.ops.setCr",
+      "this.ops.setCr",
+      STARTED,
+    ],
+  ]),
+  ...mutationsOf("src/xen/start_up.ts", "src/xen/smp_test.ts", [
+    [
+      "a start-up begins at the linear address alone",
+      "selector: vector << 8, base",
+      "base",
+      "a vCPU begins in real mode at its start-up's page, with the registers of INIT (intel, hap)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/ioreq.ts", "src/xen/smp_test.ts", [
+    [
+      "all vCPUs write to the first one's local APIC",
+      "p.mmioWrite(addr, size, data, this.processor)",
+      "p.mmioWrite(addr, size, data, 0)",
+      STARTED,
+    ],
+  ]),
+  ...mutationsOf("src/xen/scheduler.ts", "src/xen/smp_test.ts", [
+    [
+      "a turn is not saved",
+      "          turn && { domain: turn.vcpu.domain.id, vcpu: turn.vcpu.id, ends: turn.ends }\n",
+      "          turn && null\n",
+      "a run of several vCPUs repeats, saved and loaded at any place (intel, hap)",
     ],
   ]),
   ...mutationsOf("src/xen/scheduler.ts", "src/xen/domain_test.ts", [

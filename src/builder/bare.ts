@@ -15,7 +15,8 @@ const ALONE = "a bare guest has the machine for itself";
 export const BARE: Plan = {
   engine: "bare",
   alone: true,
-  refuses: ({ paging, shadowMemory, weight, cap }) => [
+  refuses: ({ vcpus, paging, shadowMemory, weight, cap }) => [
+    vcpus !== 1 && [`${vcpus} vCPUs were asked for`, "one is available"],
     shadowMemory !== undefined && ["shadowMemory was given", ALONE],
     paging === "shadow" && [`paging "shadow" was asked for`, ALONE],
     weight !== undefined && ["a weight was given", ALONE],

@@ -30,11 +30,18 @@ const PLANS: Record<GuestType, Plan | string> = {
 
 /** The plan for a configuration. @throws {Error} naming what of it would be accepted and ignored */
 export function planOf(config: Omit<DomainConfig, "kernel">): Plan {
-  const { name, type, vcpus } = config, plan = PLANS[type];
-  const refuse = (what: string, why: string) => new Error(`domain ${name}: ${what}, but ${why}`);
-  if (vcpus !== 1) throw refuse(`${vcpus} vCPUs were asked for`, "one is available");
-  if (typeof plan === "string") throw refuse(`type "${type}" was asked for`, plan);
-  for (const refused of plan.refuses(config)) if (refused) throw refuse(...refused);
+  const plan = plannedOf(config), { name, vcpus } = config;
+  if (vcpus !== 1) throw refuse(name, `${vcpus} vCPUs were asked for`, "one is available");
+  return plan;
+}
+
+const refuse = (name: string, what: string, why: string) =>
+  new Error(`domain ${name}: ${what}, but ${why}`);
+
+function plannedOf(config: Omit<DomainConfig, "kernel">): Plan {
+  const { name, type } = config, plan = PLANS[type];
+  if (typeof plan === "string") throw refuse(name, `type "${type}" was asked for`, plan);
+  for (const refused of plan.refuses(config)) if (refused) throw refuse(name, ...refused);
   return plan;
 }
 
@@ -56,7 +63,7 @@ function refuseBeside({ domains }: Host, plan: Plan): void {
  * @throws {Error} if what is asked for is not available, or memory does not suffice
  */
 export async function build(host: Host, config: DomainConfig): Promise<BuiltDomain> {
-  const plan = planOf(config);
+  const plan = plannedOf(config);
   refuseBeside(host, plan);
   const ground = plan.ground(host, config);
   try {

@@ -39,7 +39,7 @@ function ground(host: Host, config: DomainConfig): Ground {
   const { ops, frames, irq } = enableHvm(host);
   const pages = config.memory / 4096;
   const shadow = config.paging === "shadow" ? shadowBytes(config) : 0;
-  requireFrames(config, frames.free, ownFrames(pages) + config.vcpus * shadow / 4096);
+  requireFrames(config, frames.free, ownFrames(pages, config.vcpus) + config.vcpus * shadow / 4096);
   const id = host.newId();
   const p2m = new P2M(host.machine, frames, id, ops.nestedFormat, pages);
   let engines: readonly HvmEngine[];
@@ -64,7 +64,7 @@ function ground(host: Host, config: DomainConfig): Ground {
           p2m.a20 = open;
           for (const { hvm } of engines) ops.flushTranslations(hvm);
         },
-        priority: (cr8, n) => ops.setCr(engines[n].hvm, 8, BigInt(cr8)),
+        priority: (cr8, n) => engines[n].priority(cr8),
         tscOffset: (n) => engines[n].msrs.get(MSR.TSC_ADJUST) ?? 0n,
       };
     },
@@ -201,9 +201,9 @@ function mapRom(p2m: P2M, { start, end, target }: Alias): void {
 }
 
 /** Frames that a domain of so many pages needs besides: nested page tables, control structures. */
-function ownFrames(pages: number): number {
+function ownFrames(pages: number, vcpus: number): number {
   const tables = [1, 2, 3].map((level) => Math.ceil(pages / 512 ** level));
-  return tables.reduce((sum, n) => sum + n, 64);
+  return tables.reduce((sum, n) => sum + n, 56 + 8 * vcpus);
 }
 
 /** Bytes for shadow tables of each vCPU: they have the domain's alike. */

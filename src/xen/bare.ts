@@ -81,6 +81,10 @@ export class BareEngine extends Engine {
   runnable(): boolean {
     return this.vcpu.cpu.wakes;
   }
+  // Its processor waits for that by itself.
+  startUp(): boolean {
+    return false;
+  }
   get interruptible(): boolean {
     return this.vcpu.cpu.takesInterrupts;
   }

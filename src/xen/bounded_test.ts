@@ -94,8 +94,11 @@ Deno.test("what would be ignored is refused below the shell", async () => {
     const error = await assertRejects(() => build(host(), { ...config, ...more }), Error);
     assertMatch(error.message, message);
   };
-  await refused({ vcpus: 2 }, /domain x: 2 vCPUs were asked for, but one is available/);
-  await refused({ type: "bare", vcpus: 2 }, /2 vCPUs/);
+  await refused(
+    { type: "bare", vcpus: 2 },
+    /domain x: 2 vCPUs were asked for, but one is available/,
+  );
+  for (const vcpus of [0, 17, 2.5]) await refused({ vcpus }, /a whole number from 1 to 16 was exp/);
   await refused({ shadowMemory: 4 << 20 }, /shadowMemory was given/);
   await refused({ type: "bare", paging: "shadow" }, /paging "shadow" was asked for/);
   await refused({ type: "bare", weight: 300 }, /a weight was given/);

@@ -22,6 +22,9 @@ class Played extends Engine {
   runnable(): boolean {
     return this.told;
   }
+  startUp(): boolean {
+    return true;
+  }
   protected attach(): void {}
   protected detach(): void {}
   register(): void {}

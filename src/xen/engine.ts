@@ -14,6 +14,8 @@ export type SliceEnd =
   | { readonly kind: "budget" }
   /** Nothing to do until an interrupt. */
   | { readonly kind: "blocked" }
+  /** INIT has come: nothing to do until it is started up. */
+  | { readonly kind: "offline" }
   /** Somebody wants the domain to stand still: a breakpoint, a step, a watch, an exit asked for. */
   | {
     readonly kind: "stop";
@@ -34,6 +36,7 @@ export type PartEnd =
 /** Made once: runs are hot. */
 export const BUDGET: SliceEnd = { kind: "budget" };
 export const BLOCKED: SliceEnd = { kind: "blocked" };
+export const OFFLINE: SliceEnd = { kind: "offline" };
 /** By what the processor stopped for. */
 export const SEEN: Readonly<Record<"breakpoint" | "watch", PartEnd>> = {
   breakpoint: { kind: "breakpoint" },
@@ -115,7 +118,7 @@ export abstract class Engine {
     // What is told may make them come and go.
     const hooks = [...this.hooks];
     for (const hook of hooks) hook.ran(instructions);
-    if (part.kind === "end" || part.kind === "stop") return part;
+    if (part.kind === "end" || part.kind === "stop" || part.kind === "offline") return part;
     const stops = hooks.map((hook) => part.kind === "breakpoint" ? hook.breakpoint() : hook.done());
     const stop = stops.find((it) => it !== undefined), blocked = part.kind === "blocked";
     if (stop !== undefined) return { kind: "stop", stop, blocked };
@@ -138,6 +141,8 @@ export abstract class Engine {
   protected abstract detach(): void;
   /** What a blocked guest waits for is there: something that it can take. */
   abstract runnable(): boolean;
+  /** One that is offline begins, if somebody has started it up. */
+  abstract startUp(): boolean;
   /** It could take an interrupt; where it is not, only an NMI ends its wait. */
   abstract readonly interruptible: boolean;
   /** An access waits for the answer of a device model outside. */

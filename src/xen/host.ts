@@ -156,9 +156,14 @@ export class Host implements DomainHost {
     return this.processors.find(({ running }) => running)?.running;
   }
 
-  /** A vCPU that waits: true if its devices, or anybody, have woken it. */
+  /** A vCPU that waits: true if its devices, or anybody, have woken it, or it was started up. */
   #awake(v: Vcpu): boolean {
     const { domain: d, engine } = v;
+    if (!v.online) {
+      if (!engine.startUp()) return false;
+      d.wake(v);
+      return true;
+    }
     if (!engine.waiting) d.runDue();
     if (this.#ends(d)) {
       this.yield();
@@ -175,7 +180,7 @@ export class Host implements DomainHost {
 
   /** The vCPUs of a processor that can run, as they stand in the list. */
   #runnable({ vcpus }: Processor): Vcpu[] {
-    return vcpus.filter((v) => v.domain.runs && (v.ready || (v.blocked && this.#awake(v))));
+    return vcpus.filter((v) => v.domain.runs && (v.ready || this.#awake(v)));
   }
 
   /**
@@ -265,6 +270,7 @@ export class Host implements DomainHost {
       platform.run(domain.now);
     }
     if (waits) vcpu.block();
+    if (end.kind === "offline") vcpu.goOffline();
     if (this.#ends(domain)) {
       // What a device has said comes before what the processor did.
     } else if (blocks) {
@@ -275,7 +281,7 @@ export class Host implements DomainHost {
     } else if (end.kind === "stop" && !domain.ended) {
       domain.setState({ kind: "paused" });
     }
-    if (domain.ended || waits) processor.turn = null;
+    if (domain.ended || !vcpu.ready) processor.turn = null;
   }
 
   /** A device has said that the guest ends; true if it now has. */

@@ -34,13 +34,14 @@ import { CPU, V } from "../machine/state.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
-import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN, type Verdict } from "./engine.ts";
+import { BLOCKED, BUDGET, Engine, OFFLINE, type PartEnd, SEEN, type Verdict } from "./engine.ts";
 import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
 import { IoreqSlot } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
 import type { InterruptPort } from "./platform.ts";
 import type { Shadow } from "./shadow.ts";
+import { initialize, startUp } from "./start_up.ts";
 import type { Vcpu } from "./vcpu.ts";
 
 /**
@@ -227,6 +228,7 @@ export class HvmEngine extends Engine {
   #enter(): Exit | PartEnd | undefined {
     const { cpu } = this.on, { shadow } = this;
     if (this.#turnIsOver()) return BUDGET;
+    if (this.changed && this.#initialized()) return OFFLINE;
     if (this.changed) this.#beforeEntry();
     shadow?.sync();
     this.#entry.budget = this.#until - cpu.now;
@@ -350,6 +352,37 @@ export class HvmEngine extends Engine {
       return true;
     }
     return false;
+  }
+
+  /** The task priority changed by another way than CR8. */
+  priority(cr8: number): void {
+    // Another vCPU's INIT does that while it runs: it is taken before this one runs again.
+    const { loaded, processor } = this.vcpu;
+    if (loaded || !processor.running) this.ops.setCr(this.hvm, 8, BigInt(cr8));
+  }
+  /** INIT has come; a start-up that comes to a vCPU that runs is ignored. */
+  #initialized(): boolean {
+    const { signals } = this.port;
+    if (signals.init) {
+      signals.init = false;
+      initialize(this.ops, this.hvm, this.cpuidLeaf(1, 0).eax);
+      this.pending = undefined;
+      this.ioreq.abandon("the vCPU was initialized");
+      this.#window = false;
+      return true;
+    }
+    signals.startup = -1;
+    return false;
+  }
+  startUp(): boolean {
+    const { signals } = this.port;
+    // A further INIT: it waits as it did.
+    signals.init = false;
+    if (signals.startup < 0) return false;
+    startUp(this.ops, this.hvm, signals.startup);
+    signals.startup = -1;
+    this.changed = true;
+    return true;
   }
 
   /** An NMI waits to be injected. */
@@ -483,6 +516,7 @@ export class HvmEngine extends Engine {
     return this.pending !== undefined && this.ioreq.waiting;
   }
   runnable(): boolean {
+    if (this.port.signals.init) return true;
     if (this.pending) return !this.ioreq.waiting;
     return this.awake;
   }

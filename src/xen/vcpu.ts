@@ -51,7 +51,7 @@ export class Vcpu {
   #count = 0;
   #halted = false;
   /** What it does while its domain is not paused. */
-  #state: RunstateName = "runnable";
+  #state: RunstateName;
   #since: number;
   /** Machine time since which its domain is paused, if it is. */
   #stands: number | undefined;
@@ -67,7 +67,9 @@ export class Vcpu {
     readonly processor: Processor,
   ) {
     this.share = domain.host.scheduler.join();
-    this.#since = this.#accounted = this.#stands = processor.cpu.now;
+    // Others than the first begin when they are started up; on the bare machine processors wait for that.
+    this.#state = id === 0 || domain.type === "bare" ? "runnable" : "offline";
+    this.#since = this.#accounted = this.#stands = this.cpu.now;
   }
 
   /** Instructions it has retired; exact inside a device access too. */
@@ -81,7 +83,7 @@ export class Vcpu {
   get cpu(): Cpu {
     return this.processor.cpu;
   }
-  /** What of the motherboard is its own. */
+  /** What of the motherboard is its own: local APIC, NMI, INIT and start-up. */
   get port(): InterruptPort {
     return this.domain.platform.ports[this.id];
   }
@@ -115,6 +117,11 @@ export class Vcpu {
   block(): void {
     this.#halted = !this.engine.waiting;
     this.#enter("blocked");
+  }
+  /** It has nothing to do until it is started up. */
+  goOffline(): void {
+    this.#halted = false;
+    this.#enter("offline");
   }
   /** What it waited for is there. */
   wake(): void {
