@@ -19,12 +19,16 @@ const PROCESSORS_TEST = `${MACHINE}/processors_test.ts`;
 const OTHERS = "processors see what others write: tables, code, data (hot handlers true)";
 
 const COLUMNS = "privilege, mode, intercepts and flags of the table are those of the semantics";
+const IMPLIED =
+  "what the table says of state beside operands and flags, semantics look at and change";
 
 export const MACHINE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${MACHINE}/isa/encodings_system.ts`, `${MACHINE}/isa/columns_test.ts`, [
     ["a column: CPUID is privileged", "exit:cpuid", "cpl0 exit:cpuid", COLUMNS],
     ["a column: an exit too many", "exit:wbinvd", "exit:wbinvd,invd", COLUMNS],
     ["a column: a flag read too many", "exit:mwait r:i", "exit:mwait r:id", COLUMNS],
+    ["a column: a register read too many", "monitor in:rax,rcx", "monitor in:rax,rcx,rdx", IMPLIED],
+    ["a column: LDMXCSR leaves MXCSR alone", "sse out:mxcsr", "sse", IMPLIED],
     [
       "a column: SYSENTER goes on behind itself",
       "sep pmgp w:i call",
@@ -38,6 +42,24 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
     "function sysenter(m: Meaning): void {\n  m.faultIf(protectedMode().eqz(), 13, 0, CHECK.real);\n",
     "flags, CPL and protection are looked at through the doors of Meaning alone",
   ]]),
+  ...mutationsOf(`${MACHINE}/isa/encodings_simd.ts`, `${MACHINE}/isa/columns_test.ts`, [
+    ["a column: EMMS leaves x87 alone", "mmx inout:x87", "mmx", IMPLIED],
+    ["a column: MASKMOVQ looks at RSI", "Pq,Nq  sse in:rdi", "Pq,Nq  sse in:rdi,rsi", IMPLIED],
+    [
+      "a column: packed floats leave MXCSR alone",
+      "Vx,Wx${immediate}  sse inout:mxcsr",
+      "Vx,Wx${immediate}  sse",
+      IMPLIED,
+    ],
+  ]),
+  ...mutationsOf(`${MACHINE}/isa/encodings_x87.ts`, `${MACHINE}/isa/columns_test.ts`, [
+    [
+      "a column: FNSTCW changes x87",
+      "fnstcw  d9 /7  Mw  x87 in:x87",
+      "fnstcw  d9 /7  Mw  x87",
+      IMPLIED,
+    ],
+  ]),
   ...mutationsOf(`${MACHINE}/isa/encodings_integer.ts`, `${MACHINE}/isa/columns_test.ts`, [[
     "a column: another kind of lazy flags",
     "lock w:oszapc lazy:sub hot:all",

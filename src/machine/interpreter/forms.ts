@@ -72,6 +72,19 @@ export function coldForm(e: Encoding, memory: boolean, operandSize: number, mode
   return form;
 }
 
+/** The cold forms of an encoding, some of them more than once. */
+export function* formsOf(e: Encoding): Iterable<Form> {
+  for (const mode of [32, 64]) {
+    if (mode === 64 ? e.attributes.i64 : e.attributes.o64) continue;
+    for (const size of mode === 64 ? [16, 32, 64] : [16, 32]) {
+      for (const memory of [false, true]) {
+        const form = coldForm(e, memory, size, mode);
+        if (!memory || form.operands.includes("M")) yield form;
+      }
+    }
+  }
+}
+
 /** The cold form of a decoded instruction. */
 export function formOf(x: Instruction, mode: number): Form {
   return coldForm(x.encoding, x.memory, x.operandSize, mode);

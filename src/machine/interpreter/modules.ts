@@ -12,7 +12,7 @@ import { machineModule, noteFault } from "../linkage.ts";
 import type { Callable, Module } from "../wasm/module.ts";
 import { HOOKS, type Virtualization, virtualization } from "../virtualization.ts";
 import { buildCheckIp, buildCold } from "./cold.ts";
-import { coldForm } from "./forms.ts";
+import { formsOf } from "./forms.ts";
 import { type InterpreterKind, interpreterModule } from "./hot.ts";
 import { buildSystemParts } from "./parts.ts";
 import type { CpuModel } from "../vendors.ts";
@@ -137,16 +137,7 @@ export function coldForms(group: string): Iterable<Form> {
   const forms = new Map<string, Form>();
   for (const e of encodings) {
     if (groupOf(e.key) !== group) continue;
-    for (const mode of [32, 64]) {
-      if (mode === 64 ? e.attributes.i64 : e.attributes.o64) continue;
-      for (const size of mode === 64 ? [16, 32, 64] : [16, 32]) {
-        for (const memory of [false, true]) {
-          const form = coldForm(e, memory, size, mode);
-          if (memory && !form.operands.includes("M")) continue;
-          forms.set(formName(form), form);
-        }
-      }
-    }
+    for (const form of formsOf(e)) forms.set(formName(form), form);
   }
   return forms.values();
 }

@@ -3,12 +3,14 @@ import { flagBits } from "../../abi/x86/registers.ts";
 import { hotHandler } from "../interpreter/hot_lookup.ts";
 import { CPU, V } from "../state.ts";
 import type { Callable, Module } from "../wasm/module.ts";
-import { columnsOf, encodings } from "./encodings.ts";
+import { formsOf } from "../interpreter/forms.ts";
+import { columnsOf, encodings, type Implied } from "./encodings.ts";
 import { FLAG_KIND } from "./flags.ts";
 import { groupOf, groups } from "../interpreter/groups.ts";
 import { formName } from "./semantics/meaning.ts";
 import {
   FLAG_CELLS,
+  impliedBy,
   PRIVILEGE_CELL,
   type Recorded,
   RecordedFunc,
@@ -112,25 +114,64 @@ Deno.test("a function that changes flags is called by those alone that say so", 
     for (const r of records) {
       const written = columnsOf(r.form.key, r.form.cc)?.written ?? "";
       const callers = [...r.f.calls].filter((callee) => changesFlags(module, callee));
-      // A task switch loads all flags.
+      // A fault of the new task is delivered in it.
       const tasks = columnsOf(r.form.key, r.form.cc)?.exit.includes("task-switch");
       if (written === "" && !tasks) assertEquals([name(r), callers], [name(r), []]);
     }
   }
 });
 
-const changing = new WeakMap<Callable, boolean>();
-/** Does a function change flags, and not only how they are held? */
-function changesFlags(module: Module, callee: string): boolean {
-  const f = module.get(callee);
-  if (!(f instanceof RecordedFunc) || callee === "materialize") return false;
-  const known = changing.get(f);
-  if (known !== undefined) return known;
-  changing.set(f, false);
-  const does = FLAG_CELLS.some((c) => f.writes.has(c)) ||
-    [...f.calls].some((next) => changesFlags(module, next));
-  changing.set(f, does);
-  return does;
+const changesFlags = (module: Module, callee: string) =>
+  reached(module, callee).some((f) => FLAG_CELLS.some((c) => f.writes.has(c)));
+
+Deno.test("what the table says of state beside operands and flags, semantics look at and change", () => {
+  const found = new Map<string, ReturnType<typeof impliedOf>>();
+  for (const { module, records } of recorded()) {
+    for (const r of records) found.set(name(r), impliedOf(module, r));
+  }
+  for (const e of encodings) {
+    const forms = [...formsOf(e)].flatMap((form) => found.get(formName(form)) ?? []);
+    const sorted = (names: Iterable<string>) => [...new Set(names)].sort();
+    assertEquals({
+      row: `${e.key} ${e.opcode}`,
+      in: sorted(forms.flatMap((x) => x.in)),
+      out: sorted(forms.flatMap((x) => x.out)),
+    }, {
+      row: `${e.key} ${e.opcode}`,
+      in: sorted(e.attributes.in),
+      out: sorted(e.attributes.out),
+    });
+  }
+});
+
+/** State that a form looks at and changes, itself, through doors and through functions. */
+function impliedOf(module: Module, { f, uses }: Recorded): { in: Implied[]; out: Implied[] } {
+  const all = [f, ...[...f.calls].flatMap((callee) => reached(module, callee))];
+  const names = (cells: Iterable<number>) => [...cells].flatMap((c) => impliedBy(c) ?? []);
+  return {
+    in: [...uses.flatMap((u) => u.in ?? []), ...all.flatMap((g) => names(g.reads))],
+    out: [...uses.flatMap((u) => u.out ?? []), ...all.flatMap((g) => names(g.writes))],
+  };
+}
+
+/** Flags only change their form; what a task, a guest or its host saves and loads is its own. */
+const APART = new Set(["materialize", "switchTask", "intercept", "vmentry", "vmrun"]);
+const reachedFrom = new WeakMap<Callable, RecordedFunc[]>();
+
+/** A function and all that it calls, but those. */
+function reached(module: Module, callee: string): RecordedFunc[] {
+  const first = module.get(callee), known = reachedFrom.get(first);
+  if (known) return known;
+  const into = new Set<RecordedFunc>();
+  const visit = (name: string) => {
+    const f = module.get(name);
+    if (APART.has(name) || !(f instanceof RecordedFunc) || into.has(f)) return;
+    into.add(f);
+    f.calls.forEach(visit);
+  };
+  visit(callee);
+  reachedFrom.set(first, [...into]);
+  return [...into];
 }
 
 Deno.test("lazy flags are left in the kind that the table names, always", () => {

@@ -14,13 +14,19 @@
  * @module
  */
 import type { FlagKindName } from "./flags.ts";
-import { conditions } from "../../abi/x86/registers.ts";
+import { conditions, type gpr64 } from "../../abi/x86/registers.ts";
 import { integerRows } from "./encodings_integer.ts";
 import { simdRows } from "./encodings_simd.ts";
 import { systemRows } from "./encodings_system.ts";
 import { x87Rows } from "./encodings_x87.ts";
 import type { InterceptKind } from "../system/intercepts.ts";
-import { type OperandSpec, operandSpec } from "./operands.ts";
+import { type OperandKind, type OperandSpec, operandSpec } from "./operands.ts";
+
+/**
+ * State that an instruction can take or leave beside its operands: `x87` is all that FSAVE stores, MMX
+ * registers being part of it, `xmm` any XMM register.
+ */
+export type Implied = typeof gpr64[number] | "x87" | "mxcsr" | "xmm";
 
 /** What else a row says of its instruction. */
 export interface Attributes {
@@ -60,6 +66,14 @@ export interface Attributes {
   readonly read: string;
   readonly written: string;
   readonly undefined: string;
+  /**
+   * State beside operands and flags that it looks at, and that it may change (`in:`, `out:`, `inout:`
+   * for both, commas between them). Those of feature x87 have `x87` in both unless they say otherwise;
+   * what string and MMX operands and a repeat prefix imply is not written down (`impliedBy`). What a
+   * task switch, a VM entry or a VM exit saves and loads belongs to that; MXCSR.MM to the operand.
+   */
+  readonly in: readonly Implied[];
+  readonly out: readonly Implied[];
   /** The kind of lazy flags it always leaves (`lazy:`), "" if that depends. */
   readonly lazy: FlagKindName | "";
   /**
@@ -115,6 +129,9 @@ const features = new Set(
 /** Letters of the flags that a pair of conditions reads. */
 export const conditionReads = ["o", "c", "z", "cz", "s", "p", "so", "soz"];
 
+/** Columns of state: `in:rcx`, `out:rax,rdx`, `inout:mxcsr`, `in:-`. */
+const STATE = /^(in|out|inout):/;
+
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 function parseAttributes(text: string, row: string): { attributes: Attributes; as: string } {
@@ -137,17 +154,25 @@ function parseAttributes(text: string, row: string): { attributes: Attributes; a
     read: "",
     written: "",
     undefined: "",
+    in: [],
+    out: [],
     lazy: "",
     flow: "",
     hot: "",
     feature: "",
   };
+  let state = false;
   for (const word of text === "" || text === "-" ? [] : text.split(" ")) {
     const value = word.slice(2);
     if (word.startsWith("w:")) a.written = value;
     else if (word.startsWith("r:")) a.read = value;
     else if (word.startsWith("u:")) a.undefined = value;
-    else if (word.startsWith("as:")) as = word.slice(3);
+    else if (STATE.test(word)) {
+      state = true;
+      const [column, names] = word.split(":"), list = names === "-" ? [] : names.split(",");
+      if (column !== "out") a.in = list as Implied[];
+      if (column !== "in") a.out = list as Implied[];
+    } else if (word.startsWith("as:")) as = word.slice(3);
     else if (word.startsWith("exit:")) a.exit = word.slice(5).split(",") as InterceptKind[];
     else if (word.startsWith("lazy:")) a.lazy = word.slice(5) as FlagKindName;
     else if (word === "rep" || word === "repz") a.rep = word;
@@ -175,6 +200,7 @@ function parseAttributes(text: string, row: string): { attributes: Attributes; a
       }
     }
   }
+  if (a.feature === "x87" && !state) a.in = a.out = ["x87"];
   return { attributes: a, as };
 }
 
@@ -239,7 +265,19 @@ interface Column {
   readonly hasModrm: boolean;
   /** ModRM form that the operands demand. */
   readonly form: "" | "mem" | "reg";
+  /** State that the operands imply. */
+  readonly implied: readonly Implied[];
+  /** The last two as text. */
+  readonly says: string;
 }
+
+const impliedBy: Partial<Record<OperandKind, readonly Implied[]>> = {
+  X: ["rsi"],
+  Y: ["rdi"],
+  P: ["x87"],
+  Q: ["x87"],
+  N: ["x87"],
+};
 
 function parseOperands(text: string): Column {
   const operands = text === "-" ? [] : text.split(",").map(operandSpec);
@@ -249,7 +287,8 @@ function parseOperands(text: string): Column {
     : operands.some((x) => registerKinds.has(x.kind))
     ? "reg"
     : "";
-  return { operands, hasModrm, form };
+  const implied = [...new Set(operands.flatMap((x) => impliedBy[x.kind] ?? []))];
+  return { operands, hasModrm, form, implied, says: `/${form}/${implied}` };
 }
 
 // Most columns recur: rows share the parsed ones.
@@ -281,8 +320,8 @@ function addRow(row: string, out: Encoding[]): void {
   const column = recall(columns, operandText, () => parseOperands(operandText));
   const parsed = recall(
     attributeTexts,
-    `${attributeText}/${column.form}`,
-    () => withForm(parseAttributes(attributeText, row), column.form),
+    attributeText + column.says,
+    () => withColumn(parseAttributes(attributeText, row), column),
   );
   const plain = {
     ...o,
@@ -299,10 +338,21 @@ function addRow(row: string, out: Encoding[]): void {
 
 type Parsed = ReturnType<typeof parseAttributes>;
 
-function withForm(parsed: Parsed, form: "" | "mem" | "reg"): Parsed {
+/** What the operands and a repeat prefix say besides. */
+function withColumn(parsed: Parsed, column: Column): Parsed {
   const { attributes } = parsed;
-  if (form === "" || (form === "reg" && attributes.nomod)) return parsed;
-  return { ...parsed, attributes: { ...attributes, form } };
+  const form = column.form === "reg" && attributes.nomod ? "" : column.form;
+  const implied = attributes.rep === "" ? column.implied : [...column.implied, "rcx" as const];
+  if (form === "" && implied.length === 0) return parsed;
+  return {
+    ...parsed,
+    attributes: {
+      ...attributes,
+      form: form || attributes.form,
+      in: [...attributes.in, ...implied],
+      out: [...attributes.out, ...implied],
+    },
+  };
 }
 
 type Plain = Opcode & Pick<Encoding, "operands" | "hasModrm">;
@@ -374,6 +424,8 @@ export type KeyColumns = Pick<
   | "read"
   | "written"
   | "undefined"
+  | "in"
+  | "out"
   | "lazy"
   | "flow"
   | "hot"
@@ -384,8 +436,16 @@ export const encodings: readonly Encoding[] = load([integerRows, systemRows, x87
 
 let byKey: Map<string, KeyColumns> | undefined;
 
+/** The rows of an instruction taken together: they differ in what their operands imply. */
+function merged(rows: readonly Encoding[]): KeyColumns {
+  const all = (column: "in" | "out") => [...new Set(rows.flatMap((e) => e.attributes[column]))];
+  return { ...rows[0].attributes, in: all("in"), out: all("out") };
+}
+
 /** The columns of an instruction by key and condition (-1 for none); undefined for what is none. */
 export function columnsOf(key: string, cc: number): KeyColumns | undefined {
-  byKey ??= new Map(encodings.map((e) => [`${e.key}.${e.cc}`, e.attributes]));
+  byKey ??= new Map(
+    [...Map.groupBy(encodings, (e) => `${e.key}.${e.cc}`)].map(([k, rows]) => [k, merged(rows)]),
+  );
   return byKey.get(`${key}.${cc}`);
 }

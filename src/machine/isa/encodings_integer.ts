@@ -89,41 +89,41 @@ lgs  0f b5  Gv,Mp
 xchg  86  Eb,Gb  lock hot:flat
 xchg  87  Ev,Gv  lock hot:flat
 xchg  90+r  Zv,rAX  hot:flat
-xlat  d7  Bb
-push  50+r  Zv  d64 hot:flat
-push  68  Iz  d64 hot:flat
-push  6a  Ibs  d64 hot:flat
-push  ff /6  Ev  d64 hot:flat
-push.sreg  06  ES  i64
-push.sreg  0e  CS  i64
-push.sreg  16  SS  i64
-push.sreg  1e  DS  i64
-push.sreg  0f a0  FS  d64
-push.sreg  0f a8  GS  d64
-pop  58+r  Zv  d64 hot:flat
-pop  8f /0  Ev  d64 hot:flat
-pop.sreg  07  ES  i64
-pop.sreg  17  SS  i64
-pop.sreg  1f  DS  i64
-pop.sreg  0f a1  FS  d64
-pop.sreg  0f a9  GS  d64
-pusha  60  -  i64
-popa  61  -  i64
-pushf  9c  -  d64 iopl exit:pushf r:oszapcdik
-popf  9d  -  d64 iopl exit:popf w:oszapcdik
-sahf  9e  -  w:szapc
-lahf  9f  -  r:szapc
-cbw  98  -  hot:flat
-cwd  99  -  hot:flat
+xlat  d7  Bb  in:rax,rbx out:rax
+push  50+r  Zv  d64 hot:flat inout:rsp
+push  68  Iz  d64 hot:flat inout:rsp
+push  6a  Ibs  d64 hot:flat inout:rsp
+push  ff /6  Ev  d64 hot:flat inout:rsp
+push.sreg  06  ES  i64 inout:rsp
+push.sreg  0e  CS  i64 inout:rsp
+push.sreg  16  SS  i64 inout:rsp
+push.sreg  1e  DS  i64 inout:rsp
+push.sreg  0f a0  FS  d64 inout:rsp
+push.sreg  0f a8  GS  d64 inout:rsp
+pop  58+r  Zv  d64 hot:flat inout:rsp
+pop  8f /0  Ev  d64 hot:flat inout:rsp
+pop.sreg  07  ES  i64 inout:rsp
+pop.sreg  17  SS  i64 inout:rsp
+pop.sreg  1f  DS  i64 inout:rsp
+pop.sreg  0f a1  FS  d64 inout:rsp
+pop.sreg  0f a9  GS  d64 inout:rsp
+pusha  60  -  i64 in:rax,rcx,rdx,rbx,rsp,rbp,rsi,rdi out:rsp
+popa  61  -  i64 in:rsp out:rax,rcx,rdx,rbx,rsp,rbp,rsi,rdi
+pushf  9c  -  d64 iopl exit:pushf r:oszapcdik inout:rsp
+popf  9d  -  d64 iopl exit:popf w:oszapcdik inout:rsp
+sahf  9e  -  w:szapc in:rax
+lahf  9f  -  r:szapc out:rax
+cbw  98  -  hot:flat inout:rax
+cwd  99  -  hot:flat in:rax out:rdx
 bswap  0f c8+r  Zv  hot:flat
 xadd  0f c0  Eb,Gb  lock w:oszapc lazy:add hot:flat
 xadd  0f c1  Ev,Gv  lock w:oszapc lazy:add hot:flat
-cmpxchg  0f b0  Eb,Gb  lock w:oszapc lazy:sub hot:flat
-cmpxchg  0f b1  Ev,Gv  lock w:oszapc lazy:sub hot:flat
-cmpxchg8b  0f c7 /1  Mq  lock w:z cx8
-cmpxchg16b  rexw 0f c7 /1  Mx  lock w:z cx16
-enter  c8  Iw,Ib  d64
-leave  c9  -  d64 hot:flat
+cmpxchg  0f b0  Eb,Gb  lock w:oszapc lazy:sub hot:flat inout:rax
+cmpxchg  0f b1  Ev,Gv  lock w:oszapc lazy:sub hot:flat inout:rax
+cmpxchg8b  0f c7 /1  Mq  lock w:z cx8 in:rax,rcx,rdx,rbx out:rax,rdx
+cmpxchg16b  rexw 0f c7 /1  Mx  lock w:z cx16 in:rax,rcx,rdx,rbx out:rax,rdx
+enter  c8  Iw,Ib  d64 inout:rsp,rbp
+leave  c9  -  d64 hot:flat in:rbp out:rsp,rbp
 `;
 
 const arithmeticRows = `
@@ -137,17 +137,17 @@ not  f6 /2  Eb  lock hot:flat
 not  f7 /2  Ev  lock hot:flat
 neg  f6 /3  Eb  lock w:oszapc lazy:sub hot:flat
 neg  f7 /3  Ev  lock w:oszapc lazy:sub hot:flat
-mul  f6 /4  Eb  w:oszapc u:szap lazy:result hot:flat
-mul  f7 /4  Ev  w:oszapc u:szap lazy:result hot:flat
-imul  f6 /5  Eb  w:oszapc u:szap lazy:result
-imul  f7 /5  Ev  w:oszapc u:szap lazy:result
+mul  f6 /4  Eb  w:oszapc u:szap lazy:result hot:flat inout:rax
+mul  f7 /4  Ev  w:oszapc u:szap lazy:result hot:flat in:rax out:rax,rdx
+imul  f6 /5  Eb  w:oszapc u:szap lazy:result inout:rax
+imul  f7 /5  Ev  w:oszapc u:szap lazy:result in:rax out:rax,rdx
 imul2  0f af  Gv,Ev  as:imul w:oszapc u:szap lazy:result hot:flat
 imul3  69  Gv,Ev,Iz  as:imul w:oszapc u:szap lazy:result hot:flat
 imul3  6b  Gv,Ev,Ibs  as:imul w:oszapc u:szap lazy:result hot:flat
-div  f6 /6  Eb  u:oszapc
-div  f7 /6  Ev  u:oszapc
-idiv  f6 /7  Eb  u:oszapc
-idiv  f7 /7  Ev  u:oszapc
+div  f6 /6  Eb  u:oszapc inout:rax
+div  f7 /6  Ev  u:oszapc inout:rax,rdx
+idiv  f6 /7  Eb  u:oszapc inout:rax
+idiv  f7 /7  Ev  u:oszapc inout:rax,rdx
 test  84  Eb,Gb  w:oszapc u:a lazy:logic hot:all
 test  85  Ev,Gv  w:oszapc u:a lazy:logic hot:all
 test  a8  AL,Ib  w:oszapc u:a lazy:logic hot:all
@@ -156,13 +156,13 @@ test  f6 /0  Eb,Ib  w:oszapc u:a lazy:logic hot:all
 test  f6 /1  Eb,Ib  w:oszapc u:a lazy:logic hot:all
 test  f7 /0  Ev,Iz  w:oszapc u:a lazy:logic hot:all
 test  f7 /1  Ev,Iz  w:oszapc u:a lazy:logic hot:all
-daa  27  -  i64 r:ac w:oszapc u:o
-das  2f  -  i64 r:ac w:oszapc u:o
-aaa  37  -  i64 r:a w:oszapc u:oszp
-aas  3f  -  i64 r:a w:oszapc u:oszp
-aam  d4  Ib  i64 w:oszapc u:oac
-aad  d5  Ib  i64 w:oszapc u:oac
-salc  d6  -  i64 r:c
+daa  27  -  i64 r:ac w:oszapc u:o inout:rax
+das  2f  -  i64 r:ac w:oszapc u:o inout:rax
+aaa  37  -  i64 r:a w:oszapc u:oszp inout:rax
+aas  3f  -  i64 r:a w:oszapc u:oszp inout:rax
+aam  d4  Ib  i64 w:oszapc u:oac inout:rax
+aad  d5  Ib  i64 w:oszapc u:oac inout:rax
+salc  d6  -  i64 r:c out:rax
 shld  0f a4  Ev,Gv,Ib  w:oszapc u:oa hot:flat
 shld  0f a5  Ev,Gv,CL  w:oszapc u:oa hot:flat
 shrd  0f ac  Ev,Gv,Ib  w:oszapc u:oa hot:flat
@@ -207,28 +207,28 @@ outs  6f  DX,Xz  rep iopl exit:io r:d
 const branchRows = `
 j{cc}  70+cc  Jb  f64 near r:cc hot:flat
 j{cc}  0f 80+cc  Jz  f64 near r:cc hot:flat
-loopne  e0  Jb  f64 near r:z
-loope  e1  Jb  f64 near r:z
-loop  e2  Jb  f64 near
-jcxz  e3  Jb  f64 near
-call  e8  Jz  f64 near call hot:flat
-call  ff /2  Ev  f64 near call hot:flat
+loopne  e0  Jb  f64 near r:z inout:rcx
+loope  e1  Jb  f64 near r:z inout:rcx
+loop  e2  Jb  f64 near inout:rcx
+jcxz  e3  Jb  f64 near in:rcx
+call  e8  Jz  f64 near call hot:flat inout:rsp
+call  ff /2  Ev  f64 near call hot:flat inout:rsp
 jmp  e9  Jz  f64 near jump hot:flat
 jmp  eb  Jb  f64 near jump hot:flat
 jmp  ff /4  Ev  f64 near jump hot:flat
-call.far  9a  Ap  i64 exit:task-switch call
-call.far  ff /3  Mp  exit:task-switch call
-jmp.far  ea  Ap  i64 exit:task-switch jump
-jmp.far  ff /5  Mp  exit:task-switch jump
-ret  c2  Iw  f64 near return hot:flat
-ret  c3  -  f64 near return hot:flat
-ret.far  ca  Iw  as:retf return
-ret.far  cb  -  as:retf return
-int3  cc  -  exit:task-switch w:i call
-int  cd  Ib  iopl exit:int,task-switch w:i call
-into  ce  -  i64 r:o exit:task-switch w:i call
-int1  f1  -  exit:icebp,task-switch w:i call
-iret  cf  -  iopl exit:iret,task-switch w:oszapcdik return
+call.far  9a  Ap  i64 exit:task-switch call inout:rsp
+call.far  ff /3  Mp  exit:task-switch call inout:rsp
+jmp.far  ea  Ap  i64 exit:task-switch jump inout:rsp
+jmp.far  ff /5  Mp  exit:task-switch jump inout:rsp
+ret  c2  Iw  f64 near return hot:flat inout:rsp
+ret  c3  -  f64 near return hot:flat inout:rsp
+ret.far  ca  Iw  as:retf return inout:rsp
+ret.far  cb  -  as:retf return inout:rsp
+int3  cc  -  exit:task-switch w:i call inout:rsp
+int  cd  Ib  iopl exit:int,task-switch w:i call inout:rsp
+into  ce  -  i64 r:o exit:task-switch w:i call inout:rsp
+int1  f1  -  exit:icebp,task-switch w:i call inout:rsp
+iret  cf  -  iopl exit:iret,task-switch w:oszapcdik return inout:rsp
 bound  62  Gv,Ma  i64
 nop  90  -  hot:flat
 pause  f3 90  -  exit:pause

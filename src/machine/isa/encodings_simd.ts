@@ -21,10 +21,10 @@ function ssse3(names: string): string {
 
 /** The four forms (ps, pd, ss, sd) of an arithmetic instruction. */
 function four(name: string, opcode: string, immediate = ""): string {
-  return `${name}ps  np 0f ${opcode}  Vx,Wx${immediate}  sse
-${name}pd  66 0f ${opcode}  Vx,Wx${immediate}  sse2
-${name}ss  f3 0f ${opcode}  Vx,Wd${immediate}  sse
-${name}sd  f2 0f ${opcode}  Vx,Wq${immediate}  sse2
+  return `${name}ps  np 0f ${opcode}  Vx,Wx${immediate}  sse inout:mxcsr
+${name}pd  66 0f ${opcode}  Vx,Wx${immediate}  sse2 inout:mxcsr
+${name}ss  f3 0f ${opcode}  Vx,Wd${immediate}  sse inout:mxcsr
+${name}sd  f2 0f ${opcode}  Vx,Wq${immediate}  sse2 inout:mxcsr
 `;
 }
 
@@ -126,7 +126,7 @@ punpckldq  np 0f 62  Pq,Qd  mmx
 punpcklbw  66 0f 60  Vx,Wx  sse2
 punpcklwd  66 0f 61  Vx,Wx  sse2
 punpckldq  66 0f 62  Vx,Wx  sse2
-emms  np 0f 77  -  mmx
+emms  np 0f 77  -  mmx inout:x87
 movd  np 0f 6e  Pq,Ey  mmx
 movq  np rexw 0f 6e  Pq,Ey  mmx
 movd  66 0f 6e  Vx,Ey  sse2
@@ -177,8 +177,8 @@ movmskps  np 0f 50  Gy,Ux  sse
 movmskpd  66 0f 50  Gy,Ux  sse2
 pmovmskb  np 0f d7  Gy,Nq  sse
 pmovmskb  66 0f d7  Gy,Ux  sse2
-maskmovq  np 0f f7  Pq,Nq  sse
-maskmovdqu  66 0f f7  Vx,Ux  sse2
+maskmovq  np 0f f7  Pq,Nq  sse in:rdi
+maskmovdqu  66 0f f7  Vx,Ux  sse2 in:rdi
 movq2dq  f3 0f d6  Vx,Nq  sse2
 movdq2q  f2 0f d6  Pq,Ux  sse2
 lddqu  f2 0f f0  Vx,Mx  sse3
@@ -203,32 +203,32 @@ pextrw  66 0f c5  Gd,Ux,Ib  sse2
 `;
 
 const convertRows = `
-cvtpi2ps  np 0f 2a  Vx,Qq  sse
-cvtpi2pd  66 0f 2a  Vx,Qq  sse2
-cvtsi2ss  f3 0f 2a  Vx,Ey  sse
-cvtsi2sd  f2 0f 2a  Vx,Ey  sse2
-cvttps2pi  np 0f 2c  Pq,Wq  sse
-cvttpd2pi  66 0f 2c  Pq,Wx  sse2
-cvttss2si  f3 0f 2c  Gy,Wd  sse
-cvttsd2si  f2 0f 2c  Gy,Wq  sse2
-cvtps2pi  np 0f 2d  Pq,Wq  sse
-cvtpd2pi  66 0f 2d  Pq,Wx  sse2
-cvtss2si  f3 0f 2d  Gy,Wd  sse
-cvtsd2si  f2 0f 2d  Gy,Wq  sse2
-ucomiss  np 0f 2e  Vx,Wd  sse w:oszapc
-ucomisd  66 0f 2e  Vx,Wq  sse2 w:oszapc
-comiss  np 0f 2f  Vx,Wd  sse w:oszapc
-comisd  66 0f 2f  Vx,Wq  sse2 w:oszapc
-cvtps2pd  np 0f 5a  Vx,Wq  sse2
-cvtpd2ps  66 0f 5a  Vx,Wx  sse2
-cvtss2sd  f3 0f 5a  Vx,Wd  sse2
-cvtsd2ss  f2 0f 5a  Vx,Wq  sse2
-cvtdq2ps  np 0f 5b  Vx,Wx  sse2
-cvtps2dq  66 0f 5b  Vx,Wx  sse2
-cvttps2dq  f3 0f 5b  Vx,Wx  sse2
-cvttpd2dq  66 0f e6  Vx,Wx  sse2
+cvtpi2ps  np 0f 2a  Vx,Qq  sse inout:mxcsr
+cvtpi2pd  66 0f 2a  Vx,Qq  sse2 inout:mxcsr
+cvtsi2ss  f3 0f 2a  Vx,Ey  sse inout:mxcsr
+cvtsi2sd  f2 0f 2a  Vx,Ey  sse2 inout:mxcsr
+cvttps2pi  np 0f 2c  Pq,Wq  sse inout:mxcsr
+cvttpd2pi  66 0f 2c  Pq,Wx  sse2 inout:mxcsr
+cvttss2si  f3 0f 2c  Gy,Wd  sse inout:mxcsr
+cvttsd2si  f2 0f 2c  Gy,Wq  sse2 inout:mxcsr
+cvtps2pi  np 0f 2d  Pq,Wq  sse inout:mxcsr
+cvtpd2pi  66 0f 2d  Pq,Wx  sse2 inout:mxcsr
+cvtss2si  f3 0f 2d  Gy,Wd  sse inout:mxcsr
+cvtsd2si  f2 0f 2d  Gy,Wq  sse2 inout:mxcsr
+ucomiss  np 0f 2e  Vx,Wd  sse w:oszapc inout:mxcsr
+ucomisd  66 0f 2e  Vx,Wq  sse2 w:oszapc inout:mxcsr
+comiss  np 0f 2f  Vx,Wd  sse w:oszapc inout:mxcsr
+comisd  66 0f 2f  Vx,Wq  sse2 w:oszapc inout:mxcsr
+cvtps2pd  np 0f 5a  Vx,Wq  sse2 inout:mxcsr
+cvtpd2ps  66 0f 5a  Vx,Wx  sse2 inout:mxcsr
+cvtss2sd  f3 0f 5a  Vx,Wd  sse2 inout:mxcsr
+cvtsd2ss  f2 0f 5a  Vx,Wq  sse2 inout:mxcsr
+cvtdq2ps  np 0f 5b  Vx,Wx  sse2 inout:mxcsr
+cvtps2dq  66 0f 5b  Vx,Wx  sse2 inout:mxcsr
+cvttps2dq  f3 0f 5b  Vx,Wx  sse2 inout:mxcsr
+cvttpd2dq  66 0f e6  Vx,Wx  sse2 inout:mxcsr
 cvtdq2pd  f3 0f e6  Vx,Wq  sse2
-cvtpd2dq  f2 0f e6  Vx,Wx  sse2
+cvtpd2dq  f2 0f e6  Vx,Wx  sse2 inout:mxcsr
 rsqrtps  np 0f 52  Vx,Wx  sse
 rsqrtss  f3 0f 52  Vx,Wd  sse
 rcpps  np 0f 53  Vx,Wx  sse
@@ -241,12 +241,12 @@ orps  np 0f 56  Vx,Wx  sse
 orpd  66 0f 56  Vx,Wx  sse2
 xorps  np 0f 57  Vx,Wx  sse
 xorpd  66 0f 57  Vx,Wx  sse2
-haddpd  66 0f 7c  Vx,Wx  sse3
-haddps  f2 0f 7c  Vx,Wx  sse3
-hsubpd  66 0f 7d  Vx,Wx  sse3
-hsubps  f2 0f 7d  Vx,Wx  sse3
-addsubpd  66 0f d0  Vx,Wx  sse3
-addsubps  f2 0f d0  Vx,Wx  sse3
+haddpd  66 0f 7c  Vx,Wx  sse3 inout:mxcsr
+haddps  f2 0f 7c  Vx,Wx  sse3 inout:mxcsr
+hsubpd  66 0f 7d  Vx,Wx  sse3 inout:mxcsr
+hsubps  f2 0f 7d  Vx,Wx  sse3 inout:mxcsr
+addsubpd  66 0f d0  Vx,Wx  sse3 inout:mxcsr
+addsubps  f2 0f d0  Vx,Wx  sse3 inout:mxcsr
 `;
 
 const sse4Rows = `
@@ -282,10 +282,10 @@ pmaxuw  66 0f 38 3e  Vx,Wx  sse41
 pmaxud  66 0f 38 3f  Vx,Wx  sse41
 pmulld  66 0f 38 40  Vx,Wx  sse41
 phminposuw  66 0f 38 41  Vx,Wx  sse41
-roundps  66 0f 3a 08  Vx,Wx,Ib  sse41
-roundpd  66 0f 3a 09  Vx,Wx,Ib  sse41
-roundss  66 0f 3a 0a  Vx,Wd,Ib  sse41
-roundsd  66 0f 3a 0b  Vx,Wq,Ib  sse41
+roundps  66 0f 3a 08  Vx,Wx,Ib  sse41 inout:mxcsr
+roundpd  66 0f 3a 09  Vx,Wx,Ib  sse41 inout:mxcsr
+roundss  66 0f 3a 0a  Vx,Wd,Ib  sse41 inout:mxcsr
+roundsd  66 0f 3a 0b  Vx,Wq,Ib  sse41 inout:mxcsr
 blendps  66 0f 3a 0c  Vx,Wx,Ib  sse41
 blendpd  66 0f 3a 0d  Vx,Wx,Ib  sse41
 pblendw  66 0f 3a 0e  Vx,Wx,Ib  sse41
@@ -298,15 +298,15 @@ pinsrb  66 0f 3a 20  Vx,Rd/Mb,Ib  sse41
 insertps  66 0f 3a 21  Vx,Wd,Ib  sse41
 pinsrd  66 0f 3a 22  Vx,Ey,Ib  sse41
 pinsrq  66 rexw 0f 3a 22  Vx,Ey,Ib  sse41
-dpps  66 0f 3a 40  Vx,Wx,Ib  sse41
-dppd  66 0f 3a 41  Vx,Wx,Ib  sse41
+dpps  66 0f 3a 40  Vx,Wx,Ib  sse41 inout:mxcsr
+dppd  66 0f 3a 41  Vx,Wx,Ib  sse41 inout:mxcsr
 mpsadbw  66 0f 3a 42  Vx,Wx,Ib  sse41
-pcmpestrm  66 0f 3a 60  Vx,Wx,Ib  sse42 w:oszapc
-pcmpestri  66 0f 3a 61  Vx,Wx,Ib  sse42 w:oszapc
-pcmpestrm  66 rexw 0f 3a 60  Vx,Wx,Ib  sse42 w:oszapc as:pcmpestrmq
-pcmpestri  66 rexw 0f 3a 61  Vx,Wx,Ib  sse42 w:oszapc as:pcmpestriq
-pcmpistrm  66 0f 3a 62  Vx,Wx,Ib  sse42 w:oszapc
-pcmpistri  66 0f 3a 63  Vx,Wx,Ib  sse42 w:oszapc
+pcmpestrm  66 0f 3a 60  Vx,Wx,Ib  sse42 w:oszapc in:rax,rdx out:xmm
+pcmpestri  66 0f 3a 61  Vx,Wx,Ib  sse42 w:oszapc in:rax,rdx out:rcx
+pcmpestrm  66 rexw 0f 3a 60  Vx,Wx,Ib  sse42 w:oszapc as:pcmpestrmq in:rax,rdx out:xmm
+pcmpestri  66 rexw 0f 3a 61  Vx,Wx,Ib  sse42 w:oszapc as:pcmpestriq in:rax,rdx out:rcx
+pcmpistrm  66 0f 3a 62  Vx,Wx,Ib  sse42 w:oszapc out:xmm
+pcmpistri  66 0f 3a 63  Vx,Wx,Ib  sse42 w:oszapc out:rcx
 `;
 
 /** The rows of this group. */

@@ -31,7 +31,7 @@ fstp  d9 /3  Md  x87
 fldenv  d9 /4  Me  x87
 fldcw  d9 /5  Mw  x87
 fnstenv  d9 /6  Me  x87
-fnstcw  d9 /7  Mw  x87
+fnstcw  d9 /7  Mw  x87 in:x87
 fld  d9 /0  STi  x87
 fxch  d9 /1  STi  x87
 fnop  d9 d0  -  x87
@@ -69,7 +69,7 @@ fcmovbe  da /2  ST0,STi  x87 r:cz
 fcmovu  da /3  ST0,STi  x87 r:p
 fucompp  da e9  -  x87
 fild  db /0  Md  x87
-fisttp  db /1  Md  sse3
+fisttp  db /1  Md  sse3 inout:x87
 fist  db /2  Md  x87
 fistp  db /3  Md  x87
 fld  db /5  Mt  x87
@@ -78,20 +78,20 @@ fcmovnb  db /0  ST0,STi  x87 r:c
 fcmovne  db /1  ST0,STi  x87 r:z
 fcmovnbe  db /2  ST0,STi  x87 r:cz
 fcmovnu  db /3  ST0,STi  x87 r:p
-fneni  db e0  -  x87
-fndisi  db e1  -  x87
+fneni  db e0  -  x87 in:-
+fndisi  db e1  -  x87 in:-
 fnclex  db e2  -  x87
-fninit  db e3  -  x87
-fnsetpm  db e4  -  x87
+fninit  db e3  -  x87 out:x87
+fnsetpm  db e4  -  x87 in:-
 fucomi  db /5  ST0,STi  x87 w:oszapc
 fcomi  db /6  ST0,STi  x87 w:oszapc
 fld  dd /0  Mq  x87
-fisttp  dd /1  Mq  sse3
+fisttp  dd /1  Mq  sse3 inout:x87
 fst  dd /2  Mq  x87
 fstp  dd /3  Mq  x87
 frstor  dd /4  Mf  x87
 fnsave  dd /6  Mf  x87
-fnstsw  dd /7  Mw  x87
+fnstsw  dd /7  Mw  x87 in:x87
 ffree  dd /0  STi  x87
 fxch  dd /1  STi  x87
 fst  dd /2  STi  x87
@@ -99,7 +99,7 @@ fstp  dd /3  STi  x87
 fucom  dd /4  STi  x87
 fucomp  dd /5  STi  x87
 fild  df /0  Mw  x87
-fisttp  df /1  Mw  sse3
+fisttp  df /1  Mw  sse3 inout:x87
 fist  df /2  Mw  x87
 fistp  df /3  Mw  x87
 fbld  df /4  Mt  x87
@@ -110,8 +110,8 @@ ffreep  df /0  STi  x87
 fxch  df /1  STi  x87
 fstp  df /2  STi  x87
 fstp  df /3  STi  x87
-fnstsw  df e0  AX  x87
+fnstsw  df e0  AX  x87 in:x87
 fucomip  df /5  ST0,STi  x87 w:oszapc
 fcomip  df /6  ST0,STi  x87 w:oszapc
-fwait  9b  -  x87
+fwait  9b  -  x87 in:x87
 `;

@@ -2,21 +2,29 @@
 import { virtualization } from "../virtualization.ts";
 import { ColdMeaning } from "../interpreter/cold.ts";
 import { buildSystem, coldForms } from "../interpreter/modules.ts";
-import { CPU, V } from "../state.ts";
+import { ARCHITECTURAL_START, CPU, V } from "../state.ts";
 import { machineModule } from "../linkage.ts";
 import { Expr, type Operand } from "../wasm/expr.ts";
 import { type Callable, Func, Local, type Module } from "../wasm/module.ts";
 import { groups } from "../interpreter/groups.ts";
 import { type Form, formName, type Uses } from "./semantics/meaning.ts";
+import type { Implied } from "./encodings.ts";
+import { gpr64 } from "../../abi/x86/registers.ts";
 
-/** Byte address of a load of memory 0 at a constant address. */
+/** The offset of a load of memory 0 if that is a cell: at address 0, or an element of an array. */
 function loaded(e: Expr): number | undefined {
   const [code, hint, ...leb] = e.code;
   const isLoad = code >= 0x28 && code <= 0x35 || code === 0xfd && hint === 0;
-  if (!isLoad || e.operands[0]?.constant !== 0) return undefined;
+  if (!isLoad) return undefined;
   const offset = code === 0xfd ? leb : [hint, ...leb];
   if (offset[0] === 0x40) return undefined;
-  return offset.slice(1).reduce((sum, byte, n) => sum | (byte & 0x7f) << 7 * n, 0);
+  const at = offset.slice(1).reduce((sum, byte, n) => sum | (byte & 0x7f) << 7 * n, 0);
+  return isCell(e.operands[0], at) ? at : undefined;
+}
+/** Records and the like are addressed with offsets that lie below all cells. */
+function isCell(address: Operand, offset: number): boolean {
+  const constant = typeof address === "object" ? address.constant : address;
+  return constant === 0 || offset >= ARCHITECTURAL_START;
 }
 
 /** A function that notes the cells it touches and the functions it calls. */
@@ -71,10 +79,16 @@ export class RecordedFunc extends Func {
     super.set(local, value);
   }
   override store(bits: number, address: Operand, value: Expr, offset = 0, memory = 0): void {
-    this.note(address, value);
-    const constant = typeof address === "object" ? address.constant : address;
-    if (!this.inDoor && memory === 0 && constant === 0) this.writes.add(offset);
+    this.#stores(address, value, offset, memory);
     super.store(bits, address, value, offset, memory);
+  }
+  override store128(address: Operand, value: Expr, offset = 0, memory = 0): void {
+    this.#stores(address, value, offset, memory);
+    super.store128(address, value, offset, memory);
+  }
+  #stores(address: Operand, value: Expr, offset: number, memory: number): void {
+    this.note(address, value);
+    if (!this.inDoor && memory === 0 && isCell(address, offset)) this.writes.add(offset);
   }
   #within(body: () => void): void {
     this.depth++;
@@ -184,6 +198,7 @@ const door = (name: string, plain: (...args: unknown[]) => unknown) =>
     if (kind) this.lazy.push({ kind, always: f.depth === 0 });
     for (const arg of args) if (arg instanceof Expr) f.note(arg);
     if (name === "faultIf" && !outer) this.noteFault(args[0] as Expr);
+    if (name === "callChecked" && !outer) f.calls.add(args[0] as string);
     f.inDoor = true;
     const result = plain.apply(
       this,
@@ -241,3 +256,11 @@ export const FLAG_CELLS: readonly number[] = [
   CPU.rflags,
 ];
 export const PRIVILEGE_CELL: number = V.cpl;
+
+/** What of the instruction table's columns `in` and `out` a cell belongs to. */
+export function impliedBy(cell: number): Implied | undefined {
+  if (cell >= CPU.rax && cell < CPU.rip) return gpr64[(cell - CPU.rax) >> 3];
+  if (cell >= CPU.fpr0 && cell < CPU.mxcsr) return "x87";
+  if (cell === CPU.mxcsr) return "mxcsr";
+  if (cell >= CPU.xmm0 && cell < CPU.xmm15 + 16) return "xmm";
+}

@@ -48,9 +48,7 @@ export const branchSemantics: Record<string, Semantics> = {
     const push = () => m.push(bits, narrow(m, m.nextIp));
     // If the target is bad the stack's own faults come first all the same.
     const before = () =>
-      m.f.if(asAmd("branch.call-check"), () => {
-        m.callChecked(`probePush${bits}`);
-      }, () => {
+      m.f.if(asAmd("branch.call-check"), () => m.probePush(bits), () => {
         push();
         m.dropStack(bits / 8);
       });

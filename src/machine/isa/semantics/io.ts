@@ -7,7 +7,7 @@ import type { Label, Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { advanceString, betweenIterations, iteration, stringAddress } from "./string.ts";
 
-const RAX = 0, RCX = 1, RDX = 2, RSI = 6, RDI = 7;
+const RCX = 1, RSI = 6, RDI = 7;
 
 /** Bits of the exit qualification (SDM 3 table 28-5). */
 const QUALIFICATION = { in: 8, string: 0x10, rep: 0x20, immediate: 0x40 };
@@ -29,29 +29,22 @@ function breakpoints(m: Meaning, port: Local, bytes: number): void {
   });
 }
 
-/** The port operand: DX or an immediate. */
-function portOf(m: Meaning, i: number): { port: Local; kind: number } {
-  if (m.form.operands[i] === "i") {
-    return { port: m.f.let(m.immediate(i).and(0xff)), kind: QUALIFICATION.immediate };
-  }
-  return { port: m.f.let(m.gprU(RDX, 16)), kind: 0 };
-}
+/** What operand `i`, the port, says of itself to an exit. */
+const portKind = (m: Meaning, i: number): number =>
+  m.form.operands[i] === "i" ? QUALIFICATION.immediate : 0;
 
 function input(m: Meaning): void {
-  const bits = m.form.sizes[0];
-  const { port, kind } = portOf(m, 1);
-  checkPort(m, port, bits / 8, i32(kind | QUALIFICATION.in));
-  const value = m.callChecked("ioRead", port, i32(bits / 8));
-  m.setGpr(RAX, bits, value);
+  const bits = m.form.sizes[0], port = m.readU(1);
+  checkPort(m, port, bits / 8, i32(portKind(m, 1) | QUALIFICATION.in));
+  m.write(0, m.callChecked("ioRead", port, i32(bits / 8)));
   breakpoints(m, port, bits / 8);
   m.finish();
 }
 
 function output(m: Meaning): void {
-  const bits = m.form.sizes[1];
-  const { port, kind } = portOf(m, 0);
-  checkPort(m, port, bits / 8, i32(kind));
-  m.callChecked("ioWrite", port, i32(bits / 8), m.gprU(RAX, bits));
+  const bits = m.form.sizes[1], port = m.readU(0);
+  checkPort(m, port, bits / 8, i32(portKind(m, 0)));
+  m.callChecked("ioWrite", port, i32(bits / 8), m.readU(1));
   breakpoints(m, port, bits / 8);
   m.finish();
 }
@@ -73,11 +66,12 @@ function goOnEmulating(m: Meaning, port: Local, bytes: number, again: Label): vo
 /** INS and OUTS. Under REP the instruction is run again for each iteration, but see above. */
 function string(isInput: boolean): Semantics {
   return (m) => {
-    const f = m.f, bits = m.form.sizes[isInput ? 0 : 1], bytes = bits / 8;
+    const f = m.f, [memory, dx] = isInput ? [0, 1] : [1, 0];
+    const bits = m.form.sizes[memory], bytes = bits / 8;
     m.mayFaultLate = true;
     const x = iteration(m, bits);
     const repeated = f.let(m.hasRep.nez());
-    const port = f.let(m.gprU(RDX, 16));
+    const port = m.readU(dx);
     // The port has to be allowed even if nothing is moved.
     m.uses({ iopl: true });
     m.callChecked("ioPermission", port, i32(bytes));

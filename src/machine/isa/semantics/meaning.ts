@@ -162,6 +162,19 @@ export abstract class Meaning extends FlagsDoor {
     return this.linear(i, bytes, write ? 1 : 0);
   }
 
+  /**
+   * The memory operand, of 16 bytes: a move demands a multiple of 16 ("Aligned") or does not, other
+   * instructions do as MXCSR.MM says ("Operand").
+   */
+  readVector(where: "Aligned" | "Anywhere" | "Operand"): Local {
+    return this.callChecked(`sseLoad${where}`, this.segment, this.segmentOffset());
+  }
+  /** Writes the memory operand, of 16 bytes. */
+  writeVector(where: "Aligned" | "Anywhere", value: Expr): void {
+    this.callChecked(`sseStore${where}`, this.segment, this.segmentOffset(), value);
+    this.commit();
+  }
+
   // --- the stack ---
 
   /** All ones in the width of stack addresses, as i64. */
@@ -176,13 +189,20 @@ export abstract class Meaning extends FlagsDoor {
 
   /** Pushes `value` of `bits`; RSP changes only if the store succeeded. */
   push(bits: number, value: Expr): void {
+    this.uses({ in: ["rsp"], out: ["rsp"] });
     this.probe("a push");
     this.f.call(`push${bits}`, value);
     this.abortIfSet();
     this.commit();
   }
+  /** The faults of a push. */
+  probePush(bits: number): void {
+    this.uses({ in: ["rsp"] });
+    this.callChecked(`probePush${bits}`);
+  }
   /** The value at the top of the stack plus `skip` bytes, zero-extended. */
   stackRead(bits: number, skip = 0): Local {
+    this.uses({ in: ["rsp"] });
     this.probe("a pop");
     const value = this.f.call(`stackLoad${bits}`, i32(skip));
     this.abortIfSet();
@@ -190,6 +210,7 @@ export abstract class Meaning extends FlagsDoor {
   }
   /** Adds `bytes` to the stack pointer, in the width of the stack segment. */
   dropStack(bytes: Operand): void {
+    this.uses({ in: ["rsp"], out: ["rsp"] });
     this.commit();
     this.f.call("addToStack", typeof bytes === "number" ? i32(bytes) : bytes);
   }

@@ -20,7 +20,7 @@ import {
   type Width,
 } from "./mmx_packed.ts";
 import { byteMask, join, lane64, splat64 } from "./mmx_vector.ts";
-import { buildSseLoads, memoryVector } from "./sse_access.ts";
+import { buildSseLoads } from "./sse_access.ts";
 
 const RDI = 7;
 
@@ -96,7 +96,7 @@ function read64(m: Meaning, i: number): Local {
 function readVector(m: Meaning, i: number): Local {
   if (isXmm(m, i)) return m.f.let(m.vector(i));
   if (isMmx(m, i) || m.form.sizes[i] <= 64) return m.f.let(splat64(read64(m, i)));
-  return memoryVector(m, "Operand");
+  return m.readVector("Operand");
 }
 
 /** Writes a vector to register operand `i`. */

@@ -7,8 +7,8 @@ import { CPU, gpr } from "../../state.ts";
 import { setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64, load, load128 } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/module.ts";
-import { flagBits } from "../../../abi/x86/registers.ts";
-import { columnsOf, type KeyColumns } from "../encodings.ts";
+import { flagBits, gpr64 } from "../../../abi/x86/registers.ts";
+import { columnsOf, type Implied, type KeyColumns } from "../encodings.ts";
 import { type Form, formName } from "./form.ts";
 import type { InterceptKind } from "../../system/intercepts.ts";
 
@@ -22,6 +22,9 @@ export interface Uses {
   /** Flags by their letters. */
   readonly read?: string;
   readonly written?: string;
+  /** State beside operands and flags. */
+  readonly in?: readonly Implied[];
+  readonly out?: readonly Implied[];
 }
 
 /** Letters of all flags of the table. */
@@ -55,6 +58,9 @@ export abstract class RegistersDoor {
       if (column === "read") return !includes(row.read, value);
       if (column === "written") return !includes(row.written + row.undefined, value);
       if (column === "exit") return !row.exit.includes(value);
+      if (column === "in" || column === "out") {
+        return !value.every((x: Implied) => row[column].includes(x));
+      }
       if (column === "guard") return row.guard !== value;
       return !row[column as "privilege"];
     });
@@ -153,12 +159,15 @@ export abstract class RegistersDoor {
 
   /** The low `bits` of general register `n` (0 rax ... 7 rdi), sign-extended. */
   gpr(n: number, bits: number): Expr {
+    this.uses({ in: [gpr64[n]] });
     return load(bits === 64 ? "i64" : "i32", bits, "s", i32(0), gpr(n));
   }
   gprU(n: number, bits: number): Expr {
+    this.uses({ in: [gpr64[n]] });
     return load(bits === 64 ? "i64" : "i32", bits, "u", i32(0), gpr(n));
   }
   setGpr(n: number, bits: number, value: Expr): void {
+    this.uses({ out: [gpr64[n]] });
     this.commit();
     if (bits === 32) this.f.store(64, i32(0), value.zext(), gpr(n));
     else this.f.store(bits, i32(0), value, gpr(n));
@@ -170,9 +179,11 @@ export abstract class RegistersDoor {
   }
   /** Bits 8 to 15 of general register `n`: AH, CH, DH, BH. */
   highByte(n: number): Local {
+    this.uses({ in: [gpr64[n]] });
     return this.f.let(load("i32", 8, "u", i32(0), gpr(n) + 1));
   }
   setHighByte(n: number, value: Expr): void {
+    this.uses({ out: [gpr64[n]] });
     this.commit();
     this.f.store(8, i32(0), value, gpr(n) + 1);
   }
@@ -190,42 +201,50 @@ export abstract class RegistersDoor {
 
   // --- vector registers: operand `i` is an XMM register, or an MMX one if it has 64 bits ---
 
-  #vectorPlace(i: number): Expr {
-    return this.form.sizes[i] === 64 ? this.place(i).shl(4).add(CPU.fpr0) : this.place(i);
+  #vectorPlace(i: number, how: "in" | "out"): Expr {
+    if (this.form.sizes[i] !== 64) return this.place(i);
+    this.uses({ [how]: ["x87"] });
+    return this.place(i).shl(4).add(CPU.fpr0);
   }
   /** All of an XMM register. */
   vector(i: number): Expr {
-    return load128(this.#vectorPlace(i));
+    return load128(this.#vectorPlace(i, "in"));
   }
   setVector(i: number, value: Expr): void {
     this.commit();
-    this.f.store128(this.#vectorPlace(i), value);
+    this.f.store128(this.#vectorPlace(i, "out"), value);
   }
   /** The low `bits` as i64. */
   vectorLow(i: number, bits = 64): Expr {
-    return load("i64", bits, "u", this.#vectorPlace(i));
+    return load("i64", bits, "u", this.#vectorPlace(i, "in"));
   }
   /** Writes the low `bits` and leaves the rest. */
   setVectorLow(i: number, bits: number, value: Expr): void {
     this.commit();
-    this.f.store(bits, this.#vectorPlace(i), value);
+    this.f.store(bits, this.#vectorPlace(i, "out"), value);
   }
   /** Writes an MMX register: as an x87 register it is no number. */
   setMmx(i: number, value: Expr): void {
     this.commit();
-    const place = this.f.let(this.#vectorPlace(i));
+    const place = this.f.let(this.#vectorPlace(i, "out"));
     this.f.store(64, place, value);
     this.f.store(16, place, i32(0xffff), 8);
   }
-  #element(i: number, n: Expr, bits: number): Expr {
-    return this.f.let(this.#vectorPlace(i).add(n.shl(Math.log2(bits / 8))));
+  #element(i: number, n: Expr, bits: number, how: "in" | "out"): Expr {
+    return this.f.let(this.#vectorPlace(i, how).add(n.shl(Math.log2(bits / 8))));
   }
   /** Element `n` of 8 or 16 bits, as i32. */
   vectorElement(i: number, n: Expr, bits: 8 | 16): Expr {
-    return load("i32", bits, "u", this.#element(i, n, bits));
+    return load("i32", bits, "u", this.#element(i, n, bits, "in"));
   }
   setVectorElement(i: number, n: Expr, bits: number, value: Expr): void {
     this.commit();
-    this.f.store(bits, this.#element(i, n, bits), value);
+    this.f.store(bits, this.#element(i, n, bits, "out"), value);
+  }
+  /** XMM0, where no operand names it. */
+  setXmm0(value: Expr): void {
+    this.uses({ out: ["xmm"] });
+    this.commit();
+    this.f.store128(0, value, CPU.xmm0);
   }
 }

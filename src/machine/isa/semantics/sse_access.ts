@@ -187,16 +187,12 @@ export const begin = (m: Meaning): void => void m.callChecked("sseBegin");
 /** Register operand `i` whole. */
 export const register = (m: Meaning, i: number): Local => m.f.let(m.vector(i));
 
-/** The memory operand, of 16 bytes. */
-export const memoryVector = (m: Meaning, where: "Operand" | "Aligned" | "Anywhere"): Local =>
-  m.callChecked(`sseLoad${where}`, m.segment, m.segmentOffset());
-
 /** Operand `i` of 16 bytes of an instruction that is no move; in memory it is aligned. */
 export const vectorOf = (m: Meaning, i: number): Local =>
-  isRegister(m, i) ? register(m, i) : memoryVector(m, "Operand");
+  isRegister(m, i) ? register(m, i) : m.readVector("Operand");
 /** Operand `i` of 16 bytes of a move, or of what asks for no alignment. */
 export const movedVector = (m: Meaning, i: number, aligned: boolean): Local =>
-  isRegister(m, i) ? register(m, i) : memoryVector(m, aligned ? "Aligned" : "Anywhere");
+  isRegister(m, i) ? register(m, i) : m.readVector(aligned ? "Aligned" : "Anywhere");
 
 /** The low `bits` of operand `i` (an XMM register, or memory of just that width) as i64. */
 export function lowOf(m: Meaning, i: number, bits: 16 | 32 | 64): Local {
@@ -215,9 +211,3 @@ export const writeRegister = (m: Meaning, value: Expr): void => m.setVector(0, v
 /** Writes the low `bits` of register operand 0 and leaves the rest. */
 export const writeLow = (m: Meaning, bits: number, value: Expr): void =>
   m.setVectorLow(0, bits, value);
-/** Writes memory operand 0 of 16 bytes. */
-export function storeVector(m: Meaning, value: Expr, aligned: boolean): void {
-  const name = `sseStore${aligned ? "Aligned" : "Anywhere"}`;
-  m.callChecked(name, m.segment, m.segmentOffset(), value);
-  m.commit();
-}

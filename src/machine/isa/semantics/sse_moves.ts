@@ -1,6 +1,5 @@
 /** SSE moves, logic and shuffles: bits go from place to place, MXCSR is not looked at (SDM 2). */
-import { CPU } from "../../state.ts";
-import { Expr, i32, i64, load128 } from "../../wasm/expr.ts";
+import { Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { shuffleWords } from "./mmx_packed.ts";
@@ -23,7 +22,6 @@ import {
   lowOf,
   movedVector,
   register,
-  storeVector,
   vectorOf,
   writeLow,
   writeRegister,
@@ -32,7 +30,7 @@ import {
 /** 16 bytes between registers and memory. */
 const move = (aligned: boolean): Semantics => (m) => {
   begin(m);
-  if (m.form.operands[0] === "M") storeVector(m, register(m, 1), aligned);
+  if (m.form.operands[0] === "M") m.writeVector(aligned ? "Aligned" : "Anywhere", register(m, 1));
   else writeRegister(m, movedVector(m, 1, aligned));
 };
 
@@ -102,7 +100,7 @@ const select = (a: Expr, b: Expr, mask: Expr): Expr => vector(0x52, b, a, mask);
 const blendBySign = (op: number, bits: number): Semantics => (m) => {
   begin(m);
   const b = vectorOf(m, 1), a = register(m, 0);
-  const mask = shifted(op, load128(i32(0), CPU.xmm0), i32(bits - 1));
+  const mask = shifted(op, m.vector(2), i32(bits - 1));
   writeRegister(m, select(a, b, mask));
 };
 

@@ -1,6 +1,5 @@
 /** PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM (SDM 2 4.1). */
-import { V as CELLS } from "../../state.ts";
-import { CPU } from "../../state.ts";
+import { V } from "../../state.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
@@ -8,7 +7,7 @@ import { join, lane64 } from "./mmx_vector.ts";
 import { begin, movedVector, register } from "./sse_access.ts";
 
 /** The two strings lie here while they are compared. */
-const FIRST = CELLS.strings, SECOND = FIRST + 16;
+const FIRST = V.strings, SECOND = FIRST + 16;
 
 /** Bits of the immediate. */
 const WORDS = 1, SIGNED = 2, MOST = 0x40;
@@ -134,10 +133,7 @@ const compare = (explicit: boolean, mask: boolean): Semantics => (m) => {
   const most = f.let(count(n));
   const flags = bits.nez().or(l2.ltU(most).shl(6)).or(l1.ltU(most).shl(7)).or(bits.and(1).shl(11));
   m.setArithmeticFlags(0x8d5, f.let(flags));
-  if (mask) {
-    f.store128(0, f.call("sseStringMask", n, bits), CPU.xmm0);
-    return;
-  }
+  if (mask) return m.setXmm0(f.call("sseStringMask", n, bits));
   const index = i32(31).sub(bits.clz()).when(n.and(MOST), bits.ctz());
   m.setGpr(1, 32, f.let(index.when(bits, most)));
 };

@@ -11,7 +11,7 @@ import type { Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { RFLAGS } from "../../../abi/x86/cr.ts";
 
-const RAX = 0, RCX = 1, RSI = 6, RDI = 7;
+const RCX = 1, RSI = 6, RDI = 7;
 const ES = segment(0);
 
 export interface Iteration {
@@ -119,16 +119,16 @@ export const stringSemantics: Record<string, Semantics> = {
   stos: (m) => {
     repeat(m, m.size, (x, repeated) => {
       const one = () => {
-        storeString(m, x, m.gpr(RAX, m.size));
+        storeString(m, x, m.read(1));
         advanceString(m, x, RDI);
       };
       if (!repeated) return one();
-      m.f.if(m.f.call("fillRun", i32(x.bytes), x.mask, x.step).eqz(), one);
+      m.f.if(m.f.call("fillRun", m.read(1).sext(), i32(x.bytes), x.mask, x.step).eqz(), one);
     });
   },
   lods: (m) => {
     repeat(m, m.size, (x) => {
-      m.setGpr(RAX, m.size, loadString(m, x, RSI));
+      m.write(0, loadString(m, x, RSI));
       advanceString(m, x, RSI);
     });
   },
@@ -152,7 +152,7 @@ export const stringSemantics: Record<string, Semantics> = {
     const f = m.f, a = f.local(m.type()), b = f.local(m.type());
     repeat(m, m.size, (x) => {
       f.set(b, loadString(m, x, RDI));
-      f.set(a, m.gpr(RAX, m.size));
+      f.set(a, m.read(0));
       advanceString(m, x, RDI);
     }, [a, b]);
   },

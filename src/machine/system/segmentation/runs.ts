@@ -42,41 +42,44 @@ function span(
 
 /**
  * `moveRun(segment, bytes, mask, step)`, with the place of the source's segment register, and
- * `fillRun(bytes, mask, step)`: do n > 1 iterations of a repeated instruction and give n, or do
+ * `fillRun(value, bytes, mask, step)`: do n > 1 iterations of a repeated instruction and give n, or do
  * nothing and give 0. rCX and V.left then lack the last iteration, which the caller counts.
  */
 export function buildRuns(m: Module): void {
-  m.func("moveRun", ["i32", "i32", "i64", "i64"], ["i32"], (f, source, bytes, mask, step) => {
-    run(f, bytes, mask, step, source);
+  m.func("moveRun", ["i32", "i32", "i64", "i64"], ["i32"], (f, segment, bytes, mask, step) => {
+    run(f, bytes, mask, step, { segment, at: f.let(cell64(RSI).and(mask)) });
   });
-  m.func("fillRun", ["i32", "i64", "i64"], ["i32"], (f, bytes, mask, step) => {
-    run(f, bytes, mask, step);
+  m.func("fillRun", ["i64", "i32", "i64", "i64"], ["i32"], (f, value, bytes, mask, step) => {
+    run(f, bytes, mask, step, { value });
   });
 }
 
-/** A move from [source:rSI] to [ES:rDI], or a fill there. */
-function run(f: Func, bytes: Local, mask: Local, step: Local, source?: Local): void {
+/** What goes to [ES:rDI]: what lies at [segment:rSI], or a value. */
+type From = { segment: Local; at: Local } | { value: Local };
+
+function run(f: Func, bytes: Local, mask: Local, step: Local, from: From): void {
   f.if(step.ltS(0).or(cell(V.watching)), () => f.return(i32(0)));
   const all = f.let(cell64(RCX).and(mask));
   const n = f.let(i32(0x1000).when(all.gtU(0x1000), all.wrap()));
   least(f, n, cell(V.left).add(1));
   const to = f.let(cell64(RDI).and(mask));
-  const from = source && { place: source, at: f.let(cell64(RSI).and(mask)) };
   const room = (linear: Expr) => i32(4096).sub(linear.wrap().and(4095)).divU(bytes);
   const one = f.let(i32(1));
   const toLinear = span(f, i32(segment(0)), to, bytes, one, mask, 1);
   least(f, n, room(toLinear));
-  if (from) least(f, n, room(span(f, from.place, from.at, bytes, one, mask, 0)));
+  if ("at" in from) {
+    least(f, n, room(span(f, from.segment, from.at, bytes, one, mask, 0)));
+  }
   f.if(n.ltU(2), () => f.return(i32(0)));
   const toAddress = hit(f, span(f, i32(segment(0)), to, bytes, n, mask, 1), TLB.write);
   const size = f.let(n.mul(bytes));
-  if (from) {
-    const fromAddress = hit(f, span(f, from.place, from.at, bytes, n, mask, 0), TLB.read);
+  if ("at" in from) {
+    const fromAddress = hit(f, span(f, from.segment, from.at, bytes, n, mask, 0), TLB.read);
     // A source that overlaps from below is repeated, which a block move would not do.
     f.if(toAddress.sub(fromAddress).ltU(size), () => f.return(i32(0)));
     f.copy(toAddress, fromAddress, size, MEMORY.ram);
     addPointer(f, RSI, from.at, size, mask);
-  } else fillMemory(f, toAddress, size, bytes);
+  } else fillMemory(f, from.value, toAddress, size, bytes);
   addPointer(f, RDI, to, size, mask);
   const less = n.sub(1);
   addPointer(f, RCX, all, less.neg(), mask);
@@ -91,9 +94,8 @@ function addPointer(f: Func, at: number, old: Expr, by: Expr, mask: Local): void
   });
 }
 
-/** Fills with rAX: a byte fill if all its bytes are the same, else element by element. */
-function fillMemory(f: Func, to: Local, size: Local, bytes: Local): void {
-  const value = f.let(cell64(CPU.rax));
+/** A byte fill if all bytes of the value are the same, else element by element. */
+function fillMemory(f: Func, value: Local, to: Local, size: Local, bytes: Local): void {
   const byte = f.let(value.and(0xff));
   const bits = i64(64).sub(bytes.zext().shl(3));
   const same = byte.mul(0x0101_0101_0101_0101n).xor(value).shl(bits).eqz();
