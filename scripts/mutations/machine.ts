@@ -409,7 +409,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${MACHINE}/isa/semantics/system_calls.ts`, LONG_TEST, [
     [
       "SYSCALL ignores SFMASK",
-      "flags.and(cell(CPU.sfmask).or(RFLAGS.RF).not()).or(2)",
+      "flags.and(cell(CPU.sfmask).or(RFLAGS.RF).not()).or(RFLAGS.fixed)",
       "flags.and(i32(RFLAGS.RF).not()).or(2)",
       "SYSCALL and SYSRET: addresses, flags, selectors",
     ],
@@ -421,7 +421,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "SYSRET takes an address that is not canonical",
-      "m.faultIf(bad, 13, 0, CHECK.canonical, ip);",
+      "m.faultIf(bad, VECTOR.GP, 0, CHECK.canonical, ip);",
       "",
       "SYSCALL and SYSRET: addresses, flags, selectors",
     ],

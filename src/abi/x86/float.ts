@@ -15,6 +15,30 @@ export const FLOAT_REGISTERS: readonly string[] = [
 export const FLOAT_RESET = { fcw: 0x40, ftw: 0x5555, mxcsr: 0x1f80 } as const;
 export const FLOAT_INIT = { fcw: 0x37f, ftw: 0xffff, mxcsr: 0x1f80 } as const;
 
+/** Bits of the x87 control word: those that exist, and one that reads as 1 (SDM 1 8.1.5). */
+export const FCW = { exist: 0x1f3f, fixed: 0x40 } as const;
+/** Bits of the x87 status word above the exceptions, and where TOP begins (SDM 1 8.1.3). */
+export const FSW = {
+  ES: 0x80,
+  C0: 0x100,
+  C1: 0x200,
+  C2: 0x400,
+  TOP: 0x3800,
+  C3: 0x4000,
+  B: 0x8000,
+  top: 11,
+} as const;
+/** Bits of MXCSR beside the exceptions, and where its fields begin (SDM 1 10.2.3). */
+export const MXCSR = {
+  DAZ: 0x40,
+  UM: 0x800,
+  FTZ: 0x8000,
+  /** Operands in memory need not be aligned (AMD). */
+  MM: 0x2_0000,
+  masks: 7,
+  rounding: 13,
+} as const;
+
 /** Bytes of FXSAVE's image and places in it (SDM 1 table 10-2); `tags` is abridged, a bit each. */
 export const FXSAVE = {
   fcw: 0,

@@ -3,6 +3,7 @@
  * zeros and denormals (SDM 1 4.8.3, 8.2.2, 8.5). Operands are packed: sign and exponent (i32, 16
  * bits) and significand (i64). Results in F.se and F.sig; if `stopped()` holds there is none.
  */
+import { FSW } from "../../abi/x86/float.ts";
 import { cell, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -23,7 +24,7 @@ export const CLASS = {
 export const OP = { add: 0, mul: 1, sub: 4, subr: 5, div: 6, divr: 7 } as const;
 
 /** Condition codes in FSW. */
-export const C0 = 0x100, C1 = 0x200, C2 = 0x400, C3 = 0x4000;
+export const C0 = FSW.C0, C1 = FSW.C1, C2 = FSW.C2, C3 = FSW.C3;
 
 export const exponentOf = (se: Expr): Expr => se.and(0x7fff);
 export const signOf = (se: Expr): Expr => se.shrU(15).and(1);

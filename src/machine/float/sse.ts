@@ -5,6 +5,7 @@
  * rounding to nearest, no DAZ or FTZ, all exceptions masked, PE set already, operands normal or
  * zero, result well inside the normal range.
  */
+import { MXCSR } from "../../abi/x86/float.ts";
 import { CPU } from "../state.ts";
 import { cell, setCell } from "../linkage.ts";
 import { Expr, i32, i64 } from "../wasm/expr.ts";
@@ -54,17 +55,6 @@ function elementFormat(letter: "S" | "D", bits: 32 | 64, fraction: number): Elem
 export const SINGLE = elementFormat("S", 32, 23);
 export const DOUBLE = elementFormat("D", 64, 52);
 
-/** Bits of MXCSR beside the exception flags and masks (SDM 1 10.2.3). */
-export const MXCSR = {
-  daz: 0x40,
-  masks: 7,
-  rounding: 13,
-  ftz: 0x8000,
-  underflowMask: 0x800,
-  /** AMD's MM: operands in memory need not be aligned. */
-  misaligned: 0x2_0000,
-};
-
 /** What a comparison finds, as bits, so that a predicate is a mask. */
 const RELATION = { less: 1, equal: 2, unordered: 4, greater: 8 } as const;
 
@@ -76,7 +66,7 @@ const isNan = (x: ElementFormat, abs: Expr): Expr => abs.gtU(x.infinity);
 
 /** MXCSR.DAZ: a denormal operand becomes a zero of its sign. */
 function denormalsAreZeros(f: Func, x: ElementFormat, ...values: Local[]): void {
-  f.if(cell(CPU.mxcsr).and(MXCSR.daz), () => {
+  f.if(cell(CPU.mxcsr).and(MXCSR.DAZ), () => {
     for (const v of values) {
       f.if(isDenormal(x, magnitude(x, v)), () => f.set(v, v.and(x.sign)));
     }
@@ -142,7 +132,9 @@ function native(x: ElementFormat, op: keyof typeof FLOAT_OP | "sqrt", ...values:
 }
 
 /** MXCSR allows Wasm's float: FTZ, RC, DAZ clear, all masks and PE set. */
-const nativeAllowed = (): Expr => cell(CPU.mxcsr).and(0xffe0).eq(0x1fa0);
+const ALL_MASKS = 0x3f << MXCSR.masks, MODE = MXCSR.DAZ | MXCSR.FTZ | 3 << MXCSR.rounding;
+const nativeAllowed = (): Expr =>
+  cell(CPU.mxcsr).and(ALL_MASKS | MODE | EXC.precision).eq(ALL_MASKS | EXC.precision);
 const isNormal = (x: ElementFormat, value: Expr): Expr => field(x, value).sub(1).ltU(x.top - 1);
 
 /** Leaves the function with Wasm's result, if nothing but PE can have been raised. */

@@ -2,6 +2,7 @@
  * Semantics inlined in the interpreters of flat code: {@linkcode Flat32} for 32-bit code with flat
  * segments, {@linkcode Flat64} for 64-bit code.
  */
+import { flagBits, RSP } from "../../abi/x86/registers.ts";
 import { CPU, gpr, REC, RECORD_SIZE, SEGMENT, segment, TLB, V } from "../state.ts";
 import { cell, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
@@ -212,7 +213,7 @@ abstract class HotMeaning extends RecordMeaning {
     const isLogic = op.shrU(8).eq(FLAG_KIND.logic);
     f.if(isLogic.or(op.shrU(8).eq(FLAG_KIND.result)), () => {
       const adjust = i32(0).when(isLogic, cell(CPU.flagX).and(RFLAGS.AF));
-      setCell64(f, CPU.flagX, adjust.or(overflow.shl(11)).zext());
+      setCell64(f, CPU.flagX, adjust.or(overflow.shl(flagBits.o)).zext());
       setCell(f, CPU.flagCarry, carry);
       setCell(f, CPU.flagOp, op.and(0xff).or(FLAG_KIND.result << 8));
     }, () => {
@@ -304,17 +305,17 @@ export class Flat32 extends HotMeaning {
   override push(bits: number, value: Expr): void {
     const { f } = this;
     const kept = f.let(value);
-    const to = f.let(this.gpr(4, 32).sub(bits / 8));
+    const to = f.let(this.gpr(RSP, 32).sub(bits / 8));
     this.probe("a push");
     this.stored(bits, to, kept);
-    this.setGpr(4, 32, to);
+    this.setGpr(RSP, 32, to);
   }
   override stackRead(bits: number, skip = 0): Local {
     this.probe("a pop");
-    return this.loadStack(bits, this.f.let(this.gpr(4, 32).add(skip)));
+    return this.loadStack(bits, this.f.let(this.gpr(RSP, 32).add(skip)));
   }
   override dropStack(bytes: number | Expr): void {
-    this.setGpr(4, 32, this.gpr(4, 32).add(bytes));
+    this.setGpr(RSP, 32, this.gpr(RSP, 32).add(bytes));
   }
   override stackMask(): Expr {
     return i64(0xffff_ffffn);
@@ -396,18 +397,18 @@ export class Flat64 extends HotMeaning {
   override push(bits: number, value: Expr): void {
     const { f } = this;
     const kept = f.let(value);
-    const to = f.let(this.gpr(4, 64).sub(bits / 8));
+    const to = f.let(this.gpr(RSP, 64).sub(bits / 8));
     this.probe("a push");
     this.stored(bits, to, kept);
-    this.setGpr(4, 64, to);
+    this.setGpr(RSP, 64, to);
   }
   override stackRead(bits: number, skip = 0): Local {
     this.probe("a pop");
-    return this.loadStack(bits, this.f.let(this.gpr(4, 64).add(skip)));
+    return this.loadStack(bits, this.f.let(this.gpr(RSP, 64).add(skip)));
   }
   override dropStack(bytes: number | Expr): void {
     const by = typeof bytes === "number" ? bytes : bytes.sext();
-    this.setGpr(4, 64, this.gpr(4, 64).add(by));
+    this.setGpr(RSP, 64, this.gpr(RSP, 64).add(by));
   }
   override stackMask(): Expr {
     return i64(-1);

@@ -3,6 +3,7 @@
  * the flags it needs. Values are sign-extended to 64 bits, so that most conditions do not depend on
  * the operand width. CF has a cell of its own while flags are lazy, because INC and DEC leave it.
  */
+import { flagBits } from "../../abi/x86/registers.ts";
 import { ARITHMETIC, RFLAGS } from "../../abi/x86/cr.ts";
 import { CPU } from "../state.ts";
 import { cell, cell64, setCell } from "../linkage.ts";
@@ -110,7 +111,7 @@ function stepFlags(f: Func, r: Local, width: Local, increment: boolean): Expr {
   const top = f.let(i64(1).shl(width.sub(1).zext()));
   // r is the least number after an increment that overflows, one less after a decrement.
   const overflow = r.xor(increment ? top : top.sub(1)).shl(i64(64).sub(width.zext())).eqz();
-  return overflow.shl(11).or(r.wrap().and(15).eq(increment ? 0 : 15).shl(4));
+  return overflow.shl(flagBits.o).or(r.wrap().and(15).eq(increment ? 0 : 15).shl(flagBits.a));
 }
 
 function buildArithmeticFlags(m: Module): void {
@@ -125,18 +126,20 @@ function buildArithmeticFlags(m: Module): void {
     f.if(kind.eq(FLAG_KIND.sub), () => {
       f.set(r, x.sub(y));
       sum(y);
-      f.set(flags, flags.or(signAt(x.xor(y).and(x.xor(r)), width).shl(11)));
+      f.set(flags, flags.or(signAt(x.xor(y).and(x.xor(r)), width).shl(flagBits.o)));
     });
     f.if(kind.eq(FLAG_KIND.add), () => {
       const b = f.let(y.sub(x));
       sum(b);
-      f.set(flags, flags.or(signAt(x.xor(r).and(b.xor(r)), width).shl(11)));
+      f.set(flags, flags.or(signAt(x.xor(r).and(b.xor(r)), width).shl(flagBits.o)));
     });
     f.if(kind.eq(FLAG_KIND.increment), () => f.set(flags, stepFlags(f, r, width, true)));
     f.if(kind.eq(FLAG_KIND.decrement), () => f.set(flags, stepFlags(f, r, width, false)));
     f.set(r, r.shl(i64(64).sub(width.zext())));
     f.result(
-      flags.or(cell(CPU.flagCarry)).or(r.eqz().shl(6)).or(r.shrU(63).wrap().shl(7)).or(
+      flags.or(cell(CPU.flagCarry)).or(r.eqz().shl(flagBits.z)).or(
+        r.shrU(63).wrap().shl(flagBits.s),
+      ).or(
         parity(r.shrU(i64(64).sub(width.zext()))).shl(2),
       ),
     );

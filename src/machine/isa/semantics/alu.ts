@@ -1,11 +1,12 @@
 /** Addition, logic, comparison, increments (SDM 2). */
+import { flagBits, RAX, RBX, RCX, RDX } from "../../../abi/x86/registers.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { i32 } from "../../wasm/expr.ts";
 import type { Expr } from "../../wasm/expr.ts";
 import { check } from "../../checks.ts";
 import { RFLAGS } from "../../../abi/x86/cr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
-const RAX = 0, RCX = 1, RDX = 2, RBX = 3;
 const CHECK = {
   alignment: check("cmpxchg16b.alignment", "address {a} is no multiple of 16", "SDM 2 CMPXCHG16B"),
 };
@@ -13,7 +14,7 @@ const CHECK = {
 /** OF (bit 11) from a value whose bit `width` - 1 is the overflow. */
 export function overflowAt(value: Expr, width: number): Expr {
   return width === 64
-    ? value.shrU(63).shl(11).wrap()
+    ? value.shrU(63).shl(flagBits.o).wrap()
     : (width < 12 ? value.shl(12 - width) : value.shrU(width - 12)).and(RFLAGS.OF);
 }
 
@@ -65,13 +66,13 @@ function exchangeAdd(m: Meaning): void {
 
 function compareExchange(m: Meaning): void {
   const destination = m.update(0), source = m.read(1);
-  const accumulator = m.f.let(m.gpr(0, m.size));
+  const accumulator = m.f.let(m.gpr(RAX, m.size));
   const equal = m.f.let(accumulator.eq(destination));
   if (m.isMemory(0)) {
     // Memory is written either way (SDM 2 CMPXCHG).
     m.write(0, source.when(equal, destination));
-    m.f.if(equal.eqz(), () => m.setGpr(0, m.size, destination));
-  } else m.f.if(equal, () => m.write(0, source), () => m.setGpr(0, m.size, destination));
+    m.f.if(equal.eqz(), () => m.setGpr(RAX, m.size, destination));
+  } else m.f.if(equal, () => m.write(0, source), () => m.setGpr(RAX, m.size, destination));
   m.flagsSub(accumulator, destination);
 }
 
@@ -120,19 +121,19 @@ export const compareExchangePair: Record<string, Semantics> = {
   cmpxchg8b: (m) => {
     const place = m.addressOf(0, 8, true);
     const old = m.loadLinear(64, place, true);
-    const expected = m.gprU(2, 32).zext().shl(32).or(m.gprU(0, 32).zext());
+    const expected = m.gprU(RDX, 32).zext().shl(32).or(m.gprU(RAX, 32).zext());
     const equal = m.f.let(old.eq(expected));
-    const wanted = m.gprU(1, 32).zext().shl(32).or(m.gprU(3, 32).zext());
+    const wanted = m.gprU(RCX, 32).zext().shl(32).or(m.gprU(RBX, 32).zext());
     m.storeLinear(64, place, m.f.let(wanted.when(equal, old)));
     m.f.if(equal.eqz(), () => {
-      m.setGpr(0, 32, old.wrap());
-      m.setGpr(2, 32, old.shrU(32).wrap());
+      m.setGpr(RAX, 32, old.wrap());
+      m.setGpr(RDX, 32, old.shrU(32).wrap());
     });
-    m.setArithmeticFlags(RFLAGS.ZF, equal.shl(6));
+    m.setArithmeticFlags(RFLAGS.ZF, equal.shl(flagBits.z));
   },
   cmpxchg16b: (m) => {
     const place = m.addressOf(0, 16, true);
-    m.faultIf(place.and(15).nez(), 13, 0, CHECK.alignment, place);
+    m.faultIf(place.and(15).nez(), VECTOR.GP, 0, CHECK.alignment, place);
     // Aligned, so both halves lie in one page: what the first access may, the second may too.
     const low = m.loadLinear(64, place, true);
     const high = m.loadLinear(64, m.f.let(place.add(8)), true);
@@ -143,6 +144,6 @@ export const compareExchangePair: Record<string, Semantics> = {
       m.setGpr(RAX, 64, low);
       m.setGpr(RDX, 64, high);
     });
-    m.setArithmeticFlags(RFLAGS.ZF, equal.shl(6));
+    m.setArithmeticFlags(RFLAGS.ZF, equal.shl(flagBits.z));
   },
 };

@@ -1,4 +1,6 @@
 /** Bit tests and scans (SDM 2). */
+import { ARITHMETIC } from "../../../abi/x86/cr.ts";
+import { flagBits } from "../../../abi/x86/registers.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
@@ -69,7 +71,7 @@ export const bitSemantics: Record<string, Semantics> = {
   popcnt: (m) => {
     const value = m.readU(1);
     m.write(0, value.popcnt());
-    m.setArithmeticFlags(0x8d5, value.eqz().shl(6));
+    m.setArithmeticFlags(ARITHMETIC, value.eqz().shl(flagBits.z));
   },
   crc32: (m) => {
     const f = m.f, bits = m.form.sizes[1];

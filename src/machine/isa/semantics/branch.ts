@@ -1,9 +1,8 @@
 /** Near branches (SDM 2). Far ones are in far.ts. */
+import { RCX } from "../../../abi/x86/registers.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-
-const RCX = 1;
 
 /** An instruction pointer cut to the operand size. */
 function cut(m: Meaning, ip: Expr): Expr {

@@ -1,10 +1,11 @@
 /** Control and debug registers, and the flags that decide about interrupts (SDM 2, SDM 3 20.3). */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, debugRegister, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
-import { CR4, RFLAGS } from "../../../abi/x86/cr.ts";
+import { CR0, CR4, DR6, DR7, RFLAGS } from "../../../abi/x86/cr.ts";
 import { FLAGS_ALWAYS } from "../../system/segmentation/iret.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { eventsWait, undefinedIf } from "./system_helpers.ts";
@@ -82,9 +83,9 @@ function debugNumber(m: Meaning, i: number): Local {
   return n;
 }
 function generalDetect(m: Meaning): void {
-  m.f.if(cell64(CPU.dr7).and(0x2000n).nez(), () => {
-    setCell64(m.f, CPU.pendingDebug, cell64(CPU.pendingDebug).or(0x2000));
-    m.fault(1, undefined, CHECK.detect);
+  m.f.if(cell64(CPU.dr7).and(BigInt(DR7.GD)).nez(), () => {
+    setCell64(m.f, CPU.pendingDebug, cell64(CPU.pendingDebug).or(DR6.BD));
+    m.fault(VECTOR.DB, undefined, CHECK.detect);
   });
 }
 const DEBUG = [0, 1, 2, 3, 6, 7] as const;
@@ -106,9 +107,9 @@ function writeDebug(m: Meaning): void {
   const value = f.let(m.readU(1).zext());
   f.set(n, n.or(n.shrU(1).and(2)));
   const high = n.gtU(3).and(value.shrU(32).nez());
-  m.faultIf(high, 13, 0, CHECK.high, n, value);
-  f.if(n.eq(6), () => f.set(value, value.and(0xe00f).or(0xffff_0ff0n)));
-  f.if(n.eq(7), () => f.set(value, value.and(0xffff_23ffn).or(0x400)));
+  m.faultIf(high, VECTOR.GP, 0, CHECK.high, n, value);
+  f.if(n.eq(6), () => f.set(value, value.and(0xe00f).or(BigInt(DR6.fixed))));
+  f.if(n.eq(7), () => f.set(value, value.and(0xffff_23ffn).or(DR7.fixed)));
   for (const r of DEBUG) f.if(n.eq(r), () => setCell64(f, debugRegister(r), value));
   m.finish();
 }
@@ -122,14 +123,18 @@ function storeStatusWord(m: Meaning): void {
   m.write(0, wide(m, value, 0));
 }
 
+/** What of CR0 LMSW writes; PE can be set, not cleared. */
+const STATUS_WORD = CR0.PE | CR0.MP | CR0.EM | CR0.TS;
+
 function loadStatusWord(m: Meaning): void {
   m.requirePrivilege();
   const f = m.f, source = f.let(m.readU(0).and(0xffff));
   const memory = m.isMemory(0) ? 0x40 : 0;
   m.intercept("cr", source.shl(16).or(0x30 | memory).zext());
-  // PE can be set, not cleared.
   const old = f.let(cell64(CPU.cr0));
-  const value = f.let(old.and(~0xen).or(source.and(0xf).zext()));
+  const value = f.let(
+    old.and(BigInt(~(CR0.MP | CR0.EM | CR0.TS))).or(source.and(STATUS_WORD).zext()),
+  );
   allowed(m, i32(0), old, value);
   m.callChecked("writeCr0", value);
   m.finish();
@@ -138,7 +143,7 @@ function loadStatusWord(m: Meaning): void {
 function clearTaskSwitched(m: Meaning): void {
   m.requirePrivilege();
   m.intercept("cr", i64(0x20));
-  const value = m.f.let(cell64(CPU.cr0).and(~8n));
+  const value = m.f.let(cell64(CPU.cr0).and(~BigInt(CR0.TS)));
   allowed(m, i32(0), cell64(CPU.cr0), value);
   m.commit();
   setCell64(m.f, CPU.cr0, value);
@@ -154,7 +159,7 @@ function interruptFlag(m: Meaning, real: () => void, virtual: () => void): void 
   f.if(protectedMode().eqz().or(cpl.leU(level)), real, () => {
     const vme = cell(CPU.cr4).and(CR4.VME).nez(), pvi = cell(CPU.cr4).and(CR4.PVI).nez();
     const isVirtual = vme.when(vm, pvi.and(cpl.eq(3)));
-    f.if(isVirtual, virtual, () => m.fault(13, 0, CHECK.iopl, cpl, level));
+    f.if(isVirtual, virtual, () => m.fault(VECTOR.GP, 0, CHECK.iopl, cpl, level));
   });
 }
 
@@ -177,7 +182,7 @@ function setInterrupts(m: Meaning): void {
     });
   }, () => {
     const pending = f.let(m.systemFlags(RFLAGS.VIP));
-    f.if(pending, () => m.fault(13, 0, CHECK.vip, pending));
+    f.if(pending, () => m.fault(VECTOR.GP, 0, CHECK.vip, pending));
     m.setSystemFlags(RFLAGS.VIF, 0);
   });
   m.commit();
@@ -195,7 +200,7 @@ function pushFlags(m: Meaning): void {
   m.intercept("pushf");
   const low = f.let(restricted(m));
   const vme = bits === 16 ? cell(CPU.cr4).and(CR4.VME).eqz() : i32(1);
-  m.faultIf(low.and(vme), 13, 0, CHECK.v86, m.iopl());
+  m.faultIf(low.and(vme), VECTOR.GP, 0, CHECK.v86, m.iopl());
   const image = f.let(m.flagsImage().and(0xfc_ffff));
   if (bits === 16) {
     const virtual = image.and(~RFLAGS.IF).or(image.shrU(10).and(RFLAGS.IF)).or(RFLAGS.IOPL);
@@ -209,14 +214,14 @@ function popFlags(m: Meaning): void {
   m.intercept("popf");
   const low = f.let(restricted(m));
   const vme = bits === 16 ? cell(CPU.cr4).and(CR4.VME).eqz() : i32(1);
-  m.faultIf(low.and(vme), 13, 0, CHECK.v86, m.iopl());
+  m.faultIf(low.and(vme), VECTOR.GP, 0, CHECK.v86, m.iopl());
   const value = f.let(m.stackRead(bits).wrap());
   const always = bits === 16 ? FLAGS_ALWAYS : FLAGS_ALWAYS | RFLAGS.AC | RFLAGS.ID | RFLAGS.RF;
   const mask = f.let(i32(always));
   f.if(low, () => {
     const pending = value.and(RFLAGS.IF).nez().and(m.systemFlags(RFLAGS.VIP).nez());
-    m.faultIf(pending, 13, 0, CHECK.vip, value);
-    m.faultIf(value.and(RFLAGS.TF).nez(), 13, 0, CHECK.tf, value);
+    m.faultIf(pending, VECTOR.GP, 0, CHECK.vip, value);
+    m.faultIf(value.and(RFLAGS.TF).nez(), VECTOR.GP, 0, CHECK.tf, value);
     f.set(mask, mask.or(RFLAGS.VIF));
     f.set(value, value.and(~RFLAGS.VIF).or(value.and(RFLAGS.IF).shl(10)));
   }, () => {

@@ -1,9 +1,12 @@
 /** Moves, exchanges, the stack (SDM 2). */
+import { RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP } from "../../../abi/x86/registers.ts";
+import { ARITHMETIC, RFLAGS } from "../../../abi/x86/cr.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
-const RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
+/** The flags that LAHF and SAHF move. */
+const LOW = ARITHMETIC & 0xff;
 
 /** Value of operand `from` in the width of operand `to`. */
 function widen(m: Meaning, value: Expr, sign: boolean): Expr {
@@ -148,11 +151,11 @@ export const dataSemantics: Record<string, Semantics> = {
     const bits = m.form.operandSize;
     m.setGpr(RDX, bits, m.gpr(RAX, bits).shrS(bits === 64 ? 63 : 31));
   },
-  lahf: (m) => m.setHighByte(RAX, m.arithmeticFlags(0xd5).and(0xd5).or(2)),
-  sahf: (m) => m.setArithmeticFlags(0xd5, m.highByte(RAX)),
+  lahf: (m) => m.setHighByte(RAX, m.arithmeticFlags(LOW).and(LOW).or(RFLAGS.fixed)),
+  sahf: (m) => m.setArithmeticFlags(LOW, m.highByte(RAX)),
   salc: (m) => m.setGpr(RAX, 8, m.carry().neg()),
   cld: (m) => setDirection(m, 0),
-  std: (m) => setDirection(m, 0x400),
+  std: (m) => setDirection(m, RFLAGS.DF),
   nop: () => {},
 };
 for (
@@ -163,7 +166,7 @@ for (
 
 function setDirection(m: Meaning, bit: number): void {
   m.commit();
-  m.setSystemFlags(bit, 0x400);
+  m.setSystemFlags(bit, RFLAGS.DF);
 }
 
 function swapBytes(value: Expr, bits: number): Expr {

@@ -1,4 +1,5 @@
 /** Far JMP, CALL and RET, INT and IRET (SDM 2). The work is done by functions of module S. */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -54,7 +55,7 @@ function interrupt(m: Meaning): void {
       m.abortIfSet();
       f.if(redirected, () => m.serialize());
     });
-    m.faultIf(m.iopl().ltU(3), 13, 0, CHECK.iopl, m.iopl());
+    m.faultIf(m.iopl().ltU(3), VECTOR.GP, 0, CHECK.iopl, m.iopl());
   });
   raiseEvent(m, vector, 4);
 }
@@ -78,7 +79,7 @@ function checkBounds(m: Meaning): void {
   const upper = f.let(m.loadLinear(bits, linear.add(bits / 8)).signed(bits));
   // Its #BR tells where the instruction ends, as that of INT3 and INTO (APM 2 15.7.1).
   setCell(f, V.length, m.length);
-  m.faultIf(index.ltS(lower).or(index.gtS(upper)), 5, undefined, BOUND, index, linear);
+  m.faultIf(index.ltS(lower).or(index.gtS(upper)), VECTOR.BR, undefined, BOUND, index, linear);
 }
 
 export const farSemantics: Record<string, Semantics> = {

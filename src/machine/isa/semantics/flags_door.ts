@@ -3,7 +3,7 @@ import { CPU } from "../../state.ts";
 import { cell, setCell, setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Local } from "../../wasm/module.ts";
-import { flagLetters } from "../../../abi/x86/registers.ts";
+import { flagBits, flagLetters } from "../../../abi/x86/registers.ts";
 import { conditionReads } from "../encodings.ts";
 import { carryFlag, FLAG_KIND, type FlagKind } from "../flags.ts";
 import { ALL_FLAGS, RegistersDoor } from "./registers.ts";
@@ -94,7 +94,7 @@ export abstract class FlagsDoor extends RegistersDoor {
     this.storeCarryOverflow(carry, overflow);
   }
   protected storeCarryOverflow(carry: Expr, overflow: Expr): void {
-    this.f.call("setCarryOverflow", carry.or(overflow.shl(11)));
+    this.f.call("setCarryOverflow", carry.or(overflow.shl(flagBits.o)));
   }
   /** Condition `cc` (0 to 15) as 0 or not 0. */
   condition(cc: number): Expr {

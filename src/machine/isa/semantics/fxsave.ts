@@ -2,16 +2,18 @@
  * FXSAVE, FXRSTOR (SDM 1 10.5, table 10-2), LDMXCSR and STMXCSR. XMM registers and MXCSR take part
  * only with CR4.OSFXSR; without it their places in the image are left alone.
  */
-import { FXSAVE } from "../../../abi/x86/float.ts";
+import { CR0, CR4 } from "../../../abi/x86/cr.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
+import { FCW, FSW, FXSAVE, MXCSR } from "../../../abi/x86/float.ts";
 import { check } from "../../checks.ts";
-import { MXCSR } from "../../float/sse.ts";
 import { CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { buildAt, FCW_BITS, FCW_ONES, partAccess } from "./x87_environment.ts";
+import { buildPartAt, partAccess } from "./parts.ts";
+import { begin, buildSseBegin } from "./sse_access.ts";
 import { stateArea } from "./state_area.ts";
 import { buildX87Summary, signExponent, significand, slot } from "./x87_state.ts";
 import { each, xmmCount } from "./x87_loops.ts";
@@ -29,33 +31,26 @@ const CHECK = {
     "MXCSR = {a} has reserved bits, its mask is {b}",
     "SDM 1 10.2.3",
   ),
-  noSse: check(
-    "sse.ud",
-    "an SSE instruction with CR0.EM set or CR4.OSFXSR clear: CR0 = {a}, CR4 = {b}",
-    "SDM 3 13.1",
-  ),
-  switched: check("sse.nm", "an SSE instruction with CR0.TS set: CR0 = {a}", "SDM 3 13.1"),
 };
 
 /** Bits of MXCSR that exist, as FXSAVE reports them (with DAZ). */
 const mxcsrMask = (): Expr =>
   i32(0xffff).or(
-    i32(MXCSR.misaligned).when(asAmd("sse.misaligned").and(cell(V.noMisaligned).eqz()), i32(0)),
+    i32(MXCSR.MM).when(asAmd("sse.misaligned").and(cell(V.noMisaligned).eqz()), i32(0)),
   );
-const EM = 4, TS = 8, OSFXSR = 0x200;
 const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
 const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
-const osfxsr = (): Expr => cr4().and(OSFXSR);
+const osfxsr = (): Expr => cr4().and(CR4.OSFXSR);
 
 /** `fxPut(linear, offset, value)`, `fxGet(linear, offset)`: eight bytes of the image. */
 function buildPieces(m: Module): void {
   m.func("fxPut", ["i64", "i32", "i64"], [], (f, linear, offset, value) => {
     f.if(cell(V.abort), () => f.return());
-    f.call("st64", f.call("x87At", linear, offset), partAccess(), value);
+    f.call("st64", f.call("partAt", linear, offset), partAccess(), value);
   }, false);
   m.func("fxGet", ["i64", "i32"], ["i64"], (f, linear, offset) => {
     f.if(cell(V.abort), () => f.return(0));
-    f.result(f.call("ld64", f.call("x87At", linear, offset), partAccess()));
+    f.result(f.call("ld64", f.call("partAt", linear, offset), partAccess()));
   }, false);
 }
 
@@ -64,7 +59,7 @@ function buildSaveParts(m: Module): void {
   m.func("fxSaveX87", ["i64", "i32"], [], (f, linear, wide) => {
     const put = (offset: number | Expr, value: Expr) => f.call("fxPut", linear, offset, value);
     // What the image has of the last instruction's opcode and pointers.
-    const hidden = asAmd("x87.pointers").and(cell(CPU.fsw).and(0x80).eqz());
+    const hidden = asAmd("x87.pointers").and(cell(CPU.fsw).and(FSW.ES).eqz());
     const shown = f.let(i64(0).when(hidden, i64(-1)));
     // Abridged tag word: a one for each register that is not empty.
     const tags = f.let(i32(0));
@@ -124,7 +119,7 @@ function buildRestoreParts(m: Module): void {
   m.func("fxCheckMxcsr", ["i64"], [], (f, linear) => {
     const mxcsr = imageMxcsr(f, linear);
     f.if(mxcsr.and(mxcsrMask().xor(-1)), () => {
-      noteFault(f, 13, 0, CHECK.reserved, mxcsr, mxcsrMask());
+      noteFault(f, VECTOR.GP, 0, CHECK.reserved, mxcsr, mxcsrMask());
     });
   }, false);
   m.func("fxRestoreMxcsr", ["i64"], [], (f, linear) => {
@@ -138,7 +133,7 @@ function buildRestoreParts(m: Module): void {
   m.func("fxRestoreX87", ["i64", "i32"], [], (f, linear, wide) => {
     const get = (offset: number | Expr) => f.call("fxGet", linear, offset);
     const head = get(FXSAVE.fcw), ip = get(FXSAVE.fip), dp = get(FXSAVE.fdp);
-    setCell(f, CPU.fcw, head.wrap().and(FCW_BITS).or(FCW_ONES));
+    setCell(f, CPU.fcw, head.wrap().and(FCW.exist).or(FCW.fixed));
     setCell(f, CPU.fsw, head.wrap().shrU(8 * FXSAVE.fsw));
     setCell(f, CPU.fop, head.shrU(8 * FXSAVE.fop).wrap().and(0x7ff));
     const tags = f.let(head.shrU(8 * FXSAVE.tags).wrap()), ftw = f.let(i32(0));
@@ -180,24 +175,11 @@ function buildRestore(m: Module): void {
  * page of the last byte and that of the first, in the order of processors.
  */
 function image(m: Meaning, write: boolean): Expr {
-  m.faultIf(cr0().and(EM | TS), 7, undefined, CHECK.notAvailable, cr0());
+  m.faultIf(cr0().and(CR0.EM | CR0.TS), VECTOR.NM, undefined, CHECK.notAvailable, cr0());
   return stateArea(m, write, FXSAVE.size, 16, CHECK.alignment);
 }
 
 const isWide = (m: Meaning): number => m.form.operandSize === 64 ? 1 : 0;
-
-/** #UD and #NM of instructions that use MXCSR or XMM registers. */
-function sseAvailable(m: Meaning): void {
-  m.faultIf(
-    cr0().and(EM).or(osfxsr().eqz()),
-    6,
-    undefined,
-    CHECK.noSse,
-    cr0(),
-    cr4(),
-  );
-  m.faultIf(cr0().and(TS), 7, undefined, CHECK.switched, cr0());
-}
 
 const semantics: Record<string, Semantics> = {
   fxsave: (m) => {
@@ -212,14 +194,14 @@ const semantics: Record<string, Semantics> = {
     m.commit();
   },
   ldmxcsr: (m) => {
-    sseAvailable(m);
+    begin(m);
     const value = m.readU(0);
-    m.faultIf(value.and(mxcsrMask().xor(-1)), 13, 0, CHECK.reserved, value, mxcsrMask());
+    m.faultIf(value.and(mxcsrMask().xor(-1)), VECTOR.GP, 0, CHECK.reserved, value, mxcsrMask());
     m.commit();
     setCell(m.f, CPU.mxcsr, value);
   },
   stmxcsr: (m) => {
-    sseAvailable(m);
+    begin(m);
     m.write(0, cell(CPU.mxcsr));
   },
 };
@@ -228,7 +210,8 @@ const semantics: Record<string, Semantics> = {
 export const fxsaveGroup = {
   semantics: { ...semantics, ...xsaveSemantics },
   functions(m: Module): void {
-    buildAt(m);
+    buildPartAt(m);
+    buildSseBegin(m);
     buildX87Summary(m);
     buildPieces(m);
     buildSaveParts(m);

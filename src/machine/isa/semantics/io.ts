@@ -1,4 +1,6 @@
 /** IN, OUT, INS, OUTS: privilege, permission bitmap, devices (SDM 1 18.5; SDM 2). */
+import { RCX, RDI, RSI } from "../../../abi/x86/registers.ts";
+import { CR4 } from "../../../abi/x86/cr.ts";
 import { CPU, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { DEBUG_ACCESS, DR7_ENABLED } from "../../system/exceptions/debug.ts";
@@ -6,8 +8,6 @@ import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Label, Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { advanceString, betweenIterations, iteration, stringAddress } from "./string.ts";
-
-const RCX = 1, RSI = 6, RDI = 7;
 
 /** Bits of the exit qualification (SDM 3 table 28-5). */
 const QUALIFICATION = { in: 8, string: 0x10, rep: 0x20, immediate: 0x40 };
@@ -23,7 +23,9 @@ function interceptPort(m: Meaning, port: Local, bytes: number, kind: Expr): void
 
 /** With CR4.DE a breakpoint can be on a port: its trap comes behind the instruction. */
 function breakpoints(m: Meaning, port: Local, bytes: number): void {
-  const armed = cell(CPU.dr7).and(DR7_ENABLED).and(cell(CPU.cr4).shl(28).shrS(31));
+  const armed = cell(CPU.dr7).and(DR7_ENABLED).and(
+    cell(CPU.cr4).shl(31 - Math.log2(CR4.DE)).shrS(31),
+  );
   m.f.if(armed, () => {
     m.f.call("debugMatch", port.zext(), i32(bytes), i32(DEBUG_ACCESS.io));
   });

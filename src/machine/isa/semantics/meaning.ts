@@ -6,6 +6,7 @@
  * builder keeps count and refuses a faulting operation after a commit, unless the semantics says
  * `mayFaultLate` (REP iterations, PUSHA and the like order their own commits).
  */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, V } from "../../state.ts";
 import { cell, noteFault, setCell64 } from "../../linkage.ts";
 import { type Expr, i32, i64, type Operand } from "../../wasm/expr.ts";
@@ -241,8 +242,8 @@ export abstract class Meaning extends FlagsDoor {
   /** #GP(0) or #UD, as the table says, unless CPL is 0. */
   requirePrivilege(id: number = CHECK.cpl): void {
     this.uses({ privilege: true });
-    if (this.columns?.privilege === "ud") this.faultIf(cell(V.cpl).nez(), 6, undefined, id);
-    else this.faultIf(cell(V.cpl).nez(), 13, 0, id, cell(V.cpl));
+    if (this.columns?.privilege === "ud") this.faultIf(cell(V.cpl).nez(), VECTOR.UD, undefined, id);
+    else this.faultIf(cell(V.cpl).nez(), VECTOR.GP, 0, id, cell(V.cpl));
   }
   /** #GP(0) above CPL 0 where a bit of CR4 says so. */
   requireGuard(): void {
@@ -251,7 +252,7 @@ export abstract class Meaning extends FlagsDoor {
     const bit = { umip: CR4.UMIP, tsd: CR4.TSD, pce: CR4.PCE }[guard];
     const wanted = cell(CPU.cr4).and(bit);
     const hidden = (guard === "pce" ? wanted.eqz() : wanted.nez()).and(cell(V.cpl).nez());
-    this.faultIf(hidden, 13, 0, CHECK[guard], cell(V.cpl));
+    this.faultIf(hidden, VECTOR.GP, 0, CHECK[guard], cell(V.cpl));
   }
   /** #UD or #GP(0), as the table says, in real and virtual-8086 mode, or where else it is `absent`. */
   requireProtected(
@@ -259,8 +260,8 @@ export abstract class Meaning extends FlagsDoor {
     id: number = CHECK.mode,
   ): void {
     this.uses({ pm: true });
-    if (this.columns?.pm === "gp") this.faultIf(absent, 13, 0, id);
-    else this.faultIf(absent, 6, undefined, id);
+    if (this.columns?.pm === "gp") this.faultIf(absent, VECTOR.GP, 0, id);
+    else this.faultIf(absent, VECTOR.UD, undefined, id);
   }
   /** 1 in virtual-8086 mode. */
   virtual8086(): Expr {

@@ -3,12 +3,15 @@
  * (SDM 1 9, 11; SDM 2). Every MMX instruction but EMMS makes all x87 registers valid and TOP zero;
  * a write to an MMX register sets the exponent and sign of the x87 register to ones.
  */
+import { RDI } from "../../../abi/x86/registers.ts";
+import { CR0 } from "../../../abi/x86/cr.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { check } from "../../checks.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
 import { cell, noteFault, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
-import type { Func, Local, Module } from "../../wasm/module.ts";
+import type { Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import {
   align,
@@ -20,53 +23,30 @@ import {
   type Width,
 } from "./mmx_packed.ts";
 import { byteMask, join, lane64, splat64 } from "./mmx_vector.ts";
-import { buildSseLoads } from "./sse_access.ts";
-
-const RDI = 7;
+import { buildMmxEnter, buildSseBegin, buildSseLoads } from "./sse_access.ts";
 
 const CHECK = {
   emulated: check("mmx.ud", "an MMX instruction with CR0.EM set: CR0 = {a}", "SDM 3 12.1"),
-  switched: check("mmx.nm", "an MMX or SSE instruction with CR0.TS set: CR0 = {a}", "SDM 3 12.1"),
-  noSse: check(
-    "sse.ud",
-    "an SSE instruction with CR0.EM set or CR4.OSFXSR clear: CR0 = {a}, CR4 = {b}",
-    "SDM 3 13.1",
-  ),
+  switched: check("mmx.nm", "an MMX instruction with CR0.TS set: CR0 = {a}", "SDM 3 12.1"),
 };
 
-const EM = 4, TS = 8, OSFXSR = 0x200;
 const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
-const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
 
-/**
- * `mmxBegin()`: #UD, #NM, #MF. `sseBegin()`: #UD, #NM. `mmxEnter()`: tags and TOP. Operands of 16
- * bytes in memory are read as SSE's.
- */
+/** What the meanings call; `mmxBegin()`: #UD, #NM, #MF. */
 function functions(m: Module): void {
+  buildSseBegin(m);
+  buildMmxEnter(m);
   buildSseLoads(m);
-  const available = (f: Func, bad: Expr, id: number) => {
-    f.if(bad, () => {
-      noteFault(f, 6, undefined, id, cr0(), cr4());
-      f.return();
-    });
-    f.if(cr0().and(TS), () => {
-      noteFault(f, 7, undefined, CHECK.switched, cr0());
-      f.return();
-    });
-  };
   m.func("mmxBegin", [], [], (f) => {
-    available(f, cr0().and(EM), CHECK.emulated);
+    f.if(cr0().and(CR0.EM), () => {
+      noteFault(f, VECTOR.UD, undefined, CHECK.emulated, cr0());
+      f.return();
+    });
+    f.if(cr0().and(CR0.TS), () => {
+      noteFault(f, VECTOR.NM, undefined, CHECK.switched, cr0());
+      f.return();
+    });
     f.call("x87Pending");
-  }, false);
-  m.func("sseBegin", [], [], (f) => {
-    available(f, cr0().and(EM).or(cr4().and(OSFXSR).eqz()), CHECK.noSse);
-  }, false);
-  m.func("mmxTop", [], [], (f) => {
-    setCell(f, CPU.fsw, cell(CPU.fsw).and(~0x3800));
-  }, false);
-  m.func("mmxEnter", [], [], (f) => {
-    setCell(f, CPU.ftw, 0);
-    f.call("mmxTop");
   }, false);
 }
 

@@ -1,16 +1,16 @@
 /** RDMSR and WRMSR, the counters, CPUID, XCR0 (SDM 2). */
+import { RAX, RCX, RDX } from "../../../abi/x86/registers.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU } from "../../state.ts";
 import { cell, cell64, SERVICE, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
-import { CR4 } from "../../../abi/x86/cr.ts";
+import { ARITHMETIC, CR4, RFLAGS } from "../../../abi/x86/cr.ts";
 import { timeStamp } from "../../system/control_state.ts";
 import { hasCounter, readCounter } from "../../system/msr_state.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
 import { isCanonical } from "../../mode.ts";
-
-const RAX = 0, RCX = 1, RDX = 2;
 
 const CHECK = {
   counter: check("rdpmc.counter", "there is no performance counter {a}", "SDM 2 and APM 3 RDPMC"),
@@ -39,7 +39,7 @@ function base(register: "fs" | "gs", write: boolean): Semantics {
     const place = CPU[`${register}.base`];
     if (!write) return m.write(0, m.type() === "i64" ? cell64(place) : cell64(place).wrap());
     const value = m.f.let(m.readU(0).zext());
-    m.faultIf(isCanonical(value).eqz(), 13, 0, CHECK.base, value);
+    m.faultIf(isCanonical(value).eqz(), VECTOR.GP, 0, CHECK.base, value);
     m.commit();
     setCell64(m.f, place, value);
   };
@@ -52,7 +52,7 @@ function random(kind: "rdrand" | "rdseed"): Semantics {
     const low = m.f.let(m.f.call("service", SERVICE.random, 0));
     if (m.type() === "i32") m.write(0, low);
     else m.write(0, m.f.call("service", SERVICE.random, 0).zext().shl(32).or(low.zext()));
-    m.setArithmeticFlags(0x8d5, i32(1));
+    m.setArithmeticFlags(ARITHMETIC, i32(RFLAGS.CF));
   };
 }
 
@@ -80,7 +80,7 @@ export const msrSemantics: Record<string, Semantics> = {
     m.requireGuard();
     m.intercept("rdpmc");
     const number = m.f.let(m.gprU(RCX, 32));
-    m.faultIf(hasCounter(number).eqz(), 13, 0, CHECK.counter, number);
+    m.faultIf(hasCounter(number).eqz(), VECTOR.GP, 0, CHECK.counter, number);
     setPair(m, readCounter(m.f, number));
   },
 };

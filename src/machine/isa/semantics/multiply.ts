@@ -1,4 +1,6 @@
 /** Multiplication, division and decimal adjustment (SDM 2). */
+import { flagBits, RAX, RDX } from "../../../abi/x86/registers.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { check } from "../../checks.ts";
 import { V } from "../../state.ts";
 import { cell } from "../../linkage.ts";
@@ -7,7 +9,6 @@ import type { Func, Module } from "../../wasm/module.ts";
 import { RFLAGS } from "../../../abi/x86/cr.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 
-const RAX = 0, RDX = 2;
 const CHECK = {
   zero: check("divide.zero", "division of {a} by zero", "SDM 2 DIV"),
   overflow: check("divide.overflow", "the quotient of {a} by {b} does not fit", "SDM 2 DIV"),
@@ -50,7 +51,7 @@ export function buildWideArithmetic(m: Module): void {
 /** Flags of a multiplication: CF and OF if the upper half says more than the lower. */
 function productFlags(m: Meaning, low: Expr, overflow: Expr): void {
   const carry = m.f.let(overflow.nez());
-  m.flagsResult(low, carry, carry.shl(11));
+  m.flagsResult(low, carry, carry.shl(flagBits.o));
 }
 
 function wideMultiply(signed: boolean): Semantics {
@@ -109,12 +110,12 @@ function divide(signed: boolean): Semantics {
     );
     if (signed && bits === 16) f.set(wide, wide.signed(32));
     const by = f.let(signed ? divisor.sext() : divisor.zext());
-    m.faultIf(by.eqz(), 0, undefined, CHECK.zero, wide);
+    m.faultIf(by.eqz(), VECTOR.DE, undefined, CHECK.zero, wide);
     // The one quotient that i64 cannot hold.
     if (signed) {
       m.faultIf(
         by.eq(-1).and(wide.eq(i64(-(1n << 63n)))),
-        0,
+        VECTOR.DE,
         undefined,
         CHECK.overflow,
         wide,
@@ -123,7 +124,7 @@ function divide(signed: boolean): Semantics {
     }
     const quotient = f.let(signed ? wide.divS(by) : wide.divU(by));
     const fits = signed ? quotient.eq(quotient.signed(bits)) : quotient.shrU(bits).eqz();
-    m.faultIf(fits.eqz(), 0, undefined, CHECK.overflow, wide, by);
+    m.faultIf(fits.eqz(), VECTOR.DE, undefined, CHECK.overflow, wide, by);
     const rest = f.let((signed ? wide.remS(by) : wide.remU(by)).wrap());
     if (bits === 8) {
       m.setGpr(RAX, 16, quotient.wrap().and(0xff).or(rest.shl(8)));
@@ -139,7 +140,7 @@ const negateIf = (f: Func, condition: Expr, value: Expr) =>
 
 function divideLong(m: Meaning, signed: boolean, divisor: Expr): void {
   const f = m.f;
-  m.faultIf(divisor.eqz(), 0, undefined, CHECK.zero, m.gpr(RAX, 64));
+  m.faultIf(divisor.eqz(), VECTOR.DE, undefined, CHECK.zero, m.gpr(RAX, 64));
   const high = f.let(m.gpr(RDX, 64)), low = f.let(m.gpr(RAX, 64));
   const negative = f.let(signed ? high.ltS(0) : i32(0));
   const negativeDivisor = f.let(signed ? divisor.ltS(0) : i32(0));
@@ -148,7 +149,7 @@ function divideLong(m: Meaning, signed: boolean, divisor: Expr): void {
     f.set(high, high.not().add(low.eqz().zext()));
     f.set(low, low.neg());
   });
-  m.faultIf(high.geU(by), 0, undefined, CHECK.overflow, low, divisor);
+  m.faultIf(high.geU(by), VECTOR.DE, undefined, CHECK.overflow, low, divisor);
   const quotient = f.call("divide128", high, low, by);
   const rest = f.let(m.f.let(i64(0)).add(loadValue()));
   const opposite = f.let(negative.xor(negativeDivisor));
@@ -156,7 +157,7 @@ function divideLong(m: Meaning, signed: boolean, divisor: Expr): void {
     const limit = i64(1n << 63n);
     m.faultIf(
       quotient.gtU(limit.when(opposite, i64((1n << 63n) - 1n))),
-      0,
+      VECTOR.DE,
       undefined,
       CHECK.overflow,
       low,
@@ -220,7 +221,7 @@ export const multiplySemantics: Record<string, Semantics> = {
   aas: adjustAscii(true),
   aam: (m) => {
     const base = m.readU(0);
-    m.faultIf(base.eqz(), 0, undefined, CHECK.aam);
+    m.faultIf(base.eqz(), VECTOR.DE, undefined, CHECK.aam);
     const al = m.f.let(m.gprU(RAX, 8));
     const low = m.f.let(al.remU(base));
     m.setGpr(RAX, 16, al.divU(base).shl(8).or(low));

@@ -1,4 +1,5 @@
 /** Loads and stores of segment registers; what selectors allow (SDM 2 MOV, POP, LDS, LAR, VERR). */
+import { flagBits, RSP } from "../../../abi/x86/registers.ts";
 import { RFLAGS } from "../../../abi/x86/cr.ts";
 import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
@@ -8,8 +9,6 @@ import type { Local } from "../../wasm/module.ts";
 import { ES, SS } from "../../system/segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
-
-const RSP = 4;
 
 const indexOf = (place: Expr): Expr => place.sub(ES).divU(SEGMENT_SIZE);
 
@@ -54,7 +53,7 @@ const loadFar = (index: number): Semantics => (m) => {
 };
 
 function setZero(m: Meaning, zero: Expr): void {
-  m.setArithmeticFlags(RFLAGS.ZF, m.f.let(zero.nez()).shl(6));
+  m.setArithmeticFlags(RFLAGS.ZF, m.f.let(zero.nez()).shl(flagBits.z));
 }
 
 const look = (name: string): Semantics => (m) => {

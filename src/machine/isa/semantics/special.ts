@@ -1,4 +1,5 @@
 /** What happens to bytes that are no instruction here. */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { check } from "../../checks.ts";
 import type { Semantics } from "./meaning.ts";
 
@@ -22,8 +23,8 @@ const CHECK = {
 };
 
 export const specialSemantics: Record<string, Semantics> = {
-  "decode.undefined": (m) => m.fault(6, undefined, CHECK.undefined),
-  "decode.tooLong": (m) => m.fault(13, 0, CHECK.tooLong),
-  "decode.unsupported": (m) => m.fault(6, undefined, CHECK.unsupported),
-  "decode.foreign": (m) => m.fault(6, undefined, CHECK.foreign),
+  "decode.undefined": (m) => m.fault(VECTOR.UD, undefined, CHECK.undefined),
+  "decode.tooLong": (m) => m.fault(VECTOR.GP, 0, CHECK.tooLong),
+  "decode.unsupported": (m) => m.fault(VECTOR.UD, undefined, CHECK.unsupported),
+  "decode.foreign": (m) => m.fault(VECTOR.UD, undefined, CHECK.foreign),
 };

@@ -2,17 +2,19 @@
  * What all SSE instructions share: availability, memory operands of 16 bytes, the float
  * environment and the end of an instruction that may raise #XM (SDM 1 10.2.3, 11.5; SDM 3 13).
  */
+import { FSW, MXCSR } from "../../../abi/x86/float.ts";
+import { CR0, CR4 } from "../../../abi/x86/cr.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { check } from "../../checks.ts";
 import { EXC, F } from "../../float/cells.ts";
-import { MXCSR } from "../../float/sse.ts";
 import { ABORT, ACCESS, CPU, V } from "../../state.ts";
-import { cell, cell64, noteFault, setCell } from "../../linkage.ts";
+import { cell, noteFault, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i64, load } from "../../wasm/expr.ts";
 import type { Local, Module } from "../../wasm/module.ts";
 import type { Meaning } from "./meaning.ts";
 import { join, lane64, splat64 } from "./mmx_vector.ts";
-import { partAccess } from "./x87_environment.ts";
+import { buildPartAt, partAccess } from "./parts.ts";
 
 const CHECK = {
   noSse: check(
@@ -39,26 +41,36 @@ const CHECK = {
   ),
 };
 
-const EM = 4, TS = 8, OSFXSR = 0x200, OSXMMEXCPT = 0x400;
 const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
 const cr4 = (): Expr => load("i32", 32, "u", 0, CPU.cr4);
 
-/** `sseBegin()`: #UD, #NM; `sseMmxBegin()`: #MF too; `sseMmxEnter()`: tags and TOP. */
-function buildBegin(m: Module): void {
+/** `sseBegin()`: #UD, #NM. */
+export function buildSseBegin(m: Module): void {
   m.func("sseBegin", [], [], (f) => {
-    f.if(cr0().and(EM).or(cr4().and(OSFXSR).eqz()), () => {
-      noteFault(f, 6, undefined, CHECK.noSse, cr0(), cr4());
+    f.if(cr0().and(CR0.EM).or(cr4().and(CR4.OSFXSR).eqz()), () => {
+      noteFault(f, VECTOR.UD, undefined, CHECK.noSse, cr0(), cr4());
       f.return();
     });
-    f.if(cr0().and(TS), () => noteFault(f, 7, undefined, CHECK.switched, cr0()));
+    f.if(cr0().and(CR0.TS), () => noteFault(f, VECTOR.NM, undefined, CHECK.switched, cr0()));
   }, false);
+}
+
+/** `mmxTop()`, `mmxEnter()`: TOP; tags too. */
+export function buildMmxEnter(m: Module): void {
+  m.func("mmxTop", [], [], (f) => {
+    setCell(f, CPU.fsw, cell(CPU.fsw).and(~FSW.TOP));
+  }, false);
+  m.func("mmxEnter", [], [], (f) => {
+    setCell(f, CPU.ftw, 0);
+    f.call("mmxTop");
+  }, false);
+}
+
+/** `sseMmxBegin()`: #MF besides. */
+function buildMmxBegin(m: Module): void {
   m.func("sseMmxBegin", [], [], (f) => {
     f.call("sseBegin");
     f.if(cell(V.abort).eqz(), () => f.call("x87Pending"));
-  }, false);
-  m.func("sseMmxEnter", [], [], (f) => {
-    setCell(f, CPU.ftw, 0);
-    setCell(f, CPU.fsw, cell(CPU.fsw).and(~0x3800));
   }, false);
 }
 
@@ -69,27 +81,24 @@ function buildBegin(m: Module): void {
  * that demand nothing. `sseUnaligned(linear, bytes)`: #AC where such are checked.
  */
 export function buildSseLoads(m: Module): void {
-  m.func("sseAt", ["i64", "i32"], ["i64"], (f, linear, bytes) => {
-    const at = f.let(linear.add(bytes.zext()));
-    f.result(at.when(cell64(CPU.efer).shrU(10).wrap().and(1), at.and(0xffff_ffffn)));
-  }, false);
+  buildPartAt(m);
   // A multiple of 16 is asked for before the stack segment is: #GP, not #SS.
   m.func("sseAligned", ["i32", "i64", "i32"], ["i64"], (f, segment, offset, write) => {
     const linear = f.call("segmentLinear", segment, offset, 16, write);
     f.if(cell(V.abort), () => {
-      const stackFault = cell(V.abort).eq(ABORT.fault).and(cell(V.vector).eq(12));
+      const stackFault = cell(V.abort).eq(ABORT.fault).and(cell(V.vector).eq(VECTOR.SS));
       f.if(stackFault.and(offset.wrap().and(15).nez()), () => {
-        noteFault(f, 13, 0, CHECK.alignment, offset);
+        noteFault(f, VECTOR.GP, 0, CHECK.alignment, offset);
       });
       f.return(linear);
     });
-    f.if(linear.wrap().and(15), () => noteFault(f, 13, 0, CHECK.alignment, linear));
+    f.if(linear.wrap().and(15), () => noteFault(f, VECTOR.GP, 0, CHECK.alignment, linear));
     f.result(linear);
   }, false);
   m.func("sseUnaligned", ["i64", "i32"], [], (f, linear, bytes) => {
     const checked = asAmd("sse.unaligned").and(cell(V.access).and(ACCESS.align).nez());
     f.if(checked.and(linear.wrap().and(bytes.sub(1)).nez()), () => {
-      noteFault(f, 17, 0, CHECK.unaligned, linear, bytes);
+      noteFault(f, VECTOR.AC, 0, CHECK.unaligned, linear, bytes);
     });
   }, false);
   m.func("sseAnywhere", ["i32", "i64", "i32"], ["i64"], (f, segment, offset, write) => {
@@ -101,7 +110,7 @@ export function buildSseLoads(m: Module): void {
     f.if(cell(V.abort), () => f.return(splat64(0)));
     const low = f.call("ld64", linear, partAccess());
     f.if(cell(V.abort), () => f.return(splat64(0)));
-    const high = f.call("ld64", f.call("sseAt", linear, 8), partAccess());
+    const high = f.call("ld64", f.call("partAt", linear, 8), partAccess());
     f.result(join(low, high));
   }, false);
   for (const where of ["Aligned", "Anywhere"]) {
@@ -110,7 +119,7 @@ export function buildSseLoads(m: Module): void {
     }, false);
   }
   m.func("sseLoadOperand", ["i32", "i64"], ["v128"], (f, segment, offset) => {
-    const misaligned = cell(CPU.mxcsr).and(MXCSR.misaligned).nez();
+    const misaligned = cell(CPU.mxcsr).and(MXCSR.MM).nez();
     f.if(misaligned, () => f.return(f.call("sseLoadAnywhere", segment, offset)));
     f.result(f.call("sseLoadAligned", segment, offset));
   }, false);
@@ -124,12 +133,12 @@ function buildStores(m: Module): void {
       const write = f.let(partAccess().or(ACCESS.write));
       f.call("translate", linear, write);
       f.if(cell(V.abort), () => f.return());
-      f.call("translate", f.call("sseAt", linear, 15).and(-4096n), write);
+      f.call("translate", f.call("partAt", linear, 15).and(-4096n), write);
       f.if(cell(V.abort), () => f.return());
     });
     f.call("st64", linear, partAccess(), lane64(value, 0));
     f.if(cell(V.abort), () => f.return());
-    f.call("st64", f.call("sseAt", linear, 8), partAccess(), lane64(value, 1));
+    f.call("st64", f.call("partAt", linear, 8), partAccess(), lane64(value, 1));
   }, false);
   for (const where of ["Aligned", "Anywhere"]) {
     m.func(`sseStore${where}`, ["i32", "i64", "v128"], [], (f, segment, offset, value) => {
@@ -148,7 +157,7 @@ function buildEnvironment(m: Module): void {
     setCell(f, F.flags, 0);
     setCell(f, F.masks, mxcsr.shrU(MXCSR.masks).and(0x3f));
     setCell(f, F.mode, mxcsr.shrU(MXCSR.rounding).and(3));
-    const flush = MXCSR.ftz | MXCSR.underflowMask;
+    const flush = MXCSR.FTZ | MXCSR.UM;
     setCell(f, F.flush, mxcsr.and(flush).eq(flush));
   }, false);
   m.func("sseRaise", [], [], (f) => {
@@ -161,15 +170,17 @@ function buildEnvironment(m: Module): void {
     setCell(f, CPU.mxcsr, mxcsr);
     f.if(flags.and(open).eqz(), () => f.return());
     f.if(
-      cr4().and(OSXMMEXCPT),
-      () => noteFault(f, 19, undefined, CHECK.exception, mxcsr, flags),
-      () => noteFault(f, 6, undefined, CHECK.exceptionUd, mxcsr, flags),
+      cr4().and(CR4.OSXMMEXCPT),
+      () => noteFault(f, VECTOR.XM, undefined, CHECK.exception, mxcsr, flags),
+      () => noteFault(f, VECTOR.UD, undefined, CHECK.exceptionUd, mxcsr, flags),
     );
   }, false);
 }
 
 export function buildSseAccess(m: Module): void {
-  buildBegin(m);
+  buildSseBegin(m);
+  buildMmxEnter(m);
+  buildMmxBegin(m);
   buildSseLoads(m);
   buildStores(m);
   buildEnvironment(m);

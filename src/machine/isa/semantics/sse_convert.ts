@@ -95,7 +95,7 @@ const fromMmx = (x: ElementFormat): Semantics => (m) => {
   const parts = floating(
     m,
     () => integers(value).map((v) => m.f.call(`fromInt${x.letter}`, v)),
-    () => mmx && m.f.call("sseMmxEnter"),
+    () => mmx && m.f.call("mmxEnter"),
   );
   m.commit();
   if (x === DOUBLE) writeRegister(m, join(parts[0], parts[1]));
@@ -113,7 +113,7 @@ const toMmx = (x: ElementFormat, truncate: boolean): Semantics => (m) => {
   const parts = floating(m, () => {
     truncated(m, truncate);
     return source.map((e) => m.f.call(`toInt${x.letter}`, e, 32));
-  }, () => m.f.call("sseMmxEnter"));
+  }, () => m.f.call("mmxEnter"));
   m.setMmx(0, low(parts[0]).or(parts[1].shl(32)));
 };
 

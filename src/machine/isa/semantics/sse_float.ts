@@ -1,4 +1,5 @@
 /** SSE float arithmetic, comparisons, rounding, dot products, estimates (SDM 1 11.4, 12; SDM 2). */
+import { ARITHMETIC, RFLAGS } from "../../../abi/x86/cr.ts";
 import { EXC, F } from "../../float/cells.ts";
 import { DOUBLE, type ElementFormat, SINGLE } from "../../float/sse.ts";
 import { CPU } from "../../state.ts";
@@ -104,8 +105,10 @@ const compareFlags = (x: ElementFormat, signaling: number): Semantics => (m) => 
   const b = lowOf(m, 1, x.bits), a = lowOf(m, 0, x.bits);
   const found = floating(m, () => m.f.call(`relation${x.letter}`, a, b, signaling));
   // Less: CF. Equal: ZF. Unordered: all three.
-  const flags = found.and(1).or(found.and(2).shl(5)).or(i32(0x45).when(found.and(4), i32(0)));
-  m.setArithmeticFlags(0x8d5, m.f.let(flags));
+  const flags = found.and(1).or(found.and(2).shl(5)).or(
+    i32(RFLAGS.CF | RFLAGS.PF | RFLAGS.ZF).when(found.and(4), i32(0)),
+  );
+  m.setArithmeticFlags(ARITHMETIC, m.f.let(flags));
 };
 
 /** Rounding by the immediate: bits 1:0 the mode, bit 2 MXCSR's instead, bit 3 hides PE. */

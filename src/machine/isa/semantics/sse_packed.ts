@@ -1,4 +1,6 @@
 /** Packed integers of SSE4.1 and SSE4.2 without an MMX form, and PTEST (SDM 2). */
+import { ARITHMETIC } from "../../../abi/x86/cr.ts";
+import { flagBits } from "../../../abi/x86/registers.ts";
 import { Expr, i32, i64 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import type { Semantics } from "./meaning.ts";
@@ -32,8 +34,8 @@ const anyTrue = (v: Expr): Expr => new Expr("i32", [0xfd, 0x53], [v]);
 const test: Semantics = (m) => {
   begin(m);
   const b = vectorOf(m, 1), a = register(m, 0);
-  const zero = anyTrue(vector(V.and, a, b)).eqz().shl(6);
-  m.setArithmeticFlags(0x8d5, m.f.let(zero.or(anyTrue(vector(V.andNot, b, a)).eqz())));
+  const zero = anyTrue(vector(V.and, a, b)).eqz().shl(flagBits.z);
+  m.setArithmeticFlags(ARITHMETIC, m.f.let(zero.or(anyTrue(vector(V.andNot, b, a)).eqz())));
 };
 
 /** Least word of the source and its place. */

@@ -1,4 +1,6 @@
 /** PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM (SDM 2 4.1). */
+import { ARITHMETIC } from "../../../abi/x86/cr.ts";
+import { flagBits, RAX, RCX, RDX } from "../../../abi/x86/registers.ts";
 import { V } from "../../state.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
@@ -111,7 +113,7 @@ function functions(m: Module): void {
 }
 
 /** Length in EAX or EDX (RAX, RDX with REX.W): its magnitude, at most `count`. */
-function explicitLength(m: Meaning, register: 0 | 2, n: Local): Local {
+function explicitLength(m: Meaning, register: typeof RAX | typeof RDX, n: Local): Local {
   const { f } = m;
   const value = f.let(m.form.operandSize === 64 ? m.gpr(register, 64) : m.gpr(register, 32).sext());
   f.if(value.ltS(0), () => f.set(value, value.neg()));
@@ -127,15 +129,16 @@ const compare = (explicit: boolean, mask: boolean): Semantics => (m) => {
   f.store(64, 0, lane64(a, 1), FIRST + 8);
   f.store(64, 0, lane64(b, 0), SECOND);
   f.store(64, 0, lane64(b, 1), SECOND + 8);
-  const l1 = explicit ? explicitLength(m, 0, n) : f.call("sseLength", 0, n);
-  const l2 = explicit ? explicitLength(m, 2, n) : f.call("sseLength", 1, n);
+  const l1 = explicit ? explicitLength(m, RAX, n) : f.call("sseLength", 0, n);
+  const l2 = explicit ? explicitLength(m, RDX, n) : f.call("sseLength", 1, n);
   const bits = f.call("sseStrings", n, l1, l2);
   const most = f.let(count(n));
-  const flags = bits.nez().or(l2.ltU(most).shl(6)).or(l1.ltU(most).shl(7)).or(bits.and(1).shl(11));
-  m.setArithmeticFlags(0x8d5, f.let(flags));
+  const flags = bits.nez().or(l2.ltU(most).shl(flagBits.z)).or(l1.ltU(most).shl(flagBits.s))
+    .or(bits.and(1).shl(flagBits.o));
+  m.setArithmeticFlags(ARITHMETIC, f.let(flags));
   if (mask) return m.setXmm0(f.call("sseStringMask", n, bits));
   const index = i32(31).sub(bits.clz()).when(n.and(MOST), bits.ctz());
-  m.setGpr(1, 32, f.let(index.when(bits, most)));
+  m.setGpr(RCX, 32, f.let(index.when(bits, most)));
 };
 
 export const stringSemantics: Record<string, Semantics> = {

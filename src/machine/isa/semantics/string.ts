@@ -3,6 +3,7 @@
  * budget allows, each counted as one instruction; before every iteration all state is as if it had
  * been interrupted there, so faults and stops in the middle are exact.
  */
+import { RCX, RDI, RSI } from "../../../abi/x86/registers.ts";
 import { segment, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
@@ -11,7 +12,6 @@ import type { Local } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { RFLAGS } from "../../../abi/x86/cr.ts";
 
-const RCX = 1, RSI = 6, RDI = 7;
 const ES = segment(0);
 
 export interface Iteration {
@@ -40,14 +40,13 @@ export function iteration(m: Meaning, bits: number): Iteration {
  */
 function repeat(
   m: Meaning,
-  bits: number,
   body: (x: Iteration, repeated: boolean) => void,
   compared?: readonly [Local, Local],
 ): void {
   const f = m.f;
   m.mayFaultLate = true;
   const repne = compared && f.let(m.hasRepne.nez());
-  const x = iteration(m, bits);
+  const x = iteration(m, m.size);
   f.block((nothing) => {
     f.block((done) => {
       f.if(m.hasRep.eqz(), () => {
@@ -106,7 +105,7 @@ function storeString(m: Meaning, x: Iteration, value: Expr): void {
 
 export const stringSemantics: Record<string, Semantics> = {
   movs: (m) => {
-    repeat(m, m.size, (x, repeated) => {
+    repeat(m, (x, repeated) => {
       const one = () => {
         storeString(m, x, loadString(m, x, RSI));
         advanceString(m, x, RSI);
@@ -117,7 +116,7 @@ export const stringSemantics: Record<string, Semantics> = {
     });
   },
   stos: (m) => {
-    repeat(m, m.size, (x, repeated) => {
+    repeat(m, (x, repeated) => {
       const one = () => {
         storeString(m, x, m.read(1));
         advanceString(m, x, RDI);
@@ -127,14 +126,14 @@ export const stringSemantics: Record<string, Semantics> = {
     });
   },
   lods: (m) => {
-    repeat(m, m.size, (x) => {
+    repeat(m, (x) => {
       m.write(0, loadString(m, x, RSI));
       advanceString(m, x, RSI);
     });
   },
   cmps: (m) => {
     const f = m.f, a = f.local(m.type()), b = f.local(m.type());
-    repeat(m, m.size, (x) => {
+    repeat(m, (x) => {
       const source = () => f.set(a, loadString(m, x, RSI));
       const destination = () => f.set(b, loadString(m, x, RDI));
       f.if(asAmd("string.order"), () => {
@@ -150,7 +149,7 @@ export const stringSemantics: Record<string, Semantics> = {
   },
   scas: (m) => {
     const f = m.f, a = f.local(m.type()), b = f.local(m.type());
-    repeat(m, m.size, (x) => {
+    repeat(m, (x) => {
       f.set(b, loadString(m, x, RDI));
       f.set(a, m.read(0));
       advanceString(m, x, RDI);

@@ -1,4 +1,6 @@
 /** Descriptor-table registers, machine status word, TLB and cache control, waiting (SDM 2, SDM 3 2.8). */
+import { RAX, RCX } from "../../../abi/x86/registers.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -8,8 +10,6 @@ import { LDTR, TR } from "../../system/segmentation/descriptor.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
 import { isCanonical, longMode } from "../../mode.ts";
-
-const RAX = 0, RCX = 1;
 
 const CHECK = {
   base: check("table.base", "the table base {a} is not canonical", "SDM 2 LGDT"),
@@ -47,7 +47,7 @@ const loadTable = (register: "gdtr" | "idtr"): Semantics => (m) => {
   const linear = m.addressOf(0, long ? 10 : 6, false);
   const limit = m.loadLinear(16, linear);
   const base = m.f.let(m.loadLinear(long ? 64 : 32, linear.add(2)).zext());
-  if (long) m.faultIf(isCanonical(base).eqz(), 13, 0, CHECK.base, base);
+  if (long) m.faultIf(isCanonical(base).eqz(), VECTOR.GP, 0, CHECK.base, base);
   // A 16-bit operand size takes 24 bits of base (SDM 2 LGDT).
   const value = m.form.operandSize === 16 && !long ? base.and(0xff_ffff) : base;
   m.commit();
@@ -100,7 +100,7 @@ const flushing: Record<string, Semantics> = {
     const bad = type.gtU(3).or(descriptor.gtU(0xfff)).or(pcid).or(
       type.eqz().and(isCanonical(address).eqz()),
     );
-    m.faultIf(bad, 13, 0, CHECK.invpcid, type, descriptor);
+    m.faultIf(bad, VECTOR.GP, 0, CHECK.invpcid, type, descriptor);
     m.f.call("flushTlb");
     m.finish();
   },
@@ -134,7 +134,7 @@ const waiting: Record<string, Semantics> = {
     m.requirePrivilege();
     m.intercept("monitor");
     const extensions = m.f.let(m.gprU(RCX, 32));
-    m.faultIf(extensions.nez(), 13, 0, CHECK.monitor, extensions);
+    m.faultIf(extensions.nez(), VECTOR.GP, 0, CHECK.monitor, extensions);
     const offset = m.f.let(m.pointer(RAX, m.addressMask()));
     const linear = m.callChecked("segmentLinear", m.segment, offset, i32(1), i32(0));
     m.callChecked("probeAccess", linear, cell(V.access), i32(1));
@@ -143,7 +143,7 @@ const waiting: Record<string, Semantics> = {
     m.requirePrivilege();
     m.intercept("mwait");
     const extensions = m.f.let(m.gprU(RCX, 32));
-    m.faultIf(extensions.gtU(1), 13, 0, CHECK.monitor, extensions);
+    m.faultIf(extensions.gtU(1), VECTOR.GP, 0, CHECK.monitor, extensions);
     // It may end at any time; with interrupts off nothing here would wake it, so it ends at once.
     m.f.if(m.systemFlags(RFLAGS.IF), () => sleep(m));
   },

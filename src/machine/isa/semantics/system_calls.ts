@@ -1,4 +1,6 @@
 /** SYSENTER, SYSEXIT, SYSCALL, SYSRET, SWAPGS (SDM 2, SDM 3 5.8.7, 5.8.8; APM 2 6.1). */
+import { RCX, RDX, RSP } from "../../../abi/x86/registers.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -10,7 +12,7 @@ import type { Meaning, Semantics } from "./meaning.ts";
 import { undefinedIf } from "./system_helpers.ts";
 import { is64, isCanonical, longMode, protectedMode } from "../../mode.ts";
 
-const RCX = 1, RDX = 2, RSP = 4, R11 = 11;
+const R11 = 11;
 
 const CHECK = {
   disabled: check(
@@ -52,7 +54,7 @@ function sysenter(m: Meaning): void {
   notInLongMode(m);
   m.requireProtected(protectedMode().eqz(), CHECK.real);
   const f = m.f, selector = f.let(cell(CPU.sysenterCs).and(0xfffc));
-  m.faultIf(selector.eqz(), 13, 0, CHECK.selector, selector);
+  m.faultIf(selector.eqz(), VECTOR.GP, 0, CHECK.selector, selector);
   const long = f.let(longMode());
   m.commit();
   const mask = f.let(i64(-1).when(long, i64(0xffff_ffffn)));
@@ -68,12 +70,12 @@ function sysexit(m: Meaning): void {
   m.requirePrivilege();
   notInLongMode(m);
   const f = m.f, selector = f.let(cell(CPU.sysenterCs).and(0xfffc));
-  m.faultIf(selector.eqz(), 13, 0, CHECK.selector, selector);
+  m.faultIf(selector.eqz(), VECTOR.GP, 0, CHECK.selector, selector);
   const long = m.form.operandSize === 64;
   const ip = f.let(m.gpr(RDX, 64)), stack = f.let(m.gpr(RCX, 64));
   if (long) {
-    m.faultIf(isCanonical(ip).eqz(), 13, 0, CHECK.canonical, ip);
-    m.faultIf(isCanonical(stack).eqz(), 13, 0, CHECK.canonical, stack);
+    m.faultIf(isCanonical(ip).eqz(), VECTOR.GP, 0, CHECK.canonical, ip);
+    m.faultIf(isCanonical(stack).eqz(), VECTOR.GP, 0, CHECK.canonical, stack);
   }
   m.commit();
   const code = selector.add(long ? 32 : 16).or(3);
@@ -103,7 +105,7 @@ function syscall(m: Meaning): void {
     m.resumeAt(cell64(CPU.lstar).when(wide, cell64(CPU.cstar)));
     m.setGpr(RCX, 64, next);
     m.setGpr(R11, 64, flags.and(~RFLAGS.RF).zext());
-    m.setFlagsImage(flags.and(cell(CPU.sfmask).or(RFLAGS.RF).not()).or(2));
+    m.setFlagsImage(flags.and(cell(CPU.sfmask).or(RFLAGS.RF).not()).or(RFLAGS.fixed));
     setCodeAndStack(m, code, code.add(8), 0, i32(1));
   }, () => {
     m.setGpr(RCX, 32, next.wrap());
@@ -125,14 +127,14 @@ function sysret(m: Meaning): void {
   // AMD's return first: the fetch faults, with CPL 3.
   if (long) {
     const bad = isCanonical(ip).or(asAmd("sysret.canonical")).eqz();
-    m.faultIf(bad, 13, 0, CHECK.canonical, ip);
+    m.faultIf(bad, VECTOR.GP, 0, CHECK.canonical, ip);
   }
   const flags = f.let(m.flagsImage(""));
   m.commit();
   const base = f.let(cell64(CPU.star).shrU(48).wrap().and(0xffff));
   m.resumeAt(long ? ip : ip.and(0xffff_ffffn));
   f.if(longMode(), () => {
-    m.setFlagsImage(m.gprU(R11, 64).wrap().and(0x3c_7fd7).or(2));
+    m.setFlagsImage(m.gprU(R11, 64).wrap().and(0x3c_7fd7).or(RFLAGS.fixed));
   }, () => m.setFlagsImage(flags.or(RFLAGS.IF)));
   const code = base.add(long ? 16 : 0).or(3);
   // What of SS stays as it was where only the selector changes: all but DPL, which is CPL here.

@@ -1,4 +1,5 @@
 /** What the semantics of system instructions share. */
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { ABORT, CPU, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -12,7 +13,7 @@ const CHECK = {
 
 /** #UD if `condition` holds. */
 export function undefinedIf(m: Meaning, condition: Expr): void {
-  m.faultIf(condition, 6, undefined, CHECK.feature);
+  m.faultIf(condition, VECTOR.UD, undefined, CHECK.feature);
 }
 /**
  * Ends a far transfer. A fault after a task switch belongs to the new task: it is delivered here,

@@ -2,6 +2,7 @@
  * Meanings of the x87 instructions. A handler checks, reads or writes memory, notes the pointers,
  * and calls the function that does the work (x87_operations.ts, x87_environment.ts).
  */
+import { FCW, FSW } from "../../../abi/x86/float.ts";
 import { buildFloat } from "../../float/index.ts";
 import { F } from "../../float/cells.ts";
 import { C1, OP } from "../../float/extended.ts";
@@ -12,7 +13,8 @@ import { asAmd } from "../../vendors.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Local, Module } from "../../wasm/module.ts";
 import type { Meaning, Semantics } from "./meaning.ts";
-import { buildAt, buildX87Environment, FCW_BITS, FCW_ONES, partAccess } from "./x87_environment.ts";
+import { buildPartAt, partAccess } from "./parts.ts";
+import { buildX87Environment } from "./x87_environment.ts";
 import { buildX87Operations, MEMORY, notStored } from "./x87_operations.ts";
 import { buildX87State, setTop, tagEmpty, top } from "./x87_state.ts";
 import { buildX87Transcendental } from "./x87_transcendental.ts";
@@ -66,7 +68,7 @@ function firstElement(m: Meaning, write: boolean, bytes: number, element: number
 /** The same after a look at the last byte too, in the order of processors. */
 function structure(m: Meaning, write: boolean, bytes: number, element: number): Local {
   const linear = firstElement(m, write, bytes, element);
-  m.callChecked("translate", m.f.call("x87At", linear, bytes - 1), accessOf(write));
+  m.callChecked("translate", m.f.call("partAt", linear, bytes - 1), accessOf(write));
   return linear;
 }
 
@@ -77,7 +79,7 @@ function readMemory(m: Meaning, number: Number): void {
   if (m.form.sizes[0] === 80) {
     const linear = m.addressOf(0, 10, false);
     low = m.loadLinear(64, linear);
-    high = m.loadLinear(16, m.f.call("x87At", linear, 8)).and(0xffff);
+    high = m.loadLinear(16, m.f.call("partAt", linear, 8)).and(0xffff);
   } else low = m.readU(0).zext();
   enter(m);
   m.f.call("x87FromMemory", kind, low, high);
@@ -91,7 +93,7 @@ function storeMemory(number: Number, pops: number, truncate = 0): Semantics {
     const value = m.f.call("x87ToMemory", kind, truncate);
     m.f.if(asAmd("x87.store-probe"), () => {
       if (bits === 80) {
-        const end = m.f.call("x87At", firstElement(m, true, 10, 8), 9);
+        const end = m.f.call("partAt", firstElement(m, true, 10, 8), 9);
         m.callChecked("translate", m.f.let(end.and(-4096n)), accessOf(true));
       } else {
         const linear = m.addressOf(0, bits / 8, true);
@@ -104,7 +106,7 @@ function storeMemory(number: Number, pops: number, truncate = 0): Semantics {
         const linear = firstElement(m, true, 10, 8);
         m.mayFaultLate = true;
         m.storeLinear(64, linear, value);
-        m.storeLinear(16, m.f.call("x87At", linear, 8), cell(F.extra));
+        m.storeLinear(16, m.f.call("partAt", linear, 8), cell(F.extra));
       } else {
         m.storeLinear(bits, m.addressOf(0, bits / 8, true), bits === 64 ? value : value.wrap());
       }
@@ -286,14 +288,14 @@ const semantics: Record<string, Semantics> = {
     begin(m);
     const value = m.readU(0);
     m.commit();
-    setCell(m.f, CPU.fcw, value.and(FCW_BITS).or(FCW_ONES));
+    setCell(m.f, CPU.fcw, value.and(FCW.exist).or(FCW.fixed));
     m.f.call("x87Summary");
   },
   fnstcw: storeWord(CPU.fcw),
   fnstsw: storeWord(CPU.fsw),
   fnclex: noWait((m) => {
     m.commit();
-    setCell(m.f, CPU.fsw, cell(CPU.fsw).and(0x7f00));
+    setCell(m.f, CPU.fsw, cell(CPU.fsw).and(FSW.C0 | FSW.C1 | FSW.C2 | FSW.C3 | FSW.TOP));
     coprocessorQuiet(m.f);
   }),
   fninit: noWait((m) => {
@@ -324,7 +326,7 @@ export const x87Group = {
   semantics,
   functions(m: Module): void {
     buildFloat(m);
-    buildAt(m);
+    buildPartAt(m);
     buildX87State(m);
     buildX87Environment(m);
     buildX87Operations(m);

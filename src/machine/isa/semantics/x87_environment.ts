@@ -3,13 +3,16 @@
  *
  * An image has seven fields of 16 or 32 bits. A 32-bit field that holds 16 bits has ones above.
  */
-import { FLOAT_INIT } from "../../../abi/x86/float.ts";
+import { protectedMode, virtual8086 } from "../../mode.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
+import { FCW, FLOAT_INIT } from "../../../abi/x86/float.ts";
 import { check } from "../../checks.ts";
 import { coprocessorQuiet } from "../../system/exceptions/coprocessor.ts";
 import { ACCESS, CPU, V } from "../../state.ts";
-import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
+import { cell, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
+import { partAccess } from "./parts.ts";
 import { signExponent, significand, slot } from "./x87_state.ts";
 
 const ALIGNMENT = check(
@@ -21,11 +24,8 @@ const ALIGNMENT = check(
 /** Fields of an environment image, by position. */
 const FIELD = { control: 0, status: 1, tags: 2, ip: 3, cs: 4, dp: 5, ds: 6 } as const;
 
-/** Bits of FCW that exist; bit 6 reads as one. */
-export const FCW_BITS = 0x1f3f, FCW_ONES = 0x40;
-
 /** 1 if the image has the real-address format: real or virtual-8086 mode. */
-const realFormat = (): Expr => cell(CPU.cr0).and(1).eqz().or(cell(CPU.rflags).shrU(17).and(1));
+const realFormat = (): Expr => protectedMode().eqz().or(virtual8086());
 
 /** 1 if the fields of an image have 32 bits. */
 const wide = (bits: Local): Expr => bits.eq(32);
@@ -60,7 +60,7 @@ function buildTags(m: Module): void {
 function buildFields(m: Module): void {
   m.func("x87PutField", ["i64", "i32", "i32", "i32"], [], (f, linear, bits, n, value) => {
     f.if(cell(V.abort), () => f.return());
-    const at = f.call("x87At", linear, n.mul(bits).shrU(3));
+    const at = f.call("partAt", linear, n.mul(bits).shrU(3));
     f.if(
       wide(bits),
       () => f.call("st32", at, partAccess(), value),
@@ -69,7 +69,7 @@ function buildFields(m: Module): void {
   }, false);
   m.func("x87GetField", ["i64", "i32", "i32"], ["i32"], (f, linear, bits, n) => {
     f.if(cell(V.abort), () => f.return(0));
-    const at = f.call("x87At", linear, n.mul(bits).shrU(3));
+    const at = f.call("partAt", linear, n.mul(bits).shrU(3));
     const value = f.local("i32");
     f.if(
       wide(bits),
@@ -80,30 +80,22 @@ function buildFields(m: Module): void {
   }, false);
 }
 
-/** Access class of the parts of a structure, whose alignment is checked as a whole. */
-export const partAccess = (): Expr => cell(V.access).and(~ACCESS.align);
-
 /**
- * `x87At(linear, bytes)`: a place behind a linear address; it wraps at 4 GB outside long mode.
  * `x87Probe(linear, access, bytes)`: can the first element of a structure be reached, `bytes` of
  * alignment and width?
  */
-export function buildAt(m: Module): void {
-  m.func("x87At", ["i64", "i32"], ["i64"], (f, linear, bytes) => {
-    const at = f.let(linear.add(bytes.zext()));
-    f.result(at.when(cell64(CPU.efer).shrU(10).wrap().and(1), at.and(0xffff_ffffn)));
-  }, false);
+function buildProbe(m: Module): void {
   m.func("x87Probe", ["i64", "i32", "i32"], [], (f, linear, acc, bytes) => {
     f.if(
       cell(V.access).and(ACCESS.align).nez().and(linear.wrap().and(bytes.sub(1)).nez()),
       () => {
-        noteFault(f, 17, 0, ALIGNMENT, linear, bytes);
+        noteFault(f, VECTOR.AC, 0, ALIGNMENT, linear, bytes);
         f.return();
       },
     );
     f.call("translate", linear, acc);
     f.if(cell(V.abort), () => f.return());
-    const end = f.let(f.call("x87At", linear, bytes.sub(1)).and(-4096n));
+    const end = f.let(f.call("partAt", linear, bytes.sub(1)).and(-4096n));
     f.if(end.ne(linear.and(-4096n)), () => f.call("translate", end, acc));
   }, false);
 }
@@ -141,7 +133,7 @@ function buildEnvironment(m: Module): void {
     const get = (n: number) => f.call("x87GetField", linear, bits, n);
     const [control, status, tags, ip, cs, dp, ds] = [0, 1, 2, 3, 4, 5, 6].map(get);
     f.if(cell(V.abort), () => f.return());
-    setCell(f, CPU.fcw, control.and(FCW_BITS).or(FCW_ONES));
+    setCell(f, CPU.fcw, control.and(FCW.exist).or(FCW.fixed));
     setCell(f, CPU.fsw, status.and(0xffff));
     f.call("x87SetTagWord", tags);
     const real = f.let(realFormat());
@@ -181,7 +173,7 @@ function buildState(m: Module): void {
   ) => {
     const i = f.let(i32(0));
     f.loop((again) => {
-      const at = f.call("x87At", linear, bits.mul(7).shrU(3).add(i.mul(10)));
+      const at = f.call("partAt", linear, bits.mul(7).shrU(3).add(i.mul(10)));
       body(at, f.let(slot(i)));
       f.set(i, i.add(1));
       f.brIf(again, i.ltU(8));
@@ -193,7 +185,7 @@ function buildState(m: Module): void {
     eachRegister(f, linear, bits, (at, place) => {
       f.call("st64", at, partAccess(), significand(place));
       f.if(cell(V.abort), () => f.return());
-      f.call("st16", f.call("x87At", at, 8), partAccess(), signExponent(place));
+      f.call("st16", f.call("partAt", at, 8), partAccess(), signExponent(place));
       f.if(cell(V.abort), () => f.return());
     });
     f.call("x87Init");
@@ -203,12 +195,13 @@ function buildState(m: Module): void {
     f.if(cell(V.abort), () => f.return());
     eachRegister(f, linear, bits, (at, place) => {
       f.store(64, place, f.call("ld64", at, partAccess()));
-      f.store(16, place, f.call("ld16", f.call("x87At", at, 8), partAccess()), 8);
+      f.store(16, place, f.call("ld16", f.call("partAt", at, 8), partAccess()), 8);
     });
   }, false);
 }
 
 export function buildX87Environment(m: Module): void {
+  buildProbe(m);
   buildTags(m);
   buildFields(m);
   buildEnvironment(m);

@@ -1,15 +1,10 @@
 /** Going over the registers of an x87 and SSE image. */
-import { CPU } from "../../state.ts";
-import { cell, cell64 } from "../../linkage.ts";
+import { is64 } from "../../mode.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Func } from "../../wasm/module.ts";
 
 /** Number of XMM registers the mode can reach: 8, or 16 in 64-bit mode. */
-export const xmmCount = (): Expr =>
-  i32(16).when(
-    cell64(CPU.efer).shrU(10).wrap().and(cell(CPU["cs.attributes"]).shrU(13)).and(1),
-    i32(8),
-  );
+export const xmmCount = (): Expr => i32(16).when(is64(), i32(8));
 
 /** `f` does `body` for i = 0 to count - 1. */
 export function each(f: Func, count: Expr, body: (i: Expr) => void): void {

@@ -6,6 +6,9 @@
  * tags (zero, special) are worked out from the contents when the tag word is stored, as processors
  * do (SDM 1 8.1.7). V.x87Opcode is the running instruction's FOP.
  */
+import { FSW } from "../../../abi/x86/float.ts";
+import { CR0 } from "../../../abi/x86/cr.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { check } from "../../checks.ts";
 import { CPU, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
@@ -25,13 +28,10 @@ const CHECK = {
   wait: check("x87.wait", "WAIT with CR0.MP and CR0.TS set: CR0 = {a}", "SDM 2 WAIT"),
 };
 
-const CR0 = { mp: 2, em: 4, ts: 8 };
-const ES = 0x80, BUSY = 0x8000;
-
 const fsw = (): Expr => cell(CPU.fsw);
 const cr0 = (): Expr => load("i32", 32, "u", 0, CPU.cr0);
 /** Number of the register on top of the stack. */
-export const top = (): Expr => fsw().shrU(11).and(7);
+export const top = (): Expr => fsw().shrU(FSW.top).and(7);
 
 /** Address of ST(i) in memory 0. */
 export const slot = (i: Expr): Expr => top().add(i).and(7).shl(4).add(CPU.fpr0);
@@ -41,7 +41,7 @@ export const signExponent = (place: Expr): Expr => load("i32", 16, "u", place, 8
 export const empty = (i: Expr): Expr => cell(CPU.ftw).shrU(top().add(i).and(7).shl(1)).and(3).eq(3);
 
 export function setTop(f: Func, value: Expr): void {
-  setCell(f, CPU.fsw, fsw().and(~0x3800).or(value.and(7).shl(11)));
+  setCell(f, CPU.fsw, fsw().and(~FSW.TOP).or(value.and(7).shl(FSW.top)));
 }
 export function tagEmpty(f: Func, i: Expr): void {
   const bits = i32(3).shl(top().add(i).and(7).shl(1));
@@ -56,7 +56,10 @@ export function store(f: Func, i: Expr): void {
 /** `x87Available()`: #NM; `x87Begin()`: #NM, #MF, and the float environment from FCW. */
 function buildBegin(m: Module): void {
   m.func("x87Available", [], [], (f) => {
-    f.if(cr0().and(CR0.em | CR0.ts), () => noteFault(f, 7, undefined, CHECK.notAvailable, cr0()));
+    f.if(
+      cr0().and(CR0.EM | CR0.TS),
+      () => noteFault(f, VECTOR.NM, undefined, CHECK.notAvailable, cr0()),
+    );
   }, false);
   m.func("x87Environment", [], [], (f) => {
     const fcw = f.let(cell(CPU.fcw));
@@ -75,8 +78,8 @@ function buildBegin(m: Module): void {
     f.call("x87Environment");
   }, false);
   m.func("x87Wait", [], [], (f) => {
-    f.if(cr0().and(CR0.mp | CR0.ts).eq(CR0.mp | CR0.ts), () => {
-      noteFault(f, 7, undefined, CHECK.wait, cr0());
+    f.if(cr0().and(CR0.MP | CR0.TS).eq(CR0.MP | CR0.TS), () => {
+      noteFault(f, VECTOR.NM, undefined, CHECK.wait, cr0());
       f.return();
     });
     f.call("x87Pending");
@@ -143,9 +146,9 @@ export function buildX87Summary(m: Module): void {
     setCell(
       f,
       CPU.fsw,
-      i32(ES | BUSY).when(pending, i32(0)).or(fsw().and(0x7f7f)),
+      i32(FSW.ES | FSW.B).when(pending, i32(0)).or(fsw().and(0xffff & ~(FSW.ES | FSW.B))),
     );
-    f.if(fsw().and(ES).eqz(), () => coprocessorQuiet(f));
+    f.if(fsw().and(FSW.ES).eqz(), () => coprocessorQuiet(f));
   }, false);
 }
 
@@ -159,7 +162,7 @@ function buildFinish(m: Module): void {
     const rounded = flags.and(EXC.precision | EXC.stack).nez().and(cell(F.up)).mul(C1);
     setCell(f, CPU.fsw, fsw().and(clear.xor(-1)).or(set).or(flags).or(rounded));
     f.if(flags.and(cell(F.masks).xor(-1)).and(0x3f), () => {
-      setCell(f, CPU.fsw, fsw().or(ES | BUSY));
+      setCell(f, CPU.fsw, fsw().or(FSW.ES | FSW.B));
       setCell(f, CPU.fop, cell(V.x87Opcode));
     });
   }, false);

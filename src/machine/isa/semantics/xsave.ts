@@ -2,7 +2,9 @@
  * XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR and XRSTORS with two state components: x87 (0) and SSE (1)
  * (SDM 1 13). The legacy region of an area is FXSAVE's image; the header behind it says what is there.
  */
-import { CR4 } from "../../../abi/x86/cr.ts";
+import { RAX, RCX, RDX } from "../../../abi/x86/registers.ts";
+import { VECTOR } from "../../../abi/x86/vectors.ts";
+import { CR0, CR4 } from "../../../abi/x86/cr.ts";
 import { COMPONENT, FLOAT_INIT, XSAVE } from "../../../abi/x86/float.ts";
 import { check } from "../../checks.ts";
 import { coprocessorQuiet } from "../../system/exceptions/coprocessor.ts";
@@ -29,8 +31,6 @@ const CHECK = {
   format: check("xrstors.format", "XRSTORS: XCOMP_BV {a} has bit 63 clear", "SDM 1 13.12"),
 };
 
-const RAX = 0, RCX = 1, RDX = 2;
-const TS = 8;
 const { x87: X87, sse: SSE } = COMPONENT;
 /** What a save does besides saving: leaves out what is in its initial state; the compacted format. */
 const OPTIMIZED = 1, COMPACTED = 2;
@@ -100,7 +100,7 @@ function buildRestores(m: Module): void {
     const comp = f.let(f.call("fxGet", linear, XSAVE.xcompBv));
     const fault = (condition: Expr, id: number, a: Expr, b: Expr) =>
       f.if(condition, () => {
-        noteFault(f, 13, 0, id, a, b);
+        noteFault(f, VECTOR.GP, 0, id, a, b);
         f.return();
       });
     const compacted = f.let(comp.shrU(63).wrap());
@@ -153,7 +153,7 @@ function area(m: Meaning, write: boolean): Local {
 }
 function available(m: Meaning): void {
   undefinedIf(m, cell(CPU.cr4).and(CR4.OSXSAVE).eqz());
-  m.faultIf(cell(CPU.cr0).and(TS), 7, undefined, CHECK.switched, cell(CPU.cr0));
+  m.faultIf(cell(CPU.cr0).and(CR0.TS), VECTOR.NM, undefined, CHECK.switched, cell(CPU.cr0));
 }
 const pair = (m: Meaning): Expr => m.gprU(RDX, 32).zext().shl(32).or(m.gprU(RAX, 32).zext());
 /** The components asked for in EDX:EAX, of those that XCR0 has. */
@@ -192,7 +192,7 @@ function restore(supervisor = false): Semantics {
 function getExtendedControl(m: Meaning): void {
   undefinedIf(m, cell(CPU.cr4).and(CR4.OSXSAVE).eqz());
   const n = m.f.let(m.gprU(RCX, 32));
-  m.faultIf(n.gtU(1), 13, 0, CHECK.xcr, n);
+  m.faultIf(n.gtU(1), VECTOR.GP, 0, CHECK.xcr, n);
   // XCR1 is what of XCR0 is in use.
   const value = m.f.let(cell64(CPU.xcr0));
   m.f.if(n, () => m.f.set(value, value.and(m.f.call("xinuse"))));
@@ -205,9 +205,9 @@ function setExtendedControl(m: Meaning): void {
   m.requirePrivilege();
   m.intercept("xsetbv");
   const n = m.f.let(m.gprU(RCX, 32)), value = m.f.let(pair(m));
-  m.faultIf(n.nez(), 13, 0, CHECK.xcr, n);
+  m.faultIf(n.nez(), VECTOR.GP, 0, CHECK.xcr, n);
   // x87 always, SSE if wanted, nothing more.
-  m.faultIf(value.and(~SSE).ne(X87), 13, 0, CHECK.xcr0, value);
+  m.faultIf(value.and(~SSE).ne(X87), VECTOR.GP, 0, CHECK.xcr0, value);
   m.commit();
   setCell64(m.f, CPU.xcr0, value);
   m.finish();
