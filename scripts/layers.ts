@@ -12,23 +12,19 @@ import { checkPlaces } from "./layers/floors.ts";
 import { checkHead } from "./layers/heads.ts";
 import { checkCells, checkTypeNames, checkWanted } from "./layers/names.ts";
 import { type Source, sourceOf, type Violation } from "./layers/source.ts";
+import { checkVendorList, checkVendors } from "./layers/vendors.ts";
 import { checkWords } from "./layers/words.ts";
 
 /** The violations in one file by itself. */
 export function checkFile(source: Source): Violation[] {
   if (source.file.endsWith("_test.ts")) return [];
-  return [...checkPlaces(source), ...checkWords(source), ...checkHead(source)];
+  return [checkPlaces, checkVendors, checkWords, checkHead].flatMap((rule) => rule(source));
 }
 
 /** The violations of files that make a program together. */
 export function checkFiles(sources: readonly Source[]): Violation[] {
-  return [
-    ...sources.flatMap(checkFile),
-    ...checkCircles(sources),
-    ...checkTypeNames(sources),
-    ...checkWanted(sources),
-    ...checkCells(sources),
-  ];
+  const rules = [checkCircles, checkTypeNames, checkWanted, checkCells, checkVendorList];
+  return [...sources.flatMap(checkFile), ...rules.flatMap((rule) => rule(sources))];
 }
 
 /** `mod.ts` and all TypeScript files of the folders beside it. */

@@ -5,10 +5,13 @@ import { checkPlaces } from "./layers/floors.ts";
 import { checkHead } from "./layers/heads.ts";
 import { checkCells, checkTypeNames, checkWanted } from "./layers/names.ts";
 import { type Source, sourceOf, type Violation, withoutComments } from "./layers/source.ts";
+import { checkVendorList, checkVendors } from "./layers/vendors.ts";
 import { checkWords } from "./layers/words.ts";
 
 const messages = (file: string, text: string) =>
-  [checkPlaces, checkWords].flatMap((rule) => rule(sourceOf(file, text))).map((v) => v.message);
+  [checkPlaces, checkVendors, checkWords].flatMap((rule) => rule(sourceOf(file, text))).map((v) =>
+    v.message
+  );
 
 /** What a rule finds wrong with files together. */
 const together = (
@@ -52,11 +55,20 @@ Deno.test("checkPlaces() lets imports to the left pass", () => {
   assertEquals(checkFile(sourceOf("src/abi/a_test.ts", `import "../machine/x.ts";`)), []);
 });
 
-Deno.test("checkWords() refuses a vendor's name in generic code", () => {
+Deno.test("checkVendors() refuses a vendor's name in generic code", () => {
   assertViolation("src/xen/exits.ts", `const x = exit.vmcsField;`, "vmcs");
   assertViolation("src/builder/hvm.ts", `if (cpu === "svm") {}`, "svm");
+  assertViolation("src/machine/mmu/walk.ts", `if (model === "amd") {}`, "amd");
+  assertViolation("src/hvm/shadow.ts", `const at = TABLE.intel;`, "intel");
   assertEquals(messages("src/xen/exits.ts", `/* VMX reports this as reason 28 */ run();`), []);
   assertEquals(messages("src/hvm/vmx/ops.ts", `const vmcs = 1;`), []);
+  assertEquals(messages("src/hvm/vendors.ts", `model === "intel" ? vmxOps : svmOps`), []);
+});
+
+Deno.test("checkVendorList() finds files that need not be on the list", () => {
+  const found = (text: string) => together(checkVendorList, { "src/hvm/vendors.ts": text });
+  assertEquals(found("const ops = vmxOps;"), []);
+  assertEquals(found("const ops = 1;"), ["it names no vendor, and need not be let to"]);
 });
 
 Deno.test("checkWords() refuses the host's clock and randomness", () => {

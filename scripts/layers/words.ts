@@ -1,15 +1,10 @@
 /**
- * What may not be said in a place: a vendor in generic code, the host's clock or randomness below
- * `xen/world`, the length of memory as an array has it.
+ * What may not be said in a place: the host's clock or randomness below `xen/world`, the length of
+ * memory as an array has it.
  *
  * @module
  */
 import type { Source, Violation } from "./source.ts";
-
-const GENERIC = ["src/xen/", "src/builder/", "src/devices/"];
-const VENDOR = /vmx|svm|vmcs|vmcb/i;
-/** Where the host is configured, a vendor is chosen by its name. */
-const HOST_CONFIGURATION = ["src/xen/host.ts", "src/builder/host.ts"];
 
 const DETERMINISTIC = ["src/machine/", "src/hvm/", "src/xen/", "src/devices/"];
 const HOST_INPUT =
@@ -23,14 +18,10 @@ const RAM_LENGTH = /\bram\.length\b/;
 /** Lines of a file that say what they may not. */
 export function checkWords({ file, code }: Source): Violation[] {
   const found: Violation[] = [];
-  const generic = GENERIC.some((folder) => file.startsWith(folder)) &&
-    !HOST_CONFIGURATION.includes(file);
   const deterministic = DETERMINISTIC.some((folder) => file.startsWith(folder)) &&
     !file.startsWith(WORLD);
   for (const [i, text] of code.split("\n").entries()) {
     const report = (message: string) => found.push({ file, line: i + 1, message });
-    const vendor = generic ? text.match(VENDOR) : null;
-    if (vendor) report(`generic code names a vendor: "${vendor[0]}"; ask through hvm/ops`);
     if (file.startsWith("src/") && RAM_LENGTH.test(text)) {
       report("the length of memory is machine.size");
     }

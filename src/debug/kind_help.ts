@@ -9,6 +9,7 @@ import { hvmOps } from "../hvm/vendors.ts";
 import { isFiltered } from "./events/filters.ts";
 import { everywhere, filterFields, isExit, type Kind, rows } from "./kinds.ts";
 import { hex } from "./values.ts";
+import { CPU_MODELS } from "../machine/vendors.ts";
 
 /** What there is to say of a kind, each part in a line. */
 export interface KindHelp {
@@ -57,11 +58,10 @@ function whereOf(kind: Kind): string {
   const hvm = 'domains of type "hvm"';
   if (!isExit(kind)) return hvm;
   const { paging } = exitRows[kind];
-  const hosts = MODELS.filter((model) => hvmOps(model).exitKinds.includes(kind));
+  const hosts = CPU_MODELS.filter((model) => hvmOps(model).exitKinds.includes(kind));
   return hvm + (paging ? ` with ${paging} paging` : "") +
-    (hosts.length < MODELS.length ? ` on hosts with cpu: "${hosts}"` : "");
+    (hosts.length < CPU_MODELS.length ? ` on hosts with cpu: "${hosts}"` : "");
 }
-const MODELS = ["intel", "amd"] as const;
 
 /** What the row of a kind says. */
 export function kindHelp(kind: Kind): KindHelp {

@@ -13,7 +13,8 @@ import { cell } from "./linkage.ts";
 import type { Expr } from "./wasm/expr.ts";
 
 /** Whose processor it is: Intel's with VMX, AMD's with SVM. */
-export type CpuModel = "intel" | "amd";
+export const CPU_MODELS = ["intel", "amd"] as const;
+export type CpuModel = typeof CPU_MODELS[number];
 
 /** One difference: what either does, and where that is written. */
 interface Difference {

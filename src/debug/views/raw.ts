@@ -28,7 +28,7 @@ export function rawOf({ domain, engine }: VcpuSubject): Record<string, bigint> |
 /** Sets a field. @throws {RangeError} if there is no field of that name */
 export function setRaw({ domain, engine }: VcpuSubject, name: string, value: bigint): void {
   domain.mustLive("setRaw");
-  if (!engine) throw new Error("the bare processor has no VMCS or VMCB");
+  if (!engine) throw new Error("the bare processor has no control structure");
   text(name, "setRaw name");
   word(64)(value, `setRaw ${name}`);
   domain.host.world.enter("raw", domain.id, { name, value });

@@ -15,7 +15,7 @@ import { buildCheckIp, buildCold } from "./cold.ts";
 import { formsOf } from "./forms.ts";
 import { type InterpreterKind, interpreterModule } from "./hot.ts";
 import { buildSystemParts } from "./parts.ts";
-import type { CpuModel } from "../vendors.ts";
+import { CPU_MODELS, type CpuModel } from "../vendors.ts";
 
 /** Compiled modules are shared by all processors of this process. */
 const compiled = new Map<string, WebAssembly.Module>();
@@ -93,7 +93,7 @@ function buildNestedAndWalk(m: Module, extensions: Virtualization): void {
 
 /** Declares imports of the functions of module S that all models have. */
 function importSystem(m: Module): void {
-  if (signatures.size === 0) systemModule("intel");
+  if (signatures.size === 0) systemModule(CPU_MODELS[0]);
   const [{ shared }] = signatures.values();
   for (const s of shared) m.importFunction("system", s.name, s.params, s.results);
 }
