@@ -98,7 +98,8 @@ Deno.test("checkPlaces() knows the order of rooms on a floor", () => {
   assertViolation("src/debug/views/why.ts", `import "../events/stop.ts";`, "debug/views/");
   assertViolation("src/debug/events/stop.ts", `import "../debugger.ts";`, "debug/events/");
   assertEquals(messages("src/debug/events/stop.ts", `import type { Vcpu } from "../vcpu.ts";`), []);
-  assertViolation("src/hvm/shadow.ts", `import "./vmx/shadow.ts";`, "below it are nothing");
+  assertViolation("src/hvm/vmx/ops.ts", `import "../vendors.ts";`, "hvm/vmx/");
+  assertViolation("src/hvm/vmx/ops.ts", `import "../svm/ops.ts";`, "hvm/vmx/");
   assertEquals(
     messages("src/machine/cpu.ts", `import "./interpreter/hot.ts"; import "./x.ts";`),
     [],
