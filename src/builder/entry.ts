@@ -4,6 +4,7 @@
  * @module
  */
 import { BOOT_CS, BOOT_DS } from "../abi/boot/boot_params.ts";
+import { CR0, CR4, EFER, RFLAGS } from "../abi/x86/cr.ts";
 import type { DescriptorTable, Segment, SegmentRegister } from "../hvm/ops.ts";
 
 /** The general registers; one that is absent is 0. */
@@ -48,10 +49,15 @@ const CODE32 = 0xc09b, CODE64 = 0xa09b, DATA32 = 0xc093, DATA16 = 0x93;
 const TSS32_BUSY = 0x8b, LDT = 0x82, UNUSABLE = 0x10000;
 
 /** RFLAGS with nothing set but bit 1, which always is (SDM vol. 1, 3.4.3). */
-const RFLAGS_FIXED = 0x2n;
-const CR0_PE = 0x1n, CR0_ET = 0x10n, CR0_NE = 0x20n, CR0_PG = 0x80000000n;
-const CR4_PAE = 0x20n;
-const EFER_LME = 0x100n, EFER_LMA = 0x400n;
+const FLAGS = BigInt(RFLAGS.fixed);
+const REAL = BigInt(CR0.ET), PROTECTED = BigInt(CR0.PE | CR0.ET);
+/** At RESET caches are off. */
+const RESET = BigInt(CR0.CD | CR0.NW | CR0.ET);
+const LONG = {
+  cr0: BigInt(CR0.PG) | BigInt(CR0.NE) | PROTECTED,
+  cr4: BigInt(CR4.PAE),
+  efer: BigInt(EFER.LME | EFER.LMA),
+};
 
 const LDTR_NONE: Segment = { selector: 0, base: 0n, limit: 0, attributes: UNUSABLE | LDT };
 const TR_EMPTY: Segment = { selector: 0, base: 0n, limit: 0x67, attributes: TSS32_BUSY };
@@ -86,10 +92,10 @@ export function protected32(entry: FlatEntry): InitialState {
   return {
     mode: "protected32",
     rip: entry.rip,
-    rflags: RFLAGS_FIXED,
+    rflags: FLAGS,
     regs: entry.regs ?? {},
     segments: flat(CODE32, BOOT_CS, BOOT_DS),
-    cr0: CR0_PE | CR0_ET,
+    cr0: PROTECTED,
     cr3: 0n,
     cr4: 0n,
     efer: 0n,
@@ -104,10 +110,8 @@ export function long64(entry: FlatEntry & { readonly cr3: bigint }): InitialStat
     ...protected32(entry),
     mode: "long64",
     segments: flat(CODE64, BOOT_CS, BOOT_DS),
-    cr0: CR0_PE | CR0_ET | CR0_NE | CR0_PG,
+    ...LONG,
     cr3: entry.cr3,
-    cr4: CR4_PAE,
-    efer: EFER_LME | EFER_LMA,
   };
 }
 
@@ -123,7 +127,7 @@ function realMode(
   return {
     mode: "real",
     rip: BigInt(at.ip),
-    rflags: RFLAGS_FIXED,
+    rflags: FLAGS,
     regs: {},
     segments: {
       cs: {
@@ -140,7 +144,7 @@ function realMode(
       ldtr: { ...LDTR_NONE, limit: 0xffff, attributes: LDT },
       tr: { ...TR_EMPTY, limit: 0xffff },
     },
-    cr0: CR0_ET,
+    cr0: REAL,
     cr3: 0n,
     cr4: 0n,
     efer: 0n,
@@ -151,7 +155,7 @@ function realMode(
 
 /** A processor after RESET: CS base FFFF0000h, IP FFF0h (SDM vol. 3A, 10.1.4). */
 export function reset(): InitialState {
-  return { ...realMode({ cs: 0xf000, ip: 0xfff0, base: 0xffff0000n }), cr0: 0x60000010n };
+  return { ...realMode({ cs: 0xf000, ip: 0xfff0, base: 0xffff0000n }), cr0: RESET };
 }
 
 /** The GDT of the boot protocols as bytes: null, null, flat code at 10h, flat data at 18h. */
