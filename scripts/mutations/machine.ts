@@ -180,7 +180,7 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
       ".and(0), CHECK.write);",
       RIGHTS,
     ],
-    ["SMEP ignored", "fail(acc.shrU(4).and(cr4.shrU(20)).and(1), CHECK.smep);", "", RIGHTS],
+    ["SMEP ignored", "fail(acc.shrU(4).and(atBit(cr4, CR4.SMEP)).and(1), CHECK.smep);", "", RIGHTS],
     [
       "SMAP ignored",
       "fail(acc.and(ACCESS.smap).nez().and(acc.and(ACCESS.fetch).eqz()), CHECK.smap);",

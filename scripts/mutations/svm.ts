@@ -269,7 +269,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${SVM}/intercept.ts`, EVENTS, [
     [
       "an intercepted #DB has not written DR6",
-      "setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~0xfn).or(pending));",
+      "setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~BigInt(DR6.breakpoints)).or(pending));",
       "",
       DEBUG,
     ],

@@ -202,7 +202,7 @@ export const VMX_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${VMX}/context.ts`, EXIT, [
     [
       "translations kept across a change of CR0.WP",
-      "cell64(CPU.cr0).and(0x8001_0000n)",
+      "cell64(CPU.cr0).and(BigInt(CR0.PG) | BigInt(CR0.WP))",
       "cell64(CPU.cr0).and(0x8000_0000n)",
       "the TLBs are emptied only when the translation context changes",
     ],

@@ -2,7 +2,7 @@
 import { VECTOR } from "../abi/x86/vectors.ts";
 import { type Exit, type ExitOf, toWide, wideToBigInt } from "../hvm/exit.ts";
 import { type ExitKind, type ExitRow, exitRows, type OwnKind } from "../hvm/exit_kinds.ts";
-import { CR0, CR4, DEBUGCTL, RFLAGS } from "../abi/x86/cr.ts";
+import { CR0, CR4, DEBUGCTL, DR7, RFLAGS } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import { CR0_KNOWN } from "../machine/system/control_rules.ts";
@@ -248,7 +248,7 @@ function exception(
     const dr6 = e.ops.getRegister(e.hvm, "dr6"), dr7 = e.ops.getRegister(e.hvm, "dr7");
     const causes = BigInt(qualification.low & 0xe00f);
     e.ops.setRegister(e.hvm, "dr6", dr6 & ~0xfn | causes);
-    e.ops.setRegister(e.hvm, "dr7", dr7 & ~0x2000n);
+    e.ops.setRegister(e.hvm, "dr7", dr7 & ~BigInt(DR7.GD));
     const debugctl = e.ops.getMsr(e.hvm, MSR.DEBUGCTL)!;
     if (debugctl & BTF) e.ops.setMsr(e.hvm, MSR.DEBUGCTL, debugctl & ~BTF);
   }

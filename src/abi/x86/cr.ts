@@ -79,7 +79,17 @@ export const EFER = {
 export const DEBUGCTL = { LBR: 1, BTF: 2 } as const;
 
 /** DR6: what reads as 1, and the causes of a debug exception. */
-export const DR6 = { fixed: 0xffff_0ff0, B0: 1, BD: 0x2000, BS: 0x4000, BT: 0x8000 } as const;
+export const DR6 = {
+  fixed: 0xffff_0ff0,
+  B0: 1,
+  /** B0 to B3. */
+  breakpoints: 0xf,
+  BD: 0x2000,
+  BS: 0x4000,
+  BT: 0x8000,
+  /** All of them. */
+  causes: 0xe00f,
+} as const;
 /** DR7: general detect; bit 10 reads as 1. */
 export const DR7 = { fixed: 0x400, GD: 0x2000 } as const;
 

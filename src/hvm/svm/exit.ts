@@ -1,4 +1,5 @@
 /** From the exit fields of a VMCB to the neutral Exit, and events to and from their format there. */
+import { CR0 } from "../../abi/x86/cr.ts";
 import {
   EXIT_CODE,
   exitCodeName,
@@ -294,7 +295,7 @@ function exception(v: SvmVcpu, vector: number, common: Common): Exit {
     ? { type: "privileged-software-exception", vector, length: common.length }
     : software
     ? { type: "software-exception", vector, length: common.length }
-    : HAS_CODE >>> vector & 1 && (vector === PAGE_FAULT || v.words[F.cr0 >> 2] & 1)
+    : HAS_CODE >>> vector & 1 && (vector === PAGE_FAULT || v.words[F.cr0 >> 2] & CR0.PE)
     ? { type: "exception", vector, errorCode: code }
     : { type: "exception", vector };
   let qualification = wide(0, 0);

@@ -7,7 +7,7 @@
  * IRET intercept, single steps and timers of exact budgets (TF would show), narrow intercepts of
  * wide ones that are looked at and passed over.
  */
-import { RFLAGS } from "../../abi/x86/cr.ts";
+import { CR0, RFLAGS } from "../../abi/x86/cr.ts";
 import { VECTOR } from "../../abi/x86/vectors.ts";
 import {
   CR_MOV,
@@ -295,7 +295,7 @@ function inject(v: SvmVcpu, event: GuestEvent): void {
     );
   }
   // In real mode exceptions have no error code.
-  const code = v.words[F.cr0 >> 2] & 1 ? event.errorCode : undefined;
+  const code = v.words[F.cr0 >> 2] & CR0.PE ? event.errorCode : undefined;
   const rip = v.read64(F.rip);
   if (event.type === "exception") v.on.cpu.noteInjected(event.vector, code, rip);
   // INT1 is over when its trap comes; INT n, INT3 and INTO are named by nRIP, and by what is delivered.

@@ -4,7 +4,7 @@
  * general registers in a save area, as an assembly stub would.
  */
 import { VECTOR } from "../../abi/x86/vectors.ts";
-import { RFLAGS } from "../../abi/x86/cr.ts";
+import { CR0, RFLAGS } from "../../abi/x86/cr.ts";
 import { vmcsField, vmcsFields } from "../../abi/x86/vmcs.ts";
 import { EVENT, EXIT_REASON } from "../../abi/x86/vmx.ts";
 import type { Cpu } from "../../machine/cpu.ts";
@@ -73,7 +73,9 @@ const visibleCr0 = (v: VmxVcpu): number => v.shadowed ? v.guest[GUEST.cr0] : v.o
 function inject(v: VmxVcpu, event: GuestEvent): void {
   const { on } = v;
   // In real mode exceptions have no error code.
-  const code = event.errorCode !== undefined && visibleCr0(v) & 1 ? event.errorCode : undefined;
+  const code = event.errorCode !== undefined && visibleCr0(v) & CR0.PE
+    ? event.errorCode
+    : undefined;
   if (event.type === "exception") {
     on.cpu.noteInjected(event.vector, code, on.read64(F.guestRip));
     // An intercepted #DB is the trap itself: what the exit has saved of it is not due once more.
@@ -150,7 +152,7 @@ function pageFaultHandled(v: VmxVcpu, handler: EnterOptions["pageFault"]): boole
 function enterShadowed(v: VmxVcpu, options: EnterOptions): Outcome {
   const { cpu } = v.on, end = cpu.count + options.budget;
   const pageFault = () => pageFaultHandled(v, options.pageFault);
-  const inReal = () => (v.guest[GUEST.cr0] & 1) === 0;
+  const inReal = () => (v.guest[GUEST.cr0] & CR0.PE) === 0;
   if (options.emulate) return enterOnGuestTables(v, options, options.budget);
   if (inReal()) return enterReal(v, options, inReal, pageFault);
   for (;;) {

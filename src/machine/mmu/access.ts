@@ -6,7 +6,7 @@
  * writes, frames that hold predecoded code, paging structures or ROM miss every time.
  */
 import { VECTOR } from "../../abi/x86/vectors.ts";
-import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB, TLB_LIST, V } from "../state.ts";
+import { ACCESS, FRAME, FRAME_FLAG, TLB, TLB_LIST, V } from "../state.ts";
 import { check } from "../checks.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, SHOOTDOWN } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
@@ -311,11 +311,7 @@ export function buildAccess(m: Module): void {
 }
 
 /** Linear addresses are 32 bits wide outside 64-bit mode (EFER.LMA and CS.L). */
-const wrapLinear = (linear: Expr): Expr =>
-  linear.when(
-    cell64(CPU.efer).shrU(10).wrap().and(cell(CPU["cs.attributes"]).shrU(13)).and(1),
-    linear.and(0xffff_ffffn),
-  );
+const wrapLinear = (linear: Expr): Expr => linear.when(is64(), linear.and(0xffff_ffffn));
 
 /** Declared once for all widths: the part behind a TLB miss. */
 function buildSlow(m: Module, bits: 8 | 16 | 32 | 64): void {

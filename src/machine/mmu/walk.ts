@@ -2,7 +2,8 @@
  * Page walks: 2-level with PSE, PAE and 4-level (SDM 3 chapter 4), nested through EPT in VMX
  * non-root operation (SDM 3 28.3). Written in the builder, run in Wasm.
  */
-import { EFER } from "../../abi/x86/cr.ts";
+import { atBit } from "../mode.ts";
+import { CR4, EFER } from "../../abi/x86/cr.ts";
 import { VECTOR } from "../../abi/x86/vectors.ts";
 import { ACCESS, CPU, FRAME, FRAME_FLAG, TLB_LIST, V } from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64, SHOOTDOWN } from "../linkage.ts";
@@ -178,8 +179,8 @@ export const reservedInLarge = (level: Expr): Expr =>
 
 /** Raises #PF for `linear`; bits of the error code that the walk decides come in `present`. */
 function pageFault(f: Func, linear: Expr, acc: Expr, bits: Expr | number, id: number, entry: Expr) {
-  const fetch = cell64(CPU.cr4).shrU(20).and(1).or(
-    cell64(CPU.efer).shrU(11).and(cell64(CPU.cr4).shrU(5)).and(1),
+  const fetch = atBit(cell64(CPU.cr4), CR4.SMEP).and(1).or(
+    atBit(cell64(CPU.efer), EFER.NXE).and(atBit(cell64(CPU.cr4), CR4.PAE)).and(1),
   ).wrap();
   const code = acc.and(W | U).or(acc.and(ACCESS.fetch).when(fetch, 0)).or(
     typeof bits === "number" ? i32(bits) : bits,
@@ -200,9 +201,9 @@ export function buildWalk(m: Module, pml4Reserved: number = PS): void {
     });
     const cr4 = f.let(cell64(CPU.cr4).wrap());
     const efer = f.let(cell64(CPU.efer).wrap());
-    const long = f.let(efer.shrU(10).and(1));
-    const pae = f.let(cr4.shrU(5).and(1));
-    const nxe = f.let(efer.shrU(11).and(pae));
+    const long = f.let(atBit(efer, EFER.LMA).and(1));
+    const pae = f.let(atBit(cr4, CR4.PAE).and(1));
+    const nxe = f.let(atBit(efer, EFER.NXE).and(pae));
     const level = f.local("i32"), shift = f.local("i32"), table = f.local("i64");
     const entry = f.local("i64"), where = f.local("i64"), steps = f.local("i32");
     const rights = f.let(i32(W | U));
@@ -240,7 +241,7 @@ export function buildWalk(m: Module, pml4Reserved: number = PS): void {
         f.set(
           big,
           entry.shrU(7).wrap().and(1).and(
-            level.eq(2).and(pae.or(cr4.shrU(4).and(1))).or(level.eq(3)),
+            level.eq(2).and(pae.or(atBit(cr4, CR4.PSE).and(1))).or(level.eq(3)),
           ),
         );
         f.if(f.call("reservedBits", entry, level, big, pae, nxe), () => {
@@ -327,7 +328,7 @@ function checkRights(
       fail(acc.and(rights.not()).and(W), CHECK.write);
     }, () => {
       f.if(rights.and(U), () => {
-        fail(acc.shrU(4).and(cr4.shrU(20)).and(1), CHECK.smep);
+        fail(acc.shrU(4).and(atBit(cr4, CR4.SMEP)).and(1), CHECK.smep);
         fail(acc.and(ACCESS.smap).nez().and(acc.and(ACCESS.fetch).eqz()), CHECK.smap);
       });
       fail(acc.and(rights.not()).and(W).and(cell64(CPU.cr0).shrU(15).wrap()), CHECK.write);

@@ -1,4 +1,6 @@
 /** The virtual interrupt (APM 2 15.21.4): what is due in a guest at an instruction boundary. */
+import { atBit } from "../mode.ts";
+import { RFLAGS } from "../../abi/x86/cr.ts";
 import { EXIT_CODE, INTERCEPT1, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
 import { CPU, V } from "../state.ts";
 import { cell, setCell } from "../linkage.ts";
@@ -18,7 +20,8 @@ export function buildBoundary(m: Module): void {
     f.if(word.and(VIRTUAL_INTERRUPT.irq).eqz(), () => f.return(i32(0)));
     // A debug trap comes first.
     f.if(cell(CPU.pendingDebug), () => f.return(i32(0)));
-    const open = cell(CPU.rflags).shrU(9).and(cell(CPU.interruptibility).and(3).eqz()).and(1);
+    const open = atBit(cell(CPU.rflags), RFLAGS.IF).and(cell(CPU.interruptibility).and(3).eqz())
+      .and(1);
     const awake = cell(CPU.activity).leU(1).and(cell(CPU.gif).nez());
     const priority = word.and(VIRTUAL_INTERRUPT.priority).shrU(VIRTUAL_INTERRUPT.priorityShift);
     const above = priority.gtU(virtualTpr(word)).or(word.and(VIRTUAL_INTERRUPT.ignoreTpr).nez());

@@ -1,7 +1,8 @@
 /** What VMRUN refuses (APM 2 15.5.1, 15.20, 15.25.4): `svmCheck() -> 0 | 1`; V.check names the check. */
+import { atBit } from "../mode.ts";
 import { exceptionVectors, VECTOR } from "../../abi/x86/vectors.ts";
 import { INTERCEPT2, IOPM_SIZE, MSRPM_SIZE, NP_ENABLE } from "../../abi/x86/vmcb.ts";
-import { EFER } from "../../abi/x86/cr.ts";
+import { CR0, EFER } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
 import { CPU, V } from "../state.ts";
 import { cell64, setCell, setCell64 } from "../linkage.ts";
@@ -55,7 +56,7 @@ function controlRegisters(c: Checks, vmcb: Vmcb): void {
   );
   // Long mode is on its way in: LME under paging.
   const words = { now, efer: efer.wrap(), cr4: cr4.wrap() };
-  const long = f.let(efer.shrU(8).and(cr0.shrU(31)).wrap().and(1));
+  const long = f.let(atBit(efer, EFER.LME).and(atBit(cr0, CR0.PG)).wrap().and(1));
   c.fail(
     "long.pae",
     "guest EFER.LME and CR0.PG are set, CR4 {a} has PAE clear",
@@ -111,7 +112,9 @@ const EXCEPTIONS = exceptionVectors.map((x) => x.vector)
 
 /** EFER.LME under paging, and CS.L. */
 const code64 = (vmcb: Vmcb): Expr =>
-  vmcb.low("efer").shrU(8).and(vmcb.low("cr0").shrU(31)).and(vmcb.get("csAttributes").shrU(9)).and(
+  atBit(vmcb.low("efer"), EFER.LME).and(atBit(vmcb.low("cr0"), CR0.PG)).and(
+    vmcb.get("csAttributes").shrU(9),
+  ).and(
     1,
   );
 

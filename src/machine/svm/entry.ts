@@ -9,7 +9,7 @@ import {
   SVM_EVENT_TYPE,
   VIRTUAL_INTERRUPT,
 } from "../../abi/x86/vmcb.ts";
-import { CR4, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
+import { CR0, CR4, DR6, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
 import { CR0_KNOWN } from "../system/control_rules.ts";
 import { ABORT, CPU, V } from "../state.ts";
@@ -30,7 +30,7 @@ import {
   SVMC,
   Vmcb,
 } from "./layout.ts";
-import { is64, isCanonical } from "../mode.ts";
+import { atBit, is64, isCanonical } from "../mode.ts";
 
 /** What `vmrun` gives. */
 export const STATUS = {
@@ -68,18 +68,18 @@ const FLAGS = 0x3f_7fd5n, { VM, RF } = RFLAGS;
 /** Control registers, flags and what follows from them; `cr0` is the guest's. */
 function loadModes(f: Func, vmcb: Vmcb, cr0: Local): void {
   const efer = f.let(vmcb.get("efer").and(~BigInt(EFER.LMA)));
-  const long = f.let(efer.shrU(8).and(cr0.shrU(31)).and(1));
+  const long = f.let(atBit(efer, EFER.LME).and(atBit(cr0, CR0.PG)).and(1));
   setCell64(f, CPU.efer, efer.or(long.shl(10)));
   // ET is fixed to 1; undefined bits read as 0.
-  setCell64(f, CPU.cr0, cr0.and(CR0_KNOWN).or(0x10));
+  setCell64(f, CPU.cr0, cr0.and(CR0_KNOWN).or(CR0.ET));
   for (const name of ["cr2", "cr3", "cr4", "rip", "rsp", "rax"] as const) {
     setCell64(f, CPU[name], vmcb.get(name));
   }
-  setCell64(f, CPU.dr6, vmcb.get("dr6").and(0xe00f).or(0xffff_0ff0));
+  setCell64(f, CPU.dr6, vmcb.get("dr6").and(DR6.causes).or(DR6.fixed));
   setCell64(f, CPU.dr7, vmcb.get("dr7").and(0xffff_23ff).or(DR7.fixed));
   setCell(f, CPU.flagOp, 0);
   const flags = f.let(vmcb.get("rflags").and(FLAGS).or(RFLAGS.fixed));
-  f.if(long.nez().or(cr0.and(1).eqz()), () => f.set(flags, flags.and(~VM)));
+  f.if(long.nez().or(cr0.and(CR0.PE).eqz()), () => f.set(flags, flags.and(~VM)));
   setCell64(f, CPU.rflags, flags);
 }
 
@@ -93,8 +93,11 @@ function loadSegments(f: Func, vmcb: Vmcb): void {
   // Whether CS is present is not looked at.
   const cs = CPU["cs.attributes"], ss = CPU["ss.attributes"];
   setCell(f, cs, cell(cs).and(~0x1_0000));
-  const virtual = cell(CPU.rflags).shrU(17).and(1);
-  const cpl = i32(0).when(cell(CPU.cr0).and(1).eqz(), i32(3).when(virtual, vmcb.get("cpl").and(3)));
+  const virtual = atBit(cell(CPU.rflags), RFLAGS.VM).and(1);
+  const cpl = i32(0).when(
+    cell(CPU.cr0).and(CR0.PE).eqz(),
+    i32(3).when(virtual, vmcb.get("cpl").and(3)),
+  );
   setCell(f, ss, cell(ss).and(~0x60).or(cpl.shl(5)));
   f.if(is64().eqz(), () => setCell64(f, CPU.rip, cell64(CPU.rip).and(0xffff_ffffn)));
 }
@@ -105,7 +108,7 @@ function loadControls(f: Func, vmcb: Vmcb): void {
   const nested = f.let(vmcb.low("nestedControl").and(NP_ENABLE));
   setCell64(f, V.eptp, 0);
   f.if(nested, () => {
-    const pse = host.cr4.shrU(4).and(1), pae = host.cr4.and(CR4.PAE).nez();
+    const pse = atBit(host.cr4, CR4.PSE).and(1), pae = host.cr4.and(CR4.PAE).nez();
     const kind = i64(NESTED_KIND.long).when(
       host.efer.and(EFER.LMA).nez(),
       i64(NESTED_KIND.pae).when(pae, pse),
@@ -141,7 +144,7 @@ function loadControls(f: Func, vmcb: Vmcb): void {
 /** PAE paging without nested paging: the PDPTEs come from memory, before anything else is loaded. */
 function checkPdptes(f: Func, vmcb: Vmcb, cr0: Local): Local {
   const legacy = vmcb.get("efer").and(EFER.LME).eqz();
-  const pae = vmcb.get("cr4").and(CR4.PAE).nez().and(cr0.shrU(31).wrap());
+  const pae = vmcb.get("cr4").and(CR4.PAE).nez().and(atBit(cr0, CR0.PG).wrap());
   const needed = f.let(
     pae.and(legacy).and(vmcb.low("nestedControl").and(NP_ENABLE).eqz()).and(1),
   );

@@ -3,7 +3,7 @@
  * that of the instruction or event boundary. Afterwards the host runs on with GIF clear; who asks
  * learns the rest from the VMCB.
  */
-import { DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
+import { CR0, CR4, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { LBR_ENABLE, NP_ENABLE, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
 import { ACCESS, CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
@@ -126,8 +126,8 @@ function buildLoadHost(m: Module): void {
     for (const name of ["rip", "rsp", "rax", "cr3", "cr4", "efer"] as const) {
       setCell64(f, CPU[name], saved(name));
     }
-    setCell64(f, CPU.cr0, saved("cr0").or(1));
-    setCell64(f, CPU.rflags, saved("rflags").and(~0x2_0000n));
+    setCell64(f, CPU.cr0, saved("cr0").or(CR0.PE));
+    setCell64(f, CPU.rflags, saved("rflags").and(~BigInt(RFLAGS.VM)));
     setCell(f, CPU.flagOp, 0);
     f.if(vmcb.low("nestedControl").and(NP_ENABLE), () => setCell64(f, CPU.pat, saved("pat")));
     f.if(vmcb.low("lbrControl").and(LBR_ENABLE), () => {
@@ -163,7 +163,7 @@ function buildLoadHost(m: Module): void {
 /** A host with PAE paging: its page-directory pointers come from memory. */
 function loadHostPdptes(f: Func): void {
   const legacy = cell64(CPU.efer).and(EFER.LMA).eqz();
-  f.if(cell64(CPU.cr4).wrap().and(0x20).nez().and(legacy), () => {
+  f.if(cell64(CPU.cr4).wrap().and(CR4.PAE).nez().and(legacy), () => {
     const at = f.let(cell64(CPU.cr3).wrap().and(~31));
     f.if(at.zext().ltU(cell64(V.ramSize)), () => {
       for (let n = 0; n < 4; n++) {

@@ -1,7 +1,7 @@
 /** The SVM instructions (APM 3): checks and operands around the operations of module S. */
 import { VECTOR } from "../../abi/x86/vectors.ts";
 import { check } from "../checks.ts";
-import { EFER } from "../../abi/x86/cr.ts";
+import { CR0, EFER } from "../../abi/x86/cr.ts";
 import { CPU, V } from "../state.ts";
 import { cell, cell64, noteFault, setCell } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
@@ -27,7 +27,7 @@ const { UD, GP } = VECTOR, RAX = 0, RCX = 1;
 /** What all but VMMCALL share: #UD and #GP, then the intercept. */
 function guard(m: Meaning, name: keyof typeof INSTRUCTION): void {
   m.faultIf(cell64(CPU.efer).and(EFER.SVME).eqz(), UD, undefined, CHECK.off);
-  const real = cell(CPU.cr0).and(1).eqz().or(m.virtual8086());
+  const real = cell(CPU.cr0).and(CR0.PE).eqz().or(m.virtual8086());
   m.requireProtected(real, CHECK.mode);
   m.requirePrivilege(CHECK.privilege);
   m.intercept("svm", i64(INSTRUCTION[name]));

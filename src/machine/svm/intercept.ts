@@ -13,7 +13,7 @@
  *
  * `vectoringExit(what)` is the hook of event delivery: 0 before an event, 1 for a triple fault.
  */
-import { DR7, RFLAGS } from "../../abi/x86/cr.ts";
+import { DR6, DR7, RFLAGS } from "../../abi/x86/cr.ts";
 import {
   CR_MOV,
   EXIT_CODE,
@@ -36,7 +36,7 @@ import type { Func, Local, Module } from "../wasm/module.ts";
 import { TASK_SOURCE } from "../system/segmentation/tasks.ts";
 import { hostSave, SVMC, Vmcb } from "./layout.ts";
 import { buildOwnMsrs } from "./msrs.ts";
-import { is64, wrapIp } from "../mode.ts";
+import { atBit, is64, wrapIp } from "../mode.ts";
 
 /** Numbers of the SVM instructions in the qualification of an "svm" intercept. */
 export const INSTRUCTION = {
@@ -257,7 +257,7 @@ function monitorWait(f: Func, vmcb: Vmcb, armed: Local): void {
 function taskSwitch(f: Func, vmcb: Vmcb, qualification: Local): void {
   f.if(vmcb.get("intercepts1").and(INTERCEPT1.taskSwitch).eqz(), () => f.return());
   const source = f.let(qualification.shrU(30).wrap().and(3));
-  const info = f.let(cell64(CPU.rflags).shrU(16).and(1).mul(TASK_SWITCH.resumeFlag));
+  const info = f.let(atBit(cell64(CPU.rflags), RFLAGS.RF).and(1).mul(TASK_SWITCH.resumeFlag));
   f.if(source.eq(TASK_SOURCE.iret), () => f.set(info, info.or(TASK_SWITCH.iret)));
   f.if(source.eq(TASK_SOURCE.jump), () => f.set(info, info.or(TASK_SWITCH.jump)));
   f.if(source.eq(TASK_SOURCE.gate).and(cell(V.vectoring).and(SVM_EVENT.errorCode).nez()), () => {
@@ -334,8 +334,8 @@ function buildIntercept(m: Module): void {
 
 /** Debug exceptions have written DR6 and DR7 when they are intercepted (15.12.2). */
 function noteDebug(f: Func): void {
-  const pending = cell64(CPU.pendingDebug).and(0xe00f);
-  setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~0xfn).or(pending));
+  const pending = cell64(CPU.pendingDebug).and(DR6.causes);
+  setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~BigInt(DR6.breakpoints)).or(pending));
   setCell64(f, CPU.dr7, cell64(CPU.dr7).and(~BigInt(DR7.GD)));
   setCell64(f, CPU.pendingDebug, 0);
 }
@@ -401,7 +401,7 @@ function buildEvents(m: Module): void {
       f.return(intercepted.when(host.and(RFLAGS.IF), i32(2)));
     });
     const open = cell(CPU.interruptibility).and(3).eqz();
-    f.result(intercepted.and(open).and(cell(CPU.rflags).shrU(9)).and(1));
+    f.result(intercepted.and(open).and(atBit(cell(CPU.rflags), RFLAGS.IF)).and(1));
   });
   // interruptExit(vector): INTR; nobody acknowledges the interrupt, so the vector is not looked at.
   m.func("interruptExit", ["i32"], [], (f) => {

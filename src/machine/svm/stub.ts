@@ -23,7 +23,8 @@
  * VMRUN and #VMEXIT: CPU.pendingDebug and CPU.activity; CPU.interruptibility is the VMCB's shadow in
  * the guest and 0 outside.
  */
-import { DR6, RFLAGS } from "../../abi/x86/cr.ts";
+import { atBit } from "../mode.ts";
+import { DEBUGCTL, DR6, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { CPU } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
@@ -79,7 +80,7 @@ function buildAdvance(m: Module): void {
   m.func("advanceGuest", ["i32"], [], (f, length) => {
     const vmcb = Vmcb.current(f);
     const now = f.let(vmcb.get("rip").add(length.zext()));
-    const long = vmcb.low("efer").shrU(10).and(vmcb.get("csAttributes").shrU(9)).and(1);
+    const long = atBit(vmcb.low("efer"), EFER.LMA).and(vmcb.get("csAttributes").shrU(9)).and(1);
     // Outside 64-bit mode the instruction pointer has 32 bits.
     f.if(long.eqz(), () => f.set(now, now.and(0xffff_ffffn)));
     vmcb.set("rip", now);
@@ -87,7 +88,7 @@ function buildAdvance(m: Module): void {
     vmcb.set("interruptShadow", i64(0));
     const flags = f.let(vmcb.low("rflags"));
     vmcb.setLow("rflags", flags.and(~RF));
-    const toBranch = cell(CPU.debugctl).shrU(1).and(1);
+    const toBranch = atBit(cell(CPU.debugctl), DEBUGCTL.BTF).and(1);
     f.if(flags.and(TF).nez().and(toBranch.eqz()), () => {
       setCell64(f, CPU.pendingDebug, cell64(CPU.pendingDebug).or(DR6.BS));
     });

@@ -23,7 +23,7 @@ import {
 } from "./segmentation/descriptor.ts";
 import { CR0, CR4, EFER } from "../../abi/x86/cr.ts";
 import { PDPTE_RESERVED } from "../mmu/modes.ts";
-import { is64, longMode } from "../mode.ts";
+import { atBit, is64, longMode } from "../mode.ts";
 
 const CHECK = {
   cr0Reserved: check("cr0.reserved", "MOV to CR0: {a} sets reserved bits above 31", "SDM 2 MOV CR"),
@@ -86,7 +86,9 @@ function obey(f: Func, register: keyof typeof RULES, value: Local, given: Operan
 
 /** Paging with PAE outside IA-32e mode: CR3 points to four PDPTEs held in registers. */
 const paePaging = (cr0: Expr, cr4: Expr): Expr =>
-  cr0.shrU(31).and(cr4.shrU(5)).and(1).and(longMode().eqz()).and(cell(V.pdptesInMemory).eqz());
+  atBit(cr0, CR0.PG).and(atBit(cr4, CR4.PAE)).and(1).and(longMode().eqz()).and(
+    cell(V.pdptesInMemory).eqz(),
+  );
 
 function buildPdptes(m: Module): void {
   // readPdptes(cr3): the four entries into V.pdptes; #GP(0) for a reserved bit in a present one.
@@ -127,7 +129,7 @@ function buildCr0(m: Module): void {
     const now = f.let(low.and(CR0_KNOWN | 0).or(CR0.ET));
     const efer = f.let(cell(CPU.efer));
     const paging = f.let(now.shrU(31).sub(old.shrU(31)));
-    const lme = efer.shrU(8).and(1);
+    const lme = atBit(efer, EFER.LME).and(1);
     // Paging that begins with LME is IA-32e mode's.
     const pae = paePaging(now, cr4).and(paging.eq(1).and(lme).eqz());
     f.if(old.xor(now).and(LOADS_PDPTES[0] | 0).nez().and(pae), () => {
@@ -143,7 +145,7 @@ function buildCr0(m: Module): void {
 
 function buildCr3(m: Module): void {
   m.func("writeCr3", ["i64"], [], (f, value) => {
-    const pcide = cell(CPU.cr4).shrU(17).and(1);
+    const pcide = atBit(cell(CPU.cr4), CR4.PCIDE).and(1);
     const clean = f.let(value.and(~(1n << 63n)).when(pcide, value));
     f.if(longMode(), () => {
       const high = clean.and(cell64(V.reservedHigh).or(~0xf_ffff_ffff_ffffn));

@@ -2,7 +2,7 @@
  * VM-entry checks on the guest-state area (SDM 3 26.3.1). A failure is a VM exit with reason 33;
  * the functions give 0, or 1 plus the exit qualification.
  */
-import { CR0, CR4, DEBUGCTL, RFLAGS } from "../../abi/x86/cr.ts";
+import { CR0, CR4, DEBUGCTL, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { VECTOR } from "../../abi/x86/vectors.ts";
 import { ENTRY_CONTROL, INTERRUPTIBILITY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { V } from "../state.ts";
@@ -16,7 +16,7 @@ import { holds } from "../system/control_state.ts";
 import { Checks, secondaryOf } from "./checks_controls.ts";
 import { HEAD, VMCS_REVISION, VmcsRegion } from "./layout.ts";
 import { patInvalid, tooWide } from "../values.ts";
-import { isCanonical } from "../mode.ts";
+import { atBit, isCanonical } from "../mode.ts";
 import { PDPTE_RESERVED } from "../mmu/modes.ts";
 
 const { PE } = CR0, { PAE } = CR4, { VM, TF, IF } = RFLAGS;
@@ -55,7 +55,7 @@ function controlRegisters(c: Checks, vmcs: VmcsRegion, mode: Mode): void {
     cr0,
     fixed,
   );
-  const paging = f.let(cr0.wrap().shrU(31)), pae = f.let(cr4.wrap().and(PAE));
+  const paging = f.let(atBit(cr0.wrap(), CR0.PG)), pae = f.let(cr4.wrap().and(PAE));
   c.fail(
     "cr0.pg",
     "guest CR0 {a} has PG without PE",
@@ -93,7 +93,8 @@ function controlRegisters(c: Checks, vmcs: VmcsRegion, mode: Mode): void {
   });
   f.if(entry.and(ENTRY_CONTROL.loadEfer), () => {
     const efer = f.let(vmcs.get("guestEfer"));
-    const lma = f.let(efer.shrU(10).wrap().and(1)), lme = efer.shrU(8).wrap().and(1);
+    const lma = f.let(atBit(efer, EFER.LMA).wrap().and(1)),
+      lme = atBit(efer, EFER.LME).wrap().and(1);
     c.fail(
       "efer",
       "guest EFER {a} has reserved bits set",
@@ -337,7 +338,7 @@ function flags(c: Checks, vmcs: VmcsRegion, rflags: Local): void {
   c.fail(
     "rflags",
     "guest RFLAGS {a}: reserved bits 63:22, 15, 5 and 3 must be 0, bit 1 must be 1",
-    rflags.and(0xffff_ffff_ffc0_8028n).nez().or(rflags.and(2).eqz()),
+    rflags.and(0xffff_ffff_ffc0_8028n).nez().or(rflags.and(RFLAGS.fixed).eqz()),
     rflags,
   );
   c.fail(

@@ -1,5 +1,5 @@
 /** VM-entry checks on the host-state area (SDM 3 26.2.2 to 26.2.4). */
-import { EFER } from "../../abi/x86/cr.ts";
+import { CR4, EFER } from "../../abi/x86/cr.ts";
 import { EXIT_CONTROL } from "../../abi/x86/vmx.ts";
 import { CPU } from "../state.ts";
 import { cell64 } from "../linkage.ts";
@@ -8,7 +8,7 @@ import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, EFER_BITS } from "./capabilities.ts
 import { Checks } from "./checks_controls.ts";
 import { VmcsRegion } from "./layout.ts";
 import { patInvalid, tooWide } from "../values.ts";
-import { isCanonical } from "../mode.ts";
+import { atBit, isCanonical } from "../mode.ts";
 
 const LMA_LME = EFER.LMA | EFER.LME;
 
@@ -78,7 +78,7 @@ function addressSpace(c: Checks, vmcs: VmcsRegion, exit: Local): void {
   const f = c.f;
   const size = f.let(exit.shrU(9).and(1));
   const guest = f.let(vmcs.low("entryControls").shrU(9).and(1));
-  const long = f.let(cell64(CPU.efer).shrU(10).and(1).wrap());
+  const long = f.let(atBit(cell64(CPU.efer), EFER.LMA).and(1).wrap());
   const rip = vmcs.get("hostRip"), cr4 = vmcs.get("hostCr4");
   c.fail(
     "addressSpace",
@@ -93,7 +93,7 @@ function addressSpace(c: Checks, vmcs: VmcsRegion, exit: Local): void {
     guest.and(size.eqz()),
   );
   f.if(size, () => {
-    c.fail("pae", "host CR4 {a} lacks PAE for a 64-bit host", cr4.and(0x20).eqz(), cr4);
+    c.fail("pae", "host CR4 {a} lacks PAE for a 64-bit host", cr4.and(CR4.PAE).eqz(), cr4);
     c.fail("rip", "host RIP {a} is not canonical", isCanonical(rip).eqz(), rip);
   }, () => {
     c.fail(

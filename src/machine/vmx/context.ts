@@ -2,6 +2,8 @@
  * Which translations the TLBs hold. Under a TypeScript root nothing runs between an exit and the
  * next entry, so they stay valid when the same guest comes back with the same roots and mode.
  */
+import { atBit } from "../mode.ts";
+import { CR0, CR4, EFER } from "../../abi/x86/cr.ts";
 import { CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
 import type { Expr } from "../wasm/expr.ts";
@@ -10,7 +12,9 @@ import { VMXC } from "./layout.ts";
 
 /** PG and WP of CR0, LMA and NXE of EFER; PSE, PAE, SMEP and SMAP of CR4 above bit 32. */
 const mode = (): Expr =>
-  cell64(CPU.cr0).and(0x8001_0000n).or(cell64(CPU.efer).and(0xc00)).or(
+  cell64(CPU.cr0).and(BigInt(CR0.PG) | BigInt(CR0.WP)).or(
+    cell64(CPU.efer).and(EFER.LMA | EFER.NXE),
+  ).or(
     cell64(CPU.cr4).and(0x30_0030).shl(32),
   );
 
@@ -31,7 +35,7 @@ export function buildContext(m: Module): void {
         .and(cell64(VMXC.contextCr3).eq(cell64(CPU.cr3)))
         .and(cell64(VMXC.contextMode).eq(mode())),
     );
-    f.if(same.and(cell64(CPU.cr4).shrU(5).wrap()).and(1), () => {
+    f.if(same.and(atBit(cell64(CPU.cr4), CR4.PAE).wrap()).and(1), () => {
       for (let n = 0; n < 4; n++) {
         const now = cell64(pdpte(n));
         f.set(same, same.and(cell64(VMXC.contextPdptes + 8 * n).eq(now)));

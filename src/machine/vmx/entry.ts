@@ -2,7 +2,8 @@
  * VM entry (SDM 3 chapter 26): `vmentry(launch) -> status`. Checks that the current VMCS has passed
  * are not made again until a field they look at is written (VMXC.passed).
  */
-import { DR7, EFER } from "../../abi/x86/cr.ts";
+import { atBit } from "../mode.ts";
+import { CR0, CR4, DR6, DR7, EFER } from "../../abi/x86/cr.ts";
 import {
   ENTRY_CONTROL,
   EVENT_TYPE,
@@ -74,7 +75,7 @@ function checkState(f: Func, passed: Local, valid: Local): void {
 
 /** PAE paging without IA-32e mode: PDPTEs from the VMCS with EPT, else from memory (26.3.2.4). */
 function loadPdptes(f: Func, vmcs: VmcsRegion, ept: Local): void {
-  const pae = vmcs.low("guestCr4").and(0x20).nez().and(vmcs.low("guestCr0").shrU(31));
+  const pae = vmcs.low("guestCr4").and(CR4.PAE).nez().and(atBit(vmcs.low("guestCr0"), CR0.PG));
   f.if(pae.and(vmcs.low("entryControls").and(ENTRY_CONTROL.ia32eGuest).eqz()), () => {
     const at = f.let(vmcs.base.add(fieldOffset("guestPdpte0")));
     f.if(ept.eqz(), () => f.set(at, vmcs.low("guestCr3").and(~31)));
@@ -95,13 +96,13 @@ function loadGuest(f: Func, vmcs: VmcsRegion, secondary: Local): void {
   copyBlock(f, cpu, regionBlock(vmcs), BLOCK.sizeOfSegments);
   const kept = f.let(cell64(CPU.cr0).and(CR0_KEPT));
   for (const [field, own] of GUEST_REGISTERS) setCell64(f, CPU[own], vmcs.get(field));
-  setCell64(f, CPU.cr0, cell64(CPU.cr0).and(~CR0_KEPT).or(kept).or(0x10));
+  setCell64(f, CPU.cr0, cell64(CPU.cr0).and(~CR0_KEPT).or(kept).or(CR0.ET));
   setCell64(f, CPU.sysenterCs, vmcs.low("guestSysenterCs").zext());
   setCell(f, CPU.flagOp, 0);
   setCell64(f, CPU.rflags, vmcs.get("guestRflags"));
   setCell(f, CPU.activity, vmcs.low("guestActivity"));
   setCell(f, CPU.interruptibility, vmcs.low("guestInterruptibility"));
-  setCell64(f, CPU.pendingDebug, vmcs.get("guestPendingDebug").and(0x400f));
+  setCell64(f, CPU.pendingDebug, vmcs.get("guestPendingDebug").and(DR6.BS | DR6.breakpoints));
   const entry = f.let(vmcs.low("entryControls"));
   f.if(entry.and(ENTRY_CONTROL.loadDebug), () => {
     setCell64(f, CPU.dr7, vmcs.get("guestDr7").and(0xffff_2fff).or(DR7.fixed));
@@ -115,8 +116,8 @@ function loadGuest(f: Func, vmcs: VmcsRegion, secondary: Local): void {
       const long = entry.and(ENTRY_CONTROL.ia32eGuest).shl(1).zext();
       const efer = f.let(cell64(CPU.efer).and(~BigInt(EFER.LMA)).or(long));
       // LME follows only under paging.
-      f.if(cell64(CPU.cr0).shrU(31).wrap().and(1), () => {
-        f.set(efer, efer.and(~0x100n).or(long.shrU(2)));
+      f.if(atBit(cell64(CPU.cr0), CR0.PG).wrap().and(1), () => {
+        f.set(efer, efer.and(~BigInt(EFER.LME)).or(long.shrU(2)));
       });
       setCell64(f, CPU.efer, efer);
     },

@@ -3,7 +3,8 @@
  * is that of the instruction or event boundary. Afterwards the processor is in VMX root operation
  * with the host state loaded; who asks learns the rest by VMREAD.
  */
-import { CR0, DEBUGCTL, DR6, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
+import { atBit } from "../mode.ts";
+import { CR0, CR4, DEBUGCTL, DR6, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { ENTRY_FAILURE, EVENT, EXIT_CONTROL, EXIT_REASON, PIN } from "../../abi/x86/vmx.ts";
 import { CPU, pdpte, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
@@ -95,7 +96,7 @@ function saveGuest(f: Func, vmcs: VmcsRegion, reason: Local, controls: Local): v
   vmcs.set("guestSysenterCs", cell(CPU.sysenterCs));
   vmcs.set("guestActivity", cell(CPU.activity));
   vmcs.set("guestInterruptibility", cell(CPU.interruptibility).and(0xf));
-  const pending = f.let(cell64(CPU.pendingDebug).and(0x400f));
+  const pending = f.let(cell64(CPU.pendingDebug).and(DR6.BS | DR6.breakpoints));
   // A trap that MOV SS holds back is pending all the same (26.3.1.5); with BTF there is none.
   const shadow = cell(CPU.interruptibility).and(3), traced = cell(CPU.rflags).and(RFLAGS.TF);
   f.if(shadow.nez().and(traced.nez()), () => {
@@ -118,7 +119,7 @@ function saveGuest(f: Func, vmcs: VmcsRegion, reason: Local, controls: Local): v
   });
   // The mode the guest is in: LMA, as the IA-32e mode guest control of the next entry.
   const entry = vmcs.low("entryControls");
-  const long = cell64(CPU.efer).shrU(10).wrap().and(1).shl(9);
+  const long = atBit(cell64(CPU.efer), EFER.LMA).wrap().and(1).shl(9);
   vmcs.set("entryControls", entry.and(~0x200).or(long));
 }
 
@@ -138,12 +139,12 @@ export const CR0_KEPT = BigInt(CR0.NW | CR0.CD);
 
 /** 27.5.1: control registers and MSRs of the host. */
 function loadHostRegisters(f: Func, vmcs: VmcsRegion, controls: Local): void {
-  const cr0 = vmcs.get("hostCr0").and(~CR0_KEPT).or(cell64(CPU.cr0).and(CR0_KEPT)).or(0x10);
+  const cr0 = vmcs.get("hostCr0").and(~CR0_KEPT).or(cell64(CPU.cr0).and(CR0_KEPT)).or(CR0.ET);
   setCell64(f, CPU.cr0, cr0);
   setCell64(f, CPU.cr3, vmcs.get("hostCr3"));
   const cr4 = f.let(vmcs.get("hostCr4"));
   const wide = f.let(controls.and(EXIT_CONTROL.hostAddressSpace));
-  f.if(wide, () => f.set(cr4, cr4.or(0x20)));
+  f.if(wide, () => f.set(cr4, cr4.or(CR4.PAE)));
   setCell64(f, CPU.cr4, cr4);
   setCell64(f, CPU.dr7, DR7.fixed);
   setCell64(f, CPU.debugctl, 0);
@@ -205,7 +206,7 @@ function buildHostBlock(m: Module): void {
 
 /** PAE host: the page-directory pointers come from memory (27.5.4); a bad one is a VMX abort. */
 function loadHostPdptes(f: Func, vmcs: VmcsRegion): void {
-  const pae = cell64(CPU.cr4).wrap().and(0x20).nez();
+  const pae = cell64(CPU.cr4).wrap().and(CR4.PAE).nez();
   const legacy = cell64(CPU.efer).and(EFER.LMA).eqz();
   f.if(cell(VMXC.hostedRoot).eqz().and(pae).and(legacy), () => {
     const at = f.let(cell64(CPU.cr3).wrap().and(~31));

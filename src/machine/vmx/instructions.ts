@@ -1,4 +1,5 @@
 /** The VMX instructions (SDM 3 30.3): operands and flags around the operations of module S. */
+import { atBit } from "../mode.ts";
 import { VECTOR } from "../../abi/x86/vectors.ts";
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
@@ -11,7 +12,7 @@ import { INFORMATION } from "./intercept.ts";
 import { VMXC } from "./layout.ts";
 import { MODE, STATUS } from "./operations.ts";
 import type { InterceptKind } from "../system/intercepts.ts";
-import { ARITHMETIC, CR4 } from "../../abi/x86/cr.ts";
+import { ARITHMETIC, CR0, CR4, EFER } from "../../abi/x86/cr.ts";
 
 const CHECK = {
   off: check("vmx.operation", "a VMX instruction outside VMX operation", "SDM 3 30.3"),
@@ -28,8 +29,8 @@ const { UD, GP } = VECTOR;
 
 /** Real, virtual-8086 and compatibility mode know no VMX instructions. */
 function checkMode(m: Meaning): void {
-  const protectedMode = cell64(CPU.cr0).wrap().and(1);
-  const compatibility = cell64(CPU.efer).shrU(10).wrap()
+  const protectedMode = cell64(CPU.cr0).wrap().and(CR0.PE);
+  const compatibility = atBit(cell64(CPU.efer), EFER.LMA).wrap()
     .and(cell(CPU["cs.attributes"]).shrU(13).not()).and(1);
   m.requireProtected(protectedMode.eqz().or(m.virtual8086()).or(compatibility), CHECK.mode);
 }

@@ -22,7 +22,7 @@
  *
  * `vectoringExit(what)` is the hook of event delivery: 0 before an event, 1 for a triple fault.
  */
-import { RFLAGS } from "../../abi/x86/cr.ts";
+import { DR6, RFLAGS } from "../../abi/x86/cr.ts";
 import { VECTOR } from "../../abi/x86/vectors.ts";
 import { EXIT_REASON, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { ABSENT, INTERCEPT, type InterceptKind } from "../system/intercepts.ts";
@@ -511,7 +511,7 @@ function buildEvents(m: Module): void {
     const hardware = type.eq(3);
     f.if(hardware.and(vector.eq(VECTOR.PF)), () => f.set(qualification, cell64(V.faultAddress)));
     f.if(hardware.or(type.eq(5)).and(vector.eq(VECTOR.DB)), () => {
-      f.set(qualification, cell64(CPU.pendingDebug).and(0xe00f));
+      f.set(qualification, cell64(CPU.pendingDebug).and(DR6.causes));
       setCell64(f, CPU.pendingDebug, 0);
     });
     f.if(hardware.and(i32(FAULTS).shrU(vector).and(1)), () => {

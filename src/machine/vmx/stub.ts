@@ -4,7 +4,8 @@
  * is a sequence of VMX instructions; they stand here because calls from TypeScript cost more than
  * the instructions do.
  */
-import { DR6 } from "../../abi/x86/cr.ts";
+import { atBit } from "../mode.ts";
+import { DEBUGCTL, DR6 } from "../../abi/x86/cr.ts";
 import { setCell, setCell64 } from "../linkage.ts";
 import type { Module } from "../wasm/module.ts";
 import { buildGprs, markDirty } from "../values.ts";
@@ -53,7 +54,7 @@ function buildAdvance(m: Module): void {
     // STI and MOV SS shadows end with the instruction; a traced one leaves its trap.
     const blocked = f.let(vmcs.low("guestInterruptibility"));
     f.if(blocked.and(3), () => vmcs.set("guestInterruptibility", blocked.and(~3)));
-    const toBranch = vmcs.low("guestDebugctl").shrU(1).and(1);
+    const toBranch = atBit(vmcs.low("guestDebugctl"), DEBUGCTL.BTF).and(1);
     f.if(vmcs.low("guestRflags").shrU(8).and(toBranch.eqz()), () => {
       vmcs.set("guestPendingDebug", vmcs.get("guestPendingDebug").or(DR6.BS));
     });

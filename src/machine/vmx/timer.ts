@@ -4,6 +4,8 @@
  * `vmxBudget()` how far it may run, reports by `vmxElapsed(n)` and calls `vmxBoundary()` before it
  * runs on.
  */
+import { atBit } from "../mode.ts";
+import { RFLAGS } from "../../abi/x86/cr.ts";
 import { EXIT_REASON, PIN, PRIMARY } from "../../abi/x86/vmx.ts";
 import { CPU, V } from "../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
@@ -71,7 +73,7 @@ export function buildTimer(m: Module): void {
       f.if(awake.and(blocked.and(0xb).eqz()), () => exit(EXIT_REASON.nmiWindow));
     });
     f.if(primary.and(PRIMARY.interruptWindow), () => {
-      const open = blocked.and(3).eqz().and(cell(CPU.rflags).shrU(9)).and(1);
+      const open = blocked.and(3).eqz().and(atBit(cell(CPU.rflags), RFLAGS.IF)).and(1);
       f.if(awake.and(open), () => exit(EXIT_REASON.interruptWindow));
     });
     f.result(0);

@@ -24,8 +24,8 @@ import { check } from "../../checks.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
 import { leave, LINK, setFlags } from "../segmentation/descriptor.ts";
-import { longMode, protectedMode, wrapIp } from "../../mode.ts";
-import { RFLAGS } from "../../../abi/x86/cr.ts";
+import { atBit, longMode, protectedMode, wrapIp } from "../../mode.ts";
+import { DEBUGCTL, DR6, DR7, RFLAGS } from "../../../abi/x86/cr.ts";
 
 const CHECK = {
   double: check(
@@ -74,11 +74,11 @@ function beforeDelivery(f: Func, vector: Local, type: Local): void {
   const held = type.eq(5).and(cell64(CPU.pendingDebug).nez());
   f.if(type.eq(3).or(held).and(vector.eq(VECTOR.DB)), () => {
     // B0 to B3 are those of this exception, the others stay until software clears them.
-    const pending = cell64(CPU.pendingDebug).and(0xe00f);
-    setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~0xfn).or(pending));
-    setCell64(f, CPU.dr7, cell64(CPU.dr7).and(~0x2000n));
+    const pending = cell64(CPU.pendingDebug).and(DR6.causes);
+    setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~BigInt(DR6.breakpoints)).or(pending));
+    setCell64(f, CPU.dr7, cell64(CPU.dr7).and(~BigInt(DR7.GD)));
     // BTF ends with the trap (SDM 3 17.4.3).
-    setCell64(f, CPU.debugctl, cell64(CPU.debugctl).and(~2n));
+    setCell64(f, CPU.debugctl, cell64(CPU.debugctl).and(~BigInt(DEBUGCTL.BTF)));
     setCell64(f, CPU.pendingDebug, 0);
   });
 }
@@ -92,7 +92,7 @@ function buildDeliverOnce(m: Module): void {
     const flags = f.let(cell(CPU.rflags));
     // RF is 1 in the image of a fault, so that an instruction breakpoint does not hit again. A #DB
     // is one only by general detect (SDM 3 17.3.1.1).
-    const general = cell64(CPU.pendingDebug).shrU(13).wrap().and(1);
+    const general = atBit(cell64(CPU.pendingDebug), DR6.BD).wrap().and(1);
     const fault = type.eq(3).and(isFault(vector)).and(vector.ne(VECTOR.DB).or(general));
     f.set(flags, flags.or(fault.shl(16)));
     beforeDelivery(f, vector, type);

@@ -132,7 +132,7 @@ function buildToVirtual(m: Module): void {
     for (const { place, value } of values) setVirtual(f, place, value);
     setCell64(f, CPU.rsp, stack.zext());
     setCell64(f, CPU.rip, ip);
-    setCell(f, CPU.rflags, flags.and(0x3f_7fd5).or(2));
+    setCell(f, CPU.rflags, flags.and(0x3f_7fd5).or(RFLAGS.fixed));
   });
 }
 

@@ -3,11 +3,11 @@
  * what the processor derives from its state. These serve every mode; the interpreter's hot handlers
  * have their own short cut where all segments are flat.
  */
-import { RFLAGS } from "../../../abi/x86/cr.ts";
+import { CR0, RFLAGS } from "../../../abi/x86/cr.ts";
 import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { ACCESS, CODE_MODE, CPU, PREFIX, REC, SEGMENT, segment, TLB, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
-import { is64, isCanonical } from "../../mode.ts";
+import { atBit, is64, isCanonical } from "../../mode.ts";
 import { check } from "../../checks.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
@@ -225,11 +225,11 @@ function buildRefresh(m: Module): void {
     setCell(f, V.cpl, cpl);
     const smap = f.let(i32(ACCESS.smap).when(cr4.and(1 << 21), i32(0)));
     setCell(f, V.accessSystem, smap);
-    const ac = f.let(cell(CPU.rflags).shrU(18).and(1));
+    const ac = f.let(atBit(cell(CPU.rflags), RFLAGS.AC).and(1));
     const align = ac.and(cr0.shrU(18)).mul(ACCESS.align).or(ACCESS.user);
     const access = f.let(align.when(cpl.eq(3), smap.when(ac.eqz(), i32(0))));
     setCell(f, V.access, access);
-    setCell(f, V.paging, cr0.shrU(31));
+    setCell(f, V.paging, atBit(cr0, CR0.PG));
     const user = i32(TLB.start + 3 * TLB.classSize).when(access.and(ACCESS.align), TLB.start);
     const tlb = user.when(
       cpl.eq(3),

@@ -1,4 +1,5 @@
 /** Hardware task switches (SDM 3 chapter 7): 16- and 32-bit task states. */
+import { atBit } from "../../mode.ts";
 import { VECTOR } from "../../../abi/x86/vectors.ts";
 import { ACCESS, CPU, gpr, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
@@ -36,7 +37,7 @@ import {
   wrapSystem,
 } from "./descriptor.ts";
 import { SEGMENT_SIZE } from "../../state.ts";
-import { RFLAGS } from "../../../abi/x86/cr.ts";
+import { CR0, DR6, RFLAGS } from "../../../abi/x86/cr.ts";
 
 /** What started a task switch, as in bits 31:30 of a VM exit's qualification (SDM 3 table 28-5). */
 export const TASK_SOURCE = { call: 0, iret: 1, jump: 2, gate: 3 } as const;
@@ -193,7 +194,7 @@ function setRegisters(f: Func, wide: Local): void {
   const upper = f.let(i32(0).when(wide, i32(0xffff_0000 | 0)));
   for (let n = 0; n < 8; n++) setCell64(f, gpr(n), saved(2 + n).or(upper).zext());
   const mask = i32(0x3f_7fd5).when(wide, i32(0x7fd5));
-  setCell(f, CPU.rflags, flags.and(mask).or(2));
+  setCell(f, CPU.rflags, flags.and(mask).or(RFLAGS.fixed));
   setCell64(f, CPU.rip, saved(0).zext());
 }
 
@@ -241,7 +242,7 @@ export function buildTasks(m: Module): void {
       f.if(nested, () => probeRange(f, base, 0, 1, ACCESS.write));
       f.if(wide, () => readTask(f, base, LAYOUT.wide), () => readTask(f, base, LAYOUT.narrow));
       const cr3 = f.let(saved(17).zext());
-      const paged = f.let(wide.and(cell(CPU.cr0).shrU(31)));
+      const paged = f.let(wide.and(atBit(cell(CPU.cr0), CR0.PG)));
       f.if(paged, () => callChecked(f, "checkPdptes", cr3));
       // The busy bit can be written if the descriptor can.
       const descriptor = wrapSystem(cell64(LINK.descriptorAt).add(5));
@@ -257,7 +258,7 @@ export function buildTasks(m: Module): void {
       f.if(source.ne(TASK_SOURCE.iret), () => setBusy(f, selector, true));
       setCell(f, LINK.taskSwitched, 1);
 
-      setCell(f, CPU.cr0, cell(CPU.cr0).or(8));
+      setCell(f, CPU.cr0, cell(CPU.cr0).or(CR0.TS));
       setCell64(f, CPU.dr7, cell64(CPU.dr7).and(~0x155n));
       setSegment(f, TR, selector, base, limit, attributesOf(raw).or(2));
       f.if(paged, () => f.call("loadCr3", cr3));
@@ -266,7 +267,7 @@ export function buildTasks(m: Module): void {
       callChecked(f, "loadTaskSegments");
       f.call("refresh");
       f.if(saved(18).and(1), () => {
-        setCell64(f, CPU.pendingDebug, cell64(CPU.pendingDebug).or(0x8000));
+        setCell64(f, CPU.pendingDebug, cell64(CPU.pendingDebug).or(DR6.BT));
       });
       const end = f.let(limitAt(CS));
       const at = f.let(cell64(CPU.rip));
