@@ -3,24 +3,14 @@ import { build, type DomainConfig } from "../builder/domain.ts";
 import { Hypervisor } from "../debug/hypervisor.ts";
 import { I8042 } from "../devices/i8042.ts";
 import { TestContext } from "../devices/testing.ts";
-import { assemble } from "../machine/isa/encode.ts";
+import { kernel } from "../debug/testing/hosts.ts";
 import { Host } from "./host.ts";
 import { ENTRIES_KEPT, World } from "./world.ts";
 import { subjectOf } from "../debug/domain.ts";
 
 /** A multiboot kernel that writes AL to a port for ever, AL counting. */
 const writer = (port: number) =>
-  assemble(
-    `bits 32
-    org 0x100000
-    header: dd 0x1badb002, 0x10000, ${-(0x1badb002 + 0x10000) >>> 0}
-    dd header, header, 0, 0, start
-    start: mov dx, ${port}
-    again: inc al
-    out dx, al
-    jmp again`,
-    { mode: 32 },
-  ).bytes;
+  kernel(`  mov dx, ${port}\nagain:\n  inc al\n  out dx, al\n  jmp again`);
 
 for (const type of ["bare", "hvm"] as const) {
   Deno.test(`what a guest writes without end is kept in part, and the rest is counted (${type})`, async () => {

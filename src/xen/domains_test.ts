@@ -1,25 +1,12 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { demoGuest } from "../builder/demo.ts";
 import { hvmOps } from "../hvm/vendors.ts";
-import { assemble } from "../machine/isa/encode.ts";
+import { kernel } from "../debug/testing/hosts.ts";
 import { randomSlices } from "./testing_slices.ts";
 import { type GuestDomain, subjectOf } from "../debug/domain.ts";
 import { hostUnder, Hypervisor } from "../debug/hypervisor.ts";
 import { PLACE, registers, switchGuest } from "../debug/testing/switch.ts";
 
-const LOAD = 0x100000;
-
-/** A multiboot kernel of 32-bit code. */
-function kernel(code: string): Uint8Array {
-  return assemble(
-    `bits 32
-    org ${LOAD}
-    header: dd 0x1badb002, 0x10000, ${-(0x1badb002 + 0x10000) >>> 0}
-    dd header, header, 0, 0, start
-    start: ${code}`,
-    { mode: 32 },
-  ).bytes;
-}
 /** Counts in memory at 200000h. */
 const COUNTER = kernel("again: inc dword [0x200000]\njmp again");
 const counted = (dom: GuestDomain) =>

@@ -1,7 +1,7 @@
 // Real mode with a debugger on it: where breakpoints hit and steps lead is the same whatever stands in
 // for real mode.
 import { assert, assertEquals } from "@std/assert";
-import { assemble } from "../../machine/isa/encode.ts";
+import { romOf } from "../testing/prologue.ts";
 import { hostUnder, Hypervisor } from "../hypervisor.ts";
 import { subjectOf } from "../domain.ts";
 
@@ -65,14 +65,11 @@ timer:
   iret`;
 
 Deno.test("breakpoints, watches and steps in real mode are the same on both vendors and pagings", async () => {
-  const { bytes, symbols } = assemble(PROGRAM, { mode: 16 });
-  const rom = new Uint8Array(0x10000);
-  rom.set(bytes);
-  rom.set([0xea, 0, 0, 0, 0xf0], 0xfff0);
-  const at = (label: string) => 0xf_0000 + Number(symbols.get(label));
+  const { image, labels } = romOf(PROGRAM);
+  const at = (label: string) => Number(labels.get(label));
   const outcome = async (cpu: "intel" | "amd", paging: "hap" | "shadow", quiet: boolean) => {
     await using hv = await Hypervisor.start({ cpu, memory: "16M" });
-    const dom = await hv.createDomain({ kernel: rom, memory: "4M", paging, cpuid: "common" });
+    const dom = await hv.createDomain({ kernel: image, memory: "4M", paging, cpuid: "common" });
     const [vcpu] = dom.vcpus, lines: string[] = [];
     const note = (what: string) =>
       lines.push(`${what} ${dom.statistics().instructions} ${vcpu.regs.rip} ${vcpu.regs.rflags}`);

@@ -3,8 +3,8 @@
  * debug registers and traces, devices, ports and page tables. It keeps the log of testing_rom.ts and
  * ends through the exit device.
  */
-import { assemble } from "../../machine/isa/encode.ts";
-import { TO_FLAT } from "../../machine/testing.ts";
+import { CR0, CR4 } from "../../abi/x86/cr.ts";
+import { pic, type Rom, romOf, romStart, set, setCr3, timer } from "./prologue.ts";
 import { LOG } from "./rom.ts";
 
 /**
@@ -15,13 +15,7 @@ const CELLS = LOG - 4096;
 /** In the 32-bit part an absolute address, in the 64-bit one from R8. */
 const cell = (n: number, base = "r8") => `[${base} + ${4 * n}]`;
 
-const START = `
-bits 16
-org 0
-  cli
-${TO_FLAT}
-  mov esp, 0x18000
-  cld
+const START = `${romStart}
   mov edi, 0x100000
   xor eax, eax
   mov ecx, 5120
@@ -73,18 +67,13 @@ gates:
   lidt [0x22000]
   lgdt [0x22010]
   mov dword [${CELLS}], ${LOG}
-  mov eax, 0x100000
-  mov cr3, eax
-  mov eax, cr4
-  or eax, 0x28
-  mov cr4, eax
+${setCr3(0x100000)}
+${set("cr4", CR4.PAE | CR4.DE)}
   mov ecx, 0xc0000080
   rdmsr
   or eax, 0x101
   wrmsr
-  mov eax, cr0
-  or eax, 0x80000000
-  mov cr0, eax
+${set("cr0", CR0.PG)}
   db 0xea
   dd 0xf0000 + long
   dw 8
@@ -396,13 +385,8 @@ ${trace(14)}
 /** Interrupts, in the midst of strings too. */
 const TIMED = `
 timed:
-${
-  [[0x20, 0x11], [0x21, 0x20], [0x21, 4], [0x21, 1], [0x21, 0xfe], [0x43, 0x34], [0x40, 3], [
-    0x40,
-    0,
-  ]]
-    .map(([port, value]) => `  mov al, ${value}\n  out ${port}, al`).join("\n")
-}
+${pic(0xfe)}
+${timer(3)}
 ${arm("0xf0000 + x3", EXECUTE, RF)}
   sti
   mov r12d, 3
@@ -429,11 +413,4 @@ done:
 `;
 
 /** The ROM, and its labels as linear addresses. */
-export function longRom(): { image: Uint8Array; labels: Map<string, bigint> } {
-  const { bytes, symbols } = assemble(START + LONG + TIMED, { mode: 16 });
-  const image = new Uint8Array(0x10000);
-  image.set(bytes);
-  image.set([0xea, 0, 0, 0, 0xf0], 0xfff0);
-  const labels = [...symbols as Map<string, bigint>];
-  return { image, labels: new Map(labels.map(([name, at]) => [name, at + 0xf0000n])) };
-}
+export const longRom = (): Rom => romOf(START + LONG + TIMED);

@@ -4,7 +4,9 @@
  *
  * @module
  */
+import { CR0 } from "../../abi/x86/cr.ts";
 import { assemble } from "../../machine/isa/encode.ts";
+import { TO_FLAT } from "../../machine/testing.ts";
 
 /** Where {@linkcode kernel} is loaded. */
 export const LOAD = 0x10_0000;
@@ -23,6 +25,31 @@ export function assembleKernel(code: string): ReturnType<typeof assemble> {
     { mode: 32 },
   );
 }
+
+/** A ROM, and its labels as linear addresses. */
+export interface Rom {
+  readonly image: Uint8Array;
+  readonly labels: ReadonlyMap<string, bigint>;
+}
+
+/** A ROM of 64 KB that begins with 16-bit code, and is entered there. */
+export function romOf(code: string): Rom {
+  const { bytes, symbols } = assemble(code, { mode: 16 });
+  const image = new Uint8Array(0x10000);
+  image.set(bytes);
+  image.set([0xea, 0, 0, 0, 0xf0], 0xfff0);
+  const labels = [...symbols].map(([name, at]) => [name, BigInt(at) + 0xf0000n] as const);
+  return { image, labels: new Map(labels) };
+}
+
+/** The first code of a ROM: real mode to flat 32-bit code, by what the label `gdtr` names; a stack. */
+export const romStart = `
+bits 16
+org 0
+  cli
+${TO_FLAT}
+  mov esp, 0x18000
+  cld`;
 
 let labels = 0;
 const label = (): string => `prologue${labels++}`;
@@ -79,16 +106,14 @@ ${next}:
   jnz ${next}`;
 }
 
+/** Sets bits of a control register. */
+export const set = (cr: "cr0" | "cr4", bits: number): string =>
+  `  mov eax, ${cr}\n  or eax, ${bits}\n  mov ${cr}, eax`;
+export const setCr3 = (table: number): string => `  mov eax, ${table}\n  mov cr3, eax`;
+
 /** Paging by a directory, with these bits of CR4. */
 export const pagingOn = (directory: number, cr4: number): string =>
-  `  mov eax, cr4
-  or eax, ${cr4}
-  mov cr4, eax
-  mov eax, ${directory}
-  mov cr3, eax
-  mov eax, cr0
-  or eax, 0x80000000
-  mov cr0, eax`;
+  [set("cr4", cr4), setCr3(directory), set("cr0", CR0.PG)].join("\n");
 
 /** The 8259s with these masks, at vectors 20h and 28h; the second one stays as it is if it has none. */
 export const pic = (first: number, second?: number): string =>

@@ -3,8 +3,9 @@
  * needed for, and all that a guest can ask of its own debug registers. What its handlers find lies in
  * a log; it ends through the exit device.
  */
-import { assemble } from "../../machine/isa/encode.ts";
-import { TO_FLAT } from "../../machine/testing.ts";
+
+import { CR0, CR4 } from "../../abi/x86/cr.ts";
+import { pic, type Rom, romOf, romStart, set, setCr3, timer } from "./prologue.ts";
 
 /** Where the log begins: records of vector, EIP, EFLAGS and DR6. The pointer to its end is LOG - 4096. */
 export const LOG = 0x30000;
@@ -21,13 +22,7 @@ const DISARM = "  xor eax, eax\n  mov dr7, eax";
 const EXECUTE = 1, WRITE4 = 0xd_0001, WRITE1 = 0x1_0001, ACCESS4 = 0xf_0001, PORT = 0x2_0001;
 const RF = 0x1_0000;
 
-const START = `
-bits 16
-org 0
-  cli
-${TO_FLAT}
-  mov esp, 0x18000
-  cld
+const START = `${romStart}
   mov dword [${CELLS}], ${LOG}
   mov edi, 0x21000
   xor ecx, ecx
@@ -66,14 +61,9 @@ table:
   add edi, 4
   dec ecx
   jnz table
-  mov eax, 0x100000
-  mov cr3, eax
-  mov eax, cr4
-  or eax, 0x18
-  mov cr4, eax
-  mov eax, cr0
-  or eax, 0x80000000
-  mov cr0, eax
+${setCr3(0x100000)}
+${set("cr4", CR4.PSE | CR4.DE)}
+${set("cr0", CR0.PG)}
   jmp main
 handler:
   pushad
@@ -298,22 +288,8 @@ task:
 /** Interrupts, in the midst of strings too. */
 const TIMED = `
 timed:
-  mov al, 0x11
-  out 0x20, al
-  mov al, 0x20
-  out 0x21, al
-  mov al, 4
-  out 0x21, al
-  mov al, 1
-  out 0x21, al
-  mov al, 0xfe
-  out 0x21, al
-  mov al, 0x34
-  out 0x43, al
-  mov al, 3
-  out 0x40, al
-  mov al, 0
-  out 0x40, al
+${pic(0xfe)}
+${timer(3)}
 ${arm("0xf0000 + x7", EXECUTE, RF)}
   sti
   mov ebx, 3
@@ -468,21 +444,10 @@ traces:
 `;
 
 /** A guest in real mode, which on some hardware is another mode or emulated. */
-export const realRom = (): { image: Uint8Array; labels: Map<string, bigint> } => romOf(REAL);
+export const realRom = (): Rom => romOf(REAL);
 
 /** The ROM, and its labels as linear addresses. */
-export const debuggedRom = (): { image: Uint8Array; labels: Map<string, bigint> } =>
-  pagedRom(EMULATED + DEBUGGED + TIMED);
+export const debuggedRom = (): Rom => pagedRom(EMULATED + DEBUGGED + TIMED);
 
 /** A ROM that runs a program in 32-bit code with paging, and its labels as linear addresses. */
-export const pagedRom = (program: string): { image: Uint8Array; labels: Map<string, bigint> } =>
-  romOf(START + program);
-
-function romOf(program: string): { image: Uint8Array; labels: Map<string, bigint> } {
-  const { bytes, symbols } = assemble(program, { mode: 16 });
-  const image = new Uint8Array(0x10000);
-  image.set(bytes);
-  image.set([0xea, 0, 0, 0, 0xf0], 0xfff0);
-  const labels = [...symbols as Map<string, bigint>];
-  return { image, labels: new Map(labels.map(([name, at]) => [name, at + 0xf0000n])) };
-}
+export const pagedRom = (program: string): Rom => romOf(START + program);
