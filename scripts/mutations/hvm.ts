@@ -77,10 +77,10 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     "this.stepEnded();",
     "a place where both are told is passed once, also at the end of a step (intel hap)",
   ]]),
-  ...mutationsOf("src/machine/cpu.ts", MONITOR_TEST, [[
+  ...mutationsOf("src/machine/observation.ts", MONITOR_TEST, [[
     "the processor asks the first of its observers alone",
-    "return this.observers.some((o) => o.hasBreakpoint(low, high));",
-    "return this.observers[0]?.hasBreakpoint(low, high) ?? false;",
+    "return this.cpu.observers.some((o) => o.hasBreakpoint(low, high));",
+    "return this.cpu.observers[0]?.hasBreakpoint(low, high) ?? false;",
     "two observers of one domain see what each asked for, and change nothing (intel hap)",
   ]]),
   ...mutationsOf("src/hvm/exit_kinds.ts", KINDS_TEST, [
@@ -164,16 +164,16 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       REPEATS_ALWAYS,
     ],
   ]),
-  ...mutationsOf("src/machine/cpu.ts", REPEATED, [
+  ...mutationsOf("src/machine/run.ts", REPEATED, [
     [
       "traps do not come between the iterations of REP OUTS",
-      "if (trap || this.#watched || ",
-      "if (this.#watched || ",
+      "if (trap || cpu.observation.met || ",
+      "if (cpu.observation.met || ",
       REPEATS,
     ],
     [
       "RF is not set between them",
-      `if (this.model === "amd") this.#resumes = RF;`,
+      "if (virtualization[cpu.model].keepsResumeFlag) this.#resumes = RF;",
       "",
       REPEATS_ALWAYS,
     ],
@@ -408,11 +408,11 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "the host's timer rings again after its interrupt was handled",
     ],
   ]),
-  ...mutationsOf("src/machine/cpu.ts", DEBUGGED, [
+  ...mutationsOf("src/machine/run.ts", DEBUGGED, [
     [
       "an exit in the course of a delivery is lost when it is the host's turn",
-      "this.#watchedDone() ?? this.#leftInDelivery() ??",
-      "this.#watchedDone() ??",
+      "observation.watchedDone() ?? events.leftInDelivery() ??",
+      "observation.watchedDone() ??",
       "wherever the host has its turn, every exception comes: also one whose delivery made the guest leave",
     ],
   ]),
@@ -432,10 +432,10 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "traces of every kind of exit do not change what the guest comes to (32 bits)",
     ],
   ]),
-  ...mutationsOf("src/machine/cpu.ts", OBSERVED, [
+  ...mutationsOf("src/machine/branches.ts", OBSERVED, [
     [
       "BTF does not act",
-      "(i32[CPU.debugctl >> 2] & BTF) !== 0",
+      "(this.cpu.i32[CPU.debugctl >> 2] & DEBUGCTL.BTF) !== 0",
       "false",
       "with BTF only branches trap, and each trap ends it: on every processor, traced or not",
     ],

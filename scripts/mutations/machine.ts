@@ -238,17 +238,17 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
     "",
     OTHERS,
   ]]),
+  ...mutationsOf(`${MACHINE}/host.ts`, PROCESSORS_TEST, [[
+    "code is not dropped on the other processor",
+    "machine.dropCode(frame)",
+    "cpu.predecoder.invalidate(frame)",
+    OTHERS,
+  ]]),
   ...mutationsOf(`${MACHINE}/cpu.ts`, PROCESSORS_TEST, [
-    [
-      "code is not dropped on the other processor",
-      "for (const cpu of machine.cpus) cpu.predecoder.invalidate(frame);",
-      "this.predecoder.invalidate(frame);",
-      OTHERS,
-    ],
     [
       "another processor goes on writing what has become code",
       "dropWrites: (frame) => machine.dropWrites(frame)",
-      "dropWrites: () => s.dropWrites()",
+      "dropWrites: () => system.dropWrites()",
       OTHERS,
     ],
   ]),

@@ -150,7 +150,7 @@ export class CpuFile extends BlockFile {
     if (field.width === 4) view.setUint32(field.at, Number(value & 0xffff_ffffn), true);
     else view.setBigUint64(field.at, BigInt.asUintN(64, value), true);
     if (field.width === 16) view.setBigUint64(field.at + 8, BigInt.asUintN(64, value >> 64n), true);
-    if (name === "rip") cpu.passNone();
+    if (name === "rip") cpu.observation.passNone();
     if (/^(cr[034]|efer|xcr0|rflags)$/.test(name)) this.#modeChanged(name);
     return true;
   }
@@ -263,7 +263,7 @@ export class HvmFile implements RegisterFile {
     this.current();
     const { ops, vcpu } = this;
     const cr = /^cr([0348])$/.exec(name);
-    if (name === "rip") vcpu.on.cpu.passNone();
+    if (name === "rip") vcpu.on.cpu.observation.passNone();
     if (name === "rflags") value = toRflags(value);
     if (OPS_REGISTERS.has(name)) ops.setRegister(vcpu, name as RegisterName, value);
     else if (cr) {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Fault } from "../machine/cpu.ts";
+import type { Fault } from "../machine/events.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import type { Vcpu as Inner } from "../xen/vcpu.ts";
 import {

@@ -7,7 +7,8 @@
  * objects here are handles. Hot operations take and give 32-bit halves; `bigint` is for views.
  */
 import { CR0, CR4 } from "../abi/x86/cr.ts";
-import type { Cpu, RunStop } from "../machine/cpu.ts";
+import type { Cpu } from "../machine/cpu.ts";
+import type { RunStop } from "../machine/run.ts";
 import type { CellField } from "../machine/wasm/cells.ts";
 import type { Exit, GuestEvent } from "./exit.ts";
 import type { ExitKind, FlagExitKind, Selective } from "./exit_kinds.ts";

@@ -76,6 +76,20 @@ export type HostFunctions = Record<
   (...args: number[]) => number | void
 >;
 
+/** A function of an instance, called from TypeScript. */
+export type WasmFunction = (...args: (number | bigint)[]) => number;
+/** Functions of module S, by name. */
+export type SystemFunctions = Readonly<Record<string, WasmFunction>>;
+
+/** What TypeScript below a processor sees of it. */
+export interface ProcessorParts {
+  /** Memory 0. */
+  readonly i32: Int32Array;
+  readonly system: SystemFunctions;
+  /** An interrupt controller asks for service. */
+  interruptPending(): boolean;
+}
+
 /** A module with the machine's memories, table and host functions imported. */
 export function machineModule(Function?: typeof Func): Module {
   const m = new Module(Function);

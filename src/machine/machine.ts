@@ -143,6 +143,33 @@ export class Machine {
    */
   readonly onWrite: Set<(address: number, length: number) => void> = new Set();
 
+  /** A frame was written. */
+  tellWrite(address: number, length: number): void {
+    for (const told of this.onWrite) told(address, length);
+  }
+
+  /** A frame that holds code was written: no processor runs what it made of that. */
+  dropCode(frame: number): void {
+    for (const cpu of this.cpus) cpu.predecoder.invalidate(frame);
+  }
+  /** Whether another processor has predecoded code of a frame. */
+  codeElsewhere(frame: number, but: Cpu): boolean {
+    return this.cpus.some((cpu) => cpu !== but && cpu.predecoder.has(frame));
+  }
+
+  /**
+   * Runs the devices that are due at a machine time (ns).
+   *
+   * @returns nanoseconds until the next one is
+   */
+  runDevices(now: number): number {
+    const { bus } = this;
+    bus.run(now);
+    const due = bus.deadline() - now;
+    if (due > 0) return due;
+    throw new Error(`a device is due at ${bus.deadline()} ns, and still after it ran`);
+  }
+
   /** Somebody has derived something from a frame's contents, or has not any more. */
   markDerived(frame: number, on: boolean): void {
     const at = frame * (FRAME.size / 4), flags = this.frameTable[at];
@@ -200,11 +227,9 @@ export class Machine {
       const at = frame * (FRAME.size / 4);
       const flags = this.frameTable[at];
       if (flags & FRAME_FLAG.code) {
-        for (const cpu of this.cpus) {
-          cpu.predecoder.invalidate(frame);
-          // By a device, in the middle of an instruction that a handler does together with the next.
-          cpu.endSlice();
-        }
+        this.dropCode(frame);
+        // By a device, in the middle of an instruction that a handler does together with the next.
+        for (const cpu of this.cpus) cpu.endSlice();
       }
       if (flags & FRAME_FLAG.table) flush ||= this.#staleBy(frame, address, bytes);
       if (flags & FRAME_FLAG.derived) derived = true;
@@ -212,7 +237,7 @@ export class Machine {
     }
     this.ram.set(bytes, address);
     if (flush) { for (const cpu of this.cpus) cpu.flushTlb(); }
-    if (derived) { for (const told of this.onWrite) told(address, bytes.length); }
+    if (derived) this.tellWrite(address, bytes.length);
   }
 
   /** The bytes change an entry of this frame that is not all zero: something may be derived from it. */

@@ -107,9 +107,8 @@ export const CPU = cells(areaOf(MAP, "architectural"), {
   mtrrDefType: 8,
   ...numbered("mtrrVariable", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], 8),
   ...numbered("mtrrFixed", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 8),
-  // 0 active, 1 HLT, 2 shutdown, 3 wait-for-SIPI (SDM 3 table 25-3, activity state).
+  // ACTIVITY, and bits of INTERRUPTIBILITY.
   activity: 4,
-  // Bit 0: by STI, 1: by MOV SS, 2: by SMI, 3: by NMI (SDM 3, interruptibility state).
   interruptibility: 4,
   // Single-step and breakpoints waiting for the instruction boundary (format of DR6).
   pendingDebug: 8,
@@ -177,11 +176,11 @@ export const V = cells(areaOf(MAP, "volatile"), {
   zero: 8,
   /** Why an instruction was given up: an ABORT value. */
   abort: 4,
-  /** The exception being raised: vector, error code, whether there is one, SDM type (3 = exception). */
+  /** The event being raised: vector, error code, whether there is one. */
   vector: 4,
   errorCode: 4,
   hasError: 4,
-  /** 2 = NMI, 3 = hardware exception, 4 = software interrupt, 5 = privileged software, 6 = software exception. */
+  /** EVENT_TYPE. */
   eventType: 4,
   /** The check that failed (checks.ts) and what it looked at. */
   check: 4,
@@ -226,7 +225,7 @@ export const V = cells(areaOf(MAP, "volatile"), {
   eptp: 8,
   /** Emulation of one instruction for the hypervisor: accesses come from a log. */
   emulating: 4,
-  /** Watches armed; debug-register data breakpoints armed. */
+  /** Who watches data: WATCHING. */
   watching: 4,
   /** Number of frames marked as tables since the last flush. */
   tables: 4,
@@ -282,6 +281,8 @@ export const V = cells(areaOf(MAP, "volatile"), {
    * guest; here a CPUID that is common to both vendors leaves the same images in memory.
    */
   noMisaligned: 4,
+  /** Not zero: the host of guests is played by TypeScript, no code runs in it. */
+  hostedRoot: 4,
   /** 1: the last entry of a guest has delivered the INT n, INT1, INT3 or INTO that it injected. */
   injected: 4,
   /** Parameters that a call gate copies from one stack to the other. */
@@ -298,6 +299,20 @@ export const V = cells(areaOf(MAP, "volatile"), {
   /** Entries of a running walk: address and value of each, to set their accessed bits at the end. */
   walkEntries: 0x50,
 });
+
+/** Values of CPU.activity (SDM 3 24.4.2). */
+export const ACTIVITY = { active: 0, hlt: 1, shutdown: 2, waitForSipi: 3 } as const;
+
+/** Bits of CPU.interruptibility: what blocks events (SDM 3 table 24-3). */
+export const INTERRUPTIBILITY = { sti: 1, movSs: 2, smi: 4, nmi: 8 } as const;
+/** Blocking by STI and by MOV SS: both end with the next instruction. */
+export const SHADOW = INTERRUPTIBILITY.sti | INTERRUPTIBILITY.movSs;
+
+/** What `interruptMode()` gives: an interrupt is the running guest's, or makes it leave; else it waits. */
+export const INTERRUPT = { guests: 0, leaves: 1 } as const;
+
+/** Bits of V.watching. */
+export const WATCHING = { observers: 1, debugRegisters: 2 } as const;
 
 /** V.iret (SDM 3 25.3). */
 export const IRET_NMI = {

@@ -1,5 +1,7 @@
 /** The virtualization extensions of the two vendors, as parts of module S; one of them is linked in. */
+import type { ProcessorParts, SystemFunctions } from "./linkage.ts";
 import { V } from "./state.ts";
+import { guestBoundary } from "./svm/guests.ts";
 import { SVMC } from "./svm/layout.ts";
 import { VMXC } from "./vmx/layout.ts";
 import { buildNested } from "./mmu/nested.ts";
@@ -8,6 +10,14 @@ import { buildVmxFunctions, buildVmxHooks } from "./vmx/index.ts";
 import { type CellField, fieldsNamed } from "./wasm/cells.ts";
 import type { Module } from "./wasm/module.ts";
 import type { CpuModel } from "./vendors.ts";
+
+/** Guests whose host is code of this machine. */
+export interface HostedGuests {
+  /** At an instruction boundary: makes what is due and is not the guest's. True: the state has changed. */
+  boundary(cpu: ProcessorParts): boolean;
+  /** Makes the exit that is due; the host goes on. */
+  leave(system: SystemFunctions): void;
+}
 
 export interface Virtualization {
   /** The group of its instructions. */
@@ -19,6 +29,12 @@ export interface Virtualization {
   readonly cells: readonly CellField[];
   /** Bits of a PML4 entry that must be 0 besides the address: PS, and bit 8 on AMD's processors. */
   readonly pml4Reserved: number;
+  /** Undefined: exits of such guests are told to who runs the processor. */
+  readonly guests?: HostedGuests;
+  /** An exit between iterations of INS or OUTS leaves RF set, for which the processor sets it. */
+  readonly keepsResumeFlag: boolean;
+  /** The registers came from outside: finds what belongs to them. */
+  restored?(system: SystemFunctions): void;
   /** `nested(physical, access, linear)`: guest-physical to machine-physical. */
   nested(m: Module): void;
   /** What event delivery and instructions call; before those are built. */
@@ -35,6 +51,8 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
       ...fieldsNamed(VMXC, ["trapDue", "tprDue", "timer"]),
     ],
     pml4Reserved: 0x80,
+    keepsResumeFlag: false,
+    restored: (system) => void system.vmxCurrent(),
     nested(m) {
       m.declareLater("eptWalk", ["i64", "i32", "i64"], ["i64"]);
       m.declareLater("eptMisconfigured", ["i64", "i32", "i32"], ["i32"]);
@@ -50,6 +68,8 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
       ...fieldsNamed(SVMC, ["pauseCount", "pauseLast"]),
     ],
     pml4Reserved: 0x180,
+    keepsResumeFlag: true,
+    guests: { boundary: guestBoundary, leave: (system) => void system.svmExit() },
     nested: buildNestedPaging,
     hooks: buildSvmHooks,
     functions: buildSvmFunctions,

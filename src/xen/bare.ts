@@ -79,14 +79,14 @@ export class BareEngine extends Engine {
 
   readonly waiting = false;
   runnable(): boolean {
-    return this.vcpu.cpu.wakes;
+    return this.vcpu.cpu.events.wakes;
   }
   // Its processor waits for that by itself.
   startUp(): boolean {
     return false;
   }
   get interruptible(): boolean {
-    return this.vcpu.cpu.takesInterrupts;
+    return this.vcpu.cpu.events.takesInterrupts;
   }
   protected attach(): void {}
   protected detach(): void {

@@ -15,7 +15,8 @@ import type {
 import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
 import { CR4, RFLAGS } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
-import type { CpuHooks, Fault } from "../machine/cpu.ts";
+import type { CpuHooks } from "../machine/host.ts";
+import type { Fault } from "../machine/events.ts";
 import { SERVICE } from "../machine/linkage.ts";
 import type { Plain } from "../machine/record.ts";
 import {

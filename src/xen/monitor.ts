@@ -14,8 +14,9 @@
  */
 import type { Exit } from "../hvm/exit.ts";
 import type { ExitWish } from "../hvm/exit_kinds.ts";
-import type { Cpu, CpuObserver } from "../machine/cpu.ts";
-import { ACCESS, CPU, FRAME, FRAME_FLAG, V } from "../machine/state.ts";
+import type { Cpu } from "../machine/cpu.ts";
+import type { CpuObserver } from "../machine/observation.ts";
+import { ACCESS, CPU, FRAME, FRAME_FLAG, V, WATCHING } from "../machine/state.ts";
 import type { EngineHooks, Verdict } from "./engine.ts";
 import { HvmEngine } from "./hvm.ts";
 import type { Vcpu } from "./vcpu.ts";
@@ -138,8 +139,9 @@ export class Monitor implements EngineHooks, CpuObserver {
   }
   /** The processor asks at accesses while somebody on it has watches. */
   #armWatches(): void {
-    const cpu = this.#cpu, others = cpu.i32[V.watching >> 2] & ~1;
-    cpu.i32[V.watching >> 2] = cpu.observers.some((o) => o.watches) ? others | 1 : others;
+    const cpu = this.#cpu, others = cpu.i32[V.watching >> 2] & ~WATCHING.observers;
+    const any = cpu.observers.some((o) => o.watches);
+    cpu.i32[V.watching >> 2] = any ? others | WATCHING.observers : others;
     cpu.flushTlb();
   }
   get watches(): boolean {
@@ -187,7 +189,7 @@ export class Monitor implements EngineHooks, CpuObserver {
   /** The instruction at the present address was seen: going on does not report it again. */
   pass(): void {
     const rip = this.observer.ip();
-    this.#cpu.passBreakpoint(rip);
+    this.#cpu.observation.pass(rip);
     this.#passed = { rip, count: this.vcpu.count };
   }
 
@@ -265,13 +267,13 @@ export class Monitor implements EngineHooks, CpuObserver {
     const { observers } = this.#cpu, at = observers.indexOf(this);
     if (at < 0) return;
     observers.splice(at, 1);
-    if (observers.length === 0) this.#cpu.passNone();
+    if (observers.length === 0) this.#cpu.observation.passNone();
   }
 
   attached(): void {
     this.#enter();
     // Another domain had the processor since the breakpoint was passed.
-    if (this.#passed.count === this.vcpu.count) this.#cpu.passBreakpoint(this.#passed.rip);
+    if (this.#passed.count === this.vcpu.count) this.#cpu.observation.pass(this.#passed.rip);
     if (this.watches) this.#armWatches();
     this.#invalidate(this.#offsets.keys());
   }

@@ -17,7 +17,7 @@ import { VECTOR } from "../abi/x86/vectors.ts";
 import { CR0, CR4, EFER, RFLAGS } from "../abi/x86/cr.ts";
 import type { Exit } from "../hvm/exit.ts";
 import { GUEST, type HvmOps, type HvmVcpu } from "../hvm/ops.ts";
-import type { Fault } from "../machine/cpu.ts";
+import type { Fault } from "../machine/events.ts";
 import { indexOf, MODES, PAGES_ABSENT, PAGING, pagingOf } from "../machine/mmu/modes.ts";
 import { PAGE_CHECK } from "../machine/mmu/walk.ts";
 import type { Frames } from "./frames.ts";

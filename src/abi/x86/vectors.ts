@@ -1,5 +1,5 @@
 /**
- * Exception vectors (SDM vol. 3, table 6-1).
+ * Exception vectors (SDM vol. 3, table 6-1), and types of events.
  * @module
  */
 
@@ -70,4 +70,15 @@ export const VECTOR = {
   XM: 19,
   VE: 20,
   CP: 21,
+} as const;
+
+/** Types of events (SDM vol. 3, table 24-14). */
+export const EVENT_TYPE = {
+  externalInterrupt: 0,
+  nmi: 2,
+  hardwareException: 3,
+  softwareInterrupt: 4,
+  privilegedSoftwareException: 5,
+  softwareException: 6,
+  other: 7,
 } as const;

@@ -205,18 +205,7 @@ export const controlNames = {
   entryControls: ENTRY_CONTROL,
 } as const;
 
-/** Types in bits 10:8 of interruption information (table 24-14). */
-export const EVENT_TYPE = {
-  externalInterrupt: 0,
-  nmi: 2,
-  hardwareException: 3,
-  softwareInterrupt: 4,
-  privilegedSoftwareException: 5,
-  softwareException: 6,
-  other: 7,
-} as const;
-
-/** Bits of interruption and IDT-vectoring information. */
+/** Bits of interruption and IDT-vectoring information; bits 10:8 are an EVENT_TYPE (vectors.ts). */
 export const EVENT = {
   vector: 0xff,
   typeShift: 8,
@@ -224,9 +213,6 @@ export const EVENT = {
   nmiUnblocking: 0x1000,
   valid: 0x8000_0000,
 } as const;
-
-/** Interruptibility state (table 24-3). */
-export const INTERRUPTIBILITY = { sti: 1, movSs: 2, smi: 4, nmi: 8 } as const;
 
 /** VM-instruction errors by number (30.4, table 30-1). */
 export const instructionErrors: Readonly<Record<number, string>> = {

@@ -5,7 +5,7 @@
  * @module
  */
 import { exceptionVectors, VECTOR, vectorName } from "../../abi/x86/vectors.ts";
-import type { Fault } from "../../machine/cpu.ts";
+import type { Fault } from "../../machine/events.ts";
 import type { Exit } from "../../hvm/exit.ts";
 import { exitRows } from "../../hvm/exit_kinds.ts";
 import { checkById, explain } from "../../machine/checks.ts";

@@ -2,7 +2,9 @@
 import { EFER } from "../../abi/x86/cr.ts";
 import { CLEAN, TLB_CONTROL, VM_CR, VMCB, VMCB_SIZE, vmcbFields } from "../../abi/x86/vmcb.ts";
 import { explain } from "../../machine/checks.ts";
-import type { Cpu, RunStop, SystemFunctions } from "../../machine/cpu.ts";
+import type { Cpu } from "../../machine/cpu.ts";
+import type { RunStop } from "../../machine/run.ts";
+import type { SystemFunctions } from "../../machine/linkage.ts";
 import { FRAME, FRAME_FLAG, V } from "../../machine/state.ts";
 import { SVMC } from "../../machine/svm/layout.ts";
 import { AREA, type HvmCpu, type HvmVcpu } from "../ops.ts";
@@ -222,7 +224,7 @@ export class SvmCpu implements HvmCpu {
     }
     for (const name of ["cr0", "cr4", "efer"] as const) cpu.set(name, HOST[name]);
     cpu.set("vmHsave", BigInt(saveArea));
-    cpu.i32[SVMC.hostedRoot >> 2] = 1;
+    cpu.i32[V.hostedRoot >> 2] = 1;
     return new SvmCpu(cpu, saveArea);
   }
 
@@ -230,7 +232,7 @@ export class SvmCpu implements HvmCpu {
     this.unload();
     this.cpu.set("efer", HOST.efer & ~BigInt(EFER.SVME));
     this.cpu.set("vmHsave", 0n);
-    this.cpu.i32[SVMC.hostedRoot >> 2] = 0;
+    this.cpu.i32[V.hostedRoot >> 2] = 0;
   }
 
   /** The check that the last refused VMRUN noted, with its operands filled in. */
@@ -261,7 +263,7 @@ export class SvmCpu implements HvmCpu {
 
   /** After state came from outside. */
   refresh(current: SvmVcpu | undefined): void {
-    this.cpu.i32[SVMC.hostedRoot >> 2] = 1;
+    this.cpu.i32[V.hostedRoot >> 2] = 1;
     this.cpu.i32[SVMC.contextValid >> 2] = 0;
     this.current = current;
     if (!current) return;

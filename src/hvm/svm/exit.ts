@@ -195,9 +195,8 @@ export function decodeExit(v: SvmVcpu): Exit {
  * The interrupt is still pending after #VMEXIT. A host of machine code would now set GIF and take it;
  * here its controller is asked for the vector in the same way.
  */
-function takeInterrupt({ on }: SvmVcpu): number {
-  const { bus } = on.cpu.machine;
-  return bus.interruptPending() ? bus.acknowledge() : -1;
+function takeInterrupt({ on: { cpu } }: SvmVcpu): number {
+  return cpu.interruptPending() ? cpu.acknowledge() : -1;
 }
 
 function readWide(v: SvmVcpu, field: number): Wide {

@@ -18,7 +18,8 @@ import {
   SVM_EVENT_TYPE,
   vmcbFields,
 } from "../../abi/x86/vmcb.ts";
-import type { Cpu, RunStop } from "../../machine/cpu.ts";
+import type { Cpu } from "../../machine/cpu.ts";
+import type { RunStop } from "../../machine/run.ts";
 import { CPU } from "../../machine/state.ts";
 import { type Exit, type ExitOf, type GuestEvent, wideToBigInt } from "../exit.ts";
 import { exitKinds } from "../exit_kinds.ts";
@@ -297,7 +298,7 @@ function inject(v: SvmVcpu, event: GuestEvent): void {
   // In real mode exceptions have no error code.
   const code = v.words[F.cr0 >> 2] & CR0.PE ? event.errorCode : undefined;
   const rip = v.read64(F.rip);
-  if (event.type === "exception") v.on.cpu.noteInjected(event.vector, code, rip);
+  if (event.type === "exception") v.on.cpu.events.noteInjected(event.vector, code, rip);
   // INT1 is over when its trap comes; INT n, INT3 and INTO are named by nRIP, and by what is delivered.
   if (event.type === "privileged-software-exception") {
     v.write64(F.rip, past(v, rip, length));

@@ -1,6 +1,6 @@
 /** Running a guest: VMRUN, the processor's run loop, and the way back. */
 import { VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
-import type { RunStop } from "../../machine/cpu.ts";
+import type { RunStop } from "../../machine/run.ts";
 import { GUEST } from "../../machine/interpreter/guest.ts";
 import { CPU, V } from "../../machine/state.ts";
 import { STATUS } from "../../machine/svm/entry.ts";
@@ -25,7 +25,7 @@ function boundary(v: SvmVcpu): RunStop | undefined {
     i32[CPU.pendingNmi >> 2] = 0;
     return "exit";
   }
-  if (!cpu.machine.bus.interruptPending() || !system.interruptMode()) return undefined;
+  if (!cpu.interruptPending() || !system.interruptMode()) return undefined;
   system.interruptExit(-1);
   return "exit";
 }

@@ -1,7 +1,9 @@
 /** A processor in VMX root operation, its VMCSs, and what VM entry and exit do not switch. */
 import { VMCS, vmcsFields } from "../../abi/x86/vmcs.ts";
 import { controlBits, controlNames, instructionErrors, PIN, PRIMARY } from "../../abi/x86/vmx.ts";
-import type { Cpu, RunStop, SystemFunctions } from "../../machine/cpu.ts";
+import type { Cpu } from "../../machine/cpu.ts";
+import type { RunStop } from "../../machine/run.ts";
+import type { SystemFunctions } from "../../machine/linkage.ts";
 import { explain } from "../../machine/checks.ts";
 import { V } from "../../machine/state.ts";
 import { HEAD, VMCS_REVISION, VMXC } from "../../machine/vmx/layout.ts";
@@ -113,7 +115,7 @@ export class VmxCpu implements HvmCpu {
     cpu.set("cr0", BigInt(HOST.cr0));
     cpu.set("cr4", BigInt(HOST.cr4));
     cpu.set("efer", BigInt(HOST.efer));
-    cpu.i32[VMXC.hostedRoot >> 2] = 1;
+    cpu.i32[V.hostedRoot >> 2] = 1;
     on.#revision(region);
     on.#succeed("VMXON", on.system.vmxon(region, 0));
     return on;
@@ -122,7 +124,7 @@ export class VmxCpu implements HvmCpu {
   disable(): void {
     this.unload();
     this.#succeed("VMXOFF", this.system.vmxoff());
-    this.#i32[VMXC.hostedRoot >> 2] = 0;
+    this.#i32[V.hostedRoot >> 2] = 0;
   }
 
   #revision(at: number): void {
@@ -170,7 +172,7 @@ export class VmxCpu implements HvmCpu {
 
   /** After state came from outside: what follows from the current-VMCS pointer is worked out anew. */
   refresh(current: VmxVcpu | undefined): void {
-    this.#i32[VMXC.hostedRoot >> 2] = 1;
+    this.#i32[V.hostedRoot >> 2] = 1;
     this.#i32[VMXC.contextValid >> 2] = 0;
     this.current = current;
     this.system.vmxCurrent();

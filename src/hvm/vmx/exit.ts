@@ -1,7 +1,7 @@
 /** From the exit fields of a VMCS to the neutral Exit. */
 import { VECTOR } from "../../abi/x86/vectors.ts";
 import { CR0, RFLAGS } from "../../abi/x86/cr.ts";
-import { EVENT, EXIT_REASON, exitReasonNames, INTERRUPTIBILITY } from "../../abi/x86/vmx.ts";
+import { EVENT, EXIT_REASON, exitReasonNames } from "../../abi/x86/vmx.ts";
 import { checkById } from "../../machine/checks.ts";
 import {
   type Common,
@@ -15,6 +15,7 @@ import {
 } from "../exit.ts";
 import type { ExitKind } from "../exit_kinds.ts";
 import { cpuidExit, msrExit, portValue } from "../registers.ts";
+import { INTERRUPTIBILITY } from "../../machine/state.ts";
 import { STUB } from "../../machine/vmx/layout.ts";
 import { F, type VmxVcpu } from "./cpu.ts";
 

@@ -77,7 +77,7 @@ function inject(v: VmxVcpu, event: GuestEvent): void {
     ? event.errorCode
     : undefined;
   if (event.type === "exception") {
-    on.cpu.noteInjected(event.vector, code, on.read64(F.guestRip));
+    on.cpu.events.noteInjected(event.vector, code, on.read64(F.guestRip));
     // An intercepted #DB is the trap itself: what the exit has saved of it is not due once more.
     if (event.vector === VECTOR.DB) {
       on.write(F.guestInterruptibility, on.read(F.guestInterruptibility) & ~3, 0);

@@ -1,6 +1,6 @@
 /** Running a guest: entry, the processor's run loop, and the way back. */
 import { RFLAGS } from "../../abi/x86/cr.ts";
-import type { RunStop } from "../../machine/cpu.ts";
+import type { RunStop } from "../../machine/run.ts";
 import { GUEST } from "../../machine/interpreter/guest.ts";
 import { CPU, V } from "../../machine/state.ts";
 import { LEFT_AT_ONCE } from "../../machine/vmx/entry.ts";
@@ -36,11 +36,10 @@ function boundary(v: VmxVcpu): RunStop | undefined {
     cpu.i32[CPU.pendingNmi >> 2] = 0;
     return "exit";
   }
-  const { bus } = cpu.machine;
-  if (!bus.interruptPending()) return undefined;
+  if (!cpu.interruptPending()) return undefined;
   const mode = system.interruptMode();
   if (mode === 0) return undefined;
-  const vector = mode === 2 ? bus.acknowledge() : -1;
+  const vector = mode === 2 ? cpu.acknowledge() : -1;
   if (mode === 2 && vector < 0) return undefined;
   system.interruptExit(vector);
   return "exit";

@@ -1,7 +1,7 @@
 // Hot handlers against the cold ones where an access leaves the fast path: devices that look at the
 // clock, end the slice and interrupt, watched pages, code that is written.
 import { assert, assertEquals } from "@std/assert";
-import { CPU, GPRS, V } from "../state.ts";
+import { CPU, GPRS, V, WATCHING } from "../state.ts";
 import { encode } from "../isa/encode_instruction.ts";
 import { type Encoding, encodings } from "../isa/encodings.ts";
 import type { Machine } from "../machine.ts";
@@ -99,7 +99,7 @@ class Subject {
     cpu.set("rflags", 0x202n);
     cpu.i32[CPU.flagOp >> 2] = 0;
     cpu.set("rip", BigInt(CODE));
-    cpu.i32[V.watching >> 2] = x.watched ? 1 : 0;
+    cpu.i32[V.watching >> 2] = x.watched ? WATCHING.observers : 0;
     let fault: number | undefined;
     cpu.hooks.fault = () => (fault = cpu.lastFault?.vector, true);
     const count = cpu.count;

@@ -50,7 +50,6 @@ export interface PredecodeHost {
   coldSpecial(name: "undefined" | "tooLong"): number;
   /** Is there an execution breakpoint at this linear address? */
   hasBreakpoint(low: number, high: number): boolean;
-  readonly anyBreakpoint: boolean;
   /** Bits of DECODE_AS. */
   readonly decodeAs: number;
 }
@@ -272,7 +271,7 @@ export class Predecoder {
         return first;
       }
       let breakpoint = 0;
-      if (this.host.anyBreakpoint && this.host.hasBreakpoint((low & ~4095) + offset | 0, high)) {
+      if (this.host.hasBreakpoint((low & ~4095) + offset | 0, high)) {
         breakpoint = this.#pseudo(frame, PSEUDO.breakpoint, offset);
       }
       const status = this.#decode(this.ram, page + offset, limit);

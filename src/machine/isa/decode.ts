@@ -30,8 +30,9 @@ export const DECODE_AS = {
   shortUndefined: 2,
   /** LOCK MOV CR0 is MOV CR8. */
   lockCr8: 4,
-  /** All of them: AMD's processors. */
+  /** All of them, and none. */
   amd: 7,
+  intel: 0,
 } as const;
 
 /** Number that stands for RIP in {@linkcode Instruction.base}. */

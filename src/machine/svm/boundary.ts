@@ -12,8 +12,11 @@ import { Vmcb } from "./layout.ts";
 const virtualTpr = (word: Local): Expr =>
   cell(CPU.cr8).when(word.and(VIRTUAL_INTERRUPT.masking), word).and(VIRTUAL_INTERRUPT.tpr);
 
+/** What `svmBoundary` gives; where the guest leaves, V.abort is set. */
+export const VIRTUAL = { waits: 0, leaves: 1, delivered: 2 } as const;
+
 export function buildBoundary(m: Module): void {
-  // svmBoundary() -> 0; 1 if the guest leaves here (V.abort is set); 2 if the interrupt was delivered.
+  // svmBoundary() -> VIRTUAL.
   m.func("svmBoundary", [], ["i32"], (f) => {
     const vmcb = Vmcb.current(f);
     const word = f.let(vmcb.get("virtualInterrupt"));

@@ -47,7 +47,7 @@ export function buildContext(m: Module): void {
   });
   // After the host state was loaded: a host that runs code must not see the guest's translations.
   m.func("svmContextAfterExit", [], [], (f) => {
-    f.if(cell(SVMC.hostedRoot).eqz(), () => {
+    f.if(cell(V.hostedRoot).eqz(), () => {
       setCell(f, SVMC.contextValid, 0);
       f.call("flushTlb");
     });

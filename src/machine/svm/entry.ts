@@ -137,7 +137,7 @@ function loadControls(f: Func, vmcb: Vmcb): void {
   setCell(f, SVMC.pauseCount, vmcb.get("pauseFilterCount"));
   setCell64(f, SVMC.pauseLast, 0);
   const shadow = vmcb.low("interruptShadow").and(INTERRUPT_SHADOW);
-  const masked = i32(0).when(cell(SVMC.hostedRoot), cell(CPU.interruptibility).and(8));
+  const masked = i32(0).when(cell(V.hostedRoot), cell(CPU.interruptibility).and(8));
   setCell(f, CPU.interruptibility, shadow.or(masked));
 }
 
@@ -229,7 +229,7 @@ function buildVmrun(m: Module): void {
     setCell(f, V.nonRoot, 1);
     setCell(f, CPU.svmMode, MODE.guest);
     setCell(f, CPU.gif, 1);
-    f.if(cell(SVMC.hostedRoot).eqz(), () => {
+    f.if(cell(V.hostedRoot).eqz(), () => {
       setCell(f, CPU.activity, 0);
       setCell64(f, CPU.pendingDebug, 0);
       // A host that traces VMRUN gets its trap behind the exit.

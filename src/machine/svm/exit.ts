@@ -145,7 +145,7 @@ function buildLoadHost(m: Module): void {
     setCell(f, V.pdptesInMemory, 0);
     setCell(f, CPU.svmMode, MODE.host);
     setCell(f, CPU.gif, 0);
-    f.if(cell(SVMC.hostedRoot), () => setCell(f, CPU.interruptibility, 0), () => {
+    f.if(cell(V.hostedRoot), () => setCell(f, CPU.interruptibility, 0), () => {
       // NMIs stay masked; what else hung over the guest is gone.
       setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(8));
       setCell(f, CPU.activity, 0);

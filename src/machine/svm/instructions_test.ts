@@ -4,8 +4,7 @@ import { MSR } from "../../abi/x86/msr.ts";
 import { checkById } from "../checks.ts";
 import { Machine } from "../machine.ts";
 import { EVENT, EVENT_SELECT as COUNT } from "../counters.ts";
-import { CPU } from "../state.ts";
-import { SVMC } from "./layout.ts";
+import { CPU, V } from "../state.ts";
 import { Bench, type Fields, PLACE } from "./testing.ts";
 
 const b = new Bench();
@@ -14,7 +13,7 @@ const { cpu } = b;
 /** Code of a host in flat 32-bit protected mode, SVM on, no host of TypeScript. */
 function host(source: string, change = () => {}): Map<string, bigint> {
   b.reset();
-  cpu.i32[SVMC.hostedRoot >> 2] = 0;
+  cpu.i32[V.hostedRoot >> 2] = 0;
   const flat = { base: 0n, limit: 0xffff_ffff };
   for (const n of [0, 2, 3]) cpu.setSegment(n, { ...flat, selector: 16, attributes: 0xc093 });
   cpu.setSegment(1, { ...flat, selector: 8, attributes: 0xc09b });

@@ -12,8 +12,6 @@ import type { Func } from "../wasm/module.ts";
 
 /** Cells of memory 0; all can be made anew. */
 export const SVMC = cells(EXTENSION_AREA.svm, {
-  /** Not zero: the host is played by TypeScript, no code runs in it. */
-  hostedRoot: 4,
   /** The next event delivered is the one that VMRUN injects. */
   injecting: 4,
   /** Length of the instruction that leaves, 0 if it was none. */

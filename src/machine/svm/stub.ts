@@ -18,7 +18,7 @@
  * | `vmload(low, high)`, `vmsave(low, high)` | 0, or 1 for #GP |
  * | `invlpga(low, high, asid)`, `flushTlb()` | translations |
  *
- * The caller turns SVM on: EFER.SVME, VM_HSAVE_PA (CPU.vmHsave) and SVMC.hostedRoot = 1. Under a
+ * The caller turns SVM on: EFER.SVME, VM_HSAVE_PA (CPU.vmHsave) and V.hostedRoot = 1. Under a
  * hosted root two parts of a guest's state that the VMCB has no field for stay in the processor at
  * VMRUN and #VMEXIT: CPU.pendingDebug and CPU.activity; CPU.interruptibility is the VMCB's shadow in
  * the guest and 0 outside.

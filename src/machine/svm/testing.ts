@@ -2,7 +2,7 @@
 import { INTERCEPT1, INTERCEPT2, vmcbField } from "../../abi/x86/vmcb.ts";
 import { checkById } from "../checks.ts";
 import { Cpuid } from "../cpuid.ts";
-import type { RunStop } from "../cpu.ts";
+import type { RunStop } from "../run.ts";
 import { assemble } from "../isa/encode.ts";
 import { Machine } from "../machine.ts";
 import { ABORT, CPU, V } from "../state.ts";
@@ -96,7 +96,7 @@ export class Bench {
     cpu.reset();
     for (const [name, value] of Object.entries(HOST)) cpu.set(name, value);
     cpu.set("vmHsave", BigInt(PLACE.hsave));
-    cpu.i32[SVMC.hostedRoot >> 2] = 1;
+    cpu.i32[V.hostedRoot >> 2] = 1;
     cpu.i32[SVMC.contextValid >> 2] = 0;
     this.machine.write(0x1000, new Uint8Array(0x4_0000));
     this.machine.write(PLACE.data, new Uint8Array(0x2000));
@@ -169,7 +169,7 @@ export class Bench {
     if (cpu.i32[V.abort >> 2] === ABORT.exit) return "exit";
     if (system.svmBoundary() === 1) return "exit";
     if (cpu.i32[CPU.pendingNmi >> 2] && system.nmiExit()) return "exit";
-    if (!cpu.machine.bus.interruptPending() || !system.interruptMode()) return undefined;
+    if (!cpu.interruptPending() || !system.interruptMode()) return undefined;
     system.interruptExit(-1);
     return "exit";
   }

@@ -4,10 +4,9 @@
  */
 import { CR0, CR4, DEBUGCTL, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { VECTOR } from "../../abi/x86/vectors.ts";
-import { ENTRY_CONTROL, INTERRUPTIBILITY, SECONDARY } from "../../abi/x86/vmx.ts";
-import { V } from "../state.ts";
+import { ENTRY_CONTROL, SECONDARY } from "../../abi/x86/vmx.ts";
 import { cell64, MEMORY } from "../linkage.ts";
-import { CPU } from "../state.ts";
+import { CPU, INTERRUPTIBILITY, V } from "../state.ts";
 import { type Expr, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { CR0_FIXED0, CR4_FIXED0, CR4_FIXED1, DEBUGCTL_BITS, EFER_BITS } from "./capabilities.ts";

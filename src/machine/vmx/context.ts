@@ -45,7 +45,7 @@ export function buildContext(m: Module): void {
   });
   // After the host state was loaded: a root that runs code must not see the guest's translations.
   m.func("vmxContextAfterExit", [], [], (f) => {
-    f.if(cell(VMXC.hostedRoot).eqz(), () => {
+    f.if(cell(V.hostedRoot).eqz(), () => {
       setCell(f, VMXC.contextValid, 0);
       f.call("flushTlb");
     });

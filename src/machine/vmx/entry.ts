@@ -6,13 +6,13 @@ import { atBit } from "../mode.ts";
 import { CR0, CR4, DR6, DR7, EFER } from "../../abi/x86/cr.ts";
 import {
   ENTRY_CONTROL,
-  EVENT_TYPE,
   EXIT_REASON,
   PIN,
   PRIMARY,
   SECONDARY,
   VM_ERROR,
 } from "../../abi/x86/vmx.ts";
+import { EVENT_TYPE } from "../../abi/x86/vectors.ts";
 import { ABORT, CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64, load } from "../wasm/expr.ts";

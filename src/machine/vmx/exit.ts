@@ -208,7 +208,7 @@ function buildHostBlock(m: Module): void {
 function loadHostPdptes(f: Func, vmcs: VmcsRegion): void {
   const pae = cell64(CPU.cr4).wrap().and(CR4.PAE).nez();
   const legacy = cell64(CPU.efer).and(EFER.LMA).eqz();
-  f.if(cell(VMXC.hostedRoot).eqz().and(pae).and(legacy), () => {
+  f.if(cell(V.hostedRoot).eqz().and(pae).and(legacy), () => {
     const at = f.let(cell64(CPU.cr3).wrap().and(~31));
     f.if(at.zext().ltU(cell64(V.ramSize)), () => {
       f.if(f.call("vmxCheckPdptes", at), () => vmcs.setHead(HEAD.abort, 2));

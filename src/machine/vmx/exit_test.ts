@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
 import { INTERCEPT } from "../system/intercepts.ts";
 import { ABORT, CPU, type CpuCell, segment, V } from "../state.ts";
-import { HEAD, VMXC } from "./layout.ts";
+import { HEAD } from "./layout.ts";
 import { LEFT_AT_ONCE } from "./entry.ts";
 import { STATUS } from "./operations.ts";
 import { Bench, PLACE } from "./testing.ts";
@@ -233,7 +233,7 @@ Deno.test("the TLBs are emptied only when the translation context changes", () =
   assertEquals(around(() => b.write("guestCr0", 0x8001_0031n)), false);
   assertEquals(around(() => b.write("guestCr4", 0x2010)), false);
   // A root that runs code of its own must not see the guest's translations.
-  b.i32[VMXC.hostedRoot >> 2] = 0;
+  b.i32[V.hostedRoot >> 2] = 0;
   assertEquals(around(() => {}), false);
 });
 

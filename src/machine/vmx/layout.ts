@@ -131,8 +131,6 @@ export const VMXC = cells(EXTENSION_AREA.vmx, {
   value: 8,
   /** Groups of checks that the current VMCS has passed and that no write has made doubtful since. */
   passed: 4,
-  /** Not zero: VMX root operation is played by TypeScript, no code runs in it. */
-  hostedRoot: 4,
   /** A monitor-trap-flag exit is due. */
   trapDue: 4,
   /** Instructions until the preemption timer fires, while it is active (i64). */

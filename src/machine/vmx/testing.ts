@@ -84,7 +84,7 @@ export class Bench {
     this.i32[CPU.vmxMode >> 2] = 0;
     this.i32[CPU.interruptibility >> 2] = 0;
     this.i32[CPU.a20Mask >> 2] = -1;
-    this.i32[VMXC.hostedRoot >> 2] = 1;
+    this.i32[V.hostedRoot >> 2] = 1;
     new Uint8Array(this.ram.buffer).fill(0);
     for (const at of [PLACE.vmxon, PLACE.vmcs, PLACE.other]) {
       this.view.setUint32(at + HEAD.revision, VMCS_REVISION, true);

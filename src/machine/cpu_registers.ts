@@ -1,0 +1,118 @@
+/** A processor's memory 0, and the registers in it by their names. */
+import { FLOAT_RESET } from "../abi/x86/float.ts";
+import { CR0, DR6, DR7, RFLAGS } from "../abi/x86/cr.ts";
+import {
+  ARCHITECTURAL_END,
+  ARCHITECTURAL_START,
+  CPU,
+  CPU_MEMORY_PAGES,
+  type CpuCell,
+  SEGMENT,
+  segment,
+  SEGMENTS,
+} from "./state.ts";
+
+/** A segment register: what of it is visible, and what the descriptor left in it. */
+export interface SegmentCells {
+  readonly selector: number;
+  readonly base: bigint;
+  readonly limit: number;
+  readonly attributes: number;
+}
+
+const CODE_OR_DATA = 0x93, LDT = 0x82, TSS32_BUSY = 0x8b;
+
+/** Registers that RESET does not clear (SDM 3 table 10-1); segments and the x87 apart. */
+const RESET: readonly (readonly [CpuCell, bigint])[] = [
+  ["rip", 0xfff0n],
+  ["rflags", BigInt(RFLAGS.fixed)],
+  // Family 6.
+  ["rdx", 0x600n],
+  ["cr0", BigInt(CR0.CD | CR0.NW | CR0.ET)],
+  ["gdtr.limit", 0xffffn],
+  ["idtr.limit", 0xffffn],
+  ["dr6", BigInt(DR6.fixed)],
+  ["dr7", BigInt(DR7.fixed)],
+  ["xcr0", 1n],
+  ["pat", 0x0007_0406_0007_0406n],
+  // At FEE0_0000h, enabled, of the bootstrap processor.
+  ["apicBase", 0xfee0_0900n],
+  ["miscEnable", 1n],
+  ["vmcsPointer", -1n],
+  ["vmxonPointer", -1n],
+  ["tscRatio", 1n << 32n],
+];
+
+export class CpuRegisters {
+  readonly memory: WebAssembly.Memory;
+  readonly u8: Uint8Array;
+  readonly u16: Uint16Array;
+  readonly i32: Int32Array;
+  readonly i64: BigInt64Array;
+  readonly u64: BigUint64Array;
+
+  constructor() {
+    this.memory = new WebAssembly.Memory({ initial: CPU_MEMORY_PAGES, maximum: CPU_MEMORY_PAGES });
+    const buffer = this.memory.buffer as ArrayBuffer;
+    this.u8 = new Uint8Array(buffer);
+    this.u16 = new Uint16Array(buffer);
+    this.i32 = new Int32Array(buffer);
+    this.i64 = new BigInt64Array(buffer);
+    this.u64 = new BigUint64Array(buffer);
+  }
+
+  /** A 64-bit field of the architectural state, by its name in state.ts. */
+  get(name: string): bigint {
+    return this.u64[at(name) >> 3];
+  }
+  set(name: string, value: bigint): void {
+    this.i64[at(name) >> 3] = BigInt.asIntN(64, value);
+  }
+  getSegment(n: number): SegmentCells {
+    const place = segment(n);
+    return {
+      selector: this.i32[(place + SEGMENT.selector) >> 2],
+      base: this.u64[place >> 3],
+      limit: this.i32[(place + SEGMENT.limit) >> 2] >>> 0,
+      attributes: this.i32[(place + SEGMENT.attributes) >> 2],
+    };
+  }
+  setSegment(n: number, s: SegmentCells): void {
+    const place = segment(n);
+    this.i32[(place + SEGMENT.selector) >> 2] = s.selector;
+    this.u64[place >> 3] = s.base;
+    this.i32[(place + SEGMENT.limit) >> 2] = s.limit;
+    this.i32[(place + SEGMENT.attributes) >> 2] = s.attributes;
+  }
+  /** Control and tag words of x87, and MXCSR. */
+  setFloat({ fcw, ftw, mxcsr }: { fcw: number; ftw: number; mxcsr: number }): void {
+    this.i32[CPU.fcw >> 2] = fcw;
+    this.i32[CPU.ftw >> 2] = ftw;
+    this.i32[CPU.mxcsr >> 2] = mxcsr;
+  }
+
+  /** All registers as after power-up or RESET (SDM 3 table 10-1). */
+  protected resetRegisters(): void {
+    this.u8.fill(0, ARCHITECTURAL_START, ARCHITECTURAL_END);
+    for (const [name, value] of RESET) this.set(name, value);
+    const attributes = { ldtr: LDT, tr: TSS32_BUSY } as Readonly<Record<string, number>>;
+    SEGMENTS.forEach((name, n) =>
+      this.setSegment(n, {
+        selector: name === "cs" ? 0xf000 : 0,
+        base: name === "cs" ? 0xffff_0000n : 0n,
+        limit: 0xffff,
+        attributes: attributes[name] ?? CODE_OR_DATA,
+      })
+    );
+    this.i32[CPU.a20Mask >> 2] = -1;
+    this.i32[CPU.gif >> 2] = 1;
+    this.setFloat(FLOAT_RESET);
+  }
+}
+
+/** For names that come from outside: those a program writes are {@linkcode CpuCell}s. */
+function at(name: string): number {
+  const offset: number | undefined = CPU[name as CpuCell];
+  if (offset === undefined) throw new Error(`no state field named ${name}`);
+  return offset;
+}
