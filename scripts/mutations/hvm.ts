@@ -83,6 +83,12 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     "return this.cpu.observers[0]?.hasBreakpoint(low, high) ?? false;",
     "two observers of one domain see what each asked for, and change nothing (intel hap)",
   ]]),
+  ...mutationsOf("src/hvm/guest_memory.ts", "src/hvm/guest_memory_test.ts", [[
+    "large pages of guests are looked at as small ones",
+    "return frameOf(mode, level, ...entry, low) * 4096",
+    "return frameOf(mode, 1, ...entry, low) * 4096",
+    "a look at a guest's memory finds what the processor's own walk does, in every mode",
+  ]]),
   ...mutationsOf("src/hvm/exit_kinds.ts", KINDS_TEST, [
     [
       "a row lacks its intercept",

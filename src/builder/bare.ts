@@ -95,7 +95,7 @@ function machineMemory(host: Host): DomainMemory {
 /** Registers of a processor at the start of a guest. */
 export function setInitialState(cpu: Cpu, entry: InitialState): void {
   cpu.reset();
-  for (const [name, value] of Object.entries(entry.regs)) cpu.set(name, value);
+  cpu.setAll(entry.regs);
   cpu.set("rip", entry.rip);
   cpu.set("rflags", entry.rflags);
   for (const name of ["cr0", "cr3", "cr4", "efer"] as const) cpu.set(name, entry[name]);

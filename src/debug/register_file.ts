@@ -183,10 +183,7 @@ function loadPdptes(cpu: Cpu): void {
   const word = (name: "cr0" | "cr4" | "efer") => cpu.i32[CPU[name] >> 2];
   if (!holdsPdptes(word("cr0"), word("cr4"), word("efer"))) return;
   const table = Number(cpu.get("cr3") & 0xffff_ffe0n);
-  const { ram, size } = cpu.machine;
-  if (table + 32 > size) return;
-  const view = new DataView(ram.buffer, ram.byteOffset + table);
-  for (let n = 0; n < 4; n++) cpu.set(`pdpte${n}`, view.getBigUint64(8 * n, true));
+  if (table + 32 <= cpu.machine.size) cpu.loadPdptes(table);
 }
 
 /** A register file that is there only as long as `check` does not throw. */

@@ -91,7 +91,7 @@ export function withShadow<T>(
     efer: BigInt(EFER.SCE | EFER.NXE | long),
   };
   return withRegisters(context, (name) => values[name], 0n, (walker) => {
-    if (!fourLevel) loadPdptes(context.cpu, root);
+    if (!fourLevel) context.cpu.loadPdptes(root);
     return look(walker);
   });
 }
@@ -112,7 +112,7 @@ function withRegisters<T>(
   const cells = u8.slice(CELLS.from, CELLS.to), entries = u8.slice(ENTRIES.from, ENTRIES.to);
   const steps = u8.slice(WALK_STEPS, ENTRIES.from);
   try {
-    for (const name of ["cr0", "cr3", "cr4", "efer"]) cpu.set(name, value(name));
+    for (const name of ["cr0", "cr3", "cr4", "efer"] as const) cpu.set(name, value(name));
     cpu.u64[V.eptp >> 3] = nestedPointer;
     i32[V.paging >> 2] = value("cr0") & PG ? 1 : 0;
     i32[V.emulating >> 2] = 0;
@@ -132,13 +132,7 @@ function loadGuestPdptes({ cpu, file }: PagingContext): void {
   const word = (name: string) => Number(BigInt.asIntN(32, file.get(name)!));
   if (!holdsPdptes(word("cr0"), word("cr4"), word("efer"))) return;
   const place = new Walker(cpu, () => {}).nested(file.get("cr3")! & 0xffff_ffe0n);
-  if (place.machine !== undefined) loadPdptes(cpu, place.machine);
-}
-
-function loadPdptes(cpu: Cpu, address: number): void {
-  const { ram } = cpu.machine;
-  const view = new DataView(ram.buffer, ram.byteOffset + address);
-  for (let n = 0; n < 4; n++) cpu.set(`pdpte${n}`, view.getBigUint64(8 * n, true));
+  if (place.machine !== undefined) cpu.loadPdptes(place.machine);
 }
 
 /** Walks in the context that {@linkcode withPaging} set up. */

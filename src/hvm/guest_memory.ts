@@ -2,34 +2,46 @@
  * A look at a guest's memory as its page tables map it: for what the hardware does not report about
  * an instruction that has just left. Rights are not looked at; nothing is changed.
  */
+import { CR4 } from "../abi/x86/cr.ts";
 import type { Machine } from "../machine/machine.ts";
+import {
+  ADDRESS,
+  ENTRY,
+  frameOf,
+  indexOf,
+  MODES,
+  PAGING,
+  pagingOf,
+  POINTER_TABLE,
+  shiftOf,
+} from "../machine/mmu/modes.ts";
 import type { NestedFormat } from "./ops.ts";
-
-const ADDRESS = 0x000f_ffff_ffff_f000n, LARGE = 0x80n;
 
 /** Nested tables, or none: then guest-physical addresses are machine's. */
 export interface Nested {
-  readonly memory: Pick<Machine, "ram" | "size">;
+  readonly memory: Pick<Machine, "ram" | "words" | "size">;
   readonly format: NestedFormat;
   readonly root: number | undefined;
 }
 
-function read64(ram: Uint8Array, at: number): bigint {
-  return new DataView(ram.buffer, ram.byteOffset + at).getBigUint64(0, true);
-}
-function read32(ram: Uint8Array, at: number): bigint {
-  return BigInt(new DataView(ram.buffer, ram.byteOffset + at).getUint32(0, true));
-}
+/** Nested tables are those of this mode (SDM 3 28.2.2, APM 2 15.25). */
+const NESTED = MODES[PAGING.fourLevel];
+/** Bits 36 to 51 of an entry: no address has them. */
+const NO_ADDRESS = 0xf_fff0;
+
+const lowWord = (value: bigint): number => Number(BigInt.asIntN(32, value));
 
 /** Entries of the nested walk of a guest-physical address, the last one a page's or absent. */
 export function nestedEntries({ memory, format, root }: Nested, gpa: number): readonly bigint[] {
-  const entries: bigint[] = [];
-  for (let level = 4, table = root!; level > 0; level--) {
-    const at = table + Math.floor(gpa / 2 ** (12 + 9 * (level - 1))) % 512 * 8;
-    if (at + 8 > memory.size) break;
-    const entry = read64(memory.ram, at), next = format.address(entry);
+  const entries: bigint[] = [], { words } = memory;
+  for (let level: number = NESTED.levels, table = root!; level > 0; level--) {
+    const index = indexOf(NESTED, level, gpa | 0, Math.floor(gpa / 2 ** 32));
+    const at = table + NESTED.bytes * index;
+    if (at + NESTED.bytes > memory.size) break;
+    const [low, high] = [words[at >>> 2], words[(at >>> 2) + 1]];
+    const entry = BigInt(high >>> 0) << 32n | BigInt(low >>> 0), next = format.address(entry);
     entries.push(entry);
-    if (next === undefined || (level < 4 && entry & LARGE)) break;
+    if (next === undefined || (level in NESTED.large && low & ENTRY.PS)) break;
     table = next;
   }
   return entries;
@@ -40,10 +52,9 @@ export function machineAddress(nested: Nested, gpa: number, bytes: number): numb
   const { memory, format, root } = nested;
   let machine = gpa;
   if (root !== undefined) {
-    const entries = nestedEntries(nested, gpa);
-    const base = format.address(entries.at(-1) ?? 0n);
-    const size = 2 ** (12 + 9 * (4 - entries.length));
-    if (base === undefined || size > 2 ** 30) return -1;
+    const entries = nestedEntries(nested, gpa), level = NESTED.levels + 1 - entries.length;
+    const base = format.address(entries.at(-1) ?? 0n), size = 2 ** shiftOf(NESTED, level);
+    if (base === undefined || level === NESTED.levels) return -1;
     machine = base - base % size + gpa % size;
   }
   return machine + bytes <= memory.size ? machine : -1;
@@ -63,27 +74,32 @@ function guestPhysical(
   { cr0, cr3, cr4, efer }: PagingRegisters,
   linear: bigint,
 ): number {
-  if (!(cr0 & 0x8000_0000n)) return Number(linear & 0xffff_ffffn);
-  const long = (efer & 0x400n) !== 0n, wide = long || (cr4 & 0x20n) !== 0n;
-  const bits = wide ? 9n : 10n, size = wide ? 8 : 4;
-  let table = cr3 & (long || !wide ? ADDRESS : 0xffff_ffe0n);
-  for (let level = long ? 4 : wide ? 3 : 2; level > 0; level--) {
-    const shift = 12n + bits * BigInt(level - 1);
-    const index = (linear & (long ? ~0n : 0xffff_ffffn)) >> shift & ((1n << bits) - 1n);
-    const at = machineAddress(nested, Number(table) + size * Number(index), size);
-    if (at < 0) return -1;
-    const entry = wide ? read64(nested.memory.ram, at) : read32(nested.memory.ram, at);
-    if (!(entry & 1n)) return -1;
-    const large = level > 1 && level < 4 && entry & LARGE && (wide || cr4 & 0x10n);
-    if (level === 1 || large) {
-      const within = (1n << shift) - 1n;
-      // PSE-36 keeps address bits 39:32 in 20:13.
-      const high = large && !wide ? (entry >> 13n & 0xffn) << 32n : 0n;
-      return Number(entry & ADDRESS & ~within | high | linear & within);
-    }
-    table = entry & ADDRESS;
+  const low = lowWord(linear), high = lowWord(linear >> 32n);
+  const mode = MODES[pagingOf(lowWord(cr0), lowWord(cr4), lowWord(efer))];
+  if (mode.levels === 0) return low >>> 0;
+  const { words } = nested.memory;
+  /** The words of an entry that is there. */
+  const read = (address: number): readonly [low: number, high: number] | undefined => {
+    const at = machineAddress(nested, address, mode.bytes) / 4;
+    if (at < 0) return undefined;
+    const entry = [words[at], mode.bytes === 8 ? words[at + 1] : 0] as const;
+    return entry[0] & ENTRY.P && !(entry[1] & NO_ADDRESS) ? entry : undefined;
+  };
+  let table = Number(cr3 & (mode.pointers ? POINTER_TABLE : ADDRESS));
+  if (mode.pointers) {
+    const pointer = read(table + mode.bytes * (low >>> 30));
+    if (!pointer) return -1;
+    table = frameOf(mode, 1, ...pointer, 0) * 4096;
   }
-  return -1;
+  const large = mode.bytes === 8 || (lowWord(cr4) & CR4.PSE) !== 0;
+  for (let level: number = mode.levels;; level--) {
+    const entry = read(table + mode.bytes * indexOf(mode, level, low, high));
+    if (!entry) return -1;
+    if (level === 1 || (large && level in mode.large && entry[0] & ENTRY.PS)) {
+      return frameOf(mode, level, ...entry, low) * 4096 + (low & 4095);
+    }
+    table = frameOf(mode, 1, ...entry, 0) * 4096;
+  }
 }
 
 /** Bytes at a linear address, as many of `length` as there is memory for. */
@@ -94,11 +110,13 @@ export function readLinear(
   length: number,
 ): Uint8Array {
   const bytes = new Uint8Array(length);
-  for (let n = 0; n < length; n++) {
+  for (let n = 0; n < length;) {
     const gpa = guestPhysical(nested, paging, linear + BigInt(n));
     const at = gpa < 0 ? -1 : machineAddress(nested, gpa, 1);
     if (at < 0) return bytes.subarray(0, n);
-    bytes[n] = nested.memory.ram[at];
+    const page = nested.memory.ram.subarray(at, at + 4096 - at % 4096);
+    bytes.set(page.subarray(0, length - n), n);
+    n += page.length;
   }
   return bytes;
 }

@@ -15,7 +15,7 @@ import type { ProcessorParts, SystemFunctions } from "./linkage.ts";
 import type { Machine } from "./machine.ts";
 import { type CpuObserver, Observation } from "./observation.ts";
 import { RunLoop, type RunStop } from "./run.ts";
-import { ABORT, CODE_MODE, CPU, frameMarks, TLB, V } from "./state.ts";
+import { ABORT, CODE_MODE, CPU, frameMarks, pdpte, TLB, V } from "./state.ts";
 import type { CpuModel } from "./vendors.ts";
 import { virtualization } from "./virtualization.ts";
 
@@ -126,6 +126,13 @@ export class Cpu extends CpuRegisters implements ProcessorParts {
     this.i32[CPU.a20Mask >> 2] = open ? -1 : ~A20;
     this.flushTlb();
     this.endSlice();
+  }
+
+  /** The page-directory pointers of PAE paging, read at a machine address (SDM 3 4.4.1). */
+  loadPdptes(address: number): void {
+    const { ram } = this.machine;
+    const view = new DataView(ram.buffer, ram.byteOffset + address);
+    for (let n = 0; n < 4; n++) this.u64[pdpte(n) >> 3] = view.getBigUint64(8 * n, true);
   }
 
   flushTlb(): void {

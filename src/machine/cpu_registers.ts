@@ -6,11 +6,12 @@ import {
   ARCHITECTURAL_START,
   CPU,
   CPU_MEMORY_PAGES,
-  type CpuCell,
+  type LargeCell,
   SEGMENT,
   segment,
   SEGMENTS,
 } from "./state.ts";
+import type { Cell } from "./wasm/cells.ts";
 
 /** A segment register: what of it is visible, and what the descriptor left in it. */
 export interface SegmentCells {
@@ -23,7 +24,7 @@ export interface SegmentCells {
 const CODE_OR_DATA = 0x93, LDT = 0x82, TSS32_BUSY = 0x8b;
 
 /** Registers that RESET does not clear (SDM 3 table 10-1); segments and the x87 apart. */
-const RESET: readonly (readonly [CpuCell, bigint])[] = [
+const RESET: readonly (readonly [LargeCell, bigint])[] = [
   ["rip", 0xfff0n],
   ["rflags", BigInt(RFLAGS.fixed)],
   // Family 6.
@@ -43,6 +44,8 @@ const RESET: readonly (readonly [CpuCell, bigint])[] = [
   ["tscRatio", 1n << 32n],
 ];
 
+const placeOf = (name: LargeCell): Cell<8 | 16> => CPU[name];
+
 export class CpuRegisters {
   readonly memory: WebAssembly.Memory;
   readonly u8: Uint8Array;
@@ -61,12 +64,15 @@ export class CpuRegisters {
     this.u64 = new BigUint64Array(buffer);
   }
 
-  /** A 64-bit field of the architectural state, by its name in state.ts. */
-  get(name: string): bigint {
-    return this.u64[at(name) >> 3];
+  /** A register by its name in state.ts: 64 bits, or the low ones of more. */
+  get(name: LargeCell): bigint {
+    return this.u64[placeOf(name) >> 3];
   }
-  set(name: string, value: bigint): void {
-    this.i64[at(name) >> 3] = BigInt.asIntN(64, value);
+  set(name: LargeCell, value: bigint): void {
+    this.i64[placeOf(name) >> 3] = BigInt.asIntN(64, value);
+  }
+  setAll(values: Readonly<Partial<Record<LargeCell, bigint>>>): void {
+    for (const name in values) this.set(name as LargeCell, values[name as LargeCell]!);
   }
   getSegment(n: number): SegmentCells {
     const place = segment(n);
@@ -108,11 +114,4 @@ export class CpuRegisters {
     this.i32[CPU.gif >> 2] = 1;
     this.setFloat(FLOAT_RESET);
   }
-}
-
-/** For names that come from outside: those a program writes are {@linkcode CpuCell}s. */
-function at(name: string): number {
-  const offset: number | undefined = CPU[name as CpuCell];
-  if (offset === undefined) throw new Error(`no state field named ${name}`);
-  return offset;
 }

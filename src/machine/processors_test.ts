@@ -90,7 +90,9 @@ function program(draw: (below: number) => number, count: number): string {
 const seen = (machine: Machine) =>
   machine.cpus.map((cpu) => {
     cpu.system.materialize();
-    return ["rax", "rbp", "rsp", "rip", "rflags"].map((name) => cpu.get(name).toString(16)).join(
+    return (["rax", "rbp", "rsp", "rip", "rflags"] as const).map((name) =>
+      cpu.get(name).toString(16)
+    ).join(
       " ",
     );
   });

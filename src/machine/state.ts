@@ -4,7 +4,7 @@
  * `[0x100, ARCHITECTURAL_END)` is what a program can observe: it is saved, hashed, shown and diffed.
  * What lies behind it is derived or lives only within one call (faults, exits, TLBs, records).
  */
-import { gpr64 } from "../abi/x86/registers.ts";
+import { gpr64, type GprName } from "../abi/x86/registers.ts";
 import {
   areaOf,
   type Cell,
@@ -60,6 +60,67 @@ const segmentCells = <Name extends string>(names: readonly Name[]) =>
     & Record<`${Name}.${"base" | "pad2"}`, 8>
     & Record<`${Name}.${"limit" | "attributes" | "selector" | "pad"}`, 4>;
 
+/** Registers of 8 bytes, as they lie together. */
+const CONTROL = ["cr0", "cr2", "cr3", "cr4", "cr8", "xcr0", "xss"] as const;
+const DEBUG = [0, 1, 2, 3, 6, 7] as const;
+const TABLES = ["gdtr.base", "gdtr.limit", "idtr.base", "idtr.limit"] as const;
+/** Model-specific registers that have a home of their own. */
+const MSRS = [
+  "efer",
+  "star",
+  "lstar",
+  "cstar",
+  "sfmask",
+  "kernelGsBase",
+  "tscAux",
+  "tscOffset",
+  "tscAdjust",
+  "sysenterCs",
+  "sysenterEsp",
+  "sysenterEip",
+  "pat",
+  "apicBase",
+  "miscEnable",
+  "featureControl",
+  "debugctl",
+  "mtrrDefType",
+] as const;
+/** Current VMCS pointer and VMXON pointer; -1: none. */
+const VMX_POINTERS = ["vmcsPointer", "vmxonPointer"] as const;
+/** Host save area; the VMCB of the running guest; TSC ratio in 8.32 bits. */
+const SVM_REGISTERS = ["vmHsave", "vmCr", "vmcb", "tscRatio"] as const;
+/** Last branch and exception records. */
+const BRANCHES = ["branchFrom", "branchTo", "lastExceptionFrom", "lastExceptionTo"] as const;
+const UP_TO_3 = [0, 1, 2, 3] as const;
+const UP_TO_7 = [...UP_TO_3, 4, 5, 6, 7] as const;
+const UP_TO_10 = [...UP_TO_7, 8, 9, 10] as const;
+const UP_TO_15 = [...UP_TO_10, 11, 12, 13, 14, 15] as const;
+
+/** Names of registers of 8 bytes: of these lists, so that a public type can name them. */
+export type WideCell =
+  | GprName
+  | "rip"
+  | "rflags"
+  | typeof CONTROL[number]
+  | `dr${typeof DEBUG[number]}`
+  | `${SegmentName}.base`
+  | typeof TABLES[number]
+  | typeof MSRS[number]
+  | `mtrrVariable${typeof UP_TO_15[number]}`
+  | `mtrrFixed${typeof UP_TO_10[number]}`
+  | "pendingDebug"
+  | "fip"
+  | "fdp"
+  | typeof VMX_POINTERS[number]
+  | typeof SVM_REGISTERS[number]
+  | typeof BRANCHES[number]
+  | `${"pdpte" | "perfEvtSel" | "perfCtr"}${typeof UP_TO_3[number]}`;
+/** The same, and those of 16. */
+export type LargeCell =
+  | WideCell
+  | `fpr${typeof UP_TO_7[number]}`
+  | `xmm${typeof UP_TO_15[number]}`;
+
 /** What a program can observe of a processor, in the order of the saved block. */
 export const CPU = cells(areaOf(MAP, "architectural"), {
   ...each(GPRS, 8),
@@ -71,42 +132,15 @@ export const CPU = cells(areaOf(MAP, "architectural"), {
   flagCarry: 4,
   flagX: 8,
   flagY: 8,
-  cr0: 8,
-  cr2: 8,
-  cr3: 8,
-  cr4: 8,
-  cr8: 8,
-  xcr0: 8,
-  xss: 8,
-  ...numbered("dr", [0, 1, 2, 3, 6, 7], 8),
+  ...each(CONTROL, 8),
+  ...numbered("dr", DEBUG, 8),
   ...segmentCells(SEGMENTS),
-  "gdtr.base": 8,
-  "gdtr.limit": 8,
-  "idtr.base": 8,
-  "idtr.limit": 8,
+  ...each(TABLES, 8),
   // PAE page-directory-pointer registers (SDM 3 4.4.1).
-  ...numbered("pdpte", [0, 1, 2, 3], 8),
-  // Model-specific registers that have a home of their own.
-  efer: 8,
-  star: 8,
-  lstar: 8,
-  cstar: 8,
-  sfmask: 8,
-  kernelGsBase: 8,
-  tscAux: 8,
-  tscOffset: 8,
-  tscAdjust: 8,
-  sysenterCs: 8,
-  sysenterEsp: 8,
-  sysenterEip: 8,
-  pat: 8,
-  apicBase: 8,
-  miscEnable: 8,
-  featureControl: 8,
-  debugctl: 8,
-  mtrrDefType: 8,
-  ...numbered("mtrrVariable", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], 8),
-  ...numbered("mtrrFixed", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 8),
+  ...numbered("pdpte", UP_TO_3, 8),
+  ...each(MSRS, 8),
+  ...numbered("mtrrVariable", UP_TO_15, 8),
+  ...numbered("mtrrFixed", UP_TO_10, 8),
   // ACTIVITY, and bits of INTERRUPTIBILITY.
   activity: 4,
   interruptibility: 4,
@@ -115,7 +149,7 @@ export const CPU = cells(areaOf(MAP, "architectural"), {
   pendingNmi: 4,
   a20Mask: 4,
   // x87: eight registers of 10 bytes in slots of 16, physical order; MMX aliases the low 8 bytes.
-  ...numbered("fpr", [0, 1, 2, 3, 4, 5, 6, 7], 16),
+  ...numbered("fpr", UP_TO_7, 16),
   fcw: 4,
   fsw: 4,
   // Full tag word, two bits a register.
@@ -127,34 +161,21 @@ export const CPU = cells(areaOf(MAP, "architectural"), {
   fds: 4,
   mxcsr: 4,
   mxcsrPad: 4,
-  ...numbered("xmm", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], 16),
-  // VMX operation: 0 off, 1 root, 2 non-root; current VMCS pointer (-1: none), VMXON pointer.
+  ...numbered("xmm", UP_TO_15, 16),
+  // VMX operation: 0 off, 1 root, 2 non-root.
   vmxMode: 4,
   vmxPad: 4,
-  vmcsPointer: 8,
-  vmxonPointer: 8,
-  // SVM: global interrupt flag, host save area, guest mode.
+  ...each(VMX_POINTERS, 8),
+  // SVM: global interrupt flag, guest mode.
   gif: 4,
   svmMode: 4,
-  vmHsave: 8,
-  vmCr: 8,
-  // The VMCB of the running guest; TSC ratio in 8.32 bits; last branch and exception records.
-  vmcb: 8,
-  tscRatio: 8,
-  branchFrom: 8,
-  branchTo: 8,
-  lastExceptionFrom: 8,
-  lastExceptionTo: 8,
+  ...each(SVM_REGISTERS, 8),
+  ...each(BRANCHES, 8),
   // AMD's performance counters: what each counts, and how much of it.
-  ...numbered("perfEvtSel", [0, 1, 2, 3], 8),
-  ...numbered("perfCtr", [0, 1, 2, 3], 8),
+  ...numbered("perfEvtSel", UP_TO_3, 8),
+  ...numbered("perfCtr", UP_TO_3, 8),
 });
 export type CpuCell = keyof typeof CPU;
-/** Those of 8 bytes. */
-export type WideCell = {
-  [Name in CpuCell]: (typeof CPU)[Name] extends Cell<8> ? Name : never;
-}[CpuCell];
-
 /** All fields of the architectural block, in order. */
 export const architecturalFields: readonly CellField[] = fieldsOf(CPU);
 export const ARCHITECTURAL_START = architecturalFields[0].at;

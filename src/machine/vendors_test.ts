@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import type { Cpu } from "./cpu.ts";
 import type { Machine } from "./machine.ts";
 import { AT, runCode, S, type Setup } from "./system/testing.ts";
-import { CPU } from "./state.ts";
+import { CPU, type WideCell } from "./state.ts";
 import { flatMachine } from "./testing.ts";
 import { type CpuModel, DIFFERENCES, type Way } from "./vendors.ts";
 
@@ -44,7 +44,7 @@ function ended(machine: Machine, run: () => string): Run {
   cpu.system.materialize();
   return { machine, cpu, fault, word: (address) => view.getUint32(address, true) };
 }
-const reg = ({ cpu }: Run, name: string) => Number(cpu.get(name));
+const reg = ({ cpu }: Run, name: WideCell) => Number(cpu.get(name));
 /** RIP, and how many bytes are on the stack. */
 const where = (r: Run) => r.fault ?? [reg(r, "rip"), 0x80000 - reg(r, "rsp")];
 

@@ -7,6 +7,7 @@ import {
   LOADS_PDPTES,
   type RuleOperand,
 } from "../machine/system/control_rules.ts";
+import { POINTER_TABLE } from "../machine/mmu/modes.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { PDPTE_RESERVED } from "../machine/mmu/modes.ts";
 
@@ -60,7 +61,7 @@ export function cr3Faults(e: HvmEngine, value: bigint): boolean {
 
 /** One of the four pointers that CR3 leads to is present with a reserved bit set (SDM 3 4.4.1). */
 function pdptesFault(e: HvmEngine, value = e.ops.getCr(e.hvm, 3)): boolean {
-  const cr3 = Number(value & 0xffff_ffe0n);
+  const cr3 = Number(value & POINTER_TABLE);
   const frame = e.p2m.machineFrame(e.p2m.canonical(Math.floor(cr3 / 4096)));
   // The emulator and the hardware read ones where there is no memory.
   if (frame < 0) return true;

@@ -70,11 +70,8 @@ export class Subject {
     domain.wake(domain.vcpus[0]);
     if (!engine) {
       setInitialState(cpu, state);
-      const view = new DataView(cpu.machine.ram.buffer);
       // Loaded like registers; without PAE paging nobody reads them.
-      for (let n = 0; n < 4; n++) {
-        cpu.set(`pdpte${n}`, view.getBigUint64(Number(state.cr3) + 8 * n, true));
-      }
+      cpu.loadPdptes(Number(state.cr3));
       return;
     }
     host.unload();

@@ -9,6 +9,7 @@
 import { checkById } from "../../src/machine/checks.ts";
 import { Cpuid } from "../../src/machine/cpuid.ts";
 import { Machine } from "../../src/machine/machine.ts";
+import type { GprName } from "../../src/abi/x86/registers.ts";
 import { V } from "../../src/machine/state.ts";
 import { PLACE, type Sequence, sequence } from "./privileged_cases.ts";
 import { Qemu, type QemuState } from "./qemu.ts";
@@ -147,10 +148,10 @@ const BUSY = 2;
 function ourState(machine: Machine): Record<string, string> {
   const { cpu } = machine, out: Record<string, string> = {};
   const hex = (v: bigint) => (v & 0xffff_ffffn).toString(16);
-  for (const name of GPRS) out[name] = hex(cpu.get(`r${name.slice(1)}`));
+  for (const name of GPRS) out[name] = hex(cpu.get(`r${name.slice(1)}` as GprName));
   out.eip = hex(cpu.get("rip"));
   out.eflags = hex(cpu.get("rflags") & FLAGS);
-  for (const name of ["cr0", "cr2", "cr3", "cr4"]) out[name] = hex(cpu.get(name));
+  for (const name of ["cr0", "cr2", "cr3", "cr4"] as const) out[name] = hex(cpu.get(name));
   out.gdt = `${hex(cpu.get("gdtr.base"))} ${hex(cpu.get("gdtr.limit"))}`;
   out.idt = `${hex(cpu.get("idtr.base"))} ${hex(cpu.get("idtr.limit"))}`;
   const flat = !(cpu.get("cr0") & 1n) || (cpu.get("rflags") & 0x20000n) !== 0n;

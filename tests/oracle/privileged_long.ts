@@ -150,9 +150,9 @@ const BUSY = 2;
 
 function ourState(machine: Machine): Record<string, string> {
   const { cpu } = machine, out: Record<string, string> = {};
-  for (const name of [...gpr64, "rip", ...CONTROL]) out[name] = cpu.get(name).toString(16);
+  for (const name of [...gpr64, "rip" as const, ...CONTROL]) out[name] = cpu.get(name).toString(16);
   out.rflags = (cpu.get("rflags") & FLAGS).toString(16);
-  for (const name of ["gdt", "idt"]) {
+  for (const name of ["gdt", "idt"] as const) {
     out[name] = `${cpu.get(`${name}r.base`).toString(16)} ${
       cpu.get(`${name}r.limit`).toString(16)
     }`;

@@ -7,8 +7,7 @@
  * 4-level paging; 32- and 16-bit code too (compatibility mode, as on the host), or under PAE paging
  * with IA-32e mode off.
  */
-import { CPU, SEGMENT_SIZE, SEGMENTS } from "../../src/machine/state.ts";
-import { V } from "../../src/machine/state.ts";
+import { CPU, pdpte, SEGMENT_SIZE, SEGMENTS, V } from "../../src/machine/state.ts";
 import { Machine } from "../../src/machine/machine.ts";
 import {
   type Case,
@@ -166,7 +165,7 @@ export class XvmSubject implements Subject {
     for (let n = 0; n < 4; n++) {
       const directory = BigInt(DIRECTORIES + n * 0x1000);
       tables[(POINTERS >> 3) + n] = directory | P | RW | US | A;
-      this.machine.cpu.set(`pdpte${n}`, directory | P);
+      this.machine.cpu.u64[pdpte(n) >> 3] = directory | P;
     }
     let next = TABLES;
     const map = (linear: number, physical: number, rights: bigint) => {

@@ -24,6 +24,9 @@ export const gpr64 = [
   "r15",
 ] as const;
 
+/** A 64-bit general register's name. */
+export type GprName = typeof gpr64[number];
+
 /** 32-bit general registers by number, 0 to 15. */
 export const gpr32 = [
   "eax",

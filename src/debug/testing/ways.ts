@@ -263,7 +263,7 @@ export class WayGuest {
       const { cpu } = host.machine;
       cpu.reset();
       setInitialState(cpu, state);
-      for (let n = 0; n < 4; n++) cpu.set(`pdpte${n}`, this.read64(Number(state.cr3) + 8 * n));
+      cpu.loadPdptes(Number(state.cr3));
       return;
     }
     host.unload();

@@ -2,7 +2,7 @@
 import { CR0, DR7, EFER } from "../../abi/x86/cr.ts";
 import { MSR } from "../../abi/x86/msr.ts";
 import { attributesFromVmcb, attributesToVmcb, VMCB_ATTRIBUTE } from "../../abi/x86/vmcb.ts";
-import { V } from "../../machine/state.ts";
+import { V, type WideCell } from "../../machine/state.ts";
 import { GUEST, type Segment, type SegmentRegister } from "../ops.ts";
 import { guestWord } from "../shadow.ts";
 import { F, OWN, type SvmVcpu } from "./cpu.ts";
@@ -68,7 +68,7 @@ function setLongMode(v: SvmVcpu, paging: boolean): void {
 }
 
 /** MSRs of a vCPU: a field of the VMCB, or the name of what stays in the processor. */
-const MSR_HOMES: Readonly<Record<number, number | string>> = {
+const MSR_HOMES: Readonly<Record<number, number | WideCell>> = {
   [MSR.SYSENTER_CS]: F.sysenterCs,
   [MSR.SYSENTER_ESP]: F.sysenterEsp,
   [MSR.SYSENTER_EIP]: F.sysenterEip,
@@ -123,7 +123,7 @@ export function resetGuest(v: SvmVcpu): void {
     v.write(F[`${s}Limit`], 0xffff);
   }
   for (const [name, value] of RESET) v.write64(F[name], value);
-  for (const name of ["dr0", "dr1", "dr2", "dr3", "tscAux", "debugctl"]) cpu.set(name, 0n);
+  for (const name of ["dr0", "dr1", "dr2", "dr3", "tscAux", "debugctl"] as const) cpu.set(name, 0n);
   cpu.set("xcr0", 1n);
   resetFloat(cpu);
   for (let word = 0; word < OWN.words; word++) v.setOwn(word, 0);

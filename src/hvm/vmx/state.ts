@@ -2,6 +2,8 @@
 import { MSR } from "../../abi/x86/msr.ts";
 import { CR0, CR4, EFER } from "../../abi/x86/cr.ts";
 import { ENTRY_CONTROL } from "../../abi/x86/vmx.ts";
+import { POINTER_TABLE } from "../../machine/mmu/modes.ts";
+import type { WideCell } from "../../machine/state.ts";
 import { F, type VmxVcpu } from "./cpu.ts";
 import { guestMachine } from "./paging.ts";
 import { resetFloat } from "../switched.ts";
@@ -15,7 +17,7 @@ const LME = BigInt(EFER.LME), LMA = BigInt(EFER.LMA);
 const CACHE = BigInt(CR0.NW | CR0.CD);
 
 /** MSRs of a vCPU: a field of the VMCS, or the name of what stays in the processor. */
-export const MSR_FIELDS: Readonly<Record<number, number | string>> = {
+export const MSR_FIELDS: Readonly<Record<number, number | WideCell>> = {
   [MSR.SYSENTER_CS]: F.guestSysenterCs,
   [MSR.SYSENTER_ESP]: F.guestSysenterEsp,
   [MSR.SYSENTER_EIP]: F.guestSysenterEip,
@@ -53,8 +55,8 @@ export function resetGuest(v: VmxVcpu): void {
   for (const [name, value] of RESET) on.write64(F[name], value);
   setControlRegister(v, 0, 0x6000_0010n);
   setControlRegister(v, 4, 0n);
-  for (const name of ["cr2", "cr8", "dr0", "dr1", "dr2", "dr3"]) cpu.set(name, 0n);
-  for (const name of ["star", "lstar", "cstar", "sfmask", "kernelGsBase", "tscAux"]) {
+  for (const name of ["cr2", "cr8", "dr0", "dr1", "dr2", "dr3"] as const) cpu.set(name, 0n);
+  for (const name of ["star", "lstar", "cstar", "sfmask", "kernelGsBase", "tscAux"] as const) {
     cpu.set(name, 0n);
   }
   cpu.set("dr6", 0xffff_0ff0n);
@@ -115,7 +117,7 @@ function loadPdptes(v: VmxVcpu): void {
   const { on } = v;
   const paging = on.read64(F.guestCr0) & PG, pae = on.read64(F.guestCr4) & PAE;
   if (!paging || !pae || on.read64(F.guestEfer) & LMA) return;
-  const at = guestMachine(v, Number(on.read64(F.guestCr3) & 0xffff_ffe0n), 32);
+  const at = guestMachine(v, Number(on.read64(F.guestCr3) & POINTER_TABLE), 32);
   if (at < 0) return;
   const view = new DataView(on.cpu.machine.ram.buffer);
   for (let i = 0; i < 4; i++) on.write64(F[`guestPdpte${i}`], view.getBigUint64(at + 8 * i, true));

@@ -113,7 +113,9 @@ class Subject {
     return [
       ...log,
       `${stop} ${fault} after ${cpu.count - count}, time ${cpu.now - base}`,
-      ...[...GPRS, "rip", "rflags"].map((name) => `${name} ${cpu.get(name).toString(16)}`),
+      ...([...GPRS, "rip", "rflags"] as const).map((name) =>
+        `${name} ${cpu.get(name).toString(16)}`
+      ),
       this.machine.ram.slice(RAM, RAM + 16).toHex(),
       this.machine.ram.slice(CODE, CODE + 64).toHex(),
       this.machine.ram.slice(STACK - 32, STACK + 32).toHex(),

@@ -8,6 +8,8 @@ import { CR0, CR4, EFER } from "../../abi/x86/cr.ts";
 export const ENTRY = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80 } as const;
 /** Physical address in an entry of 8 bytes, and of 4. */
 export const ADDRESS = 0x000f_ffff_ffff_f000n, ADDRESS32 = 0xffff_f000n;
+/** Where CR3 has the page-directory pointers of PAE paging (SDM 3 4.4.1). */
+export const POINTER_TABLE = 0xffff_ffe0n;
 
 export interface PagingFormat {
   readonly name: "none" | "32-bit" | "PAE" | "4-level";

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { Cpuid } from "../cpuid.ts";
 import { assemble } from "../isa/encode.ts";
 import { Machine } from "../machine.ts";
-import { ABORT, ACCESS, V } from "../state.ts";
+import { ABORT, ACCESS, pdpte, V } from "../state.ts";
 import { flatMachine, register, word } from "../testing.ts";
 import { checkById } from "../checks.ts";
 
@@ -37,7 +37,7 @@ class Paged {
       ];
     cpu.set("cr3", format === "two" ? 0x11000n : 0x10000n);
     cpu.set("cr4", format === "two" ? 0x10n : 0x20n);
-    if (format === "pae") cpu.set(`pdpte${index(30, 2)}`, 0x11001n);
+    if (format === "pae") cpu.u64[pdpte(index(30, 2)) >> 3] = 0x11001n;
     this.modes({});
     for (const [level, value] of [[1, 0x2_0000n], [2, 0x1_2000n], [3, 0x1_1000n], [4, 0x1_3000n]]) {
       if (this.entries[Number(level)]) this.set(Number(level), BigInt(value) | P | W | U);

@@ -17,6 +17,7 @@ import {
   PAGING,
   type PagingFormat,
   PDPTE_RESERVED,
+  POINTER_TABLE,
   PSE36,
   shiftOf,
 } from "./modes.ts";
@@ -268,7 +269,7 @@ export function buildWalk(m: Module, pml4Reserved: number = PS): void {
 
 /** The PDPTE of a guest with nested paging on SVM: no register holds it (APM 2 15.25.10). */
 function pdpteInMemory(f: Func, linear: Local, acc: Local, where: Local, entry: Local): void {
-  f.set(where, cell64(CPU.cr3).and(0xffff_ffe0n).add(where));
+  f.set(where, cell64(CPU.cr3).and(POINTER_TABLE).add(where));
   const machine = f.call("nested", where, acc.and(ACCESS.probe).or(ACCESS.table), linear);
   f.if(cell(V.abort), () => f.return(i64(0)));
   f.set(entry, f.call("tableLoad64", machine));

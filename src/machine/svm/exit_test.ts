@@ -33,7 +33,7 @@ Deno.test("an instruction that is intercepted leaves with its nRIP", () => {
 });
 
 /** Two values of each register that lies in the VMCB, both of which a guest may have. */
-const REGISTERS: Readonly<Record<string, readonly [bigint, bigint]>> = {
+const REGISTERS = {
   cr0: [0x6000_0031n, 0x11n],
   cr2: [0x1234_5678n, 0x9abc_def0n],
   cr3: [0x7000n, 0x9000n],
@@ -45,7 +45,8 @@ const REGISTERS: Readonly<Record<string, readonly [bigint, bigint]>> = {
   rsp: [0x2222n, 0x3333n],
   rax: [0x4444n, 0x5555n],
   rflags: [0x246n, 0x893n],
-};
+} as const;
+const NAMES = Object.keys(REGISTERS) as (keyof typeof REGISTERS)[];
 const SEGMENTS = ["es", "cs", "ss", "ds"] as const, TABLES = ["gdtr", "idtr"] as const;
 
 Deno.test("VMRUN loads every field of the guest's state", () => {
@@ -62,7 +63,7 @@ Deno.test("VMRUN loads every field of the guest's state", () => {
   });
   const { cpu } = b, { system } = cpu;
   assertEquals(system.enterGuest(PLACE.area, PLACE.vmcb), STATUS.entered);
-  const loaded = Object.keys(REGISTERS).map((name) => [name, cpu.get(name)]);
+  const loaded = NAMES.map((name) => [name, cpu.get(name)]);
   const segments = SEGMENTS.map((_, n) => cpu.getSegment(n));
   const tables = TABLES.map((name) => [cpu.get(`${name}.base`), cpu.get(`${name}.limit`)]);
   system.interruptExit(-1);
@@ -81,7 +82,7 @@ Deno.test("#VMEXIT saves whatever of its state the guest has changed", () => {
   b.reset();
   const { cpu } = b, { system } = cpu;
   assertEquals(system.enterGuest(PLACE.area, PLACE.vmcb), STATUS.entered);
-  for (const [name, [, other]] of Object.entries(REGISTERS)) cpu.set(name, other);
+  for (const name of NAMES) cpu.set(name, REGISTERS[name][1]);
   SEGMENTS.forEach((_, n) =>
     cpu.setSegment(n, {
       selector: 8 * n,

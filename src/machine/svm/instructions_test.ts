@@ -203,8 +203,8 @@ Deno.test("performance counters of the host's or the guest's events alone count 
   b.load("mov edx, 1\ninc edx\njmp short on\non: inc edx\ncpuid");
   const all = BigInt(COUNT.enable | COUNT.user | COUNT.system | EVENT.instructions);
   const sides = [0, COUNT.host, COUNT.guest, COUNT.host | COUNT.guest];
-  sides.forEach((side, n) => cpu.set(`perfEvtSel${n}`, all | BigInt(side) << 32n));
+  sides.forEach((side, n) => cpu.u64[(CPU.perfEvtSel0 >> 3) + n] = all | BigInt(side) << 32n);
   assertEquals(cpu.run(100), "halt");
   // NOP, MOV, VMRUN, NOP, HLT; four of the guest.
-  assertEquals(sides.map((_, n) => cpu.get(`perfCtr${n}`)), [9n, 5n, 4n, 9n]);
+  assertEquals(sides.map((_, n) => cpu.u64[(CPU.perfCtr0 >> 3) + n]), [9n, 5n, 4n, 9n]);
 });

@@ -9,7 +9,7 @@ import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local, Module } from "../wasm/module.ts";
-import { ADDRESS, ENTRY, MODES, PAGING, shiftOf } from "../mmu/modes.ts";
+import { ADDRESS, ENTRY, MODES, PAGING, POINTER_TABLE, shiftOf } from "../mmu/modes.ts";
 import {
   entryPlace,
   leafAddress,
@@ -114,7 +114,7 @@ function buildNptWalk(m: Module): void {
       f.if(cell(V.emulating), () => f.return(physical.or(EMULATED)));
       fault(id, bits);
     };
-    f.if(kind.eq(NESTED_KIND.pae), () => f.set(table, root.and(0xffff_ffe0n)));
+    f.if(kind.eq(NESTED_KIND.pae), () => f.set(table, root.and(POINTER_TABLE)));
     // Tables of 32-bit hosts end at 4 GiB.
     f.if(long.eqz().and(physical.shrU(32).nez()), () => violation(CHECK.present, 0));
     f.block((found) => {

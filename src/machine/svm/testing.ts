@@ -94,7 +94,7 @@ export class Bench {
   reset(fields: Fields = {}): void {
     const { cpu } = this;
     cpu.reset();
-    for (const [name, value] of Object.entries(HOST)) cpu.set(name, value);
+    cpu.setAll(HOST);
     cpu.set("vmHsave", BigInt(PLACE.hsave));
     cpu.i32[V.hostedRoot >> 2] = 1;
     cpu.i32[SVMC.contextValid >> 2] = 0;

@@ -31,7 +31,7 @@ for (const register of ["cr0", "cr4", "efer"] as const) {
     for (let round = 0; round < 2000; round++) {
       const state = { cr0: draw("cr0"), cr3: draw("cr3"), cr4: draw("cr4"), efer: draw("efer") };
       const now = draw(register), cs = 0xc09b | draw("cs");
-      for (const [name, value] of Object.entries(state)) cpu.set(name, BigInt(value));
+      for (const name of ["cr0", "cr3", "cr4", "efer"] as const) cpu.set(name, BigInt(state[name]));
       i32[CPU["cs.attributes"] >> 2] = cs;
       i32[V.abort >> 2] = 0;
       system[WRITES[register]](BigInt(now));

@@ -3,6 +3,7 @@ import { VECTOR } from "../../abi/x86/vectors.ts";
 import { CPU, pdpte, V } from "../state.ts";
 import { cell, cell64, SERVICE, setCell64 } from "../linkage.ts";
 import { check } from "../checks.ts";
+import { POINTER_TABLE } from "../mmu/modes.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import {
@@ -93,7 +94,7 @@ const paePaging = (cr0: Expr, cr4: Expr): Expr =>
 function buildPdptes(m: Module): void {
   // readPdptes(cr3): the four entries into V.pdptes; #GP(0) for a reserved bit in a present one.
   m.func("readPdptes", ["i64"], [], (f, cr3) => {
-    const table = f.let(cr3.and(0xffff_ffe0n));
+    const table = f.let(cr3.and(POINTER_TABLE));
     const reserved = f.let(cell64(V.reservedHigh).or(PDPTE_RESERVED));
     for (let n = 0; n < 4; n++) {
       const at = f.call("nested", table.add(8 * n), i32(0), i64(-1));

@@ -1,4 +1,5 @@
 /** A processor in protected mode with a small set of descriptors, for the tests of this folder. */
+import type { GprName } from "../../abi/x86/registers.ts";
 import { checkById } from "../checks.ts";
 import { Cpuid } from "../cpuid.ts";
 import { assemble } from "../isa/encode.ts";
@@ -156,7 +157,7 @@ export function runCode(source: string, setup: Setup = {}): Ran {
     eip: inStub ? word(top + (hasError ? 8 : 4)) : undefined,
     check: checkById(cpu.i32[V.check >> 2]).name,
     out,
-    reg: (name) => Number(cpu.get(`r${name.slice(1)}`) & 0xffff_ffffn),
+    reg: (name) => Number(cpu.get(`r${name.slice(1)}` as GprName) & 0xffff_ffffn),
     word,
   };
 }

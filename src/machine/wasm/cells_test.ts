@@ -2,6 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { LINK } from "../system/segmentation/descriptor.ts";
 import { CPU, EXTENSION_AREA, RECORDS_START, TLB, TLB_LIST, V } from "../state.ts";
 import { SVMC } from "../svm/layout.ts";
+import type { Cpu } from "../cpu.ts";
 import { cell64 } from "../linkage.ts";
 import { VMXC } from "../vmx/layout.ts";
 import { F } from "../float/cells.ts";
@@ -26,6 +27,9 @@ Deno.test("an area is filled once, and a block of it is always the same area", (
 Deno.test("names and widths of cells are part of their types", () => {
   // @ts-expect-error: no such register
   assertEquals(CPU.csBase, undefined);
+  // @ts-expect-error: nor among those that are got and set by name
+  const name: Parameters<Cpu["get"]>[0] = "csBase";
+  assertEquals(name in CPU, false);
   // @ts-expect-error: an i64 there would reach into the next cell
   cell64(V.abort);
   cell64(CPU.cr3);

@@ -1,8 +1,9 @@
 import { assertEquals } from "@std/assert";
+import type { WideCell } from "../../state.ts";
 import { AT, gate, type Ran, runCode, S, type Setup } from "../../system/testing.ts";
 
 const INT3: Setup["gates"] = { 3: gate(S.code, AT.stubs + 8 * 3, 0xee) };
-const state = (ran: Ran, name: string) => ran.machine.cpu.get(name);
+const state = (ran: Ran, name: WideCell) => ran.machine.cpu.get(name);
 
 /** TSS with an I/O map that allows port `allowed` alone. */
 function withMap(allowed: number): Uint8Array {
