@@ -35,7 +35,7 @@ const VALUES = 2 ** 48;
 /** Index of a select's lower half in 32-bit words, of a counter in 64-bit ones. */
 const select = (n: number) => (CPU.perfEvtSel0 >> 2) + 2 * n;
 const counter = (n: number) => (CPU.perfCtr0 >> 3) + n;
-const SELECTS = [select(0), select(1), select(2), select(3)] as const;
+const FIRST = select(0);
 
 export class PerformanceCounters {
   /** What was counted last: at which count and time, and in which mode that is counted. */
@@ -49,8 +49,8 @@ export class PerformanceCounters {
   constructor(readonly cpu: Cpu) {}
 
   get enabled(): boolean {
-    const { i32 } = this.cpu, [a, b, c, d] = SELECTS;
-    return ((i32[a] | i32[b] | i32[c] | i32[d]) & B.enable) !== 0;
+    const { i32 } = this.cpu;
+    return ((i32[FIRST] | i32[FIRST + 2] | i32[FIRST + 4] | i32[FIRST + 6]) & B.enable) !== 0;
   }
 
   /**

@@ -21,6 +21,8 @@ export interface Fault {
   readonly count: number;
 }
 
+const NMI_BLOCKED = INTERRUPTIBILITY.movSs | INTERRUPTIBILITY.nmi;
+
 export class Events {
   readonly #guests: HostedGuests | undefined;
 
@@ -60,9 +62,9 @@ export class Events {
 
   /** Without the global interrupt flag nothing from outside gets in. */
   get #nmiDue(): boolean {
-    const { i32 } = this.cpu, { movSs, nmi } = INTERRUPTIBILITY;
+    const { i32 } = this.cpu;
     return i32[CPU.pendingNmi >> 2] !== 0 && i32[CPU.gif >> 2] !== 0 &&
-      !(i32[CPU.interruptibility >> 2] & (movSs | nmi));
+      !(i32[CPU.interruptibility >> 2] & NMI_BLOCKED);
   }
   get #interruptsOpen(): boolean {
     const { i32 } = this.cpu;

@@ -73,7 +73,9 @@ export class Observation {
 
   /** The debug registers may have changed: then what was predecoded and translated must look at them. */
   arm(): void {
-    if (!this.#debug.changed()) return;
+    if (this.#debug.changed()) this.#armDebug();
+  }
+  #armDebug(): void {
     const { cpu, cpu: { i32 } } = this;
     cpu.predecoder.reset();
     const others = i32[V.watching >> 2] & ~WATCHING.debugRegisters;
