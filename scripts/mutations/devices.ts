@@ -27,10 +27,12 @@ export const DEVICE_MUTATIONS: readonly Mutation[] = [
       "}\n  }\n\n  readRegister",
       "IoApic repeats a level until it falls, once per EOI",
     ],
+  ]),
+  ...mutationsOf(`${APIC}/messages.ts`, `${APIC}/io_test.ts`, [
     [
       "IO-APIC: an NMI as a level",
-      "return (low & LEVEL) !== 0 && (low >> 8 & 7) <= deliveryMode.lowest;",
-      "return (low & LEVEL) !== 0;",
+      "return (data & LEVEL) !== 0 && (data >> 8 & 7) <= deliveryMode.lowest;",
+      "return (data & LEVEL) !== 0;",
       "IoApic takes NMI, SMI, INIT and ExtINT as edges, whatever the entry says",
     ],
   ]),

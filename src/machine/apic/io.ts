@@ -5,7 +5,17 @@
  * @module
  */
 import type { LocalApic } from "./local.ts";
-import { addresses, ApicBus, deliveryMode, isUnmaskable, messageOf } from "./messages.ts";
+import {
+  addresses,
+  ApicBus,
+  ASSERT,
+  deliveryMode,
+  isLevel,
+  isUnmaskable,
+  LEVEL,
+  messageOf,
+  MESSAGES,
+} from "./messages.ts";
 
 /** State of {@linkcode IoApic}. */
 export interface IoApicState {
@@ -33,15 +43,8 @@ export const ioApicPins = 24;
 /** Version 11h, 24 entries. */
 export const ioApicVersion = 0x00170011;
 /** Bits of an entry's low word. */
-const MASKED = 0x10000, LEVEL = 0x8000, REMOTE_IRR = 0x4000, LOGICAL = 0x800;
+const MASKED = 0x10000, REMOTE_IRR = 0x4000, LOGICAL = 0x800;
 const READ_ONLY = 0x5000;
-/** Where messages go, and the bit of their data that a level begins with (SDM 3A 11.11). */
-const MESSAGES = 0xfee00000, ASSERT = 0x4000;
-
-/** SMI, NMI, INIT and ExtINT are edge triggered whatever their entry says (data sheet 3.2.4). */
-function isLevel(low: number): boolean {
-  return (low & LEVEL) !== 0 && (low >> 8 & 7) <= deliveryMode.lowest;
-}
 
 function tableAfterReset(): number[] {
   return Array.from({ length: ioApicPins * 2 }, (_, i) => i % 2 === 0 ? MASKED : 0);

@@ -51,24 +51,35 @@ export interface InterruptMessage {
   readonly wide?: boolean;
 }
 
-/** Where devices write to interrupt (SDM 3A 11.11.1): bits 31 to 20 of the address. */
-const MESSAGE_ADDRESS = 0xfee;
-/** Bits of the address: redirection hint, logical destination; of the data: assert, level-triggered. */
-const REDIRECT = 0x8, LOGICAL = 0x4, ASSERT = 0x4000, LEVEL = 0x8000;
+/** Where devices write to interrupt: the megabyte from there (SDM 3A 11.11.1). */
+export const MESSAGES = 0xfee0_0000;
+/** Bits of the address: redirection hint, logical destination. */
+const REDIRECT = 0x8, LOGICAL = 0x4;
+/** Of the data: a level begins. */
+export const ASSERT = 0x4000;
+/** Level-triggered: in a message's data, and in a redirection entry. */
+export const LEVEL = 0x8000;
+
+/**
+ * Whether data or an entry, which have both bits at the same places, mean a level: SMI, NMI, INIT and
+ * ExtINT are edges whatever they say (82093AA data sheet, 3.2.4).
+ */
+export function isLevel(data: number): boolean {
+  return (data & LEVEL) !== 0 && (data >> 8 & 7) <= deliveryMode.lowest;
+}
 
 /**
  * The interrupt that a write of a device is, by address and data (SDM 3A 11.11); undefined for one
  * that is none, and for the end of a level, of which no APIC takes notice.
  *
  * With the redirection hint one of those addressed takes it, as by lowest priority; a destination is
- * logical with the hint or without, as systems have it. SMI, NMI, INIT
- * and ExtINT are edges whatever the data says (82093AA data sheet, 3.2.4).
+ * logical with the hint or without, as systems have it.
  */
 export function messageOf(address: number, data: number): InterruptMessage | undefined {
-  if (address >>> 20 !== MESSAGE_ADDRESS) return undefined;
+  if (address >>> 20 !== MESSAGES >>> 20) return undefined;
   const given = data >>> 8 & 7;
   const mode = given === deliveryMode.fixed && address & REDIRECT ? deliveryMode.lowest : given;
-  const level = (data & LEVEL) !== 0 && mode <= deliveryMode.lowest;
+  const level = isLevel(data);
   if (level && !(data & ASSERT)) return undefined;
   return {
     vector: data & 0xff,
