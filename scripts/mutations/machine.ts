@@ -387,8 +387,8 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "a page fault leaves CR2 alone",
-      "f.if(type.eq(3).and(vector.eq(VECTOR.PF)), () => setCell64(f, CPU.cr2, cell64(V.faultAddress)));",
-      "",
+      "() => setCell64(f, CPU.cr2, cell64(V.faultAddress)),",
+      "() => {},",
       "a page fault writes CR2 and pushes its error code",
     ],
     [

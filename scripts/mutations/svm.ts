@@ -51,8 +51,8 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "VMRUN: type 1 of an event to be injected allowed",
-      "type.eq(1).or(type.gtU(4)), info",
-      "type.gtU(4), info",
+      "type.eq(1).or(type.gtU(EVENT_TYPE.softwareInterrupt))",
+      "type.gtU(EVENT_TYPE.softwareInterrupt)",
       REFUSES,
     ],
     [

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { EVENT_TYPE } from "../abi/x86/vectors.ts";
 import { type Callable, type Func, Global, Module } from "./wasm/module.ts";
 import { type Expr, i32, i64, load, type Operand, toExpr } from "./wasm/expr.ts";
 import type { Cell } from "./wasm/cells.ts";
@@ -124,7 +125,7 @@ export function noteFault(
 ): void {
   setCell(f, V.abort, ABORT.fault);
   setCell(f, V.vector, vector);
-  setCell(f, V.eventType, 3);
+  setCell(f, V.eventType, EVENT_TYPE.hardwareException);
   setCell(f, V.hasError, errorCode === undefined ? 0 : 1);
   setCell(f, V.errorCode, errorCode ?? 0);
   setCell(f, V.check, check);

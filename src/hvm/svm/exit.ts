@@ -1,5 +1,6 @@
 /** From the exit fields of a VMCB to the neutral Exit, and events to and from their format there. */
-import { CR0 } from "../../abi/x86/cr.ts";
+import { exceptionVectors, VECTOR } from "../../abi/x86/vectors.ts";
+import { CR0, DR6 } from "../../abi/x86/cr.ts";
 import {
   EXIT_CODE,
   exitCodeName,
@@ -73,8 +74,6 @@ const TABLES: readonly ExitOf<"descriptor-table">["instruction"][] = [
   "ltr",
 ];
 
-const OVERFLOW = 4, BREAKPOINT = 3, BOUND = 5, DEBUG = 1, NMI = 2, PAGE_FAULT = 14;
-
 /**
  * Exits of instructions, which all have an nRIP (APM 2 15.7.1): 0 is behind an instruction at the end
  * of 32-bit addresses. Of other exits 0 says that there is none.
@@ -85,7 +84,7 @@ function ofInstruction(code: number): boolean {
   return code >= EXIT_CODE.cr0Selective && code <= EXIT_CODE.invpcid && !ASIDE.includes(code);
 }
 /** #BP, #OF and #BR. */
-const SOFTWARE: readonly number[] = [BREAKPOINT, OVERFLOW, BOUND];
+const SOFTWARE: readonly number[] = [VECTOR.BP, VECTOR.OF, VECTOR.BR];
 const ASIDE: readonly number[] = [
   EXIT_CODE.taskSwitch,
   EXIT_CODE.ferrFreeze,
@@ -133,9 +132,9 @@ export function eventFrom(v: SvmVcpu, info: number, code: number): GuestEvent {
       return { type: "software-interrupt", vector, length: length() };
   }
   // Of other #DB no nRIP is told.
-  const software = vector === DEBUG
+  const software = vector === VECTOR.DB
     ? v.read64(F.nextRip) && "privileged-software-exception"
-    : vector === BREAKPOINT || vector === OVERFLOW
+    : vector === VECTOR.BP || vector === VECTOR.OF
     ? "software-exception"
     : undefined;
   if (software && length()) return { type: software, vector, length: length() };
@@ -286,26 +285,29 @@ function systemWord(v: SvmVcpu, common: Common): ExitOf<"cr"> {
 }
 
 function exception(v: SvmVcpu, vector: number, common: Common): Exit {
-  if (vector === NMI) return { kind: "nmi", ...common };
-  const software = (vector === BREAKPOINT || vector === OVERFLOW) && common.length > 0;
+  if (vector === VECTOR.NMI) return { kind: "nmi", ...common };
+  const software = (vector === VECTOR.BP || vector === VECTOR.OF) && common.length > 0;
   const code = v.words[F.exitInfo1 >> 2] >>> 0;
   // Of INT1 the length is known, of a trap it is not.
-  const event: GuestEvent = vector === DEBUG && common.length > 0
+  const event: GuestEvent = vector === VECTOR.DB && common.length > 0
     ? { type: "privileged-software-exception", vector, length: common.length }
     : software
     ? { type: "software-exception", vector, length: common.length }
-    : HAS_CODE >>> vector & 1 && (vector === PAGE_FAULT || v.words[F.cr0 >> 2] & CR0.PE)
+    : HAS_CODE >>> vector & 1 && (vector === VECTOR.PF || v.words[F.cr0 >> 2] & CR0.PE)
     ? { type: "exception", vector, errorCode: code }
     : { type: "exception", vector };
   let qualification = wide(0, 0);
-  if (vector === PAGE_FAULT) qualification = readWide(v, F.exitInfo2);
+  if (vector === VECTOR.PF) qualification = readWide(v, F.exitInfo2);
   // DR6 is the guest's new one already.
-  else if (vector === DEBUG) qualification = wide(v.read(F.dr6) & 0x600f, 0);
+  else if (vector === VECTOR.DB) {
+    qualification = wide(v.read(F.dr6) & (DR6.BD | DR6.BS | DR6.breakpoints), 0);
+  }
   return { kind: "exception", event, qualification, ...common };
 }
 
 /** #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP; not in real mode, but for #PF, with shadow paging. */
-const HAS_CODE = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21;
+const HAS_CODE = exceptionVectors.filter((x) => x.errorCode)
+  .reduce((set, { vector }) => set | 1 << vector, 0);
 
 function taskSwitch(v: SvmVcpu, common: Common): ExitOf<"task-switch"> {
   const high = v.readHigh(F.exitInfo2), selector = v.words[F.exitInfo1 >> 2] & 0xffff;

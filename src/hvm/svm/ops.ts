@@ -128,7 +128,7 @@ function left(v: SvmVcpu, { pageFault }: EnterOptions): Left {
   return asked(v, decodeExit(v));
 }
 
-const PAGE_FAULT = EXIT_CODE.exception + 14;
+const PAGE_FAULT = EXIT_CODE.exception + VECTOR.PF;
 const CR0_READ = EXIT_CODE.crRead, CR4_READ = EXIT_CODE.crRead + 4;
 
 /** The #PF that made the guest leave is dealt with, and it may go on. */

@@ -1,5 +1,6 @@
 /** VM-execution controls: the least that is always on, and what a neutral description asks for. */
-import { CR4 } from "../../abi/x86/cr.ts";
+import { VECTOR } from "../../abi/x86/vectors.ts";
+import { CR0, CR4 } from "../../abi/x86/cr.ts";
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { CONTROLS } from "../../machine/vmx/capabilities.ts";
 import { portBitmap, setBit } from "../bitmaps.ts";
@@ -8,10 +9,10 @@ import { withShadow } from "../shadow.ts";
 import { F, type VmxVcpu } from "./cpu.ts";
 
 /** CR0: NE is the hardware's, NW and CD are not loaded by VM entry. CR4: VMXE is the host's. */
-export const OWN_CR0 = 0x6000_0020;
-export const OWN_CR4 = 0x2000;
+export const OWN_CR0 = CR0.NW | CR0.CD | CR0.NE;
+export const OWN_CR4 = CR4.VMXE;
 /** #MF: CR0.NE is the hardware's, and what a guest without it sees instead is the hypervisor's to do. */
-const OWN_EXCEPTIONS = 1 << 16;
+const OWN_EXCEPTIONS = 1 << VECTOR.MF;
 
 /** Controls of a fresh vCPU: nothing exits that need not. */
 export const BASE_CONTROLS: Readonly<Record<string, number>> = {

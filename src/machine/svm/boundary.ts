@@ -1,4 +1,5 @@
 /** The virtual interrupt (APM 2 15.21.4): what is due in a guest at an instruction boundary. */
+import { EVENT_TYPE } from "../../abi/x86/vectors.ts";
 import { atBit } from "../mode.ts";
 import { RFLAGS } from "../../abi/x86/cr.ts";
 import { EXIT_CODE, INTERCEPT1, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
@@ -37,7 +38,7 @@ export function buildBoundary(m: Module): void {
     setCell(f, CPU.activity, 0);
     setCell(f, V.abort, 0);
     setCell(f, V.vector, vmcb.get("virtualVector"));
-    setCell(f, V.eventType, 0);
+    setCell(f, V.eventType, EVENT_TYPE.externalInterrupt);
     setCell(f, V.hasError, 0);
     f.call("deliver");
     f.result(i32(1).when(cell(V.abort).eq(2), i32(2)));

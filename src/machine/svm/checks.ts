@@ -1,6 +1,6 @@
 /** What VMRUN refuses (APM 2 15.5.1, 15.20, 15.25.4): `svmCheck() -> 0 | 1`; V.check names the check. */
 import { atBit } from "../mode.ts";
-import { exceptionVectors, VECTOR } from "../../abi/x86/vectors.ts";
+import { EVENT_TYPE, exceptionVectors, VECTOR } from "../../abi/x86/vectors.ts";
 import { INTERCEPT2, IOPM_SIZE, MSRPM_SIZE, NP_ENABLE } from "../../abi/x86/vmcb.ts";
 import { CR0, EFER } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
@@ -122,18 +122,23 @@ function injection(c: Checks, vmcb: Vmcb): void {
   const info = c.f.let(vmcb.low("eventInjection"));
   c.f.if(info.shrU(31), () => {
     const type = c.f.let(info.shrU(8).and(7)), vector = c.f.let(info.and(0xff));
-    c.fail("inject.type", "EVENTINJ {a} has a reserved type", type.eq(1).or(type.gtU(4)), info);
+    c.fail(
+      "inject.type",
+      "EVENTINJ {a} has a reserved type",
+      type.eq(1).or(type.gtU(EVENT_TYPE.softwareInterrupt)),
+      info,
+    );
     const known = vector.ltU(32).and(i32(EXCEPTIONS).shrU(vector));
     c.fail(
       "inject.mode",
       "EVENTINJ {a}: #OF or #BR, which 64-bit code cannot raise",
-      type.eq(3).and(vector.sub(VECTOR.OF).leU(1)).and(code64(vmcb)),
+      type.eq(EVENT_TYPE.hardwareException).and(vector.sub(VECTOR.OF).leU(1)).and(code64(vmcb)),
       info,
     );
     c.fail(
       "inject.vector",
       "EVENTINJ {a}: an exception with a vector that is none",
-      type.eq(3).and(known.eqz()),
+      type.eq(EVENT_TYPE.hardwareException).and(known.eqz()),
       info,
     );
   });

@@ -26,7 +26,7 @@ import {
   TASK_SWITCH,
   VIRTUAL_INTERRUPT,
 } from "../../abi/x86/vmcb.ts";
-import { VECTOR } from "../../abi/x86/vectors.ts";
+import { EVENT_TYPE, VECTOR } from "../../abi/x86/vectors.ts";
 import { INTERCEPT, type InterceptKind } from "../system/intercepts.ts";
 import { timeStamp } from "../system/control_state.ts";
 import { ABORT, CPU, gpr, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
@@ -345,23 +345,31 @@ function leaveByException(f: Func, vector: Local, type: Local): void {
   f.if(cell(V.hasError).and(cell(CPU.cr0)).and(1), () => {
     f.set(info1, cell(V.errorCode).zext());
   });
-  const page = f.let(type.eq(3).and(vector.eq(VECTOR.PF)));
+  const page = f.let(type.eq(EVENT_TYPE.hardwareException).and(vector.eq(VECTOR.PF)));
   // A page fault's code and address come in real mode with paging too.
   f.if(page, () => {
     f.set(info1, cell(V.errorCode).zext());
     f.set(info2, cell64(V.faultAddress));
   });
   // INT1 takes along the traps that MOV SS had held back, and leaves DR6 alone without any.
-  const held = type.eq(5).and(cell64(CPU.pendingDebug).nez());
-  f.if(type.eq(3).or(held).and(vector.eq(VECTOR.DB)), () => noteDebug(f));
-  const instruction = type.geU(5).or(type.eq(3).and(vector.eq(VECTOR.BR)));
+  const held = type.eq(EVENT_TYPE.privilegedSoftwareException).and(cell64(CPU.pendingDebug).nez());
+  f.if(
+    type.eq(EVENT_TYPE.hardwareException).or(held).and(vector.eq(VECTOR.DB)),
+    () => noteDebug(f),
+  );
+  const instruction = type.geU(EVENT_TYPE.privilegedSoftwareException).or(
+    type.eq(EVENT_TYPE.hardwareException).and(vector.eq(VECTOR.BR)),
+  );
   const id = f.let(cell(V.check)), length = f.let(cell(V.length).when(instruction, i32(0)));
   f.call("svmLeave", vector.add(EXIT_CODE.exception), info1, info2);
   setCell(f, V.check, id);
   setCell(f, SVMC.length, length);
   setCell(f, SVMC.bytes, page.and(info1.wrap().and(0x10).eqz()));
   // The event that leads to a double fault is not in the course of delivery any more.
-  f.if(type.eq(3).and(vector.eq(VECTOR.DF)), () => setCell(f, V.vectoring, 0));
+  f.if(
+    type.eq(EVENT_TYPE.hardwareException).and(vector.eq(VECTOR.DF)),
+    () => setCell(f, V.vectoring, 0),
+  );
 }
 
 function buildEvents(m: Module): void {
@@ -380,14 +388,19 @@ function buildEvents(m: Module): void {
       f.return();
     });
     const vector = f.let(cell(V.vector)), type = f.let(cell(V.eventType));
-    f.if(type.eq(2), () => {
+    f.if(type.eq(EVENT_TYPE.nmi), () => {
       f.if(vmcb.get("intercepts1").and(INTERCEPT1.nmi), () => {
         f.call("svmLeave", i32(EXIT_CODE.nmi), i64(0), i64(0));
       });
       f.return();
     });
     // INT n has its own intercept, by the instruction.
-    f.if(type.ltU(3).or(type.eq(4)).or(vector.gtU(31)), () => f.return());
+    f.if(
+      type.ltU(EVENT_TYPE.hardwareException).or(type.eq(EVENT_TYPE.softwareInterrupt)).or(
+        vector.gtU(31),
+      ),
+      () => f.return(),
+    );
     f.if(vmcb.get("exceptions").shrU(vector).and(1), () => leaveByException(f, vector, type));
   });
   // What a pending host interrupt does to a guest: 0 it is delivered as soon as the guest's IF allows,

@@ -1,5 +1,5 @@
 /** VM-entry checks on the VMX control fields (SDM 3 26.2.1). */
-import { VECTOR } from "../../abi/x86/vectors.ts";
+import { EVENT_TYPE, VECTOR } from "../../abi/x86/vectors.ts";
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { check } from "../checks.ts";
 import { V } from "../state.ts";
@@ -167,8 +167,9 @@ function buildEptp(m: Module): void {
   });
 }
 
-/** Vectors of hardware exceptions with an error code: #DF #TS #NP #SS #GP #PF #AC. */
-const WITH_ERROR = 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17;
+/** Vectors of hardware exceptions with an error code. */
+const { AC, DF, GP, NP, PF, SS, TS } = VECTOR;
+const WITH_ERROR = 1 << DF | 1 << TS | 1 << NP | 1 << SS | 1 << GP | 1 << PF | 1 << AC;
 
 /** `vmxCheckInjection() -> 0 | 1`: the event to be injected (26.2.1.3); called when there is one. */
 function buildInjection(m: Module): void {
@@ -180,13 +181,26 @@ function buildInjection(m: Module): void {
     const bad = (name: string, text: string, condition: Expr) =>
       c.fail(name, `${text} (interruption information {a})`, condition, info);
     bad("type", "reserved type of event", type.eq(1));
-    bad("nmi", "an NMI with a vector other than 2", type.eq(2).and(vector.ne(VECTOR.NMI)));
-    bad("exception", "a hardware exception with a vector above 31", type.eq(3).and(vector.gtU(31)));
-    bad("other", "an event of type 7 with a vector other than 0", type.eq(7).and(vector.nez()));
+    bad(
+      "nmi",
+      "an NMI with a vector other than 2",
+      type.eq(EVENT_TYPE.nmi).and(vector.ne(VECTOR.NMI)),
+    );
+    bad(
+      "exception",
+      "a hardware exception with a vector above 31",
+      type.eq(EVENT_TYPE.hardwareException).and(vector.gtU(31)),
+    );
+    bad(
+      "other",
+      "an event of type 7 with a vector other than 0",
+      type.eq(EVENT_TYPE.other).and(vector.nez()),
+    );
     bad("reserved", "reserved bits 30:12 are set", info.and(0x7fff_f000).nez());
     const real = secondaryOf(vmcs).shrU(7).and(vmcs.low("guestCr0").not()).and(1);
+    const exception = type.eq(EVENT_TYPE.hardwareException).and(vector.leU(31));
     const needed = f.let(
-      type.eq(3).and(vector.leU(31)).and(i32(WITH_ERROR).shrU(vector.and(31))).and(real.eqz()),
+      exception.and(i32(WITH_ERROR).shrU(vector.and(31))).and(real.eqz()),
     );
     bad(
       "errorCode",
@@ -201,7 +215,9 @@ function buildInjection(m: Module): void {
       code,
     );
     const length = vmcs.low("entryInstructionLength");
-    const software = f.let(type.geU(4).and(type.leU(6)));
+    const software = f.let(
+      type.geU(EVENT_TYPE.softwareInterrupt).and(type.leU(EVENT_TYPE.softwareException)),
+    );
     c.fail(
       "length",
       "instruction length {a} of a software event is above 15",

@@ -3,7 +3,7 @@
  * the functions give 0, or 1 plus the exit qualification.
  */
 import { CR0, CR4, DEBUGCTL, EFER, RFLAGS } from "../../abi/x86/cr.ts";
-import { VECTOR } from "../../abi/x86/vectors.ts";
+import { EVENT_TYPE, VECTOR } from "../../abi/x86/vectors.ts";
 import { ENTRY_CONTROL, SECONDARY } from "../../abi/x86/vmx.ts";
 import { cell64, MEMORY } from "../linkage.ts";
 import { CPU, INTERRUPTIBILITY, V } from "../state.ts";
@@ -444,17 +444,23 @@ function buildInjectionState(m: Module): void {
     bad(
       "nmiBlocked",
       "an NMI into a guest that blocks by MOV SS: {a}",
-      type.eq(2).and(blocked.and(2).nez()),
+      type.eq(EVENT_TYPE.nmi).and(blocked.and(2).nez()),
       blocked,
     );
     bad(
       "virtualNmi",
       "an NMI into a guest with virtual-NMI blocking: {a}",
-      type.eq(2).and(blocked.and(8).nez()).and(vmcs.low("pinBasedControls").and(0x20).nez()),
+      type.eq(EVENT_TYPE.nmi).and(blocked.and(8).nez()).and(
+        vmcs.low("pinBasedControls").and(0x20).nez(),
+      ),
       blocked,
     );
-    const fatal = type.eq(2).or(type.eq(3).and(vector.eq(VECTOR.MC)));
-    const fitsHlt = type.eqz().or(fatal).or(type.eq(3).and(vector.eq(VECTOR.DB))).or(type.eq(7));
+    const fatal = type.eq(EVENT_TYPE.nmi).or(
+      type.eq(EVENT_TYPE.hardwareException).and(vector.eq(VECTOR.MC)),
+    );
+    const fitsHlt = type.eqz().or(fatal).or(
+      type.eq(EVENT_TYPE.hardwareException).and(vector.eq(VECTOR.DB)),
+    ).or(type.eq(EVENT_TYPE.other));
     bad(
       "activity",
       "an event that activity state {a} does not let in",

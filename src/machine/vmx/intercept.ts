@@ -23,7 +23,7 @@
  * `vectoringExit(what)` is the hook of event delivery: 0 before an event, 1 for a triple fault.
  */
 import { DR6, RFLAGS } from "../../abi/x86/cr.ts";
-import { VECTOR } from "../../abi/x86/vectors.ts";
+import { EVENT_TYPE, VECTOR } from "../../abi/x86/vectors.ts";
 import { EXIT_REASON, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { ABSENT, INTERCEPT, type InterceptKind } from "../system/intercepts.ts";
 import { check } from "../checks.ts";
@@ -499,8 +499,13 @@ function buildEvents(m: Module): void {
     const vmcs = VmcsRegion.current(f);
     const vector = f.let(cell(V.vector)), type = f.let(cell(V.eventType));
     const exit = f.let(i32(0));
-    f.if(type.eq(2), () => f.set(exit, vmcs.low("pinBasedControls").and(PIN.nmi)));
-    f.if(type.eq(3).or(type.eq(5)).or(type.eq(6)), () => exceptionExits(f, vmcs, vector, exit));
+    f.if(type.eq(EVENT_TYPE.nmi), () => f.set(exit, vmcs.low("pinBasedControls").and(PIN.nmi)));
+    f.if(
+      type.eq(EVENT_TYPE.hardwareException).or(type.eq(EVENT_TYPE.privilegedSoftwareException)).or(
+        type.eq(EVENT_TYPE.softwareException),
+      ),
+      () => exceptionExits(f, vmcs, vector, exit),
+    );
     f.if(exit.eqz(), () => {
       f.call("vmxUnblocked");
       // A delivery is something the monitor trap flag stops after.
@@ -508,12 +513,15 @@ function buildEvents(m: Module): void {
       f.return();
     });
     const qualification = f.let(i64(0));
-    const hardware = type.eq(3);
+    const hardware = type.eq(EVENT_TYPE.hardwareException);
     f.if(hardware.and(vector.eq(VECTOR.PF)), () => f.set(qualification, cell64(V.faultAddress)));
-    f.if(hardware.or(type.eq(5)).and(vector.eq(VECTOR.DB)), () => {
-      f.set(qualification, cell64(CPU.pendingDebug).and(DR6.causes));
-      setCell64(f, CPU.pendingDebug, 0);
-    });
+    f.if(
+      hardware.or(type.eq(EVENT_TYPE.privilegedSoftwareException)).and(vector.eq(VECTOR.DB)),
+      () => {
+        f.set(qualification, cell64(CPU.pendingDebug).and(DR6.causes));
+        setCell64(f, CPU.pendingDebug, 0);
+      },
+    );
     f.if(hardware.and(i32(FAULTS).shrU(vector).and(1)), () => {
       setCell(f, CPU.rflags, cell(CPU.rflags).or(RFLAGS.RF));
     });

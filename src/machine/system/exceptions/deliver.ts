@@ -17,7 +17,7 @@
  * (SDM 3 25.9.3), 0 if none; V.vectoringError and V.vectoringLength belong to it. #DB has not
  * touched DR6 and DR7 then, nor #PF CR2.
  */
-import { VECTOR } from "../../../abi/x86/vectors.ts";
+import { EVENT_TYPE, VECTOR } from "../../../abi/x86/vectors.ts";
 import { ABORT, CPU, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -66,13 +66,16 @@ const isFault = (vector: Expr): Expr => vector.ne(VECTOR.NMI).and(vector.ne(VECT
 
 /** What an event does to the registers before its handler is looked up. */
 function beforeDelivery(f: Func, vector: Local, type: Local): void {
-  f.if(type.eq(2), () => {
+  f.if(type.eq(EVENT_TYPE.nmi), () => {
     setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(8));
   });
-  f.if(type.eq(3).and(vector.eq(VECTOR.PF)), () => setCell64(f, CPU.cr2, cell64(V.faultAddress)));
+  f.if(
+    type.eq(EVENT_TYPE.hardwareException).and(vector.eq(VECTOR.PF)),
+    () => setCell64(f, CPU.cr2, cell64(V.faultAddress)),
+  );
   // INT1 takes along the traps that MOV SS had held back.
-  const held = type.eq(5).and(cell64(CPU.pendingDebug).nez());
-  f.if(type.eq(3).or(held).and(vector.eq(VECTOR.DB)), () => {
+  const held = type.eq(EVENT_TYPE.privilegedSoftwareException).and(cell64(CPU.pendingDebug).nez());
+  f.if(type.eq(EVENT_TYPE.hardwareException).or(held).and(vector.eq(VECTOR.DB)), () => {
     // B0 to B3 are those of this exception, the others stay until software clears them.
     const pending = cell64(CPU.pendingDebug).and(DR6.causes);
     setCell64(f, CPU.dr6, cell64(CPU.dr6).and(~BigInt(DR6.breakpoints)).or(pending));
@@ -93,11 +96,13 @@ function buildDeliverOnce(m: Module): void {
     // RF is 1 in the image of a fault, so that an instruction breakpoint does not hit again. A #DB
     // is one only by general detect (SDM 3 17.3.1.1).
     const general = atBit(cell64(CPU.pendingDebug), DR6.BD).wrap().and(1);
-    const fault = type.eq(3).and(isFault(vector)).and(vector.ne(VECTOR.DB).or(general));
+    const fault = type.eq(EVENT_TYPE.hardwareException).and(isFault(vector)).and(
+      vector.ne(VECTOR.DB).or(general),
+    );
     f.set(flags, flags.or(fault.shl(16)));
     beforeDelivery(f, vector, type);
     const ip = f.let(cell64(CPU.rip));
-    f.if(type.geU(4), () => f.set(ip, ip.add(cell(V.length).zext())));
+    f.if(type.geU(EVENT_TYPE.softwareInterrupt), () => f.set(ip, ip.add(cell(V.length).zext())));
     f.set(ip, wrapIp(ip));
     f.if(longMode(), () => f.call("deliverLong", vector, type, flags, ip), () => {
       f.if(protectedMode(), () => f.call("deliverProtected", vector, type, flags, ip), () => {

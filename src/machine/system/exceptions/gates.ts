@@ -1,5 +1,5 @@
 /** Interrupt, trap and task gates: protected mode (SDM 3 6.12, 20.3) and IA-32e mode (6.14). */
-import { VECTOR } from "../../../abi/x86/vectors.ts";
+import { EVENT_TYPE, VECTOR } from "../../../abi/x86/vectors.ts";
 import { ABORT, ACCESS, CPU, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -98,7 +98,8 @@ function readGate(f: Func, vector: Local, type: Local, size: 8 | 16): Local {
   // Interrupt and trap gates: 14, 15, and the 16-bit ones 6, 7 and task gates outside IA-32e mode.
   const known = size === 16 ? kind.and(0x1e).eq(14) : kind.and(0x16).eq(6).or(kind.eq(5));
   failIf(f, known.eqz(), VECTOR.GP, code, CHECK.type, vector, kind);
-  const software = type.eq(4).or(type.eq(6)), cpl = f.let(cell(V.cpl));
+  const software = type.eq(EVENT_TYPE.softwareInterrupt).or(type.eq(EVENT_TYPE.softwareException));
+  const cpl = f.let(cell(V.cpl));
   const dpl = gate.shrU(45).wrap().and(3);
   failIf(f, software.and(dpl.ltU(cpl)), VECTOR.GP, code, CHECK.privilege, vector, cpl);
   failIf(f, gate.and(1n << 47n).eqz(), VECTOR.NP, code, CHECK.present, vector);

@@ -2,7 +2,7 @@
  * Segment descriptors (SDM 3 3.4.5, 3.5) as the functions of this module read them: raw 8 bytes in an
  * i64, and the fields taken out of them in the format of the segment registers (see state.ts).
  */
-import { VECTOR } from "../../../abi/x86/vectors.ts";
+import { EVENT_TYPE, VECTOR } from "../../../abi/x86/vectors.ts";
 import { CPU, SEGMENT, segment, SEGMENT_SIZE, V } from "../../state.ts";
 import { areaOf, cells } from "../../wasm/cells.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
@@ -69,7 +69,9 @@ export const baseAt = (place: Operand): Expr => load("i64", 64, "u", place, SEGM
  */
 export const ext = (): Expr => {
   const type = cell(V.vectoring).shrU(8).and(7);
-  return cell(V.vectoring).shrU(31).and(type.ne(4)).and(type.ne(6));
+  return cell(V.vectoring).shrU(31).and(type.ne(EVENT_TYPE.softwareInterrupt)).and(
+    type.ne(EVENT_TYPE.softwareException),
+  );
 };
 /** Error code of a selector: its index and table, and EXT. */
 export const selectorError = (selector: Expr): Expr => selector.and(0xfffc).or(ext());
