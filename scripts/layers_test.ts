@@ -66,9 +66,12 @@ Deno.test("checkVendors() refuses a vendor's name in generic code", () => {
 });
 
 Deno.test("checkVendorList() finds files that need not be on the list", () => {
-  const found = (text: string) => together(checkVendorList, { "src/hvm/vendors.ts": text });
+  const file = "src/hvm/vendors.ts";
+  const found = (text: string) =>
+    checkVendorList([sourceOf(file, text)]).filter((violation) => violation.file === file);
   assertEquals(found("const ops = vmxOps;"), []);
-  assertEquals(found("const ops = 1;"), ["it names no vendor, and need not be let to"]);
+  assertEquals(found("const ops = 1;").length, 1);
+  assert(checkVendorList([]).some((violation) => violation.file === file));
 });
 
 Deno.test("checkWords() refuses the host's clock and randomness", () => {
