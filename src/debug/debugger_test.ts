@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GuestStopped } from "./waits.ts";
 import { demoGuest } from "../builder/demo.ts";
+import type { StopOf } from "./domain.ts";
 import { Hypervisor } from "./hypervisor.ts";
+import { hostOf, kernel, virtual } from "./testing/hosts.ts";
 
 const all = ["bare", "hvm", "hvm on AMD", "shadow"] as const;
 
@@ -257,6 +259,46 @@ Deno.test("stops() goes from one to the next, skip() and the answer at a stop ta
   assert(dom.console.text.startsWith("xmdm guest"), dom.console.text);
   await close();
 });
+
+for (const c of virtual) {
+  Deno.test(`an answer at a stop counts, and takes time, as one in an action (${c.cpu}, ${c.paging})`, async () => {
+    const image = kernel("mov eax, 1\ncpuid\nwbinvd\nrdtsc\nmov esi, eax\nhlt");
+    const come = async (answerIn: "a stop" | "an action" | "another's turn") => {
+      await using host = await hostOf(c, image, { memory: "4M" });
+      const { hv, dom } = host;
+      const other = await hv.createDomain({
+        name: "other",
+        kernel: kernel("nop\ncpuid\nhlt"),
+        memory: "4M",
+      });
+      const cpuid = (stop: StopOf<"cpuid">) => stop.reply({ ebx: 1 });
+      const wbinvd = (stop: StopOf<"wbinvd">) => stop.skip();
+      if (answerIn === "an action") {
+        dom.break("cpuid", {}, cpuid);
+        dom.break("wbinvd", {}, wbinvd);
+      } else if (answerIn === "a stop") {
+        cpuid(await dom.until("cpuid"));
+        wbinvd(await dom.until("wbinvd"));
+      } else {
+        const stop = await dom.until("cpuid");
+        other.trace("cpuid", {}, () => void cpuid(stop));
+        await other.until("hlt");
+        wbinvd(await dom.until("wbinvd"));
+      }
+      if (answerIn !== "another's turn") await other.until("hlt");
+      await dom.until("hlt");
+      return {
+        ...dom.statistics(),
+        others: other.statistics().instructions,
+        tsc: dom.vcpus[0].regs.rsi,
+      };
+    };
+    const inAction = await come("an action");
+    assertEquals([inAction.instructions, inAction.others, inAction.tsc], [5, 2, 4n]);
+    assertEquals(await come("a stop"), inAction);
+    assertEquals(await come("another's turn"), inAction);
+  });
+}
 
 Deno.test("a device in a script answers; an asynchronous action lets the guest wait", async () => {
   const { dom, vcpu, close } = await demo();

@@ -255,8 +255,12 @@ export class Monitor implements EngineHooks, CpuObserver {
     if (!(engine instanceof HvmEngine) || !exit) {
       throw new Error("the domain stands at no exit that could be answered");
     }
-    if (!engine.carryOut(exit, verdict)) return;
-    engine.pending = this.#stoppedAt = undefined;
+    const { domain, processor } = this.vcpu;
+    domain.startClock();
+    processor.inPlaceOf(this.vcpu, () => {
+      if (engine.carryOut(exit, verdict)) engine.pending = this.#stoppedAt = undefined;
+    });
+    domain.stopClock();
   }
 
   /** Among the processor's observers while the domain is on it. */

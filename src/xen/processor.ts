@@ -70,6 +70,16 @@ export class Processor {
       whenOff?.();
     }
   }
+  /**
+   * Does something in the place of a vCPU that stands still: an instruction that it completes so is that
+   * vCPU's, whose turn it may be.
+   */
+  inPlaceOf(vcpu: Vcpu, act: () => void): void {
+    const { cpu } = this, { count } = cpu;
+    act();
+    vcpu.retire(cpu.count - count);
+    this.#ranFrom += cpu.count - count;
+  }
   /** Calls `done` when a vCPU does not run: at once, or as soon as it has left. */
   whenOff(vcpu: Vcpu, done: () => void): void {
     if (this.#running === vcpu) this.#whenOff = done;
