@@ -36,6 +36,8 @@ export interface Selective {
   /** MSRs that exit on read and on write: all, none, or numbers. */
   msrReads?: "all" | "none" | readonly number[];
   msrWrites?: "all" | "none" | readonly number[];
+  /** INVLPG exits, and INVPCID with it. */
+  invlpg?: boolean;
 }
 
 /** What an event's fields may be made from, beside its exit. */
@@ -220,6 +222,7 @@ export const EXIT_KINDS = {
       if (write !== false) wanted.msrWrites = add(wanted.msrWrites, msr);
     },
     always: true,
+    feature: "msr",
     handled: "own",
     reply: PAIR,
     describe: (f: Values): string =>
@@ -402,6 +405,7 @@ export const EXIT_KINDS = {
     fields: {},
     intercept: "flag",
     always: true,
+    feature: "monitor",
     handled: "#UD",
     denied: "#UD",
   },
@@ -412,6 +416,7 @@ export const EXIT_KINDS = {
     help: "`armed`: MONITOR has armed it.",
     intercept: "flag",
     always: true,
+    feature: "monitor",
     handled: "#UD",
     denied: "#UD",
   },
@@ -442,7 +447,15 @@ export const EXIT_KINDS = {
     intercept: "flag",
     handled: "emulate",
   },
-  invpcid: { meaning: "INVPCID", example: "b invpcid", fields: {}, handled: "emulate" },
+  invpcid: {
+    meaning: "INVPCID",
+    example: "b invpcid",
+    fields: {},
+    // It has no control of its own (SDM 3, 26.1.3, "INVPCID").
+    intercept: (wanted: Selective): void => void (wanted.invlpg = true),
+    feature: "invpcid",
+    handled: "emulate",
+  },
   rdtsc: {
     meaning: "RDTSC or RDTSCP",
     example: "b rdtsc !aux",

@@ -4,6 +4,7 @@
  * #UD; MSRs do not exist (xen/msrs.ts). The rest executes: hardware has no control for it, and a
  * guest that does not go by CPUID finds it.
  */
+import { exitRows } from "../hvm/exit_kinds.ts";
 import { notShown } from "../machine/features.ts";
 import type { HvmEngine } from "./hvm.ts";
 
@@ -22,8 +23,6 @@ const BY_BIT: Readonly<Record<string, string>> = {
   ssse3: "fxsr",
   sse4_1: "fxsr",
 };
-/** Instructions that leave always, or when they are asked for. */
-const BY_EXIT = ["tsc", "msr", "monitor"];
 const PAGES = ["pdpe1gb", "pse36"];
 
 /** The feature is gone if CPUID does not show it. */
@@ -32,8 +31,8 @@ function hides({ cpuid, ops, shadow }: HvmEngine, feature: string): boolean {
   if (needed && !cpuid.has(needed)) return true;
   // Under shadow paging the hypervisor's own walk knows no such pages.
   if (PAGES.includes(feature)) return shadow !== undefined;
-  return BY_EXIT.includes(feature) || ops.takesAway.includes(feature) ||
-    (ops.exitKinds as readonly string[]).includes(feature);
+  return ops.takesAway.includes(feature) ||
+    ops.exitKinds.some((kind) => exitRows[kind].feature === feature);
 }
 
 /** Features that CPUID does not show the guest and that are there all the same, by name. */

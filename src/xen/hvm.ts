@@ -67,8 +67,8 @@ const UNOBSERVED: Intercepts = Object.fromEntries(
 );
 
 /** Instructions that do not exist where CPUID does not show them. */
-const FEATURES = rows.filter(([, { intercept, feature }]) =>
-  feature !== undefined && intercept === "flag"
+const FEATURES = rows.filter(([, { intercept, feature, always }]) =>
+  feature !== undefined && intercept === "flag" && !always
 );
 
 interface HvmState {
