@@ -61,6 +61,40 @@ for (const c of virtual) {
   });
 }
 
+/** Goes into compatibility mode from flat, unpaged code, and leaves at each CPUID from then on. */
+const INTO_LONG_MODE = `
+  mov dword [0x300000], 0x301003
+  mov dword [0x301000], 0x302003
+  mov dword [0x302000], 0x83
+  mov eax, cr4
+  or eax, 0x20
+  mov cr4, eax
+  mov eax, 0x300000
+  mov cr3, eax
+  mov ecx, 0xc0000080
+  rdmsr
+  or eax, 0x100
+  wrmsr
+  mov eax, cr0
+  or eax, 0x80000000
+  mov cr0, eax
+again:
+  xor eax, eax
+  cpuid
+  jmp again`;
+
+for (const c of configurations) {
+  Deno.test(`what the processor had while the guest was in another mode is not in its states (${title(c)})`, async () => {
+    await using one = await hostOf(c, kernel(INTO_LONG_MODE));
+    await using fresh = await hostOf(c, kernel(INTO_LONG_MODE));
+    advance(one.dom, 30);
+    assertEquals(one.dom.vcpus[0].regs.efer & 0x500n, 0x500n);
+    fresh.hv.load(one.hv.save());
+    for (const { dom } of [one, fresh]) advance(dom, 40);
+    assertEquals(one.hv.diff(one.hv.save(), fresh.hv.save()).differences, []);
+  });
+}
+
 /** Fields that seldom have another value. */
 const SELDOM: readonly [block: string, path: string, value: unknown][] = [
   ["clock", "fruitless", 3],

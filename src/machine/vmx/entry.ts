@@ -93,7 +93,7 @@ function loadPdptes(f: Func, vmcs: VmcsRegion, ept: Local): void {
 /** 26.3.2: the guest's registers. */
 function loadGuest(f: Func, vmcs: VmcsRegion, secondary: Local): void {
   const cpu = { base: i32(0), offset: BLOCK.cpu, memory: MEMORY.cpu };
-  copyBlock(f, cpu, regionBlock(vmcs), BLOCK.sizeOfSegments);
+  copyBlock(f, cpu, regionBlock(vmcs), BLOCK.size);
   const kept = f.let(cell64(CPU.cr0).and(CR0_KEPT));
   for (const [field, own] of GUEST_REGISTERS) setCell64(f, CPU[own], vmcs.get(field));
   setCell64(f, CPU.cr0, cell64(CPU.cr0).and(~CR0_KEPT).or(kept).or(CR0.ET));

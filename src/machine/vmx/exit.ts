@@ -3,14 +3,22 @@
  * is that of the instruction or event boundary. Afterwards the processor is in VMX root operation
  * with the host state loaded; who asks learns the rest by VMREAD.
  */
-import { atBit } from "../mode.ts";
 import { CR0, CR4, DEBUGCTL, DR6, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
-import { ENTRY_FAILURE, EVENT, EXIT_CONTROL, EXIT_REASON, PIN } from "../../abi/x86/vmx.ts";
+import {
+  ENTRY_FAILURE,
+  EVENT,
+  EXIT_CONTROL,
+  EXIT_REASON,
+  PIN,
+  SECONDARY,
+} from "../../abi/x86/vmx.ts";
 import { CPU, pdpte, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
+import { atBit, longMode } from "../mode.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
 import { copyBlock, markDirty } from "../values.ts";
+import { secondaryOf } from "./checks_controls.ts";
 import { BLOCK, HEAD, VmcsRegion, VMXC } from "./layout.ts";
 import { MODE } from "./operations.ts";
 
@@ -87,11 +95,22 @@ export const regionBlock = (vmcs: VmcsRegion) => ({
   memory: MEMORY.ram,
 });
 
+/** 27.3.1: in PAE paging with EPT. Else the fields are undefined: here they stay as they are. */
+function savePdptes(f: Func, vmcs: VmcsRegion): void {
+  const pae = cell(CPU.cr4).and(CR4.PAE).nez().and(atBit(cell(CPU.cr0), CR0.PG)).and(
+    longMode().eqz(),
+  );
+  f.if(secondaryOf(vmcs).and(SECONDARY.ept).nez().and(pae), () => {
+    for (let n = 0; n < 4; n++) vmcs.set(`guestPdpte${n}`, cell64(pdpte(n)));
+  });
+}
+
 /** 27.3: the guest-state area. */
 function saveGuest(f: Func, vmcs: VmcsRegion, reason: Local, controls: Local): void {
   f.if(cell(CPU.flagOp), () => f.call("materialize"));
   vmcs.set("guestRflags", savedFlags(f, reason));
   copyBlock(f, regionBlock(vmcs), ownBlock, BLOCK.size);
+  savePdptes(f, vmcs);
   for (const [field, own] of GUEST_REGISTERS) vmcs.set(field, cell64(CPU[own]));
   vmcs.set("guestSysenterCs", cell(CPU.sysenterCs));
   vmcs.set("guestActivity", cell(CPU.activity));
@@ -229,7 +248,7 @@ function buildLoadHost(m: Module): void {
     setCell(f, CPU.vmxMode, MODE.root);
     loadHostRegisters(f, vmcs, controls);
     const template = { base: i32(0), offset: VMXC.hostBlock, memory: MEMORY.cpu };
-    copyBlock(f, ownBlock, template, BLOCK.sizeOfSegments);
+    copyBlock(f, ownBlock, template, BLOCK.size);
     loadHostPdptes(f, vmcs);
     setCell(f, CPU.activity, 0);
     f.call("vmxContextAfterExit");

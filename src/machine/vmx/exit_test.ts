@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { EXIT_REASON } from "../../abi/x86/vmx.ts";
 import { INTERCEPT } from "../system/intercepts.ts";
-import { ABORT, CPU, type CpuCell, segment, V } from "../state.ts";
+import { ABORT, CPU, type CpuCell, pdpte, segment, V } from "../state.ts";
 import { HEAD } from "./layout.ts";
 import { LEFT_AT_ONCE } from "./entry.ts";
 import { STATUS } from "./operations.ts";
@@ -182,6 +182,19 @@ Deno.test("PAE PDPTEs come from memory without EPT, from the VMCS with it", () =
   enter({ guestCr4: 0x2020, secondaryControls: 2, eptPointer: 0x9000 | 0x1e, guestPdpte2: 0xa001 });
   assertEquals(b.cpu("pdpte2"), 0xa001n);
   assertEquals(b.u64[V.eptp >> 3], 0x901en);
+});
+
+Deno.test("PAE PDPTEs are saved where PAE paging is used with EPT; else their fields stay as they are", () => {
+  const withEpt = { secondaryControls: 2, eptPointer: 0x9000 | 0x1e };
+  const saved = (fields: Record<string, number>) => {
+    enter({ ...fields, guestPdpte1: 0xb001 });
+    b.u64[pdpte(1) >> 3] = 0xc001n;
+    leave();
+    return b.read("guestPdpte1");
+  };
+  assertEquals(saved({ ...withEpt, guestCr4: 0x2020 }), 0xc001n);
+  assertEquals(saved({ ...withEpt, guestCr4: 0x2000 }), 0xb001n, "2-level paging");
+  assertEquals(saved({ guestCr4: 0x2020 }), 0xb001n, "without EPT");
 });
 
 Deno.test("the preemption timer counts instructions and is saved", () => {

@@ -3,8 +3,8 @@
  * (SDM 3 24.2 leaves the format to the processor). Nothing of a VMCS lives anywhere else, so saving
  * memory saves it.
  *
- * The guest's segments, descriptor tables and PDPTEs lie as they do in the processor's own state, so
- * that entry and exit move them as one block.
+ * The guest's segments and descriptor tables lie as they do in the processor's own state, so that entry
+ * and exit move them as one block; the PDPTEs, too, which are moved only where they are in use.
  */
 import { vmcsFields } from "../../abi/x86/vmcs.ts";
 import { CPU, EXTENSION_AREA, pdpte, SEGMENT, SEGMENT_SIZE, SEGMENTS } from "../state.ts";
@@ -20,13 +20,11 @@ export const VMCS_SIZE = 4096;
 /** Head of a region: revision identifier, VMX-abort indicator, launch state (0 clear, 1 launched). */
 export const HEAD = { revision: 0, abort: 4, launched: 8 } as const;
 
-/** The block of guest state that mirrors the processor's, from es.base through pdpte3. */
+/** The block of guest state that mirrors the processor's, from es.base through idtr; the PDPTEs follow. */
 export const BLOCK = {
   start: 0xa00,
   cpu: CPU["es.base"],
-  size: span(CPU, "es.base", "pdpte3").size,
-  /** Without the PDPTEs. */
-  sizeOfSegments: span(CPU, "es.base", "idtr.limit").size,
+  size: span(CPU, "es.base", "idtr.limit").size,
 } as const;
 
 const capital = (name: string) => name[0].toUpperCase() + name.slice(1);
