@@ -65,7 +65,9 @@ export const CHOICES: string = `intel, amd, hap, shadow, and: ${
 }`;
 
 /** The files of a boot. */
-export function filesOf({ kernel }: Boot): { readonly kernel: string; readonly ramdisk: string } {
+export function filesOf(
+  { kernel }: Pick<Boot, "kernel">,
+): { readonly kernel: string; readonly ramdisk: string } {
   const folder = guestsFolder();
   return {
     kernel: `${folder}/${kernel.file}`,
@@ -73,8 +75,11 @@ export function filesOf({ kernel }: Boot): { readonly kernel: string; readonly r
   };
 }
 
-/** A boot's domain at its first instruction, on a host of its own. @throws what refuses it */
-export async function startBoot(it: Boot, cpuid: string): Promise<GuestDomain> {
+/** A boot's domain at its first instruction, and the host that is its own. @throws what refuses it */
+export async function startBoot(
+  it: Boot,
+  cpuid: string,
+): Promise<{ readonly hv: Hypervisor; readonly dom: GuestDomain }> {
   const { kernel: { type }, cpu, paging } = it;
   const hv = await Hypervisor.start({ cpu, memory: `${MEMORY + 96}M` });
   const options = {
@@ -86,15 +91,15 @@ export async function startBoot(it: Boot, cpuid: string): Promise<GuestDomain> {
     ...(type === "bare" ? {} : { paging }),
     ...(cpuid === "own" ? {} : { cpuid }),
   };
-  return await hv.createDomain(options as DomainOptions);
+  return { hv, dom: await hv.createDomain(options as DomainOptions) };
 }
 
 // --- a process for each ---
 
 const children = new Set<Deno.ChildProcess>();
 
-/** At ctrl-C the processes of the boots end with this one. */
-export function endWithBoots(): void {
+/** At ctrl-C the processes that were started end with this one. */
+export function endWithChildren(): void {
   Deno.addSignalListener("SIGINT", () => {
     for (const child of children) child.kill("SIGKILL");
     Deno.exit(130);
@@ -102,22 +107,20 @@ export function endWithBoots(): void {
 }
 
 /**
- * Runs a script as a boot's process (`--boot WORD --to FILE`, see {@linkcode bootOf}), and waits for
- * the JSON that it writes to the file.
+ * Runs a script as a process of its own (`--to FILE` among its arguments), and waits for the JSON that
+ * it writes to the file.
  *
  * @param timeout seconds
  * @returns what it wrote, or how it failed
  */
-export async function runBoot<T>(
+export async function runChild<T>(
   script: string,
-  it: Boot,
   options: readonly string[],
   timeout: number,
 ): Promise<T | string> {
-  const file = Deno.makeTempFileSync({ prefix: "xvm-boot-" });
-  const word = `${KERNELS.indexOf(it.kernel)},${it.cpu},${it.paging}`;
+  const file = Deno.makeTempFileSync({ prefix: "xvm-child-" });
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", script, ...options, "--boot", word, "--to", file],
+    args: ["run", "-A", "--no-check", script, ...options, "--to", file],
     stdin: "null",
   }).spawn();
   children.add(child);
@@ -136,6 +139,17 @@ export async function runBoot<T>(
     children.delete(child);
     Deno.removeSync(file);
   }
+}
+
+/** Runs a script as a boot's process: `--boot WORD`, see {@linkcode bootOf}. */
+export function runBoot<T>(
+  script: string,
+  it: Boot,
+  options: readonly string[],
+  timeout: number,
+): Promise<T | string> {
+  const word = `${KERNELS.indexOf(it.kernel)},${it.cpu},${it.paging}`;
+  return runChild(script, [...options, "--boot", word], timeout);
 }
 
 /** The boot that its process was started for. */

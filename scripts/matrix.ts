@@ -24,7 +24,7 @@ import {
   CHOICES,
   chosen,
   DONE,
-  endWithBoots,
+  endWithChildren,
   type Kernel,
   KERNELS,
   nameOf,
@@ -67,7 +67,7 @@ const failed = (end: string, refused = false): Result => ({
 async function boot(it: Boot, cpuid: string, ready: boolean): Promise<Result> {
   let dom;
   try {
-    dom = await startBoot(it, cpuid);
+    ({ dom } = await startBoot(it, cpuid));
   } catch (error) {
     return failed((error as Error).message, true);
   }
@@ -177,7 +177,7 @@ async function main(): Promise<number> {
     console.error(`matrix: nothing is chosen; there are ${CHOICES}`);
     return 2;
   }
-  endWithBoots();
+  endWithChildren();
   const options = ["--cpuid", cpuid, ...(args.ready ? ["--ready"] : [])];
   console.log(row(["guest", "READY, M", "all, M", "exits", "CPU s", "wall s", "result"]));
   const results = new Map<Boot, Result>();

@@ -9,6 +9,7 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 const TEST = "src/debug/state_test.ts";
 const LAW = "save, run on, load, run on = run on, at every kind of stop (intel, hap)";
 const SELDOM = "a field with a value that it seldom has is taken, and saved again (intel, hap)";
+const ANSWER = "an answer at a stop counts, and takes time, as one in an action (intel, hap)";
 const OUTSTANDING = "src/debug/events/outstanding_test.ts";
 
 export const STATE_MUTATIONS: readonly Mutation[] = [
@@ -79,6 +80,47 @@ export const STATE_MUTATIONS: readonly Mutation[] = [
       '        abort?.signal.removeEventListener("abort", aborted);\n',
       "",
       "who waits while the host is put into a saved state is told why it is over (intel, hap)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/processor.ts", "src/debug/debugger_test.ts", [
+    [
+      "an instruction that an answer at a stop completes is nobody's",
+      "    vcpu.retire(cpu.count - count);\n",
+      "",
+      ANSWER,
+    ],
+    [
+      "an answer in another's turn counts as that one's",
+      "    this.#ranFrom += cpu.count - count;\n",
+      "",
+      ANSWER,
+    ],
+  ]),
+  ...mutationsOf("src/xen/monitor.ts", "src/debug/debugger_test.ts", [
+    ["an answer at a stop takes no time of its domain", "    domain.startClock();\n", "", ANSWER],
+  ]),
+  ...mutationsOf("src/xen/domain.ts", TEST, [
+    [
+      "a state in which a domain runs is taken",
+      "        if (!blocked) return;\n",
+      "        if (blocked !== undefined) return;\n",
+      "a state in which a domain that is not paused has something to do is refused (intel, hap)",
+    ],
+  ]),
+  ...mutationsOf("src/machine/vmx/exit.ts", TEST, [
+    [
+      "PDPTEs of another mode are saved at a VM exit",
+      "f.if(secondaryOf(vmcs).and(SECONDARY.ept).nez().and(pae), () => {",
+      "f.if(pae.or(1), () => {",
+      "what the processor had while the guest was in another mode is not in its states (intel, shadow)",
+    ],
+  ]),
+  ...mutationsOf("src/hvm/exit_kinds.ts", TEST, [
+    [
+      "a row's intercept is wrong: INVPCID has one of its own",
+      "    intercept: (wanted: Selective): void => void (wanted.invlpg = true),\n",
+      "",
+      LAW,
     ],
   ]),
 ];

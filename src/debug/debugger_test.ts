@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GuestStopped } from "./waits.ts";
 import { demoGuest } from "../builder/demo.ts";
-import type { StopOf } from "./domain.ts";
+import type { StopOf } from "./events/verbs.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { hostOf, kernel, virtual } from "./testing/hosts.ts";
 

@@ -141,6 +141,23 @@ for (const c of configurations) {
   });
 }
 
+for (const c of configurations) {
+  Deno.test(`a state in which a domain that is not paused has something to do is refused (${title(c)})`, async () => {
+    await using host = await standing(c);
+    const { hv } = host,
+      before = signature(host),
+      { record, frames, data } = unpackState(hv.save());
+    const copy = structuredClone(record) as Record<string, { record: { blocked: boolean } }>;
+    copy["domain 1 place"].record.blocked = true;
+    assertThrows(
+      () => hv.load(repacked(copy as unknown as Plain, frames, data)),
+      RecordError,
+      "domain 1 place: blocked is true, and the state of its vCPU 0 is runn",
+    );
+    assertEquals(signature(host), before);
+  });
+}
+
 Deno.test("a load is refused, or ends with a reason, whatever is under way", async () => {
   await using busy = await hostOf(virtual[0], kernel("again: jmp again"));
   const before = busy.hv.save(), endless = busy.dom.continue();

@@ -14,7 +14,7 @@ import {
   checkWeight,
   type Scheduler,
 } from "./scheduler.ts";
-import { Vcpu } from "./vcpu.ts";
+import { type SavedVcpu, Vcpu } from "./vcpu.ts";
 import type { World } from "./world.ts";
 
 /** How a domain ended, or why it stands still. */
@@ -289,6 +289,16 @@ export class Domain {
         goes: this.#goes,
         clock: this.#clock,
       }),
+      check: ({ blocked }, beside) => {
+        if (!blocked) return;
+        for (const { id } of this.vcpus) {
+          const { state } = (beside(`vcpu ${id}`) as unknown as SavedVcpu).runstate;
+          if (state === "blocked" || state === "offline") continue;
+          refuse(
+            `${this.#part} place: blocked is true, and the state of its vCPU ${id} is ${state}`,
+          );
+        }
+      },
       load: (s) => {
         this.#goes = s.goes;
         this.#clock = s.clock;

@@ -65,7 +65,7 @@ export class HostInterrupts implements MachineBus {
           word & ~(n % 8 === TIMER.word ? TIMER.bit : 0)
         );
         if (!others && setUp(local, io) === setUp(localApic.state, ioApic.state)) return;
-        refuse("the host's interrupt controllers are not as this hypervisor sets them up");
+        refuse("host interrupts are not as this hypervisor sets them up");
       },
       load: ({ local, io, timer }) => {
         localApic.state = local;

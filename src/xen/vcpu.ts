@@ -21,7 +21,7 @@ export interface Runstate {
   readonly time: Readonly<Record<RunstateName, number>>;
 }
 
-interface SavedVcpu {
+export interface SavedVcpu {
   /** Instructions retired. */
   readonly count: number;
   readonly halted: boolean;

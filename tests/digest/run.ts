@@ -20,7 +20,7 @@ import {
   bootOf,
   chosen,
   DONE,
-  endWithBoots,
+  endWithChildren,
   filesOf,
   nameOf,
   runBoot,
@@ -69,7 +69,7 @@ function imagesOf(it: Boot): Images {
 
 /** Instructions of a boot until its initramfs has said that it is done. */
 async function totalOf(it: Boot): Promise<number> {
-  const dom = await startBoot(it, CPUID);
+  const { dom } = await startBoot(it, CPUID);
   const end = await runUntil(dom, { until: DONE });
   if (end !== "until") throw new Error(`${nameOf(it)} did not come to ${DONE}: ${end}`);
   return dom.statistics().instructions;
@@ -77,7 +77,7 @@ async function totalOf(it: Boot): Promise<number> {
 
 async function look(it: Boot, positions: readonly number[]): Promise<Recorded> {
   const at = positions.length ? positions : tenths(await totalOf(it));
-  return { images: imagesOf(it), places: await placesOf(await startBoot(it, CPUID), at) };
+  return { images: imagesOf(it), places: await placesOf((await startBoot(it, CPUID)).dom, at) };
 }
 
 // --- in the process that was started ---
@@ -157,7 +157,7 @@ async function main(): Promise<number> {
     console.error(`digest: nothing is chosen; there are: ${names.join(", ")}`);
     return 2;
   }
-  endWithBoots();
+  endWithChildren();
   const file = args.small ? SMALL : BOOTS, before = readRecording(file);
   const found = new Map<string, Outcome>();
   console.log(row("guest", "instructions", "s", "result"));
