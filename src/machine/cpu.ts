@@ -3,6 +3,8 @@
  * instructions events.ts. Memory, frames, the bus and the compiled modules are the computer's
  * ({@linkcode Machine}).
  */
+import { APIC_BASE } from "../abi/x86/msr.ts";
+import { type MachineBus, NO_DEVICES } from "./bus.ts";
 import { Branches } from "./branches.ts";
 import { PerformanceCounters } from "./counters.ts";
 import { CpuRegisters } from "./cpu_registers.ts";
@@ -15,7 +17,7 @@ import type { ProcessorParts, SystemFunctions } from "./linkage.ts";
 import type { Machine } from "./machine.ts";
 import { type CpuObserver, Observation } from "./observation.ts";
 import { RunLoop, type RunStop } from "./run.ts";
-import { ABORT, CODE_MODE, CPU, frameMarks, pdpte, TLB, V } from "./state.ts";
+import { ABORT, ACTIVITY, CODE_MODE, CPU, frameMarks, pdpte, SEGMENTS, TLB, V } from "./state.ts";
 import type { CpuModel } from "./vendors.ts";
 import { virtualization } from "./virtualization.ts";
 
@@ -37,6 +39,8 @@ export class Cpu extends CpuRegisters implements ProcessorParts {
   readonly loop: RunLoop;
   /** Its bits in the flags of a frame. */
   readonly marks: { readonly write: number; readonly table: number };
+  /** What answers where there is no memory, and interrupts it. */
+  bus: MachineBus = NO_DEVICES;
   /** How it reads the bytes of instructions: bits of DECODE_AS. */
   readonly decodeAs: number;
   /** Use the hot handlers where code is flat; off, all code takes the general way (for tests). */
@@ -167,7 +171,16 @@ export class Cpu extends CpuRegisters implements ProcessorParts {
   /** Lets time pass without instructions, as in HLT; devices that are due are run. */
   skipTo(time: number): void {
     if (time > this.now) this.idle += time - this.now;
-    this.machine.bus.run(this.now);
+    this.bus.run(this.now);
+  }
+
+  /** Runs the devices that are due at a machine time (ns); ns until the next one is. */
+  runDevices(now: number): number {
+    const { bus } = this;
+    bus.run(now);
+    const due = bus.deadline() - now;
+    if (due > 0) return due;
+    throw new Error(`a device is due at ${bus.deadline()} ns, and still after it ran`);
   }
 
   /** The interpreter runs: what it does is an instruction's, and no delivery's of an event. */
@@ -234,11 +247,44 @@ export class Cpu extends CpuRegisters implements ProcessorParts {
 
   /** Its interrupt controller asks for service. */
   interruptPending(): boolean {
-    return this.machine.bus.interruptPending();
+    return this.bus.interruptPending();
   }
   /** The vector of that interrupt, acknowledged; -1 if it went away. */
   acknowledge(): number {
-    return this.machine.bus.acknowledge();
+    return this.bus.acknowledge();
+  }
+
+  /** INIT is signalled: it is taken as soon as the instruction is done, if nothing blocks it. */
+  raiseInit(): void {
+    this.i32[CPU.pendingInit >> 2] = 1;
+    if (this.inSlice) this.endSlice();
+    else if (this.events.initDue) this.takeInit();
+  }
+  /** As after power-up those are that are not the bootstrap processor (SDM 3A 9.4). */
+  waitForSipi(): void {
+    this.set("apicBase", this.get("apicBase") & ~APIC_BASE.bootstrap);
+    this.i32[CPU.activity >> 2] = ACTIVITY.waitForSipi;
+  }
+  /** A start-up IPI: a processor that waits for one begins in real mode at `vector` × 4 KiB. */
+  startUp(vector: number): void {
+    if (this.i32[CPU.activity >> 2] !== ACTIVITY.waitForSipi) return;
+    this.i32[CPU.activity >> 2] = ACTIVITY.active;
+    const cs = this.getSegment(SEGMENTS.indexOf("cs"));
+    this.setSegment(SEGMENTS.indexOf("cs"), {
+      ...cs,
+      selector: vector << 8,
+      base: BigInt(vector << 12),
+    });
+    this.set("rip", 0n);
+    this.system.refresh();
+  }
+  /** INIT is taken: the bootstrap processor begins anew, others wait for a start-up IPI. */
+  takeInit(): void {
+    this.initRegisters();
+    const bootstrap = (this.get("apicBase") & APIC_BASE.bootstrap) !== 0n;
+    this.i32[CPU.activity >> 2] = bootstrap ? ACTIVITY.active : ACTIVITY.waitForSipi;
+    this.flushTlb();
+    this.system.refresh();
   }
 
   /** The NMI line is asserted. */

@@ -4,8 +4,11 @@ import { CR0, DR6, DR7, RFLAGS } from "../abi/x86/cr.ts";
 import {
   ARCHITECTURAL_END,
   ARCHITECTURAL_START,
+  architecturalFields,
   CPU,
   CPU_MEMORY_PAGES,
+  type CpuCell,
+  GPRS,
   type LargeCell,
   SEGMENT,
   segment,
@@ -45,6 +48,17 @@ const RESET: readonly (readonly [LargeCell, bigint])[] = [
 ];
 
 const placeOf = (name: LargeCell): Cell<8 | 16> => CPU[name];
+
+/** What INIT sets, too; other registers keep what they have, CR0 its CD and NW (SDM 3 table 10-1). */
+const INIT: readonly CpuCell[] = [
+  ...GPRS,
+  ...(["rip", "rflags", "flagOp", "flagCarry", "cr2", "cr3", "cr4", "cr8", "efer"] as const),
+  ...(["dr0", "dr1", "dr2", "dr3", "dr6", "dr7", "debugctl"] as const),
+  ...(["gdtr.base", "gdtr.limit", "idtr.base", "idtr.limit"] as const),
+  ...(["pdpte0", "pdpte1", "pdpte2", "pdpte3"] as const),
+  ...(["activity", "interruptibility", "pendingDebug", "pendingNmi", "pendingInit"] as const),
+];
+const WIDTHS = new Map(architecturalFields.map(({ name, width }) => [name, width]));
 
 export class CpuRegisters {
   readonly memory: WebAssembly.Memory;
@@ -101,6 +115,20 @@ export class CpuRegisters {
   protected resetRegisters(): void {
     this.u8.fill(0, ARCHITECTURAL_START, ARCHITECTURAL_END);
     for (const [name, value] of RESET) this.set(name, value);
+    this.#resetSegments();
+    this.i32[CPU.a20Mask >> 2] = -1;
+    this.i32[CPU.gif >> 2] = 1;
+    this.setFloat(FLOAT_RESET);
+  }
+  /** Those that INIT resets (SDM 3 table 10-1, APM 2 table 14-1). */
+  protected initRegisters(): void {
+    const cr0 = this.get("cr0") & BigInt(CR0.CD | CR0.NW) | BigInt(CR0.ET);
+    for (const name of INIT) this.u8.fill(0, CPU[name], CPU[name] + WIDTHS.get(name)!);
+    for (const [name, value] of RESET) if (INIT.includes(name)) this.set(name, value);
+    this.set("cr0", cr0);
+    this.#resetSegments();
+  }
+  #resetSegments(): void {
     const attributes = { ldtr: LDT, tr: TSS32_BUSY } as Readonly<Record<string, number>>;
     SEGMENTS.forEach((name, n) =>
       this.setSegment(n, {
@@ -110,8 +138,5 @@ export class CpuRegisters {
         attributes: attributes[name] ?? CODE_OR_DATA,
       })
     );
-    this.i32[CPU.a20Mask >> 2] = -1;
-    this.i32[CPU.gif >> 2] = 1;
-    this.setFloat(FLOAT_RESET);
   }
 }

@@ -78,7 +78,7 @@ function processorBlock(cpu: Cpu): StateBlock<{ registers: Values; guest: Values
   const nonRoot = cells[0].name;
   return {
     name: numbered(cpu, "processor"),
-    version: 1,
+    version: 2,
     shape: record({ registers: shapeOf(REGISTERS), guest: shapeOf(cells) }),
     save: () => {
       const guest = readAll(cpu, cells);

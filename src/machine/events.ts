@@ -38,8 +38,14 @@ export class Events {
       const stop = hooks.boundary();
       if (stop) return stop;
     } else if (this.#ownGuest && this.#guests?.boundary(cpu)) return "delivered";
+    if (this.initDue) {
+      cpu.takeInit();
+      return "delivered";
+    }
     const activity = i32[CPU.activity >> 2];
     if (activity === ACTIVITY.shutdown) return "shutdown";
+    // Nothing but a start-up IPI ends that.
+    if (activity === ACTIVITY.waitForSipi) return "halt";
     const blocked = i32[CPU.interruptibility >> 2];
     if (i32[CPU.pendingDebug >> 2] && !(blocked & INTERRUPTIBILITY.movSs)) {
       this.deliver(VECTOR.DB, EVENT_TYPE.hardwareException);
@@ -60,6 +66,15 @@ export class Events {
     return activity ? "halt" : undefined;
   }
 
+  /**
+   * VMX operation and a clear GIF block INIT (SDM 3 25.2, APM 2 15.17). An SVM guest that does not
+   * intercept it would take its host along: there it waits for the host.
+   */
+  get initDue(): boolean {
+    const { i32 } = this.cpu;
+    return i32[CPU.pendingInit >> 2] !== 0 && i32[CPU.gif >> 2] !== 0 &&
+      !i32[CPU.vmxMode >> 2] && !i32[V.nonRoot >> 2];
+  }
   /** Without the global interrupt flag nothing from outside gets in. */
   get #nmiDue(): boolean {
     const { i32 } = this.cpu;
@@ -84,10 +99,13 @@ export class Events {
   /** An interrupt of its controllers would be taken, by delivery or by an exit: HLT ends with it. */
   get takesInterrupts(): boolean {
     const way = this.#interruptWay;
+    if (this.cpu.i32[CPU.activity >> 2] === ACTIVITY.waitForSipi) return false;
     return way === INTERRUPT.leaves || (way === INTERRUPT.guests && this.#interruptsOpen);
   }
   /** What ends HLT is due. */
   get wakes(): boolean {
+    if (this.initDue) return true;
+    if (this.cpu.i32[CPU.activity >> 2] === ACTIVITY.waitForSipi) return false;
     return this.#nmiDue || (this.cpu.interruptPending() && this.takesInterrupts);
   }
 

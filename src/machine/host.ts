@@ -42,7 +42,7 @@ export function hostFunctions(cpu: Cpu): HostFunctions {
 
 /** Accesses that are not to memory: the bus's, or an emulated instruction's. */
 function accesses(cpu: Cpu) {
-  const { i32, machine, hooks } = cpu;
+  const { i32, hooks } = cpu;
   const unanswered = () => i32[V.abort >> 2] = ABORT.unanswered;
   /** An answer for an emulated access; without one the instruction is given up and run again. */
   const answer = (value: number | undefined): number => {
@@ -54,24 +54,24 @@ function accesses(cpu: Cpu) {
       if (high & EMULATED_HIGH) {
         return answer(hooks.emulatedRead?.(addressOf(low, high & ~EMULATED_HIGH), bytes));
       }
-      return machine.bus.mmioRead(addressOf(low, high), bytes) | 0;
+      return cpu.bus.mmioRead(addressOf(low, high), bytes) | 0;
     },
     mmioWrite: (low, high, bytes, value) => {
       const written = unsigned(value, bytes);
       if (high & EMULATED_HIGH) {
         const at = addressOf(low, high & ~EMULATED_HIGH);
         if (!hooks.emulatedWrite?.(at, bytes, written)) unanswered();
-      } else machine.bus.mmioWrite(addressOf(low, high), bytes, written);
+      } else cpu.bus.mmioWrite(addressOf(low, high), bytes, written);
     },
     ioRead: (port, bytes) => {
       if (i32[V.emulating >> 2]) return answer(hooks.emulatedIoRead?.(port & 0xffff, bytes));
-      return machine.bus.ioRead(port & 0xffff, bytes) | 0;
+      return cpu.bus.ioRead(port & 0xffff, bytes) | 0;
     },
     ioWrite: (port, bytes, value) => {
       const written = unsigned(value, bytes);
       if (i32[V.emulating >> 2]) {
         if (!hooks.emulatedIoWrite?.(port & 0xffff, bytes, written)) unanswered();
-      } else machine.bus.ioWrite(port & 0xffff, bytes, written);
+      } else cpu.bus.ioWrite(port & 0xffff, bytes, written);
     },
     ioRepeats: () => cpu.loop.repeats() ? 1 : 0,
   } satisfies Partial<HostFunctions>;

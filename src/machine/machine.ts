@@ -2,6 +2,7 @@
  * The simulated computer: machine memory, its frame table, the processor, and the buses to devices.
  * It knows no hypervisor.
  */
+import type { MachineBus } from "./bus.ts";
 import { MACHINE_MEMORY_MAX } from "../abi/limits.ts";
 import { Cpu } from "./cpu.ts";
 import { registerProcessor } from "./cpu_state.ts";
@@ -9,34 +10,6 @@ import { list, tuple, u32, whole } from "./shape.ts";
 import { FRAME, FRAME_FLAG, PROCESSORS } from "./state.ts";
 import { refuse, type StateRegister } from "./state_block.ts";
 import type { CpuModel } from "./vendors.ts";
-
-/** What answers on the buses of the computer. All numbers are unsigned. */
-export interface MachineBus {
-  /** Reads `bytes` (1, 2 or 4) from an I/O port; no device: all ones. */
-  ioRead(port: number, bytes: number): number;
-  ioWrite(port: number, bytes: number, value: number): void;
-  /** Reads `bytes` (1, 2 or 4) at a physical address that is not memory. */
-  mmioRead(address: number, bytes: number): number;
-  mmioWrite(address: number, bytes: number, value: number): void;
-  /** An interrupt controller asks for service. */
-  interruptPending(): boolean;
-  /** The vector of that interrupt, acknowledged; -1 if it went away. */
-  acknowledge(): number;
-  /** Machine time (ns) at which `run` has something to do; Infinity: never. */
-  deadline(): number;
-  run(now: number): void;
-}
-
-const NO_DEVICES: MachineBus = {
-  ioRead: (_, bytes) => 2 ** (8 * bytes) - 1,
-  ioWrite: () => {},
-  mmioRead: (_, bytes) => 2 ** (8 * bytes) - 1,
-  mmioWrite: () => {},
-  interruptPending: () => false,
-  acknowledge: () => -1,
-  deadline: () => Infinity,
-  run: () => {},
-};
 
 export interface MachineOptions {
   /** Bytes of machine memory: a multiple of 4 KiB, at most {@linkcode MACHINE_MEMORY_MAX}. */
@@ -63,7 +36,6 @@ export class Machine {
   readonly words: Int32Array;
   readonly frameTable: Int32Array;
   readonly cpus: readonly Cpu[];
-  bus: MachineBus = NO_DEVICES;
   /**
    * The host wants its thread back: processors return as soon as an instruction is done. It is asked
    * wherever running code comes through TypeScript. When it says so is host time: nothing that a
@@ -125,6 +97,14 @@ export class Machine {
     for (const cpu of this.cpus) registerProcessor(cpu, blocks);
   }
 
+  /** What answers on the buses, of all processors. */
+  get bus(): MachineBus {
+    return this.cpu.bus;
+  }
+  set bus(bus: MachineBus) {
+    for (const cpu of this.cpus) cpu.bus = bus;
+  }
+
   get cpu(): Cpu {
     return this.cpus[0];
   }
@@ -155,19 +135,6 @@ export class Machine {
   /** Whether another processor has predecoded code of a frame. */
   codeElsewhere(frame: number, but: Cpu): boolean {
     return this.cpus.some((cpu) => cpu !== but && cpu.predecoder.has(frame));
-  }
-
-  /**
-   * Runs the devices that are due at a machine time (ns).
-   *
-   * @returns nanoseconds until the next one is
-   */
-  runDevices(now: number): number {
-    const { bus } = this;
-    bus.run(now);
-    const due = bus.deadline() - now;
-    if (due > 0) return due;
-    throw new Error(`a device is due at ${bus.deadline()} ns, and still after it ran`);
   }
 
   /** Somebody has derived something from a frame's contents, or has not any more. */

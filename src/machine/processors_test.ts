@@ -1,9 +1,10 @@
 // Several processors on one memory: what one derives from memory goes when another changes that.
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { CR0 } from "../abi/x86/cr.ts";
 import type { Cpu } from "./cpu.ts";
 import { assemble } from "./isa/encode.ts";
 import { Machine } from "./machine.ts";
-import { PROCESSORS } from "./state.ts";
+import { ACTIVITY, architecturalFields, CPU, PROCESSORS } from "./state.ts";
 
 const MEMORY = 4 << 20, ORIGIN = 0x1000, ROUTINES = 0x8000;
 /** Each processor has a directory and a table of its own, and changes those of all. */
@@ -105,7 +106,7 @@ const memory = (machine: Machine) => {
 
 for (const hot of [true, false]) {
   Deno.test(`processors see what others write: tables, code, data (hot handlers ${hot})`, () => {
-    for (let seed = 0; seed < 12; seed++) {
+    for (let seed = 0; seed < 8; seed++) {
       const draw = random(seed), count = 2 + seed % 3;
       const programs = Array.from({ length: count }, () => program(draw, count));
       const machines = [processors(programs, hot), processors(programs, hot)];
@@ -137,4 +138,87 @@ Deno.test("a machine has 1 to 8 processors", () => {
       `cpus: a whole number from 1 to 8 was expected, ${cpus} was given`,
     );
   }
+});
+
+/** Two processors, the second waiting for a start-up IPI; `real` lies at 0x8000, in real mode. */
+function starting(real: string, cpu: "intel" | "amd" = "intel"): Machine {
+  const machine = new Machine({ memory: MEMORY, cpus: 2, cpu });
+  machine.write(0x8000, assemble(real, { mode: 16, origin: 0 }).bytes);
+  const [, second] = machine.cpus;
+  second.set("apicBase", 0xfee0_0800n);
+  second.raiseInit();
+  assertEquals(second.run(1), "halt");
+  return machine;
+}
+
+Deno.test("a processor takes INIT, waits for a start-up IPI, and begins there in real mode", () => {
+  const machine = starting("mov word [0x500], cs\n hlt");
+  const [, cpu] = machine.cpus;
+  assertEquals(cpu.i32[CPU.activity >> 2], ACTIVITY.waitForSipi);
+  assertEquals(cpu.run(100), "halt");
+  assertEquals(cpu.count, 0);
+  cpu.startUp(8);
+  assertEquals(cpu.run(100), "halt");
+  assertEquals([cpu.i32[CPU.activity >> 2], cpu.count], [ACTIVITY.hlt, 2]);
+  assertEquals(machine.ram.slice(0x500, 0x502), Uint8Array.of(0x00, 0x08));
+  // It runs: another one says nothing to it.
+  cpu.startUp(9);
+  assertEquals(cpu.get("cs.base"), 0x8000n);
+});
+
+Deno.test("nothing but a start-up IPI ends the wait for one: no interrupt, no NMI", () => {
+  const [, cpu] = starting("hlt").cpus;
+  cpu.bus = { ...cpu.bus, interruptPending: () => true, acknowledge: () => 0x20 };
+  cpu.raiseNmi();
+  cpu.set("rflags", 0x202n);
+  assertEquals([cpu.events.wakes, cpu.run(10)], [false, "halt"]);
+  assertEquals(cpu.i32[CPU.activity >> 2], ACTIVITY.waitForSipi);
+});
+
+Deno.test("INIT keeps x87, XMM, MSRs, the time, and CR0's CD and NW; the rest is as after RESET", () => {
+  const machine = starting("hlt"), [, cpu] = machine.cpus;
+  const reset = Object.fromEntries(
+    architecturalFields.map(({ name, at, width }) => [name, cpu.u8.slice(at, at + width)]),
+  );
+  for (const { at, width } of architecturalFields) cpu.u8.fill(0x5a, at, at + width);
+  cpu.set("cr0", 0x8000_0033n | BigInt(CR0.CD));
+  cpu.set("vmxMode", 0n);
+  cpu.set("apicBase", 0xfee0_0800n);
+  cpu.takeInit();
+  const kept = architecturalFields.filter(({ name, at, width }) =>
+    !/^(flag|cr0|rip$)|[pP]ad2?$/.test(name) &&
+    cpu.u8.slice(at, at + width).every((byte) => byte === 0x5a)
+  ).map(({ name }) => name.replace(/\d+$/, ""));
+  assertEquals(
+    [...new Set(kept)],
+    [
+      ...["xcr", "xss", "star", "lstar", "cstar", "sfmask", "kernelGsBase"],
+      ...["tscAux", "tscOffset", "tscAdjust", "sysenterCs", "sysenterEsp", "sysenterEip", "pat"],
+      ...["miscEnable", "featureControl", "mtrrDefType", "mtrrVariable", "mtrrFixed", "a20Mask"],
+      ...["fpr", "fcw", "fsw", "ftw", "fop", "fip", "fdp", "fcs", "fds", "mxcsr", "xmm"],
+      ...["vmcsPointer", "vmxonPointer", "gif", "svmMode", "vmHsave", "vmCr", "vmcb"],
+      ...["tscRatio", "branchFrom", "branchTo", "lastExceptionFrom", "lastExceptionTo"],
+      ...["perfEvtSel", "perfCtr"],
+    ],
+  );
+  assertEquals(cpu.get("cr0"), BigInt(CR0.CD | CR0.ET));
+  for (
+    const name of ["rax", "rdx", "rflags", "cr4", "efer", "dr6", "dr7", "cs.base", "tr.attributes"]
+  ) {
+    const { at, width } = architecturalFields.find((field) => field.name === name)!;
+    assertEquals(cpu.u8.slice(at, at + width), reset[name], name);
+  }
+});
+
+Deno.test("the bootstrap processor begins anew after INIT; GIF and VMX operation hold it back", () => {
+  const machine = new Machine({ memory: MEMORY, cpus: 2 }), { cpu } = machine;
+  cpu.set("rip", 0x1234n);
+  for (const [name, value, open] of [["gif", 0n, 1n], ["vmxMode", 1n, 0n]] as const) {
+    cpu.i32[CPU[name] >> 2] = Number(value);
+    cpu.raiseInit();
+    assertEquals([cpu.events.boundary(), cpu.get("rip")], [undefined, 0x1234n], name);
+    cpu.i32[CPU[name] >> 2] = Number(open);
+  }
+  assertEquals(cpu.events.boundary(), "delivered");
+  assertEquals([cpu.get("rip"), cpu.i32[CPU.activity >> 2]], [0xfff0n, ACTIVITY.active]);
 });

@@ -65,15 +65,19 @@ export class RunLoop {
    * stopped. `count` grows by exactly the number retired.
    */
   run(budget: number, until: number): RunStop {
-    const { cpu } = this, { i32, machine, counters, branches, observation, events } = cpu;
+    const { cpu } = this, { bus, i32, counters, branches, observation, events } = cpu;
     let left = budget;
     this.#stop = false;
     if (!i32[V.emulating >> 2]) cpu.i64[V.passing >> 3] = -1n;
     while (left > 0 && cpu.count + cpu.idle < until) {
       if (this.#stop || this.hostDue) return "stopped";
       const time = cpu.count + cpu.idle;
-      let due = machine.bus.deadline() - time;
-      if (due <= 0) due = machine.runDevices(time);
+      let due = bus.deadline() - time;
+      if (due <= 0) {
+        due = cpu.runDevices(time);
+        // What a device has done may be another processor's to see before this one goes on.
+        if (this.#stop) return "stopped";
+      }
       observation.arm();
       cpu.system.refresh();
       const counting = counters.enabled;
@@ -94,7 +98,7 @@ export class RunLoop {
       this.#toBranch = (flags & TF) !== 0 && branches.trap;
       const single = shadow !== 0 || (flags & TF) !== 0 || recording;
       const most = counting ? counters.most(CHUNK) : CHUNK;
-      const slice = single ? 1 : Math.min(left, most, due);
+      const slice = single ? 1 : Math.min(left, most, due, until - time);
       if (!cpu.hot) this.#generalize();
       const mode = cpu.predecoder.mode = i32[V.codeMode >> 2] as Mode;
       if (recording || this.#toBranch) branches.begin();
@@ -158,7 +162,7 @@ export class RunLoop {
    */
   runGuest(area: number, launch: number, budget: number): number | RunStop {
     const { cpu } = this, { i32, machine } = cpu;
-    const slice = Math.min(budget, CHUNK, machine.bus.deadline() - cpu.count - cpu.idle);
+    const slice = Math.min(budget, CHUNK, cpu.bus.deadline() - cpu.count - cpu.idle);
     const quick = slice > 0 && cpu.hot && !machine.due() && !cpu.hooks.fault &&
       cpu.observation.none && !cpu.interruptPending();
     if (!quick) return this.enterGuest(area, launch);

@@ -174,6 +174,9 @@ export const CPU = cells(areaOf(MAP, "architectural"), {
   // AMD's performance counters: what each counts, and how much of it.
   ...numbered("perfEvtSel", UP_TO_3, 8),
   ...numbered("perfCtr", UP_TO_3, 8),
+  // INIT was signalled, and has not been taken.
+  pendingInit: 4,
+  initPad: 4,
 });
 export type CpuCell = keyof typeof CPU;
 /** All fields of the architectural block, in order. */

@@ -1,6 +1,6 @@
 /** A guest on the processor itself: no hypervisor under it, the platform on the machine's buses. */
 import { MSR } from "../abi/x86/msr.ts";
-import type { MachineBus } from "../machine/machine.ts";
+import type { MachineBus } from "../machine/bus.ts";
 import { CPU, V } from "../machine/state.ts";
 import { SERVICE } from "../machine/linkage.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
@@ -30,7 +30,7 @@ export class BareEngine extends Engine {
   constructor(vcpu: Vcpu) {
     super(vcpu);
     const { domain, domain: { platform }, cpu, port } = vcpu;
-    cpu.machine.bus = busOf(platform, vcpu.id);
+    cpu.bus = busOf(platform, vcpu.id);
     cpu.hooks.msr = (number, write) => {
       const { u64 } = cpu;
       if (write) {

@@ -113,3 +113,6 @@ export const MSRS = {
   mtrrDefType: 0x2ff,
   featureControl: 0x3a,
 } as const satisfies Record<string, number>;
+
+/** Bits of IA32_APIC_BASE (SDM 3A figure 11-26). */
+export const APIC_BASE = { bootstrap: 0x100n, x2apic: 0x400n, enabled: 0x800n } as const;

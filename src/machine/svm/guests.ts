@@ -11,6 +11,7 @@ function noteExit(cpu: ProcessorParts): "delivered" | void {
   const virtual = system.svmBoundary();
   if (virtual === VIRTUAL.delivered) return "delivered";
   if (virtual === VIRTUAL.leaves) return;
+  if (i32[CPU.pendingInit >> 2] && system.initExit()) return;
   if (i32[CPU.pendingNmi >> 2] && system.nmiExit()) return;
   if (cpu.interruptPending() && system.interruptMode() === INTERRUPT.leaves) {
     system.interruptExit(-1);

@@ -92,7 +92,7 @@ Deno.test("a host of instructions runs a guest, whose CPUID brings it back behin
   assertEquals(cpu.get("rcx"), 0x66n);
 });
 
-Deno.test("a host of instructions gets its guest back at host interrupts and NMIs", () => {
+Deno.test("a host of instructions gets its guest back at host interrupts, NMIs and INIT", () => {
   const run = (raise: () => void, fields: Fields): bigint => {
     host(`clgi\nmov eax, ${PLACE.vmcb}\nvmrun\nhlt`);
     for (const [name, value] of Object.entries(fields)) b.write(name, value);
@@ -112,6 +112,9 @@ Deno.test("a host of instructions gets its guest back at host interrupts and NMI
   b.machine.bus = bus;
   assertEquals(run(() => cpu.raiseNmi(), {}), BigInt(EXIT_CODE.nmi));
   assertEquals(cpu.i32[CPU.pendingNmi >> 2], 1);
+  const intercepted = { intercepts1: INTERCEPT1.init | INTERCEPT1.intr };
+  assertEquals(run(() => cpu.raiseInit(), intercepted), BigInt(EXIT_CODE.init));
+  assertEquals(cpu.i32[CPU.pendingInit >> 2], 1, "it waits for the host's STGI");
   const virtual = { virtualInterrupt: 1 << 24 | 1 << 8 | 1 << 16, intercepts1: INTERCEPT1.vintr };
   assertEquals(run(() => {}, virtual), BigInt(EXIT_CODE.vintr));
 });

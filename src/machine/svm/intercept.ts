@@ -420,6 +420,14 @@ function buildEvents(m: Module): void {
   m.func("interruptExit", ["i32"], [], (f) => {
     f.call("svmLeave", i32(EXIT_CODE.intr), i64(0), i64(0));
   });
+  // initExit() -> 1 if an INIT leaves the guest; it stays pending (APM 2 15.13.3).
+  m.func("initExit", [], ["i32"], (f) => {
+    const vmcb = Vmcb.current(f);
+    const open = vmcb.get("intercepts1").and(INTERCEPT1.init).nez().and(cell(CPU.gif));
+    f.if(open.eqz(), () => f.return(i32(0)));
+    f.call("svmLeave", i32(EXIT_CODE.init), i64(0), i64(0));
+    f.result(1);
+  });
   // nmiExit() -> 1 if an NMI leaves the guest; V.abort is set then.
   m.func("nmiExit", [], ["i32"], (f) => {
     const vmcb = Vmcb.current(f);
