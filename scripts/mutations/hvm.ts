@@ -20,7 +20,7 @@ const TRACED =
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
 const STARTED =
-  "vCPUs are started up, interrupted, begun anew, and count together (intel, hap, 2 vCPUs)";
+  "vCPUs are started up, interrupted, begun anew, and count together (intel, hap, 2 vCPUs on 1)";
 
 export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/hvm.ts", REPEATED, [
@@ -558,7 +558,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "a turn is not saved",
       "          turn && { domain: turn.vcpu.domain.id, vcpu: turn.vcpu.id, ends: turn.ends }\n",
       "          turn && null\n",
-      "a run of several vCPUs repeats, saved and loaded at any place (intel, hap)",
+      "a run of several vCPUs repeats, saved and loaded at any place (intel, hap, on 1)",
     ],
   ]),
   ...mutationsOf("src/xen/scheduler.ts", "src/xen/domain_test.ts", [

@@ -8,6 +8,7 @@ import { HVM_MUTATIONS } from "./hvm.ts";
 import { LOADER_MUTATIONS } from "./loaders.ts";
 import { MACHINE_MUTATIONS } from "./machine.ts";
 import type { Mutation } from "./mutation.ts";
+import { PROCESSOR_MUTATIONS } from "./processors.ts";
 import { SHADOW_MUTATIONS } from "./shadow.ts";
 import { STATE_MUTATIONS } from "./state.ts";
 import { SVM_MUTATIONS } from "./svm.ts";
@@ -19,6 +20,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...HVM_MUTATIONS,
   ...SHADOW_MUTATIONS,
   ...MACHINE_MUTATIONS,
+  ...PROCESSOR_MUTATIONS,
   ...DEVICE_MUTATIONS,
   ...LOADER_MUTATIONS,
   ...STATE_MUTATIONS,

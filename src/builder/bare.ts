@@ -5,6 +5,7 @@ import { BareEngine } from "../xen/bare.ts";
 import type { DomainMemory } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
 import type { InterruptPort } from "../xen/platform.ts";
+import type { Vcpu } from "../xen/vcpu.ts";
 import type { InitialState } from "./entry.ts";
 import { afterFirmware } from "./firmware.ts";
 import type { Ground, Plan } from "./plan.ts";
@@ -15,8 +16,7 @@ const ALONE = "a bare guest has the machine for itself";
 export const BARE: Plan = {
   engine: "bare",
   alone: true,
-  refuses: ({ vcpus, paging, shadowMemory, weight, cap }) => [
-    vcpus !== 1 && [`${vcpus} vCPUs were asked for`, "one is available"],
+  refuses: ({ paging, shadowMemory, weight, cap }) => [
     shadowMemory !== undefined && ["shadowMemory was given", ALONE],
     paging === "shadow" && [`paging "shadow" was asked for`, ALONE],
     weight !== undefined && ["a weight was given", ALONE],
@@ -27,24 +27,33 @@ export const BARE: Plan = {
 
 /** The machine, which must have been made with just the guest's memory. */
 function ground(host: Host): Ground {
-  const { machine } = host, { cpu } = machine;
+  const { machine, machine: { cpu, cpus } } = host;
   return {
     id: host.newId(),
     memory: machineMemory(host),
     equip: (domain) => {
       // The legacy hole belongs to the graphics adapter.
       machine.setFrames(0xa0000, 0xc0000, "mmio");
-      cpu.hooks.cpuid = domain.cpuid.install(cpu.i32);
-      // The processor is the guest's own: it has what its CPUID shows, and no more.
-      const own = () => cpu.predecoder.absent = absentEncodings(domain.cpuid);
-      own();
-      domain.cpuid.onChange.add(own);
+      for (const each of cpus) {
+        each.hooks.cpuid = domain.cpuid.install(each.i32, each.id);
+        // The processor is the guest's own: it has what its CPUID shows, and no more.
+        const own = () => each.predecoder.absent = absentEncodings(domain.cpuid);
+        own();
+        domain.cpuid.onChange.add(own);
+      }
+      const changed = (vcpu: Vcpu) => {
+        vcpu.cpu.endSlice();
+        host.kick(vcpu);
+      };
       return {
-        changed: () => cpu.endSlice(),
-        signalled: () => takeNmi(domain.platform.ports[0], cpu),
-        a20: (open) => cpu.a20 = open,
-        priority: (cr8) => cpu.set("cr8", BigInt(cr8)),
-        tscOffset: () => cpu.get("tscAdjust"),
+        changed: (n) => n === undefined ? domain.vcpus.forEach(changed) : changed(domain.vcpus[n]),
+        signalled: (n) => {
+          takeSignals(domain.platform.ports[n], cpus[n]);
+          host.kick(domain.vcpus[n]);
+        },
+        a20: (open) => cpus.forEach((each) => each.a20 = open),
+        priority: (cr8, n) => cpus[n].set("cr8", BigInt(cr8)),
+        tscOffset: (n) => cpus[n].get("tscAdjust"),
       };
     },
     enter: (domain, board, loaded) => {
@@ -52,18 +61,23 @@ function ground(host: Host): Ground {
         machine.setFrames(alias.target, alias.target + alias.end - alias.start, "rom");
         board.bus.attach(new RomWindow(domain.memory, alias));
       }
-      for (const vcpu of domain.vcpus) vcpu.engine = new BareEngine(vcpu);
+      for (const vcpu of domain.vcpus) {
+        vcpu.engine = new BareEngine(vcpu);
+      }
       setInitialState(cpu, loaded.entry);
+      for (const { id, cpu } of domain.vcpus) if (id > 0) cpu.waitForSipi();
       afterFirmware(cpu, board, loaded);
     },
     release: () => {},
   };
 }
 
-/** The processor has a latch of its own for an NMI. */
-function takeNmi({ signals }: InterruptPort, cpu: Cpu): void {
+/** The processor has latches of its own for an NMI and for INIT. */
+function takeSignals({ signals }: InterruptPort, cpu: Cpu): void {
   if (signals.nmi) cpu.raiseNmi();
-  signals.nmi = false;
+  if (signals.init) cpu.raiseInit();
+  if (signals.startup >= 0) cpu.startUp(signals.startup);
+  Object.assign(signals, { nmi: false, init: false, startup: -1 });
 }
 
 /** Machine memory as the memory of a bare guest. */

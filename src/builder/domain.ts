@@ -46,7 +46,15 @@ function plannedOf(config: Omit<DomainConfig, "kernel">): Plan {
 }
 
 /** Refuses a domain beside those that are on the host. */
-function refuseBeside({ domains }: Host, plan: Plan): void {
+function refuseBeside(
+  { domains, processors }: Host,
+  plan: Plan,
+  { name, vcpus }: DomainConfig,
+): void {
+  if (plan.alone && vcpus > processors.length) {
+    const there = counted(processors.length, "processor");
+    throw refuse(name, `${vcpus} vCPUs were asked for`, `a bare guest's are the host's: ${there}`);
+  }
   if (plan.alone && domains.length > 0) {
     const others = counted(domains.length, "domain");
     throw new Error(`a bare domain needs the machine for itself, and it has ${others} already`);
@@ -64,7 +72,7 @@ function refuseBeside({ domains }: Host, plan: Plan): void {
  */
 export async function build(host: Host, config: DomainConfig): Promise<BuiltDomain> {
   const plan = plannedOf(config);
-  refuseBeside(host, plan);
+  refuseBeside(host, plan, config);
   const ground = plan.ground(host, config);
   try {
     const { id, memory } = ground;
@@ -116,13 +124,13 @@ function makeBoard(
   loaded: LoadedGuest,
   own: BoardEvents,
 ): Board {
-  const { world, machine } = domain.host;
+  const { world } = domain.host;
   return new Board({
     ...own,
     now: () => domain.now,
     timeOfTsc: (tsc, processor) => Number(BigInt.asIntN(64, tsc - own.tscOffset(processor))),
     has: (feature) => domain.cpuid.has(feature),
-    stall: (nanoseconds) => machine.cpu.idle += nanoseconds,
+    stall: (nanoseconds) => domain.host.stall(nanoseconds),
     output: (byte) => domain.emit(byte),
     end: (reason, detail) => domain.end(reason, detail),
     post: (code) => domain.post(code),

@@ -16,6 +16,7 @@ import type { Host } from "../xen/host.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import { HostInterrupts } from "../xen/irq.ts";
 import { P2M } from "../xen/p2m.ts";
+import type { Processor } from "../xen/processor.ts";
 import { defaultShadowMemory, LEAST_SHADOW_MEMORY, Shadow } from "../xen/shadow.ts";
 import type { InitialState } from "./entry.ts";
 import { afterFirmware } from "./firmware.ts";
@@ -36,7 +37,7 @@ export const HVM: Plan = {
 
 /** Frames of the host's, mapped as the guest's memory, and a vCPU. */
 function ground(host: Host, config: DomainConfig): Ground {
-  const { ops, frames, irq } = enableHvm(host);
+  const { ops, frames } = enableHvm(host);
   const pages = config.memory / 4096;
   const shadow = config.paging === "shadow" ? shadowBytes(config) : 0;
   requireFrames(config, frames.free, ownFrames(pages, config.vcpus) + config.vcpus * shadow / 4096);
@@ -54,9 +55,19 @@ function ground(host: Host, config: DomainConfig): Ground {
       for (const alias of loaded.aliases ?? []) mapRom(p2m, alias);
       engines = domain.vcpus.map((vcpu) => {
         const hvm = ops.createVcpu(vcpu.processor.hvm!, frameSource(frames, id));
-        return vcpu.engine = new HvmEngine(vcpu, ops, hvm, p2m, irq, domain.cpuid);
+        return vcpu.engine = new HvmEngine(
+          vcpu,
+          ops,
+          hvm,
+          p2m,
+          vcpu.processor.interrupts!,
+          domain.cpuid,
+        );
       });
-      const changed = (engine: HvmEngine) => engine.changed = true;
+      const changed = (engine: HvmEngine) => {
+        engine.changed = true;
+        host.kick(engine.vcpu);
+      };
       return {
         changed: (n) => n === undefined ? engines.forEach(changed) : changed(engines[n]),
         signalled: (n) => changed(engines[n]),
@@ -100,9 +111,8 @@ const HOST_FRAMES = 256;
 const READ_EXECUTE = { read: true, write: false, execute: true } as const;
 
 /** Switches the host's virtualization hardware on, once. */
-function enableHvm(host: Host): { ops: HvmOps; frames: Frames; irq: HostInterrupts } {
+function enableHvm(host: Host): { ops: HvmOps; frames: Frames } {
   const { machine, processors } = host;
-  host.interrupts ??= timerOf(host);
   host.frames ??= new Frames(machine, HOST_FRAMES, () => host.world.random32());
   const { frames } = host;
   if (!host.ops) {
@@ -112,17 +122,18 @@ function enableHvm(host: Host): { ops: HvmOps; frames: Frames; irq: HostInterrup
       const { cpu } = processor;
       cpu.hooks.cpuid = cpuid.install(cpu.i32);
       cpu.predecoder.absent = absentEncodings(cpuid);
+      processor.interrupts = timerOf(processor);
       processor.hvm = ops.enable(cpu, frameSource(frames, -1));
     }
-    host.registerHypervisor(frames, host.interrupts);
+    host.registerHypervisor(frames);
   }
-  return { ops: host.ops, frames, irq: host.interrupts };
+  return { ops: host.ops, frames };
 }
 
-function timerOf(host: Host): HostInterrupts {
-  const irq = new HostInterrupts(host.machine);
+function timerOf({ cpu, vcpus }: Processor): HostInterrupts {
+  const irq = new HostInterrupts(cpu);
   irq.handlers.set(0, () => {
-    for (const { engine } of host.vcpus) if (engine instanceof HvmEngine) engine.timer();
+    for (const { engine } of vcpus) if (engine instanceof HvmEngine) engine.timer();
   });
   return irq;
 }

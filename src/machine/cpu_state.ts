@@ -101,7 +101,7 @@ function processorBlock(cpu: Cpu): StateBlock<{ registers: Values; guest: Values
 }
 
 /** The first processor's blocks have plain names. */
-const numbered = ({ id }: Cpu, name: string) => id ? `${name} ${id}` : name;
+export const numbered = ({ id }: Cpu, name: string) => id ? `${name} ${id}` : name;
 
 const mapped = <A, B>(values: Readonly<Record<string, A>>, to: (value: A) => B) =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [name, to(value)]));

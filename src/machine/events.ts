@@ -66,14 +66,11 @@ export class Events {
     return activity ? "halt" : undefined;
   }
 
-  /**
-   * VMX operation and a clear GIF block INIT (SDM 3 25.2, APM 2 15.17). An SVM guest that does not
-   * intercept it would take its host along: there it waits for the host.
-   */
+  /** INIT was signalled, and nothing holds it back. */
   get initDue(): boolean {
-    const { i32 } = this.cpu;
+    const { i32, model } = this.cpu;
     return i32[CPU.pendingInit >> 2] !== 0 && i32[CPU.gif >> 2] !== 0 &&
-      !i32[CPU.vmxMode >> 2] && !i32[V.nonRoot >> 2];
+      !virtualization[model].holdsInit(i32);
   }
   /** Without the global interrupt flag nothing from outside gets in. */
   get #nmiDue(): boolean {

@@ -97,6 +97,11 @@ export class Machine {
     for (const cpu of this.cpus) registerProcessor(cpu, blocks);
   }
 
+  /** Instructions that its processors have retired. */
+  get count(): number {
+    return this.cpus.reduce((sum, { count }) => sum + count, 0);
+  }
+
   /** What answers on the buses, of all processors. */
   get bus(): MachineBus {
     return this.cpu.bus;

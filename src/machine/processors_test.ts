@@ -182,7 +182,7 @@ Deno.test("INIT keeps x87, XMM, MSRs, the time, and CR0's CD and NW; the rest is
   );
   for (const { at, width } of architecturalFields) cpu.u8.fill(0x5a, at, at + width);
   cpu.set("cr0", 0x8000_0033n | BigInt(CR0.CD));
-  cpu.set("vmxMode", 0n);
+  cpu.i32[CPU.vmxMode >> 2] = 0;
   cpu.set("apicBase", 0xfee0_0800n);
   cpu.takeInit();
   const kept = architecturalFields.filter(({ name, at, width }) =>

@@ -1,6 +1,6 @@
 /** The virtualization extensions of the two vendors, as parts of module S; one of them is linked in. */
 import type { ProcessorParts, SystemFunctions } from "./linkage.ts";
-import { V } from "./state.ts";
+import { CPU, V } from "./state.ts";
 import { guestBoundary } from "./svm/guests.ts";
 import { SVMC } from "./svm/layout.ts";
 import { VMXC } from "./vmx/layout.ts";
@@ -33,6 +33,8 @@ export interface Virtualization {
   readonly guests?: HostedGuests;
   /** An exit between iterations of INS or OUTS leaves RF set, for which the processor sets it. */
   readonly keepsResumeFlag: boolean;
+  /** INIT waits: in VMX operation (SDM 3 25.2), in an SVM guest that does not intercept it for the host. */
+  holdsInit(cells: Int32Array): boolean;
   /** The registers came from outside: finds what belongs to them. */
   restored?(system: SystemFunctions): void;
   /** `nested(physical, access, linear)`: guest-physical to machine-physical. */
@@ -52,6 +54,7 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
     ],
     pml4Reserved: 0x80,
     keepsResumeFlag: false,
+    holdsInit: (cells) => cells[CPU.vmxMode >> 2] !== 0,
     restored: (system) => void system.vmxCurrent(),
     nested(m) {
       m.declareLater("eptWalk", ["i64", "i32", "i64"], ["i64"]);
@@ -69,6 +72,7 @@ export const virtualization: Readonly<Record<CpuModel, Virtualization>> = {
     ],
     pml4Reserved: 0x180,
     keepsResumeFlag: true,
+    holdsInit: (cells) => cells[V.nonRoot >> 2] !== 0,
     guests: { boundary: guestBoundary, leave: (system) => void system.svmExit() },
     nested: buildNestedPaging,
     hooks: buildSvmHooks,

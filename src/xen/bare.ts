@@ -1,10 +1,10 @@
 /** A guest on the processor itself: no hypervisor under it, the platform on the machine's buses. */
 import { MSR } from "../abi/x86/msr.ts";
 import type { MachineBus } from "../machine/bus.ts";
-import { CPU, V } from "../machine/state.ts";
+import { ACTIVITY, CPU, V } from "../machine/state.ts";
 import { SERVICE } from "../machine/linkage.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
-import { BLOCKED, BUDGET, Engine, type PartEnd, SEEN } from "./engine.ts";
+import { BLOCKED, BUDGET, Engine, OFFLINE, type PartEnd, SEEN } from "./engine.ts";
 import type { Platform } from "./platform.ts";
 import type { Vcpu } from "./vcpu.ts";
 
@@ -60,13 +60,13 @@ export class BareEngine extends Engine {
     const { cpu } = this.vcpu;
     watchQuiet(cpu, this.domain.platform);
     // A turn is time: port accesses take more of it than instructions.
-    const stop = cpu.run(budget, cpu.now + budget);
+    const stop = cpu.run(budget, Math.min(cpu.now + budget, this.vcpu.processor.until));
     switch (stop) {
       case "budget":
       case "stopped":
         return BUDGET;
       case "halt":
-        return BLOCKED;
+        return cpu.i32[CPU.activity >> 2] === ACTIVITY.waitForSipi ? OFFLINE : BLOCKED;
       case "shutdown":
         return { kind: "end", reason: "crash", detail: "triple fault" };
       case "breakpoint":
@@ -79,11 +79,13 @@ export class BareEngine extends Engine {
 
   readonly waiting = false;
   runnable(): boolean {
-    return this.vcpu.cpu.events.wakes;
+    const { cpu } = this.vcpu;
+    // It may have been reset while it waited.
+    return cpu.events.wakes || cpu.i32[CPU.activity >> 2] === ACTIVITY.active;
   }
-  // Its processor waits for that by itself.
   startUp(): boolean {
-    return false;
+    const { cpu } = this.vcpu;
+    return cpu.i32[CPU.activity >> 2] !== ACTIVITY.waitForSipi;
   }
   get interruptible(): boolean {
     return this.vcpu.cpu.events.takesInterrupts;

@@ -86,7 +86,7 @@ Deno.test("what would be ignored is refused below the shell", async () => {
   };
   await refused(
     { type: "bare", vcpus: 2 },
-    /domain x: 2 vCPUs were asked for, but one is available/,
+    /domain x: 2 vCPUs were asked for, but a bare guest's are the host's: 1 processor/,
   );
   for (const vcpus of [0, 17, 2.5]) await refused({ vcpus }, /a whole number from 1 to 16 was exp/);
   await refused({ shadowMemory: 4 << 20 }, /shadowMemory was given/);

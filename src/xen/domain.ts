@@ -51,8 +51,10 @@ export interface DomainHost {
   readonly blocks: StateRegistry;
   readonly scheduler: Pick<Scheduler, "allot" | "join" | "settle">;
   readonly processors: readonly Processor[];
-  /** Machine time (ns). */
-  readonly now: number;
+  /** The processor that runs waits for a device: time (ns) passes there without instructions. */
+  stall(nanoseconds: number): void;
+  /** Something has come for a vCPU. */
+  kick(vcpu: Vcpu): void;
   /** There may be something to run. */
   wake(): void;
   /** Somebody outside was told something: he has his turn as soon as the instruction is done. */
@@ -189,14 +191,20 @@ export class Domain {
    */
   get now(): number {
     if (!this.#goes) return this.#clock;
-    const now = this.host.now + this.#clock;
+    const now = this.#machineTime + this.#clock;
     // One vCPU that waits is woken by its next deadline: no time passes for it after that.
     const waits = this.vcpus.length === 1 && this.runs && this.vcpus[0].blocked;
     return waits ? Math.min(now, this.platform.deadline()) : now;
   }
+  /** That of its processors which is ahead: devices never see it go back. */
+  get #machineTime(): number {
+    let time = 0;
+    for (const { cpu } of this.vcpus) time = Math.max(time, cpu.now);
+    return time;
+  }
   /** Own time less machine time, while the clock goes. */
   get timeOffset(): number {
-    return this.#goes ? this.#clock : this.#clock - this.host.now;
+    return this.#goes ? this.#clock : this.#clock - this.#machineTime;
   }
   get #ownTime(): boolean {
     return this.type !== "bare" && this.vcpus.length === 1;
@@ -214,7 +222,7 @@ export class Domain {
   /** It goes on, or stands, where it is. */
   #setClock(goes: boolean): void {
     if (goes === this.#goes) return;
-    this.#clock = goes ? this.#clock - this.host.now : this.now;
+    this.#clock = goes ? this.#clock - this.#machineTime : this.now;
     this.#goes = goes;
   }
   /** What its devices have to do by now is done; the clock of one that waited stands there. */
@@ -382,7 +390,7 @@ export class Domain {
     const { host, vcpus } = this;
     if (this.#state.kind === "destroyed") return;
     this.#stopVcpus();
-    this.setState({ kind: "destroyed", count: host.machine.cpu.count });
+    this.setState({ kind: "destroyed", count: host.machine.count });
     host.leave(this);
     host.blocks.drop(this.#part);
     let left = vcpus.length;

@@ -98,7 +98,7 @@ export abstract class Engine {
   }
 
   #observed(budget: number): SliceEnd {
-    const { domain, cpu } = this.vcpu, until = cpu.now + budget;
+    const { domain, cpu, processor } = this.vcpu, until = cpu.now + budget;
     for (const hook of [...this.hooks]) hook.started();
     while (cpu.now < until) {
       const { count } = cpu;
@@ -108,7 +108,7 @@ export abstract class Engine {
       if (end) return end;
       // A device ended the domain, or somebody paused it from within.
       if (domain.ending || !domain.runs) break;
-      if (cpu.machine.due()) break;
+      if (cpu.machine.due() || cpu.now >= processor.until) break;
     }
     return BUDGET;
   }

@@ -12,9 +12,9 @@ import type { HvmOps } from "../hvm/ops.ts";
 import type { Domain, DomainHost } from "./domain.ts";
 import type { SliceEnd } from "./engine.ts";
 import type { Frames } from "./frames.ts";
-import type { HostInterrupts } from "./irq.ts";
+import { Legs } from "./legs.ts";
 import { Processor } from "./processor.ts";
-import { Scheduler } from "./scheduler.ts";
+import { checkInterleave, INTERLEAVE, type Interleave, Scheduler } from "./scheduler.ts";
 import type { Vcpu } from "./vcpu.ts";
 import { World } from "./world.ts";
 import { type Attention, attention } from "./world_attention.ts";
@@ -27,6 +27,10 @@ export interface HostOptions {
   /** Seconds since 1970 at machine time 0. */
   readonly unixTime: number;
   readonly seed: number;
+  /** Number of processors; 1 if not given. */
+  readonly cpus?: number;
+  /** How long vCPUs run in turn; {@linkcode INTERLEAVE} if not given. */
+  readonly interleave?: Interleave;
 }
 
 function takeOut<T>(list: T[], one: T): void {
@@ -42,8 +46,6 @@ export class Host implements DomainHost {
   readonly processors: readonly Processor[];
   readonly #domains: Domain[] = [];
   readonly scheduler: Scheduler;
-  /** The host's interrupt controllers, once a hypervisor is on it. */
-  interrupts: HostInterrupts | undefined;
   frames: Frames | undefined;
   /** How to use the virtualization hardware, once a hypervisor is on it. */
   ops: HvmOps | undefined;
@@ -63,19 +65,25 @@ export class Host implements DomainHost {
   /** Says when a slice is over; a test may have one of its own. */
   attention: Pick<Attention, "due" | "begin" | "end"> = attention;
   #yields = false;
-  /** Machine time when the slice began. */
+  /** `#passed` when the slice began. */
   #sliceFrom = -1;
+  /** The processor that runs, or ran last. */
+  #active: Processor;
+  /** Which processor runs how far. */
+  readonly legs: Legs;
 
   constructor(readonly options: HostOptions) {
-    this.machine = new Machine({ memory: options.memory, cpu: options.cpu });
-    const { cpu } = this.machine;
+    const { memory, cpu, cpus, seed, interleave = INTERLEAVE } = options;
+    this.machine = new Machine({ memory, cpu, cpus });
     this.processors = this.machine.cpus.map((cpu) => new Processor(cpu));
+    this.#active = this.processors[0];
     // Every slice gets somewhere, however long its first instruction takes: where it is asked within an
     // instruction, that one is counted already, and may be given up.
     this.machine.due = () =>
-      this.#yields || (this.attention.due() && cpu.now > this.#sliceFrom + 1);
-    this.scheduler = new Scheduler(options.seed, () => cpu.now);
-    this.world = new World(options.unixTime, options.seed, () => this.machine.cpu.count);
+      this.#yields || (this.attention.due() && this.#passed > this.#sliceFrom + 1);
+    this.scheduler = new Scheduler(seed, checkInterleave(interleave), () => this.now);
+    this.legs = new Legs(this.processors, this.scheduler);
+    this.world = new World(options.unixTime, seed, () => this.machine.count);
     this.#register();
   }
 
@@ -86,7 +94,7 @@ export class Host implements DomainHost {
       version: 1,
       configuration: () => {
         const domains = this.domains.map(({ id, name }) => `${id} "${name}"`).join(", ") || "none";
-        return { cpu, memory, unixTime, seed, domains };
+        return { cpu, cpus: this.processors.length, memory, unixTime, seed, domains };
       },
       shape: record({}),
       save: () => ({}),
@@ -94,6 +102,7 @@ export class Host implements DomainHost {
     });
     this.machine.register(blocks);
     this.world.register(blocks);
+    this.legs.register(blocks);
     this.scheduler.register(
       blocks,
       this.processors,
@@ -102,10 +111,10 @@ export class Host implements DomainHost {
   }
   readonly #known = (id: number): boolean => this.domains.some((d) => d.id === id);
   /** The hypervisor is on the machine: what it has set up there is its own. */
-  registerHypervisor(frames: Frames, interrupts: HostInterrupts): void {
+  registerHypervisor(frames: Frames): void {
     const { blocks, machine } = this;
     for (const cpu of machine.cpus) blocks.replace(hypervisorsProcessor(cpu));
-    interrupts.register(blocks);
+    for (const { interrupts } of this.processors) interrupts?.register(blocks);
     frames.register(blocks, this.#known);
   }
   /** Those that are there, in the order they came. */
@@ -131,8 +140,25 @@ export class Host implements DomainHost {
   get vcpus(): readonly Vcpu[] {
     return this.#domains.flatMap(({ vcpus }) => vcpus);
   }
+  /** That of the processor that runs, or ran last. */
   get now(): number {
-    return this.machine.cpu.now;
+    return this.#active.now;
+  }
+  /** Time that has passed on all processors together. */
+  get #passed(): number {
+    return this.processors.reduce((sum, { now }) => sum + now, 0);
+  }
+  /** The processor that runs waits for a device: time passes there (ns) without instructions. */
+  stall(nanoseconds: number): void {
+    this.#active.cpu.idle += nanoseconds;
+  }
+  /** Something has come for a vCPU: one that waits has its turn as soon as the instruction is done. */
+  kick(vcpu: Vcpu): void {
+    const active = this.#active;
+    if (vcpu.ready || !active.running || active.running === vcpu) return;
+    if (vcpu.processor === active) active.turn = null;
+    this.legs.end(this.now);
+    active.endPart();
   }
 
   newId(): number {
@@ -159,11 +185,15 @@ export class Host implements DomainHost {
   /** A vCPU that waits: true if its devices, or anybody, have woken it, or it was started up. */
   #awake(v: Vcpu): boolean {
     const { domain: d, engine } = v;
+    const { processor } = v, behind = processor.now < this.now;
     if (!v.online) {
       if (!engine.startUp()) return false;
+      if (behind) processor.cpu.skipTo(this.now);
       d.wake(v);
       return true;
     }
+    // Another processor has woken it: not before that one's time.
+    if (behind && engine.runnable()) processor.cpu.skipTo(this.now);
     if (!engine.waiting) d.runDue();
     if (this.#ends(d)) {
       this.yield();
@@ -191,16 +221,24 @@ export class Host implements DomainHost {
     if (this.running) {
       throw new Error("the host runs a domain already: this call came from within");
     }
-    const [processor] = this.processors;
+    const processor = this.legs.next((one) => this.#isBusy(one), () => this.#nextWake());
+    if (!processor) return undefined;
+    this.#active = processor;
     const vcpu = this.#ofTurn(processor) ?? this.#beginTurn(processor);
     const { turn } = processor;
-    if (vcpu && turn) this.#run(vcpu, Math.min(budget, turn.ends - this.now));
+    if (vcpu && turn) {
+      const ends = Math.min(turn.ends, this.legs.ends);
+      this.#run(vcpu, Math.min(budget, ends - this.now));
+    }
     return vcpu;
+  }
+  #isBusy(processor: Processor): boolean {
+    return this.#ofTurn(processor) !== undefined || this.#runnable(processor).length > 0;
   }
 
   /** The vCPU whose turn is under way, if it can go on with it. */
-  #ofTurn({ turn }: Processor): Vcpu | undefined {
-    if (!turn || turn.ends <= this.now) return undefined;
+  #ofTurn({ turn, now }: Processor): Vcpu | undefined {
+    if (!turn || turn.ends <= now) return undefined;
     return turn.vcpu.domain.runs && turn.vcpu.ready ? turn.vcpu : undefined;
   }
 
@@ -217,7 +255,7 @@ export class Host implements DomainHost {
       // All have used up what their caps allow: the processor idles to the next window.
       for (const v of able) v.preempt();
       cpu.skipTo(scheduler.nextWindow);
-      this.interrupts?.handlePending();
+      processor.interrupts?.handlePending();
       return able[0];
     }
     if (vcpus.length === 1) {
@@ -226,7 +264,7 @@ export class Host implements DomainHost {
       return this.#turnOf(able[0], allowance(able[0]));
     }
     const chosen = scheduler.choose(within, vcpus);
-    const length = scheduler.turnLength(within.length === 1);
+    const length = scheduler.turnLength(within, chosen);
     return this.#turnOf(chosen, Math.min(length, this.#untilWake(), allowance(chosen)));
   }
   /** A vCPU has its turn, for `length` ns; Infinity if it has its processor for itself. */
@@ -314,7 +352,7 @@ export class Host implements DomainHost {
   #nextWake(): number {
     let earliest = Infinity;
     for (const d of this.domains) {
-      if (d.state.kind !== "blocked" || d.vcpus.every(({ engine }) => engine.waiting)) continue;
+      if (!d.runs || !d.vcpus.some((v) => v.blocked && !v.engine.waiting)) continue;
       earliest = Math.min(earliest, d.platform.deadline() - d.timeOffset);
     }
     return earliest;
@@ -325,8 +363,12 @@ export class Host implements DomainHost {
     const next = this.#nextWake();
     if (next === Infinity) return false;
     for (const { cpu } of this.processors) cpu.skipTo(next);
-    this.interrupts?.handlePending();
+    this.handleInterrupts();
     return true;
+  }
+  /** The host's own interrupts, while no guest runs. */
+  handleInterrupts(): void {
+    for (const { interrupts } of this.processors) interrupts?.handlePending();
   }
 
   get #blocked(): boolean {
@@ -373,7 +415,7 @@ export class Host implements DomainHost {
         return;
       }
       this.attention.begin();
-      this.#sliceFrom = this.machine.cpu.now;
+      this.#sliceFrom = this.#passed;
       const end = this.#slice();
       this.attention.end();
       if (end === "rest") return;
@@ -400,12 +442,11 @@ export class Host implements DomainHost {
 
   /** Idle guests wait for the clock on the wall. */
   async #pace(): Promise<void> {
-    const { cpu } = this.machine;
-    const next = this.#nextWake(), before = cpu.now;
+    const next = this.#nextWake(), before = this.now;
     const wait = next === Infinity ? 1e9 : next - before;
     await this.world.pace(wait, new Promise((resolve) => this.#wake = resolve));
     this.#wake = undefined;
-    if (cpu.now === before && next !== Infinity && this.#blocked) this.idle();
+    if (this.now === before && next !== Infinity && this.#blocked) this.idle();
   }
 
   /** Nothing inside will ever wake the domains that wait. */

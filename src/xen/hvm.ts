@@ -230,7 +230,11 @@ export class HvmEngine extends Engine {
     const { cpu } = this.on, { shadow } = this;
     if (this.#turnIsOver()) return BUDGET;
     if (this.changed && this.#initialized()) return OFFLINE;
-    if (this.changed) this.#beforeEntry();
+    if (this.changed) {
+      this.#beforeEntry();
+      // It may have woken another vCPU.
+      if (cpu.now >= this.vcpu.processor.until) return BUDGET;
+    }
     shadow?.sync();
     this.#entry.budget = this.#until - cpu.now;
     const raw = this.ops.enter(this.hvm, this.#entry);
@@ -241,8 +245,9 @@ export class HvmEngine extends Engine {
   }
 
   #turnIsOver(): boolean {
-    const { domain, on: { cpu } } = this;
-    return cpu.now >= this.#until || cpu.machine.due() || domain.ending !== undefined ||
+    const { domain, on: { cpu }, vcpu: { processor } } = this;
+    return cpu.now >= Math.min(this.#until, processor.until) || cpu.machine.due() ||
+      domain.ending !== undefined ||
       !domain.runs;
   }
 

@@ -112,7 +112,7 @@ class Run {
       const next = Math.min(domain.platform.deadline(), machine.bus.deadline());
       if (next === Infinity) break;
       machine.cpu.skipTo(next);
-      host.interrupts?.handlePending();
+      host.handleInterrupts();
       domain.platform.run(next);
     }
     assertEquals(domain.state.kind, "blocked", domain.describe());

@@ -7,7 +7,8 @@ import { LocalApic } from "../machine/apic/local.ts";
 import { ApicBus } from "../machine/apic/messages.ts";
 import { hashBytes, hashText } from "../machine/hash.ts";
 import type { MachineBus } from "../machine/bus.ts";
-import type { Machine } from "../machine/machine.ts";
+import { numbered } from "../machine/cpu_state.ts";
+import type { Cpu } from "../machine/cpu.ts";
 import { encodePlain } from "../machine/record.ts";
 import { like, record, time } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
@@ -31,15 +32,15 @@ export class HostInterrupts implements MachineBus {
   /** Handlers by IRQ. */
   readonly handlers: Map<number, () => void> = new Map();
 
-  constructor(readonly machine: Machine) {
+  constructor(readonly cpu: Cpu) {
     const bus = new ApicBus();
-    this.localApic = new LocalApic({ now: () => machine.cpu.now }, { id: 0, bus });
+    this.localApic = new LocalApic({ now: () => cpu.now }, { id: 0, bus });
     this.ioApic = new IoApic({ id: 1, bus });
     const apic = this.localApic.state.base;
     this.localApic.mmioWrite(apic + 0xf0, 4, 0x1ff);
     this.ioApic.writeRegister(0x11 + 2 * this.ioApic.pinOf(TIMER_IRQ), 0);
     this.ioApic.writeRegister(0x10 + 2 * this.ioApic.pinOf(TIMER_IRQ), TIMER_VECTOR);
-    machine.bus = this;
+    cpu.bus = this;
   }
 
   /** Asks for the timer's interrupt at `time` (ns); Infinity: never. */
@@ -52,7 +53,7 @@ export class HostInterrupts implements MachineBus {
   register(blocks: StateRegister): void {
     const { localApic, ioApic } = this;
     blocks.register<{ local: LocalApic["state"]; io: IoApic["state"]; timer: number }>({
-      name: "host interrupts",
+      name: numbered(this.cpu, "host interrupts"),
       version: 2,
       shape: record({
         local: like(localApic),

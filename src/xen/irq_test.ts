@@ -4,7 +4,7 @@ import { HostInterrupts } from "./irq.ts";
 
 Deno.test("the host's timer rings again after its interrupt was handled", () => {
   const machine = new Machine({ memory: 1 << 16 });
-  const irq = new HostInterrupts(machine), { bus } = machine;
+  const irq = new HostInterrupts(machine.cpu), { bus } = machine;
   let rung = 0;
   irq.handlers.set(0, () => rung++);
   for (const time of [100, 250, 251]) {

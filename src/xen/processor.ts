@@ -2,12 +2,15 @@
 import type { HvmCpu } from "../hvm/ops.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import type { SliceEnd } from "./engine.ts";
+import type { HostInterrupts } from "./irq.ts";
 import type { Turn } from "./scheduler.ts";
 import type { Vcpu } from "./vcpu.ts";
 
 export class Processor {
   /** Its virtualization hardware, switched on. */
   hvm: HvmCpu | undefined;
+  /** Its interrupt controllers, once a hypervisor is on it. */
+  interrupts: HostInterrupts | undefined;
   /** The vCPUs that run on it, in the order they came. */
   readonly vcpus: Vcpu[] = [];
   /**
@@ -20,9 +23,21 @@ export class Processor {
   /** Instructions of the processor when `#running` got it. */
   #ranFrom = 0;
   #whenOff: (() => void) | undefined;
+  /** Machine time at which the part of a turn that runs is over. */
+  until = 0;
 
   constructor(readonly cpu: Cpu) {}
 
+  /** Machine time (ns), as it has passed here. */
+  get now(): number {
+    return this.cpu.now;
+  }
+  /** What runs is to come back as soon as the instruction is done. */
+  endPart(): void {
+    this.until = this.now;
+    this.cpu.endSlice();
+    this.cpu.stop();
+  }
   /** Number on its host, from 0. */
   get id(): number {
     return this.cpu.id;
@@ -60,6 +75,7 @@ export class Processor {
     this.switchTo(vcpu);
     this.#running = vcpu;
     this.#ranFrom = cpu.count;
+    this.until = cpu.now + budget;
     try {
       return vcpu.engine.run(budget);
     } finally {

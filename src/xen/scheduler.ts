@@ -23,6 +23,25 @@ const WEIGHT = { default: 256, min: 1, max: 65535 } as const;
 const CREDIT = 10_500_000;
 /** Longest and shortest turn while others wait (ns); the seed picks between them. */
 const TURN = { longest: 1_000_000, shortest: 200_000 } as const;
+/** Lengths of turns (ns) that the seed picks between, for vCPUs that run side by side in one guest. */
+export interface Interleave {
+  readonly min: number;
+  readonly max: number;
+}
+/** If nobody says otherwise. */
+export const INTERLEAVE: Interleave = { min: 2000, max: 10_000 };
+
+/** Refuses what are no lengths. @throws {RangeError} */
+export function checkInterleave({ min, max }: Interleave): Interleave {
+  if ([min, max].every((n) => Number.isInteger(n) && n >= 1) && min <= max && max <= TURN.longest) {
+    return { min, max };
+  }
+  throw new RangeError(
+    `interleave: instructions { min, max } with 1 <= min <= max <= ${TURN.longest} were expected, ` +
+      `{ min: ${min}, max: ${max} } was given`,
+  );
+}
+
 /** A cap is a share of each window (ns). */
 const WINDOW = 10_000_000;
 
@@ -103,7 +122,11 @@ export class Scheduler {
   #turns = 0;
 
   /** @param seed picks the lengths of turns, and who of equals begins */
-  constructor(seed: number, private readonly now: () => number) {
+  constructor(
+    seed: number,
+    private readonly interleave: Interleave,
+    private readonly now: () => number,
+  ) {
     // Not the stream that frames and guests draw from: they see the same whoever runs beside them.
     this.#random = Math.imul(seed ^ 0x5bd1e995, 0x9e3779b1) >>> 0 || 1;
   }
@@ -202,9 +225,16 @@ export class Scheduler {
     return best;
   }
 
-  /** Length of a turn (ns), beside others that can run or alone. */
-  turnLength(alone: boolean): number {
-    return alone ? TURN.longest : TURN.shortest + this.#draw(TURN.longest - TURN.shortest);
+  /** Length of a turn (ns) of one of those that can run: among those of its guest it is short. */
+  turnLength(runnable: readonly Unit[], { domain }: Unit): number {
+    if (runnable.length === 1) return TURN.longest;
+    if (runnable.filter((unit) => unit.domain === domain).length > 1) return this.leg();
+    return TURN.shortest + this.#draw(TURN.longest - TURN.shortest);
+  }
+  /** How far (ns) a processor gets before another. */
+  leg(): number {
+    const { min, max } = this.interleave;
+    return min + this.#draw(max - min + 1);
   }
 
   /** A vCPU was on its processor for `time` ns of a turn. */

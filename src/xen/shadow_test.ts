@@ -58,7 +58,7 @@ function runTo(hv: Hypervisor, dom: GuestDomain, count: number): void {
     if (inner.state.kind !== "blocked" || inner.count >= count) continue;
     const next = Math.min(inner.platform.deadline(), host.machine.bus.deadline());
     cpu.skipTo(next);
-    host.interrupts?.handlePending();
+    host.handleInterrupts();
     inner.platform.run(cpu.now);
   }
   inner.pause();
@@ -257,7 +257,7 @@ Deno.test("domains with shadow and with nested paging share a processor", async 
           ...hv.domains.map((d) => subjectOf(d).inner.platform.deadline()),
         );
         hostUnder(hv).machine.cpu.skipTo(next);
-        hostUnder(hv).interrupts?.handlePending();
+        hostUnder(hv).handleInterrupts();
         for (const { inner } of hv.domains.map(subjectOf)) inner.platform.run(next);
       }
       if (n % 8 === 0) states.push(hv.domains.map((d) => d.stateHash()).join(" "));

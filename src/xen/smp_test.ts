@@ -1,4 +1,4 @@
-// Domains of several vCPUs in hardware virtual machines: started up, interrupted, and initialized again.
+// Domains of several vCPUs, on one processor and on several: started up, interrupted, and initialized again.
 import { assert, assertEquals } from "@std/assert";
 import { build, type DomainConfig } from "../builder/domain.ts";
 import { assembleKernel } from "../debug/testing/hosts.ts";
@@ -6,6 +6,7 @@ import { assemble } from "../machine/isa/encode.ts";
 import type { CpuModel } from "../machine/vendors.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { Host } from "./host.ts";
+import type { Interleave } from "./scheduler.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { hostHash, loadHost, saveHost } from "./state.ts";
 
@@ -18,6 +19,9 @@ const NOTE = {
   done: 0x7010,
   go: 0x7014,
   others: 0x7018,
+  ticks: 0x701c,
+  sent: 0x7020,
+  began: 0x7024,
   ids: 0x7100,
 } as const;
 const GDT = 0x7e00, IDT = 0x6800, POINTERS = 0x7f00, ROUNDS = 10, COUNTS = 5000;
@@ -32,6 +36,10 @@ const FIRST = assembleKernel(`
   mov edi, 0xfee00000
   mov ebx, [${NOTE.others}]
   mov dword [edi + 0x300], 0xc4500
+  mov ecx, 2000
+  loop $
+  rdtsc
+  mov [${NOTE.sent}], eax
   mov dword [edi + 0x300], 0xc4608
   mov dword [edi + 0x300], 0xc4608
 up:
@@ -44,7 +52,7 @@ again:
   add edx, ebx
   mov dword [edi + 0x300], 0xc4040
 taken:
-  pause
+  out 0x80, al
   cmp [${NOTE.taken}], edx
   jne taken
   dec ecx
@@ -102,6 +110,11 @@ const OTHER = assemble(
   mov ax, 0x10
   mov ds, ax
   mov ss, ax
+  cmp dword [${NOTE.began}], 0
+  jne known
+  rdtsc
+  mov [${NOTE.began}], eax
+known:
   mov eax, 1
   cpuid
   shr ebx, 24
@@ -112,6 +125,8 @@ const OTHER = assemble(
   sub esp, eax
   lidt [${POINTERS + 8}]
   mov dword [0xfee000f0], 0x1ff
+  mov dword [0xfee00320], 0x20041
+  mov dword [0xfee00380], 150
   lock inc dword [${NOTE.up}]
 wait:
   sti
@@ -122,12 +137,20 @@ wait:
   mov ecx, ${COUNTS}
 count:
   lock inc dword [${NOTE.counted}]
+  test cl, 0x7f
+  jnz next
+  out 0x80, al
+next:
   dec ecx
   jnz count
   lock inc dword [${NOTE.done}]
   hlt
 handler:
   lock inc dword [${NOTE.taken}]
+  jmp end
+tick:
+  lock inc dword [${NOTE.ticks}]
+end:
   mov dword [0xfee000b0], 0
   iretd`,
   { mode: 32 },
@@ -135,25 +158,38 @@ handler:
 
 interface Way {
   readonly cpu: CpuModel;
-  readonly paging: "hap" | "shadow";
+  readonly paging: "bare" | "hap" | "shadow";
+  /** Lengths of turns; short ones show more of what can come between. */
+  readonly interleave?: Interleave;
 }
-const WAYS: readonly Way[] = (["intel", "amd"] as const).flatMap((cpu) =>
+const VENDORS = ["intel", "amd"] as const;
+/** In a hardware virtual machine. */
+const HVM: readonly Way[] = VENDORS.flatMap((cpu) =>
   (["hap", "shadow"] as const).map((paging) => ({ cpu, paging }))
 );
+const BARE: readonly Way[] = VENDORS.map((cpu) => ({ cpu, paging: "bare" }));
+const SHORT: Interleave = { min: 1, max: 50 };
 
 const configOf = (vcpus: number, { paging }: Pick<Way, "paging">): DomainConfig => ({
   name: "smp",
-  type: "hvm",
+  type: paging === "bare" ? "bare" : "hvm",
   kernel: { file: "kernel", bytes: FIRST },
   memory: 4 << 20,
   vcpus,
-  paging,
+  paging: paging === "bare" ? "hap" : paging,
 });
 
 /** A host with the guest before its first instruction. */
-async function guest(vcpus: number, way: Way) {
-  const { cpu } = way;
-  const host = new Host({ cpu, memory: 64 << 20, unixTime: 1_700_000_000, seed: 3 });
+async function guest(vcpus: number, way: Way, cpus = 1) {
+  const { cpu, paging, interleave } = way, size = paging === "bare" ? 4 << 20 : 64 << 20;
+  const host = new Host({
+    cpu,
+    cpus,
+    memory: size,
+    unixTime: 1_700_000_000,
+    seed: 3,
+    interleave,
+  });
   const { domain } = await build(host, configOf(vcpus, way));
   const { memory } = domain;
   const words = (at: number, ...values: number[]) =>
@@ -162,8 +198,9 @@ async function guest(vcpus: number, way: Way) {
   memory.write(0xa000, ANEW);
   memory.write(0x9000, OTHER.bytes);
   words(GDT, 0, 0, 0xffff, 0xcf9b00, 0xffff, 0xcf9300);
-  const handler = Number(OTHER.symbols.get("handler"));
-  words(IDT + 8 * 0x40, 0x8_0000 | handler, 0x8e00);
+  for (const [vector, name] of [[0x40, "handler"], [0x41, "tick"]] as const) {
+    words(IDT + 8 * vector, 0x8_0000 | Number(OTHER.symbols.get(name)), 0x8e00);
+  }
   words(POINTERS, GDT << 16 | 23, 0, IDT << 16 | 0x7ff, 0);
   words(NOTE.others, vcpus - 1);
   const note = (at: number) => new DataView(memory.read(at, 4).buffer).getUint32(0, true);
@@ -181,26 +218,42 @@ function runTo(host: Host, time: number): void {
   while (host.now < time && (host.runOnce(time - host.now) || host.idle()));
 }
 
-for (const way of WAYS) {
-  for (const vcpus of [2, 5, 16]) {
-    const name = `${way.cpu}, ${way.paging}, ${vcpus} vCPUs`;
-    Deno.test(`vCPUs are started up, interrupted, begun anew, and count together (${name})`, async () => {
-      const { host, domain, note } = await guest(vcpus, way), others = vcpus - 1;
-      assertEquals(domain.vcpus.filter(({ online }) => online), [domain.vcpus[0]]);
-      domain.resume();
-      const done = () => note(NOTE.done) === others && domain.state.kind === "blocked";
-      while (!done() && host.now < LIMIT) if (!host.runOnce(LIMIT)) host.idle();
-      assertEquals(domain.state.kind, "blocked");
-      assertEquals([note(NOTE.up), note(NOTE.anew), note(NOTE.done)], [others + 1, 0x5a, others]);
-      // The last one, too, once more when all go on.
-      assertEquals(note(NOTE.taken), (ROUNDS + 1) * others);
-      assertEquals(note(NOTE.counted), COUNTS * vcpus);
-      const ids = domain.memory.read(NOTE.ids, vcpus);
-      assertEquals([...ids], Array.from({ length: vcpus }, (_, n) => n));
-      for (const { count, exits } of domain.vcpus) assert(count > COUNTS && (exits.hlt ?? 0) > 0);
-    });
-  }
+/** [vCPUs, processors] */
+const NUMBERS = [[2, 1], [5, 1], [16, 1], [2, 2], [5, 3], [16, 8]] as const;
+const ALL: readonly (readonly [Way, vcpus: number, cpus: number])[] = [
+  ...HVM.flatMap((way) => NUMBERS.map(([vcpus, cpus]) => [way, vcpus, cpus] as const)),
+  ...BARE.flatMap((way) => [2, 5, 8].map((n) => [way, n, n] as const)),
+  ...[...HVM, ...BARE].map((way) => [{ ...way, interleave: SHORT }, 3, 3] as const),
+];
 
+for (const [way, vcpus, cpus] of ALL) {
+  const turns = way.interleave ? ", short turns" : "";
+  const name = `${way.cpu}, ${way.paging}, ${vcpus} vCPUs on ${cpus}${turns}`;
+  Deno.test(`vCPUs are started up, interrupted, begun anew, and count together (${name})`, async () => {
+    const { host, domain, note } = await guest(vcpus, way, cpus), others = vcpus - 1;
+    assertEquals(domain.vcpus.filter(({ online }) => online), [domain.vcpus[0]]);
+    domain.resume();
+    const done = () => note(NOTE.done) === others && domain.state.kind === "blocked";
+    while (!done() && host.now < LIMIT) if (!host.runOnce(LIMIT)) host.idle();
+    assertEquals(domain.state.kind, "blocked");
+    assertEquals([note(NOTE.up), note(NOTE.anew), note(NOTE.done)], [others + 1, 0x5a, others]);
+    // The last one, too, once more when all go on.
+    assertEquals(note(NOTE.taken), (ROUNDS + 1) * others);
+    assertEquals(note(NOTE.counted), COUNTS * vcpus);
+    assert(note(NOTE.ticks) > 0, "their timers ring");
+    assert(note(NOTE.began) > note(NOTE.sent), "what is sent arrives later");
+    const ids = domain.memory.read(NOTE.ids, vcpus);
+    assertEquals([...ids], Array.from({ length: vcpus }, (_, n) => n));
+    for (const { count, exits } of domain.vcpus) {
+      assert(count > COUNTS && (way.paging === "bare" || (exits.hlt ?? 0) > 0));
+    }
+    // None is ahead of the others by more than a turn, or what an access at its end takes.
+    const times = host.processors.map(({ now }) => now);
+    assert(Math.max(...times) - Math.min(...times) <= 12_000, times.join(" "));
+  });
+}
+
+for (const way of HVM) {
   Deno.test(`a vCPU begins in real mode at its start-up's page, with the registers of INIT (${way.cpu}, ${way.paging})`, async () => {
     const { host, domain } = await guest(2, way), [, other] = domain.vcpus;
     const { ops, hvm, port } = other.engine as HvmEngine;
@@ -252,24 +305,52 @@ for (const way of WAYS) {
     // MSRs stay.
     assertEquals(ops.getMsr(hvm, MSR.LSTAR), 0x5678n);
   });
+}
 
-  Deno.test(`a run of several vCPUs repeats, saved and loaded at any place (${way.cpu}, ${way.paging})`, async () => {
-    const [one, other] = [await guest(3, way), await guest(3, way)];
+for (
+  const [way, cpus] of [
+    ...HVM.flatMap((way) => [[way, 1], [way, 2]] as const),
+    ...BARE.map((way) => [way, 3] as const),
+  ]
+) {
+  Deno.test(`a run of several vCPUs repeats, saved and loaded at any place (${way.cpu}, ${way.paging}, on ${cpus})`, async () => {
+    const [one, other] = [await guest(3, way, cpus), await guest(3, way, cpus)];
     one.domain.resume();
+    let saves = 0;
     for (let n = 1, time = 0; one.note(NOTE.done) < 2; n++) {
-      assert(n < 500, `${time} ns`);
-      runTo(one.host, time += 1000 + 79_199 * n % 300_000);
+      assert(n < 1000, `${time} ns`);
+      runTo(one.host, time += 100 + 7919 * n % 3000);
       if (n % 3) continue;
+      saves++;
       one.domain.pause();
       const saved = saveHost(one.host);
       loadHost(other.host, saved);
       assertEquals(saveHost(other.host), saved);
       for (const { domain } of [one, other]) domain.resume();
-      for (const { host } of [one, other]) runTo(host, time + 50_000);
+      for (const { host } of [one, other]) runTo(host, time + 15_000);
       assertEquals(other.position(), one.position());
       one.domain.pause();
       loadHost(one.host, saved);
       one.domain.resume();
+    }
+    assert(saves >= 5, `${saves}`);
+  });
+}
+
+for (const [way, cpus] of [...HVM, ...BARE].map((way) => [way, 3] as const)) {
+  Deno.test(`a run of several vCPUs is the same however it is cut (${way.cpu}, ${way.paging}, on ${cpus})`, async () => {
+    const [one, ...others] = await Promise.all([1, 2, 3].map(() => guest(3, way, cpus)));
+    const done = ({ domain }: typeof one) => domain.state.kind === "blocked";
+    const finish = (run: typeof one, budget: () => number) => {
+      run.domain.resume();
+      while (!done(run) && run.host.now < LIMIT) if (!run.host.runOnce(budget())) run.host.idle();
+      return run.position();
+    };
+    const whole = finish(one, () => LIMIT);
+    assertEquals(one.domain.state.kind, "blocked");
+    for (const [n, other] of others.entries()) {
+      let x = n + 1;
+      assertEquals(finish(other, () => 1 + (x = x * 48271 % 2147483647) % (n ? 3000 : 40)), whole);
     }
   });
 }

@@ -67,8 +67,8 @@ export class Vcpu {
     readonly processor: Processor,
   ) {
     this.share = domain.host.scheduler.join();
-    // Others than the first begin when they are started up; on the bare machine processors wait for that.
-    this.#state = id === 0 || domain.type === "bare" ? "runnable" : "offline";
+    // Others than the first begin when they are started up.
+    this.#state = id === 0 ? "runnable" : "offline";
     this.#since = this.#accounted = this.#stands = this.cpu.now;
   }
 

@@ -106,7 +106,7 @@ export class Subject {
       const next = Math.min(domain.platform.deadline(), host.machine.bus.deadline());
       if (next === Infinity) return "halted";
       host.machine.cpu.skipTo(next);
-      host.interrupts?.handlePending();
+      host.handleInterrupts();
       domain.platform.run(host.machine.cpu.now);
     }
     return "budget";

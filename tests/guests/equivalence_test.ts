@@ -147,7 +147,7 @@ function runTo(hv: Hypervisor, dom: GuestDomain, count: number): void {
     const next = Math.min(inner.platform.deadline(), host.machine.bus.deadline());
     if (next === Infinity || !(vcpuFlags(dom) & 0x200n)) return;
     cpu.skipTo(next);
-    host.interrupts?.handlePending();
+    host.handleInterrupts();
     inner.platform.run(cpu.now);
   }
 }

@@ -301,7 +301,7 @@ export class WayGuest {
       );
       if (next === Infinity) break;
       host.machine.cpu.skipTo(next);
-      host.interrupts?.handlePending();
+      host.handleInterrupts();
       this.run(budget);
     }
     return domain.ended ? domain.describe() : domain.state.kind;

@@ -1,0 +1,60 @@
+/**
+ * Mistakes in how several processors take turns, and in how they are started.
+ *
+ * @module
+ */
+import { type Mutation, mutationsOf } from "./mutation.ts";
+
+const SMP_TEST = "src/xen/smp_test.ts", STARTED = "vCPUs are started up, interrupted, begun anew";
+const LAW = "a run of several vCPUs repeats, saved and loaded at any place";
+const CUT = "a run of several vCPUs is the same however it is cut (intel, bare, on 3)";
+const TWO = `${STARTED}, and count together (intel, bare, 2 vCPUs on 2)`;
+
+export const PROCESSOR_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/xen/legs.ts", SMP_TEST, [
+    [
+      "a leg is not saved",
+      "save: () => ({ leg: this.#leg })",
+      "save: () => ({ leg: null })",
+      `${LAW} (intel, hap, on 2)`,
+    ],
+    [
+      "a processor with nothing to do stays behind",
+      "idle.cpu.skipTo(Math.min(now, Math.max(wake(), idle.now)));",
+      "",
+      `${STARTED}, and count together (intel, hap, 5 vCPUs on 3)`,
+    ],
+  ]),
+  ...mutationsOf("src/xen/host.ts", SMP_TEST, [
+    [
+      "who is interrupted waits until the other stops by itself",
+      "this.legs.end(this.now);",
+      "return;",
+      `${STARTED}, and count together (intel, hap, 2 vCPUs on 2)`,
+    ],
+    [
+      "a processor begins before it was started up",
+      "if (behind) processor.cpu.skipTo(this.now);",
+      "",
+      TWO,
+    ],
+  ]),
+  ...mutationsOf("src/machine/run.ts", SMP_TEST, [[
+    "a slice goes on past its time",
+    "Math.min(left, most, due, until - time)",
+    "Math.min(left, most, due)",
+    CUT,
+  ]]),
+  ...mutationsOf("src/machine/events.ts", "src/machine/processors_test.ts", [[
+    "an NMI ends the wait for a start-up IPI",
+    'if (activity === ACTIVITY.waitForSipi) return "halt";',
+    "",
+    "nothing but a start-up IPI ends the wait for one: no interrupt, no NMI",
+  ]]),
+  ...mutationsOf("src/machine/cpu_registers.ts", "src/machine/processors_test.ts", [[
+    "INIT clears the MSR of system calls",
+    "const INIT: readonly CpuCell[] = [",
+    'const INIT: readonly CpuCell[] = ["lstar",',
+    "INIT keeps x87, XMM, MSRs, the time, and CR0's CD and NW; the rest is as after RESET",
+  ]]),
+];
