@@ -158,6 +158,19 @@ for (const c of configurations) {
   });
 }
 
+Deno.test("a state with a frame of a domain that there is not is refused by the block's name", async () => {
+  await using host = await standing(virtual[0]);
+  const { record, frames, data } = unpackState(host.hv.save());
+  const copy = structuredClone(record) as Record<string, { record: { owners: Uint8Array } }>;
+  const { owners } = copy.frames.record;
+  new DataView(owners.buffer, owners.byteOffset).setInt16(2 * 0x281, 64, true);
+  assertThrows(
+    () => host.hv.load(repacked(copy as unknown as Plain, frames, data)),
+    RecordError,
+    "frames: 0x281 is domain 64's: none is here",
+  );
+});
+
 Deno.test("a load is refused, or ends with a reason, whatever is under way", async () => {
   await using busy = await hostOf(virtual[0], kernel("again: jmp again"));
   const before = busy.hv.save(), endless = busy.dom.continue();

@@ -63,7 +63,7 @@ export class Frames {
         const { owners, free } = read(saved), seen = new Uint8Array(total);
         owners.forEach((owner, n) => {
           if (owner === FREE || owner === -1 || known(owner)) return;
-          refuse(`frame 0x${n.toString(16)} is domain ${owner}'s: none is here`);
+          refuse(`frames: 0x${n.toString(16)} is domain ${owner}'s: none is here`);
         });
         for (const frame of free) {
           if (frame < total && owners[frame] === FREE && !seen[frame]++) continue;
