@@ -42,8 +42,11 @@ if (images === undefined) {
       },
     });
     for (const test of UNIT_TESTS) {
+      const { vcpus = 1 } = test;
       if (test.only && test.only !== place.cpu) continue;
-      Deno.test(`kvm-unit-tests ${test.image} passes, ${name}`, async () => {
+      if (vcpus > 1 && place.type === "bare") continue;
+      const many = vcpus > 1 ? `, ${vcpus} vCPUs` : "";
+      Deno.test(`kvm-unit-tests ${test.image} passes, ${name}${many}`, async () => {
         checkUnitTest(
           test,
           await run({
@@ -51,6 +54,7 @@ if (images === undefined) {
             ...place,
             cpu: place.type === "bare" ? test.cpuid ?? place.cpu : place.cpu,
             cpuid: test.cpuid,
+            vcpus,
             limit: UNIT_TEST_LIMIT,
             prepare: (built) => prepare(test, built),
           }),

@@ -24,6 +24,8 @@ export interface RunOptions {
   readonly features?: Readonly<Record<string, boolean>>;
   /** Bytes of the domain. */
   readonly memory?: number;
+  /** Virtual processors: 1 if not given. */
+  readonly vcpus?: number;
   /** Instructions after which it is given up. */
   readonly limit: number;
   /** Done as soon as the console shows this. */
@@ -88,7 +90,7 @@ async function make(options: RunOptions, memory: number) {
     modules: modules.map((module) => ({ ...file(module.file), cmdline: module.cmdline })),
     cmdline,
     memory,
-    vcpus: 1,
+    vcpus: options.vcpus ?? 1,
     paging,
     cpuid: { model: options.cpuid, features: options.features },
   };

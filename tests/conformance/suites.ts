@@ -13,6 +13,8 @@ export interface UnitTest {
   readonly only?: "intel" | "amd";
   /** Needs a BIOS's timer interrupt to leave HLT. */
   readonly timer?: boolean;
+  /** Virtual processors, in a hardware virtual machine; 1 if not given. */
+  readonly vcpus?: number;
 }
 
 /**
@@ -32,6 +34,13 @@ export const UNIT_TESTS: readonly UnitTest[] = [
   { image: "i386/tsc_adjust", pass: 6 },
   { image: "i386/msr", pass: 1808 },
   { image: "x86_64/ioapic", pass: 19 },
+  { image: "x86_64/ioapic", pass: 30, vcpus: 4 },
+  { image: "i386/smptest", pass: 1, vcpus: 2 },
+  { image: "i386/smptest", pass: 1, vcpus: 5 },
+  { image: "x86_64/smptest", pass: 1, vcpus: 2 },
+  { image: "x86_64/smptest", pass: 1, vcpus: 3 },
+  { image: "x86_64/smptest", pass: 1, vcpus: 8 },
+  { image: "x86_64/tsc_adjust", pass: 6, vcpus: 2 },
   { image: "x86_64/pcid", pass: 2 },
   { image: "x86_64/realmode", pass: 127, timer: true },
   { image: "x86_64/setjmp", pass: 10 },
