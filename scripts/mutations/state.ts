@@ -17,7 +17,7 @@ export const STATE_MUTATIONS: readonly Mutation[] = [
     ["a block not registered: the world", "    this.world.register(blocks);\n", "", LAW],
   ]),
   ...mutationsOf("src/xen/domain.ts", TEST, [
-    ["a block not registered: the chips", "    this.platform.register(blocks);\n", "", LAW],
+    ["a block not registered: the chips", "    this.platform?.register(blocks);\n", "", LAW],
   ]),
   ...mutationsOf("src/xen/vcpu.ts", TEST, [
     ["a field not saved: a vCPU that waits", "halted: this.#halted,", "halted: false,", SELDOM],

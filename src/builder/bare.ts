@@ -48,7 +48,7 @@ function ground(host: Host): Ground {
       return {
         changed: (n) => n === undefined ? domain.vcpus.forEach(changed) : changed(domain.vcpus[n]),
         signalled: (n) => {
-          takeSignals(domain.platform.ports[n], cpus[n]);
+          takeSignals(domain.vcpus[n].port!, cpus[n]);
           host.kick(domain.vcpus[n]);
         },
         a20: (open) => cpus.forEach((each) => each.a20 = open),

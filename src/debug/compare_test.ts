@@ -78,7 +78,7 @@ Deno.test("a digest shows lines and frames that differ, and survives JSON", asyn
   const other = await digest(({ domains: [dom] }) => {
     dom.vcpus[0].regs.rbx = 0x1234n;
     dom.memory.write(0x5000, Uint8Array.of(1));
-    subjectOf(dom).inner.platform.ioWrite(0x21, 1, 0x5a);
+    subjectOf(dom).inner.platform!.ioWrite(0x21, 1, 0x5a);
   });
   const blocks = new Set(plain.differences(other).map((d) => d.block));
   assertEquals([...blocks].sort(), ["memory", "pic", "registers"]);

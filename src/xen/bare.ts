@@ -29,7 +29,7 @@ const MSR_VALUE = V.value >> 3;
 export class BareEngine extends Engine {
   constructor(vcpu: Vcpu) {
     super(vcpu);
-    const { domain, domain: { platform }, cpu, port } = vcpu;
+    const { domain, cpu } = vcpu, platform = domain.platform!, port = vcpu.port!;
     cpu.bus = busOf(platform, vcpu.id);
     cpu.hooks.msr = (number, write) => {
       const { u64 } = cpu;
@@ -58,7 +58,7 @@ export class BareEngine extends Engine {
 
   protected execute(budget: number): PartEnd {
     const { cpu } = this.vcpu;
-    watchQuiet(cpu, this.domain.platform);
+    watchQuiet(cpu, this.domain.platform!);
     // A turn is time: port accesses take more of it than instructions.
     const stop = cpu.run(budget, Math.min(cpu.now + budget, this.vcpu.processor.until));
     switch (stop) {

@@ -30,7 +30,7 @@ Deno.test("an overflow comes by the local APIC's entry: as NMI, by a vector, or 
     for (const [entry, vector] of [[0x400, 2n], [0x21, 0x21n], [0x1_0400, 0x99n]] as const) {
       g.enter("flat32", counted(entry, event), { regs: { rsp: BigInt(AT.stack) } });
       // The bare processor's reset is not the APIC's.
-      g.domain.platform.reset();
+      g.domain.platform!.reset();
       assertEquals(g.run(50_000), "blocked");
       const what = `entry ${entry.toString(16)}, event ${event.toString(16)}`;
       // Two instructions before the loop, and 499 rounds of it.

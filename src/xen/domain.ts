@@ -165,7 +165,8 @@ export class Domain {
     return `domain ${this.id}`;
   }
 
-  platform!: Platform;
+  /** Its motherboard; a guest that asks the hypervisor for everything needs none. */
+  platform: Platform | undefined;
   /** What CPUID tells the guest. */
   cpuid!: Cpuid;
 
@@ -194,7 +195,7 @@ export class Domain {
     const now = this.#machineTime + this.#clock;
     // One vCPU that waits is woken by its next deadline: no time passes for it after that.
     const waits = this.vcpus.length === 1 && this.runs && this.vcpus[0].blocked;
-    return waits ? Math.min(now, this.platform.deadline()) : now;
+    return waits ? Math.min(now, this.deadline) : now;
   }
   /** That of its processors which is ahead: devices never see it go back. */
   get #machineTime(): number {
@@ -225,12 +226,16 @@ export class Domain {
     this.#clock = goes ? this.#clock - this.#machineTime : this.now;
     this.#goes = goes;
   }
+  /** Its own time (ns) at which its motherboard has something to do; Infinity: never. */
+  get deadline(): number {
+    return this.platform?.deadline() ?? Infinity;
+  }
   /** What its devices have to do by now is done; the clock of one that waited stands there. */
   runDue(): void {
-    const due = this.platform.deadline();
+    const due = this.deadline;
     if (due > this.now) return;
     this.stopClock(due);
-    this.platform.run(due);
+    this.platform?.run(due);
   }
 
   /** Share of the processor beside others, 1 to 65535; 256 is everybody's. */
@@ -286,7 +291,7 @@ export class Domain {
     });
     this.memory.register?.(blocks);
     for (const vcpu of this.vcpus) vcpu.register(this.host.blocks, `${this.#part} vcpu ${vcpu.id}`);
-    this.platform.register(blocks);
+    this.platform?.register(blocks);
     // Last, because there are those that are told of it.
     blocks.register<SavedPlace>({
       name: "place",
@@ -408,7 +413,7 @@ export class Domain {
   /** Console input from outside. */
   input(bytes: Uint8Array): void {
     this.host.world.enter("input", this.id, bytes);
-    this.platform.input(bytes);
+    this.platform?.input(bytes);
     this.host.wake();
   }
 

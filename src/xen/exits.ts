@@ -215,7 +215,7 @@ function newCr(e: HvmEngine, exit: ExitOf<"cr">, old: bigint): bigint {
 
 /** IRQ 13, for which the processor waits before the instruction; or that goes on all the same. */
 function coprocessorError(e: HvmEngine): Handled {
-  const { domain: { platform }, on: { cpu } } = e;
+  const { platform, on: { cpu } } = e;
   const ignored = platform.coprocessorError();
   watchQuiet(cpu, platform);
   if (ignored) return ignoring(cpu, () => enterPlainly(e, 1));

@@ -56,7 +56,7 @@ for (const way of WAYS) {
 
   Deno.test(`HLT with IF clear stays where it is, whatever is pending (${name})`, async () => {
     const g = await halts(way, PIC(0xfe));
-    assertEquals(g.domain.platform.ports[0].interruptPending(), true);
+    assertEquals(g.domain.platform!.ports[0].interruptPending(), true);
     const { count } = g.domain;
     assertEquals([g.reg("rsi"), g.reg("rdi"), g.halted], [0n, 0n, true]);
     assertEquals(g.host.runOnce(1_000_000), undefined, "nobody can run");
@@ -131,7 +131,7 @@ for (const way of WAYS) {
   Deno.test(`a guest that halts with interrupts off waits for an NMI that will come (${name})`, async () => {
     // IRQ 0 through LINT0 as an NMI; the 8259 is served by its handler.
     const g = await halts(way, `${PIC(0xfe)}${register(0xf0, 0x1ff)}${register(0x350, 0x400)}`);
-    assertEquals([g.domain.platform.ports[0].unmaskable, g.domain.ended], [true, false]);
+    assertEquals([g.domain.platform!.ports[0].unmaskable, g.domain.ended], [true, false]);
     assertEquals([g.reg("rsi") >= 1n, g.reg("rdi")], [true, g.reg("rsi") * 2n]);
   });
 }

@@ -301,11 +301,11 @@ export class Host implements DomainHost {
   }
 
   #finish(vcpu: Vcpu, end: SliceEnd): void {
-    const { domain, domain: { platform }, engine, processor } = vcpu;
+    const { domain, engine, processor } = vcpu;
     const waits = end.kind === "blocked" || (end.kind === "stop" && end.blocked);
     const blocks = end.kind === "blocked" && domain.runs;
-    if (blocks && !domain.ending && !engine.waiting && platform.deadline() <= domain.now) {
-      platform.run(domain.now);
+    if (blocks && !domain.ending && !engine.waiting && domain.deadline <= domain.now) {
+      domain.platform?.run(domain.now);
     }
     if (waits) vcpu.block();
     if (end.kind === "offline") vcpu.goOffline();
@@ -333,7 +333,7 @@ export class Host implements DomainHost {
   #isDeaf(d: Domain): boolean {
     return d.state.kind === "blocked" &&
       d.vcpus.every((v) =>
-        !v.online || (!v.engine.waiting && !v.engine.interruptible && !v.port.unmaskable &&
+        !v.online || (!v.engine.waiting && !v.engine.interruptible && !v.port?.unmaskable &&
           !v.engine.runnable())
       );
   }
@@ -353,7 +353,7 @@ export class Host implements DomainHost {
     let earliest = Infinity;
     for (const d of this.domains) {
       if (!d.runs || !d.vcpus.some((v) => v.blocked && !v.engine.waiting)) continue;
-      earliest = Math.min(earliest, d.platform.deadline() - d.timeOffset);
+      earliest = Math.min(earliest, d.deadline - d.timeOffset);
     }
     return earliest;
   }

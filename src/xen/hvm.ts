@@ -40,7 +40,7 @@ import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
 import { IoreqSlot } from "./ioreq.ts";
 import type { P2M } from "./p2m.ts";
-import type { InterruptPort } from "./platform.ts";
+import type { InterruptPort, Platform } from "./platform.ts";
 import type { Shadow } from "./shadow.ts";
 import { initialize, startUp } from "./start_up.ts";
 import type { Vcpu } from "./vcpu.ts";
@@ -127,7 +127,7 @@ export class HvmEngine extends Engine {
   ) {
     super(vcpu);
     const { domain } = vcpu;
-    this.ioreq = new IoreqSlot(domain.servers, () => domain.platform, vcpu.id, {
+    this.ioreq = new IoreqSlot(domain.servers, () => this.platform, vcpu.id, {
       answered: () => {
         this.changed = true;
         domain.host.wake();
@@ -144,7 +144,11 @@ export class HvmEngine extends Engine {
   }
   /** What of the motherboard is the vCPU's. */
   get port(): InterruptPort {
-    return this.vcpu.port;
+    return this.vcpu.port!;
+  }
+  /** The motherboard, which such a guest always has. */
+  get platform(): Platform {
+    return this.domain.platform!;
   }
   /** Exits that the hypervisor wants whatever an observer asks for. */
   get needs(): Intercepts {
@@ -203,7 +207,7 @@ export class HvmEngine extends Engine {
     const { cpu } = this.on;
     // A turn is time: port accesses take more of it than instructions.
     this.#until = cpu.now + budget;
-    watchQuiet(cpu, this.domain.platform);
+    watchQuiet(cpu, this.platform);
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     this.#entry.pageFault = this.shadow?.pageFault;
@@ -256,7 +260,7 @@ export class HvmEngine extends Engine {
    * ioreq_t: where the guest, entered in between, would leave for it at once, and nobody looked.
    */
   #repeats(): boolean {
-    const { domain: { platform, now }, on: { cpu } } = this;
+    const { platform, domain: { now }, on: { cpu } } = this;
     const due = this.changed || platform.deadline() <= now || this.nmiPending ||
       // A window opens by IF, or when the first iteration has ended a shadow.
       (this.#window && (cpu.i32[CPU.rflags >> 2] & Number(IF)) !== 0);
@@ -444,7 +448,7 @@ export class HvmEngine extends Engine {
   /** Timers and interrupts of the guest, as they stand now. */
   #beforeEntry(): void {
     this.changed = false;
-    const { domain, port } = this, { platform } = domain;
+    const { domain, platform, port } = this;
     if (platform.deadline() <= domain.now) platform.run(domain.now);
     this.interrupts.setTimer(platform.deadline() - domain.timeOffset);
     if (this.nmiPending) this.#injectNmi();
@@ -579,7 +583,7 @@ export class HvmEngine extends Engine {
     service: (number) => {
       const { domain, on } = this;
       if (number === SERVICE.random) return domain.host.world.randomFor(domain);
-      if (number === SERVICE.coprocessorQuiet) noteQuiet(on.cpu, domain.platform);
+      if (number === SERVICE.coprocessorQuiet) noteQuiet(on.cpu, this.platform);
       return 0;
     },
   };

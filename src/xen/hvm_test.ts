@@ -109,11 +109,11 @@ class Run {
       if (host.runOnce(budget - machine.cpu.count)) continue;
       const { ops, hvm } = run.engine;
       if (domain.state.kind !== "blocked" || !(ops.getRegister(hvm, "rflags") & 0x200n)) break;
-      const next = Math.min(domain.platform.deadline(), machine.bus.deadline());
+      const next = Math.min(domain.platform!.deadline(), machine.bus.deadline());
       if (next === Infinity) break;
       machine.cpu.skipTo(next);
       host.handleInterrupts();
-      domain.platform.run(next);
+      domain.platform!.run(next);
     }
     assertEquals(domain.state.kind, "blocked", domain.describe());
     return run;

@@ -56,10 +56,10 @@ function runTo(hv: Hypervisor, dom: GuestDomain, count: number): void {
   while (inner.count < count && !inner.ended) {
     host.runOnce(count - inner.count);
     if (inner.state.kind !== "blocked" || inner.count >= count) continue;
-    const next = Math.min(inner.platform.deadline(), host.machine.bus.deadline());
+    const next = Math.min(inner.platform!.deadline(), host.machine.bus.deadline());
     cpu.skipTo(next);
     host.handleInterrupts();
-    inner.platform.run(cpu.now);
+    inner.platform!.run(cpu.now);
   }
   inner.pause();
 }
@@ -254,11 +254,11 @@ Deno.test("domains with shadow and with nested paging share a processor", async 
       if (!hostUnder(hv).runOnce(1000 + 37 * n)) {
         const next = Math.min(
           hostUnder(hv).machine.bus.deadline(),
-          ...hv.domains.map((d) => subjectOf(d).inner.platform.deadline()),
+          ...hv.domains.map((d) => subjectOf(d).inner.platform!.deadline()),
         );
         hostUnder(hv).machine.cpu.skipTo(next);
         hostUnder(hv).handleInterrupts();
-        for (const { inner } of hv.domains.map(subjectOf)) inner.platform.run(next);
+        for (const { inner } of hv.domains.map(subjectOf)) inner.platform!.run(next);
       }
       if (n % 8 === 0) states.push(hv.domains.map((d) => d.stateHash()).join(" "));
     }

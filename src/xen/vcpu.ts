@@ -84,8 +84,8 @@ export class Vcpu {
     return this.processor.cpu;
   }
   /** What of the motherboard is its own: local APIC, NMI, INIT and start-up. */
-  get port(): InterruptPort {
-    return this.domain.platform.ports[this.id];
+  get port(): InterruptPort | undefined {
+    return this.domain.platform?.ports[this.id];
   }
   /** Its registers are the processor's. */
   get loaded(): boolean {

@@ -103,11 +103,11 @@ export class Subject {
       if (this.count !== before) continue;
       if (++idle > 20) return ran ? "no progress" : "halted";
       if (domain.state.kind !== "blocked") continue;
-      const next = Math.min(domain.platform.deadline(), host.machine.bus.deadline());
+      const next = Math.min(domain.deadline, host.machine.bus.deadline());
       if (next === Infinity) return "halted";
       host.machine.cpu.skipTo(next);
       host.handleInterrupts();
-      domain.platform.run(host.machine.cpu.now);
+      domain.platform!.run(host.machine.cpu.now);
     }
     return "budget";
   }
@@ -149,7 +149,7 @@ export class Subject {
 }
 
 /** The PIC at 20h and 28h, the timer every 120 microseconds: interrupts come at any place. */
-function armTimer({ domain: { platform } }: BuiltDomain): void {
+function armTimer({ board }: BuiltDomain): void {
   const out: [number, number][] = [
     [0x20, 0x11],
     [0x21, 0x20],
@@ -165,7 +165,7 @@ function armTimer({ domain: { platform } }: BuiltDomain): void {
     [0x40, 143],
     [0x40, 0],
   ];
-  for (const [port, value] of out) platform.ioWrite(port, 1, value);
+  for (const [port, value] of out) board.ioWrite(port, 1, value);
 }
 
 /** Pages that are nobody's to write, filled with a pattern. */

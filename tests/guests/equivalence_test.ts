@@ -144,11 +144,11 @@ function runTo(hv: Hypervisor, dom: GuestDomain, count: number): void {
   while (inner.count < count && !inner.ended) {
     host.runOnce(count - inner.count);
     if (inner.state.kind !== "blocked" || inner.count >= count) continue;
-    const next = Math.min(inner.platform.deadline(), host.machine.bus.deadline());
+    const next = Math.min(inner.platform!.deadline(), host.machine.bus.deadline());
     if (next === Infinity || !(vcpuFlags(dom) & 0x200n)) return;
     cpu.skipTo(next);
     host.handleInterrupts();
-    inner.platform.run(cpu.now);
+    inner.platform!.run(cpu.now);
   }
 }
 

@@ -48,7 +48,8 @@ export class SlowDevice {
   #answer: (() => void) | undefined;
   readonly #gone: () => void;
 
-  constructor({ dom: { ioreq }, inner: { platform } }: Running, range: Range) {
+  constructor({ dom: { ioreq }, inner }: Running, range: Range) {
+    const platform = inner.platform!;
     const later = <T>(act: () => T) =>
       new Promise<T>((resolve) => this.#answer = () => resolve(act()));
     this.#gone = ioreq.serve(range, {
@@ -191,7 +192,7 @@ const slice: Bring = ({ host, inner, random, reach }) => {
 
 /** To the moment at which a device has something to do, or just beside it. */
 const deadline: Bring = ({ dom, inner, random, reach }) => {
-  const left = inner.platform.deadline() - inner.now;
+  const left = inner.deadline - inner.now;
   if (!(left <= 10 * reach)) return undefined;
   advance(dom, Math.max(1, left - 2 + random.below(5)));
   return "paused";

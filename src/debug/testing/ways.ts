@@ -296,7 +296,7 @@ export class WayGuest {
     const { host, domain } = this;
     for (let n = 0; n < times; n++) {
       const next = Math.min(
-        domain.platform.deadline() - domain.timeOffset,
+        domain.deadline - domain.timeOffset,
         host.machine.bus.deadline(),
       );
       if (next === Infinity) break;
