@@ -201,8 +201,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/machine/isa/semantics/io.ts", REPEATED, [
     [
       "REP INS goes on though its port is denied",
-      "f.if(cell(V.abort), () => setCell(f, V.abort, 0), ",
-      "f.if(i32(0), () => setCell(f, V.abort, 0), ",
+      "cell(V.abort),\n        () => setCell(f, V.abort, ABORT.none),",
+      "i32(0),\n        () => setCell(f, V.abort, ABORT.none),",
       REPEATS,
     ],
   ]),
@@ -580,7 +580,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/machine/values.ts", "src/hvm/software_events_test.ts", [
     [
       "an INT n that is delivered again is not counted",
-      "cell(V.abort).eqz().and(cell(V.eventType).geU(4))",
+      "cell(V.abort).eqz().and(cell(V.eventType).geU(EVENT_TYPE.softwareInterrupt))",
       "cell(V.abort).and(0)",
       "instructions that raise an event are counted once: intel, shadow, handler",
     ],

@@ -375,13 +375,13 @@ export const MACHINE_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${MACHINE}/system/exceptions/deliver.ts`, EXCEPTIONS_TEST, [
     [
       "an interrupt shadow outlives the event",
-      "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~3));",
+      "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~SHADOW));",
       "",
       "an event ends the shadow it came in",
     ],
     [
       "an NMI does not block the next",
-      "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(8));",
+      "setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(INTERRUPTIBILITY.nmi));",
       "",
       "an NMI blocks the next until IRET",
     ],

@@ -181,7 +181,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${SVM}/exit.ts`, STATE, [
     [
       "#VMEXIT loses the shadow of MOV SS",
-      "cell(CPU.interruptibility).and(3).nez().zext()",
+      "cell(CPU.interruptibility).and(SHADOW).nez().zext()",
       "cell(CPU.interruptibility).and(1).nez().zext()",
       "a budget ends at exactly its instruction, wherever that is",
     ],
@@ -315,7 +315,7 @@ export const SVM_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "the V_IRQ window does not wait for the shadow",
-      ".and(cell(CPU.interruptibility).and(3).eqz())",
+      ".and(\n      cell(CPU.interruptibility).and(SHADOW).eqz(),\n    )",
       "",
       VIRTUAL,
     ],

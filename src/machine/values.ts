@@ -1,4 +1,5 @@
 /** Parts of conditions and moves that the virtualization extensions of both vendors need. */
+import { EVENT_TYPE } from "../abi/x86/vectors.ts";
 import { frameEntry } from "./mmu/walk.ts";
 import { FRAME, FRAME_FLAG, gpr, V } from "./state.ts";
 import { cell, cell64, MEMORY, setCell } from "./linkage.ts";
@@ -42,7 +43,11 @@ export function markDirty(f: Func, base: Expr): void {
 /** Delivers the event that an entry injects: INT n, INT1, INT3 and INTO are instructions, done with it. */
 export function deliverInjected(f: Func): void {
   f.call("deliver");
-  setCell(f, V.injected, cell(V.abort).eqz().and(cell(V.eventType).geU(4)));
+  setCell(
+    f,
+    V.injected,
+    cell(V.abort).eqz().and(cell(V.eventType).geU(EVENT_TYPE.softwareInterrupt)),
+  );
 }
 
 /** `loadGprs(area)` and `storeGprs(area)`: the 16 general registers from and to a save area. */

@@ -2,7 +2,7 @@
 import { VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
 import type { RunStop } from "../../machine/run.ts";
 import { GUEST } from "../../machine/interpreter/guest.ts";
-import { CPU, V } from "../../machine/state.ts";
+import { CPU, INTERRUPTIBILITY, SHADOW, V } from "../../machine/state.ts";
 import { STATUS } from "../../machine/svm/entry.ts";
 import { F, OWN, type SvmVcpu } from "./cpu.ts";
 import { useGuestTables, useShadowTables } from "./shadow.ts";
@@ -16,7 +16,9 @@ function boundary(v: SvmVcpu): RunStop | undefined {
     return "budget";
   }
   // The trap of the last instruction goes before interrupts.
-  if (i32[CPU.pendingDebug >> 2] && !(i32[CPU.interruptibility >> 2] & 2)) return undefined;
+  if (i32[CPU.pendingDebug >> 2] && !(i32[CPU.interruptibility >> 2] & INTERRUPTIBILITY.movSs)) {
+    return undefined;
+  }
   // 2: the guest has taken the virtual interrupt itself.
   if (v.words[F.virtualInterrupt >> 2] & VIRTUAL_INTERRUPT.irq && system.svmBoundary() === 1) {
     return "exit";
@@ -60,11 +62,13 @@ function enterAsIs(v: SvmVcpu, budget: number, emulate: boolean): RunStop {
     if (emulate) cpu.beginEmulation();
   }
   // The VMCB has one bit for both shadows; only MOV SS holds back debug traps.
-  if (own[OWN.movSs] && i32[CPU.interruptibility >> 2] & 1) i32[CPU.interruptibility >> 2] ^= 3;
+  if (own[OWN.movSs] && i32[CPU.interruptibility >> 2] & INTERRUPTIBILITY.sti) {
+    i32[CPU.interruptibility >> 2] ^= SHADOW;
+  }
   stop ??= run(v, end);
   cpu.endEmulation();
   v.setOwn(OWN.activity, i32[CPU.activity >> 2]);
-  v.setOwn(OWN.movSs, i32[CPU.interruptibility >> 2] & 2);
+  v.setOwn(OWN.movSs, i32[CPU.interruptibility >> 2] & INTERRUPTIBILITY.movSs);
   i32[CPU.activity >> 2] = 0;
   // Whatever else stopped it, the guest's state goes back to the VMCB, as by a host interrupt.
   if (stop !== "exit") system.interruptExit(-1);

@@ -3,7 +3,7 @@
  * mode: addresses, widths and limits come from the record and the processor state.
  */
 import { VECTOR } from "../../abi/x86/vectors.ts";
-import { CPU, REC, V } from "../state.ts";
+import { ABORT, CPU, REC, V } from "../state.ts";
 import { cell, cell64, setCell } from "../linkage.ts";
 import { check } from "../checks.ts";
 import { type Expr, i32, load } from "../wasm/expr.ts";
@@ -60,7 +60,7 @@ export class ColdMeaning extends RecordMeaning {
     this.f.call("checkIp", ip);
     this.f.if(cell(V.abort), () => {
       if (before) {
-        setCell(this.f, V.abort, 0);
+        setCell(this.f, V.abort, ABORT.none);
         before();
         this.f.call("checkIp", ip);
       }

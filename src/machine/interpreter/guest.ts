@@ -4,7 +4,7 @@
  * `Cpu.run`, which says what each step means. It stands on `enterGuest` and `leaveGuest` alone, which
  * either vendor's extensions have.
  */
-import { ABORT, CPU, V } from "../state.ts";
+import { ABORT, CPU, SHADOW, V } from "../state.ts";
 import { cell, MEMORY } from "../linkage.ts";
 import { span } from "../wasm/cells.ts";
 import { i32, load128 } from "../wasm/expr.ts";
@@ -52,7 +52,7 @@ export function buildRunGuest(m: Module): void {
       const due = cell(V.abort).or(cell(V.injected)).or(cell(CPU.activity)).or(
         cell(CPU.pendingDebug),
       )
-        .or(cell(CPU.pendingNmi)).or(cell(CPU.interruptibility).and(3))
+        .or(cell(CPU.pendingNmi)).or(cell(CPU.interruptibility).and(SHADOW))
         .or(cell(CPU.rflags).and(TF_RF)).or(cell(CPU.dr7).and(DR_ENABLED))
         .or(cell(CPU.debugctl).and(LBR))
         .or(cell(V.codeMode).xor(mode));

@@ -3,7 +3,7 @@ import { EVENT_TYPE } from "../../abi/x86/vectors.ts";
 import { atBit } from "../mode.ts";
 import { RFLAGS } from "../../abi/x86/cr.ts";
 import { EXIT_CODE, INTERCEPT1, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
-import { CPU, V } from "../state.ts";
+import { ABORT, ACTIVITY, CPU, SHADOW, V } from "../state.ts";
 import { cell, setCell } from "../linkage.ts";
 import { type Expr, i32, i64 } from "../wasm/expr.ts";
 import type { Local, Module } from "../wasm/module.ts";
@@ -24,9 +24,11 @@ export function buildBoundary(m: Module): void {
     f.if(word.and(VIRTUAL_INTERRUPT.irq).eqz(), () => f.return(i32(0)));
     // A debug trap comes first.
     f.if(cell(CPU.pendingDebug), () => f.return(i32(0)));
-    const open = atBit(cell(CPU.rflags), RFLAGS.IF).and(cell(CPU.interruptibility).and(3).eqz())
+    const open = atBit(cell(CPU.rflags), RFLAGS.IF).and(
+      cell(CPU.interruptibility).and(SHADOW).eqz(),
+    )
       .and(1);
-    const awake = cell(CPU.activity).leU(1).and(cell(CPU.gif).nez());
+    const awake = cell(CPU.activity).leU(ACTIVITY.hlt).and(cell(CPU.gif).nez());
     const priority = word.and(VIRTUAL_INTERRUPT.priority).shrU(VIRTUAL_INTERRUPT.priorityShift);
     const above = priority.gtU(virtualTpr(word)).or(word.and(VIRTUAL_INTERRUPT.ignoreTpr).nez());
     f.if(open.and(awake).and(above).eqz(), () => f.return(i32(0)));
@@ -35,12 +37,12 @@ export function buildBoundary(m: Module): void {
       f.return(i32(1));
     });
     vmcb.set("virtualInterrupt", word.and(~VIRTUAL_INTERRUPT.irq));
-    setCell(f, CPU.activity, 0);
-    setCell(f, V.abort, 0);
+    setCell(f, CPU.activity, ACTIVITY.active);
+    setCell(f, V.abort, ABORT.none);
     setCell(f, V.vector, vmcb.get("virtualVector"));
     setCell(f, V.eventType, EVENT_TYPE.externalInterrupt);
     setCell(f, V.hasError, 0);
     f.call("deliver");
-    f.result(i32(1).when(cell(V.abort).eq(2), i32(2)));
+    f.result(i32(1).when(cell(V.abort).eq(ABORT.exit), i32(2)));
   });
 }

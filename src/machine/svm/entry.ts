@@ -12,7 +12,7 @@ import {
 import { CR0, CR4, DR6, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { check } from "../checks.ts";
 import { CR0_KNOWN } from "../system/control_rules.ts";
-import { ABORT, CPU, V } from "../state.ts";
+import { ABORT, ACTIVITY, CPU, INTERRUPTIBILITY, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64 } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -137,7 +137,10 @@ function loadControls(f: Func, vmcb: Vmcb): void {
   setCell(f, SVMC.pauseCount, vmcb.get("pauseFilterCount"));
   setCell64(f, SVMC.pauseLast, 0);
   const shadow = vmcb.low("interruptShadow").and(INTERRUPT_SHADOW);
-  const masked = i32(0).when(cell(V.hostedRoot), cell(CPU.interruptibility).and(8));
+  const masked = i32(0).when(
+    cell(V.hostedRoot),
+    cell(CPU.interruptibility).and(INTERRUPTIBILITY.nmi),
+  );
   setCell(f, CPU.interruptibility, shadow.or(masked));
 }
 
@@ -151,7 +154,7 @@ function checkPdptes(f: Func, vmcb: Vmcb, cr0: Local): Local {
   f.if(needed, () => {
     f.call("readPdptes", vmcb.get("cr3"));
     f.if(cell(V.abort), () => {
-      setCell(f, V.abort, 0);
+      setCell(f, V.abort, ABORT.none);
       f.call("svmNote", i32(CHECK.pdpte), vmcb.get("cr3"), cell64(V.checkB));
       f.call("svmInvalid");
       f.return(i32(STATUS.left));
@@ -230,7 +233,7 @@ function buildVmrun(m: Module): void {
     setCell(f, CPU.svmMode, MODE.guest);
     setCell(f, CPU.gif, 1);
     f.if(cell(V.hostedRoot).eqz(), () => {
-      setCell(f, CPU.activity, 0);
+      setCell(f, CPU.activity, ACTIVITY.active);
       setCell64(f, CPU.pendingDebug, 0);
       // A host that traces VMRUN gets its trap behind the exit.
       setCell(f, V.stepping, 0);

@@ -5,7 +5,7 @@
  */
 import { CR0, CR4, DR7, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { LBR_ENABLE, NP_ENABLE, VIRTUAL_INTERRUPT } from "../../abi/x86/vmcb.ts";
-import { ACCESS, CPU, pdpte, V } from "../state.ts";
+import { ABORT, ACCESS, ACTIVITY, CPU, INTERRUPTIBILITY, pdpte, SHADOW, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
@@ -49,7 +49,7 @@ function saveGuest(f: Func, vmcb: Vmcb): void {
     vmcb.set(`${name}Limit`, cell(CPU[`${name}.limit`]));
   }
   vmcb.set("cpl", cell(CPU["ss.attributes"]).shrU(5).and(3));
-  vmcb.set("interruptShadow", cell(CPU.interruptibility).and(3).nez().zext());
+  vmcb.set("interruptShadow", cell(CPU.interruptibility).and(SHADOW).nez().zext());
   f.if(vmcb.low("nestedControl").and(NP_ENABLE), () => vmcb.set("pat", cell64(CPU.pat)));
   f.if(vmcb.low("lbrControl").and(LBR_ENABLE), () => {
     for (const name of BRANCH_RECORDS) vmcb.set(name, cell64(CPU[name]));
@@ -99,7 +99,7 @@ function buildBytes(m: Module): void {
       const at = f.let(linear.add(count.zext()));
       f.if(count.eqz().or(at.and(0xfff).eqz()), () => {
         // A look: no accessed bits, and what it does not find ends the bytes.
-        setCell(f, V.abort, 0);
+        setCell(f, V.abort, ABORT.none);
         setCell(f, V.walkCount, 0);
         f.set(pa, f.call("walk", at, i32(ACCESS.probe | ACCESS.fetch)));
         f.brIf(out, cell(V.abort).or(pa.geU(cell64(V.ramSize))));
@@ -147,14 +147,14 @@ function buildLoadHost(m: Module): void {
     setCell(f, CPU.gif, 0);
     f.if(cell(V.hostedRoot), () => setCell(f, CPU.interruptibility, 0), () => {
       // NMIs stay masked; what else hung over the guest is gone.
-      setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(8));
-      setCell(f, CPU.activity, 0);
+      setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(INTERRUPTIBILITY.nmi));
+      setCell(f, CPU.activity, ACTIVITY.active);
       // A host that traced VMRUN (TF) has its trap here.
       setCell64(f, CPU.pendingDebug, cell64(CPU.rflags).and(RFLAGS.TF).shl(6));
       loadHostPdptes(f);
     });
     f.call("svmContextAfterExit");
-    setCell(f, V.abort, 0);
+    setCell(f, V.abort, ABORT.none);
     setCell(f, SVMC.injecting, 0);
     markDirty(f, vmcb.base);
   });
@@ -182,7 +182,7 @@ function clearInformation(f: Func): void {
 function buildSvmExit(m: Module): void {
   m.func("svmExit", [], [], (f) => {
     const vmcb = Vmcb.current(f);
-    setCell(f, V.abort, 0);
+    setCell(f, V.abort, ABORT.none);
     f.call("svmContextNote");
     saveGuest(f, vmcb);
     vmcb.set("instructionLength", 0);

@@ -29,7 +29,17 @@ import {
 import { EVENT_TYPE, VECTOR } from "../../abi/x86/vectors.ts";
 import { INTERCEPT, type InterceptKind } from "../system/intercepts.ts";
 import { timeStamp } from "../system/control_state.ts";
-import { ABORT, CPU, gpr, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
+import {
+  ABORT,
+  CPU,
+  gpr,
+  INTERRUPTIBILITY,
+  PREFIX,
+  REC,
+  SEGMENT_SIZE,
+  SHADOW,
+  V,
+} from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -413,7 +423,7 @@ function buildEvents(m: Module): void {
     f.if(vmcb.get("virtualInterrupt").and(VIRTUAL_INTERRUPT.masking), () => {
       f.return(intercepted.when(host.and(RFLAGS.IF), i32(2)));
     });
-    const open = cell(CPU.interruptibility).and(3).eqz();
+    const open = cell(CPU.interruptibility).and(SHADOW).eqz();
     f.result(intercepted.and(open).and(atBit(cell(CPU.rflags), RFLAGS.IF)).and(1));
   });
   // interruptExit(vector): INTR; nobody acknowledges the interrupt, so the vector is not looked at.
@@ -431,7 +441,9 @@ function buildEvents(m: Module): void {
   // nmiExit() -> 1 if an NMI leaves the guest; V.abort is set then.
   m.func("nmiExit", [], ["i32"], (f) => {
     const vmcb = Vmcb.current(f);
-    const masked = cell(CPU.interruptibility).and(0xa).or(cell(CPU.gif).eqz());
+    const masked = cell(CPU.interruptibility).and(INTERRUPTIBILITY.movSs | INTERRUPTIBILITY.nmi).or(
+      cell(CPU.gif).eqz(),
+    );
     f.if(vmcb.get("intercepts1").and(INTERCEPT1.nmi).eqz().or(masked), () => f.return(i32(0)));
     f.call("svmLeave", i32(EXIT_CODE.nmi), i64(0), i64(0));
     f.result(1);

@@ -13,7 +13,7 @@ import {
   VM_ERROR,
 } from "../../abi/x86/vmx.ts";
 import { EVENT_TYPE } from "../../abi/x86/vectors.ts";
-import { ABORT, CPU, pdpte, V } from "../state.ts";
+import { ABORT, CPU, INTERRUPTIBILITY, pdpte, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -31,7 +31,10 @@ const fail = (f: Func, error: number) => f.return(f.call("vmxFail", i32(error), 
 
 /** 26.1 and 26.2: leaves with VMfail. */
 function checkBefore(f: Func, vmcs: VmcsRegion, launch: Local, passed: Local, valid: Local): void {
-  f.if(cell(CPU.interruptibility).and(2), () => fail(f, VM_ERROR.blockedByMovSs));
+  f.if(
+    cell(CPU.interruptibility).and(INTERRUPTIBILITY.movSs),
+    () => fail(f, VM_ERROR.blockedByMovSs),
+  );
   const launched = f.let(vmcs.head(HEAD.launched));
   f.if(launch, () => f.if(launched, () => fail(f, VM_ERROR.vmlaunchNotClear)), () => {
     f.if(launched.eqz(), () => fail(f, VM_ERROR.vmresumeNotLaunched));
@@ -183,7 +186,7 @@ function buildVmentry(m: Module): void {
     loadPdptes(f, vmcs, f.let(secondary.and(SECONDARY.ept)));
     setCell(f, VMXC.passed, 15);
     loadGuest(f, vmcs, secondary);
-    setCell(f, V.abort, 0);
+    setCell(f, V.abort, ABORT.none);
     setCell(f, V.vectoring, 0);
     setCell(f, VMXC.trapDue, 0);
     f.if(vmcs.low("entryMsrLoadCount"), () => {

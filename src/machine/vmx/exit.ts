@@ -12,7 +12,7 @@ import {
   PIN,
   SECONDARY,
 } from "../../abi/x86/vmx.ts";
-import { CPU, pdpte, SEGMENT, SEGMENT_SIZE, V } from "../state.ts";
+import { ABORT, ACTIVITY, CPU, pdpte, SEGMENT, SEGMENT_SIZE, SHADOW, V } from "../state.ts";
 import { atBit, longMode } from "../mode.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
@@ -117,7 +117,7 @@ function saveGuest(f: Func, vmcs: VmcsRegion, reason: Local, controls: Local): v
   vmcs.set("guestInterruptibility", cell(CPU.interruptibility).and(0xf));
   const pending = f.let(cell64(CPU.pendingDebug).and(DR6.BS | DR6.breakpoints));
   // A trap that MOV SS holds back is pending all the same (26.3.1.5); with BTF there is none.
-  const shadow = cell(CPU.interruptibility).and(3), traced = cell(CPU.rflags).and(RFLAGS.TF);
+  const shadow = cell(CPU.interruptibility).and(SHADOW), traced = cell(CPU.rflags).and(RFLAGS.TF);
   f.if(shadow.nez().and(traced.nez()), () => {
     const trap = i64(0).when(cell64(CPU.debugctl).and(DEBUGCTL.BTF).nez(), i64(DR6.BS));
     f.set(pending, pending.and(~BigInt(DR6.BS)).or(trap));
@@ -250,7 +250,7 @@ function buildLoadHost(m: Module): void {
     const template = { base: i32(0), offset: VMXC.hostBlock, memory: MEMORY.cpu };
     copyBlock(f, ownBlock, template, BLOCK.size);
     loadHostPdptes(f, vmcs);
-    setCell(f, CPU.activity, 0);
+    setCell(f, CPU.activity, ACTIVITY.active);
     f.call("vmxContextAfterExit");
     const count = vmcs.low("exitMsrLoadCount");
     f.if(count, () => {
@@ -260,7 +260,7 @@ function buildLoadHost(m: Module): void {
       f.if(bad, () => vmcs.setHead(HEAD.abort, 4));
       f.call("vmxNote", id, a, b);
     });
-    setCell(f, V.abort, 0);
+    setCell(f, V.abort, ABORT.none);
     for (const at of [VMXC.trapDue, VMXC.tprDue, VMXC.injecting]) setCell(f, at, 0);
     markDirty(f, vmcs.base);
   });
@@ -271,7 +271,7 @@ function buildVmexit(m: Module): void {
     const vmcs = VmcsRegion.current(f);
     const reason = f.let(cell(V.exitReason)), controls = f.let(vmcs.low("exitControls"));
     const event = f.let(cell(VMXC.event));
-    setCell(f, V.abort, 0);
+    setCell(f, V.abort, ABORT.none);
     f.call("vmxContextNote");
     noteUnblocking(f, reason);
     saveGuest(f, vmcs, reason, controls);

@@ -27,7 +27,17 @@ import { EVENT_TYPE, VECTOR } from "../../abi/x86/vectors.ts";
 import { EXIT_REASON, PIN, PRIMARY, SECONDARY } from "../../abi/x86/vmx.ts";
 import { ABSENT, INTERCEPT, type InterceptKind } from "../system/intercepts.ts";
 import { check } from "../checks.ts";
-import { ABORT, CPU, gpr, IRET_NMI, PREFIX, REC, SEGMENT_SIZE, V } from "../state.ts";
+import {
+  ABORT,
+  CPU,
+  gpr,
+  INTERRUPTIBILITY,
+  IRET_NMI,
+  PREFIX,
+  REC,
+  SEGMENT_SIZE,
+  V,
+} from "../state.ts";
 import { cell, cell64, MEMORY, noteFault, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load, type Operand } from "../wasm/expr.ts";
 import type { Func, Local, Module } from "../wasm/module.ts";
@@ -481,8 +491,11 @@ function buildEvents(m: Module): void {
   m.func("vmxUnblocked", [], ["i32"], (f) => {
     const unblocks = f.let(cell(V.iret).and(IRET_NMI.unblocks));
     setCell(f, V.iret, 0);
-    f.if(unblocks.eqz().or(cell(CPU.interruptibility).and(8).eqz()), () => f.return(i32(0)));
-    setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~8));
+    f.if(
+      unblocks.eqz().or(cell(CPU.interruptibility).and(INTERRUPTIBILITY.nmi).eqz()),
+      () => f.return(i32(0)),
+    );
+    setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~INTERRUPTIBILITY.nmi));
     f.result(i32(1));
   });
   m.func("vectoringExit", ["i32"], [], (f, what) => {

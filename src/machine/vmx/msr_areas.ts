@@ -1,6 +1,6 @@
 /** MSR areas of VM entry and exit (SDM 3 26.4, 27.4, 27.6): lists in machine memory. */
 import { check } from "../checks.ts";
-import { V } from "../state.ts";
+import { ABORT, V } from "../state.ts";
 import { cell, cell64, MEMORY, setCell, setCell64 } from "../linkage.ts";
 import { type Expr, i32, i64, load } from "../wasm/expr.ts";
 import type { Func, Module } from "../wasm/module.ts";
@@ -19,7 +19,7 @@ function buildMsr(m: Module): void {
   /** RDMSR and WRMSR raise #GP where an area's entry merely fails. */
   const failed = (f: Func): void => {
     const fault = f.let(cell(V.abort).nez());
-    setCell(f, V.abort, 0);
+    setCell(f, V.abort, ABORT.none);
     f.result(fault);
   };
   m.func("vmxReadMsr", ["i32"], ["i32"], (f, index) => {

@@ -7,7 +7,7 @@
 import { atBit } from "../mode.ts";
 import { RFLAGS } from "../../abi/x86/cr.ts";
 import { EXIT_REASON, PIN, PRIMARY } from "../../abi/x86/vmx.ts";
-import { CPU, V } from "../state.ts";
+import { ACTIVITY, CPU, SHADOW, V } from "../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../linkage.ts";
 import { i32, i64 } from "../wasm/expr.ts";
 import type { Module } from "../wasm/module.ts";
@@ -28,7 +28,7 @@ export function buildTimer(m: Module): void {
   m.func("vmxBudget", ["i32"], ["i32"], (f, limit) => {
     const vmcs = VmcsRegion.current(f);
     const primary = f.let(vmcs.low("processorBasedControls"));
-    const shadowed = cell(CPU.interruptibility).and(3).nez().and(primary.and(WINDOWS).nez());
+    const shadowed = cell(CPU.interruptibility).and(SHADOW).nez().and(primary.and(WINDOWS).nez());
     f.if(primary.and(PRIMARY.monitorTrapFlag).nez().or(shadowed), () => f.return(i32(1)));
     f.if(vmcs.low("pinBasedControls").and(PIN.preemptionTimer), () => {
       const left = f.let(cell64(VMXC.timer));
@@ -68,7 +68,7 @@ export function buildTimer(m: Module): void {
     });
     const blocked = f.let(cell(CPU.interruptibility));
     // Both windows wake a halted guest, not one that is shut down.
-    const awake = f.let(cell(CPU.activity).leU(1));
+    const awake = f.let(cell(CPU.activity).leU(ACTIVITY.hlt));
     f.if(primary.and(PRIMARY.nmiWindow), () => {
       f.if(awake.and(blocked.and(0xb).eqz()), () => exit(EXIT_REASON.nmiWindow));
     });

@@ -1,6 +1,6 @@
 /** Control and debug registers, and the flags that decide about interrupts (SDM 2, SDM 3 20.3). */
 import { VECTOR } from "../../../abi/x86/vectors.ts";
-import { CPU, debugRegister, V } from "../../state.ts";
+import { CPU, debugRegister, INTERRUPTIBILITY, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32, i64 } from "../../wasm/expr.ts";
@@ -175,7 +175,7 @@ function setInterrupts(m: Meaning): void {
       m.setSystemFlags(RFLAGS.IF, 0);
       // The shadow lasts one instruction; nobody can tell unless something waits or the budget ends.
       f.if(eventsWait().or(cell(V.left).eqz()), () => {
-        setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(1));
+        setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(INTERRUPTIBILITY.sti));
         m.advance();
         m.serialize();
       });

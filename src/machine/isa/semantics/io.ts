@@ -1,7 +1,7 @@
 /** IN, OUT, INS, OUTS: privilege, permission bitmap, devices (SDM 1 18.5; SDM 2). */
 import { RCX, RDI, RSI } from "../../../abi/x86/registers.ts";
 import { CR4 } from "../../../abi/x86/cr.ts";
-import { CPU, V } from "../../state.ts";
+import { ABORT, CPU, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { DEBUG_ACCESS, DR7_ENABLED } from "../../system/exceptions/debug.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
@@ -60,7 +60,11 @@ function goOnEmulating(m: Meaning, port: Local, bytes: number, again: Label): vo
   f.if(cell(V.emulating), () => {
     m.ifFetchedAgain(() => {
       f.call("ioPermission", port, i32(bytes));
-      f.if(cell(V.abort), () => setCell(f, V.abort, 0), () => f.brIf(again, f.call("ioRepeats")));
+      f.if(
+        cell(V.abort),
+        () => setCell(f, V.abort, ABORT.none),
+        () => f.brIf(again, f.call("ioRepeats")),
+      );
     });
   });
 }

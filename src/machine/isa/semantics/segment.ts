@@ -1,7 +1,7 @@
 /** Loads and stores of segment registers; what selectors allow (SDM 2 MOV, POP, LDS, LAR, VERR). */
 import { flagBits, RSP } from "../../../abi/x86/registers.ts";
 import { RFLAGS } from "../../../abi/x86/cr.ts";
-import { CPU, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
+import { CPU, INTERRUPTIBILITY, SEGMENT, SEGMENT_SIZE, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { asAmd } from "../../vendors.ts";
 import { type Expr, i32, load } from "../../wasm/expr.ts";
@@ -19,7 +19,7 @@ function loadRegister(m: Meaning, place: Expr, selector: Expr): Expr {
 /** After a load of SS the next instruction is not interrupted, and no single-step trap is left. */
 function shadow(m: Meaning): void {
   setCell(m.f, V.stepping, 0);
-  setCell(m.f, CPU.interruptibility, cell(CPU.interruptibility).or(2));
+  setCell(m.f, CPU.interruptibility, cell(CPU.interruptibility).or(INTERRUPTIBILITY.movSs));
 }
 function finishLoad(m: Meaning, place: Expr, changed: Expr): void {
   m.commit();

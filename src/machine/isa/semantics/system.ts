@@ -1,7 +1,7 @@
 /** Descriptor-table registers, machine status word, TLB and cache control, waiting (SDM 2, SDM 3 2.8). */
 import { RAX, RCX } from "../../../abi/x86/registers.ts";
 import { VECTOR } from "../../../abi/x86/vectors.ts";
-import { CPU, SEGMENT, V } from "../../state.ts";
+import { ACTIVITY, CPU, SEGMENT, V } from "../../state.ts";
 import { cell, cell64, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { i32, i64, load } from "../../wasm/expr.ts";
@@ -120,7 +120,7 @@ const flushing: Record<string, Semantics> = {
 /** Sleeps until an event. */
 function sleep(m: Meaning): void {
   m.commit();
-  setCell(m.f, CPU.activity, 1);
+  setCell(m.f, CPU.activity, ACTIVITY.hlt);
   m.finish();
 }
 

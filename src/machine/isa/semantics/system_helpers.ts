@@ -1,5 +1,5 @@
 /** What the semantics of system instructions share. */
-import { VECTOR } from "../../../abi/x86/vectors.ts";
+import { EVENT_TYPE, VECTOR } from "../../../abi/x86/vectors.ts";
 import { ABORT, CPU, V } from "../../state.ts";
 import { cell, setCell } from "../../linkage.ts";
 import { check } from "../../checks.ts";
@@ -44,7 +44,10 @@ export function raiseEvent(m: Meaning, vector: Expr, type: 4 | 5 | 6): void {
   setCell(f, V.check, 0);
   f.call("deliver");
   f.if(cell(V.abort), () => m.abort());
-  f.if(cell(V.eventType).ltU(4), () => setCell(f, V.abort, ABORT.delivered));
+  f.if(
+    cell(V.eventType).ltU(EVENT_TYPE.softwareInterrupt),
+    () => setCell(f, V.abort, ABORT.delivered),
+  );
   m.serialize();
 }
 

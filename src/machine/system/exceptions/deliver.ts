@@ -18,7 +18,7 @@
  * touched DR6 and DR7 then, nor #PF CR2.
  */
 import { EVENT_TYPE, VECTOR } from "../../../abi/x86/vectors.ts";
-import { ABORT, CPU, V } from "../../state.ts";
+import { ABORT, ACTIVITY, CPU, INTERRUPTIBILITY, SHADOW, V } from "../../state.ts";
 import { cell, cell64, noteFault, setCell, setCell64 } from "../../linkage.ts";
 import { check } from "../../checks.ts";
 import { type Expr, i32 } from "../../wasm/expr.ts";
@@ -67,7 +67,7 @@ const isFault = (vector: Expr): Expr => vector.ne(VECTOR.NMI).and(vector.ne(VECT
 /** What an event does to the registers before its handler is looked up. */
 function beforeDelivery(f: Func, vector: Local, type: Local): void {
   f.if(type.eq(EVENT_TYPE.nmi), () => {
-    setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(8));
+    setCell(f, CPU.interruptibility, cell(CPU.interruptibility).or(INTERRUPTIBILITY.nmi));
   });
   f.if(
     type.eq(EVENT_TYPE.hardwareException).and(vector.eq(VECTOR.PF)),
@@ -185,7 +185,7 @@ export function buildDeliver(m: Module): void {
       setCell(f, V.abort, ABORT.none);
       hook(1);
       setCell(f, V.vectoring, 0);
-      setCell(f, CPU.activity, 2);
+      setCell(f, CPU.activity, ACTIVITY.shutdown);
       f.return();
     };
     const rounds = f.let(i32(0));
@@ -200,8 +200,8 @@ export function buildDeliver(m: Module): void {
       setCell(f, V.vectoringError, code);
       setCell(f, V.vectoringLength, cell(V.length));
       // An event ends HLT and every interrupt shadow.
-      setCell(f, CPU.activity, 0);
-      setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~3));
+      setCell(f, CPU.activity, ACTIVITY.active);
+      setCell(f, CPU.interruptibility, cell(CPU.interruptibility).and(~SHADOW));
       f.call("deliverOnce");
       f.call("refresh");
       f.if(cell(V.abort).ne(ABORT.fault), () => {

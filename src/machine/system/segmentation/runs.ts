@@ -1,5 +1,5 @@
 /** Many iterations of REP MOVS and REP STOS at once, where nothing can go wrong in between. */
-import { CPU, segment, TLB, V } from "../../state.ts";
+import { ABORT, CPU, segment, TLB, V } from "../../state.ts";
 import { cell, cell64, MEMORY, setCell } from "../../linkage.ts";
 import { type Expr, i32, i64, load } from "../../wasm/expr.ts";
 import type { Func, Local, Module } from "../../wasm/module.ts";
@@ -34,7 +34,7 @@ function span(
   const linear = f.call("segmentLinear", place, at, size, i32(write));
   f.if(cell(V.abort), () => {
     // Part of it may still be allowed: the single step finds out.
-    setCell(f, V.abort, 0);
+    setCell(f, V.abort, ABORT.none);
     f.return(i32(0));
   });
   return linear;
