@@ -132,6 +132,27 @@ for (const { cpu, type, paging } of WAYS) {
   });
 }
 
+for (const { cpu, type, paging } of WAYS.filter(({ type }) => type === "hvm")) {
+  Deno.test(`whoever looks what is due before a window opens changes nothing (${cpu}, ${paging})`, async () => {
+    const ran = async (looks: boolean) => {
+      await using hv = await Hypervisor.start({ cpu, memory: "64M" });
+      const kernel = demoGuest().image;
+      const dom = await hv.createDomain({ name: "demo", type, paging, kernel, memory: "16M" });
+      const host = hostUnder(hv), { inner, engine } = subjectOf(dom);
+      types(dom, "fdt");
+      inner.resume();
+      for (let n = 0; host.now < 4e6; n++) {
+        if (looks) engine!.changed = true;
+        const ran = host.runOnce(Math.min(1 + 31 * n % 47, 4e6 - host.now));
+        if (!ran && !host.idle()) break;
+      }
+      assert(inner.exits["interrupt-window"] > 0, JSON.stringify(inner.exits));
+      return told(hv);
+    };
+    assertEquals(await ran(true), await ran(false));
+  });
+}
+
 /** Code that is fetched from a device, below the reset vector: each instruction is decoded anew. */
 const WINDOW = new Uint8Array(65536).fill(0x90); // nop
 WINDOW.set([0x40, 0xe6, 0x80, 0xeb, 0xfb], 0xffe0); // inc ax; out 80h, al; jmp
