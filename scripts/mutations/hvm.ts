@@ -462,11 +462,11 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "steps do not change what the guest comes to (demo)",
     ],
   ]),
-  ...mutationsOf("src/xen/host.ts", OBSERVED, [
+  ...mutationsOf("src/xen/domain.ts", OBSERVED, [
     [
       "a pause at HLT ends the wait",
-      'const waits = end.kind === "blocked" ||',
-      "const waits =",
+      "if (vcpu.blocked && !vcpu.halted) vcpu.wake();",
+      "if (vcpu.blocked) vcpu.wake();",
       "pauses do not change what the guest comes to (demo)",
     ],
   ]),

@@ -79,7 +79,7 @@ async function boot(
     until: EXPECTED_LINES.at(-1),
   });
   assertEquals(outcome.end, "until", `${outcome.text.slice(-2000)}\n${outcome.lastFault}`);
-  const lines = outcome.text.split(/\r?\n/);
+  const lines = outcome.text.trimEnd().split(/\r?\n/);
   const results = lines.slice(lines.findIndex((line) => line.startsWith(EXPECTED_LINES[0])));
   results[0] = EXPECTED_LINES[0]; // the uptime behind it is the guest's own
   assertEquals(results.slice(0, EXPECTED_LINES.length), EXPECTED_LINES);
