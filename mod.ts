@@ -20,6 +20,8 @@ export { type Ending, GuestDomain as Domain, type Statistics } from "./src/debug
 export type { DeviceHandlers, DeviceRange } from "./src/debug/devices.ts";
 export type { Predicate, StopOf, UntilOptions } from "./src/debug/events/verbs.ts";
 export { GuestVcpu as Vcpu } from "./src/debug/vcpu.ts";
+export type { StepOptions } from "./src/debug/events/steps.ts";
+export type { RunstateName } from "./src/xen/vcpu.ts";
 export type { Position } from "./src/debug/vcpu_subject.ts";
 export { Backtrace, type Frame, type Line, Listing } from "./src/debug/views/code.ts";
 export { ExitHistory, type PastExit } from "./src/debug/views/exits.ts";

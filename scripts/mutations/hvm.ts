@@ -10,6 +10,7 @@ const VMX_TEST = "src/hvm/vmx/ops_test.ts", XEN_TEST = "src/xen/hvm_test.ts";
 const HALT_TEST = "src/xen/halt_test.ts", PDPTE_TEST = "src/hvm/pdpte_test.ts";
 const DEBUGGED = "src/debug/events/emulation_test.ts";
 const MONITOR_TEST = "src/xen/monitor_test.ts";
+const SEVERAL_TEST = "src/debug/several_test.ts";
 const KINDS_TEST = "src/debug/kinds_test.ts";
 const OBSERVED = "src/debug/events/observed_test.ts";
 const REPEATED = "src/xen/repeated_io_test.ts";
@@ -71,6 +72,26 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "of two verdicts on an exit a stop wins, else the first, and one is carried out (amd hap)",
     ],
   ]),
+  ...mutationsOf("src/xen/monitor.ts", SEVERAL_TEST, [
+    [
+      "a breakpoint's code is dropped on one processor, and the marks of all",
+      "machine.dropCode(at / (FRAME.size / 4));",
+      "this.#cpu.predecoder.invalidate(at / (FRAME.size / 4));",
+      "saved at a stop of any vCPU and loaded, all goes on the same (intel, hap, on 2)",
+    ],
+    [
+      "a breakpoint that was passed is met again by who looks anew",
+      "    if (this.#passed.count === this.vcpu.count) this.#cpu.observation.pass(this.#passed.rip);\n",
+      "",
+      "a breakpoint stops whichever vCPU comes there, or the one that it names (intel, hap, on 1)",
+    ],
+  ]),
+  ...mutationsOf("src/debug/events/breakpoint.ts", SEVERAL_TEST, [[
+    "a breakpoint of one vCPU stops any",
+    "return named === undefined || named === vcpu;",
+    "return true;",
+    "a breakpoint stops whichever vCPU comes there, or the one that it names (intel, hap, on 1)",
+  ]]),
   ...mutationsOf("src/xen/monitor.ts", MONITOR_TEST, [[
     "others are not told where a step ends",
     "for (const hook of [...this.vcpu.engine.hooks]) hook.stepEnded();",
@@ -517,7 +538,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/domain.ts", "src/xen/domain_test.ts", [
     [
       "a domain is blocked when one of its vCPUs is",
-      "return this.vcpus.every((vcpu) => vcpu.blocked || !vcpu.online);",
+      "return this.vcpus.every((vcpu) => vcpu.blocked || !vcpu.online || !this.#lets(vcpu));",
       "return this.vcpus.some((vcpu) => vcpu.blocked);",
       "a domain is blocked when all its vCPUs are, and one that is woken lets it run",
     ],

@@ -1,5 +1,6 @@
 /** The plan of a bare domain: the machine itself. */
 import { absentEncodings } from "../machine/features.ts";
+import { PROCESSORS } from "../machine/state.ts";
 import type { Cpu } from "../machine/cpu.ts";
 import { BareEngine } from "../xen/bare.ts";
 import type { DomainMemory } from "../xen/domain.ts";
@@ -16,7 +17,11 @@ const ALONE = "a bare guest has the machine for itself";
 export const BARE: Plan = {
   engine: "bare",
   alone: true,
-  refuses: ({ paging, shadowMemory, weight, cap }) => [
+  refuses: ({ vcpus, paging, shadowMemory, weight, cap }) => [
+    vcpus > PROCESSORS && [
+      `${vcpus} vCPUs were asked for`,
+      `a bare guest's are the host's processors, of which there are at most ${PROCESSORS}`,
+    ],
     shadowMemory !== undefined && ["shadowMemory was given", ALONE],
     paging === "shadow" && [`paging "shadow" was asked for`, ALONE],
     weight !== undefined && ["a weight was given", ALONE],

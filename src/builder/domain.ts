@@ -28,17 +28,11 @@ const PLANS: Record<GuestType, Plan | string> = {
   pv: "paravirtual domains are not available yet",
 };
 
-/** The plan for a configuration. @throws {Error} naming what of it would be accepted and ignored */
-export function planOf(config: Omit<DomainConfig, "kernel">): Plan {
-  const plan = plannedOf(config), { name, vcpus } = config;
-  if (vcpus !== 1) throw refuse(name, `${vcpus} vCPUs were asked for`, "one is available");
-  return plan;
-}
-
 const refuse = (name: string, what: string, why: string) =>
   new Error(`domain ${name}: ${what}, but ${why}`);
 
-function plannedOf(config: Omit<DomainConfig, "kernel">): Plan {
+/** The plan for a configuration. @throws {Error} naming what of it would be accepted and ignored */
+export function planOf(config: Omit<DomainConfig, "kernel">): Plan {
   const { name, type } = config, plan = PLANS[type];
   if (typeof plan === "string") throw refuse(name, `type "${type}" was asked for`, plan);
   for (const refused of plan.refuses(config)) if (refused) throw refuse(name, ...refused);
@@ -71,7 +65,7 @@ function refuseBeside(
  * @throws {Error} if what is asked for is not available, or memory does not suffice
  */
 export async function build(host: Host, config: DomainConfig): Promise<BuiltDomain> {
-  const plan = plannedOf(config);
+  const plan = planOf(config);
   refuseBeside(host, plan, config);
   const ground = plan.ground(host, config);
   try {

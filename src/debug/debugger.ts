@@ -1,75 +1,61 @@
 /**
- * The debugger of one domain: what its monitor sees goes to breakpoints, what they answer to the domain,
- * and where it comes to stand to those who wait.
+ * The debugger of one domain: what happens to its vCPUs goes to breakpoints, what they answer to the
+ * domain, and where it comes to stand to those who wait.
  *
  * @module
  */
-import type { Exit } from "../hvm/exit.ts";
-import type { Guest } from "../hvm/exit_kinds.ts";
-import { flag, record } from "../machine/shape.ts";
+import { amount, flag, list, orNull, record } from "../machine/shape.ts";
 import { refuse } from "../machine/state_block.ts";
 import type { DomainState } from "../xen/domain.ts";
 import { HVM_BLOCK } from "../xen/hvm.ts";
-import { Monitor, type MonitorEvent, type Observer, type Verdict } from "../xen/monitor.ts";
-import { Asks, skipNext, verdictOf } from "./events/asks.ts";
+import { Asks } from "./events/asks.ts";
 import type { Break, Breakpoint } from "./events/breakpoint.ts";
 import { Breaks } from "./events/breaks.ts";
-import { type Desk, Occurrence } from "./events/occurrence.ts";
+import type { Desk, Occurrence } from "./events/occurrence.ts";
 import type { Stepping } from "./events/steps.ts";
 import type { Response, Stop } from "./events/stop.ts";
 import { Waiters, type WaitOutcome } from "./events/waiters.ts";
-import { type Kind, namesOf, type SeenExit } from "./kinds.ts";
 import type { Subject } from "./subject.ts";
 import type { GuestVcpu } from "./vcpu.ts";
+import { VcpuEvents } from "./events/vcpu_events.ts";
 import type { VcpuSubject } from "./vcpu_subject.ts";
-import { CpuidTable } from "./views/cpuid.ts";
 import type { GuestStopped } from "./waits.ts";
 
 /** How the domain stands, for those who look at it. */
 interface Standing {
-  /** The breakpoint at the present address was reached: going on passes it. */
-  readonly passing: boolean;
-  /** It stands at its exit, which can be answered. */
-  readonly atExit: boolean;
+  /** Of each vCPU: the breakpoint at its present address was reached, going on passes it. */
+  readonly passing: readonly boolean[];
+  /** The vCPU at whose exit it stands, which can be answered. */
+  readonly atExit: number | null;
 }
 
-export class Debugger implements Observer, Desk, Stepping {
-  readonly monitor: Monitor;
+export class Debugger implements Desk, Stepping {
+  /** What happens to each vCPU. */
+  readonly events: readonly VcpuEvents[];
   readonly waiters: Waiters;
   readonly breaks: Breaks;
-  readonly #asks: Asks;
-  readonly #guest: Guest;
-  /** The vCPU that the monitor looks at. */
-  readonly #vcpu: VcpuSubject;
+  readonly asks: Asks;
   /** What the domain is about to stop at. */
   #reported: Occurrence | undefined;
   /** Where the domain stands. */
   #at: Occurrence | undefined;
-  /** What a breakpoint of kind "step" has stopped at. */
-  #stepped: Occurrence | undefined;
-  #loaded: Standing = { passing: false, atExit: false };
+  #loaded: Standing | undefined;
 
   constructor(
     readonly subject: Subject,
     /** The vCPUs as scripts hold them: stops have them. */
     readonly vcpus: readonly GuestVcpu[],
   ) {
-    const { inner } = subject, cpuid = new CpuidTable(subject);
-    this.#vcpu = subject.vcpus[0];
-    this.monitor = new Monitor(this.#vcpu.inner, this);
+    const { inner } = subject;
+    this.events = subject.vcpus.map((vcpu) => new VcpuEvents(vcpu, this));
     this.waiters = new Waiters(subject);
-    this.breaks = new Breaks(subject, this.monitor, () => this.#stepEnds());
-    this.#asks = new Asks(
+    this.breaks = new Breaks(subject, this.events);
+    this.asks = new Asks(
       subject,
       this.waiters,
       () => this.go(),
       ({ stop }) => this.#tell({ kind: "stop", stop }),
     );
-    this.#guest = {
-      cpuid: (leaf, subleaf) => cpuid.read(leaf, subleaf),
-      eax: () => Number(BigInt.asUintN(32, this.#vcpu.file.get("rax")!)),
-      isMemory: (gpa) => inner.memory.machineAddress(gpa) >= 0,
-    };
     this.#register();
     inner.onLoaded.add(() => this.#wasLoaded());
     inner.onState.add((state) => this.#stateChanged(state));
@@ -88,124 +74,66 @@ export class Debugger implements Observer, Desk, Stepping {
   shown({ id }: VcpuSubject): GuestVcpu {
     return this.vcpus[id];
   }
-
-  // --- what the monitor sees ---
-
-  ip(): bigint {
-    return this.#vcpu.file.get("rip")!;
-  }
-  linearIp(): bigint {
-    return this.#vcpu.linearIp;
-  }
-
-  #occurs(kind: Kind | "end", fields: Readonly<Record<string, unknown>>, exit?: Exit): Occurrence {
-    return new Occurrence(kind, this.#vcpu, fields, this, exit);
-  }
-
-  event(event: MonitorEvent): Occurrence | undefined {
-    const { table } = this.breaks;
-    if (event.kind === "step") return this.#report(this.#stepped ?? this.#occurs("step", {}));
-    if (event.kind === "execute") {
-      const { address } = event;
-      return this.#offer("execute", { address }, table.at(address));
-    }
-    let stopped: Occurrence | undefined;
-    for (const hit of event.hits) {
-      const seen = this.breaks.ofHit(hit);
-      if (!seen) continue;
-      const what = this.#offer("watch", seen.fields, [seen.b], {});
-      if (what && stopped) stopped.breakpoints.push(...what.breakpoints);
-      else stopped ??= what;
-    }
-    return stopped && this.#report(stopped);
-  }
-
-  exit(exit: Exit): Verdict | undefined {
-    let verdict: Verdict | undefined;
-    for (const seen of namesOf(exit, this.#guest)) {
-      const asked = this.breaks.table.of(seen.kind);
-      if (asked.size > 0) verdict ??= this.#verdict(seen, exit, asked);
-    }
-    return verdict;
-  }
-  #verdict(
-    { kind, shown, fields }: SeenExit,
-    exit: Exit,
-    asked: Iterable<Break>,
-  ): Verdict | undefined {
-    const what = this.#occurs(shown, fields, exit);
-    const response = this.#asks.ask(what, kind, fields, asked);
-    if (!response) return undefined;
-    if (response.kind === "stop") return { kind: "stop", stop: this.#report(what) };
-    return verdictOf(response, what);
+  #of({ id }: VcpuSubject): VcpuEvents {
+    return this.events[id];
   }
 
   /** An answer given while the domain stands at a stop. */
   answer(what: Occurrence, response: Response): void {
-    if (response.kind === "skip" && what.kind === "execute") skipNext(what);
-    else if (response.kind !== "continue" && response.kind !== "stop") {
-      this.monitor.answer(verdictOf(response, what));
-    }
+    this.#of(what.vcpu).answer(what, response);
   }
-
-  /** Asks those whose event it is; what happened, if one of them wants the domain to stand still. */
-  #offer(
-    kind: Kind,
-    fields: Readonly<Record<string, unknown>>,
-    asked: Iterable<Break>,
-    filtered: Readonly<Record<string, unknown>> = fields,
-  ): Occurrence | undefined {
-    const what = this.#occurs(kind, fields);
-    const response = this.#asks.ask(what, kind, filtered, asked);
-    if (response?.kind === "skip" && kind === "execute") skipNext(what);
-    return response?.kind === "stop" ? this.#report(what) : undefined;
-  }
-  #report(what: Occurrence): Occurrence {
+  /** The domain is about to stop there. */
+  report(what: Occurrence): Occurrence {
     what.freeze(true);
     return this.#reported = what;
-  }
-
-  /** Breakpoints of kind "step": asked after each instruction. */
-  #stepEnds(): boolean {
-    const what = this.#occurs("step", {});
-    const response = this.#asks.ask(what, "step", {}, this.breaks.table.of("step"));
-    this.#stepped = response?.kind === "stop" ? what : undefined;
-    return this.#stepped !== undefined;
   }
 
   // --- saving and loading ---
 
   /** Registers how the domain stands for those who look at it. */
   #register(): void {
-    const { monitor, subject } = this;
+    const { subject, events } = this;
     subject.inner.blocks.register<Standing>({
       name: "standing",
-      version: 1,
-      shape: record({ passing: flag, atExit: flag }),
+      version: 2,
+      shape: record({ passing: list(flag), atExit: orNull(amount) }),
       hashed: false,
-      save: () => ({ passing: monitor.passing, atExit: monitor.stoppedAt !== undefined }),
-      check: ({ atExit }, beside) => {
-        const vcpu = beside(`vcpu ${this.#vcpu.id} ${HVM_BLOCK}`) as
-          | { pending: unknown }
-          | undefined;
-        if (atExit && !vcpu?.pending) {
-          refuse(`the saved state says that domain ${subject.name} stands at an exit: it has none`);
+      save: () => ({
+        passing: events.map(({ monitor }) => monitor.passing),
+        atExit: this.#atExit?.id ?? null,
+      }),
+      check: ({ passing, atExit }, beside) => {
+        const { name } = subject, vcpus = events.length;
+        if (passing.length !== vcpus || (atExit ?? 0) >= vcpus) {
+          refuse(`the saved state says of other vCPUs than domain ${name} has how they stand`);
+        }
+        if (atExit === null) return;
+        const vcpu = beside(`vcpu ${atExit} ${HVM_BLOCK}`) as { pending: unknown } | undefined;
+        if (!vcpu?.pending) {
+          refuse(`the saved state says that domain ${name} stands at an exit: it has none`);
         }
       },
       load: (standing) => this.#loaded = standing,
     });
   }
+  /** The vCPU at whose exit the domain stands. */
+  get #atExit(): VcpuSubject | undefined {
+    const at = this.#at;
+    const here = ({ vcpu, monitor: { stoppedAt } }: VcpuEvents) =>
+      stoppedAt !== undefined && (!at || (at.vcpu === vcpu && at.exit === stoppedAt));
+    return this.events.find(here)?.vcpu;
+  }
 
   /** The host was put into a saved state: what was under way is over, breakpoints stay. */
   #wasLoaded(): void {
-    const { passing, atExit } = this.#loaded;
-    const exit = this.monitor.loaded(passing, atExit);
+    const { passing, atExit } = this.#loaded!;
+    const stands = this.events.map((each, n) => each.loaded(passing[n], n === atExit));
     for (const past of [this.#at, this.#reported]) {
       past?.outdate("the host was put into a saved state since");
     }
-    this.#reported = this.#stepped = undefined;
-    this.#asks.overtake();
-    this.#at = exit && this.#occurs(exit.kind, namesOf(exit, this.#guest)[0].fields, exit);
+    this.#reported = undefined;
+    this.asks.overtake();
+    this.#at = stands.find((what) => what);
     this.#at?.freeze(true);
     this.#tell({ kind: "loaded" });
   }
@@ -225,8 +153,8 @@ export class Debugger implements Observer, Desk, Stepping {
   }
   /** Somebody pauses the domain: it stays so, whatever was under way. */
   pause(): void {
-    const { acting } = this.#asks, { id, host, inner } = this.subject, { kind } = inner.state;
-    this.#asks.overtake();
+    const { acting } = this.asks, { id, host, inner } = this.subject, { kind } = inner.state;
+    this.asks.overtake();
     // Where ctrl-C, or a script, took hold comes from outside.
     if (kind === "running" || kind === "blocked") host.world.enter("pause", id, null);
     inner.pause();
@@ -243,7 +171,7 @@ export class Debugger implements Observer, Desk, Stepping {
       const what = this.#reported;
       this.#reported = undefined;
       this.#at = what;
-      if (this.#asks.acting) return;
+      if (this.asks.acting) return;
       if (what) this.#tell({ kind: "stop", stop: what.stop });
       // A driver that failed pauses first, and says so after.
       else {
@@ -255,14 +183,14 @@ export class Debugger implements Observer, Desk, Stepping {
     }
     if (state.kind === "destroyed") this.subject.host.onError.delete(this.#hostFailed);
     this.#reported = this.#at = undefined;
-    this.monitor.clearStep();
+    for (const { monitor } of this.events) monitor.clearStep();
     this.#tell(this.#ending(state));
   }
   #ending(state: DomainState): WaitOutcome {
     const [reason, detail] = state.kind === "shutdown"
       ? [state.reason, state.detail]
       : ["destroyed", "by request"];
-    return { kind: "ended", stop: this.#occurs("end", { reason, detail }).stop };
+    return { kind: "ended", stop: this.events[0].occurs("end", { reason, detail }).stop };
   }
 
   /** The host's driver failed: whoever waits is told. */
@@ -271,7 +199,7 @@ export class Debugger implements Observer, Desk, Stepping {
     this.#tell({ kind: "paused" });
   };
   #tell(outcome: WaitOutcome): void {
-    this.#stepped = undefined;
+    for (const each of this.events) each.told();
     this.waiters.tell(outcome);
   }
 
@@ -312,7 +240,7 @@ export class Debugger implements Observer, Desk, Stepping {
   }
 
   stepEnds(vcpu: VcpuSubject): Stop {
-    const step = new Occurrence("step", vcpu, {}, this);
+    const step = this.#of(vcpu).occurs("step", {});
     step.freeze(true);
     this.#at = step;
     return step.stop;

@@ -31,8 +31,9 @@ import { CpuidTable } from "./views/cpuid.ts";
 import { domainHash } from "./views/domain_hash.ts";
 import { exitCounts } from "./views/exits.ts";
 import type { Memory } from "./views/memory.ts";
-import { ShadowView } from "./views/shadow.ts";
+import { shadowCounts, shadowOf, type ShadowView } from "./views/shadow.ts";
 import { guestMemory } from "./views/spaces.ts";
+import { VcpuList } from "./views/vcpus.ts";
 import { GuestStopped, orNever } from "./waits.ts";
 
 /** How a domain ended. */
@@ -88,7 +89,7 @@ export class GuestDomain {
   readonly name: string;
   /** On the processor itself, or in a hardware virtual machine (PVH guests, too). */
   readonly type: "bare" | "hvm";
-  /** Its virtual processors: one. */
+  /** Its virtual processors, by their number; prints as a table. */
   readonly vcpus: readonly GuestVcpu[];
   /** Guest-physical memory. */
   readonly memory: Memory;
@@ -129,7 +130,7 @@ export class GuestDomain {
         return board.vga.text();
       },
     };
-    const vcpus: GuestVcpu[] = [];
+    const vcpus = new VcpuList();
     const control = this.#debugger = new Debugger(subject, vcpus);
     for (const vcpu of subject.vcpus) vcpus.push(new GuestVcpu(this, vcpu, control));
     this.vcpus = vcpus;
@@ -204,20 +205,17 @@ export class GuestDomain {
   /** What it has used so far; a copy. */
   statistics(): Statistics {
     const { exits, count, now } = this.#subject.inner;
-    const shadow = this.#subject.engine?.shadow;
-    const counts = shadow && { shadow: { ...shadow.counts, ...shadow.pool.counts } };
-    return { instructions: count, exits: { ...exits }, time: now, ...counts };
+    const shadow = shadowCounts(this.#subject.vcpus);
+    return { instructions: count, exits: { ...exits }, time: now, ...(shadow && { shadow }) };
   }
   /** A hash of the guest's state: registers, memory, devices; as 16 hexadecimal digits. */
   stateHash(): string {
     this.#subject.mustLive("stateHash");
     return domainHash(this.#subject);
   }
-  /** Its shadow page tables, if it has shadow paging. */
+  /** Its first vCPU's shadow page tables, if it has shadow paging: each vCPU has its own. */
   get shadow(): ShadowView | undefined {
-    this.#subject.mustLive("shadow");
-    const { shadow } = this.#subject.engine ?? {};
-    return shadow && new ShadowView(shadow, this.#subject);
+    return shadowOf(this.#subject.vcpus[0]);
   }
 
   // --- running ---
@@ -305,7 +303,8 @@ export class GuestDomain {
    * A breakpoint that stays.
    *
    * @param kind what to break on: "execute", "watch", "step", or a kind of exit
-   * @param filter which of them; a key the kind does not have is refused
+   * @param filter which of them; a key the kind does not have is refused. `vcpu` says of which vCPU; of
+   *   all if it is left out
    * @param action called at each match; what it returns decides (see {@linkcode BreakOptions.action}).
    *   Without one the domain stops. An object tells more: `{ predicate, hits, once, action }`.
    * @throws {TypeError} for an unknown kind, or a filter that does not fit it

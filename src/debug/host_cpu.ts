@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Cpu } from "../machine/cpu.ts";
 import type { CpuModel } from "../machine/vendors.ts";
 import type { Host } from "../xen/host.ts";
 import { CheckedFile, CpuFile } from "./register_file.ts";
@@ -12,14 +13,18 @@ import { type Registers, registersOf } from "./views/registers.ts";
 /** A physical processor of the host. */
 export class HostCpu {
   /** Number on the host. */
-  readonly id = 0;
+  readonly id: number;
   /** Its registers: those of the vCPU that is on it, or the hypervisor's. */
   readonly regs: Registers;
   readonly #host: () => Host;
   /** @ignore `host` throws when it is closed. */
-  constructor(host: () => Host) {
+  constructor(host: () => Host, id: number) {
+    this.id = id;
     this.#host = host;
-    this.regs = registersOf(new CheckedFile(new CpuFile(host().machine.cpu), host));
+    this.regs = registersOf(new CheckedFile(new CpuFile(this.#cpu), host));
+  }
+  get #cpu(): Cpu {
+    return this.#host().machine.cpus[this.id];
   }
   /** Whose processor it is. */
   get model(): CpuModel {
@@ -27,11 +32,11 @@ export class HostCpu {
   }
   /** Instructions retired. */
   get instructions(): number {
-    return this.#host().machine.cpu.count;
+    return this.#cpu.count;
   }
   /** Machine time in nanoseconds. */
   get time(): number {
-    return this.#host().machine.cpu.now;
+    return this.#cpu.now;
   }
   /** @ignore */
   [INSPECT](): string {

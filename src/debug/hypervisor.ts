@@ -6,7 +6,7 @@
 import { demoGuest } from "../builder/demo.ts";
 import { build, type BuiltDomain, type DomainConfig, planOf } from "../builder/domain.ts";
 import { SymbolTable } from "../builder/symbols.ts";
-import { Host } from "../xen/host.ts";
+import { Host, type HostOptions } from "../xen/host.ts";
 import { hostHash, loadHost, saveHost } from "../xen/state.ts";
 import { diffStates } from "../xen/state_diff.ts";
 import { flag } from "./check.ts";
@@ -47,7 +47,7 @@ export class Hypervisor implements AsyncDisposable {
   static {
     hostUnder = (hv) => hv.#host;
   }
-  readonly #options: { cpu: "intel" | "amd"; memory: number; seed: number; unixTime: number };
+  readonly #options: HostOptions;
   #made: Host | undefined;
   #domains: GuestDomain[] = [];
   /** Why it cannot be used any longer. */
@@ -56,7 +56,8 @@ export class Hypervisor implements AsyncDisposable {
   private constructor(options: StartOptions) {
     const checked = START_OPTIONS(options, "Hypervisor.start");
     const { cpu = "intel", memory = 2 ** 29, seed = 1, unixTime = DEFAULT_TIME } = checked;
-    this.#options = { cpu, memory, seed, unixTime };
+    const { cpus, interleave } = checked;
+    this.#options = { cpu, memory, seed, unixTime, cpus, interleave };
   }
 
   /**
@@ -105,10 +106,7 @@ export class Hypervisor implements AsyncDisposable {
   /** The host: made at the first need, because a bare domain brings its own memory. */
   get #host(): Host {
     if (this.#gone !== undefined) throw new Error(this.#gone);
-    return this.#made ??= this.#makeHost(this.#options.memory);
-  }
-  #makeHost(memory: number): Host {
-    return new Host({ ...this.#options, memory });
+    return this.#made ??= new Host(this.#options);
   }
 
   /** The domains, in the order they were made. */
@@ -117,8 +115,7 @@ export class Hypervisor implements AsyncDisposable {
   }
   /** The host's processors. */
   get cpus(): readonly HostCpu[] {
-    void this.#host;
-    return [new HostCpu(() => this.#host)];
+    return this.#host.processors.map(({ id }) => new HostCpu(() => this.#host, id));
   }
   /** Machine memory: what the processor addresses without any translation. */
   get memory(): Memory {
@@ -161,9 +158,10 @@ export class Hypervisor implements AsyncDisposable {
   }
 
   #build(config: DomainConfig): Promise<BuiltDomain> {
-    // The machine is a bare guest's: it has just the guest's memory.
+    // The machine is a bare guest's: it has just the guest's memory and, if nobody says more, its vCPUs.
     const alone = planOf(config).alone && !this.#made?.domains.length;
-    if (alone) this.#made = this.#makeHost(config.memory);
+    const { memory, vcpus } = config, { cpus = vcpus } = this.#options;
+    if (alone) this.#made = new Host({ ...this.#options, memory, cpus });
     return build(this.#host, config);
   }
 
@@ -257,7 +255,7 @@ export class Hypervisor implements AsyncDisposable {
   /** Destroys all domains, and gives the host up. */
   close(): Promise<void> {
     for (const domain of [...this.#domains]) domain.destroy();
-    const count = grouped(this.#made?.machine.cpu.count ?? 0);
+    const count = grouped(this.#made?.machine.count ?? 0);
     this.#gone ??= `this hypervisor is closed, since instruction ${count}; ` +
       "another is started by await Hypervisor.start()";
     this.#made = undefined;
@@ -271,11 +269,12 @@ export class Hypervisor implements AsyncDisposable {
   /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     if (this.#gone !== undefined) return this.#gone;
-    const { cpu, memory } = this.#made?.options ?? this.#options;
+    const { cpu, memory, cpus = 1 } = this.#made?.options ?? this.#options;
     const rows = this.#domains.map((d) => `  ${d.id}  ${d.name}  ${d.type}  ${d.state}`);
     const dropped = this.#made?.world.dropped ?? 0;
+    const processors = cpus > 1 ? `${cpus} processors and ` : "";
     return [
-      bold(`hypervisor on a simulated ${cpu} host with ${sizeText(memory)}`, options),
+      bold(`hypervisor on a simulated ${cpu} host with ${processors}${sizeText(memory)}`, options),
       ...(rows.length ? rows : ["  no domains: await hv.createDomain({ name, type, kernel, … })"]),
       ...(dropped
         ? [`  of what came from outside, ${counted(dropped, "entry", "entries")} not kept`]

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { GUEST_PROCESSORS } from "../abi/limits.ts";
 import type { Exit } from "../hvm/exit.ts";
 import {
   EXIT_KINDS,
@@ -125,8 +126,8 @@ export type FilterOf<R> = R extends { filter: infer F extends Shape } ? GivenOf<
 /** Something to break on. */
 export type Kind = keyof KindRows;
 
-/** What filters may say, by kind. What is left out matches all. */
-export type Filters = { [K in Kind]: FilterOf<KindRows[K]> };
+/** What filters may say, by kind, and of which vCPU. What is left out matches all. */
+export type Filters = { [K in Kind]: FilterOf<KindRows[K]> & { readonly vcpu?: number } };
 
 /** What an event of a kind has besides what all have. */
 export type Fields = { [K in Kind]: SeenOf<KindRows[K]["fields"]> } & {
@@ -151,8 +152,13 @@ export const exitEvents: readonly Kind[] = kinds.filter((kind) => !everywhere.in
 
 export const isExit = (kind: string): kind is ExitKind => Object.hasOwn(EXIT_KINDS, kind);
 
+/** What filters of any kind may say besides: which vCPU. */
+const OF_VCPU = { vcpu: { is: "number", max: GUEST_PROCESSORS.max - 1 } } as const satisfies Shape;
 /** What filters of a kind may say. */
-export const filterFields = (kind: Kind): Shape => rows[kind].filter ?? rows[kind].fields;
+export const filterFields = (kind: Kind): Shape => ({
+  ...rows[kind].filter ?? rows[kind].fields,
+  ...OF_VCPU,
+});
 
 /** An exit's fields as scripts see them: halves joined, names beside numbers. */
 export function fieldsOf(exit: Exit, guest?: Guest): Record<string, unknown> {

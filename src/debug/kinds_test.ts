@@ -25,9 +25,9 @@ Deno.test("types of filters, events and exits follow from the rows", () => {
   same<Filters["io"]["port"], number | readonly [first: number, last: number] | undefined>(true);
   same<Filters["msr"]["msr"], number | string | undefined>(true);
   same<Filters["cr"]["cr"], 0 | 3 | 4 | 8 | undefined>(true);
-  same<keyof Filters["cr"], "cr" | "write" | "access" | "value">(true);
-  same<keyof Filters["exception"], "vector" | "errorCode" | "address">(true);
-  same<keyof Filters["hlt"], never>(true);
+  same<keyof Filters["cr"], "cr" | "write" | "access" | "value" | "vcpu">(true);
+  same<keyof Filters["exception"], "vector" | "errorCode" | "address" | "vcpu">(true);
+  same<keyof Filters["hlt"], "vcpu">(true);
   same<Fields["cr"]["value"], bigint>(true);
   same<Fields["cr"]["access"], "mov" | "clts" | "lmsw">(true);
   same<Fields["cpuid"]["result"]["ecx"], number>(true);

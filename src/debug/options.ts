@@ -8,6 +8,8 @@ import { GUEST_TYPES, type GuestType } from "../abi/boot/images.ts";
 import { GUEST_MEMORY, GUEST_PROCESSORS, MACHINE_MEMORY_MAX } from "../abi/limits.ts";
 import { type DomainConfig, planOf } from "../builder/domain.ts";
 import type { BootModule, NamedBytes } from "../builder/load.ts";
+import { PROCESSORS } from "../machine/state.ts";
+import { type Interleave, LONGEST_TURN } from "../xen/scheduler.ts";
 import { LEAST_SHADOW_MEMORY } from "../xen/shadow.ts";
 import {
   listOf,
@@ -32,7 +34,15 @@ export interface StartOptions {
   readonly cpu?: "intel" | "amd";
   /** Machine memory, at most 4 GiB; "512M" if not given. A bare domain brings its own. */
   readonly memory?: string | number;
-  /** Seed of all chance the computer is given: the order of machine frames, say. */
+  /** Processors, 1 to 8; one if not given, or as many as a bare domain has vCPUs. */
+  readonly cpus?: number;
+  /**
+   * How many instructions vCPUs of one domain, and processors, run in turn: the seed picks lengths from
+   * `min` to `max`, 1 to 1,000,000; `{ min: 2000, max: 10000 }` if not given. Short turns find more of
+   * what can come between two instructions, and cost more.
+   */
+  readonly interleave?: { readonly min: number; readonly max: number };
+  /** Seed of all chance the computer is given: the order of machine frames, and the lengths of turns. */
   readonly seed?: number;
   /** Seconds since 1970 at machine time 0; 2026-01-01 if not given, so that runs repeat. */
   readonly unixTime?: number;
@@ -65,7 +75,7 @@ export interface DomainOptions {
   readonly cmdline?: string;
   /** From 2 MiB to 3 GiB; "256M" if not given. */
   readonly memory?: string | number;
-  /** Virtual processors: 1, the only number there is yet. */
+  /** Virtual processors, 1 to 16; 1 if not given. A bare domain's are the host's processors: 1 to 8. */
   readonly vcpus?: number;
   /** Nested ("hap") or shadow paging. */
   readonly paging?: "hap" | "shadow";
@@ -89,12 +99,27 @@ export interface DomainOptions {
   readonly cap?: number;
 }
 
+/** Lengths of turns. */
+const lengths: ValueCheck<Interleave> = (value, what) => {
+  const length = whole(1, LONGEST_TURN);
+  const { min, max } = optionsOf({ min: length, max: length })(value, what);
+  if (min === undefined || max === undefined) {
+    throw wrongType(what, "{ min, max }, both of them,", value);
+  }
+  if (min <= max) return { min, max };
+  throw new RangeError(
+    `${what}: min up to max was expected, { min: ${min}, max: ${max} } was given`,
+  );
+};
+
 const vendor = oneOf("intel", "amd"), paging = oneOf("hap", "shadow");
 
 /** @see StartOptions */
 export const START_OPTIONS = optionsOf({
   cpu: vendor,
   memory: pages(4096, MACHINE_MEMORY_MAX),
+  cpus: whole(1, PROCESSORS),
+  interleave: lengths,
   seed: whole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
   unixTime: whole(0, 2 ** 40),
 });

@@ -105,7 +105,7 @@ const SELDOM: readonly [block: string, path: string, value: unknown][] = [
   ["domain 1 vcpu 0", "share.owed", 12],
   ["domain 1 vcpu 0", "runstate.time.offline", 12],
   ["domain 1 vcpu 0", "halted", true],
-  ["domain 1 standing", "passing", true],
+  ["domain 1 standing", "passing.0", true],
   ["domain 1 lapic0", "extInt", true],
   ["domain 1 com1", "fifo", [0x41, 0x142]],
   ["domain 1 vcpu 0 hvm", "window", true],

@@ -43,6 +43,7 @@ const KNOWN = new Set(
     "dom.console dom.cpuid dom.screen dom.ended dom.ioreq dom.state dom.blocked dom.stop dom.symbols " +
     "dom.exits dom.statistics dom.weight dom.cap dom.cpuShare dom.breakpoints dom.destroy vcpu.id " +
     "vcpu.domain vcpu.regs vcpu.memory vcpu.pageTables vcpu.name vcpu.position vcpu.history " +
+    "vcpu.runstate vcpu.processor vcpu.instructions vcpu.place " +
     "guest.size linear.size machine.size console.text console.dropped cpuid.model cpuid.features cpuid.has cpuid.executes stop.kind " +
     "stop.vcpu stop.position stop.breakpoints stop.regs stop.raw stop.write stop.port stop.size " +
     "stop.string stop.rep stop.value stop.describe cpu.id cpu.regs ioreq.dropped shadow.toString " +

@@ -6,7 +6,7 @@
  */
 import type { Debugger } from "./debugger.ts";
 import type { GuestDomain } from "./domain.ts";
-import { step, stepOut, stepOver } from "./events/steps.ts";
+import { step, type StepOptions, stepOut, stepOver } from "./events/steps.ts";
 import type { Stop } from "./events/stop.ts";
 import { bold, INSPECT, type InspectOptions } from "./values.ts";
 import type { Position, VcpuSubject } from "./vcpu_subject.ts";
@@ -23,9 +23,11 @@ import type { Memory } from "./views/memory.ts";
 import { PageTables } from "./views/page_tables.ts";
 import { rawOf, setRaw } from "./views/raw.ts";
 import { type Registers, registersOf, registersText } from "./views/registers.ts";
+import { shadowOf, type ShadowView } from "./views/shadow.ts";
 import { linearMemory } from "./views/spaces.ts";
 import { type Why, why } from "./views/why.ts";
 import type { Address } from "../hvm/fields.ts";
+import type { RunstateName } from "../xen/vcpu.ts";
 
 /**
  * A virtual processor of a domain.
@@ -74,9 +76,31 @@ export class GuestVcpu {
   get position(): Position {
     return this.#subject.position;
   }
+  /** What it does: "running", "runnable", "blocked" or "offline", as Xen's RUNSTATE_ names have it. */
+  get runstate(): RunstateName {
+    return this.#subject.inner.runstate.state;
+  }
+  /** Number of the host's processor that it runs on. */
+  get processor(): number {
+    return this.#subject.inner.processor.id;
+  }
+  /** Instructions it has retired. */
+  get instructions(): number {
+    return this.#subject.inner.count;
+  }
+  /** Its shadow page tables, if its domain has shadow paging. */
+  get shadow(): ShadowView | undefined {
+    return shadowOf(this.#subject);
+  }
   /** Width of the code it runs: 16, 32 or 64. */
   get bits(): 16 | 32 | 64 {
     return this.#subject.bits;
+  }
+
+  /** Linear address of its next instruction, with a symbol if one is near. */
+  get place(): string {
+    const { domain } = this.#subject;
+    return domain.gone ?? domain.place(this.#subject.linearIp);
   }
 
   /** The vendor's record, VMCS or VMCB, every field by its name; null on the bare processor. */
@@ -119,52 +143,53 @@ export class GuestVcpu {
   }
 
   /**
-   * Executes `count` instructions (1 if not given) of the paused domain. A step of one ends, too, when
-   * an exception or interrupt was delivered: at the first instruction of its handler. A breakpoint
-   * ends it sooner.
+   * Executes `count` instructions (1 if not given) of this vCPU. A step of one ends, too, when an
+   * exception or interrupt was delivered: at the first instruction of its handler. A breakpoint, on
+   * whatever vCPU, ends it sooner. Others of the domain run meanwhile, unless they are to stand.
    *
    * @returns the stop at the end: of kind "step", or what came first
    * @throws {GuestStopped} if the domain ends or is paused first
    * @throws {Error} if it runs
    */
-  step(count = 1): Promise<Stop> {
-    return step(this.#debugger, this.#subject, count);
+  step(count = 1, options: StepOptions = {}): Promise<Stop> {
+    return step(this.#debugger, this.#subject, count, options);
   }
   /**
    * Executes one instruction; a call, a software interrupt or a repeated one as a whole.
    *
    * @throws {GuestStopped} as {@linkcode GuestVcpu.step}
    */
-  stepOver(): Promise<Stop> {
-    return stepOver(this.#debugger, this.#subject);
+  stepOver(options: StepOptions = {}): Promise<Stop> {
+    return stepOver(this.#debugger, this.#subject, options);
   }
   /**
    * Runs until a return instruction has taken away the present frame.
    *
    * @throws {GuestStopped} as {@linkcode GuestVcpu.step}
    */
-  stepOut(): Promise<Stop> {
-    return stepOut(this.#debugger, this.#subject);
+  stepOut(options: StepOptions = {}): Promise<Stop> {
+    return stepOut(this.#debugger, this.#subject, options);
   }
   /**
-   * Runs to the next exit, of whatever kind.
+   * Runs to its next exit, of whatever kind.
    *
    * @throws {GuestStopped} if the domain ends, is paused, or stops elsewhere first
    * @throws {Error} on the bare processor, which nothing leaves
    */
   stepExit(): Promise<Stop> {
-    return this.domain.until("any") as Promise<Stop>;
+    return this.domain.until("any", { vcpu: this.id }) as Promise<Stop>;
   }
 
   /** Why the last fault, exit or failed entry happened: the check, its operands, its place in the manual. */
   why(): Why {
     this.#subject.domain.mustLive("why");
-    const { at, monitor } = this.#debugger;
-    return why(this.#subject, { at: at?.kind, recent: monitor.recent });
+    const { at, events } = this.#debugger;
+    const here = at?.vcpu === this.#subject ? at.kind : undefined;
+    return why(this.#subject, { at: here, recent: events[this.id].monitor.recent });
   }
-  /** The last exits, the newest last. They are noted only while something is being observed. */
+  /** Its last exits, the newest last. They are noted only while something is being observed. */
   get history(): ExitHistory {
-    return historyOf(this.#subject.domain, this.#debugger.monitor);
+    return historyOf(this.#subject.domain, this.#debugger.events[this.id].monitor);
   }
 
   /** @ignore */

@@ -4,7 +4,11 @@
  *
  * @module
  */
+import { CR4 } from "../abi/x86/cr.ts";
+import { MSR } from "../abi/x86/msr.ts";
+import type { CpuidResult } from "../machine/cpuid.ts";
 import type { Fault } from "../machine/events.ts";
+import { CPU } from "../machine/state.ts";
 import { HvmEngine } from "../xen/hvm.ts";
 import type { Vcpu as Inner } from "../xen/vcpu.ts";
 import {
@@ -22,9 +26,12 @@ import type { PagingContext } from "./walker.ts";
 export interface Position {
   /** Instructions the host has retired. */
   readonly count: number;
-  /** Machine time in nanoseconds: the guest's own, if it has had the host for itself. */
+  /** Machine time in nanoseconds, as its processor has it: the guest's own, if it has had the host for itself. */
   readonly time: number;
 }
+
+/** Of IA32_APIC_BASE (SDM 3 10.4.3). */
+const APIC_ENABLED = 0x800;
 
 /** A vCPU under the debugger. */
 export class VcpuSubject {
@@ -59,7 +66,7 @@ export class VcpuSubject {
   /** Where in the host's run it is. */
   get position(): Position {
     const { cpu } = this.inner;
-    return { count: cpu.count, time: cpu.now };
+    return { count: cpu.machine.count, time: cpu.now };
   }
   /** Width of the code it runs. */
   get bits(): 16 | 32 | 64 {
@@ -86,6 +93,24 @@ export class VcpuSubject {
     // Looking at registers brings the vCPU onto its processor.
     if (shadow) file.get("cr3");
     return { cpu, file, nested: { root, format }, shadow: shadow?.walked };
+  }
+
+  /** What CPUID gives it now. */
+  cpuid(leaf: number, subleaf: number): CpuidResult {
+    const { engine, inner: { cpu, port, domain: { cpuid } } } = this;
+    if (engine) return { ...engine.cpuidLeaf(leaf, subleaf) };
+    return cpuid.read(leaf, subleaf, {
+      osxsave: (cpu.i32[CPU.cr4 >> 2] & CR4.OSXSAVE) !== 0,
+      apicEnabled: (cpu.i32[CPU.apicBase >> 2] & APIC_ENABLED) !== 0,
+      apicId: port?.id ?? 0,
+    });
+  }
+  /** CR4 and EFER as they stand. */
+  get modes(): { cr4: number; efer: number } {
+    const { engine, inner: { cpu } } = this;
+    if (!engine) return { cr4: cpu.i32[CPU.cr4 >> 2], efer: cpu.i32[CPU.efer >> 2] };
+    const { ops, hvm } = engine;
+    return { cr4: Number(ops.getCr(hvm, 4)), efer: Number(ops.getMsr(hvm, MSR.EFER)) };
   }
 
   /** Somebody from outside has set a register. */

@@ -53,6 +53,8 @@ export interface DomainHost {
   readonly processors: readonly Processor[];
   /** The processor that runs waits for a device: time (ns) passes there without instructions. */
   stall(nanoseconds: number): void;
+  /** Who can run has changed: the processor that runs looks at the others next. */
+  endLeg(): void;
   /** Something has come for a vCPU. */
   kick(vcpu: Vcpu): void;
   /** There may be something to run. */
@@ -142,6 +144,7 @@ export class Domain {
   /** The last POST codes. */
   posts: number[] = [];
   #ending: { reason: ShutdownReason; detail: string } | undefined;
+  #only: Vcpu | undefined;
 
   constructor(readonly host: DomainHost, options: DomainOptions) {
     const { id, name, type, memory, vcpus, weight, cap, consoleMemory } = options;
@@ -328,19 +331,40 @@ export class Domain {
   get runs(): boolean {
     return this.#state.kind === "running";
   }
-  /** All its vCPUs that are online wait. */
+  /** All its vCPUs that are online, and do not stand, wait. */
   get #waits(): boolean {
-    return this.vcpus.every((vcpu) => vcpu.blocked || !vcpu.online);
+    return this.vcpus.every((vcpu) => vcpu.blocked || !vcpu.online || !this.#lets(vcpu));
+  }
+  #lets(vcpu: Vcpu): boolean {
+    return this.#only === undefined || this.#only === vcpu;
+  }
+  /** The only one of its vCPUs that runs, while the others stand. */
+  get only(): Vcpu | undefined {
+    return this.#only;
+  }
+  /** Somebody from outside lets one vCPU run alone; all again with undefined. */
+  runOnly(vcpu: Vcpu | undefined): void {
+    if (this.#only === vcpu) return;
+    this.host.world.enter("only", this.id, vcpu?.id ?? null);
+    this.#only = vcpu;
+    this.#settle();
+    // Turns under way were as long as those wait who could have had them.
+    for (const { processor } of this.vcpus) processor.turn = null;
+    this.host.endLeg();
   }
   setState(state: Exclude<DomainState, { kind: "blocked" }>): void {
     if (this.#state.kind === "destroyed") return;
     this.#state = state;
-    for (const vcpu of this.vcpus) {
-      if (this.runs) vcpu.goOn();
-      else vcpu.stand();
-    }
+    this.#settle();
     if (this.vcpus.length > 1 && this.type !== "bare") this.#setClock(this.runs);
     this.#tell();
+  }
+  /** Its vCPUs go on, or stand. */
+  #settle(): void {
+    for (const vcpu of this.vcpus) {
+      if (vcpu.goes) vcpu.goOn();
+      else vcpu.stand();
+    }
   }
   #tell(): void {
     const { state } = this;

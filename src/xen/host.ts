@@ -152,12 +152,16 @@ export class Host implements DomainHost {
   stall(nanoseconds: number): void {
     this.#active.cpu.idle += nanoseconds;
   }
+  /** Who can run has changed: the processor that runs looks at the others next. */
+  endLeg(): void {
+    this.legs.end(this.now);
+  }
   /** Something has come for a vCPU: one that waits has its turn as soon as the instruction is done. */
   kick(vcpu: Vcpu): void {
     const active = this.#active;
     if (vcpu.ready || !active.running || active.running === vcpu) return;
     if (vcpu.processor === active) active.turn = null;
-    this.legs.end(this.now);
+    this.endLeg();
     active.endPart();
   }
 
@@ -210,7 +214,7 @@ export class Host implements DomainHost {
 
   /** The vCPUs of a processor that can run, as they stand in the list. */
   #runnable({ vcpus }: Processor): Vcpu[] {
-    return vcpus.filter((v) => v.domain.runs && (v.ready || this.#awake(v)));
+    return vcpus.filter((v) => v.goes && (v.ready || this.#awake(v)));
   }
 
   /**
@@ -239,7 +243,7 @@ export class Host implements DomainHost {
   /** The vCPU whose turn is under way, if it can go on with it. */
   #ofTurn({ turn, now }: Processor): Vcpu | undefined {
     if (!turn || turn.ends <= now) return undefined;
-    return turn.vcpu.domain.runs && turn.vcpu.ready ? turn.vcpu : undefined;
+    return turn.vcpu.goes && turn.vcpu.ready ? turn.vcpu : undefined;
   }
 
   /** Chooses whose turn it is. Undefined if no vCPU can run; no turn if caps allow none. */
@@ -333,7 +337,8 @@ export class Host implements DomainHost {
   #isDeaf(d: Domain): boolean {
     return d.state.kind === "blocked" &&
       d.vcpus.every((v) =>
-        !v.online || (!v.engine.waiting && !v.engine.interruptible && !v.port?.unmaskable &&
+        !v.goes || !v.online ||
+        (!v.engine.waiting && !v.engine.interruptible && !v.port?.unmaskable &&
           !v.engine.runnable())
       );
   }
@@ -344,6 +349,8 @@ export class Host implements DomainHost {
     }
   }
   #endHung(d: Domain, detail: string): void {
+    // One that others of the domain could have woken, did they not stand.
+    if (d.only) return d.pause();
     d.stopClock();
     d.setState({ kind: "shutdown", reason: "hang", detail });
   }
@@ -352,7 +359,7 @@ export class Host implements DomainHost {
   #nextWake(): number {
     let earliest = Infinity;
     for (const d of this.domains) {
-      if (!d.runs || !d.vcpus.some((v) => v.blocked && !v.engine.waiting)) continue;
+      if (!d.runs || !d.vcpus.some((v) => v.goes && v.blocked && !v.engine.waiting)) continue;
       earliest = Math.min(earliest, d.deadline - d.timeOffset);
     }
     return earliest;

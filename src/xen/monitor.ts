@@ -88,7 +88,7 @@ export class Monitor implements EngineHooks, CpuObserver {
   #single: { readonly rip: bigint; readonly count: number } | undefined;
   /** The exit the domain stands at. */
   #stoppedAt: Exit | undefined;
-  /** Exits since something was armed, the newest last; the oldest are dropped. */
+  /** Exits since something was armed, the newest last, at how many instructions of the host; the oldest are dropped. */
   readonly recent: { readonly exit: Exit; readonly count: number }[] = [];
   /** Instructions of the part of a run that has just ended, and whether an event was delivered in it. */
   #ran = { instructions: 0, delivered: false };
@@ -120,14 +120,15 @@ export class Monitor implements EngineHooks, CpuObserver {
 
   /** Code at these offsets of any frame is predecoded again. */
   #invalidate(offsets: Iterable<number>): void {
-    const { frameTable } = this.#cpu.machine;
+    const { machine } = this.#cpu, { frameTable } = machine;
     const masks = [0, 0];
     for (const offset of offsets) masks[offset >> 11 & 1] |= 1 << (offset >> 6 & 31);
     for (let at = 0; at < frameTable.length; at += FRAME.size / 4) {
       if (!(frameTable[at] & FRAME_FLAG.code)) continue;
       const code = at + FRAME.code / 4;
       if (frameTable[code] & masks[0] || frameTable[code + 1] & masks[1]) {
-        this.#cpu.predecoder.invalidate(at / (FRAME.size / 4));
+        // Frames' marks say what any processor has predecoded.
+        machine.dropCode(at / (FRAME.size / 4));
       }
     }
   }
@@ -189,7 +190,7 @@ export class Monitor implements EngineHooks, CpuObserver {
   /** The instruction at the present address was seen: going on does not report it again. */
   pass(): void {
     const rip = this.observer.ip();
-    this.#cpu.observation.pass(rip);
+    if (this.#current) this.#cpu.observation.pass(rip);
     this.#passed = { rip, count: this.vcpu.count };
   }
 
@@ -241,7 +242,7 @@ export class Monitor implements EngineHooks, CpuObserver {
   }
 
   exit(exit: Exit): Verdict | undefined {
-    this.recent.push({ exit, count: this.#cpu.count });
+    this.recent.push({ exit, count: this.#cpu.machine.count });
     if (this.recent.length > 2 * RECENT) this.recent.splice(0, RECENT);
     if (!this.#wanted) return undefined;
     const verdict = this.observer.exit(exit);
@@ -266,6 +267,8 @@ export class Monitor implements EngineHooks, CpuObserver {
   /** Among the processor's observers while the domain is on it. */
   #enter(): void {
     this.#cpu.observers.push(this);
+    // Nobody looked, or another had the processor, since the breakpoint was passed.
+    if (this.#passed.count === this.vcpu.count) this.#cpu.observation.pass(this.#passed.rip);
   }
   #leave(): void {
     const { observers } = this.#cpu, at = observers.indexOf(this);
@@ -276,8 +279,6 @@ export class Monitor implements EngineHooks, CpuObserver {
 
   attached(): void {
     this.#enter();
-    // Another domain had the processor since the breakpoint was passed.
-    if (this.#passed.count === this.vcpu.count) this.#cpu.observation.pass(this.#passed.rip);
     if (this.watches) this.#armWatches();
     this.#invalidate(this.#offsets.keys());
   }

@@ -23,6 +23,8 @@ const WEIGHT = { default: 256, min: 1, max: 65535 } as const;
 const CREDIT = 10_500_000;
 /** Longest and shortest turn while others wait (ns); the seed picks between them. */
 const TURN = { longest: 1_000_000, shortest: 200_000 } as const;
+/** Longest turn (ns) that can be asked for. */
+export const LONGEST_TURN: number = TURN.longest;
 /** Lengths of turns (ns) that the seed picks between, for vCPUs that run side by side in one guest. */
 export interface Interleave {
   readonly min: number;

@@ -98,6 +98,11 @@ export class Vcpu {
 
   // --- what it is doing ---
 
+  /** Its domain runs, and no other vCPU of it alone. */
+  get goes(): boolean {
+    const { runs, only } = this.domain;
+    return runs && (only === undefined || only === this);
+  }
   get online(): boolean {
     return this.#state !== "offline";
   }
@@ -136,7 +141,7 @@ export class Vcpu {
   preempt(): void {
     if (this.#state === "running") this.#enter("runnable");
   }
-  /** Its domain is paused, or is no more. */
+  /** Its domain is paused, or is no more, or lets another run alone. */
   stand(): void {
     if (this.#stands !== undefined) return;
     this.#account();

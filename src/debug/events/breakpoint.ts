@@ -75,6 +75,11 @@ export class Break {
     const { id, kind, traces } = this.record;
     return `${traces ? "trace" : "breakpoint"} ${id} (${kind})`;
   }
+  /** Whether it means what happens to a vCPU: all of them, if it names none. */
+  concerns(vcpu: number): boolean {
+    const { vcpu: named } = this.filter;
+    return named === undefined || named === vcpu;
+  }
   /** It has an action. */
   get acts(): boolean {
     return this.record.options.action !== undefined;
@@ -101,7 +106,9 @@ export class Break {
 
   /** Whether an event is one of its own, its predicate asked. Counts. */
   takes(what: Occurrence, fields: Readonly<Record<string, unknown>>): boolean {
-    if (!this.enabled || !matches(this.filter, fields)) return false;
+    if (!this.enabled || !this.concerns(what.vcpu.id) || !matches(this.filter, fields)) {
+      return false;
+    }
     const { predicate, hits = 1 } = this.record.options;
     if (predicate) {
       const value: unknown = predicate(what.stop);

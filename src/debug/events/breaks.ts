@@ -26,18 +26,21 @@ const BREAK_OPTIONS = optionsOf({
 /** How a breakpoint is meant, beside what the user says. */
 type How = Partial<Pick<BreakRecord, "temporary" | "traces">>;
 
+/** What of a vCPU breakpoints arm. */
+export interface Observed {
+  readonly monitor: Monitor;
+  /** Asked after each instruction while there are breakpoints of kind "step". */
+  readonly stepEnds: () => boolean;
+}
+
 export class Breaks {
   readonly table: BreakpointTable = new BreakpointTable();
   readonly #watchOf = new WeakMap<Break, Watch>();
   readonly #breakOf = new WeakMap<Watch, Break>();
   #nextId = 1;
 
-  constructor(
-    readonly subject: Subject,
-    readonly monitor: Monitor,
-    /** Asked after each instruction while there are breakpoints of kind "step". */
-    readonly stepped: () => boolean,
-  ) {}
+  /** @param vcpus what observes each vCPU of the domain */
+  constructor(readonly subject: Subject, readonly vcpus: readonly Observed[]) {}
 
   add(
     kindName: string,
@@ -50,10 +53,12 @@ export class Breaks {
     const kind = toKind(kindName);
     this.#mustHave(kind);
     BREAK_OPTIONS(options, kind);
+    const checked = toFilter(kind, filter, subject.symbols);
+    this.#mustHaveVcpu(kind, checked.vcpu as number | undefined);
     const b = new Break({
       id: temporary ? 0 : this.#nextId++,
       kind,
-      filter: toFilter(kind, filter, subject.symbols),
+      filter: checked,
       options,
       temporary,
       traces,
@@ -92,35 +97,54 @@ export class Breaks {
     }
   }
 
+  #mustHaveVcpu(kind: Kind, vcpu: number | undefined): void {
+    const { name, vcpus: { length } } = this.subject;
+    if (vcpu === undefined || vcpu < length) return;
+    const has = length === 1 ? "it has vCPU 0 alone" : `it has 0 to ${length - 1}`;
+    throw new RangeError(`${kind} filter vcpu: domain ${name} has no vCPU ${vcpu}; ${has}`);
+  }
+
   /** What is armed follows the table. */
   #changed(b: Break): void {
-    const { table, monitor } = this;
+    const { table, vcpus } = this;
     table.update(b);
     if (this.subject.gone !== undefined) return;
     if (b.kind === "execute") {
       const address = b.filter.address as bigint;
-      monitor.setAddress(address, table.at(address).size > 0);
+      vcpus.forEach(({ monitor }, n) => monitor.setAddress(address, concern(table.at(address), n)));
     } else if (b.kind === "watch") this.#armWatch(b);
     else if (b.kind === "step") this.armStep();
     else {
       const { exits } = table;
-      monitor.setExits(exits.size > 0 ? () => exitsFor(exits) : undefined);
+      vcpus.forEach(({ monitor }, n) => {
+        const wanted = () => exitsFor([...exits].filter((each) => each.concerns(n)));
+        monitor.setExits(concern(exits, n) ? wanted : undefined);
+      });
     }
   }
+  /** What is asked after each instruction of a vCPU; undefined: nothing. */
+  stepEnds(vcpu: number): (() => boolean) | undefined {
+    return concern(this.table.of("step"), vcpu) ? this.vcpus[vcpu].stepEnds : undefined;
+  }
   armStep(): void {
-    if (this.table.of("step").size > 0) this.monitor.setStep(Infinity, this.stepped);
-    else this.monitor.clearStep();
+    this.vcpus.forEach(({ monitor }, n) => {
+      const ends = this.stepEnds(n);
+      if (ends) monitor.setStep(Infinity, ends);
+      else monitor.clearStep();
+    });
   }
   #armWatch(b: Break): void {
+    const set = (watch: Watch, on: boolean) =>
+      this.vcpus.forEach(({ monitor }, n) => b.concerns(n) && monitor.setWatch(watch, on));
     const known = this.#watchOf.get(b);
-    if (known) this.monitor.setWatch(known, false);
+    if (known) set(known, false);
     this.#watchOf.delete(b);
     if (!b.enabled) return;
     // What is at a guest-physical address may have changed.
     const watch = this.#newWatch(b);
     this.#watchOf.set(b, watch);
     this.#breakOf.set(watch, b);
-    this.monitor.setWatch(watch, true);
+    set(watch, true);
   }
   #newWatch(b: Break): Watch {
     const { address, length, read, write, physical } = b.filter as {
@@ -168,4 +192,10 @@ export class Breaks {
     };
     return { b, fields };
   }
+}
+
+/** Whether one of them means what happens to a vCPU. */
+function concern(breaks: Iterable<Break>, vcpu: number): boolean {
+  for (const b of breaks) if (b.concerns(vcpu)) return true;
+  return false;
 }

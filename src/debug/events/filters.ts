@@ -172,7 +172,7 @@ export function filterText(filter: Filter): string {
 /** Whether an event's fields are as the filter wants them. */
 export function matches(filter: Filter, fields: Readonly<Record<string, unknown>>): boolean {
   for (const key in filter) {
-    if (key === "all") continue;
+    if (key === "all" || key === "vcpu") continue;
     const wanted = filter[key], value = fields[key];
     if (Array.isArray(wanted)) {
       if (value === undefined) return false;

@@ -12,9 +12,6 @@ import {
   leafText,
   parseLeaf,
 } from "../../machine/cpuid.ts";
-import { CR4 } from "../../abi/x86/cr.ts";
-import { MSR } from "../../abi/x86/msr.ts";
-import { CPU } from "../../machine/state.ts";
 import { executesUnseen } from "../../xen/hidden.ts";
 import type { Subject } from "../subject.ts";
 import { flag, options as optionsOf, text, u32, type ValueCheck, wrongType } from "../check.ts";
@@ -37,8 +34,6 @@ const ALIASES: Readonly<Record<string, string>> = {
   invtsc: "constant_tsc",
   lahfsahf: "lahf_lm",
 };
-/** Of IA32_APIC_BASE (SDM 3 10.4.3). */
-const APIC_ENABLED = 0x800;
 const REGISTERS: readonly CpuidRegister[] = ["eax", "ebx", "ecx", "edx"];
 
 function featureName(given: string): string {
@@ -149,7 +144,7 @@ export class CpuidTable {
   }
 
   /**
-   * What CPUID gives the guest now, four unsigned 32-bit numbers.
+   * What CPUID gives the guest's first vCPU now, four unsigned 32-bit numbers.
    *
    * @param leaf what EAX asks for, 32 bits
    * @param subleaf what ECX asks for
@@ -158,13 +153,7 @@ export class CpuidTable {
     this.#subject.mustLive("cpuid.read");
     u32(leaf, "cpuid.read leaf");
     u32(subleaf, "cpuid.read subleaf");
-    const { engine, inner: { cpuid, vcpus: [{ cpu }] } } = this.#subject;
-    if (engine) return { ...engine.cpuidLeaf(leaf, subleaf) };
-    return cpuid.read(leaf, subleaf, {
-      osxsave: (cpu.i32[CPU.cr4 >> 2] & CR4.OSXSAVE) !== 0,
-      apicEnabled: (cpu.i32[CPU.apicBase >> 2] & APIC_ENABLED) !== 0,
-      apicId: 0,
-    });
+    return this.#subject.vcpus[0].cpuid(leaf, subleaf);
   }
 
   /**
@@ -187,12 +176,10 @@ export class CpuidTable {
     this.edit({ leaves: { [leaf]: value } });
   }
 
-  /** CR4 and EFER of the guest as they stand. */
+  /** What any vCPU has set of CR4 and EFER. */
   #modes(): { cr4: number; efer: number } {
-    const { engine, inner: { vcpus: [{ cpu }] } } = this.#subject;
-    if (!engine) return { cr4: cpu.i32[CPU.cr4 >> 2], efer: cpu.i32[CPU.efer >> 2] };
-    const { ops, hvm } = engine;
-    return { cr4: Number(ops.getCr(hvm, 4)), efer: Number(ops.getMsr(hvm, MSR.EFER)) };
+    return this.#subject.vcpus.map(({ modes }) => modes)
+      .reduce((a, b) => ({ cr4: a.cr4 | b.cr4, efer: a.efer | b.efer }));
   }
 
   /**

@@ -12,6 +12,7 @@ import {
   type ShadowKind,
 } from "../../xen/shadow_pool.ts";
 import type { Subject } from "../subject.ts";
+import type { VcpuSubject } from "../vcpu_subject.ts";
 import { guestFlags } from "./page_tables.ts";
 import {
   bold,
@@ -215,4 +216,26 @@ export class ShadowView {
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
     return this.toString(options);
   }
+}
+
+/** The shadow page tables of a vCPU, if it has some. */
+export function shadowOf({ domain, engine }: VcpuSubject): ShadowView | undefined {
+  domain.mustLive("shadow");
+  return engine?.shadow && new ShadowView(engine.shadow, domain);
+}
+
+/** What shadow paging has done for all vCPUs of a domain together; undefined without it. */
+export function shadowCounts(
+  vcpus: readonly VcpuSubject[],
+): ShadowCounts & PoolCounts | undefined {
+  let sum: Record<string, number> | undefined;
+  for (const { engine } of vcpus) {
+    if (!engine?.shadow) continue;
+    const { counts, pool } = engine.shadow;
+    sum ??= {};
+    for (const [name, n] of Object.entries({ ...counts, ...pool.counts })) {
+      sum[name] = (sum[name] ?? 0) + n;
+    }
+  }
+  return sum as ShadowCounts & PoolCounts | undefined;
 }

@@ -21,6 +21,7 @@ import { readMsr } from "../../xen/msrs.ts";
 import type { Vcpu } from "../../xen/vcpu.ts";
 import type { RegisterFile } from "../register_file.ts";
 import type { Subject } from "../subject.ts";
+import type { VcpuSubject } from "../vcpu_subject.ts";
 import { hex } from "../values.ts";
 import { chipSections, hexOf, type VisibleSection } from "./visible_chips.ts";
 
@@ -98,18 +99,26 @@ const VISIBLE_MSRS = {
 } as const satisfies Partial<Record<keyof typeof MSR, number>>;
 
 /** All of it, memory apart, in a fixed order; the domain stands still, and stays as it is. */
-export function visibleSections({ inner, board, vcpus: [{ file }] }: Subject): VisibleSection[] {
+export function visibleSections({ inner, board, vcpus }: Subject): VisibleSection[] {
   return [
     { name: "time", lines: [`instructions ${inner.count}`, `time ${inner.now}`] },
-    {
-      name: "registers",
-      lines: [...valueLines(file, [...GENERAL, "xcr0"]), ...segmentLines(file)],
-    },
-    { name: "events", lines: eventLines(inner.vcpus[0]) },
-    { name: "msrs", lines: msrLines(inner) },
-    { name: "float", lines: valueLines(file, [...FLOAT_REGISTERS, "fcs", "fds"]) },
+    ...vcpus.flatMap(vcpuSections),
     { name: "console", lines: consoleLines(inner) },
     ...chipSections(board),
+  ];
+}
+
+/** A vCPU's; those of others than the first say whose they are. */
+function vcpuSections({ id, inner, file }: VcpuSubject): VisibleSection[] {
+  const of = id ? ` of vCPU ${id}` : "";
+  return [
+    {
+      name: `registers${of}`,
+      lines: [...valueLines(file, [...GENERAL, "xcr0"]), ...segmentLines(file)],
+    },
+    { name: `events${of}`, lines: eventLines(inner) },
+    { name: `msrs${of}`, lines: msrLines(inner) },
+    { name: `float${of}`, lines: valueLines(file, [...FLOAT_REGISTERS, "fcs", "fds"]) },
   ];
 }
 
@@ -177,11 +186,11 @@ function rdmsr({ engine, cpu, domain: { cpuid, now } }: Vcpu, number: number): b
   return row.home === undefined ? row.fixed : cpu.u64[(row.home >> 3) + number - row.number];
 }
 
-function msrLines(inner: Domain): string[] {
+function msrLines(vcpu: Vcpu): string[] {
   return Object.entries(VISIBLE_MSRS).flatMap(([name, count]) =>
     Array.from({ length: count }, (_, n) => {
       const number = MSR[name as keyof typeof VISIBLE_MSRS] + n;
-      return `${name}${n ? `+${n}` : ""} ${rdmsr(inner.vcpus[0], number)?.toString(16) ?? "#GP"}`;
+      return `${name}${n ? `+${n}` : ""} ${rdmsr(vcpu, number)?.toString(16) ?? "#GP"}`;
     })
   );
 }

@@ -1,0 +1,134 @@
+/**
+ * What happens to one vCPU: its monitor sees it, breakpoints are asked, and the debugger is told of what
+ * the domain is to stop at.
+ *
+ * @module
+ */
+import type { Exit } from "../../hvm/exit.ts";
+import type { Guest } from "../../hvm/exit_kinds.ts";
+import { Monitor, type MonitorEvent, type Observer, type Verdict } from "../../xen/monitor.ts";
+import { type Asks, skipNext, verdictOf } from "./asks.ts";
+import type { Break } from "./breakpoint.ts";
+import type { Breaks } from "./breaks.ts";
+import { type Desk, Occurrence } from "./occurrence.ts";
+import type { Response } from "./stop.ts";
+import { type Kind, namesOf, type SeenExit } from "../kinds.ts";
+import type { VcpuSubject } from "../vcpu_subject.ts";
+
+/** What all vCPUs of a domain share of its debugger. */
+interface SharedDesk extends Desk {
+  readonly breaks: Breaks;
+  readonly asks: Asks;
+  /** The domain is about to stop there. */
+  report(what: Occurrence): Occurrence;
+}
+
+export class VcpuEvents implements Observer {
+  readonly monitor: Monitor;
+  readonly #guest: Guest;
+  /** What a breakpoint of kind "step" has stopped at. */
+  #stepped: Occurrence | undefined;
+
+  constructor(readonly vcpu: VcpuSubject, private readonly desk: SharedDesk) {
+    const { memory } = vcpu.domain.inner;
+    this.monitor = new Monitor(vcpu.inner, this);
+    this.#guest = {
+      cpuid: (leaf, subleaf) => vcpu.cpuid(leaf, subleaf),
+      eax: () => Number(BigInt.asUintN(32, vcpu.file.get("rax")!)),
+      isMemory: (gpa) => memory.machineAddress(gpa) >= 0,
+    };
+  }
+
+  ip(): bigint {
+    return this.vcpu.file.get("rip")!;
+  }
+  linearIp(): bigint {
+    return this.vcpu.linearIp;
+  }
+
+  /** Something that happens to it now. */
+  occurs(kind: Kind | "end", fields: Readonly<Record<string, unknown>>, exit?: Exit): Occurrence {
+    return new Occurrence(kind, this.vcpu, fields, this.desk, exit);
+  }
+  /** An exit, by its own name. */
+  exits(exit: Exit): Occurrence {
+    return this.occurs(exit.kind, namesOf(exit, this.#guest)[0].fields, exit);
+  }
+
+  event(event: MonitorEvent): Occurrence | undefined {
+    const { breaks } = this.desk;
+    if (event.kind === "step") return this.desk.report(this.#stepped ?? this.occurs("step", {}));
+    if (event.kind === "execute") {
+      const { address } = event;
+      return this.#offer("execute", { address }, breaks.table.at(address));
+    }
+    let stopped: Occurrence | undefined;
+    for (const hit of event.hits) {
+      const seen = breaks.ofHit(hit);
+      if (!seen) continue;
+      const what = this.#offer("watch", seen.fields, [seen.b], {});
+      if (what && stopped) stopped.breakpoints.push(...what.breakpoints);
+      else stopped ??= what;
+    }
+    return stopped && this.desk.report(stopped);
+  }
+
+  exit(exit: Exit): Verdict | undefined {
+    let verdict: Verdict | undefined;
+    for (const seen of namesOf(exit, this.#guest)) {
+      const asked = this.desk.breaks.table.of(seen.kind);
+      if (asked.size > 0) verdict ??= this.#verdict(seen, exit, asked);
+    }
+    return verdict;
+  }
+  #verdict(
+    { kind, shown, fields }: SeenExit,
+    exit: Exit,
+    asked: Iterable<Break>,
+  ): Verdict | undefined {
+    const what = this.occurs(shown, fields, exit);
+    const response = this.desk.asks.ask(what, kind, fields, asked);
+    if (!response) return undefined;
+    if (response.kind === "stop") return { kind: "stop", stop: this.desk.report(what) };
+    return verdictOf(response, what);
+  }
+
+  /** An answer given while the domain stands at a stop. */
+  answer(what: Occurrence, response: Response): void {
+    if (response.kind === "skip" && what.kind === "execute") skipNext(what);
+    else if (response.kind !== "continue" && response.kind !== "stop") {
+      this.monitor.answer(verdictOf(response, what));
+    }
+  }
+
+  /** Asks those whose event it is; what happened, if one of them wants the domain to stand still. */
+  #offer(
+    kind: Kind,
+    fields: Readonly<Record<string, unknown>>,
+    asked: Iterable<Break>,
+    filtered: Readonly<Record<string, unknown>> = fields,
+  ): Occurrence | undefined {
+    const what = this.occurs(kind, fields);
+    const response = this.desk.asks.ask(what, kind, filtered, asked);
+    if (response?.kind === "skip" && kind === "execute") skipNext(what);
+    return response?.kind === "stop" ? this.desk.report(what) : undefined;
+  }
+
+  /** Breakpoints of kind "step": asked after each instruction. */
+  readonly stepEnds = (): boolean => {
+    const what = this.occurs("step", {}), { asks, breaks } = this.desk;
+    const response = asks.ask(what, "step", {}, breaks.table.of("step"));
+    this.#stepped = response?.kind === "stop" ? what : undefined;
+    return this.#stepped !== undefined;
+  };
+  /** Whoever waits has been told. */
+  told(): void {
+    this.#stepped = undefined;
+  }
+
+  /** The host was put into a saved state; what the domain stands at, if it is this one's exit. */
+  loaded(passing: boolean, atExit: boolean): Occurrence | undefined {
+    const exit = this.monitor.loaded(passing, atExit);
+    return exit && this.exits(exit);
+  }
+}

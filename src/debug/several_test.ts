@@ -1,0 +1,282 @@
+// Domains of several vCPUs under the debugger: whose stop it is, who runs meanwhile, and what is saved.
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { hostHash } from "../xen/state.ts";
+import type { GuestDomain } from "./domain.ts";
+import { hostUnder, Hypervisor } from "./hypervisor.ts";
+import { type Configuration, configurations } from "./testing/hosts.ts";
+import { COUNTS, severalOf } from "./testing/several.ts";
+import type { GuestVcpu } from "./vcpu.ts";
+
+const WAYS = configurations.flatMap((c): [Configuration, cpus: number][] =>
+  c.paging === "bare" ? [[c, 2]] : [[c, 1], [c, 2]]
+);
+/** With both vCPUs in their loops. */
+async function both(c: Configuration, cpus: number) {
+  const host = await severalOf(c, 2, { cpus }), { dom } = host;
+  // By then neither is behind in its share.
+  const own = () => dom.memory.u32(COUNTS.own);
+  await dom.until("execute", { address: "work", vcpu: 1 }, () => own() > 150);
+  return { ...host, vcpus: dom.vcpus as readonly [GuestVcpu, GuestVcpu] };
+}
+const instructions = (dom: GuestDomain) => dom.vcpus.map((vcpu) => vcpu.instructions);
+
+for (const [c, cpus] of WAYS) {
+  const name = `${c.cpu}, ${c.paging}, on ${cpus}`;
+
+  Deno.test(`a breakpoint stops whichever vCPU comes there, or the one that it names (${name})`, async () => {
+    await using host = await both(c, cpus);
+    const { dom } = host, work = dom.symbols!.address("work"), seen = [0, 0];
+    const b = dom.break("execute", { address: "work" });
+    for (let n = 0; n < 12; n++) {
+      const stop = await dom.continue();
+      assert(stop?.kind === "execute");
+      assertEquals([stop.regs.rip, stop.vcpu.regs.rip], [work, work]);
+      assertEquals(dom.stop?.vcpu, stop.vcpu);
+      seen[stop.vcpu.id]++;
+    }
+    assert(seen.every((n) => n > 2), `${seen}`);
+    b.delete();
+    for (const vcpu of [1, 0, 1, 1, 0]) {
+      const stop = await dom.until("execute", { address: "count", vcpu });
+      assertEquals([stop.vcpu.id, stop.vcpu.regs.ebx], [vcpu, BigInt(vcpu)]);
+    }
+  });
+
+  Deno.test(`a watch says who wrote, and sees whom it names (${name})`, async () => {
+    await using host = await both(c, cpus);
+    const { dom } = host, all = { address: COUNTS.all, length: 4 };
+    for (const vcpu of [0, 1]) {
+      const own = await dom.until("watch", { address: COUNTS.own + 4 * vcpu, length: 4 });
+      assertEquals([own.vcpu.id, own.value], [vcpu, own.old + 1n]);
+      const named = await dom.until("watch", { ...all, vcpu });
+      assertEquals([named.vcpu.id, named.value], [vcpu, named.old + 1n]);
+    }
+    const writers = new Set<number>();
+    dom.trace("watch", all, ({ vcpu }) => void writers.add(vcpu.id));
+    await dom.until("watch", { address: COUNTS.own, length: 4 }, {
+      predicate: () => writers.size > 1,
+    });
+  });
+
+  Deno.test(`a step is of its vCPU: others run, or stand (${name})`, async () => {
+    await using host = await both(c, cpus);
+    const { dom, vcpus } = host;
+    for (const vcpu of [vcpus[1], vcpus[0], vcpus[1]]) {
+      const other = vcpus[1 - vcpu.id];
+      let before = instructions(dom);
+      const stop = await vcpu.step(1000);
+      assertEquals([stop.kind, stop.vcpu], ["step", vcpu]);
+      assertEquals(vcpu.instructions - before[vcpu.id], 1000);
+      assert(other.instructions > before[other.id]);
+      before = instructions(dom);
+      const { rip, eax } = other.regs;
+      assertEquals((await vcpu.step(100, { others: "stand" })).vcpu, vcpu);
+      assertEquals(vcpu.instructions - before[vcpu.id], 100);
+      assertEquals([other.instructions, other.regs.rip, other.regs.eax], [
+        before[other.id],
+        rip,
+        eax,
+      ]);
+    }
+    const [one] = vcpus, call = dom.symbols!.address("again")!;
+    await dom.until("execute", { address: "again", vcpu: 0 });
+    const counts = () => [COUNTS.own, COUNTS.own + 4].map((at) => dom.memory.u32(at));
+    const [own, others] = counts();
+    await one.stepOver({ others: "stand" });
+    assertEquals([one.regs.rip, ...counts()], [call + 5n, own + 1, others]);
+    await one.step(2);
+    assertEquals(one.regs.rip, dom.symbols!.address("work"));
+    assertEquals((await one.stepOut()).vcpu, one);
+    assertEquals(one.regs.rip, call + 5n);
+    // A breakpoint of another vCPU ends it sooner.
+    dom.break("execute", { address: "count", vcpu: 1 });
+    const sooner = await one.step(10_000);
+    assertEquals([sooner.kind, sooner.vcpu.id], ["execute", 1]);
+    assert((await one.step(1, { others: "stand" })).vcpu === one);
+  });
+
+  Deno.test(`what was passed at one vCPU stops another all the same (${name})`, async () => {
+    await using host = await both(c, cpus);
+    const { dom, vcpus } = host, work = dom.symbols!.address("work")!;
+    for (const vcpu of vcpus) {
+      do await vcpu.step(1, { others: "stand" }); while (vcpu.regs.rip !== work);
+    }
+    dom.break("execute", { address: "work" });
+    // Neither has moved when it is told of its own.
+    const before = instructions(dom), first: (number | undefined)[] = [];
+    for (let n = 0; n < 200 && !vcpus.every(({ id }) => first[id] !== undefined); n++) {
+      const { vcpu } = (await dom.continue())!;
+      first[vcpu.id] ??= vcpu.instructions;
+    }
+    assertEquals(first, before);
+  });
+
+  Deno.test(`saved at a stop of any vCPU and loaded, all goes on the same (${name})`, async () => {
+    await using one = await both(c, cpus);
+    await using other = await severalOf(c, 2, { cpus });
+    const kinds = [
+      ["execute", { address: "work" }],
+      ["watch", { address: COUNTS.all, length: 4 }],
+      ["step", {}],
+      ...(c.paging === "bare" ? [] : [["cpuid", {}], ["any", {}]] as const),
+    ] as const;
+    const goOn = async ({ hv, dom }: typeof other) => {
+      const places = [];
+      for (const kind of ["execute", "step"] as const) {
+        const filter = kind === "execute" ? { address: "work" } : {};
+        const { vcpu, position } = await dom.until(kind, filter as { address: string });
+        places.push([vcpu.id, position, instructions(dom), dom.stateHash(), hv.stateHash()]);
+      }
+      return places;
+    };
+    for (const [kind, filter] of kinds) {
+      for (const vcpu of [0, 1, 1, 0]) {
+        const { vcpu: { id } } = await one.dom.until(kind, { ...filter, vcpu } as never);
+        assertEquals(id, vcpu);
+        const saved = one.hv.save();
+        other.hv.load(saved);
+        assertEquals(other.hv.save(), saved);
+        assertEquals(other.dom.vcpus[id].regs.rip, one.dom.vcpus[id].regs.rip);
+        assertEquals(
+          other.dom.stop?.vcpu.id,
+          kind === "cpuid" || kind === "any" ? id : undefined,
+        );
+        assertEquals(await goOn(other), await goOn(one));
+      }
+    }
+  });
+
+  Deno.test(`who looks on changes nothing (${name})`, async () => {
+    const run = async (observe: (dom: GuestDomain) => void) => {
+      await using host = await severalOf(c, 3, { cpus: c.paging === "bare" ? 3 : cpus });
+      const under = hostUnder(host.hv), [{ inner }] = under.domains.map((inner) => ({ inner }));
+      observe(host.dom);
+      inner.resume();
+      while (under.now < 20_000 && under.runOnce(20_000 - under.now));
+      return [hostHash(under), instructions(host.dom), host.dom.statistics().exits];
+    };
+    let seen = 0;
+    const see = () => void seen++;
+    const plain = await run(() => {});
+    const looks: ((dom: GuestDomain) => void)[] = [
+      (dom) => dom.trace("execute", { address: "work" }, see),
+      (dom) => dom.trace("step", { vcpu: 1 }, see),
+      (dom) => dom.trace("watch", { address: COUNTS.all, length: 4, read: true }, see),
+      (dom) =>
+        dom.trace(c.paging === "bare" ? "step" : "any", {}, ({ regs }) => {
+          for (const vcpu of dom.vcpus) if (vcpu.regs.rip >= 0n) seen++;
+          void regs;
+        }),
+    ];
+    for (const look of looks) {
+      seen = 0;
+      assertEquals(await run(look), plain);
+      assert(seen > 50, `${seen}`);
+    }
+  });
+}
+
+for (const c of configurations.filter(({ paging }) => paging !== "bare")) {
+  Deno.test(`an exit is its vCPU's: result, answer and why (${c.cpu}, ${c.paging})`, async () => {
+    await using host = await both(c, 1);
+    const { dom, vcpus } = host;
+    for (const vcpu of [1, 0, 1]) {
+      const stop = await dom.until("cpuid", { leaf: 1, vcpu });
+      assertEquals([stop.vcpu.id, stop.result.ebx >>> 24], [vcpu, vcpu]);
+      assertMatch(vcpus[vcpu].why().text, /CPUID/i);
+      stop.reply({ ecx: 0x1234 });
+      assertEquals([vcpus[vcpu].regs.ecx, vcpus[vcpu].regs.ebx >> 24n], [0x1234n, BigInt(vcpu)]);
+      await vcpus[vcpu].step(1, { others: "stand" });
+      assertThrows(() => stop.reply({ ecx: 1 }), Error, "can no longer be answered");
+    }
+    dom.trace("cpuid", { vcpu: 0 }, () => {});
+    await dom.until("execute", { address: "work", vcpu: 1 });
+    for (const vcpu of vcpus) {
+      assert(vcpu.history.every(({ kind }) => kind.length > 0));
+      if (c.paging === "shadow") assert(vcpu.shadow!.tables.length >= 0);
+    }
+    assertEquals((await vcpus[1].stepExit()).vcpu.id, 1);
+  });
+}
+
+Deno.test("a vCPU that is not started up waits for the others, and says so where they stand", async () => {
+  await using host = await severalOf({ cpu: "intel", paging: "hap" }, 2);
+  const { dom } = host;
+  assertEquals(dom.vcpus[1].runstate, "offline");
+  const { message } = await assertRejects(() => dom.vcpus[1].step(1, { others: "stand" }), Error);
+  assertEquals(message, "step: guest, vCPU 1 waits to be started up, and the others stand");
+  assertEquals([dom.state, dom.vcpus[0].instructions], ["paused", 0]);
+  await dom.vcpus[1].step();
+  assertEquals([dom.vcpus[1].instructions, dom.vcpus[1].runstate], [1, "offline"]);
+  assert(dom.vcpus[0].instructions > 0);
+});
+
+Deno.test("a domain's vCPUs print as a table", async () => {
+  await using host = await severalOf({ cpu: "intel", paging: "hap" }, 2, { cpus: 2 });
+  const { dom } = host;
+  await dom.until("execute", { address: "work", vcpu: 1 });
+  assertMatch(
+    Deno.inspect(dom.vcpus),
+    /^vcpu +processor +state +rip +instructions\n +0 +0 +offline +0x0010\w+ <\w+[^>]*> +[\d,]+\n +1 +1 +offline +0x0010\w+ <work> +[\d,]+$/,
+  );
+  assertEquals(host.hv.cpus.map(({ id }) => id), [0, 1]);
+  assert(host.hv.cpus.every(({ instructions }) => instructions > 0));
+  assertEquals(dom.vcpus.map((vcpu) => vcpu.id), [0, 1]);
+});
+
+Deno.test("numbers of vCPUs and processors, and lengths of turns, are refused by one message each", async () => {
+  const kernel = new Uint8Array(4096);
+  const start = async (options: object, domain: object) => {
+    await using hv = await Hypervisor.start(options);
+    await hv.createDomain({ kernel, memory: "4M", name: "g", ...domain });
+  };
+  const range = (what: string, max: number, given: unknown) =>
+    `${what}: a whole number from 1 to ${max} was expected, ${given} was given`;
+  const wrong: [string, object, object][] = [
+    ...[0, 17, 2.5, '"2.5"'].map((n): [string, object, object] => [
+      range("createDomain vcpus", 16, n),
+      {},
+      { vcpus: typeof n === "string" ? "2.5" : n },
+    ]),
+    ...[0, 9, 1.5].map((n): [string, object, object] => [
+      range("Hypervisor.start cpus", 8, n),
+      { cpus: n },
+      {},
+    ]),
+    [
+      "domain g: 3 vCPUs were asked for, but a bare guest's are the host's: 2 processors",
+      { cpus: 2 },
+      { type: "bare", vcpus: 3 },
+    ],
+    [
+      "domain g: 9 vCPUs were asked for, but a bare guest's are the host's processors, of which there are at most 8",
+      {},
+      { type: "bare", vcpus: 9 },
+    ],
+    [
+      range("Hypervisor.start interleave min", 1_000_000, 0),
+      { interleave: { min: 0, max: 5 } },
+      {},
+    ],
+    [
+      "Hypervisor.start interleave: min up to max was expected, { min: 6, max: 5 } was given",
+      { interleave: { min: 6, max: 5 } },
+      {},
+    ],
+    [
+      "Hypervisor.start interleave: { min, max }, both of them, was expected, an object was given",
+      { interleave: { max: 5 } },
+      {},
+    ],
+  ];
+  for (const [message, options, domain] of wrong) {
+    assertEquals((await assertRejects(() => start(options, domain), Error)).message, message);
+  }
+  await using hv = await Hypervisor.demo();
+  const [dom] = hv.domains;
+  const none = "execute filter vcpu: domain demo has no vCPU 1; it has vCPU 0 alone";
+  const ask = () => dom.break("execute", { address: "main", vcpu: 1 });
+  assertEquals(assertThrows(ask, RangeError).message, none);
+  assertThrows(() => dom.break("cpuid", { vcpu: 16 }), RangeError, "from 0 to 0xf");
+  assertThrows(() => dom.break("cpuid", { vcpu: "1" as never }), TypeError, "vcpu: a whole number");
+});
