@@ -55,7 +55,7 @@ export async function publicApi(): Promise<Record<string, unknown>> {
 
 /** Starts a host. */
 export async function openHost(
-  options: { cpu: "intel" | "amd"; memory: number; seed?: number },
+  options: { cpu: "intel" | "amd"; memory: number; seed?: number; cpus?: number },
 ): Promise<BootHost> {
   const { Hypervisor } = await publicApi() as {
     Hypervisor: { start(options: object): Promise<BootHost> };

@@ -30,6 +30,8 @@ export interface BootOptions {
   /** Bytes for shadow tables; Xen's rule if not given. */
   shadowMemory?: number;
   vcpus: number;
+  /** Processors of the host; as {@linkcode openHost} has it if not given. */
+  cpus?: number;
   /** The processor the guest sees, as xl's `cpuid=` says it: "common", "host,rdrand=0". */
   cpuid?: string;
   /** A file of symbols: System.map or an ELF. */
@@ -53,7 +55,11 @@ interface End {
 /** Boots a domain; resolves to the exit status: 0 as wished, 1 when the guest stopped or time was up. */
 export async function boot(options: BootOptions): Promise<number> {
   const started = performance.now();
-  const host = await openHost({ cpu: options.cpu, memory: hostMemory([options]) });
+  const host = await openHost({
+    cpu: options.cpu,
+    cpus: options.cpus,
+    memory: hostMemory([options]),
+  });
   let end: End;
   try {
     const domain = await host.createDomain(domainOf(options));

@@ -6,7 +6,7 @@
 import { Command, EnumType, ValidationError } from "@cliffy/command";
 import config from "../deno.json" with { type: "json" };
 import type { BootOptions } from "./boot.ts";
-import { GUEST_PROCESSORS } from "../src/abi/limits.ts";
+import { GUEST_PROCESSORS, HOST_PROCESSORS_MAX } from "../src/abi/limits.ts";
 import { GUEST_TYPES } from "../src/abi/boot/images.ts";
 import { brief, counted } from "../src/builder/errors.ts";
 import { imageList, takers } from "../src/builder/image_list.ts";
@@ -73,6 +73,10 @@ function bootCommand(done: Done) {
     )
     .option("--memory <size:string>", "Memory of the guest: 256M, 1G.", { default: "256M" })
     .option("--vcpus <n:integer>", "Virtual processors.", { default: 1 })
+    .option(
+      "--cpus <n:integer>",
+      "Processors of the simulated host; 1, or for a bare guest as many as it has.",
+    )
     .option(
       "--until <text:string>",
       "Exit 0 when the console shows it, 1 when the guest stops first.",
@@ -214,10 +218,14 @@ function moduleOf(text: string): { file: string; cmdline?: string } {
 }
 
 async function checked(options: BootOptions): Promise<BootOptions> {
-  const { vcpus, timeout } = options;
-  const { min, max } = GUEST_PROCESSORS;
-  if (!(vcpus >= min && vcpus <= max)) {
-    throw new Misuse(`vcpus: expected ${min} to ${max}, got ${vcpus}`);
+  const { vcpus, cpus, timeout, type } = options, { min, max } = GUEST_PROCESSORS;
+  const most = type === "bare" ? cpus ?? HOST_PROCESSORS_MAX : max;
+  if (cpus !== undefined && !(cpus >= 1 && cpus <= HOST_PROCESSORS_MAX)) {
+    throw new Misuse(`cpus: expected 1 to ${HOST_PROCESSORS_MAX}, got ${cpus}`);
+  }
+  if (!(vcpus >= min && vcpus <= most)) {
+    const bare = most < max ? " (a bare guest's are the host's processors)" : "";
+    throw new Misuse(`vcpus: expected ${min} to ${most}${bare}, got ${vcpus}`);
   }
   if (timeout !== undefined && !(timeout > 0)) {
     throw new Misuse(`--timeout: expected seconds above 0, got ${timeout}`);

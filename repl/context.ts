@@ -33,9 +33,16 @@ export type RegistersView = Record<string, bigint> & {
   segments?: { cs?: { base: bigint } };
 };
 
+/** What a domain's other vCPUs do during a step. */
+export interface StepHow {
+  readonly others?: "run" | "stand";
+}
+
 /** A vCPU as commands use it. */
 export interface VcpuView {
   id: number;
+  /** The domain it belongs to. */
+  readonly domain?: DomainView;
   regs: RegistersView;
   memory: MemoryView;
   pageTables: { walk(address: Address): unknown; map(): unknown };
@@ -44,9 +51,9 @@ export interface VcpuView {
   /** Width of the code it runs. */
   bits: 16 | 32 | 64;
   disassemble(address?: Address, count?: number): Line[];
-  step(count?: number): Promise<StopView>;
-  stepOver(): Promise<StopView>;
-  stepOut(): Promise<StopView>;
+  step(count?: number, how?: StepHow): Promise<StopView>;
+  stepOver(how?: StepHow): Promise<StopView>;
+  stepOut(how?: StepHow): Promise<StopView>;
   why(): unknown;
 }
 
@@ -173,7 +180,7 @@ export interface Context {
   domain(): DomainView;
   /** The vCPU commands act on. */
   vcpu(): VcpuView;
-  /** Makes a domain, and one of its vCPUs, the current one. */
+  /** Makes a domain, and one of its vCPUs, the current one; the one it had last if none is named. */
   select(domain: DomainView, vcpu?: number): void;
   /** The value of an expression of the prompt's language; throws what it throws. */
   evaluate(expression: string): Promise<unknown>;

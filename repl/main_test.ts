@@ -55,6 +55,16 @@ Deno.test("wrong arguments give one message and exit status 2", async () => {
     [["boot", "--kernel", kernel, "--vcpus", "17"], "vcpus: expected 1 to 16, got 17"],
     [["boot", "--kernel", kernel, "--vcpus", "2.5"], `"integer"`],
     [["boot", "--kernel", kernel, "--vcpus", "x"], `"integer"`],
+    [["boot", "--kernel", kernel, "--cpus", "0"], "cpus: expected 1 to 8, got 0"],
+    [["boot", "--kernel", kernel, "--cpus", "9"], "cpus: expected 1 to 8, got 9"],
+    [
+      ["boot", "--kernel", kernel, "--type", "bare", "--cpus", "2", "--vcpus", "3"],
+      "vcpus: expected 1 to 2 (a bare guest's are the host's processors), got 3",
+    ],
+    [
+      ["boot", "--kernel", kernel, "--type", "bare", "--vcpus", "9"],
+      "vcpus: expected 1 to 8 (a bare guest's are the host's processors), got 9",
+    ],
     [["boot", "--kernel", kernel, "--timeout", "-1"], "--timeout"],
     [["boot", "--kernel"], "--kernel"],
     [["run"], "file"],

@@ -68,10 +68,12 @@ export class Session implements Context {
   readonly #hidden = new Set<string>();
   /** Domains of which it is said, once, that an answer of a device was dropped. */
   readonly #heeded = new WeakSet<DomainView>();
+  readonly #followed = new WeakSet<DomainView>();
   readonly #options: SessionOptions;
   #host: HypervisorView | null = null;
   #domain: DomainView | null = null;
-  #vcpu = 0;
+  /** The current vCPU of each domain. */
+  readonly #vcpus = new WeakMap<DomainView, number>();
   /** What `dom` and `hv` were at the prompt when last looked at. */
   #seen: { hv?: unknown; dom?: unknown } = {};
 
@@ -96,7 +98,8 @@ export class Session implements Context {
         session.select(value);
       },
       get vcpu() {
-        return session.#chosen()?.vcpus[session.#vcpu];
+        const domain = session.#chosen();
+        return domain && session.#vcpuOf(domain);
       },
     });
   }
@@ -121,6 +124,7 @@ export class Session implements Context {
   /** A guest whose device was late goes on as if nothing had been answered: somebody has to say so. */
   #heed(): void {
     for (const domain of this.#host?.domains ?? []) {
+      this.#follow(domain);
       const { name, ioreq } = domain;
       if (!ioreq || this.#heeded.has(domain) || !/^(running|paused)$/.test(domain.state)) continue;
       this.#heeded.add(domain);
@@ -133,6 +137,15 @@ export class Session implements Context {
       if (ioreq.dropped.length > 0) tell(ioreq.dropped[0]);
       else ioreq.onDropped(tell);
     }
+  }
+
+  /** Where a domain stops, its vCPU that met the stop is the current one. */
+  #follow(domain: DomainView): void {
+    if (this.#followed.has(domain) || !/^(running|paused)$/.test(domain.state)) return;
+    this.#followed.add(domain);
+    domain.onStop?.((stop) => {
+      if (stop && stop.kind !== "end") this.#vcpus.set(domain, stop.vcpu.id);
+    });
   }
 
   /** Guests follow the wall clock while somebody sits before them. */
@@ -263,7 +276,7 @@ export class Session implements Context {
     if (hv !== this.#seen.hv && isHost(hv)) this.#host = hv;
     this.#pace();
     const dom = (await this.evaluator.peek("dom"))?.value;
-    if (dom !== this.#seen.dom && isDomain(dom)) [this.#domain, this.#vcpu] = [dom, 0];
+    if (dom !== this.#seen.dom && isDomain(dom)) this.#domain = dom;
     this.#seen = { hv, dom };
   }
 
@@ -291,12 +304,15 @@ export class Session implements Context {
   }
 
   vcpu(): VcpuView {
-    const domain = this.domain();
-    return domain.vcpus[this.#vcpu] ?? domain.vcpus[0];
+    return this.#vcpuOf(this.domain());
+  }
+  #vcpuOf(domain: DomainView): VcpuView {
+    return domain.vcpus[this.#vcpus.get(domain) ?? 0];
   }
 
-  select(domain: DomainView, vcpu = 0): void {
-    [this.#domain, this.#vcpu] = [domain, vcpu];
+  select(domain: DomainView, vcpu?: number): void {
+    this.#domain = domain;
+    if (vcpu !== undefined) this.#vcpus.set(domain, vcpu);
   }
 
   async evaluate(expression: string): Promise<unknown> {

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { Hypervisor } from "xvm";
 import { kindHelp, kindText } from "../src/debug/kind_help.ts";
 import { kinds } from "../src/debug/kinds.ts";
+import { severalOf } from "../src/debug/testing/several.ts";
 import { runBatch } from "./batch.ts";
 import { COMMANDS } from "./commands/registry.ts";
 import { wordsOf } from "./commands/parse.ts";
@@ -175,6 +176,38 @@ Deno.test("dom chooses the domain of commands, of dom and of vcpu", () =>
     await enter("s");
     assert(session.domain() === host.domains[1], "the user's dom is the commands' dom");
   }));
+
+Deno.test("vcpu chooses the vCPU of commands; a stop makes its own the current one, and says which", async () => {
+  await using host = await severalOf({ cpu: "amd", paging: "hap" }, 2, { cpus: 2 });
+  await withSession(async ({ session, enter }) => {
+    const { hv, dom } = host, [one, other] = dom.vcpus;
+    session.use(hv);
+    assertMatch(await enter("until work vcpu=1"), /^execute .*\n +guest, vCPU 1, .*\n=> /);
+    assert(session.vcpu() === other);
+    assertEquals(await enter("vcpu.id"), "1");
+    assertMatch(await enter("vcpu 0"), /^vCPU 0\n=> 0x0010/);
+    assert(session.vcpu() === one);
+    assertEquals(await enter("r rip"), `rip = 0x${one.regs.rip.toString(16).padStart(8, "0")}`);
+    const before = [one.instructions, other.instructions];
+    assertMatch(await enter("s 3 alone"), /^vCPU 0\n=> 0x0010/);
+    assertEquals([one.instructions, other.instructions], [before[0] + 3, before[1]]);
+    // What code at the prompt stops at, too.
+    await enter(`await dom.until("execute", { address: "count", vcpu: 1 })`);
+    assert(session.vcpu() === other);
+    assertMatch(await enter("se"), /^cpuid .*\n +guest, vCPU 1, /);
+    assertEquals(
+      await enter("b count vcpu=0"),
+      "breakpoint 1: execute address=" +
+        `0x${dom.symbols!.address("count")!.toString(16).padStart(8, "0")} <count> vcpu=0`,
+    );
+    assertMatch(await enter("c"), /vCPU 0/);
+    assert(session.vcpu() === one);
+    assertEquals(await enter("vcpu 2"), "! vcpu: domain 1 has no vCPU 2; it has 0 to 1");
+    assertEquals(await enter("vcpu 1 2"), "! vcpu: a number was expected, one");
+    assertMatch(await enter("watch 0x7000 4 w vcpu=1"), /vcpu=1/);
+    assertMatch(await enter("dom.vcpus"), /^vcpu +processor +state/);
+  });
+});
 
 Deno.test("of a closed host, and a destroyed domain, commands say what is the matter", async () => {
   await using hv = await Hypervisor.demo();

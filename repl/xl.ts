@@ -6,7 +6,7 @@
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { GUEST_TYPES } from "../src/abi/boot/images.ts";
-import { GUEST_MEMORY, GUEST_PROCESSORS } from "../src/abi/limits.ts";
+import { GUEST_MEMORY, GUEST_PROCESSORS, HOST_PROCESSORS_MAX } from "../src/abi/limits.ts";
 import { brief } from "../src/builder/errors.ts";
 import { pages, toSize } from "../src/debug/check.ts";
 import { readFile, TEXT_MAX } from "../src/debug/files.ts";
@@ -22,7 +22,7 @@ export interface DomainFile {
   /** What `createDomain` takes. */
   readonly options: Record<string, unknown> & { name?: string; kernel?: unknown };
   /** What the simulated host is to be; xl.cfg has no such keys, so they are ours. */
-  readonly host: { cpu?: "intel" | "amd"; seed?: number };
+  readonly host: { cpu?: "intel" | "amd"; seed?: number; cpus?: number };
   readonly actions: Readonly<Record<Event, Action>>;
   /** What was passed over, and why. */
   readonly warnings: readonly string[];
@@ -113,7 +113,7 @@ const shown = (value: XlValue): string => brief(JSON.stringify(value));
 /** What a file comes to while it is read. */
 interface Reading {
   readonly options: Record<string, unknown>;
-  readonly host: { cpu?: "intel" | "amd"; seed?: number };
+  readonly host: { cpu?: "intel" | "amd"; seed?: number; cpus?: number };
   readonly actions: Record<Event, Action>;
   root?: string;
   extra?: string;
@@ -177,10 +177,11 @@ const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
   },
   symbols: (key, r) => r.options.symbols = key.text,
   cpu: (key, r) => r.host.cpu = key.one(["intel", "amd"] as const),
+  processors: (key, r) => r.host.cpus = key.number("processors", 1, HOST_PROCESSORS_MAX),
   seed: (key, r) => r.host.seed = key.number("a seed", 0, 2 ** 32 - 1),
 };
 /** Keys that xl.cfg does not have. */
-const OURS = ["symbols", "cpu", "seed"];
+const OURS = ["symbols", "cpu", "processors", "seed"];
 
 /** Keys of which one value is what is here anyway. */
 const FIXED: Readonly<Record<string, readonly [value: XlValue, why: string]>> = {

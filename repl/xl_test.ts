@@ -76,6 +76,7 @@ serial = "pty"
 cpuid = "host,sse3=0"
 cpu = "amd"
 seed = 7
+processors = 4
 acpi = 1
 vnc = 0
 disk = []
@@ -97,7 +98,7 @@ vif = [ ]
       cpuid: "host,sse3=0",
       cmdline: "root=/dev/ram0 quiet",
     },
-    host: { cpu: "amd", seed: 7 },
+    host: { cpu: "amd", seed: 7, cpus: 4 },
     actions: { poweroff: "destroy", reboot: "destroy", crash: "preserve" },
     warnings: [],
   });
@@ -154,6 +155,7 @@ Deno.test("readDomainFile() refuses by name what does not apply, with the line a
       "frobnicate: xl.cfg has no such key; there are: name, type, builder, kernel",
     ],
     [`constructor = 1`, "constructor: xl.cfg has no such key"],
+    [`processors = 9`, "processors: expected processors from 1 to 8, got 9"],
     [`seed = -1`, "seed: expected a seed from 0 to 4294967295, got -1"],
   ];
   for (const [text, message] of cases) {

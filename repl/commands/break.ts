@@ -14,6 +14,7 @@ where that holds. Without arguments: the list, as bl.
 
   b start_kernel
   b 0xc0100000 if stop.regs.rax === 1n
+  b timer vcpu=1                  of one vCPU; of all if none is named
   b cr cr=3 write                 every write of CR3
   b io port=0x3f8-0x3ff write     a range of ports
   b cpuid {leaf: 1}

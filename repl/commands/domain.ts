@@ -1,6 +1,6 @@
 import { CommandError, type Context, type DomainView } from "../context.ts";
 import type { Command } from "./command.ts";
-import { table } from "./format.ts";
+import { printHere, table } from "./format.ts";
 
 const MIB = 2 ** 20;
 
@@ -48,14 +48,44 @@ API: hv.domains, dom.weight, dom.cap, dom.cpuShare`,
       return context.print(domains.length ? `${list(domains)}\n` : "no domains\n");
     }
     const found = find(words[0], "dom", context);
-    const vcpu = Number(words[1] ?? 0);
-    if (!found.vcpus[vcpu]) {
-      throw new CommandError(
-        `dom: domain ${found.id} has no vCPU ${words[1]}; it has ${found.vcpus.length}`,
-      );
-    }
-    context.select(found, vcpu);
-    context.print(`domain ${found.id} (${found.name}), vCPU ${vcpu}, ${found.state}\n`);
+    choose(found, words[1], "dom", context);
+    const { id, name, state } = found;
+    context.print(`domain ${id} (${name}), vCPU ${context.vcpu().id}, ${state}\n`);
+  },
+};
+
+/** Makes a domain the current one, and its vCPU of that number, if one is said. */
+function choose(
+  domain: DomainView,
+  word: string | undefined,
+  what: string,
+  context: Context,
+): void {
+  const vcpu = word === undefined ? undefined : /^\d+$/.test(word) ? Number(word) : NaN;
+  if (vcpu !== undefined && !domain.vcpus[vcpu]) {
+    const { id, vcpus: { length } } = domain;
+    const has = length === 1 ? "vCPU 0 alone" : `0 to ${length - 1}`;
+    throw new CommandError(`${what}: domain ${id} has no vCPU ${word}; it has ${has}`);
+  }
+  context.select(domain, vcpu);
+}
+
+export const vcpu: Command = {
+  name: "vcpu",
+  usage: "vcpu N",
+  summary: "Choose the vCPU commands act on",
+  help:
+    `Registers, steps, disassembly, memory and page tables are those of the current vCPU, which vcpu means
+at the prompt; without a number it is printed. Where the domain stops, the vCPU that met the stop is the
+current one.
+
+API: dom.vcpus, which prints a table of what each does and where; dom.vcpus[N]`,
+  run({ words }, context) {
+    if (words.length !== 1) throw new CommandError("vcpu: a number was expected, one");
+    choose(context.domain(), words[0], "vcpu", context);
+    const { id } = context.vcpu();
+    context.print(`vCPU ${id}\n`);
+    printHere(context.vcpu(), context);
   },
 };
 

@@ -52,8 +52,11 @@ export function printStop(stop: StopView | null, context: Context): void {
     context.print(`${context.domain().name} is paused; c continues\n`);
     return printHere(context.vcpu(), context);
   }
-  if (stop.kind !== "step") context.print(`${context.show(stop)}\n`);
-  printHere(stop.vcpu, context);
+  const { kind, vcpu } = stop, domain = vcpu.domain ?? context.domain();
+  if (kind !== "end") context.select(domain, vcpu.id);
+  if (kind !== "step") context.print(`${context.show(stop)}\n`);
+  else if (domain.vcpus.length > 1) context.print(`vCPU ${vcpu.id}\n`);
+  printHere(vcpu, context);
 }
 
 /** The instruction a vCPU would execute next. */

@@ -47,7 +47,7 @@ function overview(commands: readonly Command[]): string {
 name, the command has a dot: .s 3
 ${lines.join("\n")}
 
-Everything else is TypeScript, with await: hv is the host, dom the current domain, vcpu its vCPU, _ the
+Everything else is TypeScript, with await: hv is the host, dom the current domain, vcpu its current vCPU, _ the
 last value. Naming an object shows it; Tab completes; ctrl-C stops what runs; ctrl-R searches history.
 
   const stop = await dom.until("cr", { cr: 3, write: true })

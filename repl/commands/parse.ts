@@ -6,7 +6,7 @@
 import { brief } from "../../src/builder/errors.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { exitEvents } from "../../src/debug/kinds.ts";
-import { CommandError, type Context, type Filter } from "../context.ts";
+import { CommandError, type Context, type Filter, type StepHow } from "../context.ts";
 import type { Call } from "./command.ts";
 
 /** The line as a call of a command, whatever its name; null when it does not look like one. */
@@ -101,6 +101,12 @@ function number(text: string): bigint {
   return BigInt(text.replaceAll("_", "").replace(/n$/i, ""));
 }
 
+/** What other vCPUs do during a step: "alone" among the words makes them stand. */
+export function stepHow(words: string[]): { words: string[]; how: StepHow } {
+  const rest = words.filter((word) => word !== "alone");
+  return { words: rest, how: rest.length < words.length ? { others: "stand" } : {} };
+}
+
 /** What a command breaks on: a kind, a filter, and a condition. */
 export interface Wanted {
   readonly kind: string;
@@ -139,9 +145,9 @@ export async function wanted({ name, rest }: Call, context: Context): Promise<Wa
           `a filter is written name, !name, name=value, name=first-last or an object literal; got ${word}`,
         );
       }
-      if (kind === "execute") {
+      if (kind === "execute" && match[2] !== "vcpu") {
         throw new CommandError(
-          `${name}: ${first} is taken for an address, and takes no filter; kinds: ${
+          `${name}: ${first} is taken for an address, and takes no filter but vcpu=N; kinds: ${
             exitEvents.join(" ")
           }`,
         );

@@ -14,7 +14,7 @@ import { continue_ } from "./continue.ts";
 import { delete_ } from "./delete.ts";
 import { diff } from "./diff.ts";
 import { disassemble } from "./disassemble.ts";
-import { domain, weight } from "./domain.ts";
+import { domain, vcpu, weight } from "./domain.ts";
 import { examine } from "./examine.ts";
 import { edit } from "./edit.ts";
 import { exit } from "./exit.ts";
@@ -66,6 +66,7 @@ export const COMMANDS: readonly Command[] = [
   diff,
   cpuid,
   domain,
+  vcpu,
   weight,
   reverseStep,
   reverseContinue,

@@ -5,11 +5,11 @@ import { address, count } from "./parse.ts";
 
 export const watch: Command = {
   name: "watch",
-  usage: "watch ADDRESS [LENGTH] [r|w|rw] [gpa]",
+  usage: "watch ADDRESS [LENGTH] [r|w|rw] [gpa] [vcpu=N]",
   summary: "Stop when memory is written (or read)",
   help:
     `Stops at an access to LENGTH bytes (1 if not given) from a linear address, or with gpa from a
-guest-physical one. Guest memory and its page tables are not changed for it.
+guest-physical one; of all vCPUs, or of one. Guest memory and its page tables are not changed for it.
 
   watch jiffies 4
   watch 0xb8000 4000 w gpa
@@ -20,7 +20,8 @@ API: dom.break("memory", { address, length, write: true })`,
     if (!where) throw new CommandError("watch: an address is missing");
     const physical = options.includes("gpa");
     const access = options.find((it) => /^(r|w|rw)$/.test(it)) ?? "w";
-    const rest = options.filter((it) => it !== "gpa" && it !== access);
+    const [named, vcpu] = options.map((it) => it.match(/^vcpu=(\d+)$/)).find((it) => it) ?? [];
+    const rest = options.filter((it) => ![named, "gpa", access].includes(it));
     if (rest.length > 1) {
       throw new CommandError(`watch: cannot make sense of ${rest.slice(1).join(" ")}`);
     }
@@ -30,6 +31,7 @@ API: dom.break("memory", { address, length, write: true })`,
       read: access.includes("r"),
       write: access.includes("w"),
       ...(physical ? { physical } : {}),
+      ...(vcpu === undefined ? {} : { vcpu: Number(vcpu) }),
     });
     context.print(`watchpoint ${made.id}: ${filterText(made.filter, context)}\n`);
   },

@@ -7,6 +7,9 @@ import { PC } from "./boot/e820.ts";
 /** Bytes of machine memory: what 32 bits address, as in a WebAssembly memory. */
 export const MACHINE_MEMORY_MAX = 2 ** 32;
 
+/** Most processors of this computer. */
+export const HOST_PROCESSORS_MAX = 8;
+
 /** Processors of a guest. */
 export const GUEST_PROCESSORS = { min: 1, max: 16 } as const;
 

@@ -4,6 +4,7 @@
  * `[0x100, ARCHITECTURAL_END)` is what a program can observe: it is saved, hashed, shown and diffed.
  * What lies behind it is derived or lives only within one call (faults, exits, TLBs, records).
  */
+import { HOST_PROCESSORS_MAX } from "../abi/limits.ts";
 import { gpr64, type GprName } from "../abi/x86/registers.ts";
 import {
   areaOf,
@@ -465,7 +466,7 @@ export const PREFIX = {
 export const CPU_MEMORY_PAGES = (RECORDS_START + RECORDS_SIZE) >> 16;
 
 /** Most processors of a machine: what each has derived from a frame is a bit of its flags. */
-export const PROCESSORS = 8;
+export const PROCESSORS: number = HOST_PROCESSORS_MAX;
 /** Frame table, memory 2: 16 bytes a machine frame. */
 export const FRAME = { size: 16, flags: 0, stores: 4, code: 8 } as const;
 export const FRAME_FLAG = {
