@@ -79,11 +79,13 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "this.#cpu.predecoder.invalidate(at / (FRAME.size / 4));",
       "saved at a stop of any vCPU and loaded, all goes on the same (intel, hap, on 2)",
     ],
+  ]),
+  ...mutationsOf("src/xen/monitor.ts", "src/debug/debugger_test.ts", [
     [
       "a breakpoint that was passed is met again by who looks anew",
       "    if (this.#passed.count === this.vcpu.count) this.#cpu.observation.pass(this.#passed.rip);\n",
       "",
-      "a breakpoint stops whichever vCPU comes there, or the one that it names (intel, hap, on 1)",
+      "until() goes on from the place where the domain stands to the next time there (hvm)",
     ],
   ]),
   ...mutationsOf("src/debug/events/breakpoint.ts", SEVERAL_TEST, [[

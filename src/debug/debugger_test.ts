@@ -27,6 +27,16 @@ for (const type of all) {
     await close();
   });
 
+  Deno.test(`until() goes on from the place where the domain stands to the next time there (${type})`, async () => {
+    const { hv, dom, vcpu, close } = await demo(type);
+    for (let n = 0; n < 4; n++) {
+      const { address } = await dom.until("execute", { address: "timer" });
+      assertEquals([address, vcpu.memory.u32("ticks")], [vcpu.regs.rip, n]);
+      if (n > 1) hv.load(hv.save());
+    }
+    await close();
+  });
+
   Deno.test(`step() executes exactly so many instructions, and stops at a handler (${type})`, async () => {
     const { dom, vcpu, close } = await demo(type);
     const before = vcpu.position.count;
