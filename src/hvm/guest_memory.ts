@@ -41,7 +41,7 @@ export function nestedEntries({ memory, format, root }: Nested, gpa: number): re
     const [low, high] = [words[at >>> 2], words[(at >>> 2) + 1]];
     const entry = BigInt(high >>> 0) << 32n | BigInt(low >>> 0), next = format.address(entry);
     entries.push(entry);
-    if (next === undefined || (level in NESTED.large && low & ENTRY.PS)) break;
+    if (next === undefined || (NESTED.large[level] && low & ENTRY.PS)) break;
     table = next;
   }
   return entries;
@@ -95,7 +95,7 @@ function guestPhysical(
   for (let level: number = mode.levels;; level--) {
     const entry = read(table + mode.bytes * indexOf(mode, level, low, high));
     if (!entry) return -1;
-    if (level === 1 || (large && level in mode.large && entry[0] & ENTRY.PS)) {
+    if (level === 1 || (large && mode.large[level] && entry[0] & ENTRY.PS)) {
       return frameOf(mode, level, ...entry, low) * 4096 + (low & 4095);
     }
     table = frameOf(mode, 1, ...entry, 0) * 4096;

@@ -144,7 +144,7 @@ export class GuestWalk {
       this.#read(frame, indexOf(mode, level, low, high), mode.bytes);
       const lo = this.low[this.steps - 1], hi = this.high[this.steps - 1];
       if (!(lo & P)) return this.#fault(r, access, 0, PAGE_CHECK.present);
-      const large = (lo & PS) !== 0 && level in mode.large && (mode.bytes === 8 || r.pse);
+      const large = (lo & PS) !== 0 && mode.large[level] !== 0 && (mode.bytes === 8 || r.pse);
       if (this.#reserved(r, mode, level, large, lo, hi)) {
         return this.#fault(r, access, P | RESERVED, PAGE_CHECK.reserved);
       }

@@ -20,8 +20,8 @@ export interface PagingFormat {
   readonly levels: 0 | 2 | 4;
   /** Above them: page-directory pointers, in registers. */
   readonly pointers: boolean;
-  /** By level: low bits of a large page's entry that must be 0. */
-  readonly large: Readonly<Record<number, number>>;
+  /** By level, from 0: low bits of a large page's entry that must be 0; 0 where there are no large pages. */
+  readonly large: readonly [0, 0, number, number, 0];
 }
 
 /** The modes, and their numbers. */
@@ -31,16 +31,23 @@ export type Paging = typeof PAGING[keyof typeof PAGING];
 const PAGE_2M = 0x1f_e000, PAGE_1G = 0x3fff_e000;
 /** By {@linkcode PAGING}. */
 export const MODES = [
-  { name: "none", bytes: 4, indexBits: 10, levels: 0, pointers: false, large: {} },
-  { name: "32-bit", bytes: 4, indexBits: 10, levels: 2, pointers: false, large: { 2: 0x20_0000 } },
-  { name: "PAE", bytes: 8, indexBits: 9, levels: 2, pointers: true, large: { 2: PAGE_2M } },
+  { name: "none", bytes: 4, indexBits: 10, levels: 0, pointers: false, large: [0, 0, 0, 0, 0] },
+  {
+    name: "32-bit",
+    bytes: 4,
+    indexBits: 10,
+    levels: 2,
+    pointers: false,
+    large: [0, 0, 0x20_0000, 0, 0],
+  },
+  { name: "PAE", bytes: 8, indexBits: 9, levels: 2, pointers: true, large: [0, 0, PAGE_2M, 0, 0] },
   {
     name: "4-level",
     bytes: 8,
     indexBits: 9,
     levels: 4,
     pointers: false,
-    large: { 2: PAGE_2M, 3: PAGE_1G },
+    large: [0, 0, PAGE_2M, PAGE_1G, 0],
   },
 ] as const satisfies readonly PagingFormat[];
 
