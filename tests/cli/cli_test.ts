@@ -353,8 +353,12 @@ Deno.test("xvm create says what is wrong in a file, and --dry-run what it comes 
     [`memory = 16`, /bad\.cfg: names no kernel/],
     [`kernel = "nosuch"`, /bad\.cfg: kernel: nosuch: no such file/],
     [
-      `kernel = "${file("demo.bin")}"; memory = 16; vcpus = 4`,
-      /4 vCPUs were asked for, but one is available/,
+      `kernel = "${file("demo.bin")}"; memory = 16; vcpus = 17`,
+      /vcpus: .*1 to 16/,
+    ],
+    [
+      `kernel = "${file("demo.bin")}"; memory = 16; type = "bare"; vcpus = 9`,
+      /9 vCPUs were asked for, but a bare guest's are the host's processors/,
     ],
     [
       `kernel = "${file("demo.bin")}"; memory = 16; type = "pv"`,
