@@ -13,8 +13,9 @@ import { cell } from "./linkage.ts";
 import type { Expr } from "./wasm/expr.ts";
 
 /** Whose processor it is: Intel's with VMX, AMD's with SVM. */
-export const CPU_MODELS = ["intel", "amd"] as const;
-export type CpuModel = typeof CPU_MODELS[number];
+export type CpuModel = "intel" | "amd";
+/** All of them. */
+export const CPU_MODELS: readonly ["intel", "amd"] = ["intel", "amd"];
 
 /** One difference: what either does, and where that is written. */
 interface Difference {

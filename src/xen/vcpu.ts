@@ -9,8 +9,14 @@ import type { Processor } from "./processor.ts";
 import { type Share, SHARE_SHAPE } from "./scheduler.ts";
 
 /** RUNSTATE_running, RUNSTATE_runnable, RUNSTATE_blocked, RUNSTATE_offline. */
-export const RUNSTATES = ["running", "runnable", "blocked", "offline"] as const;
-export type RunstateName = typeof RUNSTATES[number];
+export const RUNSTATES: readonly ["running", "runnable", "blocked", "offline"] = [
+  "running",
+  "runnable",
+  "blocked",
+  "offline",
+];
+/** What a vCPU does: RUNSTATE_* of Xen's public header vcpu.h, in lower case. */
+export type RunstateName = "running" | "runnable" | "blocked" | "offline";
 
 /** vcpu_runstate_info of Xen's public header vcpu.h, in machine time (ns). */
 export interface Runstate {
