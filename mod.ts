@@ -25,6 +25,8 @@ export type { RunstateName } from "./src/xen/vcpu.ts";
 export type { Position } from "./src/debug/vcpu_subject.ts";
 export { Backtrace, type Frame, type Line, Listing } from "./src/debug/views/code.ts";
 export { ExitHistory, type PastExit } from "./src/debug/views/exits.ts";
+export { Schedule, type ScheduleOptions } from "./src/debug/views/schedule.ts";
+export type { PastTurn, TurnEnd } from "./src/xen/turns.ts";
 export { GuestStopped } from "./src/debug/waits.ts";
 export { type Response, Stop } from "./src/debug/events/stop.ts";
 export { type BreakOptions, Breakpoint } from "./src/debug/events/breakpoint.ts";

@@ -48,6 +48,10 @@ export interface VcpuView {
   pageTables: { walk(address: Address): unknown; map(): unknown };
   /** The vendor's own record: VMCS or VMCB, every field by its name. */
   raw: unknown;
+  /** What it does, or did when its domain came to stand. */
+  readonly runstate?: string;
+  /** Where it stands, in words. */
+  readonly place?: string;
   /** Width of the code it runs. */
   bits: 16 | 32 | 64;
   disassemble(address?: Address, count?: number): Line[];
@@ -155,6 +159,8 @@ export interface HypervisorView {
   domains: Iterable<DomainView>;
   /** What differs between saved states, or one and the present state. */
   diff(a: Uint8Array, b?: Uint8Array): unknown;
+  /** The last turns of vCPUs. */
+  schedule?(which: Filter): unknown;
   /** Whether idle guests follow the clock on the wall. */
   interactive?: boolean;
   closed?: boolean;

@@ -182,7 +182,10 @@ Deno.test("vcpu chooses the vCPU of commands; a stop makes its own the current o
   await withSession(async ({ session, enter }) => {
     const { hv, dom } = host, [one, other] = dom.vcpus;
     session.use(hv);
-    assertMatch(await enter("until work vcpu=1"), /^execute .*\n +guest, vCPU 1, .*\n=> /);
+    assertMatch(
+      await enter("until work vcpu=1"),
+      /^execute .*\n +guest, vCPU 1, .*\n=> .*\n +vCPU 0 running at 0x0010/,
+    );
     assert(session.vcpu() === other);
     assertEquals(await enter("vcpu.id"), "1");
     assertMatch(await enter("vcpu 0"), /^vCPU 0\n=> 0x0010/);
@@ -206,6 +209,16 @@ Deno.test("vcpu chooses the vCPU of commands; a stop makes its own the current o
     assertEquals(await enter("vcpu 1 2"), "! vcpu: a number was expected, one");
     assertMatch(await enter("watch 0x7000 4 w vcpu=1"), /vcpu=1/);
     assertMatch(await enter("dom.vcpus"), /^vcpu +processor +state/);
+    const turns = await enter("schedule 3");
+    assertMatch(turns, /^the last 3 turns of \d+:\nfrom instruction .*(\n +\d+ +0\.\d+ s .*){3}$/);
+    assertEquals(await enter("schedule 3 {last: 2}"), await enter("schedule 2"));
+    assertEquals(await enter("schedule vcpu=1 2"), await enter("schedule 2 { vcpu: 1 }"));
+    assertMatch(await enter("schedule vcpu=1 2"), /(\n +\d+ +0\.\d+ s +1 +1 .*){2}$/);
+    assertMatch(await enter("schedule none"), /^! schedule: expected a whole number above 0/);
+    assertMatch(
+      await enter("schedule cpu=1"),
+      /^! schedule: there is no "cpu"; did you mean "vcpu"/,
+    );
   });
 });
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { BreakpointView, Context, Line, StopView, VcpuView } from "../context.ts";
+import type { BreakpointView, Context, DomainView, Line, StopView, VcpuView } from "../context.ts";
 
 /** `0xc0100000`, as many digits as the code is wide. */
 export function hex(value: bigint, bits: number): string {
@@ -57,6 +57,20 @@ export function printStop(stop: StopView | null, context: Context): void {
   if (kind !== "step") context.print(`${context.show(stop)}\n`);
   else if (domain.vcpus.length > 1) context.print(`vCPU ${vcpu.id}\n`);
   printHere(vcpu, context);
+  if (kind !== "step" && kind !== "end") printOthers(vcpu, domain, context);
+}
+
+/** So many are shown where they stand. */
+const OTHERS = 3;
+
+/** Where the other vCPUs of the domain stand. */
+function printOthers({ id }: VcpuView, { vcpus }: DomainView, context: Context): void {
+  const others = vcpus.filter((vcpu) => vcpu.id !== id);
+  for (const { id, runstate, place } of others.slice(0, OTHERS)) {
+    context.print(dim(`   vCPU ${id} ${runstate} at ${place}\n`, context));
+  }
+  const more = others.length - OTHERS;
+  if (more > 0) context.print(dim(`   ${more} more: dom.vcpus shows all\n`, context));
 }
 
 /** The instruction a vCPU would execute next. */

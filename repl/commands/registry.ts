@@ -32,6 +32,7 @@ import { raw } from "./raw.ts";
 import { registers } from "./registers.ts";
 import { reverseContinue, reverseStep } from "./reverse.ts";
 import { save } from "./save.ts";
+import { schedule } from "./schedule.ts";
 import { step } from "./step.ts";
 import { trace } from "./trace.ts";
 import { until } from "./until.ts";
@@ -67,6 +68,7 @@ export const COMMANDS: readonly Command[] = [
   cpuid,
   domain,
   vcpu,
+  schedule,
   weight,
   reverseStep,
   reverseContinue,

@@ -6,6 +6,7 @@
 import { type Mutation, mutationsOf } from "./mutation.ts";
 
 const SMP_TEST = "src/xen/smp_test.ts", STARTED = "vCPUs are started up, interrupted, begun anew";
+const TURNS_TEST = "src/xen/turns_test.ts";
 const LAW = "a run of several vCPUs repeats, saved and loaded at any place";
 const CUT = "a run of several vCPUs is the same however it is cut (intel, bare, on 3)";
 const TWO = `${STARTED}, and count together (intel, bare, 2 vCPUs on 2)`;
@@ -57,4 +58,26 @@ export const PROCESSOR_MUTATIONS: readonly Mutation[] = [
     'const INIT: readonly CpuCell[] = ["lstar",',
     "INIT keeps x87, XMM, MSRs, the time, and CR0's CD and NW; the rest is as after RESET",
   ]]),
+  ...mutationsOf("src/xen/turns.ts", TURNS_TEST, [
+    [
+      "the log of turns grows without bound",
+      "this.#total++) % TURNS_KEPT] = {",
+      "this.#total++)] = {",
+      "of turns of one instruction the last are kept (intel, bare)",
+    ],
+    [
+      "a host that was put into another state shows turns that did not lead there",
+      "    this.#total = this.#kept.length = 0;\n",
+      "",
+      "a loaded state has no turns from before, and looking is no state (amd, hap)",
+    ],
+  ]),
+  ...mutationsOf("src/xen/scheduler.ts", TURNS_TEST, [
+    [
+      "of one guest's vCPUs the one with most credit runs, however long it already has",
+      "unit.domain === best.domain && unit.share.turn",
+      "unit === best && unit.share.turn",
+      "turns follow one another, each as long as the seed picks (intel, hap)",
+    ],
+  ]),
 ];

@@ -10,7 +10,7 @@ import { Host, type HostOptions } from "../xen/host.ts";
 import { hostHash, loadHost, saveHost } from "../xen/state.ts";
 import { diffStates } from "../xen/state_diff.ts";
 import { flag } from "./check.ts";
-import { GuestDomain } from "./domain.ts";
+import { GuestDomain, subjectOf } from "./domain.ts";
 import { HostCpu } from "./host_cpu.ts";
 import {
   configOf,
@@ -23,6 +23,7 @@ import {
 import { findSymbols } from "./symbol_files.ts";
 import { bold, counted, grouped, INSPECT, type InspectOptions, sizeText } from "./values.ts";
 import type { Memory } from "./views/memory.ts";
+import { Schedule, type ScheduleOptions } from "./views/schedule.ts";
 import { machineMemory } from "./views/spaces.ts";
 import { blocksOf, type StateBlocks, StateDiff } from "./views/state_view.ts";
 
@@ -236,6 +237,30 @@ export class Hypervisor implements AsyncDisposable {
     }
     return new StateDiff(diffStates(a, b), ["a", "b"]);
   }
+  /**
+   * The last turns of the host's vCPUs: on which processor, from where on, how many instructions, why
+   * each was over, and where its vCPU stood then. What one vCPU runs before another does is one turn. Some
+   * 4,000 are kept, and none from before a state that was loaded.
+   *
+   * @param which `last` so many (40 if not given); those of a `domain`, a `vcpu`, a `processor`, by number
+   * @returns the newest last; it prints as a table
+   * @example
+   * ```ts
+   * import { Hypervisor } from "xvm";
+   *
+   * await using hv = await Hypervisor.demo();
+   * const [dom] = hv.domains;
+   * await dom.until("hlt");
+   * const [turn] = hv.schedule({ last: 1, vcpu: 0 }); // console.log(hv.schedule()) prints a table
+   * if (turn.end !== "stop" || turn.count + turn.instructions !== hv.cpus[0].instructions) {
+   *   throw new Error("unexpected");
+   * }
+   * ```
+   */
+  schedule(which: ScheduleOptions = {}): Schedule {
+    const domains = this.#domains.map((domain) => subjectOf(domain));
+    return Schedule.last(this.#host, domains, which);
+  }
   #mustStand(what: string): void {
     const { running } = this.#host;
     if (running) {
@@ -279,7 +304,7 @@ export class Hypervisor implements AsyncDisposable {
       ...(dropped
         ? [`  of what came from outside, ${counted(dropped, "entry", "entries")} not kept`]
         : []),
-      "  createDomain(options) domains cpus memory stateHash() save() load(state) diff(state) close()",
+      "  createDomain(options) domains cpus memory schedule() stateHash() save() load(state) diff(state) close()",
     ].join("\n");
   }
 }

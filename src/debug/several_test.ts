@@ -207,7 +207,7 @@ Deno.test("a vCPU that is not started up waits for the others, and says so where
   assertEquals(message, "step: guest, vCPU 1 waits to be started up, and the others stand");
   assertEquals([dom.state, dom.vcpus[0].instructions], ["paused", 0]);
   await dom.vcpus[1].step();
-  assertEquals([dom.vcpus[1].instructions, dom.vcpus[1].runstate], [1, "offline"]);
+  assertEquals([dom.vcpus[1].instructions, dom.vcpus[1].runstate], [1, "running"]);
   assert(dom.vcpus[0].instructions > 0);
 });
 
@@ -217,11 +217,63 @@ Deno.test("a domain's vCPUs print as a table", async () => {
   await dom.until("execute", { address: "work", vcpu: 1 });
   assertMatch(
     Deno.inspect(dom.vcpus),
-    /^vcpu +processor +state +rip +instructions\n +0 +0 +offline +0x0010\w+ <\w+[^>]*> +[\d,]+\n +1 +1 +offline +0x0010\w+ <work> +[\d,]+$/,
+    /^vcpu +processor +state +rip +instructions\n +0 +0 +running +0x0010\w+ <\w+[^>]*> +[\d,]+\n +1 +1 +running +0x0010\w+ <work> +[\d,]+$/,
   );
   assertEquals(host.hv.cpus.map(({ id }) => id), [0, 1]);
   assert(host.hv.cpus.every(({ instructions }) => instructions > 0));
   assertEquals(dom.vcpus.map((vcpu) => vcpu.id), [0, 1]);
+});
+
+Deno.test("at a stop each vCPU says what it does beneath the pause", async () => {
+  await using host = await severalOf({ cpu: "amd", paging: "hap" }, 3, { cpus: 2 });
+  const { dom } = host, states = () => dom.vcpus.map(({ runstate }) => runstate);
+  assertEquals(states(), ["runnable", "offline", "offline"]);
+  for (const vcpu of [2, 0, 1, 2]) {
+    await dom.until("execute", { address: "work", vcpu });
+    const now = states(), other = 2 - vcpu;
+    assertEquals(now[vcpu], "running");
+    // 0 and 2 share a processor, and 1 has one for itself.
+    assertEquals(now[1], "running");
+    if (vcpu !== 1) assertEquals(now[other], "runnable");
+  }
+  await using demo = await Hypervisor.demo();
+  const [{ vcpus: [vcpu] }] = demo.domains;
+  const hlt = await demo.domains[0].until("hlt");
+  assertEquals(vcpu.runstate, "running");
+  await hlt.vcpu.step();
+  assertEquals([vcpu.runstate, demo.schedule().at(-1)!.end], ["blocked", "wait"]);
+});
+
+Deno.test("a host's schedule is that of those asked for, and prints as a table", async () => {
+  await using host = await severalOf({ cpu: "intel", paging: "hap" }, 2);
+  const { hv, dom } = host;
+  assertEquals(Deno.inspect(hv.schedule()), "no turns yet");
+  let met = 0;
+  await dom.until("execute", { address: "work", vcpu: 1 }, () => ++met > 20);
+  const all = hv.schedule({ last: 4096 }), total = hv.cpus[0].instructions;
+  assertEquals(all.reduce((sum, { instructions }) => sum + instructions, 0), total);
+  const last = all.at(-1)!;
+  assertEquals([last.end, last.vcpu, last.rip], ["stop", 1, dom.symbols!.address("work")]);
+  assertEquals([...hv.schedule()], all.slice(-40));
+  assertEquals([...hv.schedule({ vcpu: 0, last: 7 })], all.filter((t) => t.vcpu === 0).slice(-7));
+  assertEquals(hv.schedule({ processor: 1 }).length, 0);
+  assertEquals(hv.schedule({ domain: dom.id, last: 4096 }).length, all.length);
+  assertMatch(
+    Deno.inspect(hv.schedule({ last: 2 })),
+    /^the last 2 turns of \d+:\nfrom instruction +at +processor +vcpu +ran +until +then at\n +\d+ +0\.\d{9} s +0 +0 +\d+ +its length +0x0010\w+ <.+>\n +\d+ +0\.\d{9} s +0 +1 +\d+ +stop +0x0010\w+ <work>$/,
+  );
+  assertMatch(Deno.inspect(hv.schedule({ last: 4096 })), /woke vCPU 1/);
+  // A step ends none: what goes on is the same turn.
+  await dom.vcpus[1].step();
+  assertEquals(hv.schedule({ last: 4096 }).length, all.length);
+  const state = hv.save(), at = hv.cpus[0].instructions;
+  hv.load(state);
+  assertEquals(
+    Deno.inspect(hv.schedule()),
+    `a state was loaded at instruction ${at}: turns before it are not known`,
+  );
+  assertThrows(() => hv.schedule({ last: 0 }), RangeError, "schedule last: a whole number from 1");
+  assertThrows(() => hv.schedule({ cpu: 1 } as never), TypeError, "schedule");
 });
 
 Deno.test("numbers of vCPUs and processors, and lengths of turns, are refused by one message each", async () => {

@@ -76,9 +76,14 @@ export class GuestVcpu {
   get position(): Position {
     return this.#subject.position;
   }
-  /** What it does: "running", "runnable", "blocked" or "offline", as Xen's RUNSTATE_ names have it. */
+  /**
+   * What it does: "running", "runnable", "blocked" (it waits for an interrupt or a device) or "offline" (it
+   * waits to be started up), as Xen's RUNSTATE_ names have it. In a paused domain it is what it goes on
+   * with: the one whose turn it is on its processor is "running". In one that has ended all are offline.
+   */
   get runstate(): RunstateName {
-    return this.#subject.inner.runstate.state;
+    const { inner, domain } = this.#subject;
+    return domain.inner.ended ? "offline" : inner.state;
   }
   /** Number of the host's processor that it runs on. */
   get processor(): number {

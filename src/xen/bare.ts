@@ -1,8 +1,10 @@
 /** A guest on the processor itself: no hypervisor under it, the platform on the machine's buses. */
+import { EFER } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import type { MachineBus } from "../machine/bus.ts";
 import { ACTIVITY, CPU, V } from "../machine/state.ts";
 import { SERVICE } from "../machine/linkage.ts";
+import { ATTRIBUTE } from "../machine/system/segmentation/descriptor.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import { BLOCKED, BUDGET, Engine, OFFLINE, type PartEnd, SEEN } from "./engine.ts";
 import type { Platform } from "./platform.ts";
@@ -77,6 +79,11 @@ export class BareEngine extends Engine {
     }
   }
 
+  get linearIp(): bigint {
+    const { i32, u64 } = this.vcpu.cpu, rip = u64[CPU.rip >> 3], base = u64[CPU["cs.base"] >> 3];
+    const long = i32[CPU.efer >> 2] & EFER.LMA && i32[CPU["cs.attributes"] >> 2] & ATTRIBUTE.long;
+    return long ? rip : base + rip & 0xffff_ffffn;
+  }
   readonly waiting = false;
   runnable(): boolean {
     const { cpu } = this.vcpu;

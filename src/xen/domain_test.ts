@@ -14,6 +14,7 @@ class Played extends Engine {
   told = false;
   readonly waiting = false;
   readonly interruptible = true;
+  readonly linearIp = 0n;
   protected execute(budget: number): PartEnd {
     const time = Math.min(budget, this.waitsAfter);
     this.vcpu.cpu.idle += time;

@@ -139,6 +139,8 @@ export abstract class Engine {
   protected abstract execute(budget: number): PartEnd;
   protected abstract attach(): void;
   protected abstract detach(): void;
+  /** Linear address of its next instruction. */
+  abstract readonly linearIp: bigint;
   /** What a blocked guest waits for is there: something that it can take. */
   abstract runnable(): boolean;
   /** One that is offline begins, if somebody has started it up. */

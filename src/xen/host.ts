@@ -15,6 +15,7 @@ import type { Frames } from "./frames.ts";
 import { Legs } from "./legs.ts";
 import { Processor } from "./processor.ts";
 import { checkInterleave, INTERLEAVE, type Interleave, Scheduler } from "./scheduler.ts";
+import { type TurnBegin, type TurnEnd, TurnLog } from "./turns.ts";
 import type { Vcpu } from "./vcpu.ts";
 import { World } from "./world.ts";
 import { type Attention, attention } from "./world_attention.ts";
@@ -71,6 +72,10 @@ export class Host implements DomainHost {
   #active: Processor;
   /** Which processor runs how far. */
   readonly legs: Legs;
+  /** The turns there were. */
+  readonly turns: TurnLog = new TurnLog();
+  /** Who was woken in the part that runs: it is over for that. */
+  #kicked: Vcpu | undefined;
 
   constructor(readonly options: HostOptions) {
     const { memory, cpu, cpus, seed, interleave = INTERLEAVE } = options;
@@ -163,6 +168,7 @@ export class Host implements DomainHost {
     if (vcpu.processor === active) active.turn = null;
     this.endLeg();
     active.endPart();
+    this.#kicked ??= vcpu;
   }
 
   newId(): number {
@@ -287,7 +293,9 @@ export class Host implements DomainHost {
 
   #run(vcpu: Vcpu, budget: number): void {
     const { domain, processor } = vcpu, started = this.now;
+    const began: TurnBegin = { count: this.machine.count, time: started };
     this.#yields = false;
+    this.#kicked = undefined;
     let end: SliceEnd;
     try {
       processor.switchTo(vcpu);
@@ -299,7 +307,10 @@ export class Host implements DomainHost {
       domain.flush();
       if (this.#woken && !this.#driving) queueMicrotask(() => this.wake());
     }
+    const ends = Math.min(processor.turn?.ends ?? 0, this.legs.ends);
     this.#finish(vcpu, end);
+    const why = this.#whyOver(vcpu, end, this.now >= ends);
+    this.turns.ran(vcpu, began, this.machine.count, why, this.#kicked);
     // A stop, a pause, an end: whoever waits for it acts here, and not wherever the slice would end.
     if (!domain.runs) this.yield();
   }
@@ -324,6 +335,16 @@ export class Host implements DomainHost {
       domain.setState({ kind: "paused" });
     }
     if (domain.ended || !vcpu.ready) processor.turn = null;
+  }
+
+  #whyOver(vcpu: Vcpu, end: SliceEnd, usedUp: boolean): TurnEnd {
+    const { domain, engine } = vcpu;
+    if (domain.ended) return "end";
+    if (end.kind === "offline") return "offline";
+    if (vcpu.blocked) return engine.waiting ? "device" : "wait";
+    if (end.kind === "stop" || !vcpu.goes) return "stop";
+    if (this.#kicked) return "wake";
+    return usedUp ? "length" : "under way";
   }
 
   /** A device has said that the guest ends; true if it now has. */

@@ -34,6 +34,7 @@ import {
 import { CPU, V } from "../machine/state.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
+import { in64BitMode } from "./control.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import { BLOCKED, BUDGET, Engine, OFFLINE, type PartEnd, SEEN, type Verdict } from "./engine.ts";
 import { handleExit } from "./exits.ts";
@@ -167,6 +168,11 @@ export class HvmEngine extends Engine {
   get foreign(): boolean {
     const { vendor } = this.cpuid;
     return vendor !== undefined && vendor !== this.on.cpu.model;
+  }
+  get linearIp(): bigint {
+    const { ops, hvm } = this, rip = ops.getRegister(hvm, "rip");
+    const { base } = ops.getSegment(hvm, "cs");
+    return base === 0n || in64BitMode(this) ? rip : base + rip & 0xffff_ffffn;
   }
   /** The last exception that the guest was given; its count is that from now, 0 or below. */
   get lastFault(): Fault | undefined {

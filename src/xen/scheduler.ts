@@ -209,7 +209,8 @@ export class Scheduler {
 
   /**
    * Which of the vCPUs that can run has its turn, all of them within their domains' caps. When the best
-   * of them has no credit left, everybody in `all` gets some.
+   * of them has no credit left, everybody in `all` gets some. Of one guest's, the one that has waited
+   * longest runs: how long each does is the interleaving's, and credit decides between guests.
    */
   choose<U extends Unit>(runnable: readonly U[], all: readonly U[]): U {
     for (const unit of all) this.settle(unit);
@@ -223,8 +224,17 @@ export class Scheduler {
       const more = CREDIT * (Math.floor(-best.share.credit / CREDIT) + 1);
       for (const { share } of all) share.credit = Math.min(share.credit + more, CREDIT);
     }
-    best.share.turn = ++this.#turns;
-    return best;
+    const next = runnable.reduce(
+      (first, unit) =>
+        unit.domain === best.domain && unit.share.turn < first.share.turn ? unit : first,
+      best,
+    );
+    // It pays with what its guest has.
+    const { credit } = best.share;
+    best.share.credit = next.share.credit;
+    next.share.credit = credit;
+    next.share.turn = ++this.#turns;
+    return next;
   }
 
   /** Length of a turn (ns) of one of those that can run: among those of its guest it is short. */

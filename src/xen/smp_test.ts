@@ -344,10 +344,23 @@ for (const [way, cpus] of [...HVM, ...BARE].map((way) => [way, 3] as const)) {
     const finish = (run: typeof one, budget: () => number) => {
       run.domain.resume();
       while (!done(run) && run.host.now < LIMIT) if (!run.host.runOnce(budget())) run.host.idle();
-      return run.position();
+      return [run.position(), run.host.turns.turns];
     };
     const whole = finish(one, () => LIMIT);
     assertEquals(one.domain.state.kind, "blocked");
+    const { turns } = one.host.turns, ends = new Set(turns.map(({ end }) => end));
+    // A bare processor is reset by who sends it INIT.
+    const awaited = [
+      "length",
+      "wait",
+      "wake",
+      ...way.paging === "bare" ? [] : ["offline"],
+    ] as const;
+    assertEquals(awaited.filter((end) => !ends.has(end as typeof turns[0]["end"])), []);
+    for (const { id, count } of one.domain.vcpus) {
+      const own = turns.filter(({ vcpu }) => vcpu === id);
+      assertEquals(own.reduce((sum, { instructions }) => sum + instructions, 0), count);
+    }
     for (const [n, other] of others.entries()) {
       let x = n + 1;
       assertEquals(finish(other, () => 1 + (x = x * 48271 % 2147483647) % (n ? 3000 : 40)), whole);

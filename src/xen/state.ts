@@ -64,6 +64,7 @@ export function loadHost(host: Host, bytes: Uint8Array): void {
   // What the blocks asked of vCPUs is done.
   for (const { hvm } of processors) if (hvm) ops?.unload(hvm);
   fresh();
+  host.turns.beginAt(host.machine.count);
   for (const { onLoaded } of host.domains) for (const told of [...onLoaded]) told();
 }
 

@@ -104,6 +104,10 @@ export class Vcpu {
 
   // --- what it is doing ---
 
+  /** What it does, or would, were its domain not paused. */
+  get state(): RunstateName {
+    return this.#state;
+  }
   /** Its domain runs, and no other vCPU of it alone. */
   get goes(): boolean {
     const { runs, only } = this.domain;

@@ -3,7 +3,7 @@ import { CR0, DR7, EFER } from "../../abi/x86/cr.ts";
 import { MSR } from "../../abi/x86/msr.ts";
 import { attributesFromVmcb, attributesToVmcb, VMCB_ATTRIBUTE } from "../../abi/x86/vmcb.ts";
 import { V, type WideCell } from "../../machine/state.ts";
-import { GUEST, type Segment, type SegmentRegister } from "../ops.ts";
+import { GUEST, type Segment, type SegmentRegister, segmentRegisters } from "../ops.ts";
 import { guestWord } from "../shadow.ts";
 import { F, OWN, type SvmVcpu } from "./cpu.ts";
 import { shadowControl, visible } from "./shadow.ts";
@@ -17,23 +17,33 @@ export function is64(v: SvmVcpu): boolean {
     (v.read16(F.csAttributes) & VMCB_ATTRIBUTE.long) !== 0;
 }
 
+/** Made once: where a vCPU stands is noted at the end of each of its turns. */
+const SEGMENT_FIELDS = Object.fromEntries(segmentRegisters.map((name) => [name, {
+  selector: F[`${name}Selector`],
+  base: F[`${name}Base`],
+  limit: F[`${name}Limit`],
+  attributes: F[`${name}Attributes`],
+}])) as Record<SegmentRegister, Record<keyof Segment, number>>;
+
 export function getSegment(v: SvmVcpu, name: SegmentRegister): Segment {
-  let attributes = attributesFromVmcb(v.read16(F[`${name}Attributes`]));
+  const fields = SEGMENT_FIELDS[name];
+  let attributes = attributesFromVmcb(v.read16(fields.attributes));
   // The privilege level has a field of its own, and SS's follows it; a null SS has nothing else.
   if (name === "ss") attributes = attributes & ~0x60 | v.read8(F.cpl) << 5;
   return {
-    selector: v.read16(F[`${name}Selector`]),
-    base: v.read64(F[`${name}Base`]),
-    limit: v.read(F[`${name}Limit`]) >>> 0,
+    selector: v.read16(fields.selector),
+    base: v.read64(fields.base),
+    limit: v.read(fields.limit) >>> 0,
     attributes,
   };
 }
 
 export function setSegment(v: SvmVcpu, name: SegmentRegister, value: Segment): void {
-  v.write16(F[`${name}Selector`], value.selector);
-  v.write64(F[`${name}Base`], BigInt.asUintN(64, value.base));
-  v.write(F[`${name}Limit`], value.limit | 0);
-  v.write16(F[`${name}Attributes`], attributesToVmcb(value.attributes));
+  const fields = SEGMENT_FIELDS[name];
+  v.write16(fields.selector, value.selector);
+  v.write64(fields.base, BigInt.asUintN(64, value.base));
+  v.write(fields.limit, value.limit | 0);
+  v.write16(fields.attributes, attributesToVmcb(value.attributes));
   if (name === "ss") v.write8(F.cpl, value.attributes >>> 5 & 3);
 }
 

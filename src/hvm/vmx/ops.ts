@@ -19,7 +19,9 @@ import {
   type HvmOps,
   type HvmVcpu,
   type Intercepts,
+  type Segment,
   type SegmentRegister,
+  segmentRegisters,
   type Stopped,
 } from "../ops.ts";
 import { RegisterAccess } from "../registers.ts";
@@ -53,6 +55,17 @@ import { MSR_FIELDS, resetGuest, setControlRegister } from "./state.ts";
 const ENABLED_BREAKPOINT = 1 << 12;
 
 const capital = (s: string) => s[0].toUpperCase() + s.slice(1);
+
+/** Made once: where a vCPU stands is noted at the end of each of its turns. */
+const SEGMENT_FIELDS = Object.fromEntries(segmentRegisters.map((name) => {
+  const s = capital(name);
+  return [name, {
+    selector: F[`guest${s}Selector`],
+    base: F[`guest${s}Base`],
+    limit: F[`guest${s}Limit`],
+    attributes: F[`guest${s}AccessRights`],
+  }];
+})) as Record<SegmentRegister, Record<keyof Segment, number>>;
 
 /** The vCPU, current on its processor. */
 function at(v: HvmVcpu): VmxVcpu {
@@ -209,20 +222,20 @@ export const vmxOps: HvmOps = {
 
   ...registers.table(at),
   getSegment(v, name: SegmentRegister) {
-    const { on } = at(v), s = capital(name);
+    const { on } = at(v), fields = SEGMENT_FIELDS[name];
     return {
-      selector: on.read(F[`guest${s}Selector`]),
-      base: on.read64(F[`guest${s}Base`]),
-      limit: on.read(F[`guest${s}Limit`]) >>> 0,
-      attributes: on.read(F[`guest${s}AccessRights`]),
+      selector: on.read(fields.selector),
+      base: on.read64(fields.base),
+      limit: on.read(fields.limit) >>> 0,
+      attributes: on.read(fields.attributes),
     };
   },
   setSegment(v, name, value) {
-    const { on } = at(v), s = capital(name);
-    on.write(F[`guest${s}Selector`], value.selector, 0);
-    on.write64(F[`guest${s}Base`], value.base);
-    on.write(F[`guest${s}Limit`], value.limit, 0);
-    on.write(F[`guest${s}AccessRights`], value.attributes, 0);
+    const { on } = at(v), fields = SEGMENT_FIELDS[name];
+    on.write(fields.selector, value.selector, 0);
+    on.write64(fields.base, value.base);
+    on.write(fields.limit, value.limit, 0);
+    on.write(fields.attributes, value.attributes, 0);
   },
   getDescriptorTable(v, name) {
     const { on } = at(v), s = capital(name);
