@@ -165,6 +165,8 @@ function modelRows(
 export class Cpuid {
   readonly #rows: Map<number, CpuidResult>;
   readonly #like: CpuidModelRow["like"];
+  /** "misalignsse" is shown: asked at every switch. */
+  #misaligned = false;
   readonly #limits: CpuidLimits;
   /** Called after each edit. */
   readonly onChange: Set<() => void> = new Set();
@@ -271,7 +273,7 @@ export class Cpuid {
   }
   /** MXCSR.MM is there where the feature is shown, and while this is the CPUID of who runs. */
   showMisaligned(cells: Int32Array): void {
-    cells[V.noMisaligned >> 2] = this.has("misalignsse") ? 0 : 1;
+    cells[V.noMisaligned >> 2] = this.#misaligned ? 0 : 1;
   }
   #bits(table: Record<string, number>): number {
     return Object.entries(table).reduce((bits, [n, b]) => this.has(n) ? bits | b : bits, 0);
@@ -358,7 +360,7 @@ export class Cpuid {
       this.load(before);
       throw error;
     }
-    for (const listener of [...this.onChange]) listener();
+    this.#changed();
   }
 
   /** What is to be saved: the rows as they stand. */
@@ -380,6 +382,12 @@ export class Cpuid {
   load(saved: readonly (readonly number[])[]): void {
     this.#rows.clear();
     for (const [key, eax, ebx, ecx, edx] of saved) this.#rows.set(key, { eax, ebx, ecx, edx });
+    this.#changed();
+  }
+
+  /** Tells who goes by it. */
+  #changed(): void {
+    this.#misaligned = this.has("misalignsse");
     for (const listener of [...this.onChange]) listener();
   }
 

@@ -218,9 +218,9 @@ export class Domain {
     if (this.#ownTime) this.#setClock(true);
   }
   /** It does neither: the clock stands at a given own time, or where it is. */
-  stopClock(at: number = this.now): void {
+  stopClock(at?: number): void {
     if (!this.#ownTime) return;
-    this.#clock = at;
+    this.#clock = at ?? this.now;
     this.#goes = false;
   }
   /** It goes on, or stands, where it is. */

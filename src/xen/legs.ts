@@ -58,25 +58,34 @@ export class Legs {
     const under = leg && processors[leg.processor];
     if (leg && under && under.now < leg.ends && isBusy(under)) return under;
     for (;;) {
-      const busy = processors.filter(isBusy);
-      if (busy.length === 0) return undefined;
-      const first = busy.reduce((least, one) => one.now < least.now ? one : least);
+      let first: Processor | undefined, busy = 0;
+      for (const one of processors) {
+        if (!isBusy(one)) continue;
+        busy |= 1 << one.id;
+        if (!first || one.now < first.now) first = one;
+      }
+      if (!first) return undefined;
       if (this.#follow(first.now, busy, isBusy, wake)) continue;
-      const length = busy.length > 1 ? this.lengths.leg() : Math.max(1, wake() - first.now);
+      const alone = busy === 1 << first.id;
+      const length = alone ? Math.max(1, wake() - first.now) : this.lengths.leg();
       this.#leg = { processor: first.id, ends: first.now + length };
       return first;
     }
   }
 
-  /** Those that have nothing to do get to `now`, or until they have. True if one has. */
+  /**
+   * Those that have nothing to do get to `now`, or until they have. True if one has.
+   *
+   * @param busy a bit for each processor that has something to do
+   */
   #follow(
     now: number,
-    busy: readonly Processor[],
+    busy: number,
     isBusy: (processor: Processor) => boolean,
     wake: () => number,
   ): boolean {
     for (const idle of this.processors) {
-      if (busy.includes(idle) || idle.now >= now) continue;
+      if (busy & 1 << idle.id || idle.now >= now) continue;
       idle.cpu.skipTo(Math.min(now, Math.max(wake(), idle.now)));
       idle.interrupts?.handlePending();
       if (isBusy(idle)) return true;
