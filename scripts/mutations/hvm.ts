@@ -11,6 +11,7 @@ const HALT_TEST = "src/xen/halt_test.ts", PDPTE_TEST = "src/hvm/pdpte_test.ts";
 const DEBUGGED = "src/debug/events/emulation_test.ts";
 const MONITOR_TEST = "src/xen/monitor_test.ts";
 const SEVERAL_TEST = "src/debug/several_test.ts";
+const NOT_ANEW = "a switch between vCPUs makes nothing anew for those who look (intel, hap, on 1)";
 const KINDS_TEST = "src/debug/kinds_test.ts";
 const OBSERVED = "src/debug/events/observed_test.ts";
 const REPEATED = "src/xen/repeated_io_test.ts";
@@ -79,7 +80,25 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "this.#cpu.predecoder.invalidate(at / (FRAME.size / 4));",
       "saved at a stop of any vCPU and loaded, all goes on the same (intel, hap, on 2)",
     ],
+    [
+      "code is predecoded anew when who looks leaves the processor",
+      "  detaching(): void {\n",
+      "  detaching(): void {\n    this.#invalidate(this.#offsets.keys());\n",
+      NOT_ANEW,
+    ],
+    [
+      "marks of a domain that is destroyed stay",
+      "    for (const address of [...this.#addresses]) this.setAddress(address, false);\n",
+      "",
+      NOT_ANEW,
+    ],
   ]),
+  ...mutationsOf("src/xen/hvm.ts", SEVERAL_TEST, [[
+    "exits to be seen are asked for at every switch",
+    "if (this.#outdated) this.#showIntercepts(true);",
+    "this.#showIntercepts(true);",
+    NOT_ANEW,
+  ]]),
   ...mutationsOf("src/xen/monitor.ts", "src/debug/debugger_test.ts", [
     [
       "a breakpoint that was passed is met again by who looks anew",

@@ -181,9 +181,13 @@ export class Debugger implements Desk, Stepping {
       }
       return;
     }
-    if (state.kind === "destroyed") this.subject.host.onError.delete(this.#hostFailed);
+    const gone = state.kind === "destroyed";
+    if (gone) this.subject.host.onError.delete(this.#hostFailed);
     this.#reported = this.#at = undefined;
-    for (const { monitor } of this.events) monitor.clearStep();
+    for (const { monitor } of this.events) {
+      if (gone) monitor.clear();
+      else monitor.clearStep();
+    }
     this.#tell(this.#ending(state));
   }
   #ending(state: DomainState): WaitOutcome {

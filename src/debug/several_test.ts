@@ -42,6 +42,49 @@ for (const [c, cpus] of WAYS) {
     }
   });
 
+  if (cpus === 1) {
+    Deno.test(`a switch between vCPUs makes nothing anew for those who look (${name})`, async () => {
+      await using host = await both(c, cpus);
+      const { dom, hv, vcpus } = host;
+      const seen = [0, 0];
+      dom.trace("execute", { address: "work", vcpu: 1 }, ({ vcpu }) => void seen[vcpu.id]++);
+      dom.trace(
+        "watch",
+        { address: COUNTS.own, length: 4, vcpu: 0 },
+        (x) => void seen[x.vcpu.id]++,
+      );
+      dom.break("rdtsc", { vcpu: 1 });
+      await vcpus[0].step(2000);
+      const { machine, domains: [domain] } = hostUnder(hv), made: Record<string, number> = {};
+      const { cpu } = machine;
+      const counted = <T extends object>(one: T, name: keyof T & string) => {
+        const plain = one[name] as (...given: unknown[]) => unknown;
+        made[name] = 0;
+        one[name] = ((...given: unknown[]) => {
+          made[name]++;
+          return plain.apply(one, given);
+        }) as T[typeof name];
+      };
+      counted(machine, "dropCode");
+      counted(cpu, "flushTlb");
+      for (const { engine } of domain.vcpus) {
+        const shown = engine as unknown as { ops: { setIntercepts(): void } };
+        shown.ops = { ...shown.ops };
+        counted(shown.ops, "setIntercepts");
+      }
+      const before = instructions(dom);
+      seen.fill(0);
+      await vcpus[1].step(4000);
+      assert(vcpus.every(({ instructions }, n) => instructions > before[n] + 100));
+      assert(seen.every((n) => n > 100), `${seen}`);
+      assertEquals(made, { dropCode: 0, flushTlb: 0, setIntercepts: 0 });
+      const waits = assertRejects(() => dom.until("execute", { address: 0x1234 }));
+      dom.destroy();
+      await waits;
+      assertEquals([cpu.marked, cpu.observers], [[], []]);
+    });
+  }
+
   Deno.test(`a watch says who wrote, and sees whom it names (${name})`, async () => {
     await using host = await both(c, cpus);
     const { dom } = host, all = { address: COUNTS.all, length: 4 };

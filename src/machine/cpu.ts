@@ -15,7 +15,7 @@ import { Predecoder } from "./interpreter/predecode.ts";
 import { DECODE_AS } from "./isa/decode.ts";
 import type { ProcessorParts, SystemFunctions } from "./linkage.ts";
 import type { Machine } from "./machine.ts";
-import { type CpuObserver, Observation } from "./observation.ts";
+import { type CpuMarks, type CpuObserver, Observation } from "./observation.ts";
 import { RunLoop, type RunStop } from "./run.ts";
 import { ABORT, ACTIVITY, CODE_MODE, CPU, frameMarks, pdpte, SEGMENTS, TLB, V } from "./state.ts";
 import type { CpuModel } from "./vendors.ts";
@@ -32,6 +32,8 @@ export class Cpu extends CpuRegisters implements ProcessorParts {
   readonly hooks: CpuHooks = {};
   /** Who watches, in the order that they are asked. */
   readonly observers: CpuObserver[] = [];
+  /** Where anybody watches who does so now and then. */
+  readonly marked: CpuMarks[] = [];
   readonly observation: Observation;
   readonly counters: PerformanceCounters;
   readonly branches: Branches;

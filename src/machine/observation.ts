@@ -25,15 +25,23 @@ export interface CpuObserver {
   ): boolean;
   /** What made the accesses that `watch` saw was given up: they will come again or not at all. */
   givenUp(): void;
-  watchesPage(linear: number, linearHigh: number, frame: number): boolean;
   /** Whether a run is to stop before the instruction at a linear address. */
   hasBreakpoint(low: number, high: number): boolean;
-  /** The same of any address with that offset in its page: records do not know where that is mapped. */
-  hasBreakpointAt(offset: number): boolean;
-  /** It has watches. */
-  readonly watches: boolean;
   /** Before anything is delivered: whether the run is over, as something was. */
   isOver(): boolean;
+}
+
+/**
+ * Where somebody wants to watch, just now or when what he watches is on the processor again: records
+ * and TLBs are made so that they need not be made anew at every switch.
+ */
+export interface CpuMarks {
+  /** A page stays out of the TLBs. */
+  watchesPage(linear: number, linearHigh: number, frame: number): boolean;
+  /** A record stands before code with that offset in its page: records do not know where that is mapped. */
+  hasBreakpointAt(offset: number): boolean;
+  /** There are such pages. */
+  readonly watches: boolean;
 }
 
 export class Observation {
@@ -83,6 +91,14 @@ export class Observation {
     cpu.flushTlb();
   }
 
+  /** There are pages to watch, or no more, or others: accesses ask, and TLBs are filled anew. */
+  armWatches(): void {
+    const { cpu, cpu: { i32 } } = this, others = i32[V.watching >> 2] & ~WATCHING.observers;
+    const any = cpu.marked.some((m) => m.watches);
+    i32[V.watching >> 2] = any ? others | WATCHING.observers : others;
+    cpu.flushTlb();
+  }
+
   // --- accesses ---
 
   /** An access to watched memory: the run ends when what makes it is done. */
@@ -105,7 +121,7 @@ export class Observation {
   }
 
   watchesPage(low: number, high: number, frame: number): boolean {
-    return this.cpu.observers.some((o) => o.watchesPage(low, high, frame)) ||
+    return this.cpu.marked.some((m) => m.watchesPage(low, high, frame)) ||
       this.#debug.inPage(low, high);
   }
 
@@ -143,7 +159,7 @@ export class Observation {
 
   /** A breakpoint record is to stand before the instruction at a linear address. */
   marks(low: number, high: number): boolean {
-    return this.cpu.observers.some((o) => o.hasBreakpointAt(low & 4095)) ||
+    return this.cpu.marked.some((m) => m.hasBreakpointAt(low & 4095)) ||
       this.#debugHits(low, high) !== 0;
   }
   #observed(low: number, high: number): boolean {

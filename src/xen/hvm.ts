@@ -108,8 +108,10 @@ export class HvmEngine extends Engine {
   /** Exits in a row with no instruction between them, and the vCPU's count there. */
   #fruitless = 0;
   #fruitlessAt = -1;
-  /** Exits that an observer wants to see. They are in the hardware while the vCPU is on the processor. */
+  /** Exits that an observer wants to see. */
   #observed: Intercepts | undefined;
+  /** The hardware has others than it is to have when the vCPU is on the processor. */
+  #outdated = false;
   /** Made once: entries are hot. */
   readonly #entry: { budget: number; pageFault?: EnterOptions["pageFault"] } = { budget: 0 };
   /** Machine time at which the turn under way is over. */
@@ -193,9 +195,11 @@ export class HvmEngine extends Engine {
     const more = Object.entries(interceptsOf(wishes.flat())).filter(([name]) => !(name in ALWAYS));
     this.#observed = wishes.length > 0 ? Object.fromEntries(more) : undefined;
     if (this.vcpu.loaded) this.#showIntercepts(true);
+    else this.#outdated = true;
   }
   /** An observer's are in the hardware, or they are not. */
   #showIntercepts(observed: boolean): void {
+    this.#outdated = !observed && this.#observed !== undefined;
     this.#setIntercepts({ ...UNOBSERVED, ...(observed ? this.#observed : undefined) });
   }
   #setIntercepts(wanted: Intercepts): void {
@@ -445,6 +449,7 @@ export class HvmEngine extends Engine {
         this.last = this.pending === "unanswered" ? undefined : this.pending;
         this.#fault = undefined;
         this.#pendingAt = s.pendingAt;
+        this.#timeOffset = NaN;
         this.changed = true;
       },
     });
@@ -549,16 +554,14 @@ export class HvmEngine extends Engine {
     const { cpu } = this.on, kept = this.#fault;
     cpu.raised = undefined;
     cpu.lastFault = kept && { ...kept, count: kept.count + cpu.count };
-    if (this.#observed) this.#showIntercepts(true);
+    if (this.#outdated) this.#showIntercepts(true);
     Object.assign(this.on.cpu.hooks, this.#hooks);
     this.cpuid.showMisaligned(this.on.cpu.i32);
-    this.#timeOffset = NaN;
     this.changed = true;
   }
   protected detach(): void {
     this.on.cpu.i32[V.noMisaligned >> 2] = 0;
     this.#fault = this.lastFault;
-    if (this.#observed) this.#showIntercepts(false);
     this.ops.unload(this.on);
   }
   /**

@@ -15,8 +15,8 @@
 import type { Exit } from "../hvm/exit.ts";
 import type { ExitWish } from "../hvm/exit_kinds.ts";
 import type { Cpu } from "../machine/cpu.ts";
-import type { CpuObserver } from "../machine/observation.ts";
-import { ACCESS, CPU, FRAME, FRAME_FLAG, V, WATCHING } from "../machine/state.ts";
+import type { CpuMarks, CpuObserver } from "../machine/observation.ts";
+import { ACCESS, CPU, FRAME, FRAME_FLAG } from "../machine/state.ts";
 import type { EngineHooks, Verdict } from "./engine.ts";
 import { HvmEngine } from "./hvm.ts";
 import type { Vcpu } from "./vcpu.ts";
@@ -63,7 +63,7 @@ export interface Observer {
 const RECENT = 64;
 
 /** What one observer sees of one vCPU. */
-export class Monitor implements EngineHooks, CpuObserver {
+export class Monitor implements EngineHooks, CpuObserver, CpuMarks {
   readonly #cpu: Cpu;
   readonly #addresses = new Set<bigint>();
   /** How many of them have an offset in their page: records do not know where that is mapped. */
@@ -110,7 +110,7 @@ export class Monitor implements EngineHooks, CpuObserver {
     if (count === +on) this.#stale.add(offset);
     this.#arm();
     // Armed in the course of a run, or with nobody left who would do it later.
-    if (this.#current && (this.#running || !this.#armed)) this.#refreshCode();
+    if ((this.#current && this.#running) || !this.#armed) this.#refreshCode();
   }
 
   #refreshCode(): void {
@@ -136,14 +136,7 @@ export class Monitor implements EngineHooks, CpuObserver {
   setWatch(watch: Watch, on: boolean): void {
     this.#watches.set(watch, on);
     this.#arm();
-    if (this.#current) this.#armWatches();
-  }
-  /** The processor asks at accesses while somebody on it has watches. */
-  #armWatches(): void {
-    const cpu = this.#cpu, others = cpu.i32[V.watching >> 2] & ~WATCHING.observers;
-    const any = cpu.observers.some((o) => o.watches);
-    cpu.i32[V.watching >> 2] = any ? others | WATCHING.observers : others;
-    cpu.flushTlb();
+    this.#cpu.observation.armWatches();
   }
   get watches(): boolean {
     return this.#watches.size > 0;
@@ -228,17 +221,27 @@ export class Monitor implements EngineHooks, CpuObserver {
     return this.vcpu.domain.runs && this.vcpu.ready;
   }
 
-  /** It is among the hooks while anything is armed. */
+  /** It is among the hooks, and its marks are the processor's, while anything is armed. */
   #arm(): void {
     const { hooks } = this.vcpu.engine, at = hooks.indexOf(this), armed = at >= 0;
+    const { marked } = this.#cpu;
     if (this.#armed === armed) return;
     if (!armed) {
       hooks.push(this);
+      marked.push(this);
       if (this.#current) this.#enter();
     } else {
       hooks.splice(at, 1);
+      marked.splice(marked.indexOf(this), 1);
       this.#leave();
     }
+  }
+  /** Its domain is no more. */
+  clear(): void {
+    for (const address of [...this.#addresses]) this.setAddress(address, false);
+    for (const watch of [...this.#watches.all]) this.setWatch(watch, false);
+    this.setExits(undefined);
+    this.clearStep();
   }
 
   exit(exit: Exit): Verdict | undefined {
@@ -279,13 +282,9 @@ export class Monitor implements EngineHooks, CpuObserver {
 
   attached(): void {
     this.#enter();
-    if (this.watches) this.#armWatches();
-    this.#invalidate(this.#offsets.keys());
   }
   detaching(): void {
     this.#leave();
-    if (this.watches) this.#armWatches();
-    this.#invalidate(this.#offsets.keys());
   }
 
   started(): void {

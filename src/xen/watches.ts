@@ -76,6 +76,9 @@ export class Watches {
   readonly #linear = new Pages();
   readonly #machine = new Pages();
 
+  get all(): Iterable<Watch> {
+    return this.#all;
+  }
   get size(): number {
     return this.#all.size;
   }

@@ -54,16 +54,18 @@ class Subject {
         return VECTOR;
       },
     };
-    cpu.observers.push({
+    cpu.marked.push({
       watchesPage: (_low, _high, frame) => frame === RAM >>> 12,
+      hasBreakpointAt: () => false,
+      watches: true,
+    });
+    cpu.observers.push({
       watch: (low, _high, physical, bytes, access) => {
         if (physical >>> 12 === RAM >>> 12) this.#access(`watch ${low} ${bytes} ${access}`);
         return false;
       },
       givenUp: () => {},
       hasBreakpoint: () => false,
-      hasBreakpointAt: () => false,
-      watches: true,
       isOver: () => false,
     });
   }
