@@ -30,6 +30,8 @@ export interface BootOptions {
   /** Bytes for shadow tables; Xen's rule if not given. */
   shadowMemory?: number;
   vcpus: number;
+  /** Xen's interface is there for it. */
+  xen?: boolean;
   /** Processors of the host; as {@linkcode openHost} has it if not given. */
   cpus?: number;
   /** The processor the guest sees, as xl's `cpuid=` says it: "common", "host,rdrand=0". */
@@ -84,8 +86,8 @@ export function hostMemory(domains: readonly { memory: number; shadowMemory?: nu
 
 function domainOf(options: BootOptions) {
   const { name = "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus } = options;
-  const { symbols, cpuid, shadowMemory, modules } = options;
-  const more = { symbols, cpuid, shadowMemory, modules };
+  const { symbols, cpuid, shadowMemory, modules, xen } = options;
+  const more = { symbols, cpuid, shadowMemory, modules, xen };
   return { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, ...more };
 }
 

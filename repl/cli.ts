@@ -67,6 +67,7 @@ function bootCommand(done: Done) {
     .option("--cpu <vendor:cpu>", "The simulated processor: intel or amd.", { default: "intel" })
     .option("--paging <mode:paging>", "hap (nested) or shadow.", { default: "hap" })
     .option("--shadow-memory <size:string>", "Memory for shadow tables: 1M.")
+    .option("--xen", "The guest knows Xen: hypercalls, event channels and what goes with them.")
     .option(
       "--cpuid <changes:string>",
       "What CPUID shows: a model (common, nehalem, …), then feature=0 or leaf.register=value, commas between.",

@@ -207,8 +207,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "an NMI does not come between them",
-      "<= now || this.nmiPending ||",
-      "<= now ||",
+      "<= domain.now || this.nmiPending ||",
+      "<= domain.now ||",
       REPEATS_ALWAYS,
     ],
   ]),
@@ -405,8 +405,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/hvm.ts", HALT_TEST, [
     [
       "an interrupt ends HLT whatever IF",
-      "return this.port.interruptPending() && this.interruptible;",
-      "return this.port.interruptPending();",
+      "return this.interruptPending && this.#interruptsOn;",
+      "return this.interruptPending;",
       "HLT with IF clear stays where it is, whatever is pending (intel hap)",
     ],
   ]),

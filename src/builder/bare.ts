@@ -17,13 +17,14 @@ const ALONE = "a bare guest has the machine for itself";
 export const BARE: Plan = {
   engine: "bare",
   alone: true,
-  refuses: ({ vcpus, paging, shadowMemory, weight, cap }) => [
+  refuses: ({ vcpus, paging, shadowMemory, xen, weight, cap }) => [
     vcpus > PROCESSORS && [
       `${vcpus} vCPUs were asked for`,
       `a bare guest's are the host's processors, of which there are at most ${PROCESSORS}`,
     ],
     shadowMemory !== undefined && ["shadowMemory was given", ALONE],
     paging === "shadow" && [`paging "shadow" was asked for`, ALONE],
+    !!xen && ["Xen's interface was asked for", `${ALONE}: there is no Xen under it`],
     weight !== undefined && ["a weight was given", ALONE],
     !!cap && ["a cap was given", ALONE],
   ],

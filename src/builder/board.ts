@@ -86,11 +86,7 @@ export class Board implements Platform {
     const context: DeviceContext = {
       now: events.now,
       reschedule,
-      irq: (line, level) => {
-        this.pic.setLine(line, level);
-        this.ioApic.setIrq(line, level);
-        events.changed();
-      },
+      irq: (line, level) => this.setLine(line, level),
     };
     const { output } = events;
     const nmi = () => {
@@ -180,6 +176,11 @@ export class Board implements Platform {
     return this.coprocessor.state.error;
   }
 
+  setLine(gsi: number, level: boolean): void {
+    if (gsi < 16) this.pic.setLine(gsi, level);
+    this.ioApic.setIrq(gsi, level);
+    this.events.changed();
+  }
   deadline(): number {
     return this.#deadline ??= this.bus.deadline();
   }

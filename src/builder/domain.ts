@@ -5,11 +5,13 @@ import { Domain } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
 import { BARE } from "./bare.ts";
 import { Board } from "./board.ts";
+import { e820 } from "./e820.ts";
 import { counted } from "./errors.ts";
 import { HVM } from "./hvm.ts";
 import { loadGuest } from "./images.ts";
 import type { LoadedGuest } from "./load.ts";
 import type { BoardEvents, DomainConfig, Plan } from "./plan.ts";
+import { xenLeaves } from "./xen.ts";
 
 export type { DomainConfig } from "./plan.ts";
 
@@ -82,6 +84,7 @@ export async function build(host: Host, config: DomainConfig): Promise<BuiltDoma
       consoleMemory,
     });
     domain.cpuid = guestCpuid(host.options.cpu, cpuid, plan.engine === "bare", vcpus);
+    if (config.xen) domain.cpuid.edit(xenLeaves(id));
     const loaded = await load(domain, config);
     const board = makeBoard(domain, config, loaded, ground.equip(domain, loaded));
     domain.platform = board;
@@ -96,7 +99,7 @@ export async function build(host: Host, config: DomainConfig): Promise<BuiltDoma
 
 /** Loads the kernel and its companions into the memory of a domain. */
 function load(domain: Domain, config: DomainConfig): Promise<LoadedGuest> {
-  const { kernel, ramdisk, modules, cmdline, type, vcpus } = config;
+  const { kernel, ramdisk, modules, cmdline, type, vcpus, xen } = config;
   const { eax: signature, edx: features } = domain.cpuid.read(1, 0),
     apic = domain.cpuid.has("apic");
   return loadGuest({
@@ -106,6 +109,7 @@ function load(domain: Domain, config: DomainConfig): Promise<LoadedGuest> {
     modules,
     cmdline,
     type,
+    e820: e820(domain.memory.size, xen),
     acpi: { processors: vcpus, apic },
     mp: apic && vcpus > 1 ? { processors: vcpus, signature, features } : undefined,
     firmware: { unixTime: domain.host.world.unixTime },

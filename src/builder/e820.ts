@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { E820_ENTRY, E820_ENTRY_SIZE, E820_TYPE, PC } from "../abi/boot/e820.ts";
+import { E820_ENTRY, E820_ENTRY_SIZE, E820_TYPE, PC, XEN_SPECIAL } from "../abi/boot/e820.ts";
 import { GUEST_MEMORY } from "../abi/limits.ts";
 import { BuilderError, sizeText } from "./errors.ts";
 import { Struct } from "./struct.ts";
@@ -26,9 +26,10 @@ export function splitMemory(size: number): { low: number; high: number } {
  * area, the hole for video, firmware tables to 1 MB, RAM from there, and the APICs' and ROM's
  * place below 4 GB. RAM beyond 3 GB lies above 4 GB.
  *
+ * @param xen with the place of the pages that Xen shares with its guests
  * @throws {BuilderError} For less than 2 MB, or a size that is no multiple of 4 KB.
  */
-export function e820(size: number): E820Range[] {
+export function e820(size: number, xen = false): E820Range[] {
   if (!Number.isSafeInteger(size) || size < GUEST_MEMORY.min || size % 4096 !== 0) {
     throw new BuilderError({
       file: "memory",
@@ -45,6 +46,7 @@ export function e820(size: number): E820Range[] {
     { base: PC.highMemory, length: low - PC.highMemory, type: "ram" },
     { base: PC.ioApic, length: 0x1000, type: "reserved" },
     { base: PC.localApic, length: 0x1000, type: "reserved" },
+    ...xen ? [{ base: XEN_SPECIAL.base, length: XEN_SPECIAL.size, type: "reserved" } as const] : [],
     { base: PC.romAlias, length: 0x10000, type: "reserved" },
   ];
   if (high > 0) map.push({ base: PC.fourGigabytes, length: high, type: "ram" });

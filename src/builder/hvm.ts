@@ -22,6 +22,7 @@ import type { InitialState } from "./entry.ts";
 import { afterFirmware } from "./firmware.ts";
 import type { Alias } from "./load.ts";
 import type { DomainConfig, Ground, Plan } from "./plan.ts";
+import { equipXen } from "./xen.ts";
 
 export const HVM: Plan = {
   engine: "hvm",
@@ -64,10 +65,8 @@ function ground(host: Host, config: DomainConfig): Ground {
           domain.cpuid,
         );
       });
-      const changed = (engine: HvmEngine) => {
-        engine.changed = true;
-        host.kick(engine.vcpu);
-      };
+      if (config.xen) equipXen(domain, p2m, frames);
+      const changed = (engine: HvmEngine) => engine.poke();
       return {
         changed: (n) => n === undefined ? engines.forEach(changed) : changed(engines[n]),
         signalled: (n) => changed(engines[n]),

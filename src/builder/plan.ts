@@ -21,6 +21,8 @@ export interface DomainConfig {
   readonly paging: "hap" | "shadow";
   /** The processor the guest sees: a model, and changes of its features and leaves. */
   readonly cpuid?: CpuidEdit & { readonly model?: CpuidModel };
+  /** It knows Xen: hypercalls, event channels, and the rest of its interface. */
+  readonly xen?: boolean;
   readonly consolePorts?: readonly number[];
   /** Bytes of console output that are kept. */
   readonly consoleMemory?: number;

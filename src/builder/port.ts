@@ -33,6 +33,9 @@ export class ProcessorPort implements InterruptPort {
   interruptPending(): boolean {
     return this.#fromPic || this.#fromApic;
   }
+  raise(vector: number): void {
+    this.localApic.accept(vector, false);
+  }
   acknowledge(): number {
     if (this.#fromApic) return this.localApic.acknowledge();
     if (!this.#fromPic) return -1;

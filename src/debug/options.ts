@@ -12,6 +12,7 @@ import { PROCESSORS } from "../machine/state.ts";
 import { type Interleave, LONGEST_TURN } from "../xen/scheduler.ts";
 import { LEAST_SHADOW_MEMORY } from "../xen/shadow.ts";
 import {
+  flag,
   listOf,
   oneOf,
   options as optionsOf,
@@ -79,6 +80,11 @@ export interface DomainOptions {
   readonly vcpus?: number;
   /** Nested ("hap") or shadow paging. */
   readonly paging?: "hap" | "shadow";
+  /**
+   * It knows on whom it runs: Xen's CPUID leaves, hypercalls, event channels and the rest of that
+   * interface. False if not given.
+   */
+  readonly xen?: boolean;
   /** For shadow tables; if not given 1 MB, and 8 KB for each MB of the domain. */
   readonly shadowMemory?: string | number;
   /**
@@ -143,6 +149,7 @@ export const DOMAIN_OPTIONS = optionsOf({
   memory: pages(GUEST_MEMORY.min, GUEST_MEMORY.max),
   vcpus: whole(GUEST_PROCESSORS.min, GUEST_PROCESSORS.max),
   paging,
+  xen: flag,
   shadowMemory: pages(LEAST_SHADOW_MEMORY, MACHINE_MEMORY_MAX),
   cpuid: cpuidOptions,
   symbols: textOrBytes,
@@ -158,6 +165,7 @@ export function configOf(
   freeName: () => string,
 ): DomainConfig {
   const { type = "hvm", vcpus = 1, paging = "hap", memory = 2 ** 28 } = options;
+  const { xen = false } = options;
   const asked = {
     name: options.name ?? freeName(),
     type,
@@ -165,6 +173,7 @@ export function configOf(
     memory,
     vcpus,
     paging,
+    xen,
     shadowMemory: options.shadowMemory,
     cpuid: options.cpuid,
     consolePorts: options.consolePorts,

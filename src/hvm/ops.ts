@@ -223,6 +223,8 @@ export interface InterruptShadow {
 export interface HvmOps {
   /** The hardware's name, for display only. */
   readonly name: string;
+  /** Bytes of the instruction by which a guest calls the hypervisor. */
+  readonly hypercallInstruction: readonly number[];
   /** The kinds of exit it can give. */
   readonly exitKinds: readonly ExitKind[];
   /** What lies in a vCPU's control structure and in its save area, by the manual's names. */

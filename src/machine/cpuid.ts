@@ -62,7 +62,19 @@ export interface CpuidLimits {
 const UNLIMITED: CpuidLimits = { refuse: () => undefined, physicalBits: 36 };
 const REGISTERS = ["eax", "ebx", "ecx", "edx"] as const;
 /** Leaves whose sub-leaf counts. */
-const WITH_SUBLEAVES = new Set([4, 7, 0xb, 0xd, 0xf, 0x10, 0x12, 0x14, 0x1f, 0x8000_001d]);
+const WITH_SUBLEAVES = new Set([
+  4,
+  7,
+  0xb,
+  0xd,
+  0xf,
+  0x10,
+  0x12,
+  0x14,
+  0x1f,
+  0x4000_0003,
+  0x8000_001d,
+]);
 /** The last leaf that a table can have, by the first one of its range. */
 const RANGES: readonly (readonly [number, number])[] = [
   [0, 0x1f],

@@ -94,6 +94,10 @@ export class BareEngine extends Engine {
     const { cpu } = this.vcpu;
     return cpu.i32[CPU.activity >> 2] !== ACTIVITY.waitForSipi;
   }
+  get tsc(): bigint {
+    const { cpu } = this.vcpu;
+    return BigInt(cpu.now) + cpu.get("tscAdjust");
+  }
   get interruptible(): boolean {
     return this.vcpu.cpu.events.takesInterrupts;
   }

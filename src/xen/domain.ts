@@ -4,6 +4,7 @@ import type { Machine } from "../machine/machine.ts";
 import { amount, flag, list, record, tuple, u32, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister, type StateRegistry } from "../machine/state_block.ts";
 import { IoreqServers } from "./ioreq.ts";
+import type { EventChannels } from "./event_channels.ts";
 import type { Platform } from "./platform.ts";
 import { ByteLog } from "./output.ts";
 import type { Processor } from "./processor.ts";
@@ -16,6 +17,7 @@ import {
 } from "./scheduler.ts";
 import { type SavedVcpu, Vcpu } from "./vcpu.ts";
 import type { World } from "./world.ts";
+import type { XenInterface } from "./interface.ts";
 
 /** How a domain ended, or why it stands still. */
 export type DomainState =
@@ -51,6 +53,8 @@ export interface DomainHost {
   readonly blocks: StateRegistry;
   readonly scheduler: Pick<Scheduler, "allot" | "join" | "settle">;
   readonly processors: readonly Processor[];
+  /** The event channels of each domain that has some, by its id. */
+  readonly peers: Map<number, EventChannels>;
   /** The processor that runs waits for a device: time (ns) passes there without instructions. */
   stall(nanoseconds: number): void;
   /** Who can run has changed: the processor that runs looks at the others next. */
@@ -170,6 +174,8 @@ export class Domain {
 
   /** Its motherboard; a guest that asks the hypervisor for everything needs none. */
   platform: Platform | undefined;
+  /** What it has of Xen's interface, if it knows on whom it runs. */
+  xen: XenInterface | undefined;
   /** What CPUID tells the guest. */
   cpuid!: Cpuid;
 
@@ -229,16 +235,21 @@ export class Domain {
     this.#clock = goes ? this.#clock - this.#machineTime : this.now;
     this.#goes = goes;
   }
-  /** Its own time (ns) at which its motherboard has something to do; Infinity: never. */
+  /** Its own time (ns) at which its motherboard, or a timer of Xen's, has something to do; Infinity: never. */
   get deadline(): number {
-    return this.platform?.deadline() ?? Infinity;
+    return Math.min(this.platform?.deadline() ?? Infinity, this.xen?.deadline ?? Infinity);
   }
   /** What its devices have to do by now is done; the clock of one that waited stands there. */
   runDue(): void {
     const due = this.deadline;
     if (due > this.now) return;
     this.stopClock(due);
-    this.platform?.run(due);
+    this.run(due);
+  }
+  /** Does what is due by its own time `now` (ns). */
+  run(now: number): void {
+    this.platform?.run(now);
+    this.xen?.run(now);
   }
 
   /** Share of the processor beside others, 1 to 65535; 256 is everybody's. */
@@ -295,6 +306,7 @@ export class Domain {
     this.memory.register?.(blocks);
     for (const vcpu of this.vcpus) vcpu.register(this.host.blocks, `${this.#part} vcpu ${vcpu.id}`);
     this.platform?.register(blocks);
+    this.xen?.register(blocks);
     // Last, because there are those that are told of it.
     blocks.register<SavedPlace>({
       name: "place",
@@ -421,6 +433,7 @@ export class Domain {
     this.#stopVcpus();
     this.setState({ kind: "destroyed", count: host.machine.count });
     host.leave(this);
+    this.xen?.destroy();
     host.blocks.drop(this.#part);
     let left = vcpus.length;
     for (const vcpu of vcpus) {

@@ -15,6 +15,7 @@ class Played extends Engine {
   readonly waiting = false;
   readonly interruptible = true;
   readonly linearIp = 0n;
+  readonly tsc = 0n;
   protected execute(budget: number): PartEnd {
     const time = Math.min(budget, this.waitsAfter);
     this.vcpu.cpu.idle += time;

@@ -125,6 +125,11 @@ export abstract class Engine {
     return blocked ? BLOCKED : undefined;
   }
 
+  /** Something has come for the vCPU: it is looked at before the guest runs on, or has its turn. */
+  poke(): void {
+    this.domain.host.kick(this.vcpu);
+  }
+
   /** The register file of the vCPU is in the processor (before) or in its own store (after). */
   load(): void {
     this.attach();
@@ -145,6 +150,8 @@ export abstract class Engine {
   abstract runnable(): boolean;
   /** One that is offline begins, if somebody has started it up. */
   abstract startUp(): boolean;
+  /** What the guest's time-stamp counter reads now. */
+  abstract readonly tsc: bigint;
   /** It could take an interrupt; where it is not, only an NMI ends its wait. */
   abstract readonly interruptible: boolean;
   /** An access waits for the answer of a device model outside. */

@@ -10,6 +10,7 @@ import { ENABLED, portBreakpoints } from "../machine/breakpoints.ts";
 import type { Stopped } from "../hvm/ops.ts";
 import { BLOCKED, BUDGET, type PartEnd, SEEN, type SliceEnd } from "./engine.ts";
 import type { HvmEngine } from "./hvm.ts";
+import { hypercall } from "./hypercalls.ts";
 import { ignoring, watchQuiet } from "./coprocessor.ts";
 import { cr3Faults, in64BitMode, writeFaults } from "./control.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
@@ -223,7 +224,7 @@ function coprocessorError(e: HvmEngine): Handled {
   const { nmi } = e.ops.interruptShadow(e.hvm);
   e.ops.setInterruptShadow(e.hvm, { sti: false, movSs: false, nmi });
   e.changed = true;
-  return e.port.interruptPending() ? undefined : BLOCKED;
+  return e.interruptPending ? undefined : BLOCKED;
 }
 
 const CONTRIBUTORY: readonly number[] = [DE, TS, NP, SS, GP, CP];
@@ -296,9 +297,15 @@ const own: { readonly [K in OwnKind]: Handler<K> } = {
     return goesOn ? undefined : BLOCKED;
   },
   hypercall: (e, exit) => {
-    // No hypercalls are offered yet: what a guest gets that tries one all the same.
-    setGpr(e, RAX, -ENOSYS, -1);
-    return skip(e, exit);
+    if (e.call) hypercall(e, e.call);
+    else setGpr(e, RAX, -ENOSYS, -1);
+    if (e.call?.again) {
+      e.call.again = false;
+      return undefined;
+    }
+    skip(e, exit);
+    e.changed = true;
+    return e.waitsForEvent ? BLOCKED : undefined;
   },
   exception,
   "external-interrupt": (e, exit) => {

@@ -12,6 +12,7 @@ import type { HvmOps } from "../hvm/ops.ts";
 import type { Domain, DomainHost } from "./domain.ts";
 import type { SliceEnd } from "./engine.ts";
 import type { Frames } from "./frames.ts";
+import type { EventChannels } from "./event_channels.ts";
 import { Legs } from "./legs.ts";
 import { Processor } from "./processor.ts";
 import { checkInterleave, INTERLEAVE, type Interleave, Scheduler } from "./scheduler.ts";
@@ -122,6 +123,8 @@ export class Host implements DomainHost {
     for (const { interrupts } of this.processors) interrupts?.register(blocks);
     frames.register(blocks, this.#known);
   }
+  /** The event channels of each domain that has some, by its id. */
+  readonly peers: Map<number, EventChannels> = new Map();
   /** Those that are there, in the order they came. */
   get domains(): readonly Domain[] {
     return this.#domains;
@@ -320,7 +323,7 @@ export class Host implements DomainHost {
     const waits = end.kind === "blocked" || (end.kind === "stop" && end.blocked);
     const blocks = end.kind === "blocked" && domain.runs;
     if (blocks && !domain.ending && !engine.waiting && domain.deadline <= domain.now) {
-      domain.platform?.run(domain.now);
+      domain.run(domain.now);
     }
     if (waits) vcpu.block();
     if (end.kind === "offline") vcpu.goOffline();

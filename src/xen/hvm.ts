@@ -37,6 +37,7 @@ import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import { in64BitMode } from "./control.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import { BLOCKED, BUDGET, Engine, OFFLINE, type PartEnd, SEEN, type Verdict } from "./engine.ts";
+import { Call } from "./call.ts";
 import { handleExit } from "./exits.ts";
 import type { HostInterrupts } from "./irq.ts";
 import { IoreqSlot } from "./ioreq.ts";
@@ -89,6 +90,8 @@ export const HVM_BLOCK = "hvm";
 
 export class HvmEngine extends Engine {
   readonly ioreq: IoreqSlot;
+  /** Its hypercalls, if its domain knows Xen. */
+  call: Call | undefined;
   /** What waits: for a debugger, or for a device that answers later. */
   pending: Pending | undefined;
   /** The instruction pointer there. */
@@ -184,6 +187,8 @@ export class HvmEngine extends Engine {
   }
   /** Asks for the exits that are always wanted: once, when the vCPU was made. */
   start(): void {
+    const { domain: { xen }, id } = this.vcpu;
+    if (xen) this.call = new Call(this, xen, xen.vcpus[id]);
     this.shadow?.lackPages(this.cpuid.pagesAbsent);
     this.#setIntercepts(ALWAYS);
   }
@@ -218,6 +223,7 @@ export class HvmEngine extends Engine {
     // A turn is time: port accesses take more of it than instructions.
     this.#until = cpu.now + budget;
     watchQuiet(cpu, this.platform);
+    this.vcpu.upcall?.endWait();
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     this.#entry.pageFault = this.shadow?.pageFault;
@@ -270,8 +276,8 @@ export class HvmEngine extends Engine {
    * ioreq_t: where the guest, entered in between, would leave for it at once, and nobody looked.
    */
   #repeats(): boolean {
-    const { platform, domain: { now }, on: { cpu } } = this;
-    const due = this.changed || platform.deadline() <= now || this.nmiPending ||
+    const { domain, on: { cpu } } = this;
+    const due = this.changed || domain.deadline <= domain.now || this.nmiPending ||
       // A window opens by IF, or when the first iteration has ended a shadow.
       (this.#window && (cpu.i32[CPU.rflags >> 2] & Number(IF)) !== 0);
     if (due || this.hooks.length > 0 || this.ioreq.any || this.#turnIsOver()) return false;
@@ -459,26 +465,32 @@ export class HvmEngine extends Engine {
   /** Timers and interrupts of the guest, as they stand now. */
   #beforeEntry(): void {
     this.changed = false;
-    const { domain, platform, port } = this;
-    if (platform.deadline() <= domain.now) platform.run(domain.now);
-    this.interrupts.setTimer(platform.deadline() - domain.timeOffset);
+    const { domain } = this;
+    if (domain.deadline <= domain.now) domain.run(domain.now);
+    this.interrupts.setTimer(domain.deadline - domain.timeOffset);
     if (this.nmiPending) this.#injectNmi();
-    if (!port.interruptPending()) {
+    if (!this.interruptPending) {
       if (this.#window) this.#setWindow(false);
       return;
     }
     // The guest leaves when it opens: whoever looks here before that changes nothing.
     if (this.#window) return;
     if (!this.ops.canInterrupt(this.hvm)) return this.#setWindow(true);
-    const vector = port.acknowledge();
+    const upcall = this.vcpu.upcall?.vector ?? -1;
+    const vector = upcall >= 0 ? upcall : this.port.acknowledge();
     if (vector >= 0) this.ops.inject(this.hvm, { type: "external-interrupt", vector });
     // Another may wait behind it.
-    if (port.interruptPending()) this.#setWindow(true);
+    if (this.interruptPending) this.#setWindow(true);
   }
   /** The guest has left because it can be interrupted. */
   windowOpen(): void {
     this.#setWindow(false);
     this.changed = true;
+  }
+
+  override poke(): void {
+    this.changed = true;
+    super.poke();
   }
 
   /** The guest's NMI line is asserted; it is injected as soon as no other NMI is being handled. */
@@ -539,15 +551,26 @@ export class HvmEngine extends Engine {
   runnable(): boolean {
     if (this.port.signals.init) return true;
     if (this.pending) return !this.ioreq.waiting;
-    return this.awake;
+    return this.awake || this.vcpu.upcall?.waits === "over";
   }
   get interruptible(): boolean {
+    return this.waitsForEvent || this.#interruptsOn;
+  }
+  get #interruptsOn(): boolean {
     return (this.ops.getRegister(this.hvm, "rflags") & IF) !== 0n;
   }
   /** What ends HLT is due: an interrupt that IF lets in, or an NMI while none is being handled. */
   get awake(): boolean {
     if (this.nmiPending && !this.ops.interruptShadow(this.hvm).nmi) return true;
-    return this.port.interruptPending() && this.interruptible;
+    return this.interruptPending && this.#interruptsOn;
+  }
+  /** It waits by a hypercall, whatever its IF. */
+  get waitsForEvent(): boolean {
+    return this.vcpu.upcall?.waitsForEvent ?? false;
+  }
+  /** An upcall, or the interrupt controllers, ask for service. */
+  get interruptPending(): boolean {
+    return (this.vcpu.upcall?.vector ?? -1) >= 0 || this.port.interruptPending();
   }
   protected attach(): void {
     this.ops.load(this.hvm);
@@ -597,10 +620,17 @@ export class HvmEngine extends Engine {
     },
   };
 
+  /** What the guest's time-stamp counter reads now. */
+  get tsc(): bigint {
+    return BigInt(this.domain.now) + this.#tscAdjust;
+  }
+  get #tscAdjust(): bigint {
+    return this.msrs.get(MSR.TSC_ADJUST) ?? 0n;
+  }
   /** The guest's time-stamp counter counts its own time, from where it set it. */
   setTsc(): void {
     this.#timeOffset = this.domain.timeOffset;
-    const offset = BigInt(this.#timeOffset) + (this.msrs.get(MSR.TSC_ADJUST) ?? 0n);
+    const offset = BigInt(this.#timeOffset) + this.#tscAdjust;
     this.ops.setTscOffset(this.hvm, BigInt.asUintN(64, offset));
   }
 

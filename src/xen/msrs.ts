@@ -3,6 +3,7 @@ import { EFER } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
 import { type MsrRow, msrRow, refusesValue } from "../machine/system/msrs.ts";
 import { writeFaults } from "./control.ts";
+import { writeHypercallPage, XEN_HYPERCALL_MSR } from "./hypercalls.ts";
 import type { HvmEngine } from "./hvm.ts";
 
 /** The row of a register that is there by the guest's CPUID; null: its row says that it is not. */
@@ -19,10 +20,12 @@ const isCounter = (row: MsrRow | undefined | null) => row?.write === "counter";
 
 /** What RDMSR gives the guest; undefined: #GP(0). */
 export function readMsr(e: HvmEngine, number: number): bigint | undefined {
+  // It can be written, and reads as zero.
+  if (number === XEN_HYPERCALL_MSR && e.domain.xen) return 0n;
   const row = rowOf(e, number);
   if (row === null) return undefined;
   if (isCounter(row)) return 0n;
-  if (number === MSR.TSC) return BigInt(e.domain.now) + (e.msrs.get(MSR.TSC_ADJUST) ?? 0n);
+  if (number === MSR.TSC) return e.tsc;
   const own = e.ops.getMsr(e.hvm, number);
   if (own !== undefined) return own;
   const apic = e.port.readMsr(number);
@@ -33,6 +36,7 @@ export function readMsr(e: HvmEngine, number: number): bigint | undefined {
 
 /** What WRMSR does; false: #GP(0). */
 export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
+  if (number === XEN_HYPERCALL_MSR && e.domain.xen) return writeHypercallPage(e, value);
   const row = rowOf(e, number);
   if (row === null) return false;
   if (isCounter(row)) return true;
@@ -41,6 +45,7 @@ export function writeMsr(e: HvmEngine, number: number, value: bigint): boolean {
     e.msrs.set(MSR.TSC_ADJUST, BigInt.asUintN(64, adjust));
     e.setTsc();
     e.port.tscChanged();
+    e.vcpu.upcall?.updateTime();
     return true;
   }
   if (row) {

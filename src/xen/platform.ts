@@ -31,6 +31,8 @@ export interface Platform {
   coprocessorQuiet(): void;
   /** FERR# was seen, and nothing of its end. */
   readonly coprocessorPending: boolean;
+  /** Moves a line of the I/O APIC, and of the 8259s if there is one of that number. */
+  setLine(gsi: number, level: boolean): void;
   /** Text from outside for the console. */
   input(bytes: Uint8Array): void;
   reset(): void;
@@ -44,6 +46,8 @@ export interface InterruptPort {
   readonly id: number;
   /** The interrupt controllers ask the processor for service. */
   interruptPending(): boolean;
+  /** An edge-triggered interrupt by a vector of the local APIC, as a message would bring it. */
+  raise(vector: number): void;
   /** The vector (0 to 255) to deliver, acknowledged; -1 if there is none after all. */
   acknowledge(): number;
   /** What has come past the vectors; the processor takes it by clearing it. */

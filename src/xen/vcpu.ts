@@ -6,6 +6,7 @@ import type { Domain } from "./domain.ts";
 import type { Engine } from "./engine.ts";
 import type { InterruptPort } from "./platform.ts";
 import type { Processor } from "./processor.ts";
+import type { XenVcpu } from "./xen_vcpu.ts";
 import { type Share, SHARE_SHAPE } from "./scheduler.ts";
 
 /** RUNSTATE_running, RUNSTATE_runnable, RUNSTATE_blocked, RUNSTATE_offline. */
@@ -92,6 +93,10 @@ export class Vcpu {
   /** What of the motherboard is its own: local APIC, NMI, INIT and start-up. */
   get port(): InterruptPort | undefined {
     return this.domain.platform?.ports[this.id];
+  }
+  /** What Xen's interface has for it alone. */
+  get upcall(): XenVcpu | undefined {
+    return this.domain.xen?.vcpus[this.id];
   }
   /** Its registers are the processor's. */
   get loaded(): boolean {

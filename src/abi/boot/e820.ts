@@ -44,3 +44,9 @@ export const PC = {
   bdaEbdaSegment: 0x40e,
   bdaMemoryKilobytes: 0x413,
 } as const;
+
+/**
+ * Pages at the end of the region that Xen keeps for what it shares with guests of virtual machines
+ * (END_SPECIAL_REGION of xc_dom_x86): xenstore's is the fifth, the console's the eighth.
+ */
+export const XEN_SPECIAL = { base: 0xfeff8000, size: 0x8000 } as const;

@@ -122,6 +122,9 @@ function initialState(mode: WayMode): InitialState {
   };
 }
 
+/** Bytes of a guest. */
+const MEMORY = 2 << 20;
+
 export class WayGuest {
   private constructor(
     readonly way: Way,
@@ -129,27 +132,36 @@ export class WayGuest {
     readonly built: BuiltDomain,
   ) {}
 
-  static async make(way: Way, cpuid?: DomainConfig["cpuid"]): Promise<WayGuest> {
-    const { cpu, type, paging } = way;
-    const memory = 2 << 20;
-    const host = new Host({
-      cpu,
-      memory: type === "bare" ? memory : 8 << 20,
-      unixTime: 1_700_000_000,
-      seed: 1,
-    });
+  /**
+   * @param more of the domain's configuration; `host`: one that has others
+   */
+  static async make(
+    way: Way,
+    cpuid?: DomainConfig["cpuid"],
+    { host = WayGuest.#host(way), ...more }: Partial<DomainConfig> & { host?: Host } = {},
+  ): Promise<WayGuest> {
+    const { type, paging } = way;
     const rom = new Uint8Array(0x10000);
     rom.set([0xea, 0, 0, 0, 0xf0], 0xfff0);
     const built = await build(host, {
       name: "way",
       type,
       kernel: { file: "rom", bytes: rom },
-      memory,
+      memory: MEMORY,
       vcpus: 1,
       paging,
       cpuid,
+      ...more,
     });
     return new WayGuest(way, host, built);
+  }
+  static #host({ cpu, type }: Way): Host {
+    return new Host({
+      cpu,
+      memory: type === "bare" ? MEMORY : 4 * MEMORY,
+      unixTime: 1_700_000_000,
+      seed: 1,
+    });
   }
 
   get domain(): BuiltDomain["domain"] {

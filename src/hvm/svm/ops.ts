@@ -327,6 +327,8 @@ function pendingEvent(v: SvmVcpu): GuestEvent | undefined {
 export const svmOps: HvmOps = {
   nestedFormat: nptFormat,
   name: "SVM",
+  // VMMCALL.
+  hypercallInstruction: [0x0f, 0x01, 0xd9],
   exitKinds: exitKinds.filter((kind) => !NOT_HERE.includes(kind)),
   fields: {
     control: vmcbFields.map(({ name, offset, bits }) => ({ name, at: offset, width: bits / 8 })),

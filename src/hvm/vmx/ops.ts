@@ -200,6 +200,8 @@ function enter(v: VmxVcpu, options: EnterOptions): Exit | Stopped {
 export const vmxOps: HvmOps = {
   nestedFormat: eptFormat,
   name: "VMX",
+  // VMCALL.
+  hypercallInstruction: [0x0f, 0x01, 0xc1],
   exitKinds: exitKinds.filter((kind) => !NOT_HERE.includes(kind)),
   fields: {
     control: vmcsFields.map(({ name, bits }) => ({ name, at: fieldOffset(name), width: bits / 8 })),

@@ -1,0 +1,67 @@
+/** What a domain that knows Xen is given of it: shared pages, parameters, CPUID leaves. */
+import { XEN_SPECIAL } from "../abi/boot/e820.ts";
+import { HVM_PARAM } from "../abi/xen/hvm/params.ts";
+import {
+  XEN_CPUID_FEAT1,
+  XEN_CPUID_FIRST_LEAF,
+  XEN_CPUID_LEAF_OF as LEAF,
+  XEN_CPUID_MAX_NUM_LEAVES,
+  XEN_CPUID_SIGNATURE,
+  XEN_HVM_CPUID,
+} from "../abi/xen/cpuid.ts";
+import { XEN_VERSION } from "../xen/calls/xen_version.ts";
+import type { CpuidEdit } from "../machine/cpuid.ts";
+import type { Domain } from "../xen/domain.ts";
+import type { Frames } from "../xen/frames.ts";
+import { XEN_HYPERCALL_MSR } from "../xen/hypercalls.ts";
+import { XenInterface } from "../xen/interface.ts";
+import type { P2M } from "../xen/p2m.ts";
+
+/** Leaves 40000000h to 40000005h; ids of domain and vCPU are put in when they are asked for. */
+export function xenLeaves(domain: number): CpuidEdit {
+  const { EBX: ebx, ECX: ecx, EDX: edx } = XEN_CPUID_SIGNATURE;
+  const leaf = (n: number) => `0x${(XEN_CPUID_FIRST_LEAF + n).toString(16)}`;
+  return {
+    features: { hypervisor: true },
+    leaves: {
+      [leaf(LEAF.signature)]: {
+        eax: XEN_CPUID_FIRST_LEAF + XEN_CPUID_MAX_NUM_LEAVES,
+        ebx,
+        ecx,
+        edx,
+      },
+      [leaf(LEAF.version)]: { eax: XEN_VERSION.major << 16 | XEN_VERSION.minor },
+      [leaf(LEAF.hypercall)]: {
+        eax: 1,
+        ebx: XEN_HYPERCALL_MSR,
+        ecx: XEN_CPUID_FEAT1.MMU_PT_UPDATE_PRESERVE_AD,
+      },
+      // The time-stamp counter counts the domain's own nanoseconds.
+      [leaf(LEAF.time)]: { ecx: KHZ },
+      [`${leaf(LEAF.time)}.1`]: { ecx: 0x8000_0000, edx: 1 },
+      [`${leaf(LEAF.time)}.2`]: { eax: KHZ },
+      [leaf(LEAF.hvm)]: {
+        eax: XEN_HVM_CPUID.VCPU_ID_PRESENT | XEN_HVM_CPUID.DOMID_PRESENT,
+        ecx: domain,
+      },
+    },
+  };
+}
+/** Of the time-stamp counter: a nanosecond a tick. */
+const KHZ = 1_000_000;
+
+/** Gives it Xen's interface: shared_info, the pages of console and xenstore with their channels. */
+export function equipXen(domain: Domain, p2m: P2M, frames: Frames): void {
+  const xen = domain.xen = new XenInterface(domain, frames.allocate(domain.id) * 4096, p2m);
+  for (const [page, frame, event] of SHARED_PAGES) {
+    const guest = XEN_SPECIAL.base / 4096 + page;
+    p2m.map(guest, frames.allocate(domain.id));
+    xen.params.set(frame, BigInt(guest));
+    xen.params.set(event, BigInt(xen.channels.allocUnbound(0)));
+  }
+  xen.updateWallClock();
+  for (const vcpu of xen.vcpus) vcpu.updateTime();
+}
+const { STORE_PFN, STORE_EVTCHN, CONSOLE_PFN, CONSOLE_EVTCHN } = HVM_PARAM;
+/** Place among the special pages, and the parameters that tell of it. */
+const SHARED_PAGES = [[4, STORE_PFN, STORE_EVTCHN], [7, CONSOLE_PFN, CONSOLE_EVTCHN]] as const;

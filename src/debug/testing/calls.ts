@@ -1,0 +1,99 @@
+/** Small guests that know Xen, whose hypercalls a test makes one by one. */
+import { type AbiWidth, type StructFields, type StructOf, View } from "../../abi/layout.ts";
+import { HYPERCALL_REGISTERS, type HypercallName, HYPERCALLS } from "../../abi/xen/hypercalls.ts";
+import type { Operation } from "../../abi/xen/operation.ts";
+import type { DomainConfig } from "../../builder/domain.ts";
+import type { Host } from "../../xen/host.ts";
+import type { HvmEngine } from "../../xen/hvm.ts";
+import type { XenInterface } from "../../xen/interface.ts";
+import { AT, HVM_WAYS, type Way, WayGuest, wayName } from "./ways.ts";
+
+/** A way, and how wide the guest's code is. */
+export interface CallWay extends Way {
+  readonly width: AbiWidth;
+}
+/** Both vendors and kinds of paging, in both widths. */
+export const CALL_WAYS: readonly CallWay[] = HVM_WAYS.flatMap((way) =>
+  ([32, 64] as const).map((width) => ({ ...way, width }))
+);
+export const callWayName = (way: CallWay): string => `${wayName(way)}, ${way.width} bits`;
+
+/** Where arguments lie: guest-physical and linear. */
+export const ARGUMENT = 0x3_0000;
+
+type FieldsOf<O> = O extends Operation<infer A>
+  ? A extends StructOf<infer F extends StructFields> ? F
+  : never
+  : never;
+
+export class CallGuest {
+  private constructor(readonly guest: WayGuest, readonly width: AbiWidth) {}
+
+  static async make(
+    way: CallWay,
+    more: Partial<DomainConfig> & { host?: Host } = {},
+  ): Promise<CallGuest> {
+    const guest = await WayGuest.make(way, undefined, { xen: true, ...more });
+    const instruction = way.cpu === "intel" ? "vmcall" : "vmmcall";
+    guest.enter(way.width === 64 ? "long" : "pae", `${instruction}\nhlt`);
+    const made = new CallGuest(guest, way.width);
+    made.xen.latchWidth(way.width);
+    return made;
+  }
+
+  get domain() {
+    return this.guest.domain;
+  }
+  get xen(): XenInterface {
+    return this.domain.xen!;
+  }
+  get engine(): HvmEngine {
+    return this.guest.engine!;
+  }
+
+  /**
+   * Makes a hypercall on its first vCPU: the result, signed.
+   *
+   * @returns undefined while the vCPU waits in it
+   */
+  call(name: HypercallName | number, ...args: (number | bigint)[]): number | undefined {
+    const { engine, width, guest } = this, { ops, hvm } = engine;
+    const number = typeof name === "number" ? name : HYPERCALLS[name].number;
+    guest.host.unload();
+    ops.setRegister(hvm, "rax", BigInt(number));
+    args.forEach((value, n) =>
+      ops.setRegister(hvm, HYPERCALL_REGISTERS[width][n], BigInt.asUintN(width, BigInt(value)))
+    );
+    ops.setRegister(hvm, "rip", BigInt(AT.code));
+    engine.pending = undefined;
+    const [vcpu] = this.domain.vcpus;
+    this.domain.setState({ kind: "running" });
+    if (vcpu.blocked) this.domain.wake(vcpu);
+    return this.goOn();
+  }
+  /** Runs on, after a call that waited: its result. */
+  goOn(): number | undefined {
+    const { engine, guest } = this, { vcpu } = engine, halts = vcpu.exits.hlt ?? 0;
+    for (let turn = 0; turn < 1000 && (vcpu.exits.hlt ?? 0) === halts; turn++) {
+      if (!guest.host.runOnce(1000)) break;
+    }
+    if ((vcpu.exits.hlt ?? 0) === halts) return undefined;
+    return Number(BigInt.asIntN(this.width, guest.reg("rax")));
+  }
+
+  /** Calls an operation with an argument made from these fields: its result, and the argument then. */
+  op<O extends Operation>(
+    name: HypercallName,
+    operation: O,
+    values: Readonly<Record<string, number | bigint>> = {},
+    more: readonly (number | bigint)[] = [],
+  ): { result: number | undefined; out: View<FieldsOf<O>> } {
+    const view = new View(operation.arg as StructOf<FieldsOf<O>>, this.width);
+    // deno-lint-ignore no-explicit-any
+    view.setAll(values as any);
+    this.guest.write(ARGUMENT, view.raw);
+    const result = this.call(name, operation.number, ...more, ARGUMENT);
+    const bytes = this.domain.memory.read(ARGUMENT, view.raw.length);
+    return { result, out: new View(view.type, this.width, bytes) };
+  }
+}

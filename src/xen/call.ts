@@ -1,0 +1,77 @@
+/** A hypercall as its handler sees it: who calls, with what arguments, and the memory that they name. */
+import { XEN_ERRNO } from "../abi/xen/errno.ts";
+import { type AbiWidth, sizeOf, type StructFields, type StructOf, View } from "../abi/layout.ts";
+import { HYPERCALL_REGISTERS } from "../abi/xen/hypercalls.ts";
+import { gpr64 } from "../abi/x86/registers.ts";
+import { GuestHandles } from "./guest_handles.ts";
+import type { HvmEngine } from "./hvm.ts";
+import type { XenInterface } from "./interface.ts";
+import type { XenVcpu } from "./xen_vcpu.ts";
+
+/** Registers of the arguments by width, as the processor numbers them. */
+const ARGUMENTS = {
+  32: HYPERCALL_REGISTERS[32].map((name) => gpr64.indexOf(name)),
+  64: HYPERCALL_REGISTERS[64].map((name) => gpr64.indexOf(name)),
+} as const;
+
+/** One for each vCPU, used for call after call. */
+export class Call {
+  width: AbiWidth = 32;
+  readonly memory: GuestHandles;
+  #began = false;
+  /** It is to be made again, with the arguments as they are now. */
+  again = false;
+
+  constructor(readonly engine: HvmEngine, readonly xen: XenInterface, readonly vcpu: XenVcpu) {
+    this.memory = new GuestHandles(engine);
+  }
+
+  begin(width: AbiWidth): void {
+    this.width = width;
+    this.#began = false;
+  }
+  /** Argument `n`, its low 32 bits, unsigned. */
+  low(n: number): number {
+    return this.engine.hvm.gprs[2 * ARGUMENTS[this.width][n]] >>> 0;
+  }
+  /** Argument `n`, unsigned: 32 or 64 bits of it. */
+  wide(n: number): bigint {
+    const at = 2 * ARGUMENTS[this.width][n], { gprs } = this.engine.hvm;
+    const low = BigInt(gprs[at] >>> 0);
+    return this.width === 32 ? low : BigInt(gprs[at + 1] >>> 0) << 32n | low;
+  }
+  /** Changes an argument: for a call that is made again to go on where it was. */
+  setWide(n: number, value: bigint): void {
+    const at = 2 * ARGUMENTS[this.width][n], { gprs } = this.engine.hvm;
+    gprs[at] = Number(BigInt.asIntN(32, value));
+    if (this.width === 64) gprs[at + 1] = Number(BigInt.asIntN(32, value >> 32n));
+  }
+
+  /** Bytes of the guest; undefined: EFAULT. */
+  read(handle: bigint, length: number): Uint8Array | undefined {
+    this.#mapped();
+    return this.memory.read(handle, length);
+  }
+  /** 0 or -EFAULT. */
+  write(handle: bigint, bytes: Uint8Array): number {
+    this.#mapped();
+    return this.memory.write(handle, bytes) ? 0 : -XEN_ERRNO.EFAULT;
+  }
+  #mapped(): void {
+    if (this.#began) return;
+    this.#began = true;
+    this.memory.begin();
+  }
+  /** A structure of the guest, the `index`th from a handle on; undefined: EFAULT. */
+  get<F extends StructFields>(type: StructOf<F>, handle: bigint, index = 0): View<F> | undefined {
+    const bytes = this.read(
+      handle + BigInt(index * sizeOf(type, this.width)),
+      sizeOf(type, this.width),
+    );
+    return bytes && new View(type, this.width, bytes);
+  }
+  /** 0 or -EFAULT. */
+  put<F extends StructFields>(view: View<F>, handle: bigint, index = 0): number {
+    return this.write(handle + BigInt(index * view.raw.length), view.raw);
+  }
+}

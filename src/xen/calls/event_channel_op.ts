@@ -1,0 +1,71 @@
+/** event_channel_op (Xen public/event_channel.h): the guest's words for {@linkcode EventChannels}. */
+import { XEN_ERRNO } from "../../abi/xen/errno.ts";
+import { EVTCHNOP, EVTCHNSTAT } from "../../abi/xen/event_channel.ts";
+import { DOMID } from "../../abi/xen/xen.ts";
+import type { Call } from "../call.ts";
+import { type Handler, operations } from "./operations.ts";
+
+const { EINVAL, EPERM, ESRCH } = XEN_ERRNO;
+
+/** A domain as a guest names it: DOMID_SELF, or a number. */
+const named = ({ xen }: Call, id: number): number => id === DOMID.SELF ? xen.id : id;
+/** A guest has a say over itself alone: 0 or an errno. */
+function ofSelf(call: Call, id: number): number {
+  const domain = named(call, id);
+  if (domain === call.xen.id) return 0;
+  return call.xen.channelsOf(domain) ? -EPERM : -ESRCH;
+}
+/** A binding gave a port, or an errno. */
+function bound(port: number, put: (port: number) => unknown): number {
+  if (port < 0) return port;
+  put(port);
+  return 0;
+}
+
+export const eventChannelOp: Handler = operations(EVTCHNOP, {
+  alloc_unbound: (call, args) => {
+    const { channels } = call.xen, refused = ofSelf(call, args.get("dom"));
+    if (refused) return refused;
+    const port = channels.allocUnbound(named(call, args.get("remote_dom")));
+    return bound(port, (port) => args.set("port", port));
+  },
+  bind_interdomain: (call, args) => {
+    const { channels } = call.xen, remote = named(call, args.get("remote_dom"));
+    const port = channels.bindInterdomain(remote, args.get("remote_port"));
+    return bound(port, (port) => args.set("local_port", port));
+  },
+  bind_virq: ({ xen: { channels } }, args) => {
+    const port = channels.bindVirq(args.get("virq"), args.get("vcpu"));
+    return bound(port, (port) => args.set("port", port));
+  },
+  bind_ipi: ({ xen: { channels } }, args) =>
+    bound(channels.bindIpi(args.get("vcpu")), (port) => args.set("port", port)),
+  // No physical interrupt is this domain's.
+  bind_pirq: () => -EINVAL,
+  close: ({ xen }, args) => xen.channels.close(args.get("port")),
+  send: ({ xen }, args) => xen.channels.send(args.get("port")),
+  status: (call, args) => {
+    const refused = ofSelf(call, args.get("dom"));
+    if (refused) return refused;
+    const port = args.get("port"), { channels } = call.xen;
+    if (!channels.isPort(port)) return -EINVAL;
+    if (channels.handlers.has(port)) return -XEN_ERRNO.EACCES;
+    const { state = "closed", vcpu = 0, domain = 0, peer = 0, virq = 0 } = channels.get(port) ?? {};
+    args.setAll({ status: EVTCHNSTAT[state], vcpu });
+    if (state === "unbound") args.set("u.unbound.dom", domain);
+    if (state === "virq") args.set("u.virq", virq);
+    if (state === "interdomain") {
+      args.setAll({ "u.interdomain.dom": domain, "u.interdomain.port": peer });
+    }
+    return 0;
+  },
+  bind_vcpu: ({ xen }, args) => xen.channels.bindVcpu(args.get("port"), args.get("vcpu")),
+  unmask: ({ xen }, args) => xen.channels.unmask(args.get("port")),
+  reset: (call, args) => {
+    const refused = ofSelf(call, args.get("dom"));
+    if (refused) return refused;
+    call.xen.channels.closeAll();
+    return 0;
+  },
+  set_priority: ({ xen }, args) => xen.channels.setPriority(args.get("port"), args.get("priority")),
+});

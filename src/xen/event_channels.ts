@@ -1,0 +1,290 @@
+/**
+ * Event channels of a domain (Xen public/event_channel.h): its ports, what each is bound to, and who is
+ * told when an event comes. How an event shows itself in guest memory is the {@linkcode EventAbi}'s.
+ *
+ * All operations give 0 or an errno of Xen's, negative; none throws for what a guest asks.
+ */
+import type { EVTCHNSTAT } from "../abi/xen/event_channel.ts";
+import { XEN_ERRNO } from "../abi/xen/errno.ts";
+import { NR_VIRQS, VCPU_VIRQS } from "../abi/xen/xen.ts";
+import { amount, checkOrder, list, record, u32, whole, word } from "../machine/shape.ts";
+import type { StateRegister } from "../machine/state_block.ts";
+
+const u16 = whole(0, 0xffff);
+const SAVED = record({
+  channels: list(record({
+    port: u16,
+    state: word("unbound", "interdomain", "pirq", "virq", "ipi"),
+    vcpu: u16,
+    domain: u16,
+    peer: u32,
+    virq: u16,
+    priority: u16,
+    sent: amount,
+    merged: amount,
+    masked: amount,
+    lastBy: whole(-2, 0xffff),
+    lastAt: whole(-1),
+  })),
+});
+
+const { EEXIST, EINVAL, ENOENT, ENOSPC } = XEN_ERRNO;
+
+/** What a port is bound to: EVTCHNSTAT_*. */
+export type ChannelState = keyof typeof EVTCHNSTAT;
+
+/** A port. */
+export interface Channel {
+  readonly port: number;
+  state: ChannelState;
+  /** The vCPU that is told. */
+  vcpu: number;
+  /** Unbound: the domain that may bind it. Interdomain: the peer's. */
+  domain: number;
+  /** Interdomain: the peer's port. */
+  peer: number;
+  /** Of a virq. */
+  virq: number;
+  /** 0, the highest, to 15; FIFO only. */
+  priority: number;
+  /** Events that came. */
+  sent: number;
+  /** Of these: while another was pending already; while it was masked. */
+  merged: number;
+  masked: number;
+  /** Who sent the last one, and at which instruction of the host; -1 if none came. */
+  lastBy: number;
+  lastAt: number;
+}
+
+/** How events show themselves to a guest: bits (two-level) or queues (FIFO), in its memory. */
+export interface EventAbi {
+  /** Ports that it has room for. */
+  readonly ports: number;
+  isPending(port: number): boolean;
+  isMasked(port: number): boolean;
+  /** The event is pending now; true if it was already. Tells the vCPU where nothing hides it. */
+  raise(channel: Channel): boolean;
+  clear(port: number): void;
+  mask(port: number): void;
+  /** An event that is pending is told of then. */
+  unmask(channel: Channel): void;
+  /** Errno. */
+  setPriority(channel: Channel, priority: number): number;
+}
+
+/** What the channels of a domain are given. */
+export interface ChannelOwner {
+  /** Its domain's id. */
+  readonly id: number;
+  /** Number of its vCPUs. */
+  readonly vcpuCount: number;
+  /** The channels of another domain, or its own; undefined if there is none of that id. */
+  channelsOf(domain: number): EventChannels | undefined;
+  /** Instructions of the host. */
+  readonly count: number;
+  /** An event has come on a port: whoever polls it goes on. */
+  polled(port: number): void;
+}
+
+/** Whether a domain has a VIRQ once, told to its first vCPU unless it says otherwise. */
+const isGlobal = (virq: number): boolean => !VCPU_VIRQS.includes(virq);
+
+export class EventChannels {
+  /** By port; those that are not there are closed. Port 0 is nobody's. */
+  readonly #channels: (Channel | undefined)[] = [undefined];
+  /** Called when an event comes on a port whose consumer is here, in the hypervisor's own process. */
+  readonly handlers: Map<number, () => void> = new Map();
+  /** Told of each event before it shows. */
+  readonly onSend: Set<(channel: Channel, from: number) => void> = new Set();
+
+  constructor(readonly owner: ChannelOwner, public abi: EventAbi) {}
+
+  /** Those that are not closed, by port. */
+  get all(): readonly Channel[] {
+    return this.#channels.filter((channel) => channel !== undefined);
+  }
+  /** Undefined if it is closed. */
+  get(port: number): Channel | undefined {
+    return this.#channels[port];
+  }
+  /** A port that its ABI has room for, in use or not. */
+  isPort(port: number): boolean {
+    return Number.isInteger(port) && port > 0 && port < this.abi.ports;
+  }
+
+  #free(): number {
+    for (let port = 1; port < this.abi.ports; port++) if (!this.#channels[port]) return port;
+    return -ENOSPC;
+  }
+  #open(port: number, state: ChannelState, fields: Partial<Channel>): Channel {
+    return this.#channels[port] = {
+      port,
+      state,
+      vcpu: 0,
+      domain: 0,
+      peer: 0,
+      virq: 0,
+      priority: DEFAULT_PRIORITY,
+      sent: 0,
+      merged: 0,
+      masked: 0,
+      lastBy: -1,
+      lastAt: -1,
+      ...fields,
+    };
+  }
+
+  /** A port that domain `remote` may bind; negative: errno. */
+  allocUnbound(remote: number): number {
+    const port = this.#free();
+    if (port > 0) this.#open(port, "unbound", { domain: remote });
+    return port;
+  }
+  /** A port joined to an unbound one of domain `remote`; negative: errno. */
+  bindInterdomain(remote: number, remotePort: number): number {
+    const peers = this.owner.channelsOf(remote);
+    if (!peers) return -XEN_ERRNO.ESRCH;
+    const port = this.#free();
+    if (port < 0) return port;
+    const peer = peers.get(remotePort);
+    if (peer?.state !== "unbound" || peer.domain !== this.owner.id) return -EINVAL;
+    const channel = this.#open(port, "interdomain", { domain: remote, peer: remotePort });
+    peer.state = "interdomain";
+    peer.domain = this.owner.id;
+    peer.peer = port;
+    // What was sent to the port while it was unbound is lost: one is told as if it had come.
+    this.#deliver(channel, remote);
+    return port;
+  }
+  /** A port for a VIRQ of a vCPU; negative: errno. */
+  bindVirq(virq: number, vcpu: number): number {
+    if (virq >= NR_VIRQS || (isGlobal(virq) && vcpu !== 0)) return -EINVAL;
+    if (vcpu >= this.owner.vcpuCount) return -ENOENT;
+    if (this.ofVirq(virq, vcpu)) return -EEXIST;
+    const port = this.#free();
+    if (port > 0) this.#open(port, "virq", { virq, vcpu });
+    return port;
+  }
+  /** A port by which the domain's vCPUs tell one of them something; negative: errno. */
+  bindIpi(vcpu: number): number {
+    if (vcpu >= this.owner.vcpuCount) return -ENOENT;
+    const port = this.#free();
+    if (port > 0) this.#open(port, "ipi", { vcpu });
+    return port;
+  }
+  /** The port that a VIRQ is bound to: a global one's, or a vCPU's. */
+  ofVirq(virq: number, vcpu: number): Channel | undefined {
+    return this.#channels.find((channel) =>
+      channel?.state === "virq" && channel.virq === virq &&
+      (isGlobal(virq) || channel.vcpu === vcpu)
+    );
+  }
+
+  close(port: number): number {
+    const channel = this.get(port);
+    if (!channel || this.handlers.has(port)) return -EINVAL;
+    this.#close(channel);
+    return 0;
+  }
+  #close(channel: Channel): void {
+    const { port } = channel;
+    this.#channels[port] = undefined;
+    this.handlers.delete(port);
+    this.abi.clear(port);
+    if (channel.state !== "interdomain") return;
+    const peer = this.owner.channelsOf(channel.domain)?.get(channel.peer);
+    if (!peer) return;
+    peer.state = "unbound";
+    peer.domain = this.owner.id;
+    peer.peer = 0;
+  }
+  /** All ports, as when the domain is no more. */
+  closeAll(): void {
+    for (const channel of this.all) this.#close(channel);
+  }
+
+  /** The guest sends an event by a port of its own: errno. */
+  send(port: number): number {
+    const channel = this.get(port);
+    if (!channel || this.handlers.has(port)) return -EINVAL;
+    switch (channel.state) {
+      case "interdomain": {
+        const peers = this.owner.channelsOf(channel.domain);
+        const peer = peers?.get(channel.peer);
+        if (peers && peer) peers.#deliver(peer, this.owner.id);
+        return 0;
+      }
+      case "ipi":
+        this.#deliver(channel, this.owner.id);
+        return 0;
+      // Nobody hears it, and that is no error.
+      case "unbound":
+        return 0;
+      default:
+        return -EINVAL;
+    }
+  }
+  /** The hypervisor raises a VIRQ, if it is bound. */
+  raiseVirq(virq: number, vcpu = 0): void {
+    const channel = this.ofVirq(virq, vcpu);
+    if (channel) this.#deliver(channel, HYPERVISOR);
+  }
+  /** Somebody from outside raises an event, as if its peer had sent it. */
+  raise(port: number, from: number = HYPERVISOR): boolean {
+    const channel = this.get(port);
+    if (channel) this.#deliver(channel, from);
+    return channel !== undefined;
+  }
+  #deliver(channel: Channel, from: number): void {
+    const { port } = channel;
+    for (const told of this.onSend) told(channel, from);
+    channel.sent++;
+    channel.lastBy = from;
+    channel.lastAt = this.owner.count;
+    const handler = this.handlers.get(port);
+    if (handler) return handler();
+    if (this.abi.isMasked(port)) channel.masked++;
+    if (this.abi.raise(channel)) channel.merged++;
+    this.owner.polled(port);
+  }
+
+  bindVcpu(port: number, vcpu: number): number {
+    if (vcpu >= this.owner.vcpuCount) return -ENOENT;
+    const channel = this.get(port);
+    if (!channel || this.handlers.has(port) || channel.state === "ipi") return -EINVAL;
+    if (channel.state === "virq" && !isGlobal(channel.virq)) return -EINVAL;
+    channel.vcpu = vcpu;
+    return 0;
+  }
+  unmask(port: number): number {
+    if (!this.isPort(port)) return -EINVAL;
+    const channel = this.get(port);
+    if (channel) this.abi.unmask(channel);
+    return 0;
+  }
+  setPriority(port: number, priority: number): number {
+    const channel = this.get(port);
+    return channel ? this.abi.setPriority(channel, priority) : -EINVAL;
+  }
+
+  register(blocks: StateRegister): void {
+    blocks.register<{ channels: readonly Channel[] }>({
+      name: "event channels",
+      version: 1,
+      shape: SAVED,
+      save: () => ({ channels: this.all.map((channel) => ({ ...channel })) }),
+      check: ({ channels }) =>
+        checkOrder("event channels", channels.map(({ port }) => [port, port])),
+      load: ({ channels }) => {
+        this.#channels.length = 1;
+        for (const channel of channels) this.#channels[channel.port] = { ...channel };
+      },
+    });
+  }
+}
+
+/** Who sent an event that is the hypervisor's own. */
+const HYPERVISOR = -2;
+/** EVTCHN_FIFO_PRIORITY_DEFAULT. */
+const DEFAULT_PRIORITY = 7;

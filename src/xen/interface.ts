@@ -1,0 +1,193 @@
+/**
+ * What a domain has of Xen's interface: shared_info, event channels, timers, parameters. A domain without
+ * it is on a computer that says nothing of a hypervisor.
+ */
+import { type AbiWidth, offsetOf } from "../abi/layout.ts";
+import { HVM_PARAM } from "../abi/xen/hvm/params.ts";
+import { SHARED_INFO } from "../abi/xen/xen.ts";
+import { list, record, tuple, u32, u64, whole } from "../machine/shape.ts";
+import { refuse, type StateRegister } from "../machine/state_block.ts";
+import type { Domain } from "./domain.ts";
+import { type ChannelOwner, EventChannels } from "./event_channels.ts";
+import type { P2M } from "./p2m.ts";
+import { Physmap } from "./physmap.ts";
+import { SharedMemory } from "./shared_memory.ts";
+import { TwoLevel } from "./two_level.ts";
+import { type SavedXenVcpu, XEN_VCPU_SHAPE, XenVcpu } from "./xen_vcpu.ts";
+
+/** How upcalls come to vCPUs without a vector of their own (HVM_PARAM_CALLBACK_IRQ). */
+type Callback =
+  | { readonly by: "nothing" }
+  | { readonly by: "gsi"; readonly gsi: number }
+  | { readonly by: "vector"; readonly vector: number };
+
+interface SavedInterface {
+  readonly width: number;
+  readonly params: readonly (readonly [number, bigint])[];
+  readonly vcpus: readonly SavedXenVcpu[];
+}
+
+export class XenInterface implements ChannelOwner {
+  readonly memory: SharedMemory;
+  readonly vcpus: readonly XenVcpu[];
+  readonly channels: EventChannels;
+  readonly physmap: Physmap;
+  /** Of shared_info and of what hypercalls without a width of their own share: it is as the guest's code was. */
+  width: AbiWidth = 32;
+  /** HVM_PARAM_*, by number; those that are not there are 0. */
+  readonly params: Map<number, bigint> = new Map();
+  #callback: Callback = { by: "nothing" };
+  #deadline: number | undefined;
+
+  constructor(
+    readonly domain: Domain,
+    /** Machine address of shared_info: a frame of the domain's. */
+    readonly sharedInfo: number,
+    p2m: P2M,
+  ) {
+    this.physmap = new Physmap(p2m);
+    this.physmap.share(sharedInfo / 4096);
+    this.memory = new SharedMemory(domain.host.machine);
+    this.vcpus = domain.vcpus.map((vcpu) => new XenVcpu(this, vcpu));
+    this.channels = new EventChannels(
+      this,
+      new TwoLevel(this.memory, () => this.#bits, this.vcpus),
+    );
+    domain.host.peers.set(domain.id, this.channels);
+  }
+  get #bits() {
+    const { sharedInfo, width } = this;
+    return {
+      pending: sharedInfo + offsetOf(SHARED_INFO, "evtchn_pending", width),
+      mask: sharedInfo + offsetOf(SHARED_INFO, "evtchn_mask", width),
+      width,
+    };
+  }
+
+  /** xen_domain_handle_t: 16 bytes that name it in the world; the id, here. */
+  get handle(): Uint8Array {
+    const bytes = new Uint8Array(16);
+    new DataView(bytes.buffer).setUint32(12, this.id);
+    return bytes;
+  }
+  get id(): number {
+    return this.domain.id;
+  }
+  get vcpuCount(): number {
+    return this.vcpus.length;
+  }
+  get count(): number {
+    return this.domain.host.machine.count;
+  }
+  channelsOf(domain: number): EventChannels | undefined {
+    return this.domain.host.peers.get(domain);
+  }
+  polled(port: number): void {
+    for (const vcpu of this.vcpus) vcpu.poll(port);
+  }
+
+  /** shared_info is as wide as the guest's code was when it said where it wants hypercalls or upcalls. */
+  latchWidth(width: AbiWidth): void {
+    if (width === this.width) return;
+    this.width = width;
+    this.updateWallClock();
+    for (const vcpu of this.vcpus) vcpu.updateTime();
+  }
+  /** Writes when system time was 0, in shared_info. */
+  updateWallClock(): void {
+    const { memory, width, sharedInfo } = this, { unixTime } = this.domain.host.world;
+    const place = (field: "wc_version" | "wc_sec" | "wc_nsec" | "wc_sec_hi" | "arch.wc_sec_hi") =>
+      sharedInfo + offsetOf(SHARED_INFO, field, width);
+    const version = memory.word(place("wc_version")) & ~1;
+    memory.setWord(place("wc_version"), version + 1);
+    memory.setWord(place("wc_sec"), unixTime);
+    memory.setWord(place("wc_nsec"), 0);
+    memory.setWord(
+      place(width === 64 ? "wc_sec_hi" : "arch.wc_sec_hi"),
+      Math.floor(unixTime / 2 ** 32),
+    );
+    memory.setWord(place("wc_version"), version + 2);
+  }
+
+  /** HVM_PARAM_CALLBACK_IRQ: bits 63:56 say how, the rest what. */
+  setCallback(value: bigint): void {
+    this.assertLine(false);
+    this.#callback = callbackOf(value);
+    const [first] = this.vcpus;
+    if (first?.raised) this.assertUpcall(first);
+  }
+  /** The vector by which upcalls come; -1 where they come otherwise, or not at all. */
+  get callbackVector(): number {
+    return this.#callback.by === "vector" ? this.#callback.vector : -1;
+  }
+  /** A vCPU's upcall_pending was set. */
+  assertUpcall(on: XenVcpu): void {
+    if (on.apicVector) on.vcpu.port?.raise(on.apicVector);
+    else if (on.vcpu.id === 0) this.assertLine(true);
+  }
+  /** The line of an interrupt controller by which upcalls come, if they do. */
+  assertLine(level: boolean): void {
+    if (this.#callback.by === "gsi") this.domain.platform?.setLine(this.#callback.gsi, level);
+  }
+
+  /** One of its vCPUs' timers was set. */
+  timersChanged(): void {
+    this.#deadline = undefined;
+    for (const { engine } of this.domain.vcpus) engine.poke();
+  }
+  /** The domain's own time (ns) at which a timer is due; Infinity: none is set. */
+  get deadline(): number {
+    return this.#deadline ??= Math.min(...this.vcpus.map(({ deadline }) => deadline));
+  }
+  run(now: number): void {
+    if (this.deadline > now) return;
+    for (const vcpu of this.vcpus) vcpu.run(now);
+    this.#deadline = undefined;
+  }
+
+  /** The domain is no more. */
+  destroy(): void {
+    this.channels.closeAll();
+    this.domain.host.peers.delete(this.id);
+  }
+
+  register(blocks: StateRegister): void {
+    blocks.register<SavedInterface>({
+      name: "xen",
+      version: 1,
+      configuration: () => ({ "shared_info": this.sharedInfo }),
+      shape: record({
+        width: whole(32, 64),
+        params: list(tuple(u32, u64)),
+        vcpus: tuple(...this.vcpus.map(() => XEN_VCPU_SHAPE)),
+      }),
+      save: () => ({
+        width: this.width,
+        params: [...this.params].sort(([a], [b]) => a - b),
+        vcpus: this.vcpus.map((vcpu) => vcpu.save()),
+      }),
+      check: ({ width }) => {
+        if (width !== 32 && width !== 64) refuse(`xen: width is ${width}, expected 32 or 64`);
+      },
+      load: ({ width, params, vcpus }) => {
+        this.width = width as AbiWidth;
+        this.params.clear();
+        for (const [number, value] of params) this.params.set(number, value);
+        this.#callback = callbackOf(this.params.get(HVM_PARAM.CALLBACK_IRQ) ?? 0n);
+        vcpus.forEach((saved, n) => this.vcpus[n].load(saved));
+        this.#deadline = undefined;
+      },
+    });
+    this.channels.register(blocks);
+  }
+}
+
+/** HVM_PARAM_CALLBACK_TYPE_*. */
+const VIA = { gsi: 0, vector: 2 } as const;
+
+function callbackOf(value: bigint): Callback {
+  const kind = Number(value >> 56n);
+  if (kind === VIA.vector) return { by: "vector", vector: Number(value & 0xffn) };
+  if (kind !== VIA.gsi || value === 0n) return { by: "nothing" };
+  return { by: "gsi", gsi: Number(value & 0xffff_ffffn) };
+}
