@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ABI_MUTATIONS } from "./abi.ts";
 import { DEVICE_MUTATIONS } from "./devices.ts";
 import { HVM_MUTATIONS } from "./hvm.ts";
 import { LOADER_MUTATIONS } from "./loaders.ts";
@@ -24,4 +25,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...DEVICE_MUTATIONS,
   ...LOADER_MUTATIONS,
   ...STATE_MUTATIONS,
+  ...ABI_MUTATIONS,
 ];

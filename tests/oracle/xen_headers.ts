@@ -152,7 +152,9 @@ function structChecks(type: StructOf, width: AbiWidth): (Check | BitCheck)[] {
     if (place.count === 0) continue;
     const bytes = place.size * (place.count ?? 1);
     checks.push({ c: `sizeof(${member})`, ours: BigInt(bytes) });
-    if (typeof place.type !== "string" || place.type === "handle" || place.type === "u8") continue;
+    if (typeof place.type !== "string" || place.type === "handle") continue;
+    // Texts are arrays of char, and have the sign that the compiler likes.
+    if (place.type === "u8" && place.count !== undefined) continue;
     const element = place.count === undefined ? member : `${member}[0]`;
     const signed = place.type.startsWith("i") ? 1n : 0n;
     checks.push({ c: `(__typeof__(${element}))-1 < 0`, ours: signed });
@@ -299,7 +301,7 @@ export async function unavailable(): Promise<string | undefined> {
 }
 
 async function fetchHeaders(): Promise<void> {
-  const apt = new Apt(`${cache()}/apt`, console.error);
+  const apt = new Apt(`${guestsFolder()}/.apt`, console.error);
   await apt.open();
   await apt.update();
   const { path } = await apt.download("libxen-dev:amd64");
