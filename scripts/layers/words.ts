@@ -6,7 +6,7 @@
  */
 import type { Source, Violation } from "./source.ts";
 
-const DETERMINISTIC = ["src/machine/", "src/hvm/", "src/xen/", "src/devices/"];
+const DETERMINISTIC = ["src/machine/", "src/hvm/", "src/xen/", "src/devices/", "src/dom0/"];
 const HOST_INPUT =
   /\b(Date\.now|new Date\(\)|performance\.now|Math\.random|getRandomValues|randomUUID|setTimeout|setInterval)\b/;
 /** The one door for what comes from outside. */

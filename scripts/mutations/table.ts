@@ -9,6 +9,7 @@ import { HVM_MUTATIONS } from "./hvm.ts";
 import { LOADER_MUTATIONS } from "./loaders.ts";
 import { MACHINE_MUTATIONS } from "./machine.ts";
 import type { Mutation } from "./mutation.ts";
+import { PLATFORM_MUTATIONS } from "./platform.ts";
 import { PROCESSOR_MUTATIONS } from "./processors.ts";
 import { SHADOW_MUTATIONS } from "./shadow.ts";
 import { STATE_MUTATIONS } from "./state.ts";
@@ -23,6 +24,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...MACHINE_MUTATIONS,
   ...PROCESSOR_MUTATIONS,
   ...DEVICE_MUTATIONS,
+  ...PLATFORM_MUTATIONS,
   ...LOADER_MUTATIONS,
   ...STATE_MUTATIONS,
   ...ABI_MUTATIONS,

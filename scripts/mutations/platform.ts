@@ -1,0 +1,279 @@
+/**
+ * Mistakes in the platform that guests of Xen find: XenStore and consoles.
+ *
+ * @module
+ */
+import { type Mutation, mutationsOf } from "./mutation.ts";
+
+const DOM0 = "src/dom0", STORE_TEST = `${DOM0}/xenstored_test.ts`;
+const HOSTILE_TEST = `${DOM0}/hostile_test.ts`, MODEL_TEST = `${DOM0}/model_test.ts`;
+const STATE_TEST = `${DOM0}/state_test.ts`, CONSOLE_TEST = `${DOM0}/consoled_test.ts`;
+const CLIENT_TEST = `${DOM0}/client_test.ts`;
+
+const WATCHED = "xenstore: watches are told of what changes below them, in the order of watches";
+const PERMITTED = "xenstore: who may not read a node, nor that above it, is not told of it";
+const INHERITED = "xenstore: what is made has the permissions above it, and its maker's name";
+const QUOTAS = "xenstore: quotas are xenstored's, to the last one";
+const MODEL =
+  "xenstore is as its model, with transactions that are done at their end or not (seed 1)";
+const DEATH = "xenstore: a domain that dies leaves no nodes and no rights";
+const WRAPS = "xenstore: messages wrap at every place of both rings, in parts of every size";
+const FULL = "xenstore: who does not read answers is not served, and loses none of them";
+const BROKEN = "xenstore: indices that make no sense, or a message too long, end the connection";
+const SLOW =
+  "xenstore: who makes events for one that does not read waits for him, or until they are dropped";
+const SAVED = "xenstore: saved anywhere, and loaded elsewhere, all goes on the same (seed 1)";
+const CONSOLE_FULL = "a sink that takes no more leaves the ring full, and loses nothing";
+const CONSOLE_BROKEN = "a console ring whose indices make no sense stands still until they do";
+
+export const PLATFORM_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf(`${DOM0}/watches.ts`, STORE_TEST, [
+    [
+      "XenStore: a watch hears of its own node alone",
+      "exact ? watch.path === path : isWithin(path, watch.path)",
+      "watch.path === path",
+      WATCHED,
+    ],
+    [
+      "XenStore: a watch inside a removed tree is not told",
+      "exact ? watch.path === path : isWithin(path, watch.path)",
+      "!exact && isWithin(path, watch.path)",
+      WATCHED,
+    ],
+    [
+      "XenStore: a watch hears of what its owner may not read",
+      "if (reads(there.permissions)) return true;",
+      "return true;",
+      PERMITTED,
+    ],
+    [
+      "XenStore: who loses the right to read is not told of that",
+      "if (before && reads(before)) return true;",
+      "",
+      PERMITTED,
+    ],
+    [
+      "XenStore: everybody hears of domains that go",
+      "if (!(accessOf(watcher, special.get(path)!) & ACCESS.read)) continue;",
+      "",
+      "xenstore: @introduceDomain and @releaseDomain",
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/requests.ts`, STORE_TEST, [
+    [
+      "XenStore: a new watch begins without an event",
+      "afterwards(() => greet(caller, added));",
+      "",
+      WATCHED,
+    ],
+    [
+      "XenStore: a part of a directory ends within a name",
+      "all.lastIndexOf(0, from + room - 1) + 1",
+      "from + room",
+      "xenstore: many children come in parts, and not as one",
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/operations.ts`, STORE_TEST, [
+    [
+      "XenStore: what is made has no permissions of the node above",
+      "{ domain: caller.id, access: owner.access }, ...others]",
+      "{ domain: caller.id, access: 0 }]",
+      INHERITED,
+    ],
+    [
+      "XenStore: what a domain makes belongs to the owner above",
+      "const permissions = isPrivileged(caller)\n",
+      "const permissions = isPrivileged(caller) || true\n",
+      INHERITED,
+    ],
+    [
+      "XenStore: everybody learns what is not there",
+      `accessOf(caller, node.permissions) & wanted ? refusal : "EACCES"`,
+      "refusal",
+      INHERITED,
+    ],
+    [
+      "XenStore: what is below a removed node stays",
+      "const refusal = remove(childPath(at, child));",
+      "const refusal = undefined as StoreRefusal | undefined;",
+      WATCHED,
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/operations.ts`, HOSTILE_TEST, [
+    [
+      "XenStore: a domain may own a node more than its quota",
+      `accounts.reached(caller.id, "nodes")\n      ? "ENOSPC"`,
+      `accounts.of(caller.id).nodes > accounts.quotas.nodes\n      ? "ENOSPC"`,
+      QUOTAS,
+    ],
+    [
+      "XenStore: removed nodes are counted on",
+      "tree.own(ownerOf(node), -1);\n  };",
+      "};",
+      QUOTAS,
+    ],
+    [
+      "XenStore: what could not be made whole stays in part",
+      "tree.remove(at);\n      tree.own(permissions[0].domain, -1);",
+      "tree.own(permissions[0].domain, -1);",
+      QUOTAS,
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/quotas.ts`, HOSTILE_TEST, [[
+    "XenStore: memory is not bounded",
+    "if (checked && domain !== 0 && memory >= this.quotas.memory) return false;",
+    "",
+    "xenstore: memory that is kept for a domain is bounded",
+  ]]),
+  ...mutationsOf(`${DOM0}/transactions.ts`, MODEL_TEST, [
+    [
+      "XenStore: a transaction does not conflict",
+      `if ((store.read(path)?.generation ?? 0) !== generation) return "EAGAIN";`,
+      "",
+      MODEL,
+    ],
+    [
+      "XenStore: a transaction does not conflict in what was not there",
+      "(store.read(path)?.generation ?? 0) !== generation",
+      "generation !== 0 && (store.read(path)?.generation ?? 0) !== generation",
+      MODEL,
+    ],
+    [
+      "XenStore: a transaction reads what others write later",
+      "if (seen) return seen.node;",
+      "if (seen?.modified) return seen.node;",
+      MODEL,
+    ],
+    [
+      "XenStore: nobody is told of what a transaction removes",
+      `if (tell !== "none") store`,
+      `if (tell !== "none" && node) store`,
+      MODEL,
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/transactions.ts`, HOSTILE_TEST, [[
+    "XenStore: a transaction is made though a part of it failed",
+    `if (this.#failed) return "ENOMEM";`,
+    "",
+    "xenstore: a transaction has quotas, and fails when one was used up",
+  ]]),
+  ...mutationsOf(`${DOM0}/xenstored.ts`, STORE_TEST, [
+    [
+      "XenStore: a dead domain's nodes stay",
+      `this.#disown(domain, "/");`,
+      "",
+      DEATH,
+    ],
+    [
+      "XenStore: a domain inherits the rights of one that had its number",
+      "this.#withdraw(domain);",
+      "",
+      DEATH,
+    ],
+    [
+      "XenStore: an end of a channel is left open",
+      "if (connection.port) this.host.unbind(connection.port);",
+      "",
+      "xenstore: released, a domain is as one that was never introduced",
+    ],
+    [
+      "XenStore: nobody is notified of an answer",
+      "if (connection.port) this.host.notify(connection.port);",
+      "",
+      "xenstore: a domain asks for a new beginning",
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/xenstored.ts`, CLIENT_TEST, [[
+    "XenStore: domain 0 is told while a change is made",
+    "this.#tell.push(tell);",
+    "tell();",
+    "StoreClient.watch() calls when all is done, in the order of changes",
+  ]]),
+  ...mutationsOf(`${DOM0}/ring.ts`, HOSTILE_TEST, [
+    [
+      "a ring wraps a byte too late",
+      "if (from + length <= size) return page.read(data + from, length);",
+      "if (from + length <= size + 1) return page.read(data + from, length);",
+      WRAPS,
+    ],
+    [
+      "a ring is written past its end",
+      "const first = Math.min(length, size - to);",
+      "const first = Math.min(length, size - to + 1);",
+      WRAPS,
+    ],
+    [
+      "a ring's indices are believed",
+      "return used > this.place.size ? undefined : used;",
+      "return Math.min(used, this.place.size);",
+      BROKEN,
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/connection.ts`, HOSTILE_TEST, [
+    [
+      "XenStore: an answer is lost when the ring is full",
+      "if (this.#written < message.bytes.length) break;",
+      "",
+      FULL,
+    ],
+    [
+      "XenStore: a domain that does not read is served on",
+      `if (accounts.reached(this.id, "outstanding") || accounts.reached(this.id, "memory")) return;`,
+      "",
+      FULL,
+    ],
+    [
+      "XenStore: events of a request are not counted as its own",
+      "if (open) open.messages++;",
+      "if (open) open.messages = 1;",
+      SLOW,
+    ],
+    [
+      "XenStore: events wait forever",
+      "expires > now || n === 0 && this.#written > 0;",
+      "expires > now || this.#written >= 0 || n === 0;",
+      SLOW,
+    ],
+    [
+      "XenStore: a message of any length is taken",
+      "if (length > XENSTORE.PAYLOAD_MAX) return this.#break(XENSTORE.ERROR_PROTO);",
+      "",
+      BROKEN,
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/connection.ts`, STORE_TEST, [[
+    "XenStore: an event that waits is sent again",
+    `if (path[0] !== "@" && this.#queue.some(same)) return;`,
+    "",
+    "xenstore: an event that waits already is not sent twice",
+  ]]),
+  ...mutationsOf(`${DOM0}/connection.ts`, STATE_TEST, [
+    ["XenStore: half a message is not saved", "this.#incoming = saved.incoming;", "", SAVED],
+    [
+      "XenStore: what is in the ring of a message is not saved",
+      "this.#written = saved.written;",
+      "",
+      SAVED,
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/consoled.ts`, CONSOLE_TEST, [
+    [
+      "a console loses what its sink does not take",
+      "if (taken > 0) ring.skip(taken);",
+      "if (taken > 0) ring.skip(bytes.length);",
+      CONSOLE_FULL,
+    ],
+    [
+      "a console's keys are lost when the ring is full",
+      "this.#typed = this.#typed.slice(put);",
+      "this.#typed = NOTHING;",
+      "what is typed waits for room in the ring",
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/ring.ts`, CONSOLE_TEST, [[
+    "a console believes indices",
+    "return used > this.place.size ? undefined : used;",
+    "return used;",
+    CONSOLE_BROKEN,
+  ]]),
+];
