@@ -16,6 +16,8 @@ const INHERITED = "xenstore: what is made has the permissions above it, and its 
 const QUOTAS = "xenstore: quotas are xenstored's, to the last one";
 const MODEL =
   "xenstore is as its model, with transactions that are done at their end or not (seed 1)";
+const TOLD =
+  "xenstore: a transaction's changes are told at its end, and those of one given up never";
 const DEATH = "xenstore: a domain that dies leaves no nodes and no rights";
 const WRAPS = "xenstore: messages wrap at every place of both rings, in parts of every size";
 const FULL = "xenstore: who does not read answers is not served, and loses none of them";
@@ -43,7 +45,7 @@ export const PLATFORM_MUTATIONS: readonly Mutation[] = [
     [
       "XenStore: a watch hears of what its owner may not read",
       "if (reads(there.permissions)) return true;",
-      "return true;",
+      "if (there.permissions.length) return true;",
       PERMITTED,
     ],
     [
@@ -132,23 +134,25 @@ export const PLATFORM_MUTATIONS: readonly Mutation[] = [
       "",
       MODEL,
     ],
-    [
-      "XenStore: a transaction does not conflict in what was not there",
-      "(store.read(path)?.generation ?? 0) !== generation",
-      "generation !== 0 && (store.read(path)?.generation ?? 0) !== generation",
-      MODEL,
-    ],
+  ]),
+  ...mutationsOf(`${DOM0}/transactions.ts`, STORE_TEST, [
     [
       "XenStore: a transaction reads what others write later",
       "if (seen) return seen.node;",
       "if (seen?.modified) return seen.node;",
-      MODEL,
+      "xenstore: a transaction sees what it saw, and conflicts with whoever changes that",
     ],
     [
       "XenStore: nobody is told of what a transaction removes",
       `if (tell !== "none") store`,
       `if (tell !== "none" && node) store`,
-      MODEL,
+      TOLD,
+    ],
+    [
+      "XenStore: a transaction that is given up is made",
+      "return this.#refusal() ?? this.#apply();",
+      "return this.#apply() ?? this.#refusal();",
+      "xenstore: a transaction sees what it saw, and conflicts with whoever changes that",
     ],
   ]),
   ...mutationsOf(`${DOM0}/transactions.ts`, HOSTILE_TEST, [[

@@ -71,8 +71,11 @@ Deno.test("StoreClient.watch() calls when all is done, in the order of changes",
     if (path === "/public/a") client.write("/public/b", "2");
   });
   assertEquals(seen.splice(0), ["/public "]);
+  const order: string[] = [];
+  using _other = client.watch("/public", ({ path }) => order.push(path));
   assertEquals(domain.write("/public/a", "1"), "OK");
   assertEquals(seen.splice(0), ["/public/a 1", "/public/b 2"]);
+  assertEquals(order, ["/public", "/public/a", "/public/b"]);
   const transaction = client.begin();
   transaction.write("/public/c", "3");
   transaction.remove("/public/a");

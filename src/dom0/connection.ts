@@ -65,7 +65,7 @@ export class Requests {
     const open = this.#open.get(request);
     if (open) open.messages++;
   }
-  /** A message of the request has been read, or dropped. */
+  /** A message of the request is in its ring, or dropped. */
   sent(request: number): void {
     const open = this.#open.get(request);
     if (open && --open.messages === 0) this.#close(request, open.domain);

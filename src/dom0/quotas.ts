@@ -12,7 +12,7 @@ export const QUOTAS = {
   watches: 128,
   /** At once; one more is let through here, too. */
   transactions: 10,
-  /** Requests that are not done: nobody has read the answer, or an event that they made. */
+  /** Requests that are not done: there was no room for the answer, or for an event that they made. */
   outstanding: 20,
   /** That a transaction looks at. */
   "transaction-nodes": 1024,

@@ -164,12 +164,12 @@ function start({ caller, transaction, accounts }: RequestContext): Answer {
   const full = !isPrivileged(caller) && caller.transactions.size > accounts.quotas.transactions;
   return full ? "ENOSPC" : joined([`${caller.begin().id}`]);
 }
-function end({ caller, transaction, domains }: RequestContext, payload: Uint8Array): Answer {
+function end({ caller, transaction }: RequestContext, payload: Uint8Array): Answer {
   const text = onlyString(payload);
   if (text !== "T" && text !== "F") return "EINVAL";
   if (!transaction) return "ENOENT";
   caller.end(transaction);
-  return text === "T" ? transaction.commit((domain) => domains.exists(domain)) : undefined;
+  return text === "T" ? transaction.commit() : undefined;
 }
 
 function introduce({ domains }: RequestContext, payload: Uint8Array): Answer {

@@ -12,6 +12,7 @@ import {
   PERMISSIONS_SHAPE,
   type SavedPermissions,
   savePermissions,
+  withoutDomain,
 } from "./permissions.ts";
 import type { Accounts } from "./quotas.ts";
 import { loadNode, SAVED_NODE, type SavedNode, saveNode } from "./store_state.ts";
@@ -99,7 +100,7 @@ export class Transaction implements Tree {
       modified: false,
       tell: "none",
     });
-    this.#keep(keptFor(path, node), false);
+    this.#keep(path.length + keptFor(path, node), false);
     return node;
   }
   #keep(bytes: number, checked: boolean): boolean {
@@ -145,12 +146,13 @@ export class Transaction implements Tree {
     this.#failed = true;
   }
 
-  /** A domain is no more: its rights in what this holds, too. */
-  adjust(change: (permissions: readonly Permission[]) => readonly Permission[]): void {
+  /** A domain is no more: nor are its rights in what this holds, and it can be given nothing. */
+  withdraw(domain: number): void {
+    if (this.#owned.has(domain)) this.#failed = true;
     for (const seen of this.#accessed.values()) {
       const { node, before } = seen;
-      if (node) seen.node = { ...node, permissions: change(node.permissions) };
-      if (before) seen.before = change(before);
+      if (node) seen.node = { ...node, permissions: withoutDomain(node.permissions, domain) };
+      if (before) seen.before = withoutDomain(before, domain);
     }
   }
 
@@ -159,20 +161,14 @@ export class Transaction implements Tree {
     this.#keep(-this.#kept, false);
   }
 
-  /**
-   * Makes the changes.
-   *
-   * @param exists is there a domain of this id?
-   * @returns why not: then nothing has changed
-   */
-  commit(exists: (domain: number) => boolean): StoreRefusal | undefined {
-    return this.#refusal(exists) ?? this.#apply();
+  /** Makes the changes. @returns why not: then nothing has changed */
+  commit(): StoreRefusal | undefined {
+    return this.#refusal() ?? this.#apply();
   }
-  #refusal(exists: (domain: number) => boolean): StoreRefusal | undefined {
+  #refusal(): StoreRefusal | undefined {
     const { caller, accounts, store } = this;
     if (this.#failed) return "ENOMEM";
     for (const [domain, more] of this.#owned) {
-      if (!exists(domain)) return "ENOMEM";
       const counted = this.#created && caller.id !== 0 && domain !== 0;
       if (counted && accounts.of(domain).nodes + more >= accounts.quotas.nodes) return "ENOSPC";
     }
@@ -218,7 +214,7 @@ export class Transaction implements Tree {
         modified,
         tell: TELL[tell],
       });
-      this.#keep(keptFor(path, loaded), false);
+      this.#keep(path.length + keptFor(path, loaded), false);
     }
     for (const [domain, more] of saved.owned) this.#owned.set(domain, more);
     this.#created = saved.created;

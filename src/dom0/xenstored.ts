@@ -127,18 +127,22 @@ export class Xenstored implements Domains, ConnectionHost {
     return runRequest(context, kind, payload, named && !transaction);
   }
 
+  /** Whoever looks at requests may have ended the domain. */
+  #talksWith(connection: DomainConnection): boolean {
+    return this.#connections.get(connection.id) === connection;
+  }
   /** Does the next request of a domain. @returns whether there was one */
   #serve(connection: DomainConnection): boolean {
     const message = connection.receive();
     if (!message) return false;
-    const { requests } = this, { id } = connection;
-    this.#cause = requests.begin(id);
-    this.process(
-      connection,
-      message,
-      (type, payload) => connection.reply(message, type, payload, this.#cause),
-    );
-    this.#cause = 0;
+    this.#cause = this.requests.begin(connection.id);
+    try {
+      this.process(connection, message, (type, payload) => {
+        if (this.#talksWith(connection)) connection.reply(message, type, payload, this.#cause);
+      });
+    } finally {
+      this.#cause = 0;
+    }
     return true;
   }
 
@@ -149,6 +153,9 @@ export class Xenstored implements Domains, ConnectionHost {
     if (this.#running) return;
     this.#running = true;
     try {
+      for (const connection of this.#connections.values()) {
+        if (connection.wantsReset) connection.reset();
+      }
       while (this.#step() || this.#tellLocals());
     } finally {
       this.#running = false;
@@ -157,10 +164,7 @@ export class Xenstored implements Domains, ConnectionHost {
   #step(): boolean {
     let goesOn = false;
     for (const connection of [...this.#connections.values()]) {
-      if (connection.wantsReset) {
-        connection.reset();
-        goesOn = true;
-      }
+      if (!this.#talksWith(connection)) continue;
       if (connection.flush()) goesOn = true;
       if (this.#serve(connection)) goesOn = true;
     }
@@ -246,7 +250,10 @@ export class Xenstored implements Domains, ConnectionHost {
     this.gone(domain);
   }
 
-  /** A domain is no more, introduced or not: nor are its nodes, nor its rights. */
+  /**
+   * A domain is no more, introduced or not: nor are its nodes, nor its rights. To be called when it
+   * dies; its page is not looked at after that.
+   */
   gone(domain: number): void {
     const { special, accounts, requests } = this;
     const connection = this.#connections.get(domain);
@@ -291,9 +298,7 @@ export class Xenstored implements Domains, ConnectionHost {
       if (permissions !== node.permissions) store.nodes.set(path, { ...node, permissions });
     }
     for (const { transactions } of this.#watchers()) {
-      for (const transaction of transactions.values()) {
-        transaction.adjust((permissions) => withoutDomain(permissions, domain));
-      }
+      for (const transaction of transactions.values()) transaction.withdraw(domain);
     }
   }
 
@@ -332,12 +337,10 @@ export class Xenstored implements Domains, ConnectionHost {
     const connection = this.#connections.get(domain);
     if (!connection && domain !== 0) return undefined;
     const { nodes, outstanding, memory } = this.accounts.of(domain);
-    const { watches, transactions } = connection ??
-      { watches: { length: 0 }, transactions: { size: 0 } };
     const rows = {
       nodes,
-      watches: watches.length,
-      transactions: transactions.size,
+      watches: connection?.watches.length ?? 0,
+      transactions: connection?.transactions.size ?? 0,
       outstanding,
       memory,
     };

@@ -299,6 +299,77 @@ Deno.test("xenstore: an event that waits already is not sent twice", () => {
   assert(all.filter((it) => it.startsWith("WATCH_EVENT")).length <= inRing + 1);
 });
 
+Deno.test("xenstore: a transaction sees what it saw, and conflicts with whoever changes that", () => {
+  const { a, b, client } = made();
+  client.setPermissions("/local/domain/1", ["b1"]);
+  const others: [name: string, change: (path: string) => unknown, answer: string][] = [
+    ["nothing", () => {}, "OK"],
+    ["a write elsewhere", (path) => b.write(`${path}/other`, ""), "OK"],
+    ["a write", (path) => b.write(`${path}/x`, "2"), "EAGAIN"],
+    ["the same again", (path) => b.write(`${path}/x`, "1"), "EAGAIN"],
+    ["permissions", (path) => client.setPermissions(`${path}/x`, ["b0"]), "EAGAIN"],
+    ["a child", (path) => b.write(`${path}/x/child`, ""), "EAGAIN"],
+    ["removal", (path) => b.rm(`${path}/x`), "EAGAIN"],
+    ["removal above", (path) => b.rm(path), "EAGAIN"],
+    ["what was not there", (path) => b.write(`${path}/none`, ""), "EAGAIN"],
+    ["below what was not there", (path) => b.write(`${path}/none/below`, ""), "EAGAIN"],
+  ];
+  for (const [n, [name, change, answer]] of others.entries()) {
+    const path = `/local/domain/1/${n}`;
+    for (const leaf of ["x", "other"]) a.write(`${path}/${leaf}`, "1");
+    const transaction = a.begin();
+    const read = () => [
+      a.read(`${path}/x`, transaction),
+      name === "a write elsewhere" ? "" : a.read(`${path}/none`, transaction),
+      a.list(`${path}/x`, transaction),
+    ];
+    const seen = read();
+    a.write(`${path}/mine`, "1", transaction);
+    change(path);
+    assertEquals(read(), seen, name);
+    assertEquals([a.commit(transaction), b.read(`${path}/mine`)], [
+      answer,
+      answer === "OK" ? "1" : "ENOENT",
+    ], name);
+  }
+});
+
+Deno.test("xenstore: a transaction's changes are told at its end, and those of one given up never", () => {
+  const { a, b, client } = made();
+  client.setPermissions("/local/domain/1", ["n1", "r2"]);
+  for (const path of ["dir/below", "old", "same"]) a.write(path, "");
+  client.setPermissions("/local/domain/1/same", ["n1"]);
+  b.watch("/local/domain/1", "all");
+  b.watch("/local/domain/1/dir/below", "exact");
+  client.write("/local/domain/1/secret/x", "");
+  client.setPermissions("/local/domain/1/secret", ["n1"]);
+  client.setPermissions("/local/domain/1/secret/x", ["n1"]);
+  b.heard();
+  for (const end of ["F", "T"]) {
+    const transaction = a.begin();
+    a.write("new/deep", "1", transaction);
+    a.write("old", "2", transaction);
+    a.write("old", "3", transaction);
+    a.write("gone", "", transaction);
+    a.rm("gone", transaction);
+    a.rm("dir", transaction);
+    a.write("secret/x", "1", transaction);
+    assertEquals([b.heard(), b.read("/local/domain/1/old")], [[], ""]);
+    assertEquals(a.ask(XS.TRANSACTION_END, `${end}\0`, transaction), "OK");
+    assertEquals(
+      b.heard(),
+      end === "F" ? [] : [
+        "/local/domain/1/new/deep|all|",
+        "/local/domain/1/old|all|",
+        "/local/domain/1/dir|all|",
+        "/local/domain/1/dir/below|exact|",
+      ],
+    );
+  }
+  assertEquals([a.read("new/deep"), a.read("old"), a.list("")], ["1", "3", "EINVAL"]);
+  assertEquals(b.list("/local/domain/1"), "old|same|secret|new");
+});
+
 Deno.test("xenstore: @introduceDomain and @releaseDomain", () => {
   const { a, b, test, daemon, client } = made(), told: string[] = [];
   a.watch("@introduceDomain", "i");
