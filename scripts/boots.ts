@@ -3,8 +3,10 @@
  *
  * @module
  */
+import { gzipSync } from "node:zlib";
 import { type DomainOptions, Hypervisor } from "xvm";
 import type { GuestDomain } from "../src/debug/domain.ts";
+import { writeCpio } from "../repl/guests/cpio.ts";
 import { guestsFolder } from "../repl/guests/images.ts";
 
 const CMDLINE = "console=ttyS0 nokaslr mitigations=off cryptomgr.notests noisapnp quiet";
@@ -18,36 +20,60 @@ export interface Kernel {
   readonly file: string;
   readonly bits: 32 | 64;
   readonly type: "hvm" | "pvh" | "bare";
+  /** It finds one processor, however many there are: it was built without an APIC. */
+  readonly uniprocessor?: boolean;
 }
 const RAMDISKS = { 32: "tiny-i386", 64: "tiny-amd64" } as const;
 export const KERNELS: readonly Kernel[] = [
-  { name: "686 bzImage", file: "vmlinuz-686", bits: 32, type: "hvm" },
+  { name: "686 bzImage", file: "vmlinuz-686", bits: 32, type: "hvm", uniprocessor: true },
   { name: "686-pae PVH", file: "vmlinux-686-pae", bits: 32, type: "pvh" },
   { name: "cloud PVH", file: "vmlinux-cloud", bits: 64, type: "pvh" },
   { name: "cloud bzImage", file: "vmlinuz-cloud", bits: 64, type: "hvm" },
   { name: "amd64 PVH", file: "vmlinux-amd64", bits: 64, type: "pvh" },
   { name: "cloud bare", file: "vmlinux-cloud", bits: 64, type: "bare" },
 ];
+/** Beside them, with several vCPUs. */
+export const SEVERAL: readonly Kernel[] = [
+  { name: "686-pae bare", file: "vmlinux-686-pae", bits: 32, type: "bare" },
+  { name: "amd64 bare", file: "vmlinux-amd64", bits: 64, type: "bare" },
+  { name: "686-pae bzImage", file: "vmlinuz-686-pae", bits: 32, type: "hvm" },
+  { name: "amd64 bzImage", file: "vmlinuz-amd64", bits: 64, type: "hvm" },
+];
+const ALL = [...KERNELS, ...SEVERAL];
 
 /** One boot. */
 export interface Boot {
   readonly kernel: Kernel;
   readonly cpu: "intel" | "amd";
   readonly paging: "hap" | "shadow";
+  /** vCPUs, whose number the guest then says; one, and nothing said, if not given. */
+  readonly vcpus?: number;
+  /** Processors of the host; 1, or for a bare guest as many as it has, if not given. */
+  readonly cpus?: number;
 }
 
-export const nameOf = ({ kernel, cpu, paging }: Boot): string =>
-  kernel.type === "bare" ? `${kernel.name} ${cpu}` : `${kernel.name} ${cpu} ${paging}`;
+export const nameOf = ({ kernel, cpu, paging, vcpus, cpus }: Boot): string =>
+  [
+    kernel.name,
+    cpu,
+    ...(kernel.type === "bare" ? [] : [paging]),
+    ...(vcpus === undefined ? [] : [`${vcpus} vCPU${vcpus === 1 ? "" : "s"}`]),
+    ...(cpus === undefined ? [] : [`on ${cpus}`]),
+  ].join(" ");
 
-/** The boots that words choose: vendors, kinds of paging, names of kernels or parts of them. */
-export function chosen(words: readonly string[]): Boot[] {
+/**
+ * The boots that words choose: vendors, kinds of paging, names of kernels or parts of them.
+ *
+ * @param kernelsThere kernels to choose from
+ */
+export function chosen(words: readonly string[], kernelsThere = KERNELS): Boot[] {
   const of = <T extends string>(all: readonly T[]) => {
     const named = all.filter((it) => words.includes(it));
     return named.length ? named : all;
   };
   const cpus = of(["intel", "amd"] as const), pagings = of(["hap", "shadow"] as const);
   const names = words.filter((w) => !["intel", "amd", "hap", "shadow"].includes(w));
-  const kernels = KERNELS.filter((k) =>
+  const kernels = kernelsThere.filter((k) =>
     names.length === 0 || names.some((name) => k.name === name || k.name.split(" ").includes(name))
   );
   return kernels.flatMap((kernel) =>
@@ -60,9 +86,7 @@ export function chosen(words: readonly string[]): Boot[] {
 }
 
 /** What can be chosen, for a message. */
-export const CHOICES: string = `intel, amd, hap, shadow, and: ${
-  KERNELS.map((k) => k.name).join(", ")
-}`;
+export const CHOICES: string = `intel, amd, hap, shadow, and: ${ALL.map((k) => k.name).join(", ")}`;
 
 /** The files of a boot. */
 export function filesOf(
@@ -75,19 +99,37 @@ export function filesOf(
   };
 }
 
+/** What a guest's processors are known by on its console, before anything else that is the initramfs's. */
+export const NPROC = "NPROC ";
+const SAY_PROCESSORS = "say-processors";
+/** An archive behind the initramfs's: with it, and what is to be run first, the guest says its number. */
+function sayProcessors(): Uint8Array {
+  const script = `#!/bin/busybox sh\necho "${NPROC}$(/bin/busybox nproc)"\nexec /init\n`;
+  const data = new TextEncoder().encode(script);
+  return gzipSync(writeCpio([{ kind: "file", path: SAY_PROCESSORS, mode: 0o755, data }]));
+}
+
 /** A boot's domain at its first instruction, and the host that is its own. @throws what refuses it */
 export async function startBoot(
   it: Boot,
   cpuid: string,
 ): Promise<{ readonly hv: Hypervisor; readonly dom: GuestDomain }> {
-  const { kernel: { type }, cpu, paging } = it;
-  const hv = await Hypervisor.start({ cpu, memory: `${MEMORY + 96}M` });
+  const { kernel: { type }, cpu, paging, vcpus, cpus } = it, { kernel, ramdisk } = filesOf(it);
+  const hv = await Hypervisor.start({
+    cpu,
+    memory: `${MEMORY + 96}M`,
+    ...(cpus === undefined ? {} : { cpus }),
+  });
   const options = {
     name: "guest",
     type,
-    ...filesOf(it),
-    cmdline: CMDLINE,
+    kernel,
     memory: `${MEMORY}M`,
+    ...(vcpus === undefined ? { ramdisk, cmdline: CMDLINE } : {
+      vcpus,
+      ramdisk: Uint8Array.from([...Deno.readFileSync(ramdisk), ...sayProcessors()]),
+      cmdline: `${CMDLINE} rdinit=/${SAY_PROCESSORS}`,
+    }),
     ...(type === "bare" ? {} : { paging }),
     ...(cpuid === "own" ? {} : { cpuid }),
   };
@@ -148,12 +190,12 @@ export function runBoot<T>(
   options: readonly string[],
   timeout: number,
 ): Promise<T | string> {
-  const word = `${KERNELS.indexOf(it.kernel)},${it.cpu},${it.paging}`;
+  const word = JSON.stringify({ ...it, kernel: it.kernel.name });
   return runChild(script, [...options, "--boot", word], timeout);
 }
 
 /** The boot that its process was started for. */
 export function bootOf(word: string): Boot {
-  const [index, cpu, paging] = word.split(",");
-  return { kernel: KERNELS[Number(index)], cpu, paging } as Boot;
+  const it = JSON.parse(word) as Omit<Boot, "kernel"> & { readonly kernel: string };
+  return { ...it, kernel: ALL.find(({ name }) => name === it.kernel)! };
 }

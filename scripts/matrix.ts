@@ -3,10 +3,12 @@
  * the guests can see: {686 bzImage, 686-pae PVH, cloud PVH, cloud bzImage, amd64 PVH} on
  * {intel, amd} with {hap, shadow}, and the cloud kernel bare.
  *
- * `deno task matrix [WORDS…] [--cpuid MODEL] [--ready] [--timeout SECONDS]`
+ * `deno task matrix [WORDS…] [--vcpus N,…] [--cpus N,…] [--cpuid MODEL] [--ready] [--timeout SECONDS]`
  *
  * Words choose: intel, amd, hap, shadow, bare, and parts of kernels' names ("cloud", "686-pae"). With
- * `--ready` a boot ends at GUEST-READY. Guests see the processor "common", unless `--cpuid` names
+ * `--ready` a boot ends at GUEST-READY. With `--vcpus` each boots once for each number, on hosts of each
+ * number of processors that `--cpus` names, in the order given; more kernels are there then, the guest
+ * says how many processors it has found, and its number is checked. Guests see the processor "common", unless `--cpuid` names
  * another ("own": the host's). Each boot is a process of its own; what cannot be made shows the
  * refusal as its result. Exit status 1 when a boot fails, or two of one guest differ (of a 32-bit one
  * on two vendors: in more than what is left in memory).
@@ -28,7 +30,9 @@ import {
   type Kernel,
   KERNELS,
   nameOf,
+  NPROC,
   runBoot,
+  SEVERAL,
   startBoot,
 } from "./boots.ts";
 
@@ -82,7 +86,7 @@ async function boot(it: Boot, cpuid: string, ready: boolean): Promise<Result> {
   const { user, system } = process.cpuUsage();
   const { instructions, exits } = dom.statistics();
   return {
-    end: end === "until" ? verdict(dom.console.text, ready) : end,
+    end: end === "until" ? verdict(it, dom.console.text, ready) : end,
     refused: false,
     console: dom.console.text,
     instructions,
@@ -93,15 +97,19 @@ async function boot(it: Boot, cpuid: string, ready: boolean): Promise<Result> {
 }
 
 /** "ok", or the first result that is not as on every correct machine. */
-function verdict(text: string, ready: boolean): string {
-  const lines = text.split(/\r?\n/);
+function verdict({ kernel, vcpus }: Boot, text: string, ready: boolean): string {
+  // The kernel may say something of its own between them.
+  const lines = text.split(/\r?\n/).filter((line) => !line.startsWith("["));
   const from = lines.findIndex((line) => line.startsWith(READY));
   const wanted = ready ? [] : EXPECTED_LINES.slice(1);
-  for (const [i, line] of wanted.entries()) {
-    const given = lines[from + 1 + i];
-    if (given !== line) return `${JSON.stringify(given)} instead of ${JSON.stringify(line)}`;
+  const given = lines.slice(from + 1, from + 1 + wanted.length);
+  if (vcpus !== undefined) {
+    wanted.unshift(`${NPROC}${kernel.uniprocessor ? 1 : vcpus}`);
+    given.unshift(lines.find((line) => line.startsWith(NPROC)) ?? "nothing");
   }
-  return "ok";
+  const wrong = wanted.findIndex((line, i) => line !== given[i]);
+  if (wrong < 0) return "ok";
+  return `${JSON.stringify(given[wrong])} instead of ${JSON.stringify(wanted[wrong])}`;
 }
 
 // --- in the process that was started ---
@@ -114,11 +122,19 @@ async function run(it: Boot, options: string[], timeout: number): Promise<Result
 
 const millions = (n: number | undefined) => n === undefined ? "" : (n / 1e6).toFixed(1);
 
-const COLUMNS = [20, 10, 10, 9, 9, 9] as const;
+const COLUMNS = [28, 10, 10, 9, 9, 9] as const;
 function row(cells: readonly string[]): string {
   const own = cells.slice(0, COLUMNS.length);
   const padded = own.map((c, i) => i === 0 ? c.padEnd(COLUMNS[i] + 6) : c.padStart(COLUMNS[i]));
   return [...padded, ...cells.slice(COLUMNS.length)].join("  ");
+}
+
+/**
+ * Boots of one guest with the same numbers of vCPUs and processors.
+ */
+function alikeNumbers(boots: ReadonlyMap<Boot, Result>): readonly ReadonlyMap<Boot, Result>[] {
+  return [...Map.groupBy(boots, ([{ vcpus, cpus }]) => `${vcpus} ${cpus}`).values()]
+    .map((some) => new Map(some));
 }
 
 /**
@@ -161,9 +177,13 @@ function textDifference(a: string, b: string): string {
   return `line ${at + 1}: ${JSON.stringify(x[at])} and ${JSON.stringify(y[at])}`;
 }
 
+/** The numbers of an option, in its order; undefined alone if it is not given. */
+const numbers = (text: string | undefined): readonly (number | undefined)[] =>
+  text === undefined ? [undefined] : text.split(",").map(Number);
+
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, {
-    string: ["_", "cpuid", "timeout", "boot", "to"],
+    string: ["_", "cpuid", "timeout", "boot", "to", "vcpus", "cpus"],
     boolean: ["ready"],
   });
   const cpuid = args.cpuid ?? "common";
@@ -172,7 +192,12 @@ async function main(): Promise<number> {
     await Deno.writeTextFile(args.to!, JSON.stringify(result));
     return 0;
   }
-  const boots = chosen(args._.map(String)), timeout = Number(args.timeout ?? 1800);
+  const vcpus = numbers(args.vcpus), cpus = numbers(args.cpus);
+  const one = chosen(args._.map(String), args.vcpus ? [...KERNELS, ...SEVERAL] : KERNELS);
+  const boots = vcpus.flatMap((vcpus) =>
+    one.flatMap((it) => cpus.map((cpus): Boot => ({ ...it, vcpus, cpus })))
+  );
+  const timeout = Number(args.timeout ?? 1800);
   if (boots.length === 0 || !(timeout > 0)) {
     console.error(`matrix: nothing is chosen; there are ${CHOICES}`);
     return 2;
@@ -199,7 +224,9 @@ async function main(): Promise<number> {
   }
   console.log();
   let equal = true;
-  for (const kernel of KERNELS) equal = compareBoots(kernel, results) && equal;
+  for (const same of alikeNumbers(results)) {
+    for (const kernel of [...KERNELS, ...SEVERAL]) equal = compareBoots(kernel, same) && equal;
+  }
   const good = [...results.values()].filter((r) => r.end === "ok").length;
   const refused = [...results.values()].filter((r) => r.refused).length;
   console.log(
