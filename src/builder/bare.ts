@@ -80,10 +80,10 @@ function ground(host: Host): Ground {
 
 /** The processor has latches of its own for an NMI and for INIT. */
 function takeSignals({ signals }: InterruptPort, cpu: Cpu): void {
-  if (signals.nmi) cpu.raiseNmi();
+  for (let n = signals.nmi; n > 0; n--) cpu.raiseNmi();
   if (signals.init) cpu.raiseInit();
   if (signals.startup >= 0) cpu.startUp(signals.startup);
-  Object.assign(signals, { nmi: false, init: false, startup: -1 });
+  Object.assign(signals, { nmi: 0, init: false, startup: -1 });
 }
 
 /** Machine memory as the memory of a bare guest. */

@@ -63,18 +63,18 @@ Deno.test("Board: NMI, INIT and start-up wait at the port of whom they are for",
   };
   told.length = 0;
   assertEquals(send(0x4400, 2), ["signalled 2"]);
-  assertEquals(board.ports[2].signals, { nmi: true, init: false, startup: -1 });
+  assertEquals(board.ports[2].signals, { nmi: 1, init: false, startup: -1 });
   assertEquals(send(0x4500, 2), ["signalled 2"]);
   assertEquals(
     board.ports[2].signals,
-    { nmi: false, init: true, startup: -1 },
+    { nmi: 0, init: true, startup: -1 },
     "INIT ends the rest",
   );
   assertEquals(send(0x469a, 2), ["signalled 2"]);
-  assertEquals(board.ports[2].signals, { nmi: false, init: true, startup: 0x9a });
+  assertEquals(board.ports[2].signals, { nmi: 0, init: true, startup: 0x9a });
   assertEquals(send(0xc4500, 0), ["signalled 1", "signalled 2"]);
   assertEquals(board.ports[2].signals.startup, -1);
-  assertEquals(board.ports[0].signals, { nmi: false, init: false, startup: -1 });
+  assertEquals(board.ports[0].signals, { nmi: 0, init: false, startup: -1 });
 });
 
 Deno.test("Board: fw_cfg and CMOS tell the number of processors", () => {
@@ -144,7 +144,7 @@ Deno.test("Board: each local APIC's state is a block of its own, saved and loade
   const names = [...from.keys()].filter((name) => name.startsWith("lapic"));
   assertEquals(names, ["lapic0", "lapic1", "lapic2"]);
   to.get("lapic2")!.load(structuredClone(from.get("lapic2")!.save()));
-  assertEquals(other.board.ports[2].signals.nmi, true);
+  assertEquals(other.board.ports[2].signals.nmi, 1);
   assertEquals(other.board.ports.map((port) => port.interruptPending()), [false, false, true]);
   assertEquals(other.board.localApics[0].state.icrHigh, 0);
   assertEquals(from.get("lapic1")!.save(), to.get("lapic1")!.save());

@@ -109,7 +109,7 @@ const SELDOM: readonly [block: string, path: string, value: unknown][] = [
   ["domain 1 lapic0", "extInt", true],
   ["domain 1 com1", "fifo", [0x41, 0x142]],
   ["domain 1 vcpu 0 hvm", "window", true],
-  ["domain 1 lapic0", "signals.nmi", true],
+  ["domain 1 lapic0", "signals.nmi", 1],
   ["domain 1 lapic0", "signals.startup", 0x9a],
   ["domain 1 vcpu 0 hvm", "fruitless", 5],
   ["domain 1 vcpu 0 hvm", "msrs", [[0x3b, 7n]]],

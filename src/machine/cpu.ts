@@ -4,6 +4,7 @@
  * ({@linkcode Machine}).
  */
 import { APIC_BASE } from "../abi/x86/msr.ts";
+import { oneMoreNmi } from "./apic/messages.ts";
 import { type MachineBus, NO_DEVICES } from "./bus.ts";
 import { Branches } from "./branches.ts";
 import { PerformanceCounters } from "./counters.ts";
@@ -291,7 +292,8 @@ export class Cpu extends CpuRegisters implements ProcessorParts {
 
   /** The NMI line is asserted. */
   raiseNmi(): void {
-    this.i32[CPU.pendingNmi >> 2] = 1;
+    const { i32, events } = this;
+    i32[CPU.pendingNmi >> 2] = oneMoreNmi(i32[CPU.pendingNmi >> 2], !events.nmiOpen);
     this.endSlice();
   }
 }

@@ -130,6 +130,11 @@ function words(text: string, count: number): number[] {
   return Array.from({ length: count }, (_, i) => view.getUint32(4 * i, true));
 }
 
+const VENDORS = (["intel", "amd"] as const).map((vendor) => ({
+  vendor,
+  words: words(MODELS[vendor].vendor, 3),
+}));
+
 /** Deterministic cache parameters: 32 KB L1 data and code, 256 KB L2 (SDM 2 CPUID leaf 4). */
 const CACHES = [cache(1, 1, 8, 64), cache(2, 1, 8, 64), cache(3, 2, 8, 512)];
 
@@ -252,8 +257,9 @@ export class Cpuid {
   /** Whose ways software expects, by the text of leaf 0; undefined if it is neither vendor's. */
   get vendor(): "intel" | "amd" | undefined {
     const { ebx, ecx, edx } = this.#rows.get(keyOf(0, 0))!;
-    const text = new TextDecoder().decode(Uint32Array.of(ebx, edx, ecx));
-    return text === MODELS.intel.vendor ? "intel" : text === MODELS.amd.vendor ? "amd" : undefined;
+    // Every access to an MSR asks this.
+    const found = VENDORS.find(({ words: [b, d, c] }) => b === ebx && d === edx && c === ecx);
+    return found?.vendor;
   }
 
   /** Bits of CR4 that can be set. */

@@ -21,7 +21,8 @@ export interface Fault {
   readonly count: number;
 }
 
-const NMI_BLOCKED = INTERRUPTIBILITY.movSs | INTERRUPTIBILITY.nmi;
+/** STI holds an NMI back too, as it may (SDM 2B, STI): STI and HLT then wait for one together. */
+const NMI_BLOCKED = SHADOW | INTERRUPTIBILITY.nmi;
 
 export class Events {
   readonly #guests: HostedGuests | undefined;
@@ -52,7 +53,7 @@ export class Events {
       return "delivered";
     }
     if (this.#nmiDue) {
-      i32[CPU.pendingNmi >> 2] = 0;
+      i32[CPU.pendingNmi >> 2] -= 1;
       this.deliver(VECTOR.NMI, EVENT_TYPE.nmi);
       return "delivered";
     }
@@ -71,6 +72,12 @@ export class Events {
     const { i32, model } = this.cpu;
     return i32[CPU.pendingInit >> 2] !== 0 && i32[CPU.gif >> 2] !== 0 &&
       !virtualization[model].holdsInit(i32);
+  }
+  /** No NMI is being handled, and nothing else holds them back for long. */
+  get nmiOpen(): boolean {
+    const { i32 } = this.cpu;
+    return i32[CPU.gif >> 2] !== 0 && i32[CPU.activity >> 2] !== ACTIVITY.waitForSipi &&
+      !(i32[CPU.interruptibility >> 2] & INTERRUPTIBILITY.nmi);
   }
   /** Without the global interrupt flag nothing from outside gets in. */
   get #nmiDue(): boolean {

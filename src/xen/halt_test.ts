@@ -79,6 +79,37 @@ for (const way of WAYS) {
     assertEquals([g.reg("rbx"), g.halted], [0x99n, true]);
   });
 
+  Deno.test(`of NMIs that come together one is taken and one waits; while one is handled, one waits (${name})`, async () => {
+    const three = (g: WayGuest) => [1, 2, 3].forEach(() => g.nmi());
+    const g = await halts(way, PIC(0xfe), three);
+    assertEquals([g.reg("rsi"), g.reg("rdi"), g.halted], [1n, 4n, true]);
+    // A handler that waits for a word from outside.
+    const GO = 0xf000;
+    const wait = `inc edi\nwait:\ncmp byte [${GO}], 0\nje wait\niretd`;
+    g.write(HANDLERS, g.assemble("flat32", wait));
+    g.nmi();
+    g.run(100);
+    assertEquals(g.reg("rdi"), 5n);
+    three(g);
+    g.run(100);
+    g.write(GO, Uint8Array.of(1));
+    g.run();
+    assertEquals([g.reg("rdi"), g.halted], [6n, true]);
+  });
+
+  Deno.test(`STI holds an NMI back for one instruction, as it does interrupts (${name})`, async () => {
+    const g = await WayGuest.make(way);
+    g.enter("flat32", "sti\nnop\nnop\nnop\nhlt");
+    g.write(HANDLERS, g.assemble("flat32", "mov eax, [esp]\ncli\nhlt"));
+    g.write64(AT.idt + 8 * 2, BigInt(HANDLERS) | 8n << 16n | 0x8e00n << 32n);
+    const from = g.reg("rip");
+    g.run(1);
+    assertEquals(g.reg("rip"), from + 1n);
+    g.nmi();
+    g.run(1000);
+    assertEquals(g.reg("rax"), from + 2n);
+  });
+
   Deno.test(`STI; HLT ends at each interrupt (${name})`, async () => {
     const g = await halts(way, `${PIC(0xfe)}sti`);
     assertEquals(g.reg("rdi"), g.reg("rsi") * 0x20n);

@@ -15,6 +15,7 @@ import type {
 import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
 import { CR4, RFLAGS } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
+import { oneMoreNmi } from "../machine/apic/messages.ts";
 import type { CpuHooks } from "../machine/host.ts";
 import type { Fault } from "../machine/events.ts";
 import { SERVICE } from "../machine/linkage.ts";
@@ -413,7 +414,7 @@ export class HvmEngine extends Engine {
 
   /** An NMI waits to be injected. */
   get nmiPending(): boolean {
-    return this.port.signals.nmi;
+    return this.port.signals.nmi > 0;
   }
 
   /** What decides how the guest goes on, beside its registers, memory and platform. */
@@ -495,18 +496,20 @@ export class HvmEngine extends Engine {
 
   /** The guest's NMI line is asserted; it is injected as soon as no other NMI is being handled. */
   nmi(): void {
-    this.port.signals.nmi = true;
+    const { signals } = this.port;
+    signals.nmi = oneMoreNmi(signals.nmi, false);
     this.changed = true;
   }
 
   #injectNmi(): void {
     const { sti, movSs, nmi } = this.ops.interruptShadow(this.hvm);
-    const can = !sti && !movSs && !nmi && !this.ops.pendingEvent(this.hvm);
-    if (can) {
+    const { port: { signals } } = this, event = this.ops.pendingEvent(this.hvm);
+    if (nmi || event?.type === "nmi") signals.nmi = oneMoreNmi(0, true);
+    if (!sti && !movSs && !nmi && !event) {
       this.ops.inject(this.hvm, { type: "nmi", vector: 2 });
-      this.port.signals.nmi = false;
+      signals.nmi--;
     }
-    this.ops.setNmiWindow(this.hvm, !can);
+    this.ops.setNmiWindow(this.hvm, signals.nmi > 0);
   }
 
   #setWindow(on: boolean): void {

@@ -283,7 +283,7 @@ for (const way of HVM) {
     assertEquals([other.runstate.state, other.count, port.signals], [
       "running",
       1,
-      { nmi: false, init: false, startup: -1 },
+      { nmi: 0, init: false, startup: -1 },
     ]);
     assertEquals(ops.getSegment(hvm, "cs"), {
       selector: 0x9f00,

@@ -4,6 +4,7 @@ import type { CpuidModel } from "../../src/machine/cpuid.ts";
 import { checkById, explain } from "../../src/machine/checks.ts";
 import type { Domain, DomainState } from "../../src/xen/domain.ts";
 import { Host } from "../../src/xen/host.ts";
+import type { Interleave } from "../../src/xen/scheduler.ts";
 import type { CpuModel } from "../../src/machine/vendors.ts";
 
 /** How an image is run. */
@@ -26,6 +27,10 @@ export interface RunOptions {
   readonly memory?: number;
   /** Virtual processors: 1 if not given. */
   readonly vcpus?: number;
+  /** Processors of the host: 1, or for a bare machine as many as `vcpus`, if not given. */
+  readonly cpus?: number;
+  /** How long vCPUs run in turn; the host's own if not given. */
+  readonly interleave?: Interleave;
   /** Instructions after which it is given up. */
   readonly limit: number;
   /** Done as soon as the console shows this. */
@@ -95,7 +100,8 @@ async function make(options: RunOptions, memory: number) {
     cpuid: { model: options.cpuid, features: options.features },
   };
   const size = type === "bare" ? memory : memory + HOST_MEMORY;
-  const host = new Host({ cpu, memory: size, unixTime: UNIX_TIME, seed: 1 });
+  const { cpus = type === "bare" ? config.vcpus : 1, interleave } = options;
+  const host = new Host({ cpu, memory: size, unixTime: UNIX_TIME, seed: 1, cpus, interleave });
   return { host, built: await build(host, config) };
 }
 

@@ -24,7 +24,7 @@ function boundary(v: SvmVcpu): RunStop | undefined {
     return "exit";
   }
   if (i32[CPU.pendingNmi >> 2] && system.nmiExit()) {
-    i32[CPU.pendingNmi >> 2] = 0;
+    i32[CPU.pendingNmi >> 2] -= 1;
     return "exit";
   }
   if (!cpu.interruptPending() || !system.interruptMode()) return undefined;

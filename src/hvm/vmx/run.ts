@@ -33,7 +33,7 @@ function boundary(v: VmxVcpu): RunStop | undefined {
     if (system.vmxBoundary()) return "exit";
   }
   if (cpu.i32[CPU.pendingNmi >> 2] && system.nmiExit()) {
-    cpu.i32[CPU.pendingNmi >> 2] = 0;
+    cpu.i32[CPU.pendingNmi >> 2] -= 1;
     return "exit";
   }
   if (!cpu.interruptPending()) return undefined;

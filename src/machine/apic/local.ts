@@ -10,6 +10,8 @@ import {
   deliveryMode,
   type InterruptMessage,
   isUnmaskable,
+  NMIS_MAX,
+  oneMoreNmi,
   type Signals,
 } from "./messages.ts";
 import {
@@ -122,6 +124,7 @@ const RANGES = {
   timerStart: [0, 2 ** 52],
   timerNext: [0, Infinity],
   startup: [-1, 255],
+  nmi: [0, NMIS_MAX],
 } as const;
 const none = () => [0, 0, 0, 0, 0, 0, 0, 0];
 
@@ -129,7 +132,7 @@ type RegisterState = Omit<
   LocalApicState,
   "id" | "bootstrap" | "enabled" | "x2apic" | "base" | "signals"
 >;
-const noSignals = (): Signals => ({ nmi: false, init: false, startup: -1 });
+const noSignals = (): Signals => ({ nmi: 0, init: false, startup: -1 });
 
 /** Registers after power-up, INIT, or disabling (SDM 3A 11.4.7.1). */
 function registersAfterReset(): RegisterState {
@@ -165,7 +168,7 @@ function registersAfterReset(): RegisterState {
  */
 export class LocalApic {
   readonly name: string;
-  readonly version = 2;
+  readonly version = 3;
   readonly ranges = RANGES;
   readonly width = 4;
   readonly ports: readonly (readonly [number, number])[] = [];
@@ -317,7 +320,9 @@ export class LocalApic {
     return false;
   }
   nmi(): void {
-    this.state.signals.nmi = true;
+    const { signals } = this.state;
+    // Whether the processor handles one already is seen where it takes them.
+    signals.nmi = oneMoreNmi(signals.nmi, false);
     this.context.signal?.("nmi");
   }
 

@@ -187,7 +187,7 @@ Deno.test("LocalApic passes NMI, INIT and SIPI on, and INIT resets the target", 
   write(one.apic, register.icrHigh, 1 << 24);
   for (const low of [0x400, 0x4500, 0x8500, 0x609]) write(one.apic, register.icrLow, low);
   assertEquals(two.processor.signals, ["nmi", "init", "startup"]);
-  assertEquals(two.apic.state.signals, { nmi: false, init: true, startup: 9 });
+  assertEquals(two.apic.state.signals, { nmi: 0, init: true, startup: 9 });
   assertEquals(read(two.apic, register.svr), 0xff);
   assertEquals(two.apic.state.id, 1);
 });

@@ -24,9 +24,21 @@ export function isUnmaskable(mode: number): boolean {
   return mode === deliveryMode.nmi || mode === deliveryMode.init;
 }
 
+/**
+ * NMIs that wait after one more has come: one is latched while another is handled. Otherwise the
+ * processor takes the first where it stands, between two instructions, however long it is not its
+ * turn, and the second is latched behind it (SDM 3A 7.7.1, APM 2 8.2.3).
+ *
+ * @param handled an NMI is being handled, or nothing is taken now
+ */
+export const oneMoreNmi = (waiting: number, handled: boolean): number =>
+  Math.min(waiting + 1, handled ? 1 : NMIS_MAX);
+export const NMIS_MAX = 2;
+
 /** What comes to a processor past the vectors, and waits until it takes it. */
 export interface Signals {
-  nmi: boolean;
+  /** NMIs: as many as {@linkcode oneMoreNmi} lets wait. */
+  nmi: number;
   /** The processor begins anew; any but the bootstrap processor then waits for a start-up. */
   init: boolean;
   /**
