@@ -44,9 +44,11 @@ if (images === undefined) {
     for (const test of UNIT_TESTS) {
       const { vcpus = 1 } = test;
       if (test.only && test.only !== place.cpu) continue;
-      if (vcpus > 1 && place.type === "bare") continue;
-      const many = vcpus > 1 ? `, ${vcpus} vCPUs` : "";
-      Deno.test(`kvm-unit-tests ${test.image} passes, ${name}${many}`, async () => {
+      const many = vcpus > 1 ? `, ${vcpus} processors` : "";
+      const turns = test.interleave
+        ? ` in turns of ${test.interleave.min} to ${test.interleave.max}`
+        : "";
+      Deno.test(`kvm-unit-tests ${test.image} passes, ${name}${many}${turns}`, async () => {
         checkUnitTest(
           test,
           await run({
@@ -55,7 +57,9 @@ if (images === undefined) {
             cpu: place.type === "bare" ? test.cpuid ?? place.cpu : place.cpu,
             cpuid: test.cpuid,
             vcpus,
-            limit: UNIT_TEST_LIMIT,
+            interleave: test.interleave,
+            environment: test.plain ? "TEST_DEVICE=0\n" : undefined,
+            limit: test.limit ?? UNIT_TEST_LIMIT,
             prepare: (built) => prepare(test, built),
           }),
         );

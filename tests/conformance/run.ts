@@ -12,6 +12,8 @@ export interface RunOptions {
   /** Path of the image. */
   readonly image: string;
   readonly ramdisk?: string;
+  /** Text of a ramdisk, in place of a file of it: kvm-unit-tests take their environment from there. */
+  readonly environment?: string;
   /** Paths of modules, and their command lines. */
   readonly modules?: readonly { readonly file: string; readonly cmdline?: string }[];
   readonly cmdline?: string;
@@ -84,14 +86,19 @@ export async function run(options: RunOptions): Promise<Outcome> {
 }
 
 async function make(options: RunOptions, memory: number) {
-  const { type = "bare", cmdline, image, ramdisk, cpu = "intel", paging = "hap" } = options;
+  const { type = "bare", cmdline, image, ramdisk, cpu = "intel", paging = "hap", environment } =
+    options;
   const modules = options.modules ?? [];
   const file = (path: string) => ({ file: path, bytes: Deno.readFileSync(path) });
   const config: DomainConfig = {
     name: "test",
     type,
     kernel: file(image),
-    ramdisk: ramdisk === undefined ? undefined : file(ramdisk),
+    ramdisk: environment !== undefined
+      ? { file: "environment", bytes: new TextEncoder().encode(environment) }
+      : ramdisk === undefined
+      ? undefined
+      : file(ramdisk),
     modules: modules.map((module) => ({ ...file(module.file), cmdline: module.cmdline })),
     cmdline,
     memory,
