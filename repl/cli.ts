@@ -231,7 +231,7 @@ async function checked(options: BootOptions): Promise<BootOptions> {
   if (timeout !== undefined && !(timeout > 0)) {
     throw new Misuse(`--timeout: expected seconds above 0, got ${timeout}`);
   }
-  if (options.cpuid !== undefined) await checkCpuid(options.cpu, options.cpuid);
+  if (options.cpuid !== undefined) await checkCpuid(options, options.cpuid);
   const modules = options.modules?.map(({ file }) => file) ?? [];
   for (const file of [options.kernel, options.ramdisk, options.symbols, ...modules]) {
     if (file !== undefined) await existing(file);
@@ -239,11 +239,11 @@ async function checked(options: BootOptions): Promise<BootOptions> {
   return options;
 }
 
-async function checkCpuid(cpu: BootOptions["cpu"], text: string): Promise<void> {
+async function checkCpuid({ cpu, type, vcpus }: BootOptions, text: string): Promise<void> {
   const { parseCpuid } = await import("../src/debug/views/cpuid.ts");
   const { guestCpuid } = await import("../src/machine/features.ts");
   try {
-    guestCpuid(cpu, parseCpuid(text));
+    guestCpuid(cpu, parseCpuid(text), type === "bare", vcpus);
   } catch (error) {
     throw new Misuse((error as Error).message);
   }

@@ -55,6 +55,19 @@ Deno.test("wrong arguments give one message and exit status 2", async () => {
     [["boot", "--kernel", kernel, "--vcpus", "17"], "vcpus: expected 1 to 16, got 17"],
     [["boot", "--kernel", kernel, "--vcpus", "2.5"], `"integer"`],
     [["boot", "--kernel", kernel, "--vcpus", "x"], `"integer"`],
+    [["boot", "--kernel", kernel, "--vcpus", "NaN"], `must be of type "integer", but got "NaN"`],
+    [["boot", "--kernel", kernel, "--vcpus", "3n"], `must be of type "integer", but got "3n"`],
+    [["boot", "--kernel", kernel, "--vcpus=-1"], "vcpus: expected 1 to 16, got -1"],
+    [["boot", "--kernel", kernel, "--cpus=-1"], "cpus: expected 1 to 8, got -1"],
+    [["boot", "--kernel", kernel, "--cpus", "2.5"], `must be of type "integer", but got "2.5"`],
+    [
+      ["boot", "--kernel", kernel, "--vcpus", "2", "--cpuid", "apic=0"],
+      "cpuid: apic is off, and without it only the first of 2 processors can be started",
+    ],
+    [
+      ["boot", "--kernel", kernel, "--cpuid", "1.ebx=0x1000000"],
+      "bits 0x1000000 are of the APIC id",
+    ],
     [["boot", "--kernel", kernel, "--cpus", "0"], "cpus: expected 1 to 8, got 0"],
     [["boot", "--kernel", kernel, "--cpus", "9"], "cpus: expected 1 to 8, got 9"],
     [

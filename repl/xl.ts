@@ -207,7 +207,7 @@ const DEVICE = "device models are part of the simulated motherboard";
 const FIRMWARE = "no firmware is there: kernel= is entered directly";
 const PASS = "no device of a real machine can be passed through";
 const SCREEN = "the screen is text: dom.screen at the prompt";
-const POLICY = "the host has one processor and one policy";
+const POLICY = "the host has one pool of processors and one policy";
 const PV = "paravirtual devices are not available yet";
 /** Keys of xl.cfg that do not apply, and why. An empty list asks for nothing and may stand. */
 const REFUSED: Readonly<Record<string, string>> = {

@@ -3,7 +3,8 @@ import { fieldNames, GuestDigest, Hypervisor } from "../../mod.ts";
 
 /** Calls of the public API with what a script may get wrong, and a part of what it is told. */
 // deno-lint-ignore no-explicit-any
-const WRONG: [call: (it: { hv: Hypervisor; dom: any; vcpu: any }) => unknown, says: string][] = [
+type Misuse = [call: (it: { hv: Hypervisor; dom: any; vcpu: any }) => unknown, says: string];
+const WRONG: Misuse[] = [
   [({ dom }) => dom.memory.write(0x5000, "AB"), "a Uint8Array or an array of bytes"],
   [({ dom }) => dom.memory.write(0x5000, 5), "5 was given"],
   [({ dom }) => dom.memory.write(0x5000, [1, 256]), "bytes[1]"],
@@ -68,6 +69,22 @@ const WRONG: [call: (it: { hv: Hypervisor; dom: any; vcpu: any }) => unknown, sa
   [({ hv }) => hv.createDomain({ kernel: "x", consolePorts: [70000] }), "consolePorts[0]"],
   [({ hv }) => hv.createDomain({ kernel: "x", cpuid: 5 as never }), "createDomain cpuid"],
   [({ hv }) => hv.createDomain({ kernel: "x", vcpus: "2" as never }), "createDomain vcpus"],
+  ...[0, 17, 2.5, -1, NaN, 17n].map((vcpus): Misuse => [
+    ({ hv }) => hv.createDomain({ kernel: "x", vcpus: vcpus as never }),
+    `createDomain vcpus: a whole number from 1 to 16 was expected, ${vcpus} was given`,
+  ]),
+  ...[0, 9, 2.5, -1, NaN, 9n].map((cpus): Misuse => [
+    () => Hypervisor.start({ cpus: cpus as never }),
+    `Hypervisor.start cpus: a whole number from 1 to 8 was expected, ${cpus} was given`,
+  ]),
+  [
+    () => Hypervisor.start({ interleave: { min: 0, max: 5 } }),
+    "interleave min: a whole number from 1 to 1000000 was expected, 0 was given",
+  ],
+  [
+    () => Hypervisor.start({ interleave: { min: 5, max: 4 } }),
+    "interleave: min up to max was expected, { min: 5, max: 4 } was given",
+  ],
   [({ hv }) => hv.createDomain({ kernel: "x", kernl: "x" } as never), 'did you mean "kernel"?'],
   [() => Hypervisor.start(5 as never), "Hypervisor.start: an object"],
   [() => Hypervisor.start({ cpu: "arm" as never }), '"intel" or "amd" was expected'],

@@ -81,6 +81,14 @@ const RANGES: readonly (readonly [number, number])[] = [
   [0x4000_0000, 0x4000_00ff],
   [0x8000_0000, 0x8000_001f],
 ];
+/** Bits by which a processor tells its APIC id, by leaf and register. */
+const APIC_IDS: Readonly<Record<string, number>> = {
+  "1 ebx": 0xff00_0000,
+  "b edx": 0xffff_ffff,
+  "1f edx": 0xffff_ffff,
+  "8000001e eax": 0xffff_ffff,
+  "8000001e ebx": 0xff,
+};
 /** Leaves all of whose registers are features, or nothing. */
 const FEATURES_ONLY = new Set([7, 0x8000_0007, 0x8000_0008]);
 /** Features that CPUID works out when it is asked. */
@@ -483,6 +491,10 @@ export class Cpuid {
     const fixed = leaf === 0xd && !(subleaf === 1 && register === "eax") ||
       leaf === 0x8000_0008 && register === "eax" || leaf === 7 && register === "eax";
     if (fixed && value !== old) refuse("the machine gives it");
+    const own = ((old ^ value) & (APIC_IDS[`${leaf.toString(16)} ${register}`] ?? 0)) >>> 0;
+    if (own) {
+      refuse(`bits 0x${own.toString(16)} are of the APIC id, which each processor has its own of`);
+    }
     if (leaf % EXTENDED === 0 && register === "eax" && (value < leaf || value > leaf + 0x1f)) {
       refuse(`the last leaf is 0x${leaf.toString(16)} to 0x${(leaf + 0x1f).toString(16)}`);
     }

@@ -116,10 +116,33 @@ Deno.test("leaves are edited whole, and refused where they cannot be so", () => 
     [{ "0x80000008": { eax: 0x3030 } }, "the machine gives it"],
     [{ "0xd": { ebx: 1 } }, "the machine gives it"],
     [{ "0": { eax: 0x100 } }, "the last leaf is"],
+    // Two processors of one id: no edit can ask for that.
+    [{ "1": { ebx: 0x0500_0800 } }, "bits 0x5000000 are of the APIC id"],
+    [{ "0xb": { edx: 3 } }, "bits 0x3 are of the APIC id"],
+    [{ "0xb.1": { edx: 3 } }, "of the APIC id"],
+    [{ "0x1f": { edx: 1 } }, "of the APIC id"],
+    [{ "0x8000001e": { eax: 2 } }, "of the APIC id"],
+    [{ "0x8000001e": { ebx: 2 } }, "of the APIC id"],
     [{ one: { eax: 1 } }, "a leaf was expected"],
   ];
   for (const [leaves, message] of refused) {
     assertThrows(() => cpuid.edit({ leaves }), TypeError, message);
+  }
+  cpuid.edit({ leaves: { "1": { ebx: 0x1000 }, "0x8000001e": { ebx: 0x100 } } });
+  assertEquals(cpuid.read(1, 0, { apicId: 3 }).ebx, 0x0300_1000);
+});
+
+Deno.test("several processors need an APIC", () => {
+  for (const vendor of ["intel", "amd"] as const) {
+    for (const bare of [false, true]) {
+      const features = { apic: false };
+      assert(!guestCpuid(vendor, { features }, bare).has("apic"));
+      assertThrows(
+        () => guestCpuid(vendor, { features }, bare, 3),
+        TypeError,
+        "cpuid: apic is off, and without it only the first of 3 processors can be started",
+      );
+    }
   }
 });
 

@@ -76,7 +76,8 @@ export function guestLimits(vendor: CpuModel, bare = false): CpuidLimits {
  *
  * @param bare it is the system's on the processor itself; SVM is shown only if asked for
  * @param processors how many the guest has: 1 to 16
- * @throws TypeError for a model, a feature or a leaf that does not exist or cannot be so
+ * @throws TypeError for a model, a feature or a leaf that does not exist or cannot be so, and for several
+ *   processors without an APIC
  */
 export function guestCpuid(
   vendor: CpuModel,
@@ -88,5 +89,10 @@ export function guestCpuid(
   const off = VIRTUALIZATION.filter((name) => cpuid.has(name) && !edit.features?.[name]);
   cpuid.edit({ features: Object.fromEntries(off.map((name) => [name, false])) });
   cpuid.edit(edit);
+  if (processors > 1 && !cpuid.has("apic")) {
+    throw new TypeError(
+      `cpuid: apic is off, and without it only the first of ${processors} processors can be started`,
+    );
+  }
   return cpuid;
 }

@@ -175,23 +175,23 @@ for (const mode of ["xapic", "x2apic"] as const) {
     send(0, 0xc_4200);
     send(0, 0xc_4400);
     assertEquals(signals.splice(0), ["smi 1", "smi 2", "nmi 1", "nmi 2"]);
-    assertEquals(waiting(), [[false, false, -1], [true, false, -1], [true, false, -1]]);
+    assertEquals(waiting(), [[0, false, -1], [1, false, -1], [1, false, -1]]);
     send(0, 0x0_4611, 2);
-    assertEquals(waiting()[2], [true, false, 0x11], "whether it waits for it the processor knows");
+    assertEquals(waiting()[2], [1, false, 0x11], "whether it waits for it the processor knows");
     send(0, 0xc_4500);
-    assertEquals(waiting(), [[false, false, -1], [false, true, -1], [false, true, -1]]);
+    assertEquals(waiting(), [[0, false, -1], [0, true, -1], [0, true, -1]]);
     assertEquals(locals[2].state.tpr, 0, "its registers are as after power-on");
     assertEquals([locals[2].state.id, locals[2].state.x2apic], [2, mode === "x2apic"]);
     locals[1].state.signals.init = false;
     send(0, 0xc_8500);
-    assertEquals(waiting()[1], [false, false, -1], "the end of INIT is none");
+    assertEquals(waiting()[1], [0, false, -1], "the end of INIT is none");
     send(0, 0xc_46_9f);
-    assertEquals(waiting(), [[false, false, -1], [false, false, 0x9f], [false, true, 0x9f]]);
+    assertEquals(waiting(), [[0, false, -1], [0, false, 0x9f], [0, true, 0x9f]]);
     signals.length = 0;
     send(1, 0x0_4612, 0);
     assertEquals(
       [signals, waiting()[0]],
-      [[], [false, false, -1]],
+      [[], [0, false, -1]],
       "the first never waits for one",
     );
   });
