@@ -33,14 +33,18 @@ const DEPTH = 16;
 function tokens(text: string, path: string): Token[] {
   const found: Token[] = [];
   const token =
-    /[ \t\r]+|\n|#[^\n]*|([A-Za-z_][\w-]*)|("[^"\n]*"|'[^'\n]*')|(0x[0-9a-f]+|-?\d+)(?!\w)|(\+=|[=[\],;])/giy;
+    /[ \t\r]+|\n|#[^\n]*|([A-Za-z_][\w-]*)|("[^"\n]*"|'[^'\n]*')|(0x[0-9a-f]+|-?\d+)(?![\w.])|(\+=|[=[\],;])/giy;
   let line = 1, first = true;
   while (token.lastIndex < text.length) {
     const at = token.lastIndex, match = token.exec(text);
     if (!match) {
       const [word] = text.slice(at).match(/^["'][^\n]*|^\S+/) ?? [text[at]];
-      const quote = /^["']/.test(word) ? `: the closing ${word[0]} is missing` : "";
-      throw new SyntaxError(`${path}:${line}: cannot read ${brief(word)}${quote}`);
+      const why = /^["']/.test(word)
+        ? `: the closing ${word[0]} is missing`
+        : /^-?\d/.test(word)
+        ? ": a number has digits alone, or 0x and hexadecimal ones"
+        : "";
+      throw new SyntaxError(`${path}:${line}: cannot read ${brief(word)}${why}`);
     }
     if (match[0] === "\n") {
       line++;
