@@ -21,6 +21,8 @@ const TRACED =
   "exits of every kind are traced, exceptions of emulated instructions too, and the guest sees nothing of it";
 const SWITCHED = "VMX: two vCPUs on a processor keep what hardware does not switch";
 
+const NMIS =
+  "of NMIs that come together one is taken and one waits; while one is handled, one waits (intel hap)";
 const STARTED =
   "vCPUs are started up, interrupted, begun anew, and count together (intel, hap, 2 vCPUs on 1)";
 
@@ -408,6 +410,18 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
       "return this.interruptPending && this.#interruptsOn;",
       "return this.interruptPending;",
       "HLT with IF clear stays where it is, whatever is pending (intel hap)",
+    ],
+    [
+      "an NMI behind another is lost",
+      "signals.nmi--;",
+      "signals.nmi = 0;",
+      NMIS,
+    ],
+    [
+      "two NMIs wait while one is handled",
+      "signals.nmi = oneMoreNmi(0, true);",
+      "signals.nmi = oneMoreNmi(1, false);",
+      NMIS,
     ],
   ]),
   ...mutationsOf("src/machine/system/control_rules.ts", PDPTE_TEST, [

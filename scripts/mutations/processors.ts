@@ -52,6 +52,20 @@ export const PROCESSOR_MUTATIONS: readonly Mutation[] = [
     "",
     "nothing but a start-up IPI ends the wait for one: no interrupt, no NMI",
   ]]),
+  ...mutationsOf("src/machine/events.ts", "src/xen/halt_test.ts", [
+    [
+      "an NMI behind another is lost",
+      "i32[CPU.pendingNmi >> 2] -= 1;",
+      "i32[CPU.pendingNmi >> 2] = 0;",
+      "of NMIs that come together one is taken and one waits; while one is handled, one waits (amd bare)",
+    ],
+    [
+      "an NMI is taken right behind STI",
+      "const NMI_BLOCKED = SHADOW |",
+      "const NMI_BLOCKED = INTERRUPTIBILITY.movSs |",
+      "STI holds an NMI back for one instruction, as it does interrupts (intel bare)",
+    ],
+  ]),
   ...mutationsOf("src/machine/cpu_registers.ts", "src/machine/processors_test.ts", [[
     "INIT clears the MSR of system calls",
     "const INIT: readonly CpuCell[] = [",

@@ -2,7 +2,7 @@
 import { featureBits } from "../abi/x86/cpuid.ts";
 import { Cpuid, type CpuidEdit, type CpuidLimits } from "./cpuid.ts";
 import { type CpuidModel, MODELS, NEEDS } from "./cpuid_models.ts";
-import { encodings } from "./isa/encodings.ts";
+import { type Encoding, encodings } from "./isa/encodings.ts";
 import { groupOf } from "./interpreter/groups.ts";
 import type { CpuModel } from "./vendors.ts";
 
@@ -18,12 +18,18 @@ const HARMLESS = ["hypervisor", "ht", "ss", "cmp_legacy", "topoext"];
 const VIRTUALIZATION = ["vmx", "svm"];
 const BARE = "svm";
 
+/** The feature by which CPUID shows that an instruction is there; undefined for one that always is. */
+export function featureOf({ attributes: { feature } }: Encoding): string | undefined {
+  const name = CPUID_NAME[feature] ?? feature;
+  return name in featureBits ? name : undefined;
+}
+
 /** Features of the encoding table whose instructions the machine does not all execute. */
 export function missingFeatures(): ReadonlySet<string> {
   const missing = new Set<string>();
   for (const e of encodings) {
-    const name = CPUID_NAME[e.attributes.feature] ?? e.attributes.feature;
-    if (name in featureBits && groupOf(e.key) === undefined) missing.add(name);
+    const name = featureOf(e);
+    if (name !== undefined && groupOf(e.key) === undefined) missing.add(name);
   }
   return missing;
 }
@@ -31,8 +37,8 @@ export function missingFeatures(): ReadonlySet<string> {
 /** By number of the encoding: 1 if it belongs to a feature that `cpuid` does not show. */
 export function absentEncodings(cpuid: Cpuid): Uint8Array {
   return Uint8Array.from(encodings, (e) => {
-    const name = CPUID_NAME[e.attributes.feature] ?? e.attributes.feature;
-    return name in featureBits && !cpuid.has(name) ? 1 : 0;
+    const name = featureOf(e);
+    return name !== undefined && !cpuid.has(name) ? 1 : 0;
   });
 }
 
@@ -41,9 +47,7 @@ const PAGES = ["pdpe1gb", "pse36"];
 
 /** Features of a vendor's processor that can be used, by instructions or pages, and that `cpuid` does not show. */
 export function notShown(vendor: CpuModel, cpuid: Cpuid): string[] {
-  const used = new Set(
-    encodings.map((e) => CPUID_NAME[e.attributes.feature] ?? e.attributes.feature),
-  );
+  const used = new Set(encodings.map(featureOf));
   const own = new Cpuid(vendor, {}, guestLimits(vendor));
   return own.features.filter((name) =>
     (used.has(name) || PAGES.includes(name)) && !cpuid.has(name)

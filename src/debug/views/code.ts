@@ -5,6 +5,7 @@
  */
 import { decode, DecodeStatus, Instruction } from "../../machine/isa/decode.ts";
 import { disassemble } from "../../machine/isa/disassemble.ts";
+import { featureOf } from "../../machine/features.ts";
 import type { Attributes } from "../../machine/isa/encodings.ts";
 import type { Address } from "../../hvm/fields.ts";
 import { toAddress, toCount } from "../check.ts";
@@ -127,18 +128,28 @@ export interface NextInstruction {
   readonly length: number;
   /** It is one instruction for several iterations. */
   readonly repeats: boolean;
+  /** The feature that it is there by. */
+  readonly feature: string | undefined;
 }
 
 const scratch = new Instruction();
 
-/** The next instruction; undefined if what stands there is none. */
-export function nextInstruction(vcpu: VcpuSubject): NextInstruction | undefined {
-  const bytes = codeBytes(vcpu, vcpu.linearIp);
+/** The instruction at a linear address, the next one if none is given; undefined if there stands none. */
+export function nextInstruction(
+  vcpu: VcpuSubject,
+  address: bigint = vcpu.linearIp,
+): NextInstruction | undefined {
+  const bytes = codeBytes(vcpu, address);
   const { decodeAs } = vcpu.domain.host.machine.cpu;
   const status = decode(bytes, 0, bytes.length, vcpu.bits, scratch, decodeAs);
   if (status !== DecodeStatus.Ok) return undefined;
   const { flow, rep } = scratch.encoding.attributes;
-  return { flow, length: scratch.length, repeats: scratch.rep !== 0 && rep !== "" };
+  return {
+    flow,
+    length: scratch.length,
+    repeats: scratch.rep !== 0 && rep !== "",
+    feature: featureOf(scratch.encoding),
+  };
 }
 
 /**

@@ -13,7 +13,7 @@ import { everywhere, fieldsOf, type Kind } from "../kinds.ts";
 import { bold, counted, hex, INSPECT, type InspectOptions } from "../values.ts";
 import type { Monitor } from "../../xen/monitor.ts";
 import type { VcpuSubject } from "../vcpu_subject.ts";
-import { lineAt } from "./code.ts";
+import { lineAt, nextInstruction } from "./code.ts";
 
 /** The answer of `vcpu.why()`; prints itself, and `String(why)` is its first line. */
 export class Why {
@@ -76,10 +76,15 @@ function faultWhy(vcpu: VcpuSubject, fault: Fault): Why {
   const { name, source } = checkById(check);
   const code = errorCode === undefined ? "" : `(${hex(errorCode >>> 0)})`;
   const text = exceptionVectors.find((v) => v.vector === vector)?.text ?? "";
-  const reason = check === 0 ? text : explain(check, a, b);
   const details: string[] = [];
   const { domain } = vcpu;
   const base = vcpu.codeBase;
+  const absent = vector === VECTOR.UD ? absentFeature(vcpu, base + rip) : undefined;
+  const reason = absent !== undefined
+    ? `the CPUID of this guest does not show ${absent}`
+    : check === 0
+    ? text
+    : explain(check, a, b);
   const place = domain.symbols?.format(base + rip);
   const where = `${hex(rip, 8)}${place ? ` <${place}>` : ""}`;
   try {
@@ -90,6 +95,15 @@ function faultWhy(vcpu: VcpuSubject, fault: Fault): Why {
   if (vector === VECTOR.PF && errorCode !== undefined) details.push(pageFaultText(errorCode));
   details.push(count === 0 ? "just now" : `${counted(-count, "instruction")} ago`);
   return new Why(`${vectorName(vector)}${code}: ${reason}`, name, source, details);
+}
+
+/** The feature that an instruction needs, and CPUID does not show. */
+function absentFeature(vcpu: VcpuSubject, address: bigint): string | undefined {
+  const { cpuid } = vcpu.inner.domain;
+  try {
+    const feature = nextInstruction(vcpu, address)?.feature;
+    return feature === undefined || cpuid.has(feature) ? undefined : feature;
+  } catch { /* the code is not mapped */ }
 }
 
 /** A page fault's error code in words (SDM 3 4.7). */

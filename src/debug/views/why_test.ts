@@ -7,6 +7,7 @@ import { pagedRom } from "../testing/rom.ts";
 
 const WAYS = [
   { type: "bare", cpu: "intel", paging: "hap" },
+  { type: "bare", cpu: "amd", paging: "hap" },
   { type: "hvm", cpu: "intel", paging: "hap" },
   { type: "hvm", cpu: "intel", paging: "shadow" },
   { type: "hvm", cpu: "amd", paging: "hap" },
@@ -26,7 +27,7 @@ async function guests(way: typeof WAYS[number], programs: readonly string[]) {
 const NO_HANDLERS = "\n  mov word [0x22000], 0\n  lidt [0x22000]\n";
 
 for (const way of WAYS) {
-  const name = way.type === "bare" ? "bare" : `${way.cpu}/${way.paging}`;
+  const name = `${way.cpu}/${way.type === "bare" ? "bare" : way.paging}`;
   const why = async (program: string) => {
     await using run = await guests(way, [program]);
     const stop = await run.doms[0].continue();
@@ -34,6 +35,32 @@ for (const way of WAYS) {
     const { text, check, details } = run.doms[0].vcpus[0].why();
     return [text, check, ...details];
   };
+
+  Deno.test(`MONITOR and MWAIT are not there: no bit, no leaf, #UD, and why() says so (${name})`, async () => {
+    for (const instruction of ["monitor", "mwait"]) {
+      const program = `${NO_HANDLERS}
+        mov eax, 1
+        cpuid
+        and ecx, 8
+        mov esi, ecx
+        mov eax, 5
+        xor ecx, ecx
+        cpuid
+        or eax, ebx
+        or esi, eax
+        xor ecx, ecx
+        xor edx, edx
+        mov eax, 0x90000
+        test esi, esi
+        jnz shown
+        ${instruction}
+      shown:
+        int3`;
+      const [text, , at] = await why(program);
+      assertEquals(text, "#UD: the CPUID of this guest does not show monitor");
+      assertMatch(at, new RegExp(`^at .*: ${instruction}\\b`));
+    }
+  });
 
   Deno.test(`why() after the end tells of the guest's #PF, by its own tables (${name})`, async () => {
     const ends: [string, string, RegExp][] = [
