@@ -54,7 +54,7 @@ export const PROCESSOR_MUTATIONS: readonly Mutation[] = [
   ]]),
   ...mutationsOf("src/machine/events.ts", "src/xen/halt_test.ts", [
     [
-      "an NMI behind another is lost",
+      "the processor forgets an NMI behind another",
       "i32[CPU.pendingNmi >> 2] -= 1;",
       "i32[CPU.pendingNmi >> 2] = 0;",
       "of NMIs that come together one is taken and one waits; while one is handled, one waits (amd bare)",
