@@ -41,7 +41,8 @@ export function xenLeaves(domain: number): CpuidEdit {
       [`${leaf(LEAF.time)}.1`]: { ecx: 0x8000_0000, edx: 1 },
       [`${leaf(LEAF.time)}.2`]: { eax: KHZ },
       [leaf(LEAF.hvm)]: {
-        eax: XEN_HVM_CPUID.VCPU_ID_PRESENT | XEN_HVM_CPUID.DOMID_PRESENT,
+        eax: XEN_HVM_CPUID.VCPU_ID_PRESENT | XEN_HVM_CPUID.DOMID_PRESENT |
+          XEN_HVM_CPUID.UPCALL_VECTOR,
         ecx: domain,
       },
     },

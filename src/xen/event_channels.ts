@@ -8,27 +8,17 @@ import type { EVTCHNSTAT } from "../abi/xen/event_channel.ts";
 import { XEN_ERRNO } from "../abi/xen/errno.ts";
 import { NR_VIRQS, VCPU_VIRQS } from "../abi/xen/xen.ts";
 import { amount, checkOrder, list, record, u32, whole, word } from "../machine/shape.ts";
+import { type Fifo, FIFO_SHAPE, type SavedFifo } from "./fifo.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 
-const u16 = whole(0, 0xffff);
-const SAVED = record({
-  channels: list(record({
-    port: u16,
-    state: word("unbound", "interdomain", "pirq", "virq", "ipi"),
-    vcpu: u16,
-    domain: u16,
-    peer: u32,
-    virq: u16,
-    priority: u16,
-    sent: amount,
-    merged: amount,
-    masked: amount,
-    lastBy: whole(-2, 0xffff),
-    lastAt: whole(-1),
-  })),
-});
+const { EACCES, EEXIST, EINVAL, ENOENT, ENOSPC, ENOSYS, EOPNOTSUPP } = XEN_ERRNO;
 
-const { EEXIST, EINVAL, ENOENT, ENOSPC } = XEN_ERRNO;
+/** A domain has at most so many ports, port 0 with them, whatever its ABI has room for (xl's default). */
+const MOST_PORTS = 1024;
+/** Ports are known in so many at a time. */
+const BUCKET = 128;
+/** Physical interrupts that a domain may name. */
+const PIRQS = 256;
 
 /** What a port is bound to: EVTCHNSTAT_*. */
 export type ChannelState = keyof typeof EVTCHNSTAT;
@@ -43,8 +33,10 @@ export interface Channel {
   domain: number;
   /** Interdomain: the peer's port. */
   peer: number;
-  /** Of a virq. */
+  /** Of a virq, its number. */
   virq: number;
+  /** Of a pirq. */
+  pirq: number;
   /** 0, the highest, to 15; FIFO only. */
   priority: number;
   /** Events that came. */
@@ -59,8 +51,11 @@ export interface Channel {
 
 /** How events show themselves to a guest: bits (two-level) or queues (FIFO), in its memory. */
 export interface EventAbi {
+  readonly name: "two-level" | "fifo";
   /** Ports that it has room for. */
   readonly ports: number;
+  /** A port that is closed cannot be given to anybody yet. */
+  isBusy(port: number): boolean;
   isPending(port: number): boolean;
   isMasked(port: number): boolean;
   /** The event is pending now; true if it was already. Tells the vCPU where nothing hides it. */
@@ -90,6 +85,40 @@ export interface ChannelOwner {
 /** Whether a domain has a VIRQ once, told to its first vCPU unless it says otherwise. */
 const isGlobal = (virq: number): boolean => !VCPU_VIRQS.includes(virq);
 
+/** The ABIs that a domain can have. */
+export interface EventAbis {
+  readonly twoLevel: EventAbi;
+  /** Undefined where there is no guest that could choose it. */
+  readonly fifo?: Fifo;
+}
+
+const u16 = whole(0, 0xffff);
+const SAVED = record({
+  abi: word("two-level", "fifo"),
+  known: whole(BUCKET),
+  channels: list(record({
+    port: u16,
+    state: word("unbound", "interdomain", "pirq", "virq", "ipi"),
+    vcpu: u16,
+    domain: u16,
+    peer: u32,
+    virq: u16,
+    pirq: u16,
+    priority: u16,
+    sent: amount,
+    merged: amount,
+    masked: amount,
+    lastBy: whole(-2, 0xffff),
+    lastAt: whole(-1),
+  })),
+});
+
+interface SavedChannels {
+  readonly abi: EventAbi["name"];
+  readonly known: number;
+  readonly channels: readonly Channel[];
+}
+
 export class EventChannels {
   /** By port; those that are not there are closed. Port 0 is nobody's. */
   readonly #channels: (Channel | undefined)[] = [undefined];
@@ -98,7 +127,18 @@ export class EventChannels {
   /** Told of each event before it shows. */
   readonly onSend: Set<(channel: Channel, from: number) => void> = new Set();
 
-  constructor(readonly owner: ChannelOwner, public abi: EventAbi) {}
+  /** Ports below it can be asked about. */
+  #known = BUCKET;
+  #abi: EventAbi;
+
+  constructor(readonly owner: ChannelOwner, readonly abis: EventAbis) {
+    this.#abi = abis.twoLevel;
+  }
+
+  /** How events show themselves. */
+  get abi(): EventAbi {
+    return this.#abi;
+  }
 
   /** Those that are not closed, by port. */
   get all(): readonly Channel[] {
@@ -108,13 +148,18 @@ export class EventChannels {
   get(port: number): Channel | undefined {
     return this.#channels[port];
   }
-  /** A port that its ABI has room for, in use or not. */
+  /** A port that can be asked about, in use or not. */
   isPort(port: number): boolean {
-    return Number.isInteger(port) && port > 0 && port < this.abi.ports;
+    return port < this.#known;
   }
 
   #free(): number {
-    for (let port = 1; port < this.abi.ports; port++) if (!this.#channels[port]) return port;
+    const most = Math.min(this.abi.ports, MOST_PORTS);
+    for (let port = 1; port < most; port++) {
+      if (this.#channels[port] || this.abi.isBusy(port)) continue;
+      if (port >= this.#known) this.#known += BUCKET;
+      return port;
+    }
     return -ENOSPC;
   }
   #open(port: number, state: ChannelState, fields: Partial<Channel>): Channel {
@@ -125,6 +170,7 @@ export class EventChannels {
       domain: 0,
       peer: 0,
       virq: 0,
+      pirq: 0,
       priority: DEFAULT_PRIORITY,
       sent: 0,
       merged: 0,
@@ -173,6 +219,16 @@ export class EventChannels {
     if (port > 0) this.#open(port, "ipi", { vcpu });
     return port;
   }
+  /** A port for a physical interrupt: none ever comes. Negative: errno. */
+  bindPirq(pirq: number): number {
+    if (pirq >= PIRQS) return -EINVAL;
+    if (this.all.some((channel) => channel.state === "pirq" && channel.pirq === pirq)) {
+      return -EEXIST;
+    }
+    const port = this.#free();
+    if (port > 0) this.#open(port, "pirq", { pirq });
+    return port;
+  }
   /** The port that a VIRQ is bound to: a global one's, or a vCPU's. */
   ofVirq(virq: number, vcpu: number): Channel | undefined {
     return this.#channels.find((channel) =>
@@ -199,9 +255,29 @@ export class EventChannels {
     peer.domain = this.owner.id;
     peer.peer = 0;
   }
-  /** All ports, as when the domain is no more. */
+  /** All ports, as when the domain is no more; the ABI is the two-level one again. */
   closeAll(): void {
     for (const channel of this.all) this.#close(channel);
+    this.abis.fifo?.destroy();
+    this.#abi = this.abis.twoLevel;
+  }
+
+  /** EVTCHNOP_init_control: the first one makes FIFO the ABI. 0 or an errno. */
+  initControl(vcpu: number, guestFrame: bigint, offset: number): number {
+    const { fifo } = this.abis;
+    if (!fifo) return -ENOSYS;
+    const result = fifo.initControl(vcpu, guestFrame, offset);
+    if (result < 0 || this.#abi === fifo) return result;
+    // What the old ABI had pending is not lost.
+    for (const { port } of this.all) if (this.#abi.isPending(port)) fifo.inherit(port);
+    this.#abi = fifo;
+    return 0;
+  }
+  /** EVTCHNOP_expand_array: 0 or an errno. */
+  expandArray(guestFrame: bigint): number {
+    const { fifo } = this.abis;
+    if (!fifo || this.#abi !== fifo) return -EOPNOTSUPP;
+    return fifo.expandArray(guestFrame, (port) => this.get(port));
   }
 
   /** The guest sends an event by a port of its own: errno. */
@@ -264,22 +340,39 @@ export class EventChannels {
     return 0;
   }
   setPriority(port: number, priority: number): number {
+    if (!this.isPort(port)) return -EINVAL;
+    if (this.#abi === this.abis.twoLevel) return -ENOSYS;
     const channel = this.get(port);
-    return channel ? this.abi.setPriority(channel, priority) : -EINVAL;
+    return channel ? this.abi.setPriority(channel, priority) : -EACCES;
   }
 
   register(blocks: StateRegister): void {
-    blocks.register<{ channels: readonly Channel[] }>({
+    const { fifo } = this.abis;
+    blocks.register<SavedChannels>({
       name: "event channels",
       version: 1,
       shape: SAVED,
-      save: () => ({ channels: this.all.map((channel) => ({ ...channel })) }),
+      save: () => ({
+        abi: this.#abi.name,
+        known: this.#known,
+        channels: this.all.map((channel) => ({ ...channel })),
+      }),
       check: ({ channels }) =>
         checkOrder("event channels", channels.map(({ port }) => [port, port])),
-      load: ({ channels }) => {
+      load: ({ abi, known, channels }) => {
+        this.#abi = abi === "fifo" && fifo ? fifo : this.abis.twoLevel;
+        this.#known = known;
         this.#channels.length = 1;
         for (const channel of channels) this.#channels[channel.port] = { ...channel };
       },
+    });
+    if (!fifo) return;
+    blocks.register<SavedFifo>({
+      name: "event queues",
+      version: 1,
+      shape: FIFO_SHAPE,
+      save: () => fifo.save(),
+      load: (saved) => fifo.load(saved),
     });
   }
 }

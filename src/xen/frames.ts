@@ -4,18 +4,26 @@
  * nothing.
  */
 import type { Machine } from "../machine/machine.ts";
-import { bytes, record } from "../machine/shape.ts";
+import { bytes, checkOrder, flag, list, record, tuple, whole } from "../machine/shape.ts";
 import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import { bytesOf, refuse, type StateRegister } from "../machine/state_block.ts";
 
 const FREE = 0;
 const WRITTEN = FRAME_FLAG.dirty | FRAME_FLAG.written;
 
+interface SavedFrames {
+  readonly owners: Uint8Array;
+  readonly free: Uint8Array;
+  readonly held: readonly (readonly [frame: number, uses: number, left: boolean])[];
+}
+
 export class Frames {
   /** Owner of each frame: 0 free, -1 the host, else a domain's id. */
   readonly owners: Int16Array;
   readonly #free: Uint32Array;
   #count = 0;
+  /** Frames that somebody besides their owner uses: how many uses, and whether the owner has let go. */
+  readonly #held = new Map<number, { uses: number; left: boolean }>();
 
   /**
    * @param reserved frames at the bottom that stay the host's
@@ -47,22 +55,35 @@ export class Frames {
    */
   register(blocks: StateRegister, known: (id: number) => boolean): void {
     const total = this.owners.length;
-    const read = ({ owners, free }: { owners: Uint8Array; free: Uint8Array }) => ({
+    const read = ({ owners, free }: SavedFrames) => ({
       owners: new Int16Array(owners.slice().buffer),
       free: new Uint32Array(free.slice(0, free.length & ~3).buffer),
     });
-    blocks.register<{ owners: Uint8Array; free: Uint8Array }>({
+    blocks.register<SavedFrames>({
       name: "frames",
-      version: 1,
-      shape: record({ owners: bytes(2 * total), free: bytes() }),
+      version: 2,
+      shape: record({
+        owners: bytes(2 * total),
+        free: bytes(),
+        held: list(tuple(whole(0, total - 1), whole(1), flag)),
+      }),
       save: () => ({
         owners: bytesOf(this.owners),
         free: bytesOf(this.#free.subarray(0, this.#count)),
+        held: [...this.#held].map(([frame, { uses, left }]) => [frame, uses, left] as const)
+          .sort(([a], [b]) => a - b),
       }),
       check: (saved) => {
         const { owners, free } = read(saved), seen = new Uint8Array(total);
+        const held = new Map(saved.held.map(([frame, uses, left]) => [frame, { uses, left }]));
+        checkOrder("frames: held", saved.held.map(([frame]) => [frame, frame]));
+        for (const [frame] of held) {
+          if (owners[frame] === FREE) {
+            refuse(`frames: 0x${frame.toString(16)} is held, and nobody's`);
+          }
+        }
         owners.forEach((owner, n) => {
-          if (owner === FREE || owner === -1 || known(owner)) return;
+          if (owner === FREE || owner === -1 || known(owner) || held.has(n)) return;
           refuse(`frames: 0x${n.toString(16)} is domain ${owner}'s: none is here`);
         });
         for (const frame of free) {
@@ -78,6 +99,8 @@ export class Frames {
         this.owners.set(owners);
         this.#free.set(free);
         this.#count = free.length;
+        this.#held.clear();
+        for (const [frame, uses, left] of saved.held) this.#held.set(frame, { uses, left });
       },
     });
   }
@@ -118,9 +141,34 @@ export class Frames {
     );
   }
 
+  /** Somebody besides the owner uses a frame: it stays what it is until all have let go. */
+  hold(frame: number): void {
+    const held = this.#held.get(frame);
+    if (held) held.uses++;
+    else this.#held.set(frame, { uses: 1, left: false });
+  }
+  /** One of those has let go. */
+  letGo(frame: number): void {
+    const held = this.#held.get(frame);
+    if (!held) throw new Error(`frame 0x${frame.toString(16)} is not held`);
+    if (--held.uses > 0) return;
+    this.#held.delete(frame);
+    if (held.left) this.release(frame);
+  }
+  /** How many use a frame besides its owner. */
+  uses(frame: number): number {
+    return this.#held.get(frame)?.uses ?? 0;
+  }
+
+  /** Its owner gives a frame back; it is free as soon as nobody else uses it. */
   release(frame: number): void {
     if (this.owners[frame] === FREE) {
       throw new Error(`frame 0x${frame.toString(16)} is free already`);
+    }
+    const held = this.#held.get(frame);
+    if (held) {
+      held.left = true;
+      return;
     }
     if (!this.#isClear(frame)) this.machine.write(frame * 4096, ZEROES);
     this.owners[frame] = FREE;
@@ -139,7 +187,7 @@ export class Frames {
   releaseAll(owner: number): number {
     let released = 0;
     for (let frame = 0; frame < this.owners.length; frame++) {
-      if (this.owners[frame] !== owner) continue;
+      if (this.owners[frame] !== owner || this.#held.get(frame)?.left) continue;
       this.release(frame);
       released++;
     }

@@ -30,3 +30,19 @@ Deno.test("Frames hands out consecutive frames, and no other after", () => {
   frames.release(12);
   assertThrows(() => frames.allocateRun(1, 2), RangeError, "no 2 consecutive");
 });
+
+Deno.test("a frame that somebody else uses is free when all have let go of it", () => {
+  const machine = new Machine({ memory: 16 * 4096 });
+  const frames = new Frames(machine, 8, () => 3);
+  const frame = frames.allocate(1);
+  frames.hold(frame);
+  frames.hold(frame);
+  machine.write(frame * 4096, Uint8Array.of(9));
+  assertEquals(frames.releaseAll(1), 1);
+  assertEquals([frames.free, frames.owners[frame], machine.ram[frame * 4096]], [7, 1, 9]);
+  frames.letGo(frame);
+  assertEquals([frames.free, frames.uses(frame)], [7, 1]);
+  frames.letGo(frame);
+  assertEquals([frames.free, frames.owners[frame], machine.ram[frame * 4096]], [8, 0, 0]);
+  assertThrows(() => frames.letGo(frame), Error, "not held");
+});

@@ -346,6 +346,8 @@ export class HvmEngine extends Engine {
 
   /** Handles an exit: the end of the slice, the exit of an emulated instruction, undefined to go on. */
   #handle(exit: Exit): Exit | PartEnd | undefined {
+    // Before an end of interrupt, which would find the line as it was.
+    this.vcpu.upcall?.look();
     this.ioreq.begin();
     const handled = handleExit(this, exit);
     if (handled === "again" || handled === SEEN.breakpoint) this.#keep(exit);

@@ -49,9 +49,10 @@ function make(call: Call, number: number, width: AbiWidth): number {
   return handler(call);
 }
 
+const INT3 = 0xcc;
 /** The hypercall page: a stub for each number, which puts it into EAX (Xen's hvm: 32 bytes each). */
 export function hypercallPage(instruction: readonly number[]): Uint8Array {
-  const page = new Uint8Array(4096);
+  const page = new Uint8Array(4096).fill(INT3);
   const IRET = HYPERCALLS.iret.number;
   for (let n = 0; n < 4096 / HYPERCALL_STUB_SIZE; n++) {
     const at = n * HYPERCALL_STUB_SIZE;

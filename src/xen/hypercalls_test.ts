@@ -175,6 +175,35 @@ for (const way of CALL_WAYS) {
     assertEquals([vcpu.vector, vcpu.raised], [-1, false]);
   });
 
+  Deno.test(`a callback by GSI is a line that is up until the guest has looked (${name})`, async () => {
+    const guest = await CallGuest.make(way), lines: [number, boolean][] = [];
+    const { platform } = guest.domain, setLine = platform!.setLine.bind(platform);
+    platform!.setLine = (gsi, level) => {
+      lines.push([gsi, level]);
+      setLine(gsi, level);
+    };
+    const set = (value: bigint) =>
+      guest.op("hvm_op", HVMOP.set_param, {
+        domid: SELF,
+        index: HVM_PARAM.CALLBACK_IRQ,
+        value,
+      }).result;
+    assertEquals(set(11n), 0);
+    const port = guest.op("event_channel_op", EVTCHNOP.bind_ipi, { vcpu: 0 }).out.get("port");
+    assertEquals(guest.op("event_channel_op", EVTCHNOP.send, { port }).result, 0);
+    assertEquals(lines, [[11, true]]);
+    guest.call("xen_version", 0);
+    assertEquals(lines, [[11, true]]);
+    guest.xen.memory.setByte(guest.xen.vcpus[0].info, 0);
+    guest.call("xen_version", 0);
+    assertEquals(lines, [[11, true], [11, false]]);
+    // A vector in its place, while an upcall is due.
+    guest.op("event_channel_op", EVTCHNOP.unmask, { port });
+    guest.xen.vcpus[0].notify();
+    assertEquals(set(2n << 56n | 0x30n), 0);
+    assertEquals([lines.at(-1), guest.xen.vcpus[0].vector], [[11, false], 0x30]);
+  });
+
   Deno.test(`shared_info is seen where the guest maps it, and gives its place back (${name})`, async () => {
     const guest = await CallGuest.make(way), { p2m } = guest.engine;
     const before = p2m.frames.free;

@@ -9,6 +9,7 @@ import { list, record, tuple, u32, u64, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 import type { Domain } from "./domain.ts";
 import { type ChannelOwner, EventChannels } from "./event_channels.ts";
+import { Fifo } from "./fifo.ts";
 import type { P2M } from "./p2m.ts";
 import { Physmap } from "./physmap.ts";
 import { SharedMemory } from "./shared_memory.ts";
@@ -49,10 +50,11 @@ export class XenInterface implements ChannelOwner {
     this.physmap.share(sharedInfo / 4096);
     this.memory = new SharedMemory(domain.host.machine);
     this.vcpus = domain.vcpus.map((vcpu) => new XenVcpu(this, vcpu));
-    this.channels = new EventChannels(
-      this,
-      new TwoLevel(this.memory, () => this.#bits, this.vcpus),
-    );
+    const { memory, vcpus, physmap } = this;
+    this.channels = new EventChannels(this, {
+      twoLevel: new TwoLevel(memory, () => this.#bits, vcpus),
+      fifo: new Fifo(memory, physmap, vcpus),
+    });
     domain.host.peers.set(domain.id, this.channels);
   }
   get #bits() {
@@ -148,6 +150,7 @@ export class XenInterface implements ChannelOwner {
   /** The domain is no more. */
   destroy(): void {
     this.channels.closeAll();
+    for (const vcpu of this.vcpus) vcpu.destroy();
     this.domain.host.peers.delete(this.id);
   }
 

@@ -1,11 +1,12 @@
 /** The guest's physical map as its hypercalls change it: pages come, go and are shared with the hypervisor. */
 import { XEN_ERRNO } from "../abi/xen/errno.ts";
+import type { GuestPages } from "./fifo.ts";
 import type { P2M } from "./p2m.ts";
 
 /** Guest frames that there can be at most: 8 GiB of addresses. */
 const FRAMES_MAX = 2 ** 21;
 
-export class Physmap {
+export class Physmap implements GuestPages {
   /** Machine frames that are the hypervisor's, and only shown to the guest. */
   readonly #shared = new Set<number>();
 
@@ -31,10 +32,14 @@ export class Physmap {
     if (guestFrame >= BigInt(FRAMES_MAX)) return -XEN_ERRNO.EINVAL;
     return this.#drop(Number(guestFrame)) ? 0 : -XEN_ERRNO.ENOENT;
   }
-  /** Machine frame of a guest's that it can write; -1: none is there. */
-  writableFrame(guestFrame: bigint): number {
+  take(guestFrame: bigint): number {
     const guest = guestFrame < BigInt(FRAMES_MAX) ? Number(guestFrame) : -1;
-    return this.p2m.writable(guest) ? this.p2m.machineFrame(guest) : -1;
+    const frame = this.p2m.writable(guest) ? this.p2m.machineFrame(guest) : -1;
+    if (frame >= 0) this.p2m.frames.hold(frame);
+    return frame;
+  }
+  letGo(frame: number): void {
+    this.p2m.frames.letGo(frame);
   }
   #drop(guest: number): boolean {
     const { p2m } = this, frame = p2m.machineFrame(guest);

@@ -23,8 +23,13 @@ export class TwoLevel implements EventAbi {
     private readonly vcpus: readonly XenVcpu[],
   ) {}
 
+  readonly name = "two-level";
+
   get ports(): number {
     return this.bits().width ** 2;
+  }
+  isBusy(): boolean {
+    return false;
   }
   isPending(port: number): boolean {
     return this.memory.bit(this.bits().pending, port);
@@ -53,6 +58,7 @@ export class TwoLevel implements EventAbi {
     const masked = this.memory.setBit(this.bits().mask, port, false);
     if (masked && this.isPending(port)) this.#select(port, vcpu);
   }
+  /** There is one queue. */
   setPriority(): number {
     return -XEN_ERRNO.ENOSYS;
   }

@@ -96,19 +96,21 @@ export class XenVcpu {
   }
   /** The vector by which an upcall is to be delivered now; -1: none. */
   get vector(): number {
-    if (!this.raised) return -1;
-    if (this.#memory.byte(this.info) === 0) {
-      this.raised = false;
-      return -1;
-    }
-    return this.apicVector ? -1 : this.xen.callbackVector;
+    this.look();
+    return !this.raised || this.apicVector ? -1 : this.xen.callbackVector;
+  }
+  /** The guest has looked, or it has not yet. A line by which it was told is let go then. */
+  look(): void {
+    if (!this.raised || this.#memory.byte(this.info) !== 0) return;
+    this.raised = false;
+    if (this.vcpu.id === 0) this.xen.assertLine(false);
   }
 
   /** From now on its vcpu_info lies at an offset of a frame of the guest's: once. 0 or an errno. */
   registerInfo(guestFrame: bigint, offset: number): number {
     const within = offset <= 4096 - VCPU_INFO_SIZE && offset % 8 === 0;
     if (!within || this.registered !== undefined) return -XEN_ERRNO.EINVAL;
-    const frame = this.xen.physmap.writableFrame(guestFrame);
+    const frame = this.xen.physmap.take(guestFrame);
     if (frame < 0) return -XEN_ERRNO.EINVAL;
     const { machine } = this.#memory, at = frame * 4096 + offset;
     const old = machine.ram.slice(this.info, this.info + VCPU_INFO_SIZE);
@@ -121,6 +123,12 @@ export class XenVcpu {
     this.notify();
     this.updateTime();
     return 0;
+  }
+  /** The domain is no more. */
+  destroy(): void {
+    if (this.registered === undefined) return;
+    this.xen.physmap.letGo(Math.floor(this.registered / 4096));
+    this.registered = undefined;
   }
   setPeriodic(period: number): number {
     this.period = period;

@@ -40,8 +40,8 @@ export const eventChannelOp: Handler = operations(EVTCHNOP, {
   },
   bind_ipi: ({ xen: { channels } }, args) =>
     bound(channels.bindIpi(args.get("vcpu")), (port) => args.set("port", port)),
-  // No physical interrupt is this domain's.
-  bind_pirq: () => -EINVAL,
+  bind_pirq: ({ xen: { channels } }, args) =>
+    bound(channels.bindPirq(args.get("pirq")), (port) => args.set("port", port)),
   close: ({ xen }, args) => xen.channels.close(args.get("port")),
   send: ({ xen }, args) => xen.channels.send(args.get("port")),
   status: (call, args) => {
@@ -50,10 +50,12 @@ export const eventChannelOp: Handler = operations(EVTCHNOP, {
     const port = args.get("port"), { channels } = call.xen;
     if (!channels.isPort(port)) return -EINVAL;
     if (channels.handlers.has(port)) return -XEN_ERRNO.EACCES;
-    const { state = "closed", vcpu = 0, domain = 0, peer = 0, virq = 0 } = channels.get(port) ?? {};
+    const channel = channels.get(port);
+    const { state = "closed", vcpu = 0, domain = 0, peer = 0, virq = 0, pirq = 0 } = channel ?? {};
     args.setAll({ status: EVTCHNSTAT[state], vcpu });
     if (state === "unbound") args.set("u.unbound.dom", domain);
     if (state === "virq") args.set("u.virq", virq);
+    if (state === "pirq") args.set("u.pirq", pirq);
     if (state === "interdomain") {
       args.setAll({ "u.interdomain.dom": domain, "u.interdomain.port": peer });
     }
@@ -67,5 +69,11 @@ export const eventChannelOp: Handler = operations(EVTCHNOP, {
     call.xen.channels.closeAll();
     return 0;
   },
+  init_control: ({ xen: { channels } }, args) => {
+    const { linkBits = 0 } = channels.abis.fifo ?? {};
+    args.set("link_bits", linkBits);
+    return channels.initControl(args.get("vcpu"), args.get("control_gfn"), args.get("offset"));
+  },
+  expand_array: ({ xen: { channels } }, args) => channels.expandArray(args.get("array_gfn")),
   set_priority: ({ xen }, args) => xen.channels.setPriority(args.get("port"), args.get("priority")),
 });

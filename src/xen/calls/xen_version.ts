@@ -24,6 +24,9 @@ const FEATURES = [
 
 const CAPABILITIES = "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
 
+/** Where Xen's own part of a 64-bit address space begins (HYPERVISOR_VIRT_START); in 32 bits it has none. */
+const VIRT_START = 0xffff_8000_0000_0000n;
+
 /** Text in an array of bytes of a fixed length, NUL at its end. */
 function text(of: string, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
@@ -51,9 +54,8 @@ export const xenVersion: Handler = operations(XENVER, {
   },
   capabilities: (call) => putText(call, CAPABILITIES, 1024),
   changeset: (call) => putText(call, "", 64),
-  // Guests of hardware virtual machines have the whole address space for themselves.
-  platform_parameters: (_, view) => {
-    view.set("virt_start", 0n);
+  platform_parameters: (call, view) => {
+    view.set("virt_start", call.width === 64 ? VIRT_START : 0n);
     return 0;
   },
   get_features: (_, view) => {
@@ -64,6 +66,6 @@ export const xenVersion: Handler = operations(XENVER, {
   },
   pagesize: (call) => call.wide(1) ? -XEN_ERRNO.EINVAL : 4096,
   guest_handle: (call) => call.write(call.wide(1), call.xen.handle),
-  commandline: () => -XEN_ERRNO.EPERM,
+  commandline: (call) => putText(call, "<denied>", 1024),
   build_id: () => -XEN_ERRNO.EPERM,
 });
