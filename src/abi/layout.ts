@@ -168,6 +168,13 @@ const roundUp = (value: number, to: number) => Math.ceil(value / to) * to;
 const countOf = ({ count }: ArrayOf, width: AbiWidth) =>
   typeof count === "number" ? count : count[width];
 
+/** A view of a structure that is the same at both widths: one of fixed types, or of offsets. */
+export const fixed = <F extends StructFields>(
+  type: StructOf<F>,
+  bytes?: Uint8Array,
+  at?: number,
+): View<F> => new View(type, 64, bytes, at);
+
 /** The fields that a structure has at a width, with their offsets. */
 export function fieldsOf(
   { kind, fields, offsets }: StructOf,
@@ -308,6 +315,10 @@ type Settable<F extends StructFields, P extends string> = IsWide<Element<TypeAt<
 type Which<F extends StructFields, P extends string> = TypeAt<F, P> extends ArrayOf
   ? [index: number]
   : [];
+/** Values for some of the fields, by path. */
+export type FieldValues<F extends StructFields> = {
+  readonly [P in ValuePath<F> as Which<F, P> extends [] ? P : never]?: Settable<F, P>;
+};
 /** The fields of the structure at the end of a path. */
 type InnerAt<F extends StructFields, P extends string> = Element<TypeAt<F, P>> extends
   StructOf<infer G> ? G : never;
@@ -379,9 +390,7 @@ export class View<F extends StructFields> {
   }
 
   /** Writes several fields. */
-  setAll(
-    values: { readonly [P in ValuePath<F> as Which<F, P> extends [] ? P : never]?: Settable<F, P> },
-  ): this {
+  setAll(values: FieldValues<F>): this {
     for (const [path, value] of Object.entries(values) as [string, number | bigint | undefined][]) {
       if (value === undefined) continue;
       const place = this.#place(path), at = elementAt(path, place, undefined);

@@ -3,28 +3,25 @@
  *
  * @module
  */
+import { type AbiWidth, fixed, offsetOf, sizeOf, View } from "../abi/layout.ts";
 import {
+  ACPI_ADDRESS,
   ACPI_HEADER,
-  ACPI_HEADER_SIZE,
   ACPI_PORT,
   ACPI_RESET_VALUE,
   ACPI_S5_TYPE,
   ACPI_SCI,
   ACPI_SPACE_IO,
   FACS,
-  FACS_SIZE,
   FADT,
   FADT_FLAG,
-  FADT_SIZE,
   GENERIC_ADDRESS,
   IAPC_8042,
   IAPC_LEGACY_DEVICES,
   MADT,
-  MADT_HEADER_SIZE,
   MADT_PCAT_COMPAT,
   MADT_TYPE,
   RSDP,
-  RSDP_SIZE,
   RSDP_V1_SIZE,
 } from "../abi/boot/acpi.ts";
 import { PC } from "../abi/boot/e820.ts";
@@ -44,7 +41,6 @@ import {
 import { BuilderError } from "./errors.ts";
 import { checksum, ioApicId, LINT, OVERRIDES, putText } from "./interrupts.ts";
 import type { GuestMemory, Region } from "./placement.ts";
-import { Struct } from "./struct.ts";
 
 /** A device that the DSDT names, so that the guest need not probe for it. */
 export interface AcpiDevice {
@@ -94,13 +90,13 @@ export interface AcpiTables {
 
 /** A table with its header (ACPI 5.2.6), checksum included. */
 function table(signature: string, revision: number, body: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(ACPI_HEADER_SIZE + body.length);
-  bytes.set(body, ACPI_HEADER_SIZE);
+  const bytes = new Uint8Array(sizeOf(ACPI_HEADER, 64) + body.length);
+  bytes.set(body, sizeOf(ACPI_HEADER, 64));
   putText(bytes, 0, signature);
   putText(bytes, 10, "XVM   ");
   putText(bytes, 16, "XVMBOARD");
   putText(bytes, 28, "XVM ");
-  const header = new Struct(ACPI_HEADER, bytes);
+  const header = fixed(ACPI_HEADER, bytes);
   header.setAll({ length: bytes.length, revision, oem_revision: 1, creator_revision: 1 });
   header.set("checksum", checksum(bytes));
   return bytes;
@@ -127,14 +123,14 @@ export function makeAcpi(options: AcpiOptions = {}): AcpiTables {
     return tables.at(-1)!.address;
   };
   // The RSDP first, where a guest that searches finds it at once; its contents come last.
-  const rsdp = new Uint8Array(RSDP_SIZE);
+  const rsdp = new Uint8Array(sizeOf(RSDP, 64));
   add("RSDP", rsdp);
   const facs = add("FACS", makeFacs());
   const dsdt = add("DSDT", table("DSDT", 2, makeDsdt(options)));
   const listed = [add("FADT", makeFadt(facs, dsdt))];
   if (options.apic ?? true) listed.push(add("MADT", makeMadt(processors)));
-  const rsdt = add("RSDT", table("RSDT", 1, addresses(listed, 4)));
-  const xsdt = add("XSDT", table("XSDT", 1, addresses(listed, 8)));
+  const rsdt = add("RSDT", table("RSDT", 1, addresses(listed, 32)));
+  const xsdt = add("XSDT", table("XSDT", 1, addresses(listed, 64)));
   fillRsdp(rsdp, rsdt, xsdt);
   if (next > PC.highMemory && tables[0].address < PC.highMemory) {
     throw bad("tables", `up to ${next}`, "an end below 1 MB");
@@ -157,31 +153,29 @@ export function writeAcpi(memory: GuestMemory, acpi: AcpiTables): Region[] {
 function fillRsdp(bytes: Uint8Array, rsdt: number, xsdt: number): void {
   putText(bytes, 0, "RSD PTR ");
   putText(bytes, 9, "XVM   ");
-  const rsdp = new Struct(RSDP, bytes);
-  rsdp.setAll({ revision: 2, rsdt, length: RSDP_SIZE, xsdt });
+  const rsdp = fixed(RSDP, bytes);
+  rsdp.setAll({ revision: 2, rsdt, length: sizeOf(RSDP, 64), xsdt });
   rsdp.set("checksum", checksum(bytes.subarray(0, RSDP_V1_SIZE)));
   rsdp.set("extended_checksum", checksum(bytes));
 }
 
-function addresses(list: readonly number[], width: 4 | 8): Uint8Array {
-  const bytes = new Uint8Array(list.length * width);
-  list.forEach((address, i) =>
-    new Struct({ address: [0, width] }, bytes, i * width).set("address", address)
-  );
+function addresses(list: readonly number[], width: AbiWidth): Uint8Array {
+  const each = sizeOf(ACPI_ADDRESS, width), bytes = new Uint8Array(list.length * each);
+  list.forEach((at, i) => new View(ACPI_ADDRESS, width, bytes, i * each).set("at", at));
   return bytes;
 }
 
 function makeFacs(): Uint8Array {
-  const bytes = new Uint8Array(FACS_SIZE);
+  const bytes = new Uint8Array(sizeOf(FACS, 64));
   putText(bytes, 0, "FACS");
-  new Struct(FACS, bytes).setAll({ length: FACS_SIZE, version: 1 });
+  fixed(FACS, bytes).setAll({ length: sizeOf(FACS, 64), version: 1 });
   return bytes;
 }
 
 function makeFadt(facs: number, dsdt: number): Uint8Array {
-  const whole = new Uint8Array(FADT_SIZE);
+  const whole = new Uint8Array(sizeOf(FADT, 64));
   const flags = FADT_FLAG;
-  new Struct(FADT, whole).setAll({
+  fixed(FADT, whole).setAll({
     firmware_ctrl: facs,
     dsdt,
     sci_int: ACPI_SCI,
@@ -202,8 +196,8 @@ function makeFadt(facs: number, dsdt: number): Uint8Array {
     x_firmware_ctrl: 0, // one of the two: the 32-bit field is it
     x_dsdt: dsdt,
   });
-  const place = (field: keyof typeof FADT, bits: number, address: number) =>
-    new Struct(GENERIC_ADDRESS, whole, FADT[field][0])
+  const place = (field: keyof typeof FADT["fields"], bits: number, address: number) =>
+    fixed(GENERIC_ADDRESS, whole, offsetOf(FADT, field, 64))
       .setAll({
         space: ACPI_SPACE_IO,
         bit_width: bits,
@@ -214,7 +208,7 @@ function makeFadt(facs: number, dsdt: number): Uint8Array {
   place("x_pm1a_evt_blk", 32, ACPI_PORT.pm1aEvent);
   place("x_pm1a_cnt_blk", 16, ACPI_PORT.pm1aControl);
   place("x_pm_tmr_blk", 32, ACPI_PORT.pmTimer);
-  return table("FACP", 3, whole.subarray(ACPI_HEADER_SIZE));
+  return table("FACP", 3, whole.subarray(sizeOf(ACPI_HEADER, 64)));
 }
 
 /** ACPI 5.2.12: processors, IO-APIC, the two interrupts that are not wired one to one, LINT1. */
@@ -233,10 +227,10 @@ function makeMadt(processors: number): Uint8Array {
     ...overrides.flat(),
     ...[MADT_TYPE.localApicNmi, 6, 0xff, 0, 0, LINT.nmi],
   ];
-  const whole = new Uint8Array(MADT_HEADER_SIZE + entries.length);
-  whole.set(entries, MADT_HEADER_SIZE);
-  new Struct(MADT, whole).setAll({ local_apic: PC.localApic, flags: MADT_PCAT_COMPAT });
-  return table("APIC", 3, whole.subarray(ACPI_HEADER_SIZE));
+  const whole = new Uint8Array(sizeOf(MADT, 64) + entries.length);
+  whole.set(entries, sizeOf(MADT, 64));
+  fixed(MADT, whole).setAll({ local_apic: PC.localApic, flags: MADT_PCAT_COMPAT });
+  return table("APIC", 3, whole.subarray(sizeOf(ACPI_HEADER, 64)));
 }
 
 /** Processor devices (ACPI 8.4), their _UID as in the MADT; one alone needs none. */

@@ -1,9 +1,9 @@
+import { type AbiWidth, fixed, sizeOf, View } from "../abi/layout.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { createHash } from "node:crypto";
-import { ACPI_HEADER, FADT, MADT_HEADER_SIZE, MADT_TYPE, RSDP } from "../abi/boot/acpi.ts";
+import { ACPI_ADDRESS, ACPI_HEADER, FADT, MADT, MADT_TYPE, RSDP } from "../abi/boot/acpi.ts";
 import { makeAcpi, writeAcpi } from "./acpi.ts";
 import { eisaId, integer, nameString, packageOf } from "./aml.ts";
-import { Struct } from "./struct.ts";
 import { TestMemory } from "./testing.ts";
 
 const sum = (bytes: Uint8Array) => bytes.reduce((n, b) => n + b, 0) & 0xff;
@@ -13,26 +13,28 @@ Deno.test("makeAcpi() chains RSDP, RSDT, XSDT and the tables, all sums zero", ()
   const acpi = makeAcpi({ processors: 2 });
   writeAcpi(memory, acpi);
   const at = (address: number) => memory.bytes.subarray(address);
-  const rsdp = new Struct(RSDP, at(acpi.rsdp));
+  const rsdp = fixed(RSDP, at(acpi.rsdp));
   assertEquals([sum(at(acpi.rsdp).subarray(0, 20)), sum(at(acpi.rsdp).subarray(0, 36))], [0, 0]);
   const table = (address: number) => {
-    const length = new Struct(ACPI_HEADER, at(address)).get("length");
+    const length = fixed(ACPI_HEADER, at(address)).get("length");
     const bytes = at(address).subarray(0, length);
     assertEquals(sum(bytes), 0);
     return { signature: new TextDecoder().decode(bytes.subarray(0, 4)), bytes };
   };
-  const rsdt = table(rsdp.get("rsdt")), xsdt = table(rsdp.get("xsdt"));
-  const entries = (bytes: Uint8Array, width: 4 | 8) =>
-    Array.from(
-      { length: (bytes.length - 36) / width },
-      (_, i) => new Struct({ a: [36, width] }, bytes, i * width).get("a"),
+  const rsdt = table(rsdp.get("rsdt")), xsdt = table(Number(rsdp.get("xsdt")));
+  const entries = (bytes: Uint8Array, width: AbiWidth) => {
+    const each = width / 8;
+    return Array.from(
+      { length: (bytes.length - 36) / each },
+      (_, i) => Number(new View(ACPI_ADDRESS, width, bytes, 36 + i * each).get("at")),
     );
-  assertEquals(entries(rsdt.bytes, 4), entries(xsdt.bytes, 8));
-  assertEquals(entries(rsdt.bytes, 4).map((a) => table(a).signature), ["FACP", "APIC"]);
-  const fadt = new Struct(FADT, at(entries(rsdt.bytes, 4)[0]));
+  };
+  assertEquals(entries(rsdt.bytes, 32), entries(xsdt.bytes, 64));
+  assertEquals(entries(rsdt.bytes, 32).map((a) => table(a).signature), ["FACP", "APIC"]);
+  const fadt = fixed(FADT, at(entries(rsdt.bytes, 32)[0]));
   assertEquals(table(fadt.get("dsdt")).signature, "DSDT");
   assertEquals([fadt.get("pm1a_cnt_blk"), fadt.get("sci_int")], [0x604, 9]);
-  assertEquals(fadt.big("x_dsdt"), BigInt(fadt.get("dsdt")));
+  assertEquals(fadt.get("x_dsdt"), BigInt(fadt.get("dsdt")));
 });
 
 Deno.test("makeAcpi() leaves the MADT out without APICs, and refuses odd numbers", () => {
@@ -62,7 +64,7 @@ Deno.test("makeAcpi() gives one processor the tables that a guest of one has alw
 function madtOf(processors: number): number[][] {
   const { bytes } = makeAcpi({ processors }).tables.find(({ name }) => name === "MADT")!;
   const entries: number[][] = [];
-  for (let at = MADT_HEADER_SIZE; at < bytes.length; at += bytes[at + 1]) {
+  for (let at = sizeOf(MADT, 64); at < bytes.length; at += bytes[at + 1]) {
     entries.push([...bytes.subarray(at, at + bytes[at + 1])]);
   }
   return entries;

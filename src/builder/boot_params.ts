@@ -3,16 +3,15 @@
  *
  * @module
  */
+import { fixed, offsetOf, sizeOf } from "../abi/layout.ts";
 import {
   BOOT_PARAMS,
   BOOT_PARAMS_E820,
-  BOOT_PARAMS_SIZE,
   LOADER_UNDEFINED,
   SETUP_HEADER,
 } from "../abi/boot/boot_params.ts";
 import { PC } from "../abi/boot/e820.ts";
 import { type E820Range, encodeE820 } from "./e820.ts";
-import { Struct } from "./struct.ts";
 
 /** What boot_params tells a kernel besides its own setup header. */
 export interface BootParams {
@@ -43,11 +42,11 @@ const TEXT_SCREEN = {
  * Source: Linux Documentation/arch/x86/zero-page.rst; boot.rst, "32-bit Boot Protocol".
  */
 export function makeBootParams(params: BootParams): Uint8Array {
-  const bytes = new Uint8Array(BOOT_PARAMS_SIZE);
-  if (params.header) bytes.set(params.header, SETUP_HEADER.setup_sects[0]);
+  const bytes = new Uint8Array(sizeOf(BOOT_PARAMS, 64));
+  if (params.header) bytes.set(params.header, offsetOf(SETUP_HEADER, "setup_sects", 64));
   const high = params.e820.find((r) => r.type === "ram" && r.base === PC.highMemory);
   const kilobytes = Math.floor((high?.length ?? 0) / 1024);
-  new Struct(BOOT_PARAMS, bytes).setAll({
+  fixed(BOOT_PARAMS, bytes).setAll({
     ...TEXT_SCREEN,
     ext_mem_k: Math.min(kilobytes, 0xffff),
     alt_mem_k: Math.min(kilobytes, 0xffffffff),
@@ -55,7 +54,7 @@ export function makeBootParams(params: BootParams): Uint8Array {
     e820_entries: params.e820.length,
   });
   bytes.set(encodeE820(params.e820), BOOT_PARAMS_E820.at);
-  new Struct(SETUP_HEADER, bytes).setAll({
+  fixed(SETUP_HEADER, bytes).setAll({
     type_of_loader: LOADER_UNDEFINED,
     vid_mode: 0xffff, // normal
     cmd_line_ptr: params.cmdline,

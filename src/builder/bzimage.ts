@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { fixed, type View } from "../abi/layout.ts";
 import {
   BOOT_FLAG,
   DEFAULT_LOAD_ADDRESS,
@@ -23,7 +24,6 @@ import { identityTables } from "./identity.ts";
 import { checkCmdline, failer, type LoadedGuest, type LoadOptions } from "./load.ts";
 import { placeRamdisk } from "./ramdisk.ts";
 import { Placement } from "./placement.ts";
-import { Struct } from "./struct.ts";
 
 /** The setup header of a bzImage, checked. Addresses and sizes in bytes. */
 export interface BzImageHeader {
@@ -49,7 +49,7 @@ export interface BzImageHeader {
 /** Whether a file has a Linux setup header. */
 export function isBzImage(image: Uint8Array): boolean {
   if (image.length < 0x270) return false;
-  return new Struct(SETUP_HEADER, image).get("header") === HEADER_MAGIC;
+  return fixed(SETUP_HEADER, image).get("header") === HEADER_MAGIC;
 }
 
 /**
@@ -62,7 +62,7 @@ export function isBzImage(image: Uint8Array): boolean {
 function readBzImageHeader(image: Uint8Array, file: string): BzImageHeader {
   const fail = failer(file);
   if (image.length < 0x270) throw fail("size", counted(image.length, "byte"), "a bzImage");
-  const h = new Struct(SETUP_HEADER, image);
+  const h = fixed(SETUP_HEADER, image);
   if (h.get("boot_flag") !== BOOT_FLAG) throw fail("boot_flag", h.get("boot_flag"), hex(BOOT_FLAG));
   if (h.get("header") !== HEADER_MAGIC) {
     throw fail("header magic", h.get("header"), `${hex(HEADER_MAGIC)} ("HdrS"): a Linux bzImage`);
@@ -118,7 +118,7 @@ function signatureEnd(image: Uint8Array): number {
   return view.getUint32(entry, true) + view.getUint32(entry + 4, true);
 }
 
-type Header = Struct<typeof SETUP_HEADER>;
+type Header = View<typeof SETUP_HEADER["fields"]>;
 
 /** The fields that say where things may go; older protocols lack some. */
 function limits(
@@ -132,7 +132,7 @@ function limits(
   if (relocatable && (alignment < 0x1000 || (alignment & (alignment - 1)) !== 0)) {
     throw fail("kernel_alignment", alignment, "a power of 2, at least 0x1000");
   }
-  const pref = protocol >= 0x20a ? h.get("pref_address") : DEFAULT_LOAD_ADDRESS;
+  const pref = protocol >= 0x20a ? Number(h.get("pref_address")) : DEFAULT_LOAD_ADDRESS;
   if (pref < PC.highMemory || pref >= PC.lowRamEnd || (relocatable && pref % alignment !== 0)) {
     throw fail("pref_address", pref, `an aligned address from 0x100000 to ${hex(PC.lowRamEnd)}`);
   }
@@ -191,7 +191,7 @@ export function loadBzImage(options: LoadOptions): LoadedGuest {
     rsdp: options.rsdp,
     header: header.bytes,
   });
-  new Struct(SETUP_HEADER, params).set("code32_start", load);
+  fixed(SETUP_HEADER, params).set("code32_start", load);
   const zeroPage = place.place("boot_params", params, { below: PC.ebda, align: 4096 });
   return {
     boot: "bzImage",

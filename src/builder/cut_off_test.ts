@@ -1,15 +1,15 @@
 /** Files that end too early: each kind of kernel and ramdisk, cut at every length. */
+import { sizeOf, View } from "../abi/layout.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { crc32, gzipSync, zstdCompressSync } from "node:zlib";
 import { PE } from "../abi/boot/pe.ts";
-import { ELF32, ELF64 } from "../abi/boot/elf.ts";
+import { ELF_HEADER, ELF_SECTION } from "../abi/boot/elf.ts";
 import { compressionOf } from "./compressed.ts";
 import { readElf } from "./elf.ts";
 import { BuilderError } from "./errors.ts";
 import type { GuestType } from "../abi/boot/images.ts";
 import { loadGuest } from "./images.ts";
 import { checkRamdisk } from "./ramdisk.ts";
-import { Struct } from "./struct.ts";
 import { le32, multibootHeader, note, TestMemory, tinyBzImage, tinyElf } from "./testing.ts";
 
 const MB = 1 << 20;
@@ -32,13 +32,13 @@ function signed(): Uint8Array {
 
 /** The file with a symbol table's section and the section headers behind it, as linkers write them. */
 function withSections(elf: Uint8Array): Uint8Array {
-  const layout = elf[4] === 2 ? ELF64 : ELF32;
-  const whole = new Uint8Array(elf.length + 48 + 2 * layout.sectionSize);
+  const width = elf[4] === 2 ? 64 : 32, each = sizeOf(ELF_SECTION, width);
+  const whole = new Uint8Array(elf.length + 48 + 2 * each);
   whole.set(elf);
   const shoff = elf.length + 48;
-  new Struct(layout.header, whole)
-    .setAll({ shoff, shnum: 2, shentsize: layout.sectionSize, shstrndx: 0 });
-  new Struct(layout.section, whole, shoff + layout.sectionSize)
+  new View(ELF_HEADER, width, whole)
+    .setAll({ shoff, shnum: 2, shentsize: each, shstrndx: 0 });
+  new View(ELF_SECTION, width, whole, shoff + each)
     .setAll({ type: 2, offset: elf.length, size: 48 });
   return whole;
 }

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { E820_ENTRY, E820_ENTRY_SIZE, E820_TYPE, PC, XEN_SPECIAL } from "../abi/boot/e820.ts";
+import { fixed, sizeOf } from "../abi/layout.ts";
+import { E820_ENTRY, E820_TYPE, PC, XEN_SPECIAL } from "../abi/boot/e820.ts";
 import { GUEST_MEMORY } from "../abi/limits.ts";
 import { BuilderError, sizeText } from "./errors.ts";
-import { Struct } from "./struct.ts";
 
 /** A range of guest-physical addresses (bytes) and what it is. */
 export interface E820Range {
@@ -55,9 +55,9 @@ export function e820(size: number, xen = false): E820Range[] {
 
 /** The map as the BIOS call returns it: 20 bytes an entry. */
 export function encodeE820(map: readonly E820Range[]): Uint8Array {
-  const bytes = new Uint8Array(map.length * E820_ENTRY_SIZE);
+  const bytes = new Uint8Array(map.length * sizeOf(E820_ENTRY, 64));
   map.forEach(({ base, length, type }, i) => {
-    new Struct(E820_ENTRY, bytes, i * E820_ENTRY_SIZE)
+    fixed(E820_ENTRY, bytes, i * sizeOf(E820_ENTRY, 64))
       .setAll({ base, length, type: E820_TYPE[type] });
   });
   return bytes;

@@ -3,14 +3,18 @@
  *
  * @module
  */
+import { fixed, sizeOf, View } from "../abi/layout.ts";
 import {
-  ELF32,
-  ELF64,
   ELF_CLASS_32,
   ELF_CLASS_64,
+  ELF_HEADER,
   ELF_IDENT,
   ELF_LITTLE_ENDIAN,
   ELF_MAGIC,
+  ELF_NOTE,
+  ELF_PROGRAM,
+  ELF_SECTION,
+  ELF_WORD,
   EM_386,
   EM_X86_64,
   ET_DYN,
@@ -25,7 +29,6 @@ import { beginning } from "./compressed.ts";
 import { counted, hex } from "./errors.ts";
 import { failer } from "./load.ts";
 import type { Placement } from "./placement.ts";
-import { Struct } from "./struct.ts";
 
 /** A program header. Addresses are bigints, offsets and sizes in the file are numbers. */
 export interface ElfSegment {
@@ -66,8 +69,10 @@ export interface ElfFile {
   readonly sections: readonly ElfSection[];
 }
 
+const NOTE_SIZE = sizeOf(ELF_NOTE, 64);
+
 export function isElf(bytes: Uint8Array): boolean {
-  return bytes.length >= 4 && new Struct({ magic: [0, 4] }, bytes).get("magic") === ELF_MAGIC;
+  return bytes.length >= 4 && new View(ELF_WORD, 32, bytes).get("value") === BigInt(ELF_MAGIC);
 }
 
 /**
@@ -79,11 +84,11 @@ export function isElf(bytes: Uint8Array): boolean {
  */
 export function readElf(bytes: Uint8Array, file: string): ElfFile {
   const fail = failer(file);
-  if (bytes.length < ELF32.headerSize) {
+  if (bytes.length < sizeOf(ELF_HEADER, 32)) {
     throw fail("size", counted(bytes.length, "byte"), "an ELF file");
   }
   if (!isElf(bytes)) throw fail("kernel", beginning(bytes), "an ELF file");
-  const ident = new Struct(ELF_IDENT, bytes);
+  const ident = fixed(ELF_IDENT, bytes);
   const elfClass = ident.get("class");
   if (elfClass !== ELF_CLASS_32 && elfClass !== ELF_CLASS_64) {
     throw fail("ELF class", elfClass, "1 (32-bit) or 2 (64-bit)");
@@ -91,11 +96,11 @@ export function readElf(bytes: Uint8Array, file: string): ElfFile {
   if (ident.get("data") !== ELF_LITTLE_ENDIAN) {
     throw fail("ELF data encoding", ident.get("data"), "1 (little-endian)");
   }
-  const layout = elfClass === ELF_CLASS_32 ? ELF32 : ELF64;
-  if (bytes.length < layout.headerSize) {
+  const bits = elfClass === ELF_CLASS_32 ? 32 : 64;
+  if (bytes.length < sizeOf(ELF_HEADER, bits)) {
     throw fail("size", counted(bytes.length, "byte"), "an ELF header");
   }
-  const header = new Struct(layout.header, bytes);
+  const header = new View(ELF_HEADER, bits, bytes);
   const machine = header.get("machine");
   if (machine !== EM_386 && machine !== EM_X86_64) {
     throw fail("ELF machine", machine, "3 (i386) or 62 (x86-64)");
@@ -105,27 +110,27 @@ export function readElf(bytes: Uint8Array, file: string): ElfFile {
   return {
     file,
     bytes,
-    bits: elfClass === ELF_CLASS_32 ? 32 : 64,
-    entry: header.big("entry"),
-    segments: readSegments(bytes, header, layout, fail),
-    sections: readSections(bytes, header, layout, fail),
+    bits,
+    entry: header.get("entry"),
+    segments: readSegments(bytes, header, fail),
+    sections: readSections(bytes, header, fail),
   };
 }
 
-type Layout = typeof ELF32 | typeof ELF64;
+type Header = View<typeof ELF_HEADER["fields"]>;
 type Fail = ReturnType<typeof failer>;
 
 function readSegments(
   bytes: Uint8Array,
-  header: Struct<Layout["header"]>,
-  layout: Layout,
+  header: Header,
   fail: Fail,
 ): ElfSegment[] {
-  const count = header.get("phnum"), at = header.get("phoff");
-  if (count > 0 && header.get("phentsize") !== layout.programSize) {
-    throw fail("ELF phentsize", header.get("phentsize"), `${layout.programSize}`);
+  const layout = ELF_PROGRAM[header.width], each = sizeOf(layout, header.width);
+  const count = header.get("phnum"), at = Number(header.get("phoff"));
+  if (count > 0 && header.get("phentsize") !== each) {
+    throw fail("ELF phentsize", header.get("phentsize"), `${each}`);
   }
-  if (at + count * layout.programSize > bytes.length) {
+  if (at + count * each > bytes.length) {
     throw fail(
       "ELF program headers",
       `${count} at ${hex(at)}`,
@@ -133,16 +138,16 @@ function readSegments(
     );
   }
   return Array.from({ length: count }, (_, i) => {
-    const p = new Struct(layout.program, bytes, at + i * layout.programSize);
+    const p = new View(layout, header.width, bytes, at + i * each);
     const segment = {
       type: p.get("type"),
       flags: p.get("flags"),
-      offset: p.get("offset"),
-      vaddr: p.big("vaddr"),
-      paddr: p.big("paddr"),
-      filesz: p.get("filesz"),
-      memsz: p.get("memsz"),
-      align: p.get("align"),
+      offset: Number(p.get("offset")),
+      vaddr: p.get("vaddr"),
+      paddr: p.get("paddr"),
+      filesz: Number(p.get("filesz")),
+      memsz: Number(p.get("memsz")),
+      align: Number(p.get("align")),
     };
     if (segment.type === PT_LOAD || segment.type === PT_NOTE) checkSegment(segment, i, bytes, fail);
     return segment;
@@ -168,13 +173,13 @@ function checkSegment(s: ElfSegment, i: number, bytes: Uint8Array, fail: Fail): 
  */
 function readSections(
   bytes: Uint8Array,
-  header: Struct<Layout["header"]>,
-  layout: Layout,
+  header: Header,
   fail: Fail,
 ): ElfSection[] {
-  const count = header.get("shnum"), at = header.get("shoff");
-  if (count === 0 || header.get("shentsize") !== layout.sectionSize) return [];
-  if (at + count * layout.sectionSize > bytes.length) {
+  const each = sizeOf(ELF_SECTION, header.width);
+  const count = header.get("shnum"), at = Number(header.get("shoff"));
+  if (count === 0 || header.get("shentsize") !== each) return [];
+  if (at + count * each > bytes.length) {
     throw fail(
       "ELF section headers",
       `${count} at ${hex(at)} (file cut off?)`,
@@ -182,13 +187,13 @@ function readSections(
     );
   }
   const raw = Array.from({ length: count }, (_, i) => {
-    const s = new Struct(layout.section, bytes, at + i * layout.sectionSize);
+    const s = new View(ELF_SECTION, header.width, bytes, at + i * each);
     return {
       nameAt: s.get("name"),
       type: s.get("type"),
-      addr: s.big("addr"),
-      offset: s.get("offset"),
-      size: s.get("size"),
+      addr: s.get("addr"),
+      offset: Number(s.get("offset")),
+      size: Number(s.get("size")),
       link: s.get("link"),
     };
   });
@@ -228,13 +233,13 @@ export function elfNotes(elf: ElfFile): ElfNote[] {
 
 function notesIn(bytes: Uint8Array): ElfNote[] {
   const notes: ElfNote[] = [];
-  for (let at = 0; at + 12 <= bytes.length;) {
-    const head = new Struct({ namesz: [0, 4], descsz: [4, 4], type: [8, 4] }, bytes, at);
+  for (let at = 0; at + NOTE_SIZE <= bytes.length;) {
+    const head = fixed(ELF_NOTE, bytes, at);
     const nameSize = head.get("namesz"), descSize = head.get("descsz");
-    const descAt = at + 12 + Math.ceil(nameSize / 4) * 4;
+    const descAt = at + NOTE_SIZE + Math.ceil(nameSize / 4) * 4;
     if (descAt + descSize > bytes.length) break;
     notes.push({
-      name: stringAt(bytes, at + 12, at + 12 + nameSize),
+      name: stringAt(bytes, at + NOTE_SIZE, at + NOTE_SIZE + nameSize),
       type: head.get("type"),
       desc: bytes.subarray(descAt, descAt + descSize),
     });

@@ -2,10 +2,10 @@
  * What a PC's firmware leaves behind in memory and in its chips when it hands over to a kernel. A
  * kernel that is entered directly finds it as if firmware had run; a ROM is the firmware.
  */
+import { fixed, offsetOf, sizeOf } from "../abi/layout.ts";
 import {
   BDA,
   BDA_AT,
-  BDA_SIZE,
   BIOS_ENTRY,
   EQUIPMENT,
   IVT_SIZE,
@@ -18,7 +18,9 @@ import { BOOTS } from "../abi/boot/images.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import type { LoadedGuest } from "./load.ts";
 import type { GuestMemory, Region } from "./placement.ts";
-import { Struct } from "./struct.ts";
+
+/** Where a field of the BIOS data area stands, in bytes from its start. */
+const bdaAt = (field: keyof typeof BDA["fields"]) => offsetOf(BDA, field, 64);
 
 /**
  * The code behind the vectors, by its offset in segment F000h. There is no service to call: what
@@ -42,14 +44,14 @@ const CODE: Readonly<Record<number, string>> = {
     push ds
     mov ax, 0x40
     mov ds, ax
-    mov ax, [${BDA.equipment[0]}]
+    mov ax, [${bdaAt("equipment")}]
     pop ds
     iret`,
   [BIOS_ENTRY.int12]: `
     push ds
     mov ax, 0x40
     mov ds, ax
-    mov ax, [${BDA.memory_kilobytes[0]}]
+    mov ax, [${bdaAt("memory_kilobytes")}]
     pop ds
     iret`,
   [BIOS_ENTRY.timer]: `
@@ -57,13 +59,13 @@ const CODE: Readonly<Record<number, string>> = {
     push eax
     mov ax, 0x40
     mov ds, ax
-    mov eax, [${BDA.ticks[0]}]
+    mov eax, [${bdaAt("ticks")}]
     inc eax
     cmp eax, ${TICKS_PER_DAY}
     jb same_day
     xor eax, eax
   same_day:
-    mov [${BDA.ticks[0]}], eax
+    mov [${bdaAt("ticks")}], eax
     mov al, 0x20
     out 0x20, al
     pop eax
@@ -141,8 +143,8 @@ function makeVectors(labels: ReadonlyMap<string, bigint>): Uint8Array {
 
 /** The data area: one serial port, a keyboard, a VGA in text mode 3, the ticks of the day. */
 function makeBda(unixTime: number): Uint8Array {
-  const bytes = new Uint8Array(BDA_SIZE);
-  const bda = new Struct(BDA, bytes);
+  const bytes = new Uint8Array(sizeOf(BDA, 64));
+  const bda = fixed(BDA, bytes);
   bda.setAll({
     com1: 0x3f8,
     ebda_segment: PC.ebda >> 4,
@@ -167,8 +169,8 @@ function makeBda(unixTime: number): Uint8Array {
     video_display: 0x51,
     ticks: Math.floor((unixTime % 86400) * 1193182 / 65536),
   });
-  bytes.fill(0x14, BDA.lpt1_timeout[0], BDA.lpt1_timeout[0] + 4);
-  bytes.fill(0x0a, BDA.com1_timeout[0], BDA.com1_timeout[0] + 4);
+  bytes.fill(0x14, bdaAt("lpt1_timeout"), bdaAt("lpt1_timeout") + 4);
+  bytes.fill(0x0a, bdaAt("com1_timeout"), bdaAt("com1_timeout") + 4);
   return bytes;
 }
 

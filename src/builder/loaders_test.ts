@@ -1,3 +1,4 @@
+import { type FieldValues, fixed } from "../abi/layout.ts";
 import {
   assert,
   assertEquals,
@@ -8,7 +9,11 @@ import {
 import { gzipSync } from "node:zlib";
 import { BOOT_PARAMS, SETUP_HEADER } from "../abi/boot/boot_params.ts";
 import { type BootName, type ImageName, IMAGES } from "../abi/boot/images.ts";
-import { HVM_MODULE, HVM_START_INFO, HVM_START_MAGIC } from "../abi/boot/hvm_start_info.ts";
+import {
+  HVM_MODLIST_ENTRY,
+  HVM_START_INFO,
+  XEN_HVM_START_MAGIC_VALUE,
+} from "../abi/xen/hvm/start_info.ts";
 import { MULTIBOOT_INFO, MULTIBOOT_MODULE } from "../abi/boot/multiboot.ts";
 import { loadBzImage } from "./bzimage.ts";
 import { e820, encodeE820 } from "./e820.ts";
@@ -19,7 +24,6 @@ import { loadMultiboot } from "./multiboot.ts";
 import { loadPvh } from "./pvh.ts";
 import { checkRamdisk } from "./ramdisk.ts";
 import { loadRom } from "./rom.ts";
-import { Struct } from "./struct.ts";
 import { le32, multibootHeader, note, TestMemory, tinyBzImage, tinyElf } from "./testing.ts";
 import { loadVmlinux } from "./vmlinux.ts";
 
@@ -54,12 +58,12 @@ Deno.test("loadBzImage() sets up boot_params, command line and ramdisk for the 3
   assertEquals([entry.mode, entry.rip, entry.cr0 & 0x80000001n], ["protected32", 0x100000n, 1n]);
   assertEquals(memory.read(0x100000, 4096), code);
   const page = memory.read(Number(entry.regs.rsi), 4096);
-  const header = new Struct(SETUP_HEADER, page), params = new Struct(BOOT_PARAMS, page);
+  const header = fixed(SETUP_HEADER, page), params = fixed(BOOT_PARAMS, page);
   assertEquals(memory.text(header.get("cmd_line_ptr")), "console=ttyS0");
   assertEquals(header.get("ramdisk_size"), padded.bytes.length);
   assertEquals(memory.read(header.get("ramdisk_image"), padded.bytes.length), padded.bytes);
   assertEquals([header.get("version"), header.get("type_of_loader")], [0x20f, 0xff]);
-  assertEquals(params.get("acpi_rsdp_addr"), 0xe0000);
+  assertEquals(params.get("acpi_rsdp_addr"), 0xe0000n);
   assertEquals([params.get("orig_video_cols"), params.get("orig_video_lines")], [80, 25]);
   assertEquals(params.get("e820_entries"), loaded.e820.length);
   assertEquals(page.slice(0x2d0, 0x2d0 + loaded.e820.length * 20), encodeE820(loaded.e820));
@@ -77,7 +81,7 @@ Deno.test("loadBzImage() keeps the ramdisk below initrd_addr_max", () => {
 Deno.test("loadBzImage() names the field that is wrong", () => {
   const memory = new TestMemory(16 * MB);
   const load = (image: Uint8Array) => () => loadBzImage({ memory, kernel: named(image) });
-  const cases: [Partial<Record<keyof typeof SETUP_HEADER, number>>, string][] = [
+  const cases: [FieldValues<typeof SETUP_HEADER["fields"]>, string][] = [
     [{ boot_flag: 0 }, "boot_flag is 0x0; expected 0xaa55"],
     [{ header: 1 }, "header magic is 0x1"],
     [{ version: 0x201 }, "version (boot protocol) is 0x201"],
@@ -153,13 +157,13 @@ Deno.test("loadPvh() passes memory map, command line and module in hvm_start_inf
     rsdp: 0xe0000,
   });
   assertEquals([entry.mode, entry.rip], ["protected32", 0x100010n]);
-  const info = new Struct(HVM_START_INFO, memory.read(Number(entry.regs.rbx), 56));
-  assertEquals([info.get("magic"), info.get("version")], [HVM_START_MAGIC, 1]);
+  const info = fixed(HVM_START_INFO, memory.read(Number(entry.regs.rbx), 56));
+  assertEquals([info.get("magic"), info.get("version")], [XEN_HVM_START_MAGIC_VALUE, 1]);
   assertEquals([info.get("nr_modules"), info.get("memmap_entries")], [1, map.length]);
-  assertEquals(info.get("rsdp_paddr"), 0xe0000);
-  assertEquals(memory.text(info.get("cmdline_paddr")), "quiet");
-  const module = new Struct(HVM_MODULE, memory.read(info.get("modlist_paddr"), 32));
-  assertEquals(memory.read(module.get("paddr"), module.get("size")), padded.bytes);
+  assertEquals(info.get("rsdp_paddr"), 0xe0000n);
+  assertEquals(memory.text(Number(info.get("cmdline_paddr"))), "quiet");
+  const module = fixed(HVM_MODLIST_ENTRY, memory.read(Number(info.get("modlist_paddr")), 32));
+  assertEquals(memory.read(Number(module.get("paddr")), Number(module.get("size"))), padded.bytes);
 });
 
 Deno.test("loadPvh() refuses a kernel without the note, and an entry outside its segments", () => {
@@ -214,12 +218,12 @@ Deno.test("loadMultiboot() hands over magic, map, command line and module", () =
   );
   const { entry } = loadMultiboot({ memory, kernel, ramdisk: padded, cmdline: "a b" });
   assertEquals([entry.rip, entry.regs.rax], [0x400020n, 0x2badb002n]);
-  const info = new Struct(MULTIBOOT_INFO, memory.read(Number(entry.regs.rbx), 116));
+  const info = fixed(MULTIBOOT_INFO, memory.read(Number(entry.regs.rbx), 116));
   assertEquals(memory.text(info.get("cmdline")), "t.flat a b");
   assertEquals([info.get("mem_lower"), info.get("mem_upper")], [639, 15 * 1024]);
   assertEquals(info.get("mmap_length"), e820(16 * MB).length * 24);
   assertEquals(info.get("mods_count"), 1);
-  const module = new Struct(MULTIBOOT_MODULE, memory.read(info.get("mods_addr"), 16));
+  const module = fixed(MULTIBOOT_MODULE, memory.read(info.get("mods_addr"), 16));
   const size = module.get("mod_end") - module.get("mod_start");
   assertEquals(memory.read(module.get("mod_start"), size), padded.bytes);
 });
@@ -376,10 +380,10 @@ Deno.test("multiboot and PVH kernels get every module with its text, others refu
   const bytes = new Uint8Array(100).fill(0x90);
   bytes.set(multibootHeader(0x200000, 4096));
   const { entry } = loadMultiboot({ memory, kernel: named(bytes), ramdisk: padded, modules });
-  const info = new Struct(MULTIBOOT_INFO, memory.read(Number(entry.regs.rbx), 116));
+  const info = fixed(MULTIBOOT_INFO, memory.read(Number(entry.regs.rbx), 116));
   assertEquals(info.get("mods_count"), 3);
   const seen = [0, 1, 2].map((n) => {
-    const m = new Struct(MULTIBOOT_MODULE, memory.read(info.get("mods_addr") + 16 * n, 16));
+    const m = fixed(MULTIBOOT_MODULE, memory.read(info.get("mods_addr") + 16 * n, 16));
     const [start, end] = [m.get("mod_start"), m.get("mod_end")];
     assertEquals(start % 4096, 0);
     return [memory.text(m.get("string")), end - start, memory.bytes[start]];
@@ -392,16 +396,19 @@ Deno.test("multiboot and PVH kernels get every module with its text, others refu
   const pvh = named(tinyElf({ notes: note("Xen", 18, le32(0x100000)) }));
   const other = new TestMemory(16 * MB);
   const loaded = loadPvh({ memory: other, kernel: pvh, modules });
-  const start = new Struct(HVM_START_INFO, other.read(Number(loaded.entry.regs.rbx), 56));
+  const start = fixed(HVM_START_INFO, other.read(Number(loaded.entry.regs.rbx), 56));
   assertEquals(start.get("nr_modules"), 2);
-  const at = start.get("modlist_paddr");
-  const list = [0, 1].map((n) => new Struct(HVM_MODULE, other.read(at + 32 * n, 32)));
-  assertEquals(list.map((m) => [m.get("size"), other.bytes[m.get("paddr")]]), [[5000, 1], [
+  const at = Number(start.get("modlist_paddr"));
+  const list = [0, 1].map((n) => fixed(HVM_MODLIST_ENTRY, other.read(at + 32 * n, 32)));
+  assertEquals(list.map((m) => [Number(m.get("size")), other.bytes[Number(m.get("paddr"))]]), [[
+    5000,
+    1,
+  ], [
     100,
     2,
   ]]);
-  assertEquals(other.text(list[0].get("cmdline_paddr")), "console=hvc0 quiet");
-  assertEquals(list[1].get("cmdline_paddr"), 0);
+  assertEquals(other.text(Number(list[0].get("cmdline_paddr"))), "console=hvc0 quiet");
+  assertEquals(list[1].get("cmdline_paddr"), 0n);
   const load = (kernel: Uint8Array, given: object) =>
     loadGuest({ memory: new TestMemory(16 * MB), kernel: named(kernel), ...given });
   const takers = "a kernel that is entered by multiboot or pvh takes it";

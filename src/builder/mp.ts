@@ -1,32 +1,31 @@
 /** Intel's MultiProcessor tables, for kernels that do not read ACPI's. */
+import {
+  type FieldValues,
+  fixed,
+  sizeOf,
+  type StructFields,
+  type StructOf,
+} from "../abi/layout.ts";
 import { PC } from "../abi/boot/e820.ts";
-import type { BootLayout } from "../abi/boot/fields.ts";
 import {
   MP_ALL_APICS,
   MP_BUS,
-  MP_BUS_SIZE,
   MP_ENTRY,
   MP_INTERRUPT,
-  MP_INTERRUPT_SIZE,
   MP_INTERRUPT_TYPE,
   MP_IO_APIC,
-  MP_IO_APIC_SIZE,
   MP_POINTER,
-  MP_POINTER_SIZE,
   MP_PROCESSOR,
   MP_PROCESSOR_BOOTSTRAP,
   MP_PROCESSOR_ENABLED,
-  MP_PROCESSOR_SIZE,
   MP_REVISION,
   MP_TABLE,
-  MP_TABLE_SIZE,
 } from "../abi/boot/mp.ts";
 import { ioApicVersion } from "../machine/apic/io.ts";
 import { localApicVersion } from "../machine/apic/registers.ts";
 import { checkProcessors } from "../machine/topology.ts";
 import { checksum, ioApicId, LINT, OVERRIDES, putText } from "./interrupts.ts";
 import type { GuestMemory, Region } from "./placement.ts";
-import { Struct } from "./struct.ts";
 
 /** What the tables describe. */
 export interface MpOptions {
@@ -38,18 +37,12 @@ export interface MpOptions {
 }
 
 /** An entry: its layout's fields, and a text. */
-function entry<L extends BootLayout>(
-  layout: L,
-  size: number,
-  values: Partial<Record<keyof L, number>>,
-): Uint8Array {
-  const bytes = new Uint8Array(size);
-  new Struct(layout, bytes).setAll(values);
-  return bytes;
+function entry<F extends StructFields>(type: StructOf<F>, values: FieldValues<F>): Uint8Array {
+  return fixed(type).setAll(values).raw;
 }
 
-const interrupt = (values: Partial<Record<keyof typeof MP_INTERRUPT, number>>): Uint8Array =>
-  entry(MP_INTERRUPT, MP_INTERRUPT_SIZE, values);
+const interrupt = (values: FieldValues<typeof MP_INTERRUPT["fields"]>): Uint8Array =>
+  entry(MP_INTERRUPT, values);
 
 /** The only bus: ISA. */
 const ISA = 0;
@@ -62,7 +55,7 @@ function entries({ processors, signature, features }: MpOptions): Uint8Array[] {
   const list = Array.from(
     { length: processors },
     (_, id) =>
-      entry(MP_PROCESSOR, MP_PROCESSOR_SIZE, {
+      entry(MP_PROCESSOR, {
         type: MP_ENTRY.processor,
         apic_id: id,
         apic_version: localApicVersion & 0xff,
@@ -71,11 +64,11 @@ function entries({ processors, signature, features }: MpOptions): Uint8Array[] {
         features,
       }),
   );
-  const bus = entry(MP_BUS, MP_BUS_SIZE, { type: MP_ENTRY.bus, id: ISA });
+  const bus = entry(MP_BUS, { type: MP_ENTRY.bus, id: ISA });
   putText(bus, 2, "ISA   ");
   list.push(bus);
   const apic = ioApicId(processors);
-  list.push(entry(MP_IO_APIC, MP_IO_APIC_SIZE, {
+  list.push(entry(MP_IO_APIC, {
     type: MP_ENTRY.ioApic,
     id: apic,
     version: ioApicVersion & 0xff,
@@ -103,10 +96,10 @@ function entries({ processors, signature, features }: MpOptions): Uint8Array[] {
 export function makeMp(options: MpOptions): Uint8Array {
   checkProcessors(options.processors);
   const list = entries(options);
-  const length = list.reduce((sum, { length }) => sum + length, MP_TABLE_SIZE);
-  const bytes = new Uint8Array(MP_POINTER_SIZE + length);
-  const table = bytes.subarray(MP_POINTER_SIZE);
-  let at = MP_TABLE_SIZE;
+  const length = list.reduce((sum, { length }) => sum + length, sizeOf(MP_TABLE, 64));
+  const bytes = new Uint8Array(sizeOf(MP_POINTER, 64) + length);
+  const table = bytes.subarray(sizeOf(MP_POINTER, 64));
+  let at = sizeOf(MP_TABLE, 64);
   for (const each of list) {
     table.set(each, at);
     at += each.length;
@@ -114,7 +107,7 @@ export function makeMp(options: MpOptions): Uint8Array {
   putText(table, 0, "PCMP");
   putText(table, 8, "XVM     ");
   putText(table, 16, "XVMBOARD    ");
-  const header = new Struct(MP_TABLE, table);
+  const header = fixed(MP_TABLE, table);
   header.setAll({
     length,
     revision: MP_REVISION,
@@ -122,10 +115,10 @@ export function makeMp(options: MpOptions): Uint8Array {
     local_apic: PC.localApic,
   });
   header.set("checksum", checksum(table));
-  const pointer = bytes.subarray(0, MP_POINTER_SIZE);
+  const pointer = bytes.subarray(0, sizeOf(MP_POINTER, 64));
   putText(pointer, 0, "_MP_");
-  const fields = new Struct(MP_POINTER, pointer);
-  fields.setAll({ table: PC.rom + MP_POINTER_SIZE, length: 1, revision: MP_REVISION });
+  const fields = fixed(MP_POINTER, pointer);
+  fields.setAll({ table: PC.rom + sizeOf(MP_POINTER, 64), length: 1, revision: MP_REVISION });
   fields.set("checksum", checksum(pointer));
   return bytes;
 }

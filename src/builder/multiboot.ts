@@ -3,22 +3,22 @@
  *
  * @module
  */
+import { fixed, sizeOf } from "../abi/layout.ts";
 import { E820_TYPE, PC } from "../abi/boot/e820.ts";
 import {
+  MULTIBOOT2_HEADER,
   MULTIBOOT2_HEADER_MAGIC,
   MULTIBOOT2_SEARCH,
   MULTIBOOT_ADDRESSES,
+  MULTIBOOT_FIRST,
   MULTIBOOT_HEADER,
   MULTIBOOT_HEADER_MAGIC,
   MULTIBOOT_INFO,
   MULTIBOOT_INFO_FLAG,
-  MULTIBOOT_INFO_SIZE,
   MULTIBOOT_KNOWN_FLAGS,
   MULTIBOOT_LOADER_MAGIC,
   MULTIBOOT_MMAP_ENTRY,
-  MULTIBOOT_MMAP_ENTRY_SIZE,
   MULTIBOOT_MODULE,
-  MULTIBOOT_MODULE_SIZE,
   MULTIBOOT_SEARCH,
 } from "../abi/boot/multiboot.ts";
 import { e820, type E820Range, splitMemory } from "./e820.ts";
@@ -36,7 +36,6 @@ import {
   type NamedBytes,
 } from "./load.ts";
 import { Placement } from "./placement.ts";
-import { Struct } from "./struct.ts";
 
 /** A multiboot header and where in the file it stands. */
 export interface MultibootHeader {
@@ -44,11 +43,12 @@ export interface MultibootHeader {
   readonly flags: number;
 }
 
+const FIRST = sizeOf(MULTIBOOT_FIRST, 64), SECOND = sizeOf(MULTIBOOT2_HEADER, 64);
+
 /** Finds a multiboot 1 header: magic, flags and checksum that add up to 0, in the first 8 KB. */
 export function findMultiboot(image: Uint8Array): MultibootHeader | undefined {
-  const layout = { magic: [0, 4], flags: [4, 4], checksum: [8, 4] } as const;
-  for (let at = 0; at + 12 <= Math.min(image.length, MULTIBOOT_SEARCH); at += 4) {
-    const h = new Struct(layout, image, at);
+  for (let at = 0; at + FIRST <= Math.min(image.length, MULTIBOOT_SEARCH); at += 4) {
+    const h = fixed(MULTIBOOT_FIRST, image, at);
     if (h.get("magic") !== MULTIBOOT_HEADER_MAGIC) continue;
     const sum = (h.get("magic") + h.get("flags") + h.get("checksum")) % 2 ** 32;
     if (sum === 0) return { at, flags: h.get("flags") };
@@ -57,9 +57,8 @@ export function findMultiboot(image: Uint8Array): MultibootHeader | undefined {
 
 /** Whether a file has a multiboot 2 header. */
 export function isMultiboot2(image: Uint8Array): boolean {
-  const layout = { magic: [0, 4], arch: [4, 4], length: [8, 4], checksum: [12, 4] } as const;
-  for (let at = 0; at + 16 <= Math.min(image.length, MULTIBOOT2_SEARCH); at += 8) {
-    const h = new Struct(layout, image, at);
+  for (let at = 0; at + SECOND <= Math.min(image.length, MULTIBOOT2_SEARCH); at += 8) {
+    const h = fixed(MULTIBOOT2_HEADER, image, at);
     if (h.get("magic") !== MULTIBOOT2_HEADER_MAGIC) continue;
     const sum = h.get("magic") + h.get("arch") + h.get("length") + h.get("checksum");
     if (sum % 2 ** 32 === 0) return true;
@@ -121,7 +120,7 @@ function placeByElf(kernel: NamedBytes, place: Placement): bigint {
 function placeByAddresses(kernel: NamedBytes, header: MultibootHeader, place: Placement): bigint {
   const fail = failer(kernel.file);
   if (header.at + 32 > kernel.bytes.length) throw fail("multiboot header", "cut off", "32 bytes");
-  const h = new Struct(MULTIBOOT_HEADER, kernel.bytes, header.at);
+  const h = fixed(MULTIBOOT_HEADER, kernel.bytes, header.at);
   const load = h.get("load_addr");
   const offset = header.at - (h.get("header_addr") - load);
   if (offset < 0 || load > h.get("header_addr")) {
@@ -162,8 +161,8 @@ function makeInfo(options: LoadOptions, map: readonly E820Range[], place: Placem
   const mmap = memoryMap(map);
   const modules = [...(ramdisk ? [ramdisk] : []), ...options.modules ?? []];
   const flag = MULTIBOOT_INFO_FLAG;
-  const bytes = new Uint8Array(MULTIBOOT_INFO_SIZE);
-  new Struct(MULTIBOOT_INFO, bytes).setAll({
+  const bytes = new Uint8Array(sizeOf(MULTIBOOT_INFO, 64));
+  fixed(MULTIBOOT_INFO, bytes).setAll({
     flags: flag.memory | flag.cmdline | flag.modules | flag.mmap | flag.loaderName,
     mem_lower: PC.ebda / 1024 | 0,
     mem_upper: (splitMemory(options.memory.size).low - PC.highMemory) / 1024,
@@ -180,11 +179,11 @@ function makeInfo(options: LoadOptions, map: readonly E820Range[], place: Placem
 /** Modules on page boundaries above 1 MB, their texts and the list of them below. */
 function placeModules(modules: readonly BootModule[], place: Placement): number {
   const low = { below: PC.ebda, align: 16 };
-  const list = new Uint8Array(modules.length * MULTIBOOT_MODULE_SIZE);
+  const list = new Uint8Array(modules.length * sizeOf(MULTIBOOT_MODULE, 64));
   modules.forEach(({ file, bytes, cmdline }, i) => {
     const start = place.place(`module ${i}`, bytes, { from: PC.highMemory, align: 4096 });
     const text = checkCmdline(imageText(file, cmdline), 0xffff, file);
-    new Struct(MULTIBOOT_MODULE, list, i * MULTIBOOT_MODULE_SIZE).setAll({
+    fixed(MULTIBOOT_MODULE, list, i * sizeOf(MULTIBOOT_MODULE, 64)).setAll({
       mod_start: start,
       mod_end: start + bytes.length,
       string: place.place(`text of module ${i}`, text, low),
@@ -194,10 +193,10 @@ function placeModules(modules: readonly BootModule[], place: Placement): number 
 }
 
 function memoryMap(map: readonly E820Range[]): Uint8Array {
-  const bytes = new Uint8Array(map.length * MULTIBOOT_MMAP_ENTRY_SIZE);
+  const bytes = new Uint8Array(map.length * sizeOf(MULTIBOOT_MMAP_ENTRY, 64));
   map.forEach(({ base, length, type }, i) => {
-    new Struct(MULTIBOOT_MMAP_ENTRY, bytes, i * MULTIBOOT_MMAP_ENTRY_SIZE).setAll({
-      size: MULTIBOOT_MMAP_ENTRY_SIZE - 4,
+    fixed(MULTIBOOT_MMAP_ENTRY, bytes, i * sizeOf(MULTIBOOT_MMAP_ENTRY, 64)).setAll({
+      size: sizeOf(MULTIBOOT_MMAP_ENTRY, 64) - 4,
       base,
       length,
       type: E820_TYPE[type],

@@ -3,25 +3,23 @@
  *
  * @module
  */
+import { fixed, sizeOf, View } from "../abi/layout.ts";
 import { PC } from "../abi/boot/e820.ts";
 import {
-  HVM_MEMMAP_ENTRY,
-  HVM_MEMMAP_ENTRY_SIZE,
-  HVM_MODULE,
-  HVM_MODULE_SIZE,
+  HVM_MEMMAP_TABLE_ENTRY,
+  HVM_MODLIST_ENTRY,
   HVM_START_INFO,
-  HVM_START_INFO_SIZE,
-  HVM_START_MAGIC,
-} from "../abi/boot/hvm_start_info.ts";
+  XEN_HVM_START_MAGIC_VALUE,
+} from "../abi/xen/hvm/start_info.ts";
 import { E820_TYPE } from "../abi/boot/e820.ts";
-import { XEN_ELFNOTE } from "../abi/boot/elf.ts";
+import { ELF_WORD } from "../abi/boot/elf.ts";
+import { XEN_ELFNOTE } from "../abi/xen/elfnote.ts";
 import { e820, type E820Range } from "./e820.ts";
 import { type ElfFile, elfNotes, inSegments, placeElf, readElf } from "./elf.ts";
 import { bootGdt, protected32 } from "./entry.ts";
 import { checkCmdline, failer, type LoadedGuest, type LoadOptions } from "./load.ts";
 import { Placement } from "./placement.ts";
 import { placeRamdisk } from "./ramdisk.ts";
-import { Struct } from "./struct.ts";
 import { LINUX_CMDLINE_MAX } from "./vmlinux.ts";
 
 /**
@@ -34,8 +32,7 @@ export function pvhEntry(elf: ElfFile): bigint | undefined {
     n.name === "Xen" && n.type === XEN_ELFNOTE.PHYS32_ENTRY && n.desc.length >= 4
   );
   if (!note) return undefined;
-  const wide = note.desc.length >= 8;
-  return new Struct({ entry: [0, wide ? 8 : 4] }, note.desc).big("entry");
+  return new View(ELF_WORD, note.desc.length >= 8 ? 64 : 32, note.desc).get("value");
 }
 
 /**
@@ -60,9 +57,8 @@ export function loadPvh(options: LoadOptions): LoadedGuest {
   placeElf(elf, place);
   const modules = placeModules(place, options);
   const low = { below: PC.ebda, align: 4096 };
-  const info = new Uint8Array(HVM_START_INFO_SIZE);
-  new Struct(HVM_START_INFO, info).setAll({
-    magic: HVM_START_MAGIC,
+  const info = fixed(HVM_START_INFO).setAll({
+    magic: XEN_HVM_START_MAGIC_VALUE,
     version: 1,
     nr_modules: modules.length,
     modlist_paddr: modules.length > 0 ? place.place("module list", moduleList(modules), low) : 0,
@@ -71,7 +67,7 @@ export function loadPvh(options: LoadOptions): LoadedGuest {
     memmap_paddr: place.place("memory map", memoryMap(map), low),
     memmap_entries: map.length,
   });
-  const ebx = place.place("hvm_start_info", info, low);
+  const ebx = place.place("hvm_start_info", info.raw, low);
   const gdt = place.place("GDT", bootGdt("32"), low);
   return {
     boot: "pvh",
@@ -107,18 +103,18 @@ function placeModules(place: Placement, { ramdisk, modules = [] }: LoadOptions):
 }
 
 function moduleList(modules: readonly PlacedModule[]): Uint8Array {
-  const bytes = new Uint8Array(modules.length * HVM_MODULE_SIZE);
+  const each = sizeOf(HVM_MODLIST_ENTRY, 64), bytes = new Uint8Array(modules.length * each);
   modules.forEach(({ at, size, cmdline }, i) => {
-    new Struct(HVM_MODULE, bytes, i * HVM_MODULE_SIZE)
+    fixed(HVM_MODLIST_ENTRY, bytes, i * each)
       .setAll({ paddr: at, size, cmdline_paddr: cmdline });
   });
   return bytes;
 }
 
 function memoryMap(map: readonly E820Range[]): Uint8Array {
-  const bytes = new Uint8Array(map.length * HVM_MEMMAP_ENTRY_SIZE);
+  const each = sizeOf(HVM_MEMMAP_TABLE_ENTRY, 64), bytes = new Uint8Array(map.length * each);
   map.forEach(({ base, length, type }, i) => {
-    new Struct(HVM_MEMMAP_ENTRY, bytes, i * HVM_MEMMAP_ENTRY_SIZE)
+    fixed(HVM_MEMMAP_TABLE_ENTRY, bytes, i * each)
       .setAll({ addr: base, size: length, type: E820_TYPE[type] });
   });
   return bytes;

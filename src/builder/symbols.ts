@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { ELF32, ELF64, SHN_UNDEF, SHT_SYMTAB, STT_FILE, STT_SECTION } from "../abi/boot/elf.ts";
+import { sizeOf, View } from "../abi/layout.ts";
+import { ELF_SYMBOL, SHN_UNDEF, SHT_SYMTAB, STT_FILE, STT_SECTION } from "../abi/boot/elf.ts";
 import { type ElfFile, stringAt } from "./elf.ts";
 import { BuilderError } from "./errors.ts";
-import { Struct } from "./struct.ts";
 
 /** A symbol: a name and the (virtual) address it stands for. */
 export interface NamedAddress {
@@ -133,15 +133,15 @@ export function readElfSymbols(elf: ElfFile): SymbolTable | undefined {
   const table = elf.sections.find((s) => s.type === SHT_SYMTAB && s.size > 0);
   const names = table && elf.sections[table.link];
   if (!table || !names) return undefined;
-  const layout = elf.bits === 32 ? ELF32 : ELF64;
+  const layout = ELF_SYMBOL[elf.bits], each = sizeOf(layout, elf.bits);
   const entries: NamedAddress[] = [];
-  const count = Math.floor(table.size / layout.symbolSize);
+  const count = Math.floor(table.size / each);
   for (let i = 0; i < count; i++) {
-    const s = new Struct(layout.symbol, elf.bytes, table.offset + i * layout.symbolSize);
+    const s = new View(layout, elf.bits, elf.bytes, table.offset + i * each);
     const type = s.get("info") & 15;
     if (s.get("shndx") === SHN_UNDEF || type === STT_SECTION || type === STT_FILE) continue;
     const name = stringAt(elf.bytes, names.offset + s.get("name"), names.offset + names.size);
-    if (name !== "") entries.push({ name, address: s.big("value") });
+    if (name !== "") entries.push({ name, address: s.get("value") });
   }
   return new SymbolTable(elf.file, entries);
 }

@@ -3,12 +3,20 @@
  *
  * @module
  */
+import { type FieldValues, fixed, sizeOf, View } from "../abi/layout.ts";
 import { BOOT_FLAG, HEADER_MAGIC, SETUP_HEADER, XLF_KERNEL_64 } from "../abi/boot/boot_params.ts";
-import { ELF32, ELF64, EM_386, EM_X86_64, PT_LOAD, PT_NOTE } from "../abi/boot/elf.ts";
+import {
+  ELF_HEADER,
+  ELF_NOTE,
+  ELF_PROGRAM,
+  EM_386,
+  EM_X86_64,
+  PT_LOAD,
+  PT_NOTE,
+} from "../abi/boot/elf.ts";
 import { MULTIBOOT_HEADER, MULTIBOOT_HEADER_MAGIC } from "../abi/boot/multiboot.ts";
 import { e820 } from "./e820.ts";
 import type { GuestMemory } from "./placement.ts";
-import { Struct } from "./struct.ts";
 
 /** Memory for tests: an array that refuses what is outside RAM or in the video hole. */
 export class TestMemory implements GuestMemory {
@@ -42,11 +50,11 @@ export class TestMemory implements GuestMemory {
 /** A bzImage of a few kilobytes: one setup sector, `code` as its protected-mode kernel. */
 export function tinyBzImage(
   code: Uint8Array = new Uint8Array(4096).fill(0x90),
-  fields: Partial<Record<keyof typeof SETUP_HEADER, number>> = {},
+  fields: FieldValues<typeof SETUP_HEADER["fields"]> = {},
 ): Uint8Array {
   const image = new Uint8Array(1024 + code.length);
   image.set(code, 1024);
-  new Struct(SETUP_HEADER, image).setAll({
+  fixed(SETUP_HEADER, image).setAll({
     setup_sects: 1,
     syssize: Math.ceil(code.length / 16),
     boot_flag: BOOT_FLAG,
@@ -84,7 +92,8 @@ export interface TinyElf {
 
 /** An ELF executable with the given segments, and nothing else. */
 export function tinyElf(options: TinyElf): Uint8Array {
-  const layout = options.bits === 64 ? ELF64 : ELF32;
+  const { bits = 32 } = options, headerSize = sizeOf(ELF_HEADER, bits);
+  const each = sizeOf(ELF_PROGRAM[bits], bits);
   const segments = options.segments ??
     [{ paddr: 0x100000, bytes: new Uint8Array(64).fill(0x90) }];
   const parts = [
@@ -93,20 +102,20 @@ export function tinyElf(options: TinyElf): Uint8Array {
       ? [{ paddr: 0, vaddr: 0, bytes: options.notes, type: PT_NOTE, memsz: undefined }]
       : []),
   ];
-  const dataAt = layout.headerSize + parts.length * layout.programSize;
+  const dataAt = headerSize + parts.length * each;
   const image = new Uint8Array(dataAt + parts.reduce((n, p) => n + p.bytes.length, 0));
   image.set([0x7f, 0x45, 0x4c, 0x46, options.bits === 64 ? 2 : 1, 1, 1]);
-  new Struct(layout.header, image).setAll({
+  new View(ELF_HEADER, bits, image).setAll({
     type: 2,
     machine: options.bits === 64 ? EM_X86_64 : EM_386,
     entry: options.entry ?? 0x100000,
-    phoff: layout.headerSize,
-    phentsize: layout.programSize,
+    phoff: headerSize,
+    phentsize: each,
     phnum: parts.length,
   });
   let at = dataAt;
   parts.forEach((p, i) => {
-    new Struct(layout.program, image, layout.headerSize + i * layout.programSize).setAll({
+    new View(ELF_PROGRAM[bits], bits, image, headerSize + i * each).setAll({
       type: p.type,
       flags: 7,
       offset: at,
@@ -127,8 +136,7 @@ export function note(name: string, type: number, desc: Uint8Array): Uint8Array {
   const nameBytes = new TextEncoder().encode(name + "\0");
   const descAt = 12 + Math.ceil(nameBytes.length / 4) * 4;
   const bytes = new Uint8Array(descAt + Math.ceil(desc.length / 4) * 4);
-  const head = { namesz: [0, 4], descsz: [4, 4], type: [8, 4] } as const;
-  new Struct(head, bytes).setAll({ namesz: nameBytes.length, descsz: desc.length, type });
+  fixed(ELF_NOTE, bytes).setAll({ namesz: nameBytes.length, descsz: desc.length, type });
   bytes.set(nameBytes, 12);
   bytes.set(desc, descAt);
   return bytes;
@@ -138,7 +146,7 @@ export function note(name: string, type: number, desc: Uint8Array): Uint8Array {
 export function multibootHeader(load?: number, size = 0): Uint8Array {
   const flags = load === undefined ? 0 : 0x10000;
   const bytes = new Uint8Array(32);
-  new Struct(MULTIBOOT_HEADER, bytes).setAll({
+  fixed(MULTIBOOT_HEADER, bytes).setAll({
     magic: MULTIBOOT_HEADER_MAGIC,
     flags,
     checksum: -(MULTIBOOT_HEADER_MAGIC + flags),

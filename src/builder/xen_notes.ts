@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { XEN_ELFNOTE } from "../abi/boot/elf.ts";
+import { View } from "../abi/layout.ts";
+import { ELF_WORD } from "../abi/boot/elf.ts";
+import { XEN_ELFNOTE } from "../abi/xen/elfnote.ts";
 import { type ElfFile, elfNotes, stringAt } from "./elf.ts";
-import { Struct } from "./struct.ts";
 
 /** What a kernel says about itself to a paravirtual builder. Addresses are virtual unless said. */
 export interface XenNotes {
@@ -60,7 +61,7 @@ function fromNotes(notes: ReadonlyMap<number, Uint8Array>): XenNotes {
     const pair = desc.length === 16 || (desc.length === 8 && n === XEN_ELFNOTE.L1_MFN_VALID);
     const width = (pair ? desc.length / 2 : desc.length) >= 8 ? 8 : 4;
     if ((at + 1) * width > desc.length) return undefined;
-    return new Struct({ value: [0, width] }, desc, at * width).big("value");
+    return new View(ELF_WORD, width === 8 ? 64 : 32, desc, at * width).get("value");
   };
   const flag = (n: number) => notes.has(n) ? number(n) !== 0n : undefined;
   const features = text(XEN_ELFNOTE.FEATURES);

@@ -21,6 +21,7 @@ import * as archX86 from "../../src/abi/xen/arch_x86.ts";
 import * as callback from "../../src/abi/xen/callback.ts";
 import * as cpuid from "../../src/abi/xen/cpuid.ts";
 import * as domctl from "../../src/abi/xen/domctl.ts";
+import * as elfnote from "../../src/abi/xen/elfnote.ts";
 import * as errno from "../../src/abi/xen/errno.ts";
 import * as eventChannel from "../../src/abi/xen/event_channel.ts";
 import * as features from "../../src/abi/xen/features.ts";
@@ -29,6 +30,7 @@ import * as hvmOp from "../../src/abi/xen/hvm/hvm_op.ts";
 import * as hvmVcpu from "../../src/abi/xen/hvm/hvm_vcpu.ts";
 import * as ioreq from "../../src/abi/xen/hvm/ioreq.ts";
 import * as params from "../../src/abi/xen/hvm/params.ts";
+import * as startInfo from "../../src/abi/xen/hvm/start_info.ts";
 import * as hypercalls from "../../src/abi/xen/hypercalls.ts";
 import * as console_ from "../../src/abi/xen/io/console.ts";
 import * as ring from "../../src/abi/xen/io/ring.ts";
@@ -51,6 +53,7 @@ export const MODULES: Readonly<Record<string, Readonly<Record<string, unknown>>>
   "callback.ts": callback,
   "cpuid.ts": cpuid,
   "domctl.ts": domctl,
+  "elfnote.ts": elfnote,
   "errno.ts": errno,
   "event_channel.ts": eventChannel,
   "features.ts": features,
@@ -59,6 +62,7 @@ export const MODULES: Readonly<Record<string, Readonly<Record<string, unknown>>>
   "hvm/hvm_vcpu.ts": hvmVcpu,
   "hvm/ioreq.ts": ioreq,
   "hvm/params.ts": params,
+  "hvm/start_info.ts": startInfo,
   "hypercalls.ts": hypercalls,
   "io/console.ts": console_,
   "io/ring.ts": { ...ring, sample: ring.ringOf("abi", union({ req: "u32", rsp: "u32" })) },
@@ -97,7 +101,6 @@ const NAMELESS: Readonly<Record<string, string>> = {
   VCPU_VIRQS: "told in comments",
   XEN_CALLBACK: "seen inside callback_register",
   GRANT_STATUS_SIZE: "seen as sizeof(grant_status_t)",
-  E820_ENTRY_SIZE: "the BIOS's",
 };
 
 /** What 64-bit code alone has: structures and numbers. */
@@ -105,7 +108,7 @@ const WIDE_ONLY = new Set(["iret_context", "SEGBASE", "VGCF_in_syscall"]);
 
 const HEADERS = [
   "xen.h event_channel.h grant_table.h memory.h sched.h vcpu.h version.h features.h physdev.h",
-  "callback.h nmi.h platform.h domctl.h sysctl.h errno.h arch-x86/cpuid.h",
+  "callback.h nmi.h platform.h domctl.h sysctl.h errno.h arch-x86/cpuid.h elfnote.h arch-x86/hvm/start_info.h",
   "hvm/dm_op.h hvm/params.h hvm/hvm_op.h hvm/ioreq.h hvm/hvm_vcpu.h",
   "io/console.h io/ring.h io/xenbus.h io/xs_wire.h",
 ].join(" ").split(" ");
@@ -132,7 +135,10 @@ function structsIn(value: unknown, width: AbiWidth, found = new Set<StructOf>())
     for (const part of Object.values(value)) structsIn(part, width, found);
     return found;
   }
-  if (found.has(value) || (width === 32 && WIDE_ONLY.has(value.name))) return found;
+  // What a manual gives by offsets is not Xen's.
+  if (value.offsets || found.has(value) || (width === 32 && WIDE_ONLY.has(value.name))) {
+    return found;
+  }
   if (value.name !== "") found.add(value);
   for (const { type } of fieldsOf(value, width)) structsIn(type, width, found);
   return found;

@@ -3,7 +3,7 @@
  * Source: ACPI Specification 6.4, chapter 5.2 (tables), 4.8 (fixed hardware), 20.2 (AML).
  * @module
  */
-import type { BootLayout } from "./fields.ts";
+import { placed, struct } from "../layout.ts";
 
 /** Ports and lines of the fixed hardware (PM1, timer, reset) on xvm's board. */
 export const ACPI_PORT = {
@@ -26,55 +26,55 @@ export const ACPI_S5_TYPE = 0;
 export const PM1_SCI_EN = 1 << 0, PM1_SLP_TYP_SHIFT = 10, PM1_SLP_EN = 1 << 13;
 
 /** RSDP, revision 2. */
-export const RSDP = {
-  checksum: [8, 1],
-  revision: [15, 1],
-  rsdt: [16, 4],
-  length: [20, 4],
-  xsdt: [24, 8],
-  extended_checksum: [32, 1],
-} as const satisfies BootLayout;
-export const RSDP_SIZE = 36;
+export const RSDP = placed("rsdp", {
+  checksum: [8, "u8"],
+  revision: [15, "u8"],
+  rsdt: [16, "u32"],
+  length: [20, "u32"],
+  xsdt: [24, "u64"],
+  extended_checksum: [32, "u8"],
+}, 36);
 /** The first part, which `checksum` covers. */
 export const RSDP_V1_SIZE = 20;
 
 /** The header every table but RSDP and FACS begins with; texts are at 0, 10, 16 and 28. */
-export const ACPI_HEADER = {
-  length: [4, 4],
-  revision: [8, 1],
-  checksum: [9, 1],
-  oem_revision: [24, 4],
-  creator_revision: [32, 4],
-} as const satisfies BootLayout;
-export const ACPI_HEADER_SIZE = 36;
+export const ACPI_HEADER = placed("acpi_header", {
+  length: [4, "u32"],
+  revision: [8, "u8"],
+  checksum: [9, "u8"],
+  oem_revision: [24, "u32"],
+  creator_revision: [32, "u32"],
+}, 36);
+
+/** What follows the header: addresses of tables, of 32 bits in an RSDT, of 64 in an XSDT. */
+export const ACPI_ADDRESS = struct("acpi_address", { at: "ulong" });
 
 /** FADT, revision 3. */
-export const FADT = {
-  firmware_ctrl: [36, 4],
-  dsdt: [40, 4],
-  preferred_pm_profile: [45, 1],
-  sci_int: [46, 2],
-  smi_cmd: [48, 4],
-  pm1a_evt_blk: [56, 4],
-  pm1a_cnt_blk: [64, 4],
-  pm_tmr_blk: [76, 4],
-  pm1_evt_len: [88, 1],
-  pm1_cnt_len: [89, 1],
-  pm_tmr_len: [91, 1],
-  p_lvl2_lat: [96, 2],
-  p_lvl3_lat: [98, 2],
-  century: [108, 1],
-  iapc_boot_arch: [109, 2],
-  flags: [112, 4],
-  reset_reg: [116, 1], // a generic address of 12 bytes
-  reset_value: [128, 1],
-  x_firmware_ctrl: [132, 8],
-  x_dsdt: [140, 8],
-  x_pm1a_evt_blk: [148, 1],
-  x_pm1a_cnt_blk: [172, 1],
-  x_pm_tmr_blk: [208, 1],
-} as const satisfies BootLayout;
-export const FADT_SIZE = 244;
+export const FADT = placed("fadt", {
+  firmware_ctrl: [36, "u32"],
+  dsdt: [40, "u32"],
+  preferred_pm_profile: [45, "u8"],
+  sci_int: [46, "u16"],
+  smi_cmd: [48, "u32"],
+  pm1a_evt_blk: [56, "u32"],
+  pm1a_cnt_blk: [64, "u32"],
+  pm_tmr_blk: [76, "u32"],
+  pm1_evt_len: [88, "u8"],
+  pm1_cnt_len: [89, "u8"],
+  pm_tmr_len: [91, "u8"],
+  p_lvl2_lat: [96, "u16"],
+  p_lvl3_lat: [98, "u16"],
+  century: [108, "u8"],
+  iapc_boot_arch: [109, "u16"],
+  flags: [112, "u32"],
+  reset_reg: [116, "u8"], // a generic address of 12 bytes
+  reset_value: [128, "u8"],
+  x_firmware_ctrl: [132, "u64"],
+  x_dsdt: [140, "u64"],
+  x_pm1a_evt_blk: [148, "u8"],
+  x_pm1a_cnt_blk: [172, "u8"],
+  x_pm_tmr_blk: [208, "u8"],
+}, 244);
 
 /** FADT `flags`. */
 export const FADT_FLAG = {
@@ -90,23 +90,21 @@ export const FADT_FLAG = {
 export const IAPC_LEGACY_DEVICES = 1, IAPC_8042 = 2;
 
 /** Generic address structure. */
-export const GENERIC_ADDRESS = {
-  space: [0, 1],
-  bit_width: [1, 1],
-  bit_offset: [2, 1],
-  access: [3, 1],
-  address: [4, 8],
-} as const satisfies BootLayout;
+export const GENERIC_ADDRESS = placed("generic_address", {
+  space: [0, "u8"],
+  bit_width: [1, "u8"],
+  bit_offset: [2, "u8"],
+  access: [3, "u8"],
+  address: [4, "u64"],
+});
 /** `space`: system I/O. */
 export const ACPI_SPACE_IO = 1;
 
 /** FACS. */
-export const FACS = { length: [4, 4], version: [32, 1] } as const satisfies BootLayout;
-export const FACS_SIZE = 64;
+export const FACS = placed("facs", { length: [4, "u32"], version: [32, "u8"] }, 64);
 
 /** MADT: header fields, then entries (type u8, length u8, ...). */
-export const MADT = { local_apic: [36, 4], flags: [40, 4] } as const satisfies BootLayout;
-export const MADT_HEADER_SIZE = 44;
+export const MADT = placed("madt", { local_apic: [36, "u32"], flags: [40, "u32"] }, 44);
 export const MADT_PCAT_COMPAT = 1;
 export const MADT_TYPE = { localApic: 0, ioApic: 1, override: 2, localApicNmi: 4 } as const;
 /** Flags of an interrupt override or local NMI: active high, level-triggered. */

@@ -4,42 +4,42 @@
  * compatible entry points).
  * @module
  */
-import type { BootLayout } from "./fields.ts";
+import { placed } from "../layout.ts";
 
 /** Bytes of the interrupt vectors at 0: 256 far pointers. */
 export const IVT_SIZE = 0x400;
 
 /** The BIOS data area at segment 40h. Words of an array have the place of its first. */
-export const BDA_AT = 0x400, BDA_SIZE = 0x100;
-export const BDA = {
-  com1: [0x00, 2],
-  ebda_segment: [0x0e, 2],
-  equipment: [0x10, 2],
+export const BDA_AT = 0x400;
+export const BDA = placed("bda", {
+  com1: [0x00, "u16"],
+  ebda_segment: [0x0e, "u16"],
+  equipment: [0x10, "u16"],
   /** Kilobytes of conventional memory, the extended area not among them. */
-  memory_kilobytes: [0x13, 2],
-  keyboard_flags: [0x17, 2],
-  keyboard_head: [0x1a, 2],
-  keyboard_tail: [0x1c, 2],
-  video_mode: [0x49, 1],
-  video_columns: [0x4a, 2],
-  video_page_size: [0x4c, 2],
-  cursor_shape: [0x60, 2],
-  crt_port: [0x63, 2],
-  crt_mode: [0x65, 1],
-  crt_palette: [0x66, 1],
+  memory_kilobytes: [0x13, "u16"],
+  keyboard_flags: [0x17, "u16"],
+  keyboard_head: [0x1a, "u16"],
+  keyboard_tail: [0x1c, "u16"],
+  video_mode: [0x49, "u8"],
+  video_columns: [0x4a, "u16"],
+  video_page_size: [0x4c, "u16"],
+  cursor_shape: [0x60, "u16"],
+  crt_port: [0x63, "u16"],
+  crt_mode: [0x65, "u8"],
+  crt_palette: [0x66, "u8"],
   /** Timer interrupts since midnight. */
-  ticks: [0x6c, 4],
-  lpt1_timeout: [0x78, 1],
-  com1_timeout: [0x7c, 1],
-  keyboard_buffer_start: [0x80, 2],
-  keyboard_buffer_end: [0x82, 2],
-  video_rows: [0x84, 1],
-  character_height: [0x85, 2],
-  video_control: [0x87, 1],
-  video_switches: [0x88, 1],
-  video_display: [0x89, 1],
-  keyboard_type: [0x96, 1],
-} as const satisfies BootLayout;
+  ticks: [0x6c, "u32"],
+  lpt1_timeout: [0x78, "u8"],
+  com1_timeout: [0x7c, "u8"],
+  keyboard_buffer_start: [0x80, "u16"],
+  keyboard_buffer_end: [0x82, "u16"],
+  video_rows: [0x84, "u8"],
+  character_height: [0x85, "u16"],
+  video_control: [0x87, "u8"],
+  video_switches: [0x88, "u8"],
+  video_display: [0x89, "u8"],
+  keyboard_type: [0x96, "u8"],
+}, 0x100);
 
 /** `equipment`: x87, pointing device, colour 80x25, and one serial port (bits 9 to 11). */
 export const EQUIPMENT = 0x0002 | 0x0004 | 0x0020 | 0x0200;

@@ -3,7 +3,7 @@
  * Source: ACPI 6.4, 15.1 (INT 15h, E820h), table 15.1.
  * @module
  */
-import type { BootLayout } from "./fields.ts";
+import { placed } from "../layout.ts";
 
 /** What a range of guest-physical addresses is. */
 export const E820_TYPE = {
@@ -15,14 +15,11 @@ export const E820_TYPE = {
 } as const;
 
 /** One entry. */
-export const E820_ENTRY = {
-  base: [0, 8],
-  length: [8, 8],
-  type: [16, 4],
-} as const satisfies BootLayout;
-
-/** Bytes of an entry. */
-export const E820_ENTRY_SIZE = 20;
+export const E820_ENTRY = placed("e820_entry", {
+  base: [0, "u64"],
+  length: [8, "u64"],
+  type: [16, "u32"],
+}, 20);
 
 /** Where things lie in a PC's first megabyte and below 4 GB (bytes, guest-physical). */
 export const PC = {

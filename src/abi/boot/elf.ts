@@ -1,9 +1,9 @@
 /**
  * ELF, as far as a loader and a symbol reader need it.
- * Sources: System V ABI (gABI) chapters 4 and 5; Xen public/elfnote.h for the notes.
+ * Source: System V ABI (gABI) chapters 4 and 5.
  * @module
  */
-import type { BootLayout } from "./fields.ts";
+import { array, placed, struct } from "../layout.ts";
 
 export const ELF_MAGIC = 0x464c457f;
 export const ELF_CLASS_32 = 1, ELF_CLASS_64 = 2, ELF_LITTLE_ENDIAN = 1;
@@ -16,121 +16,62 @@ export const STT_NOTYPE = 0, STT_OBJECT = 1, STT_FUNC = 2, STT_SECTION = 3, STT_
 /** Section index of an undefined symbol. */
 export const SHN_UNDEF = 0, SHN_ABS = 0xfff1;
 
-/** Offsets in the identification bytes. */
-export const ELF_IDENT = {
-  magic: [0, 4],
-  class: [4, 1],
-  data: [5, 1],
-} as const satisfies BootLayout;
+/** The identification bytes, with which the header begins. */
+export const ELF_IDENT = placed("e_ident", {
+  magic: [0, "u32"],
+  class: [4, "u8"],
+  data: [5, "u8"],
+}, 16);
 
-export const ELF32 = {
-  headerSize: 52,
-  programSize: 32,
-  sectionSize: 40,
-  symbolSize: 16,
-  header: {
-    type: [16, 2],
-    machine: [18, 2],
-    entry: [24, 4],
-    phoff: [28, 4],
-    shoff: [32, 4],
-    phentsize: [42, 2],
-    phnum: [44, 2],
-    shentsize: [46, 2],
-    shnum: [48, 2],
-    shstrndx: [50, 2],
-  },
-  program: {
-    type: [0, 4],
-    offset: [4, 4],
-    vaddr: [8, 4],
-    paddr: [12, 4],
-    filesz: [16, 4],
-    memsz: [20, 4],
-    flags: [24, 4],
-    align: [28, 4],
-  },
-  section: {
-    name: [0, 4],
-    type: [4, 4],
-    addr: [12, 4],
-    offset: [16, 4],
-    size: [20, 4],
-    link: [24, 4],
-  },
-  symbol: { name: [0, 4], value: [4, 4], size: [8, 4], info: [12, 1], shndx: [14, 2] },
-} as const satisfies ElfLayout;
+/** The header; its class is the width. */
+export const ELF_HEADER = struct("elf_hdr", {
+  ident: array("u8", 16),
+  type: "u16",
+  machine: "u16",
+  version: "u32",
+  entry: "ulong",
+  phoff: "ulong",
+  shoff: "ulong",
+  flags: "u32",
+  ehsize: "u16",
+  phentsize: "u16",
+  phnum: "u16",
+  shentsize: "u16",
+  shnum: "u16",
+  shstrndx: "u16",
+});
 
-export const ELF64 = {
-  headerSize: 64,
-  programSize: 56,
-  sectionSize: 64,
-  symbolSize: 24,
-  header: {
-    type: [16, 2],
-    machine: [18, 2],
-    entry: [24, 8],
-    phoff: [32, 8],
-    shoff: [40, 8],
-    phentsize: [54, 2],
-    phnum: [56, 2],
-    shentsize: [58, 2],
-    shnum: [60, 2],
-    shstrndx: [62, 2],
-  },
-  program: {
-    type: [0, 4],
-    flags: [4, 4],
-    offset: [8, 8],
-    vaddr: [16, 8],
-    paddr: [24, 8],
-    filesz: [32, 8],
-    memsz: [40, 8],
-    align: [48, 8],
-  },
-  section: {
-    name: [0, 4],
-    type: [4, 4],
-    addr: [16, 8],
-    offset: [24, 8],
-    size: [32, 8],
-    link: [40, 4],
-  },
-  symbol: { name: [0, 4], info: [4, 1], shndx: [6, 2], value: [8, 8], size: [16, 8] },
-} as const satisfies ElfLayout;
-
-/** One class of ELF: sizes of its records and places of their fields. */
-export interface ElfLayout {
-  readonly headerSize: number;
-  readonly programSize: number;
-  readonly sectionSize: number;
-  readonly symbolSize: number;
-  readonly header: BootLayout;
-  readonly program: BootLayout;
-  readonly section: BootLayout;
-  readonly symbol: BootLayout;
-}
-
-/** Numbers of the notes whose name is "Xen". */
-export const XEN_ELFNOTE = {
-  INFO: 0,
-  ENTRY: 1,
-  HYPERCALL_PAGE: 2,
-  VIRT_BASE: 3,
-  PADDR_OFFSET: 4,
-  XEN_VERSION: 5,
-  GUEST_OS: 6,
-  GUEST_VERSION: 7,
-  LOADER: 8,
-  PAE_MODE: 9,
-  FEATURES: 10,
-  BSD_SYMTAB: 11,
-  HV_START_LOW: 12,
-  L1_MFN_VALID: 13,
-  SUSPEND_CANCEL: 14,
-  INIT_P2M: 15,
-  MOD_START_PFN: 16,
-  SUPPORTED_FEATURES: 17,
-  PHYS32_ENTRY: 18,
-  PHYS32_RELOC: 19,
+const place = { offset: "ulong", vaddr: "ulong", paddr: "ulong" } as const;
+const extent = { filesz: "ulong", memsz: "ulong" } as const;
+/** Program headers, by class: the order differs. */
+export const ELF_PROGRAM = {
+  32: struct("elf_phdr", { type: "u32", ...place, ...extent, flags: "u32", align: "ulong" }),
+  64: struct("elf_phdr", { type: "u32", flags: "u32", ...place, ...extent, align: "ulong" }),
 } as const;
+
+export const ELF_SECTION = struct("elf_shdr", {
+  name: "u32",
+  type: "u32",
+  flags: "ulong",
+  addr: "ulong",
+  offset: "ulong",
+  size: "ulong",
+  link: "u32",
+  info: "u32",
+  addralign: "ulong",
+  entsize: "ulong",
+});
+
+const kind = { info: "u8", other: "u8", shndx: "u16" } as const;
+const extentOf = { value: "ulong", size: "ulong" } as const;
+/** Symbols, by class: the order differs. */
+export const ELF_SYMBOL = {
+  32: struct("elf_sym", { name: "u32", ...extentOf, ...kind }),
+  64: struct("elf_sym", { name: "u32", ...kind, ...extentOf }),
+} as const;
+
+/** Before a note's name and contents. */
+export const ELF_NOTE = struct("elf_nhdr", { namesz: "u32", descsz: "u32", type: "u32" });
+
+/** A number of either class, as the contents of notes hold them. */
+export const ELF_WORD = struct("word", { value: "ulong" });

@@ -2,7 +2,7 @@
  * Multiboot 1. Source: Multiboot Specification 0.6.96, sections 3.1 to 3.3.
  * @module
  */
-import type { BootLayout } from "./fields.ts";
+import { placed, struct } from "../layout.ts";
 
 /** Magic of the header in the image, and what EAX holds at entry. */
 export const MULTIBOOT_HEADER_MAGIC = 0x1badb002, MULTIBOOT_LOADER_MAGIC = 0x2badb002;
@@ -15,17 +15,31 @@ export const MULTIBOOT_SEARCH = 8192;
  */
 export const MULTIBOOT2_HEADER_MAGIC = 0xe85250d6, MULTIBOOT2_SEARCH = 32768;
 
+/** How a multiboot 2 header begins; the four add up to 0. */
+export const MULTIBOOT2_HEADER = struct("multiboot2_header", {
+  magic: "u32",
+  arch: "u32",
+  length: "u32",
+  checksum: "u32",
+});
+/** How a multiboot 1 header begins, and by what it is known: the three add up to 0. */
+export const MULTIBOOT_FIRST = struct("multiboot_first", {
+  magic: "u32",
+  flags: "u32",
+  checksum: "u32",
+});
+
 /** The header; the fields from `header_addr` on count only with flag bit 16. */
-export const MULTIBOOT_HEADER = {
-  magic: [0, 4],
-  flags: [4, 4],
-  checksum: [8, 4],
-  header_addr: [12, 4],
-  load_addr: [16, 4],
-  load_end_addr: [20, 4],
-  bss_end_addr: [24, 4],
-  entry_addr: [28, 4],
-} as const satisfies BootLayout;
+export const MULTIBOOT_HEADER = placed("multiboot_header", {
+  magic: [0, "u32"],
+  flags: [4, "u32"],
+  checksum: [8, "u32"],
+  header_addr: [12, "u32"],
+  load_addr: [16, "u32"],
+  load_end_addr: [20, "u32"],
+  bss_end_addr: [24, "u32"],
+  entry_addr: [28, "u32"],
+});
 
 /** Header flags: modules on page boundaries, memory wanted, video wanted, address fields valid. */
 const PAGE_ALIGN = 1, MEMORY_INFO = 2, VIDEO = 4;
@@ -34,20 +48,18 @@ export const MULTIBOOT_ADDRESSES = 0x10000;
 export const MULTIBOOT_KNOWN_FLAGS = PAGE_ALIGN | MEMORY_INFO | VIDEO;
 
 /** The information structure that EBX points to. */
-export const MULTIBOOT_INFO = {
-  flags: [0, 4],
-  mem_lower: [4, 4],
-  mem_upper: [8, 4],
-  boot_device: [12, 4],
-  cmdline: [16, 4],
-  mods_count: [20, 4],
-  mods_addr: [24, 4],
-  mmap_length: [44, 4],
-  mmap_addr: [48, 4],
-  boot_loader_name: [64, 4],
-} as const satisfies BootLayout;
-/** Bytes of the information structure. */
-export const MULTIBOOT_INFO_SIZE = 116;
+export const MULTIBOOT_INFO = placed("multiboot_info", {
+  flags: [0, "u32"],
+  mem_lower: [4, "u32"],
+  mem_upper: [8, "u32"],
+  boot_device: [12, "u32"],
+  cmdline: [16, "u32"],
+  mods_count: [20, "u32"],
+  mods_addr: [24, "u32"],
+  mmap_length: [44, "u32"],
+  mmap_addr: [48, "u32"],
+  boot_loader_name: [64, "u32"],
+}, 116);
 
 /** `flags` of the information structure: which of its parts are valid. */
 export const MULTIBOOT_INFO_FLAG = {
@@ -60,18 +72,16 @@ export const MULTIBOOT_INFO_FLAG = {
 } as const;
 
 /** An entry of the memory map; `size` does not count itself. */
-export const MULTIBOOT_MMAP_ENTRY = {
-  size: [0, 4],
-  base: [4, 8],
-  length: [12, 8],
-  type: [20, 4],
-} as const satisfies BootLayout;
-export const MULTIBOOT_MMAP_ENTRY_SIZE = 24;
+export const MULTIBOOT_MMAP_ENTRY = placed("multiboot_mmap_entry", {
+  size: [0, "u32"],
+  base: [4, "u64"],
+  length: [12, "u64"],
+  type: [20, "u32"],
+}, 24);
 
 /** A module: first byte, byte after the last, its string. */
-export const MULTIBOOT_MODULE = {
-  mod_start: [0, 4],
-  mod_end: [4, 4],
-  string: [8, 4],
-} as const satisfies BootLayout;
-export const MULTIBOOT_MODULE_SIZE = 16;
+export const MULTIBOOT_MODULE = placed("multiboot_module", {
+  mod_start: [0, "u32"],
+  mod_end: [4, "u32"],
+  string: [8, "u32"],
+}, 16);

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { array, struct, union } from "../layout.ts";
+import { E820_ENTRY } from "../boot/e820.ts";
+import { struct, union } from "../layout.ts";
 import { op, type Operations } from "./operation.ts";
 
 /** Flags of xen_memory_reservation.mem_flags; bits 7:0 are the widest address, bits 15:8 a node + 1. */
@@ -124,8 +125,6 @@ export const XEN_VMEMRANGE = struct("xen_vmemrange", {
   flags: "u32",
   nid: "u32",
 });
-/** An entry of memory_map's buffer: INT 0x15, AX=E820, packed to 20 bytes. */
-export const E820_ENTRY_SIZE = 20;
 
 /**
  * memory_op(cmd, argument). Beside an errno, increase, decrease and populate return how many extents
@@ -145,11 +144,11 @@ export const XENMEM = {
   add_to_physmap: op(7, xen_add_to_physmap),
   memory_map: op(9, xen_memory_map, {
     inout: ["nr_entries"],
-    lists: [{ handle: "buffer", count: "nr_entries", of: array("u8", 20), direction: "out" }],
+    lists: [{ handle: "buffer", count: "nr_entries", of: E820_ENTRY, direction: "out" }],
   }),
   machine_memory_map: op(10, xen_memory_map, {
     inout: ["nr_entries"],
-    lists: [{ handle: "buffer", count: "nr_entries", of: array("u8", 20), direction: "out" }],
+    lists: [{ handle: "buffer", count: "nr_entries", of: E820_ENTRY, direction: "out" }],
     privileged: true,
   }),
   exchange: op(11, xen_memory_exchange, {
@@ -164,7 +163,7 @@ export const XENMEM = {
     lists: [{
       handle: "map.buffer",
       count: "map.nr_entries",
-      of: array("u8", 20),
+      of: E820_ENTRY,
       direction: "in",
     }],
     privileged: true,
