@@ -1,5 +1,5 @@
 /**
- * `deno task bench [boot] [loops] [exits] [switches] [real] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
+ * `deno task bench [boot] [loops] [exits] [switches] [real] [processors] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
  * against the marks of the issues, with QEMU and v86 in the same run. Without a name, all of it.
  *
  * @module
@@ -10,11 +10,19 @@ import { exitRate, switchRate } from "./exits.ts";
 import { type LoopResult, loops, showLoops } from "./loops.ts";
 import { machines, shadowed } from "./machines.ts";
 import { figure, table } from "./measure.ts";
+import {
+  type ProcessorCost,
+  processorCosts,
+  showProcessorCosts,
+  showTurnCosts,
+  type TurnCost,
+  turnCosts,
+} from "./processors.ts";
 import { REAL_LOOPS, type RealLoop, realModeRate } from "./real.ts";
 import { startTime } from "./start.ts";
 import type { CpuModel } from "../../src/machine/vendors.ts";
 
-const PARTS = ["boot", "loops", "exits", "switches", "real", "start"] as const;
+const PARTS = ["boot", "loops", "exits", "switches", "real", "processors", "start"] as const;
 
 /** Everything a run found out; absent what was not asked for. */
 interface Results {
@@ -26,6 +34,9 @@ interface Results {
   switches?: Record<CpuModel, number>;
   /** Millions of instructions a second in real mode on VMX under shadow paging, by loop. */
   real?: Record<string, number>;
+  /** What vCPUs, processors and the lengths of turns cost. */
+  turns?: TurnCost[];
+  processors?: ProcessorCost[];
   /** Seconds to the prompt. */
   start?: number;
 }
@@ -72,12 +83,22 @@ if (parts.includes("real")) {
     results.real[loop] = await realModeRate(runs, "intel", "shadow", loop);
   }
 }
+if (parts.includes("processors")) {
+  results.turns = [];
+  for (const cpu of ["intel", "amd"] as const) {
+    const costs = await turnCosts(runs, cpu);
+    console.log(showTurnCosts(costs), "\n");
+    results.turns.push(...costs);
+  }
+  results.processors = await processorCosts(runs);
+  console.log(showProcessorCosts(results.processors), "\n");
+}
 if (parts.includes("start")) results.start = await startTime(runs * 3);
 console.log(table([["what", "mark", "measured"], ...marks(results)]));
 if (args.json) Deno.writeTextFileSync(args.json, JSON.stringify(results, null, 2) + "\n");
 
 /** The marks of issue 2 that this run can speak of. */
-function marks({ boot, cpuidExits, switches, real, start }: Results): string[][] {
+function marks({ boot, cpuidExits, switches, real, processors, start }: Results): string[][] {
   const rows: string[][] = [];
   const v86 = boot?.find((r) => r.machine === "v86");
   for (const own of boot?.filter((r) => r.own) ?? []) {
@@ -101,6 +122,13 @@ function marks({ boot, cpuidExits, switches, real, start }: Results): string[][]
   }
   for (const [loop, rate] of Object.entries(real ?? {})) {
     rows.push([`real mode, intel, shadow: ${loop}`, "5 MIPS", `${figure(rate)} MIPS`]);
+  }
+  const idle = processors?.find((r) => r.processors === 8 && r.vcpus === 1);
+  const working = processors?.find((r) => r.vcpus === 8), one = processors?.[0];
+  for (const [what, r] of [["idle", idle], ["working", working]] as const) {
+    if (!r || !one) continue;
+    const each = (r.peak - one.peak) / 7 / 2 ** 20;
+    rows.push([`memory for a further processor, ${what}`, "20 MB", `${figure(each)} MB`]);
   }
   if (start !== undefined) rows.push(["warm start to the prompt", "0.25 s", `${figure(start)} s`]);
   return rows;
