@@ -1,5 +1,6 @@
 /** What a domain that knows Xen is given of it: shared pages, parameters, CPUID leaves. */
 import { XEN_SPECIAL } from "../abi/boot/e820.ts";
+import { GNTTAB } from "../abi/xen/grant_table.ts";
 import { HVM_PARAM } from "../abi/xen/hvm/params.ts";
 import {
   XEN_CPUID_FEAT1,
@@ -54,9 +55,11 @@ const KHZ = 1_000_000;
 /** Gives it Xen's interface: shared_info, the pages of console and xenstore with their channels. */
 export function equipXen(domain: Domain, p2m: P2M, frames: Frames): void {
   const xen = domain.xen = new XenInterface(domain, frames.allocate(domain.id) * 4096, p2m);
-  for (const [page, frame, event] of SHARED_PAGES) {
+  xen.grants.grow(1);
+  for (const [page, reserved, frame, event] of SHARED_PAGES) {
     const guest = XEN_SPECIAL.base / 4096 + page;
     p2m.map(guest, frames.allocate(domain.id));
+    xen.grants.seed(reserved, 0, guest);
     xen.params.set(frame, BigInt(guest));
     xen.params.set(event, BigInt(xen.channels.allocUnbound(0)));
   }
@@ -64,5 +67,8 @@ export function equipXen(domain: Domain, p2m: P2M, frames: Frames): void {
   for (const vcpu of xen.vcpus) vcpu.updateTime();
 }
 const { STORE_PFN, STORE_EVTCHN, CONSOLE_PFN, CONSOLE_EVTCHN } = HVM_PARAM;
-/** Place among the special pages, and the parameters that tell of it. */
-const SHARED_PAGES = [[4, STORE_PFN, STORE_EVTCHN], [7, CONSOLE_PFN, CONSOLE_EVTCHN]] as const;
+/** Place among the special pages, the grant of it to domain 0, and the parameters that tell of it. */
+const SHARED_PAGES = [
+  [4, GNTTAB.RESERVED_XENSTORE, STORE_PFN, STORE_EVTCHN],
+  [7, GNTTAB.RESERVED_CONSOLE, CONSOLE_PFN, CONSOLE_EVTCHN],
+] as const;

@@ -4,7 +4,6 @@ import type { Machine } from "../machine/machine.ts";
 import { amount, flag, list, record, tuple, u32, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister, type StateRegistry } from "../machine/state_block.ts";
 import { IoreqServers } from "./ioreq.ts";
-import type { EventChannels } from "./event_channels.ts";
 import type { Platform } from "./platform.ts";
 import { ByteLog } from "./output.ts";
 import type { Processor } from "./processor.ts";
@@ -17,7 +16,7 @@ import {
 } from "./scheduler.ts";
 import { type SavedVcpu, Vcpu } from "./vcpu.ts";
 import type { World } from "./world.ts";
-import type { XenInterface } from "./interface.ts";
+import type { Peer, XenInterface } from "./interface.ts";
 
 /** How a domain ended, or why it stands still. */
 export type DomainState =
@@ -53,8 +52,8 @@ export interface DomainHost {
   readonly blocks: StateRegistry;
   readonly scheduler: Pick<Scheduler, "allot" | "join" | "settle">;
   readonly processors: readonly Processor[];
-  /** The event channels of each domain that has some, by its id. */
-  readonly peers: Map<number, EventChannels>;
+  /** What each domain has that others share with it, by its id. */
+  readonly peers: Map<number, Peer>;
   /** The processor that runs waits for a device: time (ns) passes there without instructions. */
   stall(nanoseconds: number): void;
   /** Who can run has changed: the processor that runs looks at the others next. */

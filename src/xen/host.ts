@@ -12,7 +12,7 @@ import type { HvmOps } from "../hvm/ops.ts";
 import type { Domain, DomainHost } from "./domain.ts";
 import type { SliceEnd } from "./engine.ts";
 import type { Frames } from "./frames.ts";
-import type { EventChannels } from "./event_channels.ts";
+import type { Peer } from "./interface.ts";
 import { Legs } from "./legs.ts";
 import { Processor } from "./processor.ts";
 import { checkInterleave, INTERLEAVE, type Interleave, Scheduler } from "./scheduler.ts";
@@ -123,8 +123,8 @@ export class Host implements DomainHost {
     for (const { interrupts } of this.processors) interrupts?.register(blocks);
     frames.register(blocks, this.#known);
   }
-  /** The event channels of each domain that has some, by its id. */
-  readonly peers: Map<number, EventChannels> = new Map();
+  /** What each domain has that others share with it, by its id. */
+  readonly peers: Map<number, Peer> = new Map();
   /** Those that are there, in the order they came. */
   get domains(): readonly Domain[] {
     return this.#domains;

@@ -4,6 +4,7 @@ import { XEN_ERRNO } from "../abi/xen/errno.ts";
 import { type HypercallName, HYPERCALLS } from "../abi/xen/hypercalls.ts";
 import type { AbiWidth } from "../abi/layout.ts";
 import { eventChannelOp } from "./calls/event_channel_op.ts";
+import { grantTableOp } from "./calls/grant_table_op.ts";
 import { hvmOp } from "./calls/hvm_op.ts";
 import { memoryOp } from "./calls/memory_op.ts";
 import type { Handler } from "./calls/operations.ts";
@@ -18,6 +19,7 @@ import type { HvmEngine } from "./hvm.ts";
 const HANDLERS: Readonly<Partial<Record<HypercallName, Handler>>> = {
   xen_version: xenVersion,
   event_channel_op: eventChannelOp,
+  grant_table_op: grantTableOp,
   hvm_op: hvmOp,
   memory_op: memoryOp,
   sched_op: schedOp,
@@ -32,12 +34,13 @@ const BY_NUMBER: readonly (Handler | undefined)[] = Object.entries(HYPERCALLS).r
   [],
 );
 
-/** Makes the hypercall at which the guest has left: the result, in RAX. */
+/** Makes the hypercall at which the guest has left: the result, in RAX; one to be made again has its number there. */
 export function hypercall(e: HvmEngine, call: Call): void {
   const { gprs } = e.hvm;
   const result = e.ops.getCpl(e.hvm) > 0
     ? -XEN_ERRNO.EPERM
     : make(call, gprs[0] >>> 0, in64BitMode(e) ? 64 : 32);
+  if (call.again) return;
   gprs[0] = result | 0;
   gprs[1] = Math.floor(result / 2 ** 32);
 }

@@ -9,6 +9,7 @@ import { list, record, tuple, u32, u64, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 import type { Domain } from "./domain.ts";
 import { type ChannelOwner, EventChannels } from "./event_channels.ts";
+import { GrantTable } from "./grants.ts";
 import { Fifo } from "./fifo.ts";
 import type { P2M } from "./p2m.ts";
 import { Physmap } from "./physmap.ts";
@@ -28,10 +29,18 @@ interface SavedInterface {
   readonly vcpus: readonly SavedXenVcpu[];
 }
 
-export class XenInterface implements ChannelOwner {
+/** What domains come to one another by: domain 0's, too, which has no more than that. */
+export interface Peer {
+  readonly id: number;
+  readonly channels: EventChannels;
+  readonly grants: GrantTable;
+}
+
+export class XenInterface implements ChannelOwner, Peer {
   readonly memory: SharedMemory;
   readonly vcpus: readonly XenVcpu[];
   readonly channels: EventChannels;
+  readonly grants: GrantTable;
   readonly physmap: Physmap;
   /** Of shared_info and of what hypercalls without a width of their own share: it is as the guest's code was. */
   width: AbiWidth = 32;
@@ -51,11 +60,19 @@ export class XenInterface implements ChannelOwner {
     this.memory = new SharedMemory(domain.host.machine);
     this.vcpus = domain.vcpus.map((vcpu) => new XenVcpu(this, vcpu));
     const { memory, vcpus, physmap } = this;
+    this.grants = new GrantTable(
+      domain.id,
+      memory,
+      p2m.frames,
+      physmap,
+      (id) => this.tableOf(id),
+      (frame) => physmap.share(frame),
+    );
     this.channels = new EventChannels(this, {
       twoLevel: new TwoLevel(memory, () => this.#bits, vcpus),
       fifo: new Fifo(memory, physmap, vcpus),
     });
-    domain.host.peers.set(domain.id, this.channels);
+    domain.host.peers.set(domain.id, this);
   }
   get #bits() {
     const { sharedInfo, width } = this;
@@ -82,7 +99,10 @@ export class XenInterface implements ChannelOwner {
     return this.domain.host.machine.count;
   }
   channelsOf(domain: number): EventChannels | undefined {
-    return this.domain.host.peers.get(domain);
+    return this.domain.host.peers.get(domain)?.channels;
+  }
+  tableOf(domain: number): GrantTable | undefined {
+    return this.domain.host.peers.get(domain)?.grants;
   }
   polled(port: number): void {
     for (const vcpu of this.vcpus) vcpu.poll(port);
@@ -151,6 +171,7 @@ export class XenInterface implements ChannelOwner {
   destroy(): void {
     this.channels.closeAll();
     for (const vcpu of this.vcpus) vcpu.destroy();
+    this.grants.destroy();
     this.domain.host.peers.delete(this.id);
   }
 
@@ -182,6 +203,7 @@ export class XenInterface implements ChannelOwner {
       },
     });
     this.channels.register(blocks);
+    this.grants.register(blocks);
   }
 }
 

@@ -5,6 +5,7 @@ export class SharedMemory {
   readonly #bytes = new Uint8Array(8);
   readonly #view = new DataView(this.#bytes.buffer);
   readonly #one = this.#bytes.subarray(0, 1);
+  readonly #two = this.#bytes.subarray(0, 2);
   readonly #four = this.#bytes.subarray(0, 4);
 
   constructor(readonly machine: Machine) {}
@@ -24,6 +25,20 @@ export class SharedMemory {
   setWord(at: number, value: number): void {
     this.#view.setUint32(0, value, true);
     this.machine.write(at, this.#four);
+  }
+  /** 16 bits, at a multiple of 2. */
+  half(at: number): number {
+    const { ram } = this.machine;
+    return ram[at] | ram[at + 1] << 8;
+  }
+  setHalf(at: number, value: number): void {
+    this.#view.setUint16(0, value, true);
+    this.machine.write(at, this.#two);
+  }
+  /** 64 bits, as far as numbers are exact: what is beyond is Infinity. */
+  long(at: number): number {
+    const high = this.word(at + 4);
+    return high >= 2 ** 21 ? Infinity : high * 2 ** 32 + this.word(at);
   }
   /** 64 bits. */
   setLong(at: number, value: bigint): void {

@@ -3,7 +3,7 @@ import { type AbiWidth, type StructFields, type StructOf, View } from "../../abi
 import { HYPERCALL_REGISTERS, type HypercallName, HYPERCALLS } from "../../abi/xen/hypercalls.ts";
 import type { Operation } from "../../abi/xen/operation.ts";
 import type { DomainConfig } from "../../builder/domain.ts";
-import type { Host } from "../../xen/host.ts";
+import { Host } from "../../xen/host.ts";
 import type { HvmEngine } from "../../xen/hvm.ts";
 import type { XenInterface } from "../../xen/interface.ts";
 import { AT, HVM_WAYS, type Way, WayGuest, wayName } from "./ways.ts";
@@ -33,7 +33,10 @@ export class CallGuest {
     way: CallWay,
     more: Partial<DomainConfig> & { host?: Host } = {},
   ): Promise<CallGuest> {
-    const guest = await WayGuest.make(way, undefined, { xen: true, ...more });
+    // Room for several.
+    const host = more.host ??
+      new Host({ cpu: way.cpu, memory: 16 << 20, unixTime: 1_700_000_000, seed: 1 });
+    const guest = await WayGuest.make(way, undefined, { xen: true, ...more, host });
     const instruction = way.cpu === "intel" ? "vmcall" : "vmmcall";
     guest.enter(way.width === 64 ? "long" : "pae", `${instruction}\nhlt`);
     const made = new CallGuest(guest, way.width);
@@ -81,6 +84,22 @@ export class CallGuest {
     return Number(BigInt.asIntN(this.width, guest.reg("rax")));
   }
 
+  /** Puts an operation's argument with these fields at {@linkcode ARGUMENT}. */
+  argument<O extends Operation>(
+    operation: O,
+    values: Readonly<Record<string, number | bigint>> = {},
+  ): View<FieldsOf<O>> {
+    const view = new View(operation.arg as StructOf<FieldsOf<O>>, this.width);
+    // deno-lint-ignore no-explicit-any
+    view.setAll(values as any);
+    this.guest.write(ARGUMENT, view.raw);
+    return view;
+  }
+  /** The same as it is now. */
+  argumentNow<F extends StructFields>(view: View<F>): View<F> {
+    return new View(view.type, this.width, this.domain.memory.read(ARGUMENT, view.raw.length));
+  }
+
   /** Calls an operation with an argument made from these fields: its result, and the argument then. */
   op<O extends Operation>(
     name: HypercallName,
@@ -88,12 +107,8 @@ export class CallGuest {
     values: Readonly<Record<string, number | bigint>> = {},
     more: readonly (number | bigint)[] = [],
   ): { result: number | undefined; out: View<FieldsOf<O>> } {
-    const view = new View(operation.arg as StructOf<FieldsOf<O>>, this.width);
-    // deno-lint-ignore no-explicit-any
-    view.setAll(values as any);
-    this.guest.write(ARGUMENT, view.raw);
+    const view = this.argument(operation, values);
     const result = this.call(name, operation.number, ...more, ARGUMENT);
-    const bytes = this.domain.memory.read(ARGUMENT, view.raw.length);
-    return { result, out: new View(view.type, this.width, bytes) };
+    return { result, out: this.argumentNow(view) };
   }
 }
