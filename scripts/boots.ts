@@ -20,12 +20,10 @@ export interface Kernel {
   readonly file: string;
   readonly bits: 32 | 64;
   readonly type: "hvm" | "pvh" | "bare";
-  /** It finds one processor, however many there are: it was built without an APIC. */
-  readonly uniprocessor?: boolean;
 }
 const RAMDISKS = { 32: "tiny-i386", 64: "tiny-amd64" } as const;
 export const KERNELS: readonly Kernel[] = [
-  { name: "686 bzImage", file: "vmlinuz-686", bits: 32, type: "hvm", uniprocessor: true },
+  { name: "686 bzImage", file: "vmlinuz-686", bits: 32, type: "hvm" },
   { name: "686-pae PVH", file: "vmlinux-686-pae", bits: 32, type: "pvh" },
   { name: "cloud PVH", file: "vmlinux-cloud", bits: 64, type: "pvh" },
   { name: "cloud bzImage", file: "vmlinuz-cloud", bits: 64, type: "hvm" },

@@ -8,10 +8,10 @@
  * Words choose: intel, amd, hap, shadow, bare, and parts of kernels' names ("cloud", "686-pae"). With
  * `--ready` a boot ends at GUEST-READY. With `--vcpus` each boots once for each number, on hosts of each
  * number of processors that `--cpus` names, in the order given; more kernels are there then, the guest
- * says how many processors it has found, and its number is checked. Guests see the processor "common", unless `--cpuid` names
- * another ("own": the host's). Each boot is a process of its own; what cannot be made shows the
- * refusal as its result. Exit status 1 when a boot fails, or two of one guest differ (of a 32-bit one
- * on two vendors: in more than what is left in memory).
+ * says how many processors it has found, and its number is checked. Guests see the processor "common",
+ * unless `--cpuid` names another ("own": the host's). Each boot is a process of its own; what cannot be
+ * made shows the refusal as its result. Exit status 1 when a boot fails, or two of one guest differ (of a
+ * 32-bit one on two vendors: in more than what is left in memory).
  *
  * @module
  */
@@ -97,14 +97,14 @@ async function boot(it: Boot, cpuid: string, ready: boolean): Promise<Result> {
 }
 
 /** "ok", or the first result that is not as on every correct machine. */
-function verdict({ kernel, vcpus }: Boot, text: string, ready: boolean): string {
+function verdict({ vcpus }: Boot, text: string, ready: boolean): string {
   // The kernel may say something of its own between them.
   const lines = text.split(/\r?\n/).filter((line) => !line.startsWith("["));
   const from = lines.findIndex((line) => line.startsWith(READY));
   const wanted = ready ? [] : EXPECTED_LINES.slice(1);
   const given = lines.slice(from + 1, from + 1 + wanted.length);
   if (vcpus !== undefined) {
-    wanted.unshift(`${NPROC}${kernel.uniprocessor ? 1 : vcpus}`);
+    wanted.unshift(`${NPROC}${vcpus}`);
     given.unshift(lines.find((line) => line.startsWith(NPROC)) ?? "nothing");
   }
   const wrong = wanted.findIndex((line, i) => line !== given[i]);
@@ -129,9 +129,7 @@ function row(cells: readonly string[]): string {
   return [...padded, ...cells.slice(COLUMNS.length)].join("  ");
 }
 
-/**
- * Boots of one guest with the same numbers of vCPUs and processors.
- */
+/** The boots with the same numbers of vCPUs and processors. */
 function alikeNumbers(boots: ReadonlyMap<Boot, Result>): readonly ReadonlyMap<Boot, Result>[] {
   return [...Map.groupBy(boots, ([{ vcpus, cpus }]) => `${vcpus} ${cpus}`).values()]
     .map((some) => new Map(some));
