@@ -4,6 +4,7 @@
  * @module
  */
 import { demoGuest } from "../builder/demo.ts";
+import { Domain0 } from "../dom0/domain0.ts";
 import { build, type BuiltDomain, type DomainConfig, planOf } from "../builder/domain.ts";
 import { SymbolTable } from "../builder/symbols.ts";
 import { Host, type HostOptions } from "../xen/host.ts";
@@ -104,6 +105,9 @@ export class Hypervisor implements AsyncDisposable {
     return hv;
   }
 
+  /** Domain 0, once there is a domain that knows Xen. */
+  #domain0: Domain0 | undefined;
+
   /** The host: made at the first need, because a bare domain brings its own memory. */
   get #host(): Host {
     if (this.#gone !== undefined) throw new Error(this.#gone);
@@ -158,12 +162,14 @@ export class Hypervisor implements AsyncDisposable {
     return `guest${n}`;
   }
 
-  #build(config: DomainConfig): Promise<BuiltDomain> {
+  async #build(config: DomainConfig): Promise<BuiltDomain> {
     // The machine is a bare guest's: it has just the guest's memory and, if nobody says more, its vCPUs.
     const alone = planOf(config).alone && !this.#made?.domains.length;
     const { memory, vcpus } = config, { cpus = vcpus } = this.#options;
     if (alone) this.#made = new Host({ ...this.#options, memory, cpus });
-    return build(this.#host, config);
+    const built = await build(this.#host, config);
+    if (config.xen) (this.#domain0 ??= new Domain0(this.#host)).introduce(built.domain);
+    return built;
   }
 
   /** A hash of the whole host's state, as 16 hexadecimal digits; equal states have equal hashes. */

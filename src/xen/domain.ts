@@ -173,6 +173,8 @@ export class Domain {
 
   /** Its motherboard; a guest that asks the hypervisor for everything needs none. */
   platform: Platform | undefined;
+  /** Its console's ring, if somebody serves it. */
+  ring: { input(bytes: Uint8Array): void } | undefined;
   /** What it has of Xen's interface, if it knows on whom it runs. */
   xen: XenInterface | undefined;
   /** What CPUID tells the guest. */
@@ -449,7 +451,8 @@ export class Domain {
   /** Console input from outside. */
   input(bytes: Uint8Array): void {
     this.host.world.enter("input", this.id, bytes);
-    this.platform?.input(bytes);
+    if (this.ring && this.xen?.ringSpoke) this.ring.input(bytes);
+    else this.platform?.input(bytes);
     this.host.wake();
   }
 
@@ -467,8 +470,9 @@ export class Domain {
     for (const listener of this.onNote) listener(text);
   }
 
-  /** The guest writes a byte to its console. */
-  emit(byte: number): void {
+  /** The guest writes a byte to its console: what is typed goes to where it wrote last. */
+  emit(byte: number, by: "port" | "ring" = "port"): void {
+    if (this.xen) this.xen.ringSpoke = by === "ring";
     // Before what they have not been told is overwritten.
     if (this.output.total - this.#told >= this.output.limit) this.flush();
     this.output.push(byte);

@@ -5,7 +5,7 @@
 import { type AbiWidth, offsetOf } from "../abi/layout.ts";
 import { HVM_PARAM } from "../abi/xen/hvm/params.ts";
 import { SHARED_INFO } from "../abi/xen/xen.ts";
-import { list, record, tuple, u32, u64, whole } from "../machine/shape.ts";
+import { flag, list, record, tuple, u32, u64, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 import type { Domain } from "./domain.ts";
 import { type ChannelOwner, EventChannels } from "./event_channels.ts";
@@ -25,6 +25,7 @@ type Callback =
 
 interface SavedInterface {
   readonly width: number;
+  readonly ringSpoke: boolean;
   readonly params: readonly (readonly [number, bigint])[];
   readonly vcpus: readonly SavedXenVcpu[];
 }
@@ -46,6 +47,8 @@ export class XenInterface implements ChannelOwner, Peer {
   width: AbiWidth = 32;
   /** HVM_PARAM_*, by number; those that are not there are 0. */
   readonly params: Map<number, bigint> = new Map();
+  /** The guest wrote to its console's ring last, and not to a port. */
+  ringSpoke = false;
   #callback: Callback = { by: "nothing" };
   #deadline: number | undefined;
 
@@ -182,18 +185,21 @@ export class XenInterface implements ChannelOwner, Peer {
       configuration: () => ({ "shared_info": this.sharedInfo }),
       shape: record({
         width: whole(32, 64),
+        ringSpoke: flag,
         params: list(tuple(u32, u64)),
         vcpus: tuple(...this.vcpus.map(() => XEN_VCPU_SHAPE)),
       }),
       save: () => ({
         width: this.width,
+        ringSpoke: this.ringSpoke,
         params: [...this.params].sort(([a], [b]) => a - b),
         vcpus: this.vcpus.map((vcpu) => vcpu.save()),
       }),
       check: ({ width }) => {
         if (width !== 32 && width !== 64) refuse(`xen: width is ${width}, expected 32 or 64`);
       },
-      load: ({ width, params, vcpus }) => {
+      load: ({ width, ringSpoke, params, vcpus }) => {
+        this.ringSpoke = ringSpoke;
         this.width = width as AbiWidth;
         this.params.clear();
         for (const [number, value] of params) this.params.set(number, value);
