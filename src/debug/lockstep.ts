@@ -162,23 +162,22 @@ function memoryDifferences(a: Side, b: Side): [string, string][] {
 const MAX_IDLE = 100_000;
 
 /**
- * Runs a host with one domain for exactly so many instructions, without its driver.
+ * Runs a host with one domain for exactly so many instructions of all its vCPUs together, without its
+ * driver.
  *
  * @returns how many they were: fewer if the guest ended, stopped, or waits for ever
  */
 export function advance(dom: GuestDomain, instructions: number): number {
-  const { host, inner: domain } = subjectOf(dom),
-    { cpu } = host.machine,
-    from = cpu.count,
-    to = from + instructions;
+  const { host, inner: domain } = subjectOf(dom), { machine } = host;
+  const from = machine.count, to = from + instructions;
   domain.resume();
-  for (let idle = 0; cpu.count < to && !domain.ended && idle < MAX_IDLE;) {
-    if (host.runOnce(to - cpu.count)) idle = 0;
+  for (let idle = 0; machine.count < to && !domain.ended && idle < MAX_IDLE;) {
+    if (host.runOnce(to - machine.count)) idle = 0;
     else if (domain.state.kind === "blocked" && host.idle()) idle++;
     else break;
   }
   if (!domain.ended) domain.pause();
-  return cpu.count - from;
+  return machine.count - from;
 }
 
 /** A hypervisor's only domain as a side: compared by registers, guest memory and devices. */

@@ -50,7 +50,7 @@ export interface DomainHost {
   readonly machine: Machine;
   readonly world: World;
   readonly blocks: StateRegistry;
-  readonly scheduler: Pick<Scheduler, "allot" | "join" | "settle">;
+  readonly scheduler: Pick<Scheduler, "allot" | "join" | "settle" | "burn">;
   readonly processors: readonly Processor[];
   /** What each domain has that others share with it, by its id. */
   readonly peers: Map<number, Peer>;
@@ -314,7 +314,7 @@ export class Domain {
       version: 2,
       shape: PLACE,
       save: () => ({
-        blocked: this.state.kind === "blocked",
+        blocked: this.runs && this.vcpus.every((vcpu) => vcpu.blocked || !vcpu.online),
         goes: this.#goes,
         clock: this.#clock,
       }),
@@ -331,8 +331,11 @@ export class Domain {
       load: (s) => {
         this.#goes = s.goes;
         this.#clock = s.clock;
+        // Who let one run alone is told that this is over.
+        this.#only = undefined;
         const kind = s.blocked ? "running" : "paused";
         if (!this.ended && this.#state.kind !== kind) this.setState({ kind });
+        else this.#settle();
       },
     });
   }
@@ -351,7 +354,7 @@ export class Domain {
   #lets(vcpu: Vcpu): boolean {
     return this.#only === undefined || this.#only === vcpu;
   }
-  /** The only one of its vCPUs that runs, while the others stand. */
+  /** The only one of its vCPUs that runs, while the others stand: for whoever steps it, so it is not saved. */
   get only(): Vcpu | undefined {
     return this.#only;
   }
@@ -369,15 +372,29 @@ export class Domain {
     if (this.#state.kind === "destroyed") return;
     this.#state = state;
     this.#settle();
-    if (this.vcpus.length > 1 && this.type !== "bare") this.#setClock(this.runs);
     this.#tell();
   }
-  /** Its vCPUs go on, or stand. */
+  /** Its vCPUs go on, or stand, and the clock that they share with them; one that runs has to leave first. */
   #settle(): void {
     for (const vcpu of this.vcpus) {
       if (vcpu.goes) vcpu.goOn();
-      else vcpu.stand();
+      else if (!vcpu.running) vcpu.stand();
     }
+    const shared = this.vcpus.length > 1 && this.type !== "bare";
+    if (shared) this.#setClock(this.runs || this.vcpus.some(({ running }) => running));
+  }
+  /** One of its vCPUs has left its processor. */
+  left(): void {
+    this.stopClock();
+    if (!this.runs) this.#settle();
+  }
+  /** Does something in the place of one of its vCPUs while it stands: the time that takes is its turn's. */
+  inPlaceOf(vcpu: Vcpu, act: () => void): void {
+    const { processor } = vcpu, { now } = processor;
+    this.#setClock(true);
+    processor.inPlaceOf(vcpu, act);
+    this.host.scheduler.burn(vcpu, processor.now - now, processor.turn);
+    this.left();
   }
   #tell(): void {
     const { state } = this;

@@ -100,7 +100,8 @@ export abstract class Engine {
   #observed(budget: number): SliceEnd {
     const { domain, cpu, processor } = this.vcpu, until = cpu.now + budget;
     for (const hook of [...this.hooks]) hook.started();
-    while (cpu.now < until) {
+    // At least once: what is unfinished may have no time left.
+    do {
       const { count } = cpu;
       const most = this.hooks.map((hook) => hook.begin());
       const part = this.execute(Math.min(until - cpu.now, ...most));
@@ -109,7 +110,7 @@ export abstract class Engine {
       // A device ended the domain, or somebody paused it from within.
       if (domain.ending || !domain.runs) break;
       if (cpu.machine.due() || cpu.now >= processor.until) break;
-    }
+    } while (cpu.now < until);
     return BUDGET;
   }
 
@@ -156,6 +157,10 @@ export abstract class Engine {
   abstract readonly interruptible: boolean;
   /** An access waits for the answer of a device model outside. */
   abstract readonly waiting: boolean;
+  /** An exit is to be handled that somebody stopped at. */
+  get unfinished(): boolean {
+    return false;
+  }
   /** Registers what is state besides the contents of memory. */
   abstract register(blocks: StateRegister): void;
   /**

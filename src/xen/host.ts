@@ -69,8 +69,6 @@ export class Host implements DomainHost {
   #yields = false;
   /** `#passed` when the slice began. */
   #sliceFrom = -1;
-  /** The processor that runs, or ran last. */
-  #active: Processor;
   /** Which processor runs how far. */
   readonly legs: Legs;
   /** The turns there were. */
@@ -82,7 +80,6 @@ export class Host implements DomainHost {
     const { memory, cpu, cpus, seed, interleave = INTERLEAVE } = options;
     this.machine = new Machine({ memory, cpu, cpus });
     this.processors = this.machine.cpus.map((cpu) => new Processor(cpu));
-    this.#active = this.processors[0];
     // Every slice gets somewhere, however long its first instruction takes: where it is asked within an
     // instruction, that one is counted already, and may be given up.
     this.machine.due = () =>
@@ -148,6 +145,10 @@ export class Host implements DomainHost {
   get vcpus(): readonly Vcpu[] {
     return this.#domains.flatMap(({ vcpus }) => vcpus);
   }
+  /** The processor that runs, or ran last. */
+  get #active(): Processor {
+    return this.processors[this.legs.processor];
+  }
   /** That of the processor that runs, or ran last. */
   get now(): number {
     return this.#active.now;
@@ -168,7 +169,7 @@ export class Host implements DomainHost {
   kick(vcpu: Vcpu): void {
     const active = this.#active;
     if (vcpu.ready || !active.running || active.running === vcpu) return;
-    if (vcpu.processor === active) active.turn = null;
+    vcpu.processor.turn = null;
     this.endLeg();
     active.endPart();
     this.#kicked ??= vcpu;
@@ -234,14 +235,16 @@ export class Host implements DomainHost {
     if (this.running) {
       throw new Error("the host runs a domain already: this call came from within");
     }
-    const processor = this.legs.next((one) => this.#isBusy(one), () => this.#nextWake());
+    const active = this.#active;
+    const processor = this.#unfinished(active)
+      ? active
+      : this.legs.next((one) => this.#isBusy(one), () => this.#nextWake());
     if (!processor) return undefined;
-    this.#active = processor;
     const vcpu = this.#ofTurn(processor) ?? this.#beginTurn(processor);
     const { turn } = processor;
     if (vcpu && turn) {
       const ends = Math.min(turn.ends, this.legs.ends);
-      this.#run(vcpu, Math.min(budget, ends - this.now));
+      this.#run(vcpu, Math.max(0, Math.min(budget, ends - this.now)));
     }
     return vcpu;
   }
@@ -250,9 +253,15 @@ export class Host implements DomainHost {
   }
 
   /** The vCPU whose turn is under way, if it can go on with it. */
-  #ofTurn({ turn, now }: Processor): Vcpu | undefined {
-    if (!turn || turn.ends <= now) return undefined;
+  #ofTurn(processor: Processor): Vcpu | undefined {
+    const { turn, now } = processor;
+    if (!turn || (turn.ends <= now && !this.#unfinished(processor))) return undefined;
     return turn.vcpu.goes && turn.vcpu.ready ? turn.vcpu : undefined;
+  }
+  /** Somebody stopped its vCPU in the midst of what goes on before anybody else does. */
+  #unfinished({ turn }: Processor): boolean {
+    if (!turn?.vcpu.engine.unfinished) return false;
+    return turn.vcpu.goes && turn.vcpu.ready;
   }
 
   /** Chooses whose turn it is. Undefined if no vCPU can run; no turn if caps allow none. */
@@ -295,7 +304,7 @@ export class Host implements DomainHost {
   }
 
   #run(vcpu: Vcpu, budget: number): void {
-    const { domain, processor } = vcpu, started = this.now;
+    const { domain, processor } = vcpu, started = this.now, { turn } = processor;
     const began: TurnBegin = { count: this.machine.count, time: started };
     this.#yields = false;
     this.#kicked = undefined;
@@ -305,8 +314,9 @@ export class Host implements DomainHost {
       domain.startClock();
       end = processor.run(vcpu, budget);
     } finally {
-      this.scheduler.burn(vcpu, this.now - started, processor.turn);
-      domain.stopClock();
+      // The turn may have been ended from within: what it took is paid for all the same.
+      this.scheduler.burn(vcpu, this.now - started, turn);
+      domain.left();
       domain.flush();
       if (this.#woken && !this.#driving) queueMicrotask(() => this.wake());
     }

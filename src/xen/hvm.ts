@@ -550,6 +550,9 @@ export class HvmEngine extends Engine {
     this.changed = true;
   }
 
+  override get unfinished(): boolean {
+    return this.pending !== undefined;
+  }
   get waiting(): boolean {
     return this.pending !== undefined && this.ioreq.waiting;
   }

@@ -6,6 +6,7 @@
 import { amount, orNull, record, time } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 import type { Processor } from "./processor.ts";
+import { LONGEST_TURN } from "./scheduler.ts";
 
 interface Leg {
   readonly processor: number;
@@ -37,6 +38,10 @@ export class Legs {
     });
   }
 
+  /** Number of the processor whose leg is under way, or was the last. */
+  get processor(): number {
+    return this.#leg?.processor ?? 0;
+  }
   /** Machine time at which the processor that runs has gone far enough; Infinity: nobody waits for it. */
   get ends(): number {
     return this.#leg?.ends ?? Infinity;
@@ -67,7 +72,9 @@ export class Legs {
       if (!first) return undefined;
       if (this.#follow(first.now, busy, isBusy, wake)) continue;
       const alone = busy === 1 << first.id;
-      const length = alone ? Math.max(1, wake() - first.now) : this.lengths.leg();
+      // Somebody may let a domain go on meanwhile that runs elsewhere.
+      const most = Math.min(LONGEST_TURN, Math.max(1, wake() - first.now));
+      const length = alone ? most : this.lengths.leg();
       this.#leg = { processor: first.id, ends: first.now + length };
       return first;
     }

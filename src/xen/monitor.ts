@@ -259,12 +259,9 @@ export class Monitor implements EngineHooks, CpuObserver, CpuMarks {
     if (!(engine instanceof HvmEngine) || !exit) {
       throw new Error("the domain stands at no exit that could be answered");
     }
-    const { domain, processor } = this.vcpu;
-    domain.startClock();
-    processor.inPlaceOf(this.vcpu, () => {
+    this.vcpu.domain.inPlaceOf(this.vcpu, () => {
       if (engine.carryOut(exit, verdict)) engine.pending = this.#stoppedAt = undefined;
     });
-    domain.stopClock();
   }
 
   /** Among the processor's observers while the domain is on it. */

@@ -33,6 +33,8 @@ interface Look {
   readonly state: Uint8Array;
 }
 
+/** Addresses that are remembered, for each vCPU. */
+const SEEN = 8;
 /** Differences of states that are told. */
 const TOLD = 12;
 
@@ -56,8 +58,8 @@ function hashOf(text: string): number {
 class Law {
   #sides: Sides | undefined;
   #slow: { readonly range: Range; readonly of: Map<Running, SlowDevice> } | undefined;
-  /** There was a slow device: what was asked at another time may have had another answer. */
-  #served = false;
+  /** What was done to the saved one is not done again: a device answered when it was told to, say. */
+  #apart = false;
   readonly #seen: bigint[] = [];
   /** Kinds that are still to be tried before any is tried again. */
   #deck: [kind: string, bring: Bring][] = [];
@@ -86,7 +88,7 @@ class Law {
   /** One trial; true if all was equal. */
   async trial(): Promise<boolean> {
     for (;;) {
-      this.#served = false;
+      this.#apart = false;
       const sides = this.#sides ?? await this.#open();
       await this.#moveOn(sides);
       const stop = !sides.saved.inner.ended && await this.#stop(sides.saved);
@@ -106,9 +108,9 @@ class Law {
     await settle();
     for (const part of [this.gap, 3000]) {
       advance(saved.dom, 1 + random.below(2 * part));
-      this.#seen.push(here(saved));
+      this.#seen.push(...here(saved));
     }
-    this.#seen.splice(0, this.#seen.length - 8);
+    this.#seen.splice(0, this.#seen.length - SEEN * saved.inner.vcpus.length);
   }
 
   /** Brings it to a stop of some kind that it comes to; which, in words. */
@@ -125,6 +127,7 @@ class Law {
         reach,
         seen: this.#seen,
         slow: (range) => this.#serve(side, range),
+        apart: () => void (this.#apart = true),
       };
       const how = await bring(ground);
       if (how && !inner.ended) {
@@ -140,7 +143,7 @@ class Law {
     const { of } = this.#slow ??= { range, of: new Map() };
     const device = new SlowDevice(side, range);
     of.set(side, device);
-    this.#served = true;
+    this.#apart = true;
     return device;
   }
   /** Nothing is owed when they go. */
@@ -164,6 +167,7 @@ class Law {
     const first = await this.#runOn(saved, length), { ended } = inner;
     const again = async (what: string, side: Running) => {
       side.hv.load(state);
+      this.#slow?.of.get(side)?.forget();
       tell(`loaded into ${what}`, differences(saved, state, side.hv.save()));
       if (this.#slow && !this.#slow.of.has(side)) this.#serve(side, this.#slow.range);
       const look = await this.#runOn(side, length);
@@ -176,7 +180,7 @@ class Law {
     await again("a fresh host", fresh);
     if (ended) tell("loaded where the guest has ended", refusal(saved, state));
     else await again("the same host", saved);
-    if (!this.#served) {
+    if (!this.#apart) {
       advance(never.dom, from - never.inner.count);
       tell("run on without a save", unlike(first, await this.#runOn(never, length)));
     }
@@ -186,7 +190,7 @@ class Law {
       this.problems.push([where, ...found].join("\n  "));
     }
     if (ended || found.length) await this.close();
-    else if (this.#served) never.hv.load(first.state);
+    else if (this.#apart) never.hv.load(saved.hv.save());
     return found.length === 0;
   }
 

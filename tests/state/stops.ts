@@ -15,6 +15,8 @@ import { GuestStopped } from "../../src/debug/waits.ts";
 import { settle } from "../../src/debug/testing/hosts.ts";
 import type { Random } from "../../src/debug/testing/states.ts";
 import { HVM_BLOCK, HvmEngine } from "../../src/xen/hvm.ts";
+import type { StepOptions } from "../../src/debug/events/steps.ts";
+import type { Vcpu } from "../../src/xen/vcpu.ts";
 import type { Running } from "./subjects.ts";
 
 /** A domain that is to be brought to a stop. */
@@ -26,6 +28,8 @@ export interface Ground extends Running {
   readonly seen: readonly bigint[];
   /** Takes devices of the platform's into a script that answers when it is told to. */
   slow(range: Range): SlowDevice;
+  /** Something is done to it now that another host would not come by. */
+  apart(): void;
 }
 
 /** Brings a domain to a stop of a kind: what was done, in words; undefined if it did not come. */
@@ -40,39 +44,59 @@ export type Range = { readonly port: readonly [number, number] } | {
 export const waits = ({ inner }: Running): boolean =>
   !inner.ended && inner.vcpus.some(({ engine }) => engine.waiting);
 
-/** Whose accesses a device's are: a domain's first. */
+/** Whose accesses a device's are: a domain's first. Of several vCPUs, no device says whose. */
 const PROCESSOR = 0;
+
+interface Asked {
+  readonly address: number;
+  /** What is written; -1: it is read. */
+  readonly value: number;
+  answer(): void;
+}
 
 /** A device in a script that does what the platform's own does, when it is told to. */
 export class SlowDevice {
-  #answer: (() => void) | undefined;
+  #asked: Asked[] = [];
   readonly #gone: () => void;
 
   constructor({ dom: { ioreq }, inner }: Running, range: Range) {
     const platform = inner.platform!;
-    const later = <T>(act: () => T) =>
-      new Promise<T>((resolve) => this.#answer = () => resolve(act()));
+    const later = <T>(address: number, value: number, act: () => T) =>
+      new Promise<T>((resolve) =>
+        this.#asked.push({ address, value, answer: () => resolve(act()) })
+      );
     this.#gone = ioreq.serve(range, {
       read: (address, size) =>
-        later(() =>
-          "port" in range
-            ? platform.ioRead(address, size)
-            : platform.mmioRead(address, size, PROCESSOR)
+        later(
+          address,
+          -1,
+          () =>
+            "port" in range
+              ? platform.ioRead(address, size)
+              : platform.mmioRead(address, size, PROCESSOR),
         ),
       write: (address, value, size) =>
-        later(() =>
-          "port" in range
-            ? platform.ioWrite(address, size, value)
-            : platform.mmioWrite(address, size, value, PROCESSOR)
+        later(
+          address,
+          value,
+          () =>
+            "port" in range
+              ? platform.ioWrite(address, size, value)
+              : platform.mmioWrite(address, size, value, PROCESSOR),
         ),
     });
   }
-  /** Answers what it was asked last. */
+  /** Answers all that it was asked, in an order that is the same whoever asked first. */
   async answer(): Promise<void> {
-    if (!this.#answer) throw new Error("the device has not been asked");
-    this.#answer();
-    this.#answer = undefined;
+    if (this.#asked.length === 0) throw new Error("the device has not been asked");
+    const asked = this.#asked.sort((a, b) => a.address - b.address || a.value - b.value);
+    this.#asked = [];
+    for (const each of asked) each.answer();
     await settle(1);
+  }
+  /** A load: it will be asked anew. */
+  forget(): void {
+    this.#asked = [];
   }
   end(): void {
     this.#gone();
@@ -90,9 +114,14 @@ function filterOf(kind: Kind, random: Random): Record<string, unknown> {
   return filter;
 }
 
+/** The number of one of its vCPUs. */
+const anyVcpu = ({ dom, random }: Ground): number =>
+  dom.vcpus.length > 1 ? random.below(dom.vcpus.length) : 0;
+
 /** A few bytes of the stack, by their linear or their physical address. */
-function watchOf({ dom, random }: Ground): Record<string, unknown> | undefined {
-  const { regs, bits, pageTables } = dom.vcpus[0], { file } = subjectOf(dom).vcpus[0];
+function watchOf(at: Ground): Record<string, unknown> | undefined {
+  const { dom, random } = at, n = anyVcpu(at);
+  const { regs, bits, pageTables } = dom.vcpus[n], { file } = subjectOf(dom).vcpus[n];
   const top = bits === 64
     ? regs.rsp
     : BigInt.asUintN(32, file.segment("ss").base + BigInt.asUintN(32, regs.rsp));
@@ -120,6 +149,7 @@ const event = (kind: Kind): Bring => (at) => {
   const { dom, inner, random, reach } = at;
   const filter = kind in FILTERS ? FILTERS[kind]!(at) : filterOf(kind, random);
   if (!filter) return undefined;
+  if (dom.vcpus.length > 1 && random.below(2)) filter.vcpu = anyVcpu(at);
   const hits = 1 + random.below(random.pick([1, 5, 50])), pauses = random.below(3) === 0;
   let paused = false;
   const pause = () => {
@@ -160,16 +190,16 @@ function answered(stop: Stop): string | undefined {
 
 /** Runs until it waits for an interrupt, for some time. */
 const halted: Bring = ({ host, inner, random, reach }) => {
-  const { cpu } = host.machine, end = cpu.count + reach;
+  const { machine } = host, end = machine.count + reach;
   let times = random.below(4);
   inner.resume();
-  while (cpu.count < end && !inner.ended) {
+  while (machine.count < end && !inner.ended) {
     if (inner.state.kind === "blocked" && times-- === 0) {
       if (random.below(2)) return "not paused";
       inner.pause();
       return "paused";
     }
-    if (!host.runOnce(end - cpu.count) && !host.idle()) break;
+    if (!host.runOnce(end - machine.count) && !host.idle()) break;
   }
   inner.pause();
   return undefined;
@@ -198,21 +228,28 @@ const deadline: Bring = ({ dom, inner, random, reach }) => {
   return "paused";
 };
 
+const APICS: Range = { mmio: [0xfee0_0000, 0xfee0_0fff] };
 const DEVICES: readonly Range[] = [
   { port: [0x20, 0xa1] },
   { port: [0x3f8, 0x3ff] },
   { mmio: [0xfec0_0000, 0xfec0_0fff] },
-  { mmio: [0xfee0_0000, 0xfee0_0fff] },
+  APICS,
   { mmio: [0xd000_0000, 0xd000_0fff] },
 ];
 /** To an access that a device outside has been asked about, or has just answered. */
 const device: Bring = async (at) => {
-  const { dom, inner, random, reach } = at;
-  const slow = at.slow(random.pick(DEVICES));
+  const { dom, inner, random, reach } = at, several = inner.vcpus.length > 1;
+  // Whose local APIC is meant, the device would have to know.
+  const slow = at.slow(random.pick(several ? DEVICES.filter((range) => range !== APICS) : DEVICES));
   let more = random.below(6);
   for (const end = inner.count + reach; inner.count < end && !inner.ended;) {
-    advance(dom, end - inner.count);
-    if (!waits(at)) break;
+    const { count } = inner;
+    // Others go on while one waits.
+    advance(dom, several ? 1 + random.below(200) : end - count);
+    if (!waits(at)) {
+      if (inner.count === count) break;
+      continue;
+    }
     if (more-- > 0) {
       await slow.answer();
       continue;
@@ -224,23 +261,41 @@ const device: Bring = async (at) => {
   return undefined;
 };
 
-const steps: Bring = async ({ dom, random }) => {
+const steps: Bring = (at) => step(at, {});
+/** One goes on where the others stand. */
+const alone: Bring = (at) => {
+  at.apart();
+  return step(at, { others: "stand" });
+};
+async function step(at: Ground, options: StepOptions): Promise<string | undefined> {
+  const { dom, random } = at, n = anyVcpu(at);
   try {
-    await dom.vcpus[0].step(1 + random.below(30));
-    return "stopped";
+    await dom.vcpus[n].step(1 + random.below(30), options);
+    return dom.vcpus.length > 1 ? `vCPU ${n}` : "stopped";
   } catch (error) {
     if (error instanceof GuestStopped) return undefined;
     throw error;
   }
+}
+
+/** To where one of its vCPUs is in some way, by steps that jump over few such places. */
+const until = (is: (vcpu: Vcpu) => boolean): Bring => ({ dom, inner, random, reach }) => {
+  let times = random.below(3);
+  for (const end = inner.count + reach; inner.count < end && !inner.ended;) {
+    if (advance(dom, 1 + random.below(40)) === 0) break;
+    const vcpu = inner.vcpus.find(is);
+    if (vcpu && times-- === 0) return `vCPU ${vcpu.id}`;
+  }
+  return undefined;
 };
 
 /** To where the guest has an interrupt or an NMI to come, and cannot take it yet. */
-const windowAsked: Bring = ({ host, dom, inner, random }) => {
-  const { engine } = inner.vcpus[0];
+const windowAsked: Bring = (at) => {
+  const { host, dom, inner, random } = at, { engine, id } = inner.vcpus[anyVcpu(at)];
   if (!(engine instanceof HvmEngine)) return undefined;
   for (let n = 0; n < 60 && !inner.ended; n++) {
     advance(dom, 1 + random.below(300));
-    const { window } = host.blocks.save()[`domain ${dom.id} vcpu 0 ${HVM_BLOCK}`].record as {
+    const { window } = host.blocks.save()[`domain ${dom.id} vcpu ${id} ${HVM_BLOCK}`].record as {
       window: boolean;
     };
     if (window || engine.nmiPending) return "paused";
@@ -263,6 +318,16 @@ const VIRTUAL: Readonly<Record<string, Bring>> = {
   "a window asked for": windowAsked,
 };
 
+const SEVERAL: Readonly<Record<string, Bring>> = {
+  "one steps, others stand": alone,
+  "sent, not delivered": until(({ running, port }) =>
+    !running && (port!.interruptPending() || port!.signals.nmi || port!.signals.init ||
+      port!.signals.startup >= 0)
+  ),
+  "waiting for a start-up": until(({ online }) => !online),
+  "one waits, others run": until(({ blocked }) => blocked),
+};
+
 /** The kinds of stop that a domain can have, by their names. */
 export function stopsOf({ inner }: Running): Readonly<Record<string, Bring>> {
   const { engine } = inner.vcpus[0], virtual = engine instanceof HvmEngine;
@@ -275,8 +340,10 @@ export function stopsOf({ inner }: Running): Readonly<Record<string, Bring>> {
     ...Object.fromEntries(kinds.filter(has).map((kind) => [kind, event(kind)])),
     ...EVERYWHERE,
     ...virtual ? VIRTUAL : {},
+    ...inner.vcpus.length > 1 ? SEVERAL : {},
   };
 }
 
-/** The address of the next instruction. */
-export const here = ({ dom }: Running): bigint => subjectOf(dom).vcpus[0].linearIp;
+/** The addresses of the next instructions of its vCPUs. */
+export const here = ({ dom }: Running): bigint[] =>
+  subjectOf(dom).vcpus.map(({ linearIp }) => linearIp);

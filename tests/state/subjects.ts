@@ -10,6 +10,7 @@ import { demoGuest } from "../../src/builder/demo.ts";
 import { type GuestDomain, subjectOf } from "../../src/debug/domain.ts";
 import { hostUnder } from "../../src/debug/hypervisor.ts";
 import { type Configuration, configurations, hostOf } from "../../src/debug/testing/hosts.ts";
+import { crowdOf } from "../../src/debug/testing/crowd.ts";
 import { everyExit } from "../../src/debug/testing/every_exit.ts";
 import type { Domain } from "../../src/xen/domain.ts";
 import type { Host } from "../../src/xen/host.ts";
@@ -53,6 +54,23 @@ type Guest = Pick<Subject, "length" | "reach" | "keys" | "files"> & {
 const SMALL = { length: 400_000, reach: 15_000, files: [] };
 const KERNEL = { length: 400_000_000, reach: 1_000_000, keys: "" };
 const CHOSEN = ["686-pae PVH", "cloud PVH"];
+/** Ways to run a guest of several vCPUs, on so many processors. */
+const CROWDS: readonly (Configuration & { readonly vcpus: number; readonly cpus: number })[] = [
+  ...configurations.map((way, n) => ({
+    ...way,
+    vcpus: 2,
+    cpus: way.paging === "bare" ? 2 : 1 + n % 2,
+  })),
+  ...configurations.map((way, n) => ({
+    ...way,
+    vcpus: 4,
+    cpus: way.paging === "bare" ? 4 : 4 >> n % 3,
+  })),
+  { cpu: "intel", paging: "hap", vcpus: 8, cpus: 4 },
+  { cpu: "amd", paging: "shadow", vcpus: 8, cpus: 2 },
+  { cpu: "amd", paging: "bare", vcpus: 8, cpus: 8 },
+  { cpu: "amd", paging: "hap", vcpus: 16, cpus: 4 },
+];
 
 const guests: Readonly<Record<string, Guest>> = {
   "demo": { ...SMALL, keys: "cmftdcmftdq", open: (way) => hostOf(way, demoGuest().image) },
@@ -72,12 +90,24 @@ const guests: Readonly<Record<string, Guest>> = {
   ),
 };
 
+/** Lengths of turns: what can come between is in the short ones, what a turn is saved for in the long ones. */
+const INTERLEAVES = [{ min: 1, max: 30 }, { min: 200, max: 2000 }] as const;
+
 /** All of them. */
-export const subjects: readonly Subject[] = Object.entries(guests).flatMap(([name, guest]) =>
-  configurations.map((way) => ({
-    ...guest,
-    name: `${name} ${way.cpu} ${way.paging}`,
+export const subjects: readonly Subject[] = [
+  ...Object.entries(guests).flatMap(([name, guest]) =>
+    configurations.map((way) => ({
+      ...guest,
+      name: `${name} ${way.cpu} ${way.paging}`,
+      way,
+      open: async () => running(await guest.open(way)),
+    }))
+  ),
+  ...CROWDS.map(({ vcpus, cpus, ...way }, n): Subject => ({
+    ...SMALL,
+    keys: "",
+    name: `crowd ${vcpus} vCPUs on ${cpus} ${way.cpu} ${way.paging}`,
     way,
-    open: async () => running(await guest.open(way)),
-  }))
-);
+    open: async () => running(await crowdOf(way, vcpus, { cpus, interleave: INTERLEAVES[n % 2] })),
+  })),
+];
