@@ -150,7 +150,8 @@ const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
   vcpus: (key, r) => r.options.vcpus = processors(key),
   maxvcpus: (key) => void processors(key),
   cpu_weight: (key, r) => r.options.weight = key.number("a weight", 1, 65535),
-  cap: (key, r) => r.options.cap = key.number("percent of the processor", 0, 100),
+  cap: (key, r) =>
+    r.options.cap = key.number("percent of a processor", 0, 100 * GUEST_PROCESSORS.max),
   cpus: (key) => {
     const { value } = key.entry;
     if (value !== "all" && value !== "0" && value !== 0) key.expected(`"all" or "0"`);

@@ -579,8 +579,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "the time of a domain of several vCPUs goes on in a pause",
-      'if (this.vcpus.length > 1 && this.type !== "bare") this.#setClock(this.runs);',
-      "if (this.vcpus.length > 1) this.#setClock(true);",
+      "if (shared) this.#setClock(this.runs || this.vcpus.some(({ running }) => running));",
+      "if (shared) this.#setClock(true);",
       "with several vCPUs a domain's time is the host's while it is not paused",
     ],
   ]),
@@ -620,8 +620,8 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/scheduler.ts", "src/xen/domain_test.ts", [
     [
       "a domain's cap is each of its vCPUs'",
-      "    allotment.usedInWindow += time;\n",
-      "    allotment.usedInWindow += time / 2;\n",
+      "else allotment.usedInWindow += time;",
+      "else allotment.usedInWindow += time / 2;",
       "a domain's weight is each of its vCPUs', its cap is theirs together",
     ],
   ]),

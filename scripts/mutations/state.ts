@@ -96,8 +96,13 @@ export const STATE_MUTATIONS: readonly Mutation[] = [
       ANSWER,
     ],
   ]),
-  ...mutationsOf("src/xen/monitor.ts", "src/debug/debugger_test.ts", [
-    ["an answer at a stop takes no time of its domain", "    domain.startClock();\n", "", ANSWER],
+  ...mutationsOf("src/xen/domain.ts", "src/debug/debugger_test.ts", [
+    [
+      "an answer at a stop takes no time of its domain",
+      "    this.#setClock(true);\n    processor.inPlaceOf",
+      "    processor.inPlaceOf",
+      ANSWER,
+    ],
   ]),
   ...mutationsOf("src/xen/domain.ts", TEST, [
     [

@@ -232,13 +232,16 @@ export class GuestDomain {
     this.#subject.mustLive("weight");
     this.#subject.inner.weight = toCount(weight, "weight", 1, 65535);
   }
-  /** Most of the processor it gets, in percent, even if nobody else wants it; 0: no cap. */
+  /**
+   * Most that its vCPUs get together, in percent of one processor, even if nobody else wants it; 0: no
+   * cap.
+   */
   get cap(): number {
     return this.#subject.inner.cap;
   }
   set cap(cap: number) {
     this.#subject.mustLive("cap");
-    this.#subject.inner.cap = toCount(cap, "cap", 0, 100);
+    this.#subject.inner.cap = toCount(cap, "cap", 0, 100 * this.vcpus.length);
   }
   /** Its part of the machine's time since it was made, 0 to 1. */
   get cpuShare(): number {

@@ -101,7 +101,10 @@ export interface DomainOptions {
   readonly consoleMemory?: string | number;
   /** Share of the processor beside other domains, 1 to 65535; 256 if not given. */
   readonly weight?: number;
-  /** Most of the processor it gets, in percent; 0, no cap, if not given. */
+  /**
+   * Most that its vCPUs get together, in percent of one processor: 200 is two of them. 0, no cap, if not
+   * given.
+   */
   readonly cap?: number;
 }
 
@@ -156,7 +159,7 @@ export const DOMAIN_OPTIONS = optionsOf({
   consolePorts: listOf(u16),
   consoleMemory: pages(4096, 2 ** 30),
   weight: whole(1, 65535),
-  cap: whole(0, 100),
+  cap: whole(0, 100 * GUEST_PROCESSORS.max),
 });
 
 /** What the builder is given. Files are read. */

@@ -1,9 +1,11 @@
 // Domains of several vCPUs under the debugger: whose stop it is, who runs meanwhile, and what is saved.
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { hostHash } from "../xen/state.ts";
-import type { GuestDomain } from "./domain.ts";
+import { assemble } from "../machine/isa/encode.ts";
+import { type GuestDomain, subjectOf } from "./domain.ts";
+import { advance } from "./lockstep.ts";
 import { hostUnder, Hypervisor } from "./hypervisor.ts";
-import { type Configuration, configurations } from "./testing/hosts.ts";
+import { type Configuration, configurations, settle, virtual } from "./testing/hosts.ts";
 import { COUNTS, severalOf } from "./testing/several.ts";
 import type { GuestVcpu } from "./vcpu.ts";
 
@@ -241,6 +243,103 @@ for (const c of configurations.filter(({ paging }) => paging !== "bare")) {
     assertEquals((await vcpus[1].stepExit()).vcpu.id, 1);
   });
 }
+
+for (const c of virtual) {
+  Deno.test(`late answers to two vCPUs at a time are each one's own (${c.cpu}, ${c.paging})`, async () => {
+    await using host = await both(c, 2);
+    const { dom } = host, { inner: { vcpus } } = subjectOf(dom);
+    const call = Number(dom.symbols!.address("again")), other = 0x9000, taken = 0x7200;
+    dom.memory.write(
+      other,
+      assemble(
+        `mov eax, 1
+        cpuid
+        shr ebx, 24
+        mov dx, 0x500
+        in eax, dx
+        mov [ebx * 4 + ${taken}], eax
+        ret`,
+        { mode: 32 },
+      ).bytes,
+    );
+    dom.memory.write(call + 1, new Uint8Array(Int32Array.of(other - call - 5).buffer));
+    const answers: ((value: number) => void)[] = [];
+    dom.ioreq.serve({ port: [0x500, 0x503] }, {
+      read: () => new Promise<number>((resolve) => answers.push(resolve)),
+    });
+    const waiting = () => vcpus.filter(({ engine }) => engine.waiting);
+    while (waiting().length < 1) assert(advance(dom, 20) > 0);
+    const [{ id: first }] = waiting(), second = 1 - first;
+    while (waiting().length < 2) assert(advance(dom, 20) > 0);
+    const values = () => [first, second].map((id) => dom.memory.u32(taken + 4 * id));
+    assertEquals([answers.length, values()], [2, [0, 0]]);
+    answers[1](0x2222);
+    await settle();
+    advance(dom, 100);
+    assertEquals([answers.length, values()], [3, [0, 0x2222]]);
+    answers[0](0x1111);
+    await settle();
+    advance(dom, 100);
+    assertEquals(values(), [0x1111, 0x2222]);
+  });
+}
+
+Deno.test("a load ends a step that others stand for", async () => {
+  await using host = await both({ cpu: "intel", paging: "hap" }, 2);
+  const { inner } = subjectOf(host.dom), saved = host.hv.save();
+  inner.runOnly(inner.vcpus[1]);
+  host.hv.load(saved);
+  assertEquals(inner.only, undefined);
+  const before = instructions(host.dom);
+  advance(host.dom, 3000);
+  assert(instructions(host.dom).every((n, id) => n > before[id]));
+});
+
+Deno.test("a state goes into a host with as many processors, and domains with as many vCPUs, and no other", async () => {
+  const c = { cpu: "intel", paging: "hap" } as const;
+  const saved = async (vcpus: number, cpus: number) => {
+    await using host = await severalOf(c, vcpus, { cpus });
+    return host.hv.save();
+  };
+  await using host = await severalOf(c, 3, { cpus: 2 });
+  const before = host.hv.stateHash();
+  for (
+    const [vcpus, cpus, what] of [[3, 1, "cpus"], [3, 3, "cpus"], [2, 2, "vcpus"], [
+      4,
+      2,
+      "vcpus",
+    ]] as const
+  ) {
+    const state = await saved(vcpus, cpus);
+    const { message } = assertThrows(() => host.hv.load(state), Error);
+    assertMatch(message, new RegExp(what));
+    assertEquals(message.split("\n").length, 1);
+    assertEquals(host.hv.stateHash(), before);
+  }
+});
+
+Deno.test("a cap is percent of one processor, of all vCPUs together", async () => {
+  const interleave = { min: 2000, max: 10_000 };
+  await using host = await severalOf({ cpu: "intel", paging: "hap" }, 2, { cpus: 2, interleave });
+  const { dom } = host, { inner } = subjectOf(dom), under = hostUnder(host.hv);
+  const runTo = (time: number) => {
+    inner.resume();
+    while (under.now < time && (under.runOnce(time - under.now) || under.idle()));
+    dom.pause();
+  };
+  const had = () => inner.vcpus.reduce((sum, { runstate }) => sum + runstate.time.running, 0);
+  for (const cap of [50, 150]) {
+    dom.cap = cap;
+    // From the start of a window on.
+    const start = Math.ceil(under.now / 10e6 + 1) * 10e6;
+    runTo(start);
+    const before = had();
+    runTo(start + 10e6);
+    const part = (had() - before) / 10e6;
+    assert(Math.abs(part - cap / 100) < 0.02, `${part}`);
+  }
+  for (const cap of [201, -1, 1.5]) assertThrows(() => dom.cap = cap, RangeError, "200");
+});
 
 Deno.test("a vCPU that is not started up waits for the others, and says so where they stand", async () => {
   await using host = await severalOf({ cpu: "intel", paging: "hap" }, 2);

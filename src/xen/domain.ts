@@ -157,7 +157,7 @@ export class Domain {
     this.memory = memory;
     this.blocks = host.blocks.part(this.#part);
     this.output = new ByteLog(consoleMemory ?? CONSOLE_MEMORY);
-    this.allotment = host.scheduler.allot(weight, cap);
+    this.allotment = host.scheduler.allot(vcpus, weight, cap);
     const { processors } = host;
     this.vcpus = Array.from(
       { length: vcpus },
@@ -263,12 +263,12 @@ export class Domain {
     for (const vcpu of this.vcpus) this.host.scheduler.settle(vcpu);
     this.allotment.weight = weight;
   }
-  /** Most of the processor it gets, in percent; 0: no cap. */
+  /** Most that its vCPUs get together, in percent of one processor; 0: no cap. */
   get cap(): number {
     return this.allotment.cap;
   }
   set cap(cap: number) {
-    checkCap(cap);
+    checkCap(cap, this.vcpus.length);
     this.host.world.enter("cap", this.id, cap);
     for (const { processor } of this.vcpus) processor.turn = null;
     this.allotment.cap = cap;

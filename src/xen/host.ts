@@ -244,7 +244,8 @@ export class Host implements DomainHost {
     const { turn } = processor;
     if (vcpu && turn) {
       const ends = Math.min(turn.ends, this.legs.ends);
-      this.#run(vcpu, Math.max(0, Math.min(budget, ends - this.now)));
+      const most = Math.min(budget, ends - this.now, this.#allowance(vcpu));
+      this.#run(vcpu, Math.max(0, most));
     }
     return vcpu;
   }
@@ -255,7 +256,10 @@ export class Host implements DomainHost {
   /** The vCPU whose turn is under way, if it can go on with it. */
   #ofTurn(processor: Processor): Vcpu | undefined {
     const { turn, now } = processor;
-    if (!turn || (turn.ends <= now && !this.#unfinished(processor))) return undefined;
+    if (!turn) return undefined;
+    // What its domain may have, its vCPUs use up on other processors too.
+    const over = turn.ends <= now || this.#allowance(turn.vcpu) <= 0;
+    if (over && !this.#unfinished(processor)) return undefined;
     return turn.vcpu.goes && turn.vcpu.ready ? turn.vcpu : undefined;
   }
   /** Somebody stopped its vCPU in the midst of what goes on before anybody else does. */
@@ -271,8 +275,7 @@ export class Host implements DomainHost {
     // A turn that stands still at a stop goes on, however long somebody thinks there.
     if (able.length === 0) return undefined;
     processor.turn = null;
-    const allowance = ({ domain }: Vcpu) => scheduler.allowance(domain.allotment);
-    const within = able.filter((v) => allowance(v) > 0);
+    const within = able.filter((v) => this.#allowance(v) > 0);
     if (within.length === 0) {
       // All have used up what their caps allow: the processor idles to the next window.
       for (const v of able) v.preempt();
@@ -283,11 +286,15 @@ export class Host implements DomainHost {
     if (vcpus.length === 1) {
       // Time that nobody else could have had is owed to nobody.
       able[0].share.owed = 0;
-      return this.#turnOf(able[0], allowance(able[0]));
+      return this.#turnOf(able[0], this.#allowance(able[0]));
     }
     const chosen = scheduler.choose(within, vcpus);
     const length = scheduler.turnLength(within, chosen);
-    return this.#turnOf(chosen, Math.min(length, this.#untilWake(), allowance(chosen)));
+    return this.#turnOf(chosen, Math.min(length, this.#untilWake(), this.#allowance(chosen)));
+  }
+  /** Time (ns) that its domain's cap leaves a vCPU. */
+  #allowance({ domain }: Vcpu): number {
+    return this.scheduler.allowance(domain.allotment);
   }
   /** A vCPU has its turn, for `length` ns; Infinity if it has its processor for itself. */
   #turnOf(vcpu: Vcpu, length: number): Vcpu {

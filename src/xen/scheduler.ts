@@ -15,6 +15,7 @@ import {
   u32,
   whole,
 } from "../machine/shape.ts";
+import { GUEST_PROCESSORS } from "../abi/limits.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 
 /** Xen's default weight, and the range it allows. */
@@ -44,6 +45,8 @@ export function checkInterleave({ min, max }: Interleave): Interleave {
   );
 }
 
+/** Most that can be asked for as a cap. */
+const MOST_CAP = 100 * GUEST_PROCESSORS.max;
 /** A cap is a share of each window (ns). */
 const WINDOW = 10_000_000;
 
@@ -51,7 +54,7 @@ const WINDOW = 10_000_000;
 export interface Allotment {
   /** Share of the processor beside others, 1 to 65535. */
   weight: number;
-  /** Most of the processor it gets, in percent; 0: no cap. */
+  /** Most that its vCPUs get together, in percent of one processor, as Xen's cap; 0: no cap. */
   cap: number;
   /** The window that `usedInWindow` counts. */
   window: number;
@@ -60,7 +63,7 @@ export interface Allotment {
 
 export const ALLOTMENT_SHAPE: Shape = record({
   weight: whole(1, 65535),
-  cap: whole(0, 100),
+  cap: whole(0, MOST_CAP),
   window: amount,
   usedInWindow: amount,
 });
@@ -111,11 +114,13 @@ export function checkWeight(weight: number): number {
   );
 }
 
-/** Refuses what is no cap. @throws {RangeError} */
-export function checkCap(cap: number): number {
-  if (Number.isInteger(cap) && cap >= 0 && cap <= 100) return cap;
+/** Refuses what is no cap of a domain with so many vCPUs. @throws {RangeError} */
+export function checkCap(cap: number, vcpus: number): number {
+  const most = 100 * vcpus;
+  if (Number.isInteger(cap) && cap >= 0 && cap <= most) return cap;
   throw new RangeError(
-    `cap: percent of the processor from 1 to 100 was expected, or 0 for no cap; ${cap} was given`,
+    `cap: percent of a processor from 1 to ${most} was expected for ${vcpus} ` +
+      `${vcpus === 1 ? "vCPU" : "vCPUs"}, or 0 for no cap; ${cap} was given`,
   );
 }
 
@@ -181,9 +186,9 @@ export class Scheduler {
     return (this.#random = x >>> 0) % below;
   }
 
-  /** What a fresh domain gets. */
-  allot(weight: number = WEIGHT.default, cap = 0): Allotment {
-    return { weight: checkWeight(weight), cap: checkCap(cap), window: 0, usedInWindow: 0 };
+  /** What a fresh domain with so many vCPUs gets. */
+  allot(vcpus: number, weight: number = WEIGHT.default, cap = 0): Allotment {
+    return { weight: checkWeight(weight), cap: checkCap(cap, vcpus), window: 0, usedInWindow: 0 };
   }
   /** The share of a fresh vCPU. */
   join(): Share {
@@ -194,12 +199,20 @@ export class Scheduler {
   /** Nanoseconds that a domain's cap leaves it now; Infinity without a cap. */
   allowance(allotment: Allotment): number {
     if (allotment.cap === 0) return Infinity;
-    const window = Math.floor(this.now() / WINDOW);
-    if (window !== allotment.window) {
-      allotment.window = window;
-      allotment.usedInWindow = 0;
-    }
+    this.#enterWindow(allotment, 0);
     return Math.floor(WINDOW * allotment.cap / 100) - allotment.usedInWindow;
+  }
+
+  /**
+   * Counts in the window that there is now; of time up to now, what lies in it. Processors are not at the
+   * same time: one that is behind counts in the window of those ahead.
+   */
+  #enterWindow(allotment: Allotment, time: number): void {
+    const now = this.now(), window = Math.floor(now / WINDOW);
+    if (window > allotment.window) {
+      allotment.window = window;
+      allotment.usedInWindow = Math.min(time, now - window * WINDOW);
+    } else allotment.usedInWindow += time;
   }
 
   /** Machine time at which caps allow more. */
@@ -251,7 +264,7 @@ export class Scheduler {
 
   /** A vCPU was on its processor for `time` ns of a turn. */
   burn({ share, domain: { allotment } }: Unit, time: number, turn: Turn<Unit> | null): void {
-    allotment.usedInWindow += time;
+    this.#enterWindow(allotment, time);
     if (turn && turn.ends < Infinity) share.owed += time;
   }
   /** A turn's time is paid for at once, at the weight there is: in how many parts it ran is nobody's. */

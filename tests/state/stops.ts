@@ -321,7 +321,7 @@ const VIRTUAL: Readonly<Record<string, Bring>> = {
 const SEVERAL: Readonly<Record<string, Bring>> = {
   "one steps, others stand": alone,
   "sent, not delivered": until(({ running, port }) =>
-    !running && (port!.interruptPending() || port!.signals.nmi || port!.signals.init ||
+    !running && (port!.interruptPending() || port!.signals.nmi > 0 || port!.signals.init ||
       port!.signals.startup >= 0)
   ),
   "waiting for a start-up": until(({ online }) => !online),
