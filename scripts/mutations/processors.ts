@@ -11,7 +11,91 @@ const LAW = "a run of several vCPUs repeats, saved and loaded at any place";
 const CUT = "a run of several vCPUs is the same however it is cut (intel, bare, on 3)";
 const TWO = `${STARTED}, and count together (intel, bare, 2 vCPUs on 2)`;
 
+const CROWD_TEST = "src/debug/crowd_test.ts", ON_TWO = "(intel, hap, 4 vCPUs on 2)";
+const FOUND = "what one vCPU changes all of them find changed, and nothing sent is lost";
+const PAUSED = "a run of several vCPUs is the same however often it is paused";
+const STOPPED =
+  "a run of several vCPUs is the same with stops at exits, and pauses within them (intel, hap)";
+const OTHERS = "processors see what others write: tables, code, data (hot handlers true)";
+
 export const PROCESSOR_MUTATIONS: readonly Mutation[] = [
+  ...mutationsOf("src/xen/host.ts", CROWD_TEST, [
+    [
+      "a turn that is ended from within is not paid for",
+      "this.scheduler.burn(vcpu, this.now - started, turn);",
+      "this.scheduler.burn(vcpu, this.now - started, processor.turn);",
+      `${PAUSED} (intel, hap, 2 vCPUs on 1)`,
+    ],
+    [
+      "who is woken on another processor waits for the turn there",
+      "    vcpu.processor.turn = null;\n",
+      "    if (vcpu.processor === active) active.turn = null;\n",
+      `${FOUND} ${ON_TWO}`,
+    ],
+  ]),
+  ...mutationsOf("src/xen/hvm.ts", CROWD_TEST, [
+    [
+      "an NMI goes to another vCPU",
+      "return this.port.signals.nmi > 0;",
+      "return this.platform.ports[1].signals.nmi > 0;",
+      `${FOUND} ${ON_TWO}`,
+    ],
+  ]),
+  ...mutationsOf("src/xen/domain.ts", CROWD_TEST, [[
+    "a pause within an instruction takes its time away",
+    " || this.vcpus.some(({ running }) => running)",
+    "",
+    STOPPED,
+  ]]),
+  ...mutationsOf("src/machine/apic/messages.ts", CROWD_TEST, [[
+    "an interrupt to several comes to one alone",
+    "accepted = local.receive(message) || accepted;",
+    "accepted = accepted || local.receive(message);",
+    `${FOUND} ${ON_TWO}`,
+  ]]),
+  ...mutationsOf("src/machine/apic/local.ts", CROWD_TEST, [
+    ["INIT is lost", "{ ...noSignals(), init: true }", "noSignals()", `${FOUND} ${ON_TWO}`],
+    [
+      "a start-up is lost",
+      "        this.state.signals.startup = vector;\n",
+      "",
+      `${FOUND} ${ON_TWO}`,
+    ],
+  ]),
+  ...mutationsOf("src/debug/testing/crowd.ts", CROWD_TEST, [[
+    "a lock is read, and then written",
+    "  xchg [${CROWD.lock}], eax\n",
+    "  mov edx, [${CROWD.lock}]\n  mov [${CROWD.lock}], eax\n  mov eax, edx\n",
+    `${FOUND} ${ON_TWO}`,
+  ]]),
+  ...mutationsOf("src/machine/machine.ts", "src/machine/processors_test.ts", [
+    [
+      "what others have of a table that was changed stays",
+      "if (cpu !== by && flags & cpu.marks.table) cpu.flushTlb();",
+      "if (cpu === by && flags & cpu.marks.table) cpu.flushTlb();",
+      OTHERS,
+    ],
+    [
+      "code that was changed stays at the other processors",
+      "    for (const cpu of this.cpus) cpu.predecoder.invalidate(frame);",
+      "    this.cpu.predecoder.invalidate(frame);",
+      OTHERS,
+    ],
+  ]),
+  ...mutationsOf("src/xen/hvm.ts", "src/debug/several_test.ts", [[
+    "one vCPU's request is another's",
+    "this.ioreq = new IoreqSlot(",
+    "this.ioreq = (domain.vcpus[0].engine as HvmEngine | undefined)?.ioreq ?? new IoreqSlot(",
+    "late answers to two vCPUs at a time are each one's own (intel, hap)",
+  ]]),
+  ...mutationsOf("src/xen/scheduler.ts", SMP_TEST, [
+    [
+      "what lengths are drawn from is not saved",
+      "        random: this.#random,",
+      "        random: 1,",
+      `${LAW} (intel, hap, on 2)`,
+    ],
+  ]),
   ...mutationsOf("src/xen/legs.ts", SMP_TEST, [
     [
       "a leg is not saved",
