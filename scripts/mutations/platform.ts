@@ -25,6 +25,7 @@ const BROKEN = "xenstore: indices that make no sense, or a message too long, end
 const SLOW =
   "xenstore: who makes events for one that does not read waits for him, or until they are dropped";
 const SAVED = "xenstore: saved anywhere, and loaded elsewhere, all goes on the same (seed 1)";
+const DOMAIN0_TEST = `${DOM0}/domain0_test.ts`;
 const CONSOLE_FULL = "a sink that takes no more leaves the ring full, and loses nothing";
 const CONSOLE_BROKEN = "a console ring whose indices make no sense stands still until they do";
 
@@ -274,6 +275,26 @@ export const PLATFORM_MUTATIONS: readonly Mutation[] = [
       "what is typed waits for room in the ring",
     ],
   ]),
+  ...mutationsOf(`${DOM0}/domain0.ts`, DOMAIN0_TEST, [
+    [
+      "domain 0 does not hear a console",
+      "if (served?.port === port) served.ring.run();",
+      "",
+      "a guest's console is its domain's: written, and typed to where it wrote last (intel hap, 32 bits)",
+    ],
+    [
+      "domain 0 tells a domain of nothing",
+      "notify: (port) => void this.channels.send(port),",
+      "notify: () => {},",
+      "a guest asks xenstore over its ring, and is told of an answer (intel hap, 32 bits)",
+    ],
+  ]),
+  ...mutationsOf(`${DOM0}/xenstored.ts`, STORE_TEST, [[
+    "XenStore: a released domain's page stays mapped",
+    "this.host.letGo(domain);",
+    "",
+    "xenstore: released, a domain is as one that was never introduced",
+  ]]),
   ...mutationsOf(`${DOM0}/ring.ts`, CONSOLE_TEST, [[
     "a console believes indices",
     "return used > this.place.size ? undefined : used;",

@@ -111,7 +111,11 @@ class StoreNodes {
       }
     }
   }
-  /** Takes a node away, and all below it; that it is not there is no error. @throws {XenstoreError} */
+  /**
+   * Takes a node away, and all below it; that it is not there is no error, if the one above is.
+   *
+   * @throws {XenstoreError}
+   */
   remove(path: string): void {
     this.#send(XS.RM, joined([path]), `remove ${path}`);
   }

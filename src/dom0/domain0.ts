@@ -15,7 +15,8 @@ import type { Peer } from "../xen/interface.ts";
 import { SharedMemory } from "../xen/shared_memory.ts";
 import { StoreClient } from "./client.ts";
 import { ConsoleRing } from "./consoled.ts";
-import { domainNodes, domainPath } from "./domain_nodes.ts";
+import { domainNodes } from "./domain_nodes.ts";
+import { domainPath } from "./paths.ts";
 import type { RingPage } from "./ring.ts";
 import { Xenstored } from "./xenstored.ts";
 
@@ -60,6 +61,7 @@ export class Domain0 implements Peer {
     this.xenstored = new Xenstored({
       exists: (id) => peers.has(id),
       page: (id) => this.#page(id, GNTTAB.RESERVED_XENSTORE),
+      letGo: (id) => this.#unmap(id, GNTTAB.RESERVED_XENSTORE),
       bind: (id, port) => Math.max(0, this.channels.bindInterdomain(id, port)),
       unbind: (port) => void this.channels.close(port),
       notify: (port) => void this.channels.send(port),
@@ -98,6 +100,11 @@ export class Domain0 implements Peer {
   #map(domain: number, ref: number): number | undefined {
     const handle = this.grants.map(domain, ref, GNTMAP.host_map, -1);
     return this.grants.mapping(handle)?.frame;
+  }
+
+  #unmap(domain: number, ref: number): void {
+    const mapped = this.#mapped(domain, ref);
+    if (mapped) this.grants.unmap(mapped[0]);
   }
 
   /**
@@ -141,9 +148,7 @@ export class Domain0 implements Peer {
     const served = this.#consoles.get(id);
     if (served) this.channels.close(served.port);
     this.#consoles.delete(id);
-    for (const [handle, map] of this.grants.maps) {
-      if (map.domain === id) this.grants.unmap(handle);
-    }
+    this.#unmap(id, GNTTAB.RESERVED_CONSOLE);
   }
 
   #register(blocks: StateRegister): void {

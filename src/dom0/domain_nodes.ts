@@ -3,6 +3,7 @@ import { GNTTAB } from "../abi/xen/grant_table.ts";
 import { HVM_PARAM } from "../abi/xen/hvm/params.ts";
 import type { Domain } from "../xen/domain.ts";
 import type { PermissionText } from "./client.ts";
+import { domainPath } from "./paths.ts";
 
 /** A node: who owns it is first among its permissions. */
 interface InitialNode {
@@ -10,9 +11,6 @@ interface InitialNode {
   readonly value: string;
   readonly permissions: readonly PermissionText[];
 }
-
-/** A domain's own part of the tree. */
-export const domainPath = (id: number): string => `/local/domain/${id}`;
 
 /** Nodes below its own part that are the domain's, to write. */
 const OWN = [

@@ -141,10 +141,10 @@ Deno.test("xenstore: who makes events for one that does not read waits for him, 
   while (write()) assert(n < 200);
   assertEquals(daemon.deadline, EVENT_PATIENCE);
   test.now = EVENT_PATIENCE - 1;
-  daemon.runDue();
+  daemon.run();
   assertEquals(a.receive().length, 0);
   test.now = EVENT_PATIENCE;
-  daemon.runDue();
+  daemon.run();
   assert(a.receive().length > 0);
   assertEquals(daemon.problems(), []);
   // And one that dies keeps nobody waiting.

@@ -53,7 +53,7 @@ class Busy {
     }
     if (what === 6) {
       test.now += 1e9 * draw(15);
-      return test.daemon.runDue();
+      return test.daemon.run();
     }
     if (what < 20) this.client.write(`/shared/${draw(3)}`, `${draw(100)}`);
     // One of them is lazy.

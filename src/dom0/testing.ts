@@ -126,6 +126,8 @@ export class TestStore {
   readonly domains: Map<number, TestDomain> = new Map();
   /** Domain 0's ends of channels: of which domain. */
   readonly ports: Map<number, number> = new Map();
+  /** Domains whose pages were let go. */
+  readonly letGo: number[] = [];
   now = 0;
   /** The last of them. */
   port = 100;
@@ -133,6 +135,7 @@ export class TestStore {
   readonly daemon: Xenstored = new Xenstored({
     exists: (id) => this.domains.has(id),
     page: (id) => this.domains.get(id)?.page,
+    letGo: (id) => void this.letGo.push(id),
     bind: (id, port) => {
       if (port > 1000) return 0;
       this.ports.set(++this.port, id);

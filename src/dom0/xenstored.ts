@@ -28,6 +28,8 @@ export interface XenstoreHost {
   exists(domain: number): boolean;
   /** The page with a domain's ring; undefined: it has granted none. */
   page(domain: number): RingPage | undefined;
+  /** The page is not used any longer. */
+  letGo(domain: number): void;
   /** Domain 0's new end of a channel to an unbound port of a domain; 0: it cannot be bound. */
   bind(domain: number, port: number): number;
   /** Closes domain 0's end of a channel. */
@@ -153,7 +155,9 @@ export class Xenstored implements Domains, ConnectionHost {
     if (this.#running) return;
     this.#running = true;
     try {
+      const now = this.host.now();
       for (const connection of this.#connections.values()) {
+        connection.expire(now);
         if (connection.wantsReset) connection.reset();
       }
       while (this.#step() || this.#tellLocals());
@@ -193,17 +197,11 @@ export class Xenstored implements Domains, ConnectionHost {
     return told.length > 0;
   }
 
-  /** When there is something to do without anybody's asking (ns); Infinity: never. */
+  /** When {@linkcode run} has something to do without anybody's asking (ns); Infinity: never. */
   get deadline(): number {
     let first = Infinity;
     for (const { deadline } of this.#connections.values()) first = Math.min(first, deadline);
     return first;
-  }
-  /** Does what its time has come for. */
-  runDue(): void {
-    const now = this.host.now();
-    for (const connection of this.#connections.values()) connection.expire(now);
-    this.run();
   }
 
   // --- domains ---
@@ -261,6 +259,7 @@ export class Xenstored implements Domains, ConnectionHost {
       this.#connections.delete(domain);
       connection.drop();
       if (connection.port) this.host.unbind(connection.port);
+      this.host.letGo(domain);
     }
     for (const other of this.#connections.values()) {
       if (other.target === domain) other.target = null;

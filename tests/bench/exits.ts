@@ -49,7 +49,7 @@ async function running(cpu: CpuModel, bytes: Uint8Array, domains: number) {
 }
 
 /** How often a second of CPU time something happens, as the median of `runs`; `turn` does it once more. */
-function rate(runs: number, turn: () => number): number {
+export function rate(runs: number, turn: () => number): number {
   const rates: number[] = [];
   // The first turn warms up.
   for (let run = 0; run <= runs; run++) {
