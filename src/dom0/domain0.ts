@@ -52,6 +52,7 @@ export class Domain0 implements Peer {
       },
       channelsOf: (id: number) => peers.get(id)?.channels,
       polled: () => {},
+      bound: () => {},
     };
     this.channels = new EventChannels(owner, {
       twoLevel: calling((channel) => this.#told(channel)),

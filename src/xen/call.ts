@@ -3,6 +3,7 @@ import { XEN_ERRNO } from "../abi/xen/errno.ts";
 import { type AbiWidth, sizeOf, type StructFields, type StructOf, View } from "../abi/layout.ts";
 import { HYPERCALL_REGISTERS } from "../abi/xen/hypercalls.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
+import type { SliceEnd } from "./engine.ts";
 import { GuestHandles } from "./guest_handles.ts";
 import type { HvmEngine } from "./hvm.ts";
 import type { XenInterface } from "./interface.ts";
@@ -21,6 +22,8 @@ export class Call {
   #began = false;
   /** It is to be made again, with the arguments as they are now. */
   again = false;
+  /** The vCPU leaves its processor when the call is made. */
+  leaves: SliceEnd | undefined;
 
   constructor(readonly engine: HvmEngine, readonly xen: XenInterface, readonly vcpu: XenVcpu) {
     this.memory = new GuestHandles(engine);

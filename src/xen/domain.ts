@@ -18,6 +18,9 @@ import { type SavedVcpu, Vcpu } from "./vcpu.ts";
 import type { World } from "./world.ts";
 import type { Peer, XenInterface } from "./interface.ts";
 
+/** Whose time a domain has: its own, or the host's. */
+export type ClockName = "own" | "host";
+
 /** How a domain ended, or why it stands still. */
 export type DomainState =
   | { readonly kind: "paused" }
@@ -28,7 +31,19 @@ export type DomainState =
   /** Since `count` instructions of the host. */
   | { readonly kind: "destroyed"; readonly count: number };
 
-export type ShutdownReason = "poweroff" | "reset" | "exit" | "crash" | "hang";
+/**
+ * What a domain ended by. `suspend` and `soft-reset` are a guest's wish that somebody outside saves it and
+ * goes on, or begins anew what Xen gives it: here it stands as it was.
+ */
+export type ShutdownReason =
+  | "poweroff"
+  | "reset"
+  | "exit"
+  | "crash"
+  | "hang"
+  | "suspend"
+  | "watchdog"
+  | "soft-reset";
 
 /** Guest-physical memory of a domain. */
 export interface DomainMemory {
@@ -50,10 +65,12 @@ export interface DomainHost {
   readonly machine: Machine;
   readonly world: World;
   readonly blocks: StateRegistry;
-  readonly scheduler: Pick<Scheduler, "allot" | "join" | "settle" | "burn">;
+  readonly scheduler: Pick<Scheduler, "allot" | "join" | "settle" | "burn" | "yield">;
   readonly processors: readonly Processor[];
   /** What each domain has that others share with it, by its id. */
   readonly peers: Map<number, Peer>;
+  /** A domain of that id is there; domain 0 is. */
+  has(domain: number): boolean;
   /** The processor that runs waits for a device: time (ns) passes there without instructions. */
   stall(nanoseconds: number): void;
   /** Who can run has changed: the processor that runs looks at the others next. */
@@ -79,6 +96,8 @@ interface DomainOptions {
   /** See {@linkcode Allotment}. */
   readonly weight?: number;
   readonly cap?: number;
+  /** Its own if not given; a bare guest's is the machine's. */
+  readonly clock?: ClockName;
   /** Bytes of console output that are kept. */
   readonly consoleMemory?: number;
 }
@@ -107,11 +126,14 @@ interface SavedPlace {
   /** Its clock goes: `clock` is its own time less machine time; else its own time (ns). */
   readonly goes: boolean;
   readonly clock: number;
+  /** It is on the host's time. */
+  readonly host: boolean;
 }
 const PLACE = record({
   blocked: flag,
   goes: flag,
   clock: whole(-(2 ** 52), 2 ** 52),
+  host: flag,
 });
 
 export class Domain {
@@ -144,13 +166,14 @@ export class Domain {
   /** Its own time (ns) while its clock stands; less machine time while it goes. */
   #clock = 0;
   #goes: boolean;
+  #onHostTime: boolean;
   /** The last POST codes. */
   posts: number[] = [];
   #ending: { reason: ShutdownReason; detail: string } | undefined;
   #only: Vcpu | undefined;
 
   constructor(readonly host: DomainHost, options: DomainOptions) {
-    const { id, name, type, memory, vcpus, weight, cap, consoleMemory } = options;
+    const { id, name, type, memory, vcpus, weight, cap, clock, consoleMemory } = options;
     this.id = id;
     this.name = name;
     this.type = type;
@@ -164,7 +187,7 @@ export class Domain {
       (_, n) => new Vcpu(this, n, processors[n % processors.length]),
     );
     // The machine's time is a bare guest's own.
-    this.#goes = type === "bare";
+    this.#goes = this.#onHostTime = type === "bare" || clock === "host";
   }
 
   get #part(): string {
@@ -196,16 +219,33 @@ export class Domain {
   // --- its clock ---
 
   /**
-   * Its own time (ns). With one vCPU it passes while that runs or waits, and stands while the domain is
-   * paused or another has the processor: so a guest sees the same times whoever runs beside it. With
-   * several it is the host's while the domain is not paused: waiting for a processor is steal.
+   * Its own time (ns). On its own clock, with one vCPU, it passes while that runs or waits, and stands
+   * while the domain is paused or another has the processor: so a guest sees the same times whoever runs
+   * beside it. With several it is the host's while the domain is not paused: waiting for a processor is
+   * steal. On the host's clock it always passes, as everybody's: waiting for a processor, and a pause in
+   * which others run, is steal.
    */
   get now(): number {
     if (!this.#goes) return this.#clock;
     const now = this.#machineTime + this.#clock;
     // One vCPU that waits is woken by its next deadline: no time passes for it after that.
-    const waits = this.vcpus.length === 1 && this.runs && this.vcpus[0].blocked;
-    return waits ? Math.min(now, this.deadline) : now;
+    return this.hasOwnTime && this.runs && this.vcpus[0].blocked
+      ? Math.min(now, this.deadline)
+      : now;
+  }
+  /** Whose time it has. */
+  get clock(): ClockName {
+    return this.#onHostTime ? "host" : "own";
+  }
+  /**
+   * From now on it is on the host's time, and stays so: it is bound to another domain, which waits for it
+   * while it waits. Its time goes on from where it is.
+   */
+  keepHostTime(): void {
+    if (this.#onHostTime) return;
+    this.#clock = this.now - this.#machineTime;
+    this.#goes = this.#onHostTime = true;
+    for (const vcpu of this.vcpus) vcpu.clockChanged();
   }
   /** That of its processors which is ahead: devices never see it go back. */
   get #machineTime(): number {
@@ -217,16 +257,17 @@ export class Domain {
   get timeOffset(): number {
     return this.#goes ? this.#clock : this.#clock - this.#machineTime;
   }
-  get #ownTime(): boolean {
-    return this.type !== "bare" && this.vcpus.length === 1;
+  /** Its time stands while others have the processor. */
+  get hasOwnTime(): boolean {
+    return !this.#onHostTime && this.vcpus.length === 1;
   }
   /** Its vCPU runs, or waits for an interrupt. */
   startClock(): void {
-    if (this.#ownTime) this.#setClock(true);
+    if (this.hasOwnTime) this.#setClock(true);
   }
   /** It does neither: the clock stands at a given own time, or where it is. */
   stopClock(at?: number): void {
-    if (!this.#ownTime) return;
+    if (!this.hasOwnTime) return;
     this.#clock = at ?? this.now;
     this.#goes = false;
   }
@@ -311,12 +352,13 @@ export class Domain {
     // Last, because there are those that are told of it.
     blocks.register<SavedPlace>({
       name: "place",
-      version: 2,
+      version: 3,
       shape: PLACE,
       save: () => ({
         blocked: this.runs && this.vcpus.every((vcpu) => vcpu.blocked || !vcpu.online),
         goes: this.#goes,
         clock: this.#clock,
+        host: this.#onHostTime,
       }),
       check: ({ blocked }, beside) => {
         if (!blocked) return;
@@ -331,6 +373,8 @@ export class Domain {
       load: (s) => {
         this.#goes = s.goes;
         this.#clock = s.clock;
+        this.#onHostTime = s.host;
+        for (const vcpu of this.xen?.vcpus ?? []) vcpu.runstate.loaded();
         // Who let one run alone is told that this is over.
         this.#only = undefined;
         const kind = s.blocked ? "running" : "paused";
@@ -380,7 +424,7 @@ export class Domain {
       if (vcpu.goes) vcpu.goOn();
       else if (!vcpu.running) vcpu.stand();
     }
-    const shared = this.vcpus.length > 1 && this.type !== "bare";
+    const shared = this.vcpus.length > 1 && !this.#onHostTime;
     if (shared) this.#setClock(this.runs || this.vcpus.some(({ running }) => running));
   }
   /** One of its vCPUs has left its processor. */

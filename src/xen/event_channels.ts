@@ -78,8 +78,10 @@ export interface ChannelOwner {
   channelsOf(domain: number): EventChannels | undefined;
   /** Instructions of the host. */
   readonly count: number;
-  /** An event has come on a port: whoever polls it goes on. */
+  /** A port is pending now: whoever polls it goes on. */
   polled(port: number): void;
+  /** A port was bound to one of a domain's. */
+  bound(domain: number): void;
 }
 
 /** Whether a domain has a VIRQ once, told to its first vCPU unless it says otherwise. */
@@ -199,6 +201,8 @@ export class EventChannels {
     peer.state = "interdomain";
     peer.domain = this.owner.id;
     peer.peer = port;
+    this.owner.bound(remote);
+    peers.owner.bound(this.owner.id);
     // What was sent to the port while it was unbound is lost: one is told as if it had come.
     this.#deliver(channel, remote);
     return port;
@@ -322,7 +326,7 @@ export class EventChannels {
     if (handler) return handler();
     if (this.abi.isMasked(port)) channel.masked++;
     if (this.abi.raise(channel)) channel.merged++;
-    this.owner.polled(port);
+    else this.owner.polled(port);
   }
 
   bindVcpu(port: number, vcpu: number): number {

@@ -297,15 +297,20 @@ const own: { readonly [K in OwnKind]: Handler<K> } = {
     return goesOn ? undefined : BLOCKED;
   },
   hypercall: (e, exit) => {
-    if (e.call) hypercall(e, e.call);
-    else setGpr(e, RAX, -ENOSYS, -1);
-    if (e.call?.again) {
-      e.call.again = false;
+    const { call } = e;
+    if (!call) {
+      setGpr(e, RAX, -ENOSYS, -1);
+      return skip(e, exit);
+    }
+    hypercall(e, call);
+    if (call.again) {
+      call.again = false;
       return undefined;
     }
     skip(e, exit);
-    e.changed = true;
-    return e.waitsForEvent ? BLOCKED : undefined;
+    const { leaves } = call;
+    call.leaves = undefined;
+    return leaves;
   },
   exception,
   "external-interrupt": (e, exit) => {

@@ -175,6 +175,9 @@ export class Host implements DomainHost {
     this.#kicked ??= vcpu;
   }
 
+  has(domain: number): boolean {
+    return domain === 0 || this.#known(domain);
+  }
   newId(): number {
     return this.#nextId++;
   }
@@ -204,7 +207,8 @@ export class Host implements DomainHost {
       if (!engine.startUp()) return false;
       if (behind) processor.cpu.skipTo(this.now);
       d.wake(v);
-      return true;
+      if (v.upcall?.fallsAsleep()) v.block();
+      return v.ready || this.#awake(v);
     }
     // Another processor has woken it: not before that one's time.
     if (behind && engine.runnable()) processor.cpu.skipTo(this.now);
@@ -504,7 +508,12 @@ export class Host implements DomainHost {
     if (this.vcpus.some(waits)) return;
     for (const d of this.domains) {
       if (d.state.kind === "blocked") {
-        this.#endHung(d, "halted with nothing left that could wake it");
+        const calls = d.vcpus.map(({ id, upcall }) =>
+          upcall?.described && `vCPU ${id} ${upcall.described}`
+        )
+          .filter((call) => call !== undefined);
+        const halted = calls.length > 0 ? `${calls.join(", ")},` : "halted";
+        this.#endHung(d, `${halted} with nothing left that could wake it`);
       }
     }
   }

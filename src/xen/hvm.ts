@@ -224,7 +224,7 @@ export class HvmEngine extends Engine {
     // A turn is time: port accesses take more of it than instructions.
     this.#until = cpu.now + budget;
     watchQuiet(cpu, this.platform);
-    this.vcpu.upcall?.endWait();
+    this.vcpu.upcall?.runs();
     // Others have run since: their time is not this guest's.
     if (this.domain.timeOffset !== this.#timeOffset) this.setTsc();
     this.#entry.pageFault = this.shadow?.pageFault;
@@ -253,8 +253,8 @@ export class HvmEngine extends Engine {
     if (this.changed && this.#initialized()) return OFFLINE;
     if (this.changed) {
       this.#beforeEntry();
-      // It may have woken another vCPU.
-      if (cpu.now >= this.vcpu.processor.until) return BUDGET;
+      // It may have woken another vCPU, or ended the domain.
+      if (cpu.now >= this.vcpu.processor.until || this.domain.ending) return BUDGET;
     }
     shadow?.sync();
     this.#entry.budget = this.#until - cpu.now;
@@ -394,24 +394,43 @@ export class HvmEngine extends Engine {
     const { signals } = this.port;
     if (signals.init) {
       signals.init = false;
-      initialize(this.ops, this.hvm, this.cpuidLeaf(1, 0).eax);
-      this.pending = undefined;
-      this.ioreq.abandon("the vCPU was initialized");
-      this.#window = false;
+      this.#initialize();
       return true;
     }
     signals.startup = -1;
     return false;
   }
+  #initialize(): void {
+    initialize(this.ops, this.hvm, this.cpuidLeaf(1, 0).eax);
+    this.pending = undefined;
+    this.ioreq.abandon("the vCPU was initialized");
+    this.#window = false;
+    this.vcpu.upcall?.begins(false);
+  }
   startUp(): boolean {
-    const { signals } = this.port;
-    // A further INIT: it waits as it did.
+    const { port: { signals }, vcpu: { upcall } } = this;
+    // A further INIT: it waits as it did, but one that Xen took offline loses what it has been.
+    if (signals.init && upcall?.initialised) this.#initialize();
     signals.init = false;
-    if (signals.startup < 0) return false;
-    startUp(this.ops, this.hvm, signals.startup);
+    const { startup } = signals;
     signals.startup = -1;
     this.changed = true;
+    // One that has begun is no more to be started up, only to come up.
+    if (upcall?.initialised) return upcall.comesUp();
+    if (startup < 0) return false;
+    startUp(this.ops, this.hvm, startup);
+    upcall?.begins(true);
     return true;
+  }
+  /** It is given other registers than those of INIT to begin with, and the time of the first. */
+  begin(registers: (engine: this) => void): void {
+    registers(this);
+    const { upcall, domain: { vcpus: [first] } } = this.vcpu;
+    this.msrs.set(MSR.TSC_ADJUST, BigInt.asUintN(64, first.engine.tsc - BigInt(this.domain.now)));
+    this.setTsc();
+    this.port.tscChanged();
+    upcall?.begins(true);
+    upcall?.updateTime();
   }
 
   /** An NMI waits to be injected. */
@@ -559,7 +578,7 @@ export class HvmEngine extends Engine {
   runnable(): boolean {
     if (this.port.signals.init) return true;
     if (this.pending) return !this.ioreq.waiting;
-    return this.awake || this.vcpu.upcall?.waits === "over";
+    return this.awake || (this.vcpu.upcall?.ready ?? false);
   }
   get interruptible(): boolean {
     return this.waitsForEvent || this.#interruptsOn;
@@ -600,6 +619,8 @@ export class HvmEngine extends Engine {
    * all of memory is looked at or changed. The vCPU is off the processor.
    */
   quiesce(): void {
+    // When that was found out is nobody's.
+    this.vcpu.upcall?.look();
     this.shadow?.drop();
     this.#showIntercepts(false);
     this.ops.unload(this.on);

@@ -10,6 +10,7 @@ import { memoryOp } from "./calls/memory_op.ts";
 import type { Handler } from "./calls/operations.ts";
 import { schedOp } from "./calls/sched_op.ts";
 import { setTimerOp, vcpuOp } from "./calls/vcpu_op.ts";
+import { vmAssist } from "./calls/vm_assist.ts";
 import { xenVersion } from "./calls/xen_version.ts";
 import type { Call } from "./call.ts";
 import { in64BitMode } from "./control.ts";
@@ -25,6 +26,7 @@ const HANDLERS: Readonly<Partial<Record<HypercallName, Handler>>> = {
   sched_op: schedOp,
   set_timer_op: setTimerOp,
   vcpu_op: vcpuOp,
+  vm_assist: vmAssist,
 };
 const BY_NUMBER: readonly (Handler | undefined)[] = Object.entries(HYPERCALLS).reduce(
   (list: (Handler | undefined)[], [name, { number }]) => {

@@ -4,10 +4,11 @@
  */
 import { type AbiWidth, offsetOf } from "../abi/layout.ts";
 import { HVM_PARAM } from "../abi/xen/hvm/params.ts";
+import { SHUTDOWN } from "../abi/xen/sched.ts";
 import { SHARED_INFO } from "../abi/xen/xen.ts";
-import { flag, list, record, tuple, u32, u64, whole } from "../machine/shape.ts";
+import { flag, list, orNull, record, tuple, u32, u64, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
-import type { Domain } from "./domain.ts";
+import type { Domain, ShutdownReason } from "./domain.ts";
 import { type ChannelOwner, EventChannels } from "./event_channels.ts";
 import { GrantTable } from "./grants.ts";
 import { Fifo } from "./fifo.ts";
@@ -15,6 +16,7 @@ import type { P2M } from "./p2m.ts";
 import { Physmap } from "./physmap.ts";
 import { SharedMemory } from "./shared_memory.ts";
 import { TwoLevel } from "./two_level.ts";
+import { type SavedWatchdogs, Watchdogs, WATCHDOGS_SHAPE } from "./watchdogs.ts";
 import { type SavedXenVcpu, XEN_VCPU_SHAPE, XenVcpu } from "./xen_vcpu.ts";
 
 /** How upcalls come to vCPUs without a vector of their own (HVM_PARAM_CALLBACK_IRQ). */
@@ -27,6 +29,9 @@ interface SavedInterface {
   readonly width: number;
   readonly ringSpoke: boolean;
   readonly params: readonly (readonly [number, bigint])[];
+  readonly assists: readonly number[];
+  readonly watchdogs: SavedWatchdogs;
+  readonly shutdown: number | null;
   readonly vcpus: readonly SavedXenVcpu[];
 }
 
@@ -45,6 +50,11 @@ export class XenInterface implements ChannelOwner, Peer {
   readonly physmap: Physmap;
   /** Of shared_info and of what hypercalls without a width of their own share: it is as the guest's code was. */
   width: AbiWidth = 32;
+  /** What the guest has switched on by vm_assist. */
+  readonly assists: Set<number> = new Set();
+  readonly watchdogs: Watchdogs;
+  /** The first reason to shut down that the guest has given; undefined: none yet. */
+  #shutdown: number | undefined;
   /** HVM_PARAM_*, by number; those that are not there are 0. */
   readonly params: Map<number, bigint> = new Map();
   /** The guest wrote to its console's ring last, and not to a port. */
@@ -61,6 +71,7 @@ export class XenInterface implements ChannelOwner, Peer {
     this.physmap = new Physmap(p2m);
     this.physmap.share(sharedInfo / 4096);
     this.memory = new SharedMemory(domain.host.machine);
+    this.watchdogs = new Watchdogs(() => domain.now, () => this.timersChanged());
     this.vcpus = domain.vcpus.map((vcpu) => new XenVcpu(this, vcpu));
     const { memory, vcpus, physmap } = this;
     this.grants = new GrantTable(
@@ -111,6 +122,11 @@ export class XenInterface implements ChannelOwner, Peer {
     for (const vcpu of this.vcpus) vcpu.poll(port);
   }
 
+  bound(domain: number): void {
+    // Domain 0 has no time of its own, and its answers take none.
+    if (domain !== this.id && domain !== 0) this.domain.keepHostTime();
+  }
+
   /** shared_info is as wide as the guest's code was when it said where it wants hypercalls or upcalls. */
   latchWidth(width: AbiWidth): void {
     if (width === this.width) return;
@@ -155,19 +171,38 @@ export class XenInterface implements ChannelOwner, Peer {
     if (this.#callback.by === "gsi") this.domain.platform?.setLine(this.#callback.gsi, level);
   }
 
-  /** One of its vCPUs' timers was set. */
+  /** A timer was set. */
   timersChanged(): void {
     this.#deadline = undefined;
-    for (const { engine } of this.domain.vcpus) engine.poke();
+    // Whoever runs takes the host's timer along; who does not, is looked at by the deadline.
+    for (const vcpu of this.domain.vcpus) if (vcpu.running) vcpu.engine.poke();
   }
   /** The domain's own time (ns) at which a timer is due; Infinity: none is set. */
   get deadline(): number {
-    return this.#deadline ??= Math.min(...this.vcpus.map(({ deadline }) => deadline));
+    if (this.#deadline === undefined) {
+      let earliest = this.watchdogs.deadline;
+      for (const { deadline } of this.vcpus) earliest = Math.min(earliest, deadline);
+      this.#deadline = earliest;
+    }
+    return this.#deadline;
   }
   run(now: number): void {
     if (this.deadline > now) return;
+    if (this.watchdogs.rings(now)) this.shutDown(SHUTDOWN.watchdog, "SCHEDOP_watchdog");
     for (const vcpu of this.vcpus) vcpu.run(now);
     this.#deadline = undefined;
+  }
+
+  /** The guest says why it will shut down: the first time counts. */
+  noteShutdown(reason: number): void {
+    this.#shutdown ??= reason & 0xff;
+  }
+  /** It does. `by` says by what call. */
+  shutDown(reason: number, by: string): void {
+    this.noteShutdown(reason);
+    const code = this.#shutdown!;
+    const [name, ours, more] = REASONS[code] ?? ["unknown", "crash", ""];
+    this.domain.end(ours, `${by}: ${name} (${code})${more}`);
   }
 
   /** The domain is no more. */
@@ -187,22 +222,32 @@ export class XenInterface implements ChannelOwner, Peer {
         width: whole(32, 64),
         ringSpoke: flag,
         params: list(tuple(u32, u64)),
+        assists: list(whole(0, 63)),
+        watchdogs: WATCHDOGS_SHAPE,
+        shutdown: orNull(whole(0, 255)),
         vcpus: tuple(...this.vcpus.map(() => XEN_VCPU_SHAPE)),
       }),
       save: () => ({
         width: this.width,
         ringSpoke: this.ringSpoke,
         params: [...this.params].sort(([a], [b]) => a - b),
+        assists: [...this.assists].sort((a, b) => a - b),
+        watchdogs: this.watchdogs.save(),
+        shutdown: this.#shutdown ?? null,
         vcpus: this.vcpus.map((vcpu) => vcpu.save()),
       }),
       check: ({ width }) => {
         if (width !== 32 && width !== 64) refuse(`xen: width is ${width}, expected 32 or 64`);
       },
-      load: ({ width, ringSpoke, params, vcpus }) => {
+      load: ({ width, ringSpoke, params, assists, watchdogs, shutdown, vcpus }) => {
         this.ringSpoke = ringSpoke;
         this.width = width as AbiWidth;
         this.params.clear();
         for (const [number, value] of params) this.params.set(number, value);
+        this.assists.clear();
+        for (const type of assists) this.assists.add(type);
+        this.watchdogs.load(watchdogs);
+        this.#shutdown = shutdown ?? undefined;
         this.#callback = callbackOf(this.params.get(HVM_PARAM.CALLBACK_IRQ) ?? 0n);
         vcpus.forEach((saved, n) => this.vcpus[n].load(saved));
         this.#deadline = undefined;
@@ -212,6 +257,20 @@ export class XenInterface implements ChannelOwner, Peer {
     this.grants.register(blocks);
   }
 }
+
+/** Reasons to shut down by their codes (SHUTDOWN_*): name, our word for it, and what it means here. */
+const REASONS: Readonly<Record<number, readonly [string, ShutdownReason, string]>> = {
+  [SHUTDOWN.poweroff]: ["poweroff", "poweroff", ""],
+  [SHUTDOWN.reboot]: ["reboot", "reset", ""],
+  [SHUTDOWN.suspend]: ["suspend", "suspend", ", to be saved: nothing here resumes it"],
+  [SHUTDOWN.crash]: ["crash", "crash", ""],
+  [SHUTDOWN.watchdog]: ["watchdog", "watchdog", ""],
+  [SHUTDOWN.soft_reset]: [
+    "soft reset",
+    "soft-reset",
+    ", for a new kernel: nothing here resumes it",
+  ],
+};
 
 /** HVM_PARAM_CALLBACK_TYPE_*. */
 const VIA = { gsi: 0, vector: 2 } as const;

@@ -7,6 +7,7 @@
 import {
   amount,
   finite,
+  flag,
   list,
   orNull,
   record,
@@ -75,12 +76,15 @@ export interface Share {
   turn: number;
   /** Time on the processor (ns) that its credit has not paid for yet: that of its last turn. */
   owed: number;
+  /** It has given its turn away: all others that can run come first, once. */
+  yields: boolean;
 }
 
 export const SHARE_SHAPE: Shape = record({
   credit: finite,
   turn: amount,
   owed: amount,
+  yields: flag,
 });
 
 /** What is scheduled: a vCPU. */
@@ -193,7 +197,7 @@ export class Scheduler {
   /** The share of a fresh vCPU. */
   join(): Share {
     // Equals begin in an order that the seed chooses.
-    return { credit: CREDIT + this.#draw(1000), turn: 0, owed: 0 };
+    return { credit: CREDIT + this.#draw(1000), turn: 0, owed: 0, yields: false };
   }
 
   /** Nanoseconds that a domain's cap leaves it now; Infinity without a cap. */
@@ -225,8 +229,11 @@ export class Scheduler {
    * of them has no credit left, everybody in `all` gets some. Of one guest's, the one that has waited
    * longest runs: how long each does is the interleaving's, and credit decides between guests.
    */
-  choose<U extends Unit>(runnable: readonly U[], all: readonly U[]): U {
+  choose<U extends Unit>(able: readonly U[], all: readonly U[]): U {
     for (const unit of all) this.settle(unit);
+    const others = able.filter(({ share }) => !share.yields);
+    const runnable = others.length > 0 ? others : able;
+    for (const { share } of able) share.yields = false;
     let best = runnable[0];
     for (const unit of runnable) {
       const more = unit.share.credit - best.share.credit;
@@ -262,6 +269,10 @@ export class Scheduler {
     return min + this.#draw(max - min + 1);
   }
 
+  /** It gives its turn away: of the others that can run one has the next. */
+  yield({ share }: Unit): void {
+    share.yields = true;
+  }
   /** A vCPU was on its processor for `time` ns of a turn. */
   burn({ share, domain: { allotment } }: Unit, time: number, turn: Turn<Unit> | null): void {
     this.#enterWindow(allotment, time);

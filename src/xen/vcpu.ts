@@ -152,6 +152,11 @@ export class Vcpu {
   begin(): void {
     this.#enter("running");
   }
+  /** It gives the rest of its turn to others that can run. */
+  yield(): void {
+    this.processor.turn = null;
+    this.domain.host.scheduler.yield(this);
+  }
   /** Another's turn does. */
   preempt(): void {
     if (this.#state === "running") this.#enter("runnable");
@@ -161,6 +166,11 @@ export class Vcpu {
     if (this.#stands !== undefined) return;
     this.#account();
     this.#stands = this.#accounted;
+    this.upcall?.runstate.stand();
+  }
+  /** Its domain is on another clock. */
+  clockChanged(): void {
+    this.upcall?.runstate.enter(this.#state);
   }
   /** Its domain goes on. */
   goOn(): void {
@@ -168,6 +178,7 @@ export class Vcpu {
     this.#account();
     if (this.#stood) this.#since = this.#accounted;
     this.#stands = undefined;
+    this.upcall?.runstate.goOn();
   }
 
   #enter(state: RunstateName): void {
@@ -175,6 +186,7 @@ export class Vcpu {
     this.#account();
     this.#state = state;
     this.#since = this.#accounted;
+    this.upcall?.runstate.enter(state);
   }
   #account(): void {
     const { now } = this.cpu;

@@ -1,47 +1,111 @@
-/** vcpu_op and set_timer_op (Xen public/vcpu.h): timers of vCPUs, and where Xen tells them something. */
+/** vcpu_op and set_timer_op (Xen public/vcpu.h): vCPUs come and go, their timers, and where Xen tells them something. */
 import { XEN_ERRNO } from "../../abi/xen/errno.ts";
-import { VCPU_SSHOTTMR, VCPUOP } from "../../abi/xen/vcpu.ts";
+import { VCPU_HVM_CONTEXT } from "../../abi/xen/hvm/hvm_vcpu.ts";
+import { VCPUOP } from "../../abi/xen/vcpu.ts";
 import type { Call } from "../call.ts";
+import { OFFLINE } from "../engine.ts";
+import { beginWith } from "../vcpu_context.ts";
 import type { XenVcpu } from "../xen_vcpu.ts";
 import { type Handler, operations } from "./operations.ts";
 
-const { EINVAL, ENOENT, ETIME } = XEN_ERRNO;
+const { EEXIST, EFAULT, EINVAL, ENOENT } = XEN_ERRNO;
 
-/** Shortest period of a periodic timer (ns). */
-const SHORTEST = 1_000_000;
+/** Periods of a periodic timer (ns). */
+const SHORTEST = 1_000_000n, LONGEST = 2n ** 62n - 1n;
 
 /** The vCPU that the second argument names. */
 const of = (call: Call): XenVcpu => call.xen.vcpus[call.low(1)];
+/** A vCPU's one-shot timer is its own. */
+const isOwn = (call: Call): boolean => of(call) === call.vcpu;
+
+/** The last that is online takes its domain with it. */
+function goDown(call: Call): number {
+  const vcpu = of(call), { xen } = call;
+  if (xen.vcpus.every((other) => other === vcpu || !other.online)) {
+    xen.domain.end("poweroff", "VCPUOP_down of its last vCPU");
+  } else if (vcpu === call.vcpu) call.leaves = OFFLINE;
+  else vcpu.goDown();
+  return 0;
+}
 
 const ops = operations(VCPUOP, {
-  is_up: (call) => of(call).vcpu.online ? 1 : 0,
-  set_periodic_timer: (call, args) => {
-    const period = Number(args.get("period_ns"));
-    if (period < SHORTEST) return -EINVAL;
-    return of(call).setPeriodic(period);
+  initialise: (call) => {
+    const vcpu = of(call), context = call.get(VCPU_HVM_CONTEXT, call.wide(2));
+    if (!context) return -EFAULT;
+    return vcpu.initialised ? -EEXIST : beginWith(vcpu, context);
   },
-  stop_periodic_timer: (call) => of(call).setPeriodic(Infinity),
+  up: (call) => {
+    const vcpu = of(call);
+    if (!vcpu.initialised) return -EINVAL;
+    vcpu.goUp();
+    return 0;
+  },
+  down: goDown,
+  is_up: (call) => of(call).online ? 1 : 0,
+  get_runstate_info: (call) => call.write(call.wide(2), of(call).runstate.now(call.width)),
+  register_runstate_memory_area: (call, args) => {
+    of(call).registerRunstate(args.get("addr.h"), call.width);
+    return 0;
+  },
+  register_vcpu_time_memory_area: (call, args) => {
+    of(call).registerTime(args.get("addr.h"));
+    return 0;
+  },
+  set_periodic_timer: (call, args) => {
+    const period = args.get("period_ns");
+    if (period < SHORTEST || period > LONGEST) return -EINVAL;
+    of(call).setPeriodic(Number(period));
+    return 0;
+  },
+  stop_periodic_timer: (call) => {
+    of(call).stopPeriodic();
+    return 0;
+  },
   set_singleshot_timer: (call, args) => {
-    const at = Number(args.get("timeout_abs_ns")), vcpu = of(call);
-    if (vcpu !== call.vcpu || at === 0) return -EINVAL;
-    if (args.get("flags") & VCPU_SSHOTTMR.future && at < call.xen.domain.now) return -ETIME;
-    vcpu.setTimer("singleShot", at);
+    if (!isOwn(call)) return -EINVAL;
+    const at = args.get("timeout_abs_ns"), past = at < BigInt(call.xen.domain.now);
+    // Xen has no ETIME for what is past, whatever the flags: its event comes at once.
+    call.vcpu.setTimer("singleShot", past ? Infinity : call.vcpu.timeOf(at));
+    if (past) call.vcpu.timerEvent();
     return 0;
   },
   stop_singleshot_timer: (call) => {
-    const vcpu = of(call);
-    if (vcpu !== call.vcpu) return -EINVAL;
-    vcpu.setTimer("singleShot", Infinity);
+    if (!isOwn(call)) return -EINVAL;
+    call.vcpu.setTimer("singleShot", Infinity);
     return 0;
   },
-  register_vcpu_info: (call, args) => of(call).registerInfo(args.get("mfn"), args.get("offset")),
+  register_vcpu_info: (call, args) => {
+    const vcpu = of(call);
+    const result = vcpu.registerInfo(args.get("mfn"), args.get("offset"), call.vcpu);
+    vcpu.updateTime();
+    return result;
+  },
+  send_nmi: (call) => {
+    if (call.wide(2) !== 0n) return -EINVAL;
+    of(call).engine.nmi();
+    of(call).vcpu.engine.poke();
+    return 0;
+  },
+  // For domain 0 alone, with each vCPU pinned to a processor.
+  get_physid: () => -EINVAL,
 }, { at: 2 });
 
 export const vcpuOp: Handler = (call) => of(call) ? ops(call) : -ENOENT;
 
+/** Times further ahead than this (ns), 13 days, are taken for a mistake: the event comes soon. */
+const FAR = 2n ** 50n, SOON = 100_000_000;
+
 /** set_timer_op(timeout): the system time (ns) of VIRQ_TIMER; 0: never. */
 export const setTimerOp: Handler = (call) => {
-  const at = call.width === 64 ? call.wide(0) : BigInt(call.low(1)) << 32n | BigInt(call.low(0));
-  call.vcpu.setTimer("singleShot", at === 0n ? Infinity : Number(BigInt.asIntN(64, at)));
+  const { vcpu, xen: { domain } } = call;
+  const at = BigInt.asIntN(
+    64,
+    call.width === 64 ? call.wide(0) : call.wide(1) << 32n | call.wide(0),
+  );
+  const mistaken = at < 0n || at - BigInt(domain.now) >= FAR;
+  vcpu.setTimer(
+    "singleShot",
+    at === 0n ? Infinity : mistaken ? domain.now + SOON : vcpu.timeOf(at),
+  );
   return 0;
 };
