@@ -178,4 +178,12 @@ export const PROCESSOR_MUTATIONS: readonly Mutation[] = [
       "turns follow one another, each as long as the seed picks (intel, hap)",
     ],
   ]),
+  ...mutationsOf("src/xen/scheduler.ts", "src/debug/several_test.ts", [
+    [
+      "lengths of turns are not saved",
+      "        this.#interleave = saved.interleave;\n",
+      "",
+      "lengths of turns are set at a stop, with a seed, and are part of a saved state",
+    ],
+  ]),
 ];

@@ -20,6 +20,7 @@ import {
   type DomainOptions,
   START_OPTIONS,
   type StartOptions,
+  toInterleave,
 } from "./options.ts";
 import { findSymbols } from "./symbol_files.ts";
 import { bold, counted, grouped, INSPECT, type InspectOptions, sizeText } from "./values.ts";
@@ -242,6 +243,42 @@ export class Hypervisor implements AsyncDisposable {
       return new StateDiff(diffStates(a, saveHost(this.#host)), ["before", "now"]);
     }
     return new StateDiff(diffStates(a, b), ["a", "b"]);
+  }
+  /**
+   * How many instructions vCPUs of one domain, and processors, run in turn; it can be set while all
+   * domains stand. With a `seed`, that one picks the lengths from there on: so one saved state is tried
+   * with many interleavings, and each of them repeats. Turns under way are over.
+   *
+   * @throws {RangeError} for lengths that cannot be: see {@linkcode StartOptions}
+   * @throws {Error} while a domain runs, and before there is one
+   * @example
+   * ```ts
+   * import { Hypervisor } from "xvm";
+   *
+   * await using hv = await Hypervisor.demo();
+   * const before = hv.save();
+   * for (const seed of [1, 2, 3]) {
+   *   hv.load(before);
+   *   hv.interleave = { min: 1, max: 20, seed };
+   *   await hv.domains[0].until("hlt");
+   * }
+   * if (hv.interleave.max !== 20) throw new Error("unexpected");
+   * ```
+   */
+  get interleave(): { readonly min: number; readonly max: number; readonly seed?: number } {
+    return { ...this.#host.scheduler.interleave };
+  }
+  set interleave(
+    wanted: { readonly min: number; readonly max: number; readonly seed?: number },
+  ) {
+    const { lengths, seed } = toInterleave(wanted, "interleave");
+    this.#mustStand("interleave");
+    if (this.#domains.length === 0) {
+      throw new Error(
+        "interleave: there is no domain yet; Hypervisor.start({ interleave, seed }) says how it begins",
+      );
+    }
+    this.#host.setInterleave(lengths, seed);
   }
   /**
    * The last turns of the host's vCPUs: on which processor, from where on, how many instructions, why

@@ -108,10 +108,15 @@ export interface DomainOptions {
   readonly cap?: number;
 }
 
-/** Lengths of turns. */
-const lengths: ValueCheck<Interleave> = (value, what) => {
-  const length = whole(1, LONGEST_TURN);
-  const { min, max } = optionsOf({ min: length, max: length })(value, what);
+const seeds = whole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+const LENGTHS = { min: whole(1, LONGEST_TURN), max: whole(1, LONGEST_TURN) };
+
+/** Lengths of turns, both of them in their order. */
+function checkLengths(
+  { min, max }: { readonly min?: number; readonly max?: number },
+  what: string,
+  value: unknown,
+): Interleave {
   if (min === undefined || max === undefined) {
     throw wrongType(what, "{ min, max }, both of them,", value);
   }
@@ -119,6 +124,13 @@ const lengths: ValueCheck<Interleave> = (value, what) => {
   throw new RangeError(
     `${what}: min up to max was expected, { min: ${min}, max: ${max} } was given`,
   );
+}
+const lengths: ValueCheck<Interleave> = (value, what) =>
+  checkLengths(optionsOf(LENGTHS)(value, what), what, value);
+/** Lengths of turns, and perhaps the seed that picks them from there on. */
+export const toInterleave: ValueCheck<{ lengths: Interleave; seed?: number }> = (value, what) => {
+  const { seed, ...given } = optionsOf({ ...LENGTHS, seed: seeds })(value, what);
+  return { lengths: checkLengths(given, what, value), seed };
 };
 
 const vendor = oneOf("intel", "amd"), paging = oneOf("hap", "shadow");
@@ -129,7 +141,7 @@ export const START_OPTIONS = optionsOf({
   memory: pages(4096, MACHINE_MEMORY_MAX),
   cpus: whole(1, PROCESSORS),
   interleave: lengths,
-  seed: whole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
+  seed: seeds,
   unixTime: whole(0, 2 ** 40),
 });
 /** What `Hypervisor.demo` takes besides. */

@@ -386,6 +386,59 @@ Deno.test("at a stop each vCPU says what it does beneath the pause", async () =>
   assertEquals([vcpu.runstate, demo.schedule().at(-1)!.end], ["blocked", "wait"]);
 });
 
+Deno.test("lengths of turns are set at a stop, with a seed, and are part of a saved state", async () => {
+  const c = { cpu: "intel", paging: "hap" } as const;
+  for (const cpus of [1, 2]) {
+    await using host = await severalOf(c, 2, { cpus });
+    await using other = await severalOf(c, 2, { cpus, interleave: { min: 5000, max: 6000 } });
+    const { hv, dom } = host;
+    await dom.until("execute", { address: "work", vcpu: 1 });
+    const from = hv.save();
+    /** To the same place with another interleaving: where that is, and how long turns were at most. */
+    const run = async (interleave: Hypervisor["interleave"], { hv, dom }: typeof host = host) => {
+      hv.load(from);
+      hv.interleave = interleave;
+      const now = hv.save();
+      let met = 0;
+      await dom.until("execute", { address: "work" }, () => ++met > 200);
+      const turns = hv.schedule({ last: 4096 }).slice(0, -1);
+      const lengths = turns.map(({ instructions }) => instructions);
+      return { now, hash: hv.stateHash(), longest: Math.max(...lengths), met };
+    };
+    const short = { min: 2, max: 5 }, one = await run({ ...short, seed: 1 });
+    assertEquals(hv.interleave, short);
+    assertEquals((await run({ ...short, seed: 1 })).hash, one.hash);
+    assert((await run({ ...short, seed: 2 })).hash !== one.hash);
+    assertEquals((await run({ ...short, seed: 1 }, other)).hash, one.hash);
+    if (cpus === 1) assert(one.longest <= 5, `${one.longest}`);
+    assert((await run({ min: 300, max: 400 })).longest > 250);
+    // A saved state has them, whatever its host was started with.
+    other.hv.interleave = { min: 7, max: 8 };
+    other.hv.load(one.now);
+    assertEquals(other.hv.interleave, short);
+    assertEquals(other.hv.save(), one.now);
+  }
+});
+
+Deno.test("lengths of turns that cannot be set are refused by one message each", async () => {
+  await using hv = await Hypervisor.demo();
+  const set = (interleave: unknown) => () => void (hv.interleave = interleave as never);
+  assertThrows(set({ min: 0, max: 5 }), RangeError, "interleave min: a whole number from 1");
+  assertThrows(set({ min: 6, max: 5 }), RangeError, "interleave: min up to max was expected");
+  assertThrows(set({ max: 5 }), TypeError, "{ min, max }, both of them,");
+  assertThrows(set({ min: 1, max: 5, seed: 1.5 }), RangeError, "interleave seed");
+  hv.domains[0].unpause();
+  assertThrows(
+    set({ min: 1, max: 5 }),
+    Error,
+    "interleave: domain demo is running; pause it first",
+  );
+  hv.domains[0].pause();
+  assertEquals(hv.interleave, { min: 2000, max: 10_000 });
+  await using none = await Hypervisor.start();
+  assertThrows(() => void (none.interleave = { min: 1, max: 2 }), Error, "there is no domain yet");
+});
+
 Deno.test("a host's schedule is that of those asked for, and prints as a table", async () => {
   await using host = await severalOf({ cpu: "intel", paging: "hap" }, 2);
   const { hv, dom } = host;

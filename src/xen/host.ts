@@ -15,7 +15,7 @@ import type { Frames } from "./frames.ts";
 import type { Peer } from "./interface.ts";
 import { Legs } from "./legs.ts";
 import { Processor } from "./processor.ts";
-import { checkInterleave, INTERLEAVE, type Interleave, Scheduler } from "./scheduler.ts";
+import { INTERLEAVE, type Interleave, Scheduler } from "./scheduler.ts";
 import { type TurnBegin, type TurnEnd, TurnLog } from "./turns.ts";
 import type { Vcpu } from "./vcpu.ts";
 import { World } from "./world.ts";
@@ -84,7 +84,7 @@ export class Host implements DomainHost {
     // instruction, that one is counted already, and may be given up.
     this.machine.due = () =>
       this.#yields || (this.attention.due() && this.#passed > this.#sliceFrom + 1);
-    this.scheduler = new Scheduler(seed, checkInterleave(interleave), () => this.now);
+    this.scheduler = new Scheduler(seed, interleave, () => this.now);
     this.legs = new Legs(this.processors, this.scheduler);
     this.world = new World(options.unixTime, seed, () => this.machine.count);
     this.#register();
@@ -160,6 +160,13 @@ export class Host implements DomainHost {
   /** The processor that runs waits for a device: time passes there (ns) without instructions. */
   stall(nanoseconds: number): void {
     this.#active.cpu.idle += nanoseconds;
+  }
+  /** Somebody from outside changes how long turns are, and what picks them: those under way are over. */
+  setInterleave({ min, max }: Interleave, seed?: number): void {
+    this.scheduler.setInterleave({ min, max }, seed);
+    this.world.enter("interleave", 0, { min, max, seed: seed ?? null });
+    for (const processor of this.processors) processor.turn = null;
+    this.legs.end(0);
   }
   /** Who can run has changed: the processor that runs looks at the others next. */
   endLeg(): void {

@@ -36,7 +36,7 @@ export interface Interleave {
 export const INTERLEAVE: Interleave = { min: 2000, max: 10_000 };
 
 /** Refuses what are no lengths. @throws {RangeError} */
-export function checkInterleave({ min, max }: Interleave): Interleave {
+function checkInterleave({ min, max }: Interleave): Interleave {
   if ([min, max].every((n) => Number.isInteger(n) && n >= 1) && min <= max && max <= TURN.longest) {
     return { min, max };
   }
@@ -128,18 +128,46 @@ export function checkCap(cap: number, vcpus: number): number {
   );
 }
 
+/** Not the stream that frames and guests draw from: they see the same whoever runs beside them. */
+const randomOf = (seed: number): number => Math.imul(seed ^ 0x5bd1e995, 0x9e3779b1) >>> 0 || 1;
+
+interface SavedScheduler {
+  readonly random: number;
+  readonly interleave: Interleave;
+  readonly turns: number;
+  readonly processors: readonly (SavedTurn | null)[];
+}
+const LENGTH = whole(1, TURN.longest);
+const SAVED = record({
+  random: u32,
+  interleave: record({ min: LENGTH, max: LENGTH }),
+  turns: amount,
+  processors: list(orNull(TURN_SHAPE)),
+});
+
 export class Scheduler {
   #random: number;
+  #interleave: Interleave;
   #turns = 0;
 
   /** @param seed picks the lengths of turns, and who of equals begins */
   constructor(
     seed: number,
-    private readonly interleave: Interleave,
+    interleave: Interleave,
     private readonly now: () => number,
   ) {
-    // Not the stream that frames and guests draw from: they see the same whoever runs beside them.
-    this.#random = Math.imul(seed ^ 0x5bd1e995, 0x9e3779b1) >>> 0 || 1;
+    this.#interleave = checkInterleave(interleave);
+    this.#random = randomOf(seed);
+  }
+
+  /** How long turns are among the vCPUs of one guest, and legs. */
+  get interleave(): Interleave {
+    return this.#interleave;
+  }
+  /** From now on they are so long, as another seed picks, if one is given. @throws {RangeError} */
+  setInterleave(interleave: Interleave, seed?: number): void {
+    this.#interleave = checkInterleave(interleave);
+    if (seed !== undefined) this.#random = randomOf(seed);
   }
 
   /** @param find the vCPU of a domain's id and a number, if there is one */
@@ -148,19 +176,22 @@ export class Scheduler {
     processors: readonly { turn: Turn<U> | null }[],
     find: (domain: number, vcpu: number) => U | undefined,
   ): void {
-    blocks.register<{ random: number; turns: number; processors: readonly (SavedTurn | null)[] }>({
+    blocks.register<SavedScheduler>({
       name: "scheduler",
-      version: 2,
+      version: 3,
       configuration: () => ({ processors: processors.length }),
-      shape: record({ random: u32, turns: amount, processors: list(orNull(TURN_SHAPE)) }),
+      shape: SAVED,
       save: () => ({
         random: this.#random,
+        interleave: { ...this.#interleave },
         turns: this.#turns,
         processors: processors.map(({ turn }) =>
           turn && { domain: turn.vcpu.domain.id, vcpu: turn.vcpu.id, ends: turn.ends }
         ),
       }),
       check: (saved) => {
+        const { min, max } = saved.interleave;
+        if (min > max) refuse(`scheduler: turns of ${min} to ${max}`);
         if (saved.processors.length !== processors.length) {
           refuse(`scheduler: ${saved.processors.length} turns, of ${processors.length} processors`);
         }
@@ -173,6 +204,7 @@ export class Scheduler {
       },
       load: (saved) => {
         this.#random = saved.random;
+        this.#interleave = saved.interleave;
         this.#turns = saved.turns;
         saved.processors.forEach((turn, n) => {
           const vcpu = turn && find(turn.domain, turn.vcpu);
@@ -265,7 +297,7 @@ export class Scheduler {
   }
   /** How far (ns) a processor gets before another. */
   leg(): number {
-    const { min, max } = this.interleave;
+    const { min, max } = this.#interleave;
     return min + this.#draw(max - min + 1);
   }
 

@@ -337,7 +337,12 @@ for (
   });
 }
 
-for (const [way, cpus] of [...HVM, ...BARE].map((way) => [way, 3] as const)) {
+for (
+  const [way, cpus] of [
+    ...[...HVM, ...BARE].map((way) => [way, 3] as const),
+    ...HVM.map((way) => [way, 1] as const),
+  ]
+) {
   Deno.test(`a run of several vCPUs is the same however it is cut (${way.cpu}, ${way.paging}, on ${cpus})`, async () => {
     const [one, ...others] = await Promise.all([1, 2, 3].map(() => guest(3, way, cpus)));
     const done = ({ domain }: typeof one) => domain.state.kind === "blocked";

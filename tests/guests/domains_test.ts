@@ -1,8 +1,5 @@
-/**
- * Several domains with real guests: a kernel is the same at its own positions whoever runs beside it,
- * and the race of scripts/race.ts repeats.
- */
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+/** Several domains with real guests: a kernel is the same at its own positions whoever runs beside it. */
+import { assert, assertEquals } from "@std/assert";
 import { guestsFolder } from "../../repl/guests/images.ts";
 import { Hypervisor } from "../../src/debug/hypervisor.ts";
 
@@ -49,23 +46,4 @@ Deno.test({
     (missing ? `: skipped, no ${missing} (xvm guests fetch)` : ""),
   ignore: missing !== undefined,
   fn: async () => assertEquals(await positions(true), await positions(false)),
-});
-
-Deno.test("scripts/race.ts replays a race to the same winners at the same instructions", async () => {
-  const root = new URL("../../", import.meta.url).pathname;
-  const { code, stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", `${root}repl/main.ts`, "run", `${root}scripts/race.ts`],
-    env: { NO_COLOR: "1" },
-    cwd: root,
-  }).output();
-  const text = new TextDecoder().decode(stdout);
-  assertEquals(code, 0, text);
-  assertStringIncludes(text, "the same seed gave the same winners at the same instructions");
-  // The columns of another seed and of another weight differ somewhere.
-  const columns = [0, 1, 2, 3].map((n) =>
-    text.split("\n").filter((line) => /^ +\d+ {3}/.test(line))
-      .map((line) => line.slice(8).match(/\S+ +at [\d,]+/g)![n]).join()
-  );
-  assertEquals(columns[1], columns[0]);
-  assert(columns[2] !== columns[0] && columns[3] !== columns[0]);
 });
