@@ -191,10 +191,10 @@ export class Debugger implements Desk, Stepping {
     this.#tell(this.#ending(state));
   }
   #ending(state: DomainState): WaitOutcome {
-    const [reason, detail] = state.kind === "shutdown"
-      ? [state.reason, state.detail]
-      : ["destroyed", "by request"];
-    return { kind: "ended", stop: this.events[0].occurs("end", { reason, detail }).stop };
+    const { vcpu, reason, detail } = state.kind === "shutdown"
+      ? state
+      : { vcpu: 0, reason: "destroyed", detail: "by request" };
+    return { kind: "ended", stop: this.events[vcpu].occurs("end", { reason, detail }).stop };
   }
 
   /** The host's driver failed: whoever waits is told. */

@@ -8,6 +8,7 @@ import { hostUnder, Hypervisor } from "./hypervisor.ts";
 import { type Configuration, configurations, settle, virtual } from "./testing/hosts.ts";
 import { COUNTS, severalOf } from "./testing/several.ts";
 import type { GuestVcpu } from "./vcpu.ts";
+import { GuestStopped } from "./waits.ts";
 
 const WAYS = configurations.flatMap((c): [Configuration, cpus: number][] =>
   c.paging === "bare" ? [[c, 2]] : [[c, 1], [c, 2]]
@@ -42,6 +43,17 @@ for (const [c, cpus] of WAYS) {
       const stop = await dom.until("execute", { address: "count", vcpu });
       assertEquals([stop.vcpu.id, stop.vcpu.regs.ebx], [vcpu, BigInt(vcpu)]);
     }
+  });
+
+  Deno.test(`the end of a domain is that vCPU's which came to it (${name})`, async () => {
+    await using host = await both(c, cpus);
+    const { dom, vcpus: [, other] } = host;
+    // No handler, and nothing at the place where it goes on.
+    other.regs.idtr = { base: 0n, limit: 0 };
+    other.regs.rip = 0xf000_0000n;
+    const ended = await dom.tryUntil("execute", { address: 0x1234_0000n });
+    assert(ended instanceof GuestStopped);
+    assertEquals([ended.reason, ended.stop?.vcpu.id], ["crash", 1]);
   });
 
   if (cpus === 1) {

@@ -27,10 +27,17 @@ export type DomainState =
   | { readonly kind: "running" }
   /** All its vCPUs wait. */
   | { readonly kind: "blocked" }
-  | { readonly kind: "shutdown"; readonly reason: ShutdownReason; readonly detail: string }
+  | ({ readonly kind: "shutdown" } & Ending)
   /** Since `count` instructions of the host. */
   | { readonly kind: "destroyed"; readonly count: number };
 
+/** How a domain ends by itself. */
+export interface Ending {
+  readonly reason: ShutdownReason;
+  readonly detail: string;
+  /** Number of the vCPU that did it; the first where it was none. */
+  readonly vcpu: number;
+}
 /**
  * What a domain ended by. `suspend` and `soft-reset` are a guest's wish that somebody outside saves it and
  * goes on, or begins anew what Xen gives it: here it stands as it was.
@@ -169,7 +176,7 @@ export class Domain {
   #onHostTime: boolean;
   /** The last POST codes. */
   posts: number[] = [];
-  #ending: { reason: ShutdownReason; detail: string } | undefined;
+  #ending: Ending | undefined;
   #only: Vcpu | undefined;
 
   constructor(readonly host: DomainHost, options: DomainOptions) {
@@ -456,10 +463,11 @@ export class Domain {
 
   /** A device says that the guest ends itself; it takes effect when the instruction is done. */
   end(reason: ShutdownReason, detail: string): void {
-    this.#ending ??= { reason, detail };
+    const vcpu = this.vcpus.find(({ running }) => running)?.id ?? 0;
+    this.#ending ??= { reason, detail, vcpu };
     this.#stopVcpus();
   }
-  get ending(): { reason: ShutdownReason; detail: string } | undefined {
+  get ending(): Ending | undefined {
     return this.#ending;
   }
 

@@ -361,7 +361,8 @@ export class Host implements DomainHost {
       // While a device outside owes an answer, no time passes.
       if (!engine.waiting) domain.startClock();
     } else if (end.kind === "end") {
-      domain.setState({ kind: "shutdown", reason: end.reason, detail: end.detail });
+      const { reason, detail } = end;
+      domain.setState({ kind: "shutdown", reason, detail, vcpu: vcpu.id });
     } else if (end.kind === "stop" && !domain.ended) {
       domain.setState({ kind: "paused" });
     }
@@ -404,7 +405,7 @@ export class Host implements DomainHost {
     // One that others of the domain could have woken, did they not stand.
     if (d.only) return d.pause();
     d.stopClock();
-    d.setState({ kind: "shutdown", reason: "hang", detail });
+    d.setState({ kind: "shutdown", reason: "hang", detail, vcpu: 0 });
   }
 
   /** Machine time at which the next domain that waits has something to do; Infinity: never. */
