@@ -10,7 +10,7 @@ import { median } from "./measure.ts";
 import type { CpuModel } from "../../src/machine/vendors.ts";
 
 const LOAD = 0x100000;
-const image = (code: string) =>
+export const image = (code: string) =>
   assemble(
     `header:
       dd 0x1badb002, 0x10000, ${2 ** 32 - 0x1badb002 - 0x10000}
@@ -31,10 +31,14 @@ const MEASURED = 2_000_000;
 const TURN = 8, SWITCHES = 300_000;
 const MEMORY = 16 << 20;
 
-/** A host with domains that run the image, each in 16 MB. */
-async function running(cpu: CpuModel, bytes: Uint8Array, domains: number) {
-  const host = new Host({ cpu, memory: (domains + 1) * MEMORY, unixTime: 0, seed: 1 });
-  for (let n = 0; n < domains; n++) {
+/** A host with a domain for each image, in 16 MB each. */
+export async function running(
+  cpu: CpuModel,
+  images: readonly Uint8Array[],
+  { xen = false }: { readonly xen?: boolean } = {},
+) {
+  const host = new Host({ cpu, memory: (images.length + 1) * MEMORY, unixTime: 0, seed: 1 });
+  for (const [n, bytes] of images.entries()) {
     const { domain } = await build(host, {
       name: `bench ${n}`,
       type: "hvm",
@@ -42,6 +46,7 @@ async function running(cpu: CpuModel, bytes: Uint8Array, domains: number) {
       memory: MEMORY,
       vcpus: 1,
       paging: "hap",
+      xen,
     });
     domain.setState({ kind: "running" });
   }
@@ -63,7 +68,7 @@ export function rate(runs: number, turn: () => number): number {
 
 /** Exits a second of CPU time, as the median of `runs`. */
 export async function exitRate(runs: number, cpu: CpuModel): Promise<number> {
-  const host = await running(cpu, CPUID, 1), [domain] = host.domains;
+  const host = await running(cpu, [CPUID]), [domain] = host.domains;
   return rate(runs, () => {
     const before = domain.exits.cpuid ?? 0;
     while ((domain.exits.cpuid ?? 0) - before < MEASURED) host.runOnce(PER_EXIT * 100_000);
@@ -73,7 +78,7 @@ export async function exitRate(runs: number, cpu: CpuModel): Promise<number> {
 
 /** Switches a second between two domains, each with its turn of a few instructions. */
 export async function switchRate(runs: number, cpu: CpuModel): Promise<number> {
-  const host = await running(cpu, WORK, 2), [processor] = host.processors;
+  const host = await running(cpu, [WORK, WORK]), [processor] = host.processors;
   return rate(runs, () => {
     // Equals take turns, once the seed's head start is used up.
     for (let n = 0, before; n < SWITCHES; n += processor.current === before ? 0 : 1) {

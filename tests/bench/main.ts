@@ -1,5 +1,5 @@
 /**
- * `deno task bench [boot] [loops] [exits] [switches] [real] [processors] [xenstore] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
+ * `deno task bench [boot] [loops] [exits] [switches] [real] [processors] [xen] [start] [--runs N] [--kernel FILE] [--json FILE]`: measures
  * against the marks of the issues, with QEMU and v86 in the same run. Without a name, all of it.
  *
  * @module
@@ -20,19 +20,11 @@ import {
 } from "./processors.ts";
 import { REAL_LOOPS, type RealLoop, realModeRate } from "./real.ts";
 import { startTime } from "./start.ts";
+import { copyRate, roundTripRate } from "./xen.ts";
 import { storeReadRate } from "./xenstore.ts";
 import type { CpuModel } from "../../src/machine/vendors.ts";
 
-const PARTS = [
-  "boot",
-  "loops",
-  "exits",
-  "switches",
-  "real",
-  "processors",
-  "xenstore",
-  "start",
-] as const;
+const PARTS = ["boot", "loops", "exits", "switches", "real", "processors", "xen", "start"] as const;
 
 /** Everything a run found out; absent what was not asked for. */
 interface Results {
@@ -47,8 +39,8 @@ interface Results {
   /** What vCPUs, processors and the lengths of turns cost. */
   turns?: TurnCost[];
   processors?: ProcessorCost[];
-  /** Reads of XenStore a second through its wire protocol, without the guest that sends them. */
-  storeReads?: number;
+  /** What of Xen's interface is done a second, by what it is and the host's vendor. */
+  xen?: { what: string; mark: string; rate: number }[];
   /** Seconds to the prompt. */
   start?: number;
 }
@@ -105,15 +97,32 @@ if (parts.includes("processors")) {
   results.processors = await processorCosts(runs);
   console.log(showProcessorCosts(results.processors), "\n");
 }
-if (parts.includes("xenstore")) results.storeReads = storeReadRate(runs);
+if (parts.includes("xen")) {
+  results.xen = [
+    { what: "xenstore reads, the guest apart", mark: "20,000", rate: storeReadRate(runs) },
+  ];
+  for (const cpu of ["intel", "amd"] as const) {
+    results.xen.push(
+      {
+        what: `event round trips, both block, ${cpu}`,
+        mark: "200,000",
+        rate: await roundTripRate(runs, cpu, false),
+      },
+      {
+        what: `event round trips, both spin, ${cpu}`,
+        mark: "reported",
+        rate: await roundTripRate(runs, cpu, true),
+      },
+      { what: `grant copies of 4 KiB, ${cpu}`, mark: "500,000", rate: await copyRate(runs, cpu) },
+    );
+  }
+}
 if (parts.includes("start")) results.start = await startTime(runs * 3);
 console.log(table([["what", "mark", "measured"], ...marks(results)]));
 if (args.json) Deno.writeTextFileSync(args.json, JSON.stringify(results, null, 2) + "\n");
 
 /** The marks of issue 2 that this run can speak of. */
-function marks(
-  { boot, cpuidExits, switches, real, processors, storeReads, start }: Results,
-): string[][] {
+function marks({ boot, cpuidExits, switches, real, processors, xen, start }: Results): string[][] {
   const rows: string[][] = [];
   const v86 = boot?.find((r) => r.machine === "v86");
   for (const own of boot?.filter((r) => r.own) ?? []) {
@@ -128,6 +137,9 @@ function marks(
   const shadow = cpu("xvm hvm shadow"), nested = cpu("xvm hvm");
   if (shadow && nested) {
     rows.push(["CPU time to DONE, shadow / nested paging", "reported", figure(shadow / nested)]);
+  }
+  for (const { what, mark, rate } of xen ?? []) {
+    rows.push([`${what}, a second`, mark, `${figure(rate / 1e3)} thousand`]);
   }
   for (const [vendor, rate] of Object.entries(cpuidExits ?? {})) {
     rows.push([`CPUID exits a second, ${vendor}`, "2 million", `${figure(rate / 1e6)} million`]);
@@ -144,10 +156,6 @@ function marks(
     if (!r || !one) continue;
     const each = (r.peak - one.peak) / 7 / 2 ** 20;
     rows.push([`memory for a further processor, ${what}`, "20 MB", `${figure(each)} MB`]);
-  }
-  if (storeReads !== undefined) {
-    const reads = figure(Math.round(storeReads));
-    rows.push(["xenstore reads a second, the guest apart", "20,000", reads]);
   }
   if (start !== undefined) rows.push(["warm start to the prompt", "0.25 s", `${figure(start)} s`]);
   return rows;
