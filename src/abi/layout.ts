@@ -144,6 +144,16 @@ export function sizeOf(type: AbiType, width: AbiWidth): number {
   if (type.kind === "bits") return SCALAR_SIZE[type.unit];
   if (type.kind === "array") return sizeOf(type.of, width) * countOf(type, width);
   if (type.kind === "by width") return sizeOf(typeAt(type, width), width);
+  let size = sizes[width].get(type);
+  if (size === undefined) sizes[width].set(type, size = sizeOfStruct(type, width));
+  return size;
+}
+/** Those of structures, by width: hypercalls ask for them at each argument. */
+const sizes: Readonly<Record<AbiWidth, WeakMap<StructOf, number>>> = {
+  32: new WeakMap(),
+  64: new WeakMap(),
+};
+function sizeOfStruct(type: StructOf, width: AbiWidth): number {
   const ends = fieldsOf(type, width).map(({ type, offset }) => offset + sizeOf(type, width));
   const end = Math.max(0, type.size ?? 0, ...ends);
   return type.offsets ? end : roundUp(end, alignOf(type, width));

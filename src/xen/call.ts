@@ -52,8 +52,13 @@ export class Call {
 
   /** Bytes of the guest; undefined: EFAULT. */
   read(handle: bigint, length: number): Uint8Array | undefined {
+    const bytes = new Uint8Array(length);
+    return this.fill(bytes, handle) ? bytes : undefined;
+  }
+  /** Fills bytes with the guest's. False: EFAULT. */
+  fill(bytes: Uint8Array, handle: bigint): boolean {
     this.#mapped();
-    return this.memory.read(handle, length);
+    return this.memory.read(handle, bytes);
   }
   /** 0 or -EFAULT. */
   write(handle: bigint, bytes: Uint8Array): number {

@@ -97,16 +97,15 @@ export class GuestHandles {
     return true;
   }
 
-  /** Bytes at a linear address; undefined: EFAULT. */
-  read(linear: bigint, length: number): Uint8Array | undefined {
-    const bytes = new Uint8Array(length), { ram } = this.#machine;
-    const done = this.#each(
+  /** Fills bytes from a linear address on. False: EFAULT. */
+  read(linear: bigint, into: Uint8Array): boolean {
+    const { ram } = this.#machine;
+    return this.#each(
       linear,
-      length,
+      into.length,
       0,
-      (machine, from, n) => bytes.set(ram.subarray(machine, machine + n), from),
+      (machine, from, n) => into.set(ram.subarray(machine, machine + n), from),
     );
-    return done ? bytes : undefined;
   }
   /** False: EFAULT; what lies before the page that cannot be written is written then, as Xen's copy does. */
   write(linear: bigint, bytes: Uint8Array): boolean {

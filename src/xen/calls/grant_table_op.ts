@@ -1,6 +1,5 @@
 /** grant_table_op (Xen public/grant_table.h): arrays of operations, each with a status of its own. */
-import type { StructFields, StructOf, View } from "../../abi/layout.ts";
-import { sizeOf } from "../../abi/layout.ts";
+import { type StructFields, type StructOf, View } from "../../abi/layout.ts";
 import { XEN_ERRNO } from "../../abi/xen/errno.ts";
 import { GNTCOPY, GNTMAP, GNTST, GNTTABOP } from "../../abi/xen/grant_table.ts";
 import { DOMID } from "../../abi/xen/xen.ts";
@@ -206,17 +205,17 @@ export const grantTableOp: Handler = (call) => {
   if (!found) return -ENOSYS;
   const [type, { each, plain, single }] = found;
   if (count | 0 && count > 0x7fff_ffff || (single && count !== 1)) return -EINVAL;
-  const now = Math.min(count, AT_A_TIME);
-  for (let n = 0; n < now; n++) {
-    const op = call.get(type, from, n);
-    if (!op) return -EFAULT;
+  const now = Math.min(count, AT_A_TIME), op = new View(type, call.width);
+  let at = from;
+  for (let n = 0; n < now; n++, at += BigInt(op.raw.length)) {
+    if (!call.fill(op.raw, at)) return -EFAULT;
     const result = each(call, op);
     if (plain && result < 0) return result;
     if (!plain) op.set("status", result);
-    if (call.put(op, from, n)) return -EFAULT;
+    if (call.put(op, at)) return -EFAULT;
   }
   if (now === count) return 0;
-  call.setWide(1, from + BigInt(now * sizeOf(type, call.width)));
+  call.setWide(1, at);
   call.setWide(2, BigInt(count - now));
   call.again = true;
   return 0;
