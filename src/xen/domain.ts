@@ -27,12 +27,12 @@ export type DomainState =
   | { readonly kind: "running" }
   /** All its vCPUs wait. */
   | { readonly kind: "blocked" }
-  | ({ readonly kind: "shutdown" } & Ending)
+  | ({ readonly kind: "shutdown" } & GuestEnd)
   /** Since `count` instructions of the host. */
   | { readonly kind: "destroyed"; readonly count: number };
 
 /** How a domain ends by itself. */
-export interface Ending {
+export interface GuestEnd {
   readonly reason: ShutdownReason;
   readonly detail: string;
   /** Number of the vCPU that did it; the first where it was none. */
@@ -176,7 +176,7 @@ export class Domain {
   #onHostTime: boolean;
   /** The last POST codes. */
   posts: number[] = [];
-  #ending: Ending | undefined;
+  #ending: GuestEnd | undefined;
   #only: Vcpu | undefined;
 
   constructor(readonly host: DomainHost, options: DomainOptions) {
@@ -467,7 +467,7 @@ export class Domain {
     this.#ending ??= { reason, detail, vcpu };
     this.#stopVcpus();
   }
-  get ending(): Ending | undefined {
+  get ending(): GuestEnd | undefined {
     return this.#ending;
   }
 

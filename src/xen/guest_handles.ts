@@ -35,17 +35,23 @@ export class GuestHandles {
   #open = false;
 
   constructor(readonly engine: HvmEngine) {
-    const { p2m } = engine;
+    const { p2m, cpuid } = engine, r = this.#registers;
     this.#machine = p2m.machine;
     this.#walk = new GuestWalk(p2m.machine, p2m);
+    const show = () => {
+      const absent = cpuid.pagesAbsent;
+      r.gigabyte = !(absent & PAGES_ABSENT.gigabyte);
+      r.pse36 = !(absent & PAGES_ABSENT.pse36);
+    };
+    show();
+    cpuid.onChange.add(show);
   }
 
   /** The vCPU's tables are those it has now: before each hypercall that copies. */
   begin(): void {
-    const { engine: { ops, hvm, cpuid } } = this, r = this.#registers;
+    const { engine: { ops, hvm } } = this, r = this.#registers;
     const cr0 = low(ops.getCr(hvm, 0)), cr4 = low(ops.getCr(hvm, 4));
     const cr3 = ops.getCr(hvm, 3), efer = low(ops.getMsr(hvm, MSR.EFER)!);
-    const absent = cpuid.pagesAbsent;
     r.paging = pagingOf(cr0, cr4, efer);
     r.cr3 = low(cr3);
     r.cr3High = low(cr3 >> 32n);
@@ -54,8 +60,6 @@ export class GuestHandles {
     r.nxe = (efer & EFER.NXE) !== 0;
     r.smep = (cr4 & CR4.SMEP) !== 0;
     r.smap = (cr4 & CR4.SMAP) !== 0;
-    r.gigabyte = !(absent & PAGES_ABSENT.gigabyte);
-    r.pse36 = !(absent & PAGES_ABSENT.pse36);
     this.#open = (ops.getRegister(hvm, "rflags") & AC) !== 0n;
     if (r.paging === PAGING.pae) this.#loadPdptes();
   }
