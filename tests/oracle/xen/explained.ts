@@ -1,0 +1,31 @@
+/**
+ * Differences between Debian's Xen and xvm that are meant to be.
+ *
+ * @module
+ */
+import type { Difference } from "./answers.ts";
+
+/** One of them: where, and why. */
+interface Explained {
+  readonly call: RegExp;
+  readonly what: RegExp;
+  readonly why: string;
+}
+
+export const EXPLAINED: readonly Explained[] = [
+  {
+    call: /^xen_version\.capabilities$/,
+    what: /^buffer$/,
+    why: "Debian's Xen has PV64 domains, and says so; xvm names the kinds that it has",
+  },
+  {
+    call: /^console_io\.write$/,
+    what: /^result$/,
+    why: "Debian builds Xen without CONFIG_VERBOSE_DEBUG, so that domains may not write there; " +
+      "xvm does as a debug build",
+  },
+];
+
+/** Why two answers differ, when they are meant to. */
+export const explanation = ({ label }: Difference): string | undefined =>
+  EXPLAINED.find(({ call, what }) => call.test(label.call) && what.test(label.what))?.why;
