@@ -4,7 +4,7 @@
  * @module
  */
 import { gzipSync } from "node:zlib";
-import { type DomainOptions, Hypervisor } from "xvm";
+import { type DomainOptions, Hypervisor, type StartOptions } from "xvm";
 import type { GuestDomain } from "../src/debug/domain.ts";
 import { writeCpio } from "../repl/guests/cpio.ts";
 import { guestsFolder } from "../repl/guests/images.ts";
@@ -99,24 +99,34 @@ export function filesOf(
 
 /** What a guest's processors are known by on its console, before anything else that is the initramfs's. */
 export const NPROC = "NPROC ";
-const SAY_PROCESSORS = "say-processors";
-/** An archive behind the initramfs's: with it, and what is to be run first, the guest says its number. */
-function sayProcessors(): Uint8Array {
-  const script = `#!/bin/busybox sh\necho "${NPROC}$(/bin/busybox nproc)"\nexec /init\n`;
-  const data = new TextEncoder().encode(script);
-  return gzipSync(writeCpio([{ kind: "file", path: SAY_PROCESSORS, mode: 0o755, data }]));
+const SAY_PROCESSORS = `echo "${NPROC}$(/bin/busybox nproc)"\nexec /init\n`;
+/** With an archive behind the initramfs's, lines of a shell's that are run first. */
+function runsFirst(lines: string, ramdisk: string) {
+  const data = new TextEncoder().encode(`#!/bin/busybox sh\n${lines}`);
+  const more = gzipSync(writeCpio([{ kind: "file", path: "first", mode: 0o755, data }]));
+  return {
+    ramdisk: Uint8Array.from([...Deno.readFileSync(ramdisk), ...more]),
+    cmdline: `${CMDLINE} rdinit=/first`,
+  };
 }
 
-/** A boot's domain at its first instruction, and the host that is its own. @throws what refuses it */
+/**
+ * A boot's domain at its first instruction, and the host that is its own.
+ *
+ * @param more of the host; `first`: what a guest with a number of vCPUs runs in place of saying it
+ * @throws what refuses it
+ */
 export async function startBoot(
   it: Boot,
   cpuid: string,
+  { first = SAY_PROCESSORS, ...more }: StartOptions & { readonly first?: string } = {},
 ): Promise<{ readonly hv: Hypervisor; readonly dom: GuestDomain }> {
   const { kernel: { type }, cpu, paging, vcpus, cpus } = it, { kernel, ramdisk } = filesOf(it);
   const hv = await Hypervisor.start({
     cpu,
     memory: `${MEMORY + 96}M`,
     ...(cpus === undefined ? {} : { cpus }),
+    ...more,
   });
   const options = {
     name: "guest",
@@ -125,8 +135,7 @@ export async function startBoot(
     memory: `${MEMORY}M`,
     ...(vcpus === undefined ? { ramdisk, cmdline: CMDLINE } : {
       vcpus,
-      ramdisk: Uint8Array.from([...Deno.readFileSync(ramdisk), ...sayProcessors()]),
-      cmdline: `${CMDLINE} rdinit=/${SAY_PROCESSORS}`,
+      ...runsFirst(first, ramdisk),
     }),
     ...(type === "bare" ? {} : { paging }),
     ...(cpuid === "own" ? {} : { cpuid }),

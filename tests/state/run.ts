@@ -9,6 +9,7 @@ import { endWithChildren, runChild } from "../../scripts/boots.ts";
 import { configurations } from "../../src/debug/testing/hosts.ts";
 import { tryLaw } from "./law.ts";
 import { mutateStates } from "./mutated.ts";
+import { playSame, typedGuests } from "./same.ts";
 import { subjects } from "./subjects.ts";
 
 const HELP = `deno task law [WORDS…] [options]
@@ -16,11 +17,13 @@ const HELP = `deno task law [WORDS…] [options]
 Save, run on, load, run on = run on: small guests and real kernels are brought to stops of kinds and at
 places that a seed draws. There the host is saved and runs on; the state is loaded into the same host
 and into a fresh one, which run on as far; and one that was never saved or stopped does, too. All must
-come to the same. Then states with changed contents are loaded: each is refused by name, or is a state.
+come to the same. Then states with changed contents are loaded: each is refused by name, or is a state. And guests of
+several vCPUs run again and again, typed to, in slices of every length: "same" alone are these.
 
-  WORDS             only what has all of them in its name: "demo amd", "changed"
+  WORDS             only what has all of them in its name: "demo amd", "changed", "same"
   --trials N        of the law, over all guests; 500 if not given
   --mutations N     of states, over all configurations; 2000 if not given
+  --runs N          of each guest that is typed to; 10 if not given
   --seed N          draws kinds and places; 1 if not given
   --jobs N          processes at a time; 2 if not given
   --timeout N       seconds for each; 3600 if not given
@@ -39,7 +42,7 @@ interface Result {
 /** What a process of its own does. */
 interface Part {
   readonly name: string;
-  readonly of: "law" | "mutations";
+  readonly of: "law" | "mutations" | "same";
   readonly files: readonly string[];
   run(times: number, seed: number): Promise<Result>;
 }
@@ -62,6 +65,17 @@ const PARTS: readonly Part[] = [
       const { mutations, refused, taken, problems } = await mutateStates(way, times, seed);
       const good = mutations - problems.length;
       return { tried: mutations, good, counts: { refused, taken }, problems };
+    },
+  })),
+  ...typedGuests.map((typed): Part => ({
+    name: typed.name,
+    of: "same",
+    files: typed.files,
+    async run(times, seed) {
+      const { runs, good, problems } = await playSame(typed, times, seed);
+      // What another interleaving came to is no run of its own.
+      const bad = good === runs && problems.length ? 1 : 0;
+      return { tried: runs, good: good - bad, counts: { runs }, problems };
     },
   })),
 ];
@@ -88,16 +102,24 @@ const listed = (counts: Readonly<Record<string, number>>): string =>
 
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, {
-    string: ["_", "trials", "mutations", "seed", "jobs", "timeout", "part", "times", "to"],
+    string: ["_", "trials", "mutations", "seed", "jobs", "runs", "timeout", "part", "times", "to"],
     boolean: ["help"],
-    default: { trials: "500", mutations: "2000", seed: "1", jobs: "2", timeout: "3600" },
+    default: {
+      trials: "500",
+      mutations: "2000",
+      runs: "10",
+      seed: "1",
+      jobs: "2",
+      timeout: "3600",
+    },
   });
   if (args.help) {
     console.log(HELP);
     return 0;
   }
-  const numbers = [args.trials, args.mutations, args.seed, args.jobs, args.timeout].map(Number);
-  const [trials, mutations, seed, jobs, timeout] = numbers;
+  const { trials: ofLaw, mutations: changes, ...rest } = args;
+  const numbers = [ofLaw, changes, rest.runs, rest.seed, rest.jobs, rest.timeout].map(Number);
+  const [trials, mutations, runs, seed, jobs, timeout] = numbers;
   if (args.part !== undefined) {
     const part = PARTS.find(({ name }) => name === args.part)!;
     await Deno.writeTextFile(args.to!, JSON.stringify(await part.run(Number(args.times), seed)));
@@ -114,14 +136,17 @@ async function main(): Promise<number> {
     return 2;
   }
   endWithChildren();
-  const sums = { law: { tried: 0, good: 0 }, mutations: { tried: 0, good: 0 } };
-  const counts = { law: {}, mutations: {} };
+  const none = () => ({ tried: 0, good: 0 });
+  const sums = { law: none(), mutations: none(), same: none() };
+  const counts = { law: {}, mutations: {}, same: {} };
+  const times = (part: Part) =>
+    part.of === "same" ? runs : share(part.of === "law" ? trials : mutations, chosen, part);
   let failed = 0, missing = 0;
   const left = [...chosen];
   const worker = async () => {
     for (let part = left.shift(); part; part = left.shift()) {
-      const { name, of } = part, times = share(of === "law" ? trials : mutations, chosen, part);
-      if (times === 0) continue;
+      const { name, of } = part, number = times(part);
+      if (number === 0) continue;
       const lack = part.files.filter((file) => !exists(file)), started = performance.now();
       if (lack.length) {
         missing++;
@@ -130,7 +155,7 @@ async function main(): Promise<number> {
       }
       const result = await runChild<Result>(
         import.meta.filename!,
-        ["--part", name, "--times", `${times}`, "--seed", `${seed}`],
+        ["--part", name, "--times", `${number}`, "--seed", `${seed}`],
         timeout,
       );
       const seconds = ((performance.now() - started) / 1000).toFixed(1).padStart(6);
@@ -149,16 +174,16 @@ async function main(): Promise<number> {
   };
   await Promise.all(Array.from({ length: jobs }, worker));
   console.log(`\nkinds of stops: ${listed(counts.law)}`);
-  const { law, mutations: changed } = sums;
+  const { law, mutations: changed, same } = sums;
   console.log(
     `law: ${law.good} of ${law.tried} equal; changed states: ${changed.good} of ${changed.tried} ` +
       `refused by name or equal (${
         listed(counts.mutations)
-      }); seed ${seed}; ${failed} parts failed, ` +
+      }); same: ${same.good} of ${same.tried}; seed ${seed}; ${failed} parts failed, ` +
       `${missing} lack images`,
   );
-  if (failed || law.good < law.tried || changed.good < changed.tried) return 1;
-  return missing || law.tried + changed.tried === 0 ? 2 : 0;
+  if (failed || Object.values(sums).some(({ good, tried }) => good < tried)) return 1;
+  return missing || Object.values(sums).every(({ tried }) => tried === 0) ? 2 : 0;
 }
 
 if (import.meta.main) {
