@@ -5,12 +5,12 @@
  *
  * @module
  */
-import type { Interleave } from "xvm";
 import { filesOf, type Kernel, KERNELS, startBoot } from "../../scripts/boots.ts";
 import { crowdOf } from "../../src/debug/testing/crowd.ts";
 import { type Configuration, settle } from "../../src/debug/testing/hosts.ts";
 import { advance } from "../../src/debug/lockstep.ts";
 import { Random } from "../../src/debug/testing/states.ts";
+import type { Interleave } from "../../src/xen/scheduler.ts";
 import { randomSlices } from "../../src/xen/testing_slices.ts";
 import { type Running, running } from "./subjects.ts";
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Hypervisor } from "xvm";
+import { type Hypervisor, runUntil } from "xvm";
 import { filesOf, KERNELS, startBoot } from "../../scripts/boots.ts";
 import { demoGuest } from "../../src/builder/demo.ts";
 import { type GuestDomain, subjectOf } from "../../src/debug/domain.ts";
@@ -90,6 +90,34 @@ const guests: Readonly<Record<string, Guest>> = {
   ),
 };
 
+/** Real kernels of several vCPUs, from where they are up: they are booted once. */
+const LARGE = [
+  { kernel: "686-pae PVH", cpu: "intel", paging: "hap", vcpus: 2, cpus: 1 },
+  { kernel: "cloud PVH", cpu: "amd", paging: "hap", vcpus: 2, cpus: 2 },
+] as const;
+const UP = "GUEST-READY";
+
+function large({ kernel: wanted, vcpus, cpus, ...way }: (typeof LARGE)[number]): Subject {
+  const kernel = KERNELS.find(({ name }) => name === wanted)!;
+  let up: Uint8Array | undefined;
+  return {
+    ...KERNEL,
+    length: 40_000_000,
+    name: `${wanted} ${vcpus} vCPUs on ${cpus} ${way.cpu} ${way.paging}`,
+    way,
+    files: Object.values(filesOf({ kernel })),
+    async open() {
+      const { hv, dom } = await startBoot({ kernel, ...way, vcpus, cpus }, "own");
+      if (up) hv.load(up);
+      else {
+        await runUntil(dom, { until: UP });
+        up = hv.save();
+      }
+      return running({ hv, dom });
+    },
+  };
+}
+
 /** Lengths of turns: what can come between is in the short ones, what a turn is saved for in the long ones. */
 const INTERLEAVES = [{ min: 1, max: 30 }, { min: 200, max: 2000 }] as const;
 
@@ -110,4 +138,5 @@ export const subjects: readonly Subject[] = [
     way,
     open: async () => running(await crowdOf(way, vcpus, { cpus, interleave: INTERLEAVES[n % 2] })),
   })),
+  ...LARGE.map(large),
 ];

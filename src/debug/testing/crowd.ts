@@ -172,29 +172,32 @@ starting:
   test dword [${CROWD.up}], ${1 << last}
   jz starting
 release:
+  mov dword [${CROWD.lock}], 0
   mov al, bl
   out 0x80, al
   mov eax, ebp
   and eax, 31
   cmp eax, 9
   jne quiet
-  ; what was typed, in capitals; if nothing was, who it is
   mov dx, 0x3fd
   in al, dx
-  test al, 1
   mov dx, 0x3f8
-  mov al, bl
-  jz own
+  test ebx, ebx
+  jnz who
+  test al, 1
+  jz who
+  ; what was typed, in capitals
   in al, dx
-  sub al, 0x81
-own:
+  sub al, 0x20
+  out dx, al
+who:
+  mov al, bl
   add al, 0x61
   out dx, al
   rdtsc
   mov ecx, 0x1b
   rdmsr
 quiet:
-  mov dword [${CROWD.lock}], 0
   mov eax, ebp
   and eax, 15
   cmp al, bl
