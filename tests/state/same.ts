@@ -12,6 +12,7 @@ import { advance } from "../../src/debug/lockstep.ts";
 import { Random } from "../../src/debug/testing/states.ts";
 import type { Interleave } from "../../src/xen/scheduler.ts";
 import { randomSlices } from "../../src/xen/testing_slices.ts";
+import { diffStates } from "../../src/xen/state_diff.ts";
 import { type Running, running } from "./subjects.ts";
 
 /** What is typed when the console has shown a text since the line before. */
@@ -42,6 +43,8 @@ export interface Typed {
   readonly expected: unknown;
 }
 
+/** Differences of states that are told. */
+const TOLD = 12;
 /** How a run is driven: by the host's own loop in slices of the clock or of a seed, or part by part. */
 const DRIVES = ["clock", "slices", "parts"] as const;
 
@@ -50,6 +53,7 @@ interface Played {
   readonly hash: string;
   readonly place: string;
   readonly text: string;
+  readonly state: Uint8Array;
 }
 
 /** One run; `n` draws the conditions that nothing may depend on. */
@@ -106,6 +110,7 @@ async function play({ script, open }: Typed, ways: Ways, n: number): Promise<Pla
         host.processors.map(({ now }) => now).join(" ")
       } ns`,
       text: dom.console.text,
+      state: hv.save(),
     };
   } finally {
     await hv.close();
@@ -118,6 +123,12 @@ export interface Same {
   readonly good: number;
   readonly problems: readonly string[];
 }
+
+/** What differs, in a few lines. */
+const differences = (a: Uint8Array, b: Uint8Array): string[] =>
+  diffStates(a, b).slice(0, TOLD).map(({ block, path, values }) =>
+    `  ${block} ${path}: ${values.join(" | ")}`
+  );
 
 /** So many runs of one interleaving, and one of another. */
 export async function playSame(typed: Typed, runs: number, seed: number): Promise<Same> {
@@ -140,6 +151,7 @@ export async function playSame(typed: Typed, runs: number, seed: number): Promis
       tell(name, "hash", played.hash, first.hash),
     ];
     if (same.every(Boolean)) good++;
+    else problems.push(...differences(first.state, played.state));
   }
   const other = await play(typed, others, seed);
   tell("another interleaving", "results", results(other.text), expected);
@@ -208,7 +220,7 @@ const linux = (kernel: Kernel, way: Virtual, vcpus: number, cpus: number): Typed
   open: async (ways) =>
     running(await startBoot({ kernel, ...way, vcpus, cpus }, "own", { ...ways, first: SHELL })),
   results: (text) =>
-    text.split(/\r?\n/).filter((line) => /^(processors|answer|[0-9a-f]{32}$)/.test(line)),
+    text.split(/[\r\n]+/).filter((line) => /^(processors \d|answer \d|[0-9a-f]{32}$)/.test(line)),
   expected: [`processors ${vcpus}`, SUMS, "answer 42"],
 });
 
