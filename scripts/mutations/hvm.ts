@@ -537,7 +537,7 @@ export const HVM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf("src/xen/p2m.ts", "src/xen/p2m_test.ts", [
     [
       "an unmapped guest frame stays in the nested tables",
-      "this.#write(this.#slot(guestFrame), 0n);",
+      "this.#show(guestFrame, 0n);",
       "",
       "what is unmapped is gone from the tables the processor walks",
     ],

@@ -65,7 +65,7 @@ function ground(host: Host, config: DomainConfig): Ground {
           domain.cpuid,
         );
       });
-      if (config.xen) equipXen(domain, p2m, frames);
+      if (config.xen) equipXen(domain, p2m, frames, loaded.e820, config);
       const changed = (engine: HvmEngine) => engine.poke();
       return {
         changed: (n) => n === undefined ? engines.forEach(changed) : changed(engines[n]),

@@ -17,12 +17,16 @@ export interface DomainConfig {
   readonly cmdline?: string;
   /** Bytes. */
   readonly memory: number;
+  /** Bytes up to which one that knows Xen may grow by itself; `memory` if not given. */
+  readonly maxMemory?: number;
   readonly vcpus: number;
   readonly paging: "hap" | "shadow";
   /** The processor the guest sees: a model, and changes of its features and leaves. */
   readonly cpuid?: CpuidEdit & { readonly model?: CpuidModel };
   /** It knows Xen: hypercalls, event channels, and the rest of its interface. */
   readonly xen?: boolean;
+  /** It may write to the hypervisor's own console, as a debug build of Xen lets all domains. */
+  readonly xenConsole?: boolean;
   readonly consolePorts?: readonly number[];
   /** Bytes of console output that are kept. */
   readonly consoleMemory?: number;

@@ -123,6 +123,10 @@ export class Hypervisor implements AsyncDisposable {
   get cpus(): readonly HostCpu[] {
     return this.#host.processors.map(({ id }) => new HostCpu(() => this.#host, id));
   }
+  /** The hypervisor's own console, the last of it: what domains write there by console_io, in lines. */
+  get log(): string {
+    return this.#host.log.text;
+  }
   /** Machine memory: what the processor addresses without any translation. */
   get memory(): Memory {
     void this.#host;

@@ -85,6 +85,13 @@ export interface DomainOptions {
    * interface. False if not given.
    */
   readonly xen?: boolean;
+  /** From `memory` on: up to what one that knows Xen may grow by itself; `memory` if not given. */
+  readonly maxMemory?: string | number;
+  /**
+   * It may write to the hypervisor's own console (`hv.log`), as a debug build of Xen lets all domains.
+   * False if not given: a release build, as distributions have it, refuses that (EPERM).
+   */
+  readonly xenConsole?: boolean;
   /** For shadow tables; if not given 1 MB, and 8 KB for each MB of the domain. */
   readonly shadowMemory?: string | number;
   /**
@@ -165,6 +172,8 @@ export const DOMAIN_OPTIONS = optionsOf({
   vcpus: whole(GUEST_PROCESSORS.min, GUEST_PROCESSORS.max),
   paging,
   xen: flag,
+  maxMemory: pages(GUEST_MEMORY.min, GUEST_MEMORY.max),
+  xenConsole: flag,
   shadowMemory: pages(LEAST_SHADOW_MEMORY, MACHINE_MEMORY_MAX),
   cpuid: cpuidOptions,
   symbols: textOrBytes,
@@ -189,6 +198,8 @@ export function configOf(
     vcpus,
     paging,
     xen,
+    maxMemory: options.maxMemory,
+    xenConsole: options.xenConsole,
     shadowMemory: options.shadowMemory,
     cpuid: options.cpuid,
     consolePorts: options.consolePorts,

@@ -73,6 +73,7 @@ const WITH_SUBLEAVES = new Set([
   0x14,
   0x1f,
   0x4000_0003,
+  0x4000_0004,
   0x8000_001d,
 ]);
 /** The last leaf that a table can have, by the first one of its range. */

@@ -1,6 +1,14 @@
 /** A hypercall as its handler sees it: who calls, with what arguments, and the memory that they name. */
 import { XEN_ERRNO } from "../abi/xen/errno.ts";
-import { type AbiWidth, sizeOf, type StructFields, type StructOf, View } from "../abi/layout.ts";
+import {
+  type AbiWidth,
+  offsetOf,
+  sizeOf,
+  type StructFields,
+  type StructOf,
+  type ValuePath,
+  View,
+} from "../abi/layout.ts";
 import { HYPERCALL_REGISTERS } from "../abi/xen/hypercalls.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import type { SliceEnd } from "./engine.ts";
@@ -20,6 +28,7 @@ export class Call {
   width: AbiWidth = 32;
   readonly memory: GuestHandles;
   #began = false;
+  #args: bigint[] | undefined;
   /** It is to be made again, with the arguments as they are now. */
   again = false;
   /** The vCPU leaves its processor when the call is made. */
@@ -33,18 +42,34 @@ export class Call {
     this.width = width;
     this.#began = false;
   }
+  /** Makes a call of a multicall: its arguments are these, and not the registers'. */
+  within(args: bigint[], make: () => number): number {
+    this.#args = args;
+    try {
+      return make();
+    } finally {
+      this.#args = undefined;
+    }
+  }
+  /** It is one of a multicall. */
+  get isWithin(): boolean {
+    return this.#args !== undefined;
+  }
   /** Argument `n`, its low 32 bits, unsigned. */
   low(n: number): number {
+    if (this.#args) return Number(BigInt.asUintN(32, this.#args[n]));
     return this.engine.hvm.gprs[2 * ARGUMENTS[this.width][n]] >>> 0;
   }
   /** Argument `n`, unsigned: 32 or 64 bits of it. */
   wide(n: number): bigint {
+    if (this.#args) return this.#args[n];
     const at = 2 * ARGUMENTS[this.width][n], { gprs } = this.engine.hvm;
     const low = BigInt(gprs[at] >>> 0);
     return this.width === 32 ? low : BigInt(gprs[at + 1] >>> 0) << 32n | low;
   }
   /** Changes an argument: for a call that is made again to go on where it was. */
   setWide(n: number, value: bigint): void {
+    if (this.#args) return void (this.#args[n] = BigInt.asUintN(this.width, value));
     const at = 2 * ARGUMENTS[this.width][n], { gprs } = this.engine.hvm;
     gprs[at] = Number(BigInt.asIntN(32, value));
     if (this.width === 64) gprs[at + 1] = Number(BigInt.asIntN(32, value >> 32n));
@@ -81,5 +106,15 @@ export class Call {
   /** 0 or -EFAULT. */
   put<F extends StructFields>(view: View<F>, handle: bigint, index = 0): number {
     return this.write(handle + BigInt(index * view.raw.length), view.raw);
+  }
+  /** Writes one field of such a structure: 0 or -EFAULT. */
+  putField<F extends StructFields, P extends ValuePath<F>>(
+    view: View<F>,
+    path: P,
+    handle: bigint,
+    index = 0,
+  ): number {
+    const at = index * view.raw.length + offsetOf(view.type, path, this.width);
+    return this.write(handle + BigInt(at), view.bytes(path));
   }
 }

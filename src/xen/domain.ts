@@ -3,6 +3,7 @@ import type { Cpuid } from "../machine/cpuid.ts";
 import type { Machine } from "../machine/machine.ts";
 import { amount, flag, list, record, tuple, u32, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister, type StateRegistry } from "../machine/state_block.ts";
+import type { ConsoleLog } from "./console_log.ts";
 import { IoreqServers } from "./ioreq.ts";
 import type { Platform } from "./platform.ts";
 import { ByteLog } from "./output.ts";
@@ -76,6 +77,8 @@ export interface DomainHost {
   readonly processors: readonly Processor[];
   /** What each domain has that others share with it, by its id. */
   readonly peers: Map<number, Peer>;
+  /** The hypervisor's own console. */
+  readonly log: ConsoleLog;
   /** A domain of that id is there; domain 0 is. */
   has(domain: number): boolean;
   /** The processor that runs waits for a device: time (ns) passes there without instructions. */

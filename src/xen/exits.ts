@@ -303,13 +303,10 @@ const own: { readonly [K in OwnKind]: Handler<K> } = {
       return skip(e, exit);
     }
     hypercall(e, call);
-    if (call.again) {
-      call.again = false;
-      return undefined;
-    }
-    skip(e, exit);
-    const { leaves } = call;
+    const { again, leaves } = call;
+    call.again = false;
     call.leaves = undefined;
+    if (!again) skip(e, exit);
     return leaves;
   },
   exception,

@@ -170,7 +170,7 @@ Deno.test("a page that the hypervisor uses stays what it is when the guest takes
   const fifo = await FifoGuest.make(CALL_WAYS[0]), { p2m } = fifo.guest.engine;
   fifo.begin();
   const frame = p2m.machineFrame(WORDS), { free } = p2m.frames;
-  assertEquals(fifo.guest.xen.physmap.remove(BigInt(WORDS)), 0);
+  assertEquals(fifo.guest.xen.physmap.giveBack(WORDS), 0);
   assertEquals(p2m.frames.free, free);
   const port = fifo.ipi();
   fifo.op("send", { port });

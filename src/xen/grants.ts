@@ -92,7 +92,9 @@ export class GrantTable {
   }
   /** Makes it so many frames large, if it is smaller; false: it may not be. */
   grow(frames: number): boolean {
-    if (frames > MAX_FRAMES) return false;
+    // With status words, of version 2, as many again at most.
+    const { free } = this.frames;
+    if (frames > MAX_FRAMES || (frames > this.shared.length && free < 2 * frames)) return false;
     while (this.shared.length < frames) this.shared.push(this.#frame());
     this.#growStatus();
     return true;

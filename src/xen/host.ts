@@ -12,6 +12,7 @@ import type { HvmOps } from "../hvm/ops.ts";
 import type { Domain, DomainHost } from "./domain.ts";
 import type { SliceEnd } from "./engine.ts";
 import type { Frames } from "./frames.ts";
+import { ConsoleLog } from "./console_log.ts";
 import type { Peer } from "./interface.ts";
 import { Legs } from "./legs.ts";
 import { Processor } from "./processor.ts";
@@ -122,6 +123,8 @@ export class Host implements DomainHost {
   }
   /** What each domain has that others share with it, by its id. */
   readonly peers: Map<number, Peer> = new Map();
+  /** The hypervisor's own console. */
+  readonly log: ConsoleLog = new ConsoleLog();
   /** Those that are there, in the order they came. */
   get domains(): readonly Domain[] {
     return this.#domains;

@@ -34,6 +34,7 @@ import {
 } from "../machine/shape.ts";
 import { CPU, V } from "../machine/state.ts";
 import type { StateRegister } from "../machine/state_block.ts";
+import { XEN_CPUID_FIRST_LEAF, XEN_CPUID_LEAF_OF } from "../abi/xen/cpuid.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
 import { in64BitMode } from "./control.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
@@ -88,6 +89,9 @@ interface HvmState {
 
 /** Name of its block, in its vCPU's part. */
 export const HVM_BLOCK = "hvm";
+
+/** Where a guest that knows Xen finds which of its vCPUs it is on. */
+const XEN_HVM_LEAF = XEN_CPUID_FIRST_LEAF + XEN_CPUID_LEAF_OF.hvm;
 
 export class HvmEngine extends Engine {
   readonly ioreq: IoreqSlot;
@@ -544,7 +548,11 @@ export class HvmEngine extends Engine {
     let result = this.#cpuid.get(key);
     if (!result) {
       if (this.#cpuid.size > 256) this.#cpuid.clear();
-      this.#cpuid.set(key, result = this.cpuid.read(leaf, subleaf, { apicId: this.port.id }));
+      result = this.cpuid.read(leaf, subleaf, { apicId: this.port.id });
+      if (this.call && leaf >>> 0 === XEN_HVM_LEAF && subleaf === 0) {
+        result = { ...result, ebx: this.vcpu.id };
+      }
+      this.#cpuid.set(key, result);
     }
     if (leaf !== 1 && leaf >>> 0 !== 0x8000_0001) return result;
     let { ecx, edx } = result;

@@ -6,8 +6,21 @@ import type { AbiWidth } from "../abi/layout.ts";
 import { eventChannelOp } from "./calls/event_channel_op.ts";
 import { grantTableOp } from "./calls/grant_table_op.ts";
 import { hvmOp } from "./calls/hvm_op.ts";
+import { consoleIo } from "./calls/console_io.ts";
 import { memoryOp } from "./calls/memory_op.ts";
+import { mmuextOp } from "./calls/mmuext_op.ts";
+import { multicallOf } from "./calls/multicall.ts";
 import type { Handler } from "./calls/operations.ts";
+import {
+  argoOp,
+  dmOp,
+  domctl,
+  hypfsOp,
+  pagingDomctl,
+  platformOp,
+  sysctl,
+  xenpmuOp,
+} from "./calls/privileged.ts";
 import { schedOp } from "./calls/sched_op.ts";
 import { setTimerOp, vcpuOp } from "./calls/vcpu_op.ts";
 import { vmAssist } from "./calls/vm_assist.ts";
@@ -27,6 +40,17 @@ const HANDLERS: Readonly<Partial<Record<HypercallName, Handler>>> = {
   set_timer_op: setTimerOp,
   vcpu_op: vcpuOp,
   vm_assist: vmAssist,
+  console_io: consoleIo,
+  mmuext_op: mmuextOp,
+  platform_op: platformOp,
+  sysctl,
+  domctl,
+  arch_1: pagingDomctl,
+  dm_op: dmOp,
+  hypfs_op: hypfsOp,
+  argo_op: argoOp,
+  xenpmu_op: xenpmuOp,
+  multicall: multicallOf((call, number) => make(call, Number(number))),
 };
 const BY_NUMBER: readonly (Handler | undefined)[] = Object.entries(HYPERCALLS).reduce(
   (list: (Handler | undefined)[], [name, { number }]) => {
@@ -36,22 +60,22 @@ const BY_NUMBER: readonly (Handler | undefined)[] = Object.entries(HYPERCALLS).r
   [],
 );
 
-/** Makes the hypercall at which the guest has left: the result, in RAX; one to be made again has its number there. */
-export function hypercall(e: HvmEngine, call: Call): void {
-  const { gprs } = e.hvm;
-  const result = e.ops.getCpl(e.hvm) > 0
-    ? -XEN_ERRNO.EPERM
-    : make(call, gprs[0] >>> 0, in64BitMode(e) ? 64 : 32);
-  if (call.again) return;
-  gprs[0] = result | 0;
-  gprs[1] = Math.floor(result / 2 ** 32);
+/** Makes a hypercall by its number. */
+function make(call: Call, number: number): number {
+  const handler = BY_NUMBER[number];
+  return handler ? handler(call) : -XEN_ERRNO.ENOSYS;
 }
 
-function make(call: Call, number: number, width: AbiWidth): number {
-  const handler = BY_NUMBER[number];
-  if (!handler) return -XEN_ERRNO.ENOSYS;
-  call.begin(width);
-  return handler(call);
+/** Makes the hypercall at which the guest has left: the result, in RAX; one to be made again has its number there. */
+export function hypercall(e: HvmEngine, call: Call): void {
+  const { gprs } = e.hvm, wide = in64BitMode(e);
+  call.begin(wide ? 64 : 32);
+  // All of RAX counts, where it is there.
+  const number = wide && gprs[1] ? -1 : gprs[0] >>> 0;
+  const result = e.ops.getCpl(e.hvm) > 0 ? -XEN_ERRNO.EPERM : make(call, number);
+  if (call.again) return;
+  gprs[0] = result | 0;
+  gprs[1] = wide ? Math.floor(result / 2 ** 32) : 0;
 }
 
 const INT3 = 0xcc;

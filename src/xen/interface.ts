@@ -8,12 +8,12 @@ import { SHUTDOWN } from "../abi/xen/sched.ts";
 import { SHARED_INFO } from "../abi/xen/xen.ts";
 import { flag, list, orNull, record, tuple, u32, u64, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
+import type { DomainConsole } from "./console_log.ts";
 import type { Domain, ShutdownReason } from "./domain.ts";
 import { type ChannelOwner, EventChannels } from "./event_channels.ts";
 import { GrantTable } from "./grants.ts";
 import { Fifo } from "./fifo.ts";
-import type { P2M } from "./p2m.ts";
-import { Physmap } from "./physmap.ts";
+import type { Physmap } from "./physmap.ts";
 import { SharedMemory } from "./shared_memory.ts";
 import { TwoLevel } from "./two_level.ts";
 import { type SavedWatchdogs, Watchdogs, WATCHDOGS_SHAPE } from "./watchdogs.ts";
@@ -47,7 +47,6 @@ export class XenInterface implements ChannelOwner, Peer {
   readonly vcpus: readonly XenVcpu[];
   readonly channels: EventChannels;
   readonly grants: GrantTable;
-  readonly physmap: Physmap;
   /** Of shared_info and of what hypercalls without a width of their own share: it is as the guest's code was. */
   width: AbiWidth = 32;
   /** What the guest has switched on by vm_assist. */
@@ -59,6 +58,8 @@ export class XenInterface implements ChannelOwner, Peer {
   readonly params: Map<number, bigint> = new Map();
   /** The guest wrote to its console's ring last, and not to a port. */
   ringSpoke = false;
+  /** Its writes to the hypervisor's own console, if it may make any. */
+  console: DomainConsole | undefined;
   #callback: Callback = { by: "nothing" };
   #deadline: number | undefined;
 
@@ -66,18 +67,17 @@ export class XenInterface implements ChannelOwner, Peer {
     readonly domain: Domain,
     /** Machine address of shared_info: a frame of the domain's. */
     readonly sharedInfo: number,
-    p2m: P2M,
+    readonly physmap: Physmap,
   ) {
-    this.physmap = new Physmap(p2m);
-    this.physmap.share(sharedInfo / 4096);
+    physmap.share(sharedInfo / 4096);
     this.memory = new SharedMemory(domain.host.machine);
     this.watchdogs = new Watchdogs(() => domain.now, () => this.timersChanged());
     this.vcpus = domain.vcpus.map((vcpu) => new XenVcpu(this, vcpu));
-    const { memory, vcpus, physmap } = this;
+    const { memory, vcpus } = this;
     this.grants = new GrantTable(
       domain.id,
       memory,
-      p2m.frames,
+      physmap.p2m.frames,
       physmap,
       (id) => this.tableOf(id),
       (frame) => physmap.share(frame),
@@ -255,6 +255,8 @@ export class XenInterface implements ChannelOwner, Peer {
     });
     this.channels.register(blocks);
     this.grants.register(blocks);
+    this.physmap.register(blocks);
+    this.console?.register(blocks);
   }
 }
 

@@ -22,17 +22,22 @@ const rightsOf = (bits: number): NestedRights => ({
 
 /** Bit 20 of an address, in a frame's number. */
 const A20 = 0x100;
+/** Guest frames by which what is kept for each grows, at least. */
+const STEP = 0x4000;
 
 export class P2M {
   /** Machine address of the top table. */
   readonly root: number;
   /** Machine frame of each guest frame, -1 where there is no memory: what the tables say, for speed. */
   #machineFrames: Int32Array;
-  /** The first guest frame that leads to each machine frame, -1 for none. */
+  /** Guest frames that there were up to now. */
+  #size: number;
+  /** The first guest frame that leads to each machine frame, -1 for none; and how many do. */
   readonly #guestFrames: Int32Array;
+  readonly #places: Uint32Array;
   /** Rights of each guest frame: bits 0 read, 1 write, 2 execute. */
   #rights: Uint8Array;
-  /** Told when what a guest frame leads to, or what it allows, has changed. */
+  /** Told when what a guest frame leads to, or what it allows, is about to change. */
   readonly onChange: Set<(guestFrame: number) => void> = new Set();
   /** Told when the A20 gate has opened or closed. */
   readonly onGate: Set<() => void> = new Set();
@@ -51,8 +56,10 @@ export class P2M {
   ) {
     this.root = frames.allocate(owner) * 4096;
     this.#machineFrames = new Int32Array(least).fill(-1);
+    this.#size = least;
     this.#rights = new Uint8Array(least);
     this.#guestFrames = new Int32Array(machine.size / 4096).fill(-1);
+    this.#places = new Uint32Array(machine.size / 4096);
     this.#derived = new Uint8Array(machine.size / 4096);
   }
 
@@ -69,6 +76,10 @@ export class P2M {
   }
 
   get size(): number {
+    return this.#size;
+  }
+  /** Guest frames for which there is room: what is kept for each of them grows in steps. */
+  get room(): number {
     return this.#machineFrames.length;
   }
 
@@ -82,8 +93,8 @@ export class P2M {
       configuration: () => ({ "nested tables": this.root }),
       shape: record({ frames: bytes(), rights: bytes(), a20: flag }),
       save: () => ({
-        frames: bytesOf(this.#machineFrames),
-        rights: this.#rights.slice(),
+        frames: bytesOf(this.#machineFrames.subarray(0, this.#size)),
+        rights: this.#rights.slice(0, this.#size),
         a20: this.a20,
       }),
       check: (saved) => {
@@ -102,13 +113,22 @@ export class P2M {
   /** Puts a state in place whose tables are in memory already. */
   #put(frames: Int32Array, rights: Uint8Array, a20: boolean): void {
     this.#gate = a20 ? -1 : ~A20;
-    const before = this.#machineFrames;
-    const same = before.length === frames.length && before.every((f, n) => f === frames[n]) &&
-      this.#rights.every((r, n) => r === rights[n]);
+    const before = this.#machineFrames, size = this.#size;
+    const same = size === frames.length && frames.every((f, n) => f === before[n]) &&
+      rights.every((r, n) => r === this.#rights[n]);
     if (same) return;
-    this.#machineFrames = frames;
-    this.#rights = rights;
-    for (let n = 0; n < frames.length; n++) if (before[n] !== frames[n]) this.#changed(n);
+    this.#machineFrames = frames.slice();
+    this.#rights = rights.slice();
+    this.#size = frames.length;
+    this.#guestFrames.fill(-1);
+    this.#places.fill(0);
+    for (let n = frames.length - 1; n >= 0; n--) {
+      if (frames[n] < 0) continue;
+      this.#guestFrames[frames[n]] = n;
+      this.#places[frames[n]]++;
+    }
+    const most = Math.max(size, frames.length);
+    for (let n = 0; n < most; n++) if ((before[n] ?? -1) !== (frames[n] ?? -1)) this.#changed(n);
   }
 
   #read(address: number): bigint {
@@ -161,11 +181,11 @@ export class P2M {
     if (open === this.a20) return;
     this.#gate = open ? -1 : ~A20;
     const frames = this.#machineFrames;
-    for (let at = A20; at < frames.length; at++) {
+    for (let at = A20; at < this.#size + A20; at++) {
       if (!(at & A20)) at |= A20;
       const to = this.canonical(at), frame = frames[to];
-      if (frame < 0 && frames[at] < 0) continue;
-      const entry = frame < 0 ? 0n : this.format.page(frame * 4096, rightsOf(this.#rights[to]));
+      if (!(frame >= 0 || frames[at] >= 0)) continue;
+      const entry = frame >= 0 ? this.format.page(frame * 4096, rightsOf(this.#rights[to])) : 0n;
       this.#write(this.#slot(at), entry);
     }
     for (const told of this.onGate) told();
@@ -176,48 +196,67 @@ export class P2M {
     return guestFrame & this.#gate;
   }
 
-  /** Maps a guest frame to a machine frame, while the A20 gate is open. */
+  /** Maps a guest frame to a machine frame. @throws {RangeError} when there is no frame for tables */
   map(guestFrame: number, machineFrame: number, rights: NestedRights = ALL): void {
-    this.#write(this.#slot(guestFrame), this.format.page(machineFrame * 4096, rights));
-    if (guestFrame >= this.#machineFrames.length) {
-      const grown = new Int32Array(guestFrame + 1).fill(-1);
-      grown.set(this.#machineFrames);
-      this.#machineFrames = grown;
-      const rights = new Uint8Array(guestFrame + 1);
-      rights.set(this.#rights);
-      this.#rights = rights;
-    }
+    // Its table is made, or nothing is changed.
+    this.#slot(guestFrame);
+    this.#grow(guestFrame);
+    this.#tell(guestFrame);
+    this.#show(guestFrame, this.format.page(machineFrame * 4096, rights));
     this.#forget(guestFrame);
     this.#machineFrames[guestFrame] = machineFrame;
+    this.#places[machineFrame]++;
     const first = this.#guestFrames[machineFrame];
     if (first < 0 || guestFrame < first) this.#guestFrames[machineFrame] = guestFrame;
     this.#rights[guestFrame] = bits(rights);
-    this.#changed(guestFrame);
   }
 
   unmap(guestFrame: number): void {
     if (this.machineFrame(guestFrame) < 0) return;
-    this.#write(this.#slot(guestFrame), 0n);
+    this.#tell(guestFrame);
+    this.#show(guestFrame, 0n);
     this.#forget(guestFrame);
     this.#machineFrames[guestFrame] = -1;
     this.#rights[guestFrame] = 0;
+  }
+
+  /** Puts an entry wherever the processor finds a guest frame, the A20 gate being as it is. */
+  #show(guestFrame: number, entry: bigint): void {
+    if (this.canonical(guestFrame) !== guestFrame) return;
+    this.#write(this.#slot(guestFrame), entry);
+    if (!this.a20) this.#write(this.#slot(guestFrame | A20), entry);
+  }
+  #tell(guestFrame: number): void {
     this.#changed(guestFrame);
+    if (!this.a20) this.#changed(guestFrame | A20);
+  }
+  #grow(guestFrame: number): void {
+    this.#size = Math.max(this.#size, guestFrame + 1);
+    if (this.#size <= this.room) return;
+    const room = Math.max(this.#size, this.room + STEP);
+    const frames = new Int32Array(room).fill(-1), rights = new Uint8Array(room);
+    frames.set(this.#machineFrames);
+    rights.set(this.#rights);
+    this.#machineFrames = frames;
+    this.#rights = rights;
   }
 
   /** A guest frame is about to lead elsewhere; another may lead to its machine frame as well. */
   #forget(guestFrame: number): void {
     const frame = this.#machineFrames[guestFrame];
-    if (frame < 0 || this.#guestFrames[frame] !== guestFrame) return;
-    this.#guestFrames[frame] = this.#machineFrames.indexOf(frame, guestFrame + 1);
+    if (frame < 0) return;
+    const others = --this.#places[frame];
+    if (this.#guestFrames[frame] !== guestFrame) return;
+    this.#guestFrames[frame] = others ? this.#machineFrames.indexOf(frame, guestFrame + 1) : -1;
   }
 
   /** Changes what a mapped guest frame allows. */
   protect(guestFrame: number, rights: NestedRights): void {
     const frame = this.machineFrame(guestFrame);
     if (frame < 0) throw new RangeError(`guest frame 0x${guestFrame.toString(16)} is not mapped`);
-    this.#write(this.#slot(guestFrame), this.format.page(frame * 4096, rights));
+    this.#tell(guestFrame);
+    this.#show(guestFrame, this.format.page(frame * 4096, rights));
     this.#rights[guestFrame] = bits(rights);
-    this.#changed(guestFrame);
   }
 
   /** The guest may write it: memory, and no ROM. */

@@ -109,10 +109,10 @@ export class ShadowPool {
     this.target = new Int32Array(slots * 512).fill(NONE);
     this.#next = new Int32Array(slots * 512);
     this.#previous = new Int32Array(slots * 512);
-    this.#leaves = new Int32Array(p2m.size).fill(NONE);
+    this.#leaves = new Int32Array(p2m.room).fill(NONE);
     this.#parents = new Int32Array(slots).fill(NONE);
     this.#chain = new Int32Array(slots);
-    this.#tables = new Uint8Array(p2m.size);
+    this.#tables = new Uint8Array(p2m.room);
     this.#words = frames.machine.words;
     this.#freeSlots = new Int32Array(slots);
     this.#used = new Int32Array(slots);
@@ -147,9 +147,9 @@ export class ShadowPool {
 
   /** The P2M has grown. */
   grow(): void {
-    const { size } = this.p2m;
-    if (this.#leaves.length >= size) return;
-    const leaves = new Int32Array(size).fill(NONE), tables = new Uint8Array(size);
+    const { room } = this.p2m;
+    if (this.#leaves.length >= room) return;
+    const leaves = new Int32Array(room).fill(NONE), tables = new Uint8Array(room);
     leaves.set(this.#leaves);
     tables.set(this.#tables);
     this.#leaves = leaves;

@@ -4,6 +4,16 @@
  *
  * @module
  */
+import { array, group, struct } from "../layout.ts";
+
+/** Its argument: what each command has of its own lies in `u`. */
+export const DOMCTL = struct("xen_domctl", {
+  cmd: "u32",
+  interface_version: "u32",
+  domain: "u16",
+  _pad: array("u16", 3),
+  u: group({ pad: array("u8", 128) }),
+});
 
 /** domctl(argument): `cmd` is the argument's first field. */
 export const XEN_DOMCTL = {

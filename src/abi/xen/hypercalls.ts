@@ -74,7 +74,7 @@ const all = call("all"), pv = call("pv");
 const cmdArg = [i32("cmd"), to("arg", "operation")];
 
 /** A buffer of dm_op. */
-const xen_dm_op_buf = struct("xen_dm_op_buf", { h: "handle", size: "ulong" });
+export const XEN_DM_OP_BUF = struct("xen_dm_op_buf", { h: "handle", size: "ulong" });
 
 /** Hypercalls by name. */
 export const HYPERCALLS = {
@@ -145,7 +145,7 @@ export const HYPERCALLS = {
   tmem_op: pv(38, [to("op")], { privileged: true }),
   argo_op: all(39, [u32("cmd"), to("arg1"), to("arg2"), ulong("arg3"), ulong("arg4")]),
   xenpmu_op: all(40, [u32("op"), to("arg")]),
-  dm_op: all(41, [u16("domid"), u32("nr_bufs"), to("bufs", xen_dm_op_buf, "nr_bufs")], {
+  dm_op: all(41, [u16("domid"), u32("nr_bufs"), to("bufs", XEN_DM_OP_BUF, "nr_bufs")], {
     privileged: true,
   }),
   hypfs_op: all(42, [u32("cmd"), to("arg1"), ulong("arg2"), to("arg3"), ulong("arg4")], {

@@ -5,11 +5,12 @@
  * @module
  */
 import { E820_ENTRY } from "../boot/e820.ts";
-import { struct, union } from "../layout.ts";
+import { group, struct, union } from "../layout.ts";
 import { op, type Operations } from "./operation.ts";
 
 /** Flags of xen_memory_reservation.mem_flags; bits 7:0 are the widest address, bits 15:8 a node + 1. */
 export const XENMEMF = {
+  address_bits: 0xff,
   populate_on_demand: 1 << 16,
   exact_node_request: 1 << 17,
   vnode: 1 << 18,
@@ -126,6 +127,25 @@ export const XEN_VMEMRANGE = struct("xen_vmemrange", {
   nid: "u32",
 });
 
+const xen_mem_access_op = struct("xen_mem_access_op", {
+  op: "u8",
+  access: "u8",
+  domid: "u16",
+  nr: "u32",
+  pfn: "u64",
+  pfn_list: "u64",
+  access_list: "u64",
+});
+/** `buffer` holds xen_reserved_device_memory: start, pages. */
+const xen_reserved_device_memory_map = struct("xen_reserved_device_memory_map", {
+  flags: "u32",
+  nr_entries: "u32",
+  buffer: "handle",
+  dev: union({ pci: group({ seg: "u16", bus: "u8", devfn: "u8" }) }),
+});
+/** The only flag of it: of all devices. */
+export const XENMEM_RDM_ALL = 1;
+
 /**
  * memory_op(cmd, argument). Beside an errno, increase, decrease and populate return how many extents
  * were done; maximum_ram_page, the reservations and maximum_gpfn return what they are asked.
@@ -181,7 +201,7 @@ export const XENMEM = {
   get_sharing_freed_pages: op(18),
   get_sharing_shared_pages: op(19),
   paging_op: op(20, undefined, { privileged: true }),
-  access_op: op(21, undefined, { privileged: true }),
+  access_op: op(21, xen_mem_access_op, { privileged: true }),
   sharing_op: op(22, undefined, { privileged: true }),
   add_to_physmap_batch: op(23, xen_add_to_physmap_batch, {
     lists: [
@@ -203,7 +223,7 @@ export const XENMEM = {
       { handle: "vmemrange.h", count: "nr_vmemranges", of: XEN_VMEMRANGE, direction: "out" },
     ],
   }),
-  reserved_device_memory_map: op(27, undefined, { privileged: true }),
+  reserved_device_memory_map: op(27, xen_reserved_device_memory_map, { inout: ["nr_entries"] }),
   acquire_resource: op(28, xen_mem_acquire_resource, {
     inout: ["nr_frames", "frame"],
     lists: [{ handle: "frame_list", count: "nr_frames", of: "ulong", direction: "inout" }],

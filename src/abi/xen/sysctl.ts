@@ -4,6 +4,14 @@
  *
  * @module
  */
+import { array, group, struct } from "../layout.ts";
+
+/** Its argument: what each command has of its own lies in `u`. */
+export const SYSCTL = struct("xen_sysctl", {
+  cmd: "u32",
+  interface_version: "u32",
+  u: group({ pad: array("u8", 128) }),
+});
 
 /** sysctl(argument): `cmd` is the argument's first field. */
 export const XEN_SYSCTL = {

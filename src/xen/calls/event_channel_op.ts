@@ -3,18 +3,13 @@ import { XEN_ERRNO } from "../../abi/xen/errno.ts";
 import { EVTCHNOP, EVTCHNSTAT } from "../../abi/xen/event_channel.ts";
 import { DOMID } from "../../abi/xen/xen.ts";
 import type { Call } from "../call.ts";
+import { ofSelf } from "./domid.ts";
 import { type Handler, operations } from "./operations.ts";
 
-const { EINVAL, EPERM, ESRCH } = XEN_ERRNO;
+const { EBUSY, EFAULT, EINVAL } = XEN_ERRNO;
 
 /** A domain as a guest names it: DOMID_SELF, or a number. */
 const named = ({ xen }: Call, id: number): number => id === DOMID.SELF ? xen.id : id;
-/** A guest has a say over itself alone: 0 or an errno. */
-function ofSelf(call: Call, id: number): number {
-  const domain = named(call, id);
-  if (domain === call.xen.id) return 0;
-  return call.xen.channelsOf(domain) ? -EPERM : -ESRCH;
-}
 /** A binding gave a port, or an errno. */
 function bound(port: number, put: (port: number) => unknown): number {
   if (port < 0) return port;
@@ -22,7 +17,7 @@ function bound(port: number, put: (port: number) => unknown): number {
   return 0;
 }
 
-export const eventChannelOp: Handler = operations(EVTCHNOP, {
+const ops = operations(EVTCHNOP, {
   alloc_unbound: (call, args) => {
     const { channels } = call.xen, refused = ofSelf(call, args.get("dom"));
     if (refused) return refused;
@@ -77,3 +72,12 @@ export const eventChannelOp: Handler = operations(EVTCHNOP, {
   expand_array: ({ xen: { channels } }, args) => channels.expandArray(args.get("array_gfn")),
   set_priority: ({ xen }, args) => xen.channels.setPriority(args.get("port"), args.get("priority")),
 });
+
+/** How Xen itself goes on with a reset that took long: none is under way when a guest calls it. */
+const RESET_CONT = 14;
+
+export const eventChannelOp: Handler = (call) => {
+  if (call.low(0) !== RESET_CONT) return ops(call);
+  const args = call.get(EVTCHNOP.reset.arg, call.wide(1));
+  return args ? ofSelf(call, args.get("dom")) || -EBUSY : -EFAULT;
+};

@@ -11,18 +11,17 @@ export const XEN_VERSION = { major: 4, minor: 17, extra: ".xvm" } as const;
 /** What guests of hardware virtual machines find. */
 const FEATURES = [
   XENFEAT.writable_page_tables,
-  XENFEAT.writable_descriptor_tables,
   XENFEAT.auto_translated_physmap,
-  XENFEAT.pae_pgdir_above_4gb,
-  XENFEAT.mmu_pt_update_preserve_ad,
-  XENFEAT.highmem_assist,
-  XENFEAT.gnttab_map_avail_bits,
   XENFEAT.hvm_callback_vector,
   XENFEAT.hvm_safe_pvclock,
   XENFEAT.memory_op_vnode_supported,
+  XENFEAT.not_direct_mapped,
 ].reduce((bits: number, bit) => bits | 1 << bit, 0) >>> 0;
 
 const CAPABILITIES = "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
+
+/** In place of the hypervisor's command line. */
+const DENIED = "<denied>";
 
 /** Where Xen's own part of a 64-bit address space begins (HYPERVISOR_VIRT_START); in 32 bits it has none. */
 const VIRT_START = 0xffff_8000_0000_0000n;
@@ -36,7 +35,7 @@ function text(of: string, length: number): Uint8Array {
 const putText = (call: Call, of: string, length: number) =>
   call.write(call.wide(1), text(of, length));
 
-export const xenVersion: Handler = operations(XENVER, {
+const ops = operations(XENVER, {
   version: () => XEN_VERSION.major << 16 | XEN_VERSION.minor,
   extraversion: (call) => putText(call, XEN_VERSION.extra, 16),
   compile_info: (_, view) => {
@@ -66,6 +65,10 @@ export const xenVersion: Handler = operations(XENVER, {
   },
   pagesize: (call) => call.wide(1) ? -XEN_ERRNO.EINVAL : 4096,
   guest_handle: (call) => call.write(call.wide(1), call.xen.handle),
-  commandline: (call) => putText(call, "<denied>", 1024),
-  build_id: () => -XEN_ERRNO.EPERM,
+  // What else the guest has there stays.
+  commandline: (call) => putText(call, DENIED, DENIED.length + 1),
 });
+
+export const xenVersion: Handler = (call) =>
+  // Whatever its argument is.
+  call.low(0) === XENVER.build_id.number ? -XEN_ERRNO.EPERM : ops(call);
