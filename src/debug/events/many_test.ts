@@ -28,8 +28,11 @@ async function cost(kind: "execute" | "watch", n: number): Promise<number> {
 
 for (const kind of ["execute", "watch"] as const) {
   Deno.test(`10,000 breakpoints of kind "${kind}" cost no more each than 500 do`, async () => {
+    // The least of some: others may use the machine too.
+    const least = async (n: number) =>
+      Math.min(await cost(kind, n), await cost(kind, n), await cost(kind, n));
     await cost(kind, 500);
-    const few = await cost(kind, 500), many = await cost(kind, 10_000);
+    const few = await least(500), many = await least(10_000);
     // Quadratic, it would be 400 times as much.
     assert(many < 80 * few, `500: ${few} ms, 10,000: ${many} ms`);
   });
