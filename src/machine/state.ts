@@ -323,6 +323,8 @@ export const V = cells(areaOf(MAP, "volatile"), {
   strings: 0x20,
   /** Entries of a running walk: address and value of each, to set their accessed bits at the end. */
   walkEntries: 0x50,
+  /** What the TSS of a task that is switched to holds, in the order of system/segmentation/tasks.ts. */
+  task: 0x50,
 });
 
 /** Values of CPU.activity (SDM 3 24.4.2). */

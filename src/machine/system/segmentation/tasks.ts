@@ -95,7 +95,6 @@ const LAYOUT = {
 } as const;
 type Layout = (typeof LAYOUT)[keyof typeof LAYOUT];
 
-const BUFFER = 0x1200;
 const system = () => cell(V.accessSystem);
 
 /** Touches [base + from, base + to] so that what follows cannot fault. */
@@ -108,7 +107,7 @@ function readTask(f: Func, base: Local, x: Layout): void {
   const bits = x.width * 8;
   const read = (offset: number, index: number, width = bits) => {
     const value = callChecked(f, `ld${width}`, wrapSystem(base.add(offset)), system());
-    f.store(32, i32(0), value, BUFFER + 4 * index);
+    f.store(32, i32(0), value, V.task + 4 * index);
   };
   read(x.ip, 0);
   read(x.flags, 1);
@@ -116,15 +115,15 @@ function readTask(f: Func, base: Local, x: Layout): void {
   const count = x.width === 4 ? 6 : 4;
   for (let n = 0; n < 6; n++) {
     if (n < count) read(x.selectors + n * x.width, 10 + n, 16);
-    else f.store(32, i32(0), i32(0), BUFFER + 4 * (10 + n));
+    else f.store(32, i32(0), i32(0), V.task + 4 * (10 + n));
   }
   read(x.ldt, 16, 16);
   if (x.width === 4) {
     read(0x1c, 17, 32);
     read(0x64, 18, 16);
-  } else f.store(32, i32(0), i32(0), BUFFER + 4 * 18);
+  } else f.store(32, i32(0), i32(0), V.task + 4 * 18);
 }
-const saved = (index: number): Expr => cell(BUFFER + 4 * index);
+const saved = (index: number): Expr => cell(V.task + 4 * index);
 
 function writeTask(f: Func, base: Local, x: Layout, ip: Expr, flags: Expr): void {
   const write = (offset: number, value: Expr, bits = x.width * 8) =>
