@@ -204,13 +204,24 @@ const PORTS: readonly (readonly [port: number, value: number])[] = [
   ...([[0x43, 0x36], [0x40, 0], [0x40, 0], [0x43, 0x54], [0x41, 18]] as const),
 ];
 
-/** What firmware has done to processor and chips before it hands over; a ROM does it itself. */
+/** Lets none of the interrupt controllers' lines through. */
+const MASKED: typeof PORTS = [[0x21, 0xff], [0xa1, 0xff]];
+
+/**
+ * What firmware has done to processor and chips before it hands over; a ROM does it itself.
+ *
+ * @param xen the guest knows Xen
+ */
 export function afterFirmware(
   cpu: { setFloat(words: typeof FLOAT_INIT): void },
   board: { readonly bus: { write(port: number, size: 1, value: number): void } },
   loaded: LoadedGuest,
+  xen = false,
 ): void {
   if (!BOOTS[loaded.boot].firmware) return;
   cpu.setFloat(FLOAT_INIT);
   for (const [port, value] of PORTS) board.bus.write(port, 1, value);
+  // A PVH domain of Xen's has no such chips: it may set IF, and is interrupted by nothing of theirs.
+  if (!xen || loaded.boot !== "pvh") return;
+  for (const [port, value] of MASKED) board.bus.write(port, 1, value);
 }

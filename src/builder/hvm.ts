@@ -88,7 +88,7 @@ function ground(host: Host, config: DomainConfig): Ground {
       }
       setVcpuState(ops, hvm, loaded.entry);
       // The vCPU is on the processor until it is unloaded.
-      afterFirmware(on.cpu, board, loaded);
+      afterFirmware(on.cpu, board, loaded, config.xen);
       ops.unload(on);
     },
     release: () => frames.releaseAll(id),

@@ -1,22 +1,12 @@
 // Test suites of others, from images in the folder XVM_SUITES; see README.md beside this file.
 import { assert, assertEquals } from "@std/assert";
 import type { BuiltDomain } from "../../src/builder/domain.ts";
-import { type Outcome, run, suiteImages } from "./run.ts";
+import { type Outcome, placesOf, run, suiteImages } from "./run.ts";
 import { TEST386, UNIT_TEST_LIMIT, UNIT_TESTS, type UnitTest } from "./suites.ts";
 import { biosTimer, TestDev } from "./testdev.ts";
 
 const images = suiteImages();
-/** Where they run: type, processor, paging. XVM_SUITES_ON names others: "hvm/amd/shadow,bare/amd". */
-const places = (Deno.env.get("XVM_SUITES_ON") ?? "bare/intel/hap,hvm/intel/hap").split(",")
-  .map((text) => {
-    const [type, cpu = "intel", paging = "hap"] = text.split("/");
-    return { name: text, type, cpu, paging } as {
-      readonly name: string;
-      readonly type: "bare" | "hvm";
-      readonly cpu: "intel" | "amd";
-      readonly paging: "hap" | "shadow";
-    };
-  });
+const places = placesOf();
 
 if (images === undefined) {
   Deno.test({

@@ -2,6 +2,7 @@
 import { build, type BuiltDomain, type DomainConfig } from "../../src/builder/domain.ts";
 import type { CpuidModel } from "../../src/machine/cpuid.ts";
 import { checkById, explain } from "../../src/machine/checks.ts";
+import { Domain0 } from "../../src/dom0/domain0.ts";
 import type { Domain, DomainState } from "../../src/xen/domain.ts";
 import { Host } from "../../src/xen/host.ts";
 import type { Interleave } from "../../src/xen/scheduler.ts";
@@ -33,6 +34,8 @@ export interface RunOptions {
   readonly cpus?: number;
   /** How long vCPUs run in turn; the host's own if not given. */
   readonly interleave?: Interleave;
+  /** It knows Xen, and domain 0 serves its console and xenstore. */
+  readonly xen?: boolean;
   /** Instructions after which it is given up. */
   readonly limit: number;
   /** Done as soon as the console shows this. */
@@ -105,11 +108,14 @@ async function make(options: RunOptions, memory: number) {
     vcpus: options.vcpus ?? 1,
     paging,
     cpuid: { model: options.cpuid, features: options.features },
+    xen: options.xen,
   };
   const size = type === "bare" ? memory : memory + HOST_MEMORY;
   const { cpus = type === "bare" ? config.vcpus : 1, interleave } = options;
   const host = new Host({ cpu, memory: size, unixTime: UNIX_TIME, seed: 1, cpus, interleave });
-  return { host, built: await build(host, config) };
+  const built = await build(host, config);
+  if (options.xen) new Domain0(host).introduce(built.domain);
+  return { host, built };
 }
 
 /** Lets the domain run; resolves when it stands still for good. */
@@ -142,3 +148,18 @@ export function suiteImages(): string | undefined {
   } catch { /* said below */ }
   throw new Error(`XVM_SUITES: a folder of suite images was expected, "${folder}" is none`);
 }
+
+/** Where suites run: a type of domain, a processor, a kind of paging. */
+export interface Place {
+  readonly name: string;
+  readonly type: "bare" | "hvm";
+  readonly cpu: CpuModel;
+  readonly paging: "hap" | "shadow";
+}
+/** The places that XVM_SUITES_ON names: "hvm/amd/shadow,bare/amd". */
+export const placesOf = (): Place[] =>
+  (Deno.env.get("XVM_SUITES_ON") ?? "bare/intel/hap,hvm/intel/hap").split(",")
+    .map((text) => {
+      const [type, cpu = "intel", paging = "hap"] = text.split("/");
+      return { name: text, type, cpu, paging } as Place;
+    });

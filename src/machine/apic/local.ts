@@ -381,8 +381,8 @@ export class LocalApic {
   raiseError(bit: number): void {
     const first = this.state.errors === 0;
     this.state.errors |= bit;
-    // An illegal vector in the error entry itself would raise errors for ever.
-    if (first && (this.state.lvt[lvt.error] & 0xff) >= 16) this.raiseLocal(lvt.error);
+    // An illegal vector in the error entry itself is a further one, which interrupts no more.
+    if (first) this.raiseLocal(lvt.error);
   }
 
   // Registers.

@@ -250,6 +250,19 @@ Deno.test("LocalApic reports errors in ESR and by its LVT entry", () => {
   assertEquals(read(apic, register.esr), 0xc0);
 });
 
+Deno.test("LocalApic: the error entry's own vector can be an illegal one, which is a further error", () => {
+  const { apic } = made();
+  write(apic, register.lvtError, 0xf);
+  write(apic, register.icrLow, 0xf);
+  write(apic, register.esr, 0);
+  assertEquals([read(apic, register.esr), apic.highestPending()], [0x60, -1]);
+  // Masked, it sends nothing.
+  write(apic, register.lvtError, 0x1_000f);
+  write(apic, register.icrLow, 0xf);
+  write(apic, register.esr, 0);
+  assertEquals(read(apic, register.esr), 0x20);
+});
+
 Deno.test("LocalApic in x2APIC mode is reached by MSRs, and only there", () => {
   const bus = new ApicBus();
   const { apic } = made({ id: 0x25, bus });
