@@ -32,6 +32,8 @@ export interface BootOptions {
   vcpus: number;
   /** Xen's interface is there for it. */
   xen?: boolean;
+  /** Whose time it has. */
+  clock?: "own" | "host";
   /** Processors of the host; as {@linkcode openHost} has it if not given. */
   cpus?: number;
   /** The processor the guest sees, as xl's `cpuid=` says it: "common", "host,rdrand=0". */
@@ -86,8 +88,8 @@ export function hostMemory(domains: readonly { memory: number; shadowMemory?: nu
 
 function domainOf(options: BootOptions) {
   const { name = "guest", type, paging, kernel, ramdisk, cmdline, memory, vcpus } = options;
-  const { symbols, cpuid, shadowMemory, modules, xen } = options;
-  const more = { symbols, cpuid, shadowMemory, modules, xen };
+  const { symbols, cpuid, shadowMemory, modules, xen, clock } = options;
+  const more = { symbols, cpuid, shadowMemory, modules, xen, clock };
   return { name, type, paging, kernel, ramdisk, cmdline, memory, vcpus, ...more };
 }
 

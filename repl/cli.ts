@@ -17,7 +17,7 @@ class Misuse extends ValidationError {}
 
 const cpuType = new EnumType(["intel", "amd"]);
 const guestType = new EnumType([...GUEST_TYPES]);
-const pagingType = new EnumType(["hap", "shadow"]);
+const pagingType = new EnumType(["hap", "shadow"]), clockType = new EnumType(["own", "host"]);
 
 /** Ends with the status once the command is done; `null` leaves the process to its own end. */
 type Done = (code: number | null) => void;
@@ -50,6 +50,7 @@ function bootCommand(done: Done) {
   return new Command()
     .description("A guest with its console on the terminal; ctrl-] opens the shell over it.")
     .type("cpu", cpuType).type("guest", guestType).type("paging", pagingType)
+    .type("clock", clockType)
     .option("--kernel <file:string>", `${imageList()}, as it is or in gzip, xz or zstd.`, {
       required: true,
     })
@@ -68,6 +69,7 @@ function bootCommand(done: Done) {
     .option("--paging <mode:paging>", "hap (nested) or shadow.", { default: "hap" })
     .option("--shadow-memory <size:string>", "Memory for shadow tables: 1M.")
     .option("--xen", "The guest knows Xen: hypercalls, event channels and what goes with them.")
+    .option("--clock <whose:clock>", "The guest's time is its own, or the host's.")
     .option(
       "--cpuid <changes:string>",
       "What CPUID shows: a model (common, nehalem, …), then feature=0 or leaf.register=value, commas between.",

@@ -30,6 +30,7 @@ const EVENTS: Readonly<Record<string, Event>> = {
   reset: "reboot",
   crash: "crash",
   hang: "crash",
+  watchdog: "watchdog",
 };
 
 /** A file's domain: the one there is now, after its restarts. */

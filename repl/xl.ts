@@ -15,7 +15,7 @@ import { parseXl, type XlEntry, type XlValue } from "./xl_syntax.ts";
 /** What is done with a domain that ended. */
 export type Action = "destroy" | "restart" | "preserve";
 /** How a domain can end, as far as an action can be chosen for it. */
-export type Event = "poweroff" | "reboot" | "crash";
+export type Event = "poweroff" | "reboot" | "crash" | "watchdog";
 
 /** A domain as a file describes it. */
 export interface DomainFile {
@@ -33,6 +33,7 @@ const ACTIONS: Readonly<Record<Event, Action>> = {
   poweroff: "destroy",
   reboot: "restart",
   crash: "destroy",
+  watchdog: "destroy",
 };
 
 /**
@@ -161,6 +162,7 @@ const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
   on_poweroff: action("poweroff"),
   on_reboot: action("reboot"),
   on_crash: action("crash"),
+  on_watchdog: action("watchdog"),
   serial: (key) => {
     // The guest's first serial port is its console, on the terminal.
     if (Array.isArray(key.entry.value)) key.fail("one serial port is there, not a list of them");
@@ -177,12 +179,14 @@ const KEYS: Readonly<Record<string, (key: Key, r: Reading) => void>> = {
     r.options.cpuid = key.text;
   },
   symbols: (key, r) => r.options.symbols = key.text,
+  xen: (key, r) => r.options.xen = key.flag,
+  clock: (key, r) => r.options.clock = key.one(["own", "host"] as const),
   cpu: (key, r) => r.host.cpu = key.one(["intel", "amd"] as const),
   processors: (key, r) => r.host.cpus = key.number("processors", 1, HOST_PROCESSORS_MAX),
   seed: (key, r) => r.host.seed = key.number("a seed", 0, 2 ** 32 - 1),
 };
 /** Keys that xl.cfg does not have. */
-const OURS = ["symbols", "cpu", "processors", "seed"];
+const OURS = ["symbols", "xen", "clock", "cpu", "processors", "seed"];
 
 /** Keys of which one value is what is here anyway. */
 const FIXED: Readonly<Record<string, readonly [value: XlValue, why: string]>> = {
@@ -201,7 +205,7 @@ const FIXED: Readonly<Record<string, readonly [value: XlValue, why: string]>> = 
   usb: [0, "there is no USB"],
   localtime: [0, "the clock is UTC"],
   rtc_timeoffset: [0, "the clock is the host's unixTime"],
-  tsc_mode: ["default", "the time-stamp counter counts the guest's own nanoseconds"],
+  tsc_mode: ["default", "the time-stamp counter counts the nanoseconds of the guest's time"],
 };
 
 const DEVICE = "device models are part of the simulated motherboard";
@@ -235,8 +239,8 @@ const REFUSED: Readonly<Record<string, string>> = {
       ["pool cpus_soft vnuma seclabel init_seclabel max_grant_frames", POLICY],
       ["max_maptrack_frames max_grant_version driver_domain vmtrace_buf_kb", POLICY],
       ["uuid", "a domain is known by its id and name"],
-      ["timer_mode", "timers keep the guest's own time"],
-      ["on_watchdog on_soft_reset", "no watchdog and no soft reset are there yet"],
+      ["timer_mode", "timers keep the guest's time (clock)"],
+      ["on_soft_reset", "no soft reset is there yet"],
       ["altp2m mca_caps vpmu nomigrate suppress_spurious_page_faults", "not available"],
       ["e820_host features blkdev_start pvh pvshim pvshim_path pvshim_cmdline pvshim_extra", PV],
       ["mmio_hole msr_relaxed trap_unmapped_accesses", "not available"],

@@ -103,7 +103,7 @@ vif = [ ]
       cmdline: "root=/dev/ram0 quiet",
     },
     host: { cpu: "amd", seed: 7, cpus: 4 },
-    actions: { poweroff: "destroy", reboot: "destroy", crash: "preserve" },
+    actions: { poweroff: "destroy", reboot: "destroy", crash: "preserve", watchdog: "destroy" },
     warnings: [],
   });
   assertEquals(memoryOf(file), { memory: 64 * 2 ** 20, shadowMemory: 8 * 2 ** 20 });

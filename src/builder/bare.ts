@@ -17,7 +17,7 @@ const ALONE = "a bare guest has the machine for itself";
 export const BARE: Plan = {
   engine: "bare",
   alone: true,
-  refuses: ({ vcpus, paging, shadowMemory, xen, weight, cap }) => [
+  refuses: ({ vcpus, paging, shadowMemory, xen, weight, cap, clock }) => [
     vcpus > PROCESSORS && [
       `${vcpus} vCPUs were asked for`,
       `a bare guest's are the host's processors, of which there are at most ${PROCESSORS}`,
@@ -27,6 +27,7 @@ export const BARE: Plan = {
     !!xen && ["Xen's interface was asked for", `${ALONE}: there is no Xen under it`],
     weight !== undefined && ["a weight was given", ALONE],
     !!cap && ["a cap was given", ALONE],
+    clock === "own" && [`clock "own" was asked for`, `${ALONE}: its time is the machine's`],
   ],
   ground,
 };

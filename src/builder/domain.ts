@@ -72,7 +72,7 @@ export async function build(host: Host, config: DomainConfig): Promise<BuiltDoma
   const ground = plan.ground(host, config);
   try {
     const { id, memory } = ground;
-    const { name, vcpus, weight, cap, consoleMemory, cpuid } = config;
+    const { name, vcpus, weight, cap, clock, consoleMemory, cpuid } = config;
     const domain = new Domain(host, {
       id,
       name,
@@ -81,6 +81,7 @@ export async function build(host: Host, config: DomainConfig): Promise<BuiltDoma
       vcpus,
       weight,
       cap,
+      clock,
       consoleMemory,
     });
     domain.cpuid = guestCpuid(host.options.cpu, cpuid, plan.engine === "bare", vcpus);

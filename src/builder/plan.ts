@@ -1,7 +1,7 @@
 /** What every domain is made by: a plan for its type, and the ground that the plan lays. */
 import type { GuestType } from "../abi/boot/images.ts";
 import type { CpuidEdit, CpuidModel } from "../machine/cpuid.ts";
-import type { Domain, DomainMemory } from "../xen/domain.ts";
+import type { ClockName, Domain, DomainMemory } from "../xen/domain.ts";
 import type { Host } from "../xen/host.ts";
 import type { PlatformEvents } from "../xen/platform.ts";
 import type { Board } from "./board.ts";
@@ -27,6 +27,8 @@ export interface DomainConfig {
   readonly xen?: boolean;
   /** It may write to the hypervisor's own console, as a debug build of Xen lets all domains. */
   readonly xenConsole?: boolean;
+  /** Its time is its own, or the host's. */
+  readonly clock?: ClockName;
   readonly consolePorts?: readonly number[];
   /** Bytes of console output that are kept. */
   readonly consoleMemory?: number;

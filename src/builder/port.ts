@@ -33,8 +33,8 @@ export class ProcessorPort implements InterruptPort {
   interruptPending(): boolean {
     return this.#fromPic || this.#fromApic;
   }
-  raise(vector: number): void {
-    this.localApic.accept(vector, false);
+  raise(vector: number): boolean {
+    return this.localApic.accept(vector, false);
   }
   acknowledge(): number {
     if (this.#fromApic) return this.localApic.acknowledge();

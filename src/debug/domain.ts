@@ -243,6 +243,10 @@ export class GuestDomain {
     this.#subject.mustLive("cap");
     this.#subject.inner.cap = toCount(cap, "cap", 0, 100 * this.vcpus.length);
   }
+  /** Whose time it has: "own", or "host" as asked for or since it is bound to another domain. */
+  get clock(): "own" | "host" {
+    return this.#subject.inner.clock;
+  }
   /** Its part of the machine's time since it was made, 0 to 1. */
   get cpuShare(): number {
     const times = this.#subject.inner.vcpus.map(({ runstate: { time } }) => time);
@@ -424,13 +428,14 @@ export class GuestDomain {
 
   /** @ignore */
   [INSPECT](_inspect: unknown, options?: InspectOptions): string {
-    const { count, now, memory, weight, cap } = this.#subject.inner;
+    const { count, now, memory, weight, cap, clock, type } = this.#subject.inner;
+    const whose = clock === "host" && type !== "bare" ? " (the host's)" : "";
     const lines = [
       bold(`domain ${this.id} "${this.name}" (${this.type}), ${this.state}`, options),
       `  ${sizeText(memory.size)}, ${counted(this.vcpus.length, "vCPU")}, ${
         counted(count, "instruction")
       }, ` +
-      `guest time ${timeText(now)}, weight ${weight}${cap ? `, cap ${cap} %` : ""}`,
+      `guest time ${timeText(now)}${whose}, weight ${weight}${cap ? `, cap ${cap} %` : ""}`,
     ];
     const { symbols } = this;
     if (symbols) lines.push(`  ${counted(symbols.size, "symbol")} from ${symbols.source}`);

@@ -92,6 +92,13 @@ export interface DomainOptions {
    * False if not given: a release build, as distributions have it, refuses that (EPERM).
    */
   readonly xenConsole?: boolean;
+  /**
+   * Whose time it has. "own", if not given: with one vCPU its time stands while other domains run or it
+   * is paused. "host": its time is the machine's, always: to wait for a processor takes time, which the
+   * guest sees as stolen. One whose event channel is bound to another domain's is on the host's time
+   * from then on, and its own goes on from where it was. A bare guest's is the machine's.
+   */
+  readonly clock?: "own" | "host";
   /** For shadow tables; if not given 1 MB, and 8 KB for each MB of the domain. */
   readonly shadowMemory?: string | number;
   /**
@@ -174,6 +181,7 @@ export const DOMAIN_OPTIONS = optionsOf({
   xen: flag,
   maxMemory: pages(GUEST_MEMORY.min, GUEST_MEMORY.max),
   xenConsole: flag,
+  clock: oneOf("own", "host"),
   shadowMemory: pages(LEAST_SHADOW_MEMORY, MACHINE_MEMORY_MAX),
   cpuid: cpuidOptions,
   symbols: textOrBytes,
@@ -200,6 +208,7 @@ export function configOf(
     xen,
     maxMemory: options.maxMemory,
     xenConsole: options.xenConsole,
+    clock: options.clock,
     shadowMemory: options.shadowMemory,
     cpuid: options.cpuid,
     consolePorts: options.consolePorts,

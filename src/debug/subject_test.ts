@@ -41,7 +41,7 @@ const ARGUMENTS: Record<string, unknown[]> = {
 const KNOWN = new Set(
   ("hv.domains hv.interactive hv.closed hv.close dom.id dom.name dom.type dom.vcpus dom.memory " +
     "dom.console dom.cpuid dom.screen dom.ended dom.ioreq dom.state dom.blocked dom.stop dom.symbols " +
-    "dom.exits dom.statistics dom.weight dom.cap dom.cpuShare dom.breakpoints dom.destroy vcpu.id " +
+    "dom.exits dom.statistics dom.weight dom.cap dom.clock dom.cpuShare dom.breakpoints dom.destroy vcpu.id " +
     "vcpu.domain vcpu.regs vcpu.memory vcpu.pageTables vcpu.name vcpu.position vcpu.history " +
     "vcpu.runstate vcpu.processor vcpu.instructions vcpu.place " +
     "guest.size linear.size machine.size console.text console.dropped cpuid.model cpuid.features cpuid.has cpuid.executes stop.kind " +

@@ -78,7 +78,7 @@ export class GuestStopped extends Error {
   /** Of the class, for those who do not have it. */
   override readonly name = "GuestStopped";
   /**
-   * "poweroff", "reset", "exit", "crash", "hang", "destroyed", "paused", "loaded" (the host was put
+   * "poweroff", "reset", "exit", "crash", "hang", "suspend", "watchdog", "soft-reset", "destroyed", "paused", "loaded" (the host was put
    * into a saved state), or "stopped" elsewhere.
    */
   readonly reason: string;

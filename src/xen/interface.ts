@@ -163,7 +163,7 @@ export class XenInterface implements ChannelOwner, Peer {
   }
   /** A vCPU's upcall_pending was set. */
   assertUpcall(on: XenVcpu): void {
-    if (on.apicVector) on.vcpu.port?.raise(on.apicVector);
+    if (on.apicVector) on.raiseVector();
     else if (on.vcpu.id === 0) this.assertLine(true);
   }
   /** The line of an interrupt controller by which upcalls come, if they do. */

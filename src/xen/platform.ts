@@ -46,8 +46,8 @@ export interface InterruptPort {
   readonly id: number;
   /** The interrupt controllers ask the processor for service. */
   interruptPending(): boolean;
-  /** An edge-triggered interrupt by a vector of the local APIC, as a message would bring it. */
-  raise(vector: number): void;
+  /** An edge-triggered interrupt by a vector of the local APIC, as a message would bring it; false: that is off. */
+  raise(vector: number): boolean;
   /** The vector (0 to 255) to deliver, acknowledged; -1 if there is none after all. */
   acknowledge(): number;
   /** What has come past the vectors; the processor takes it by clearing it. */

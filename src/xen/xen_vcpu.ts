@@ -35,6 +35,7 @@ export interface SavedXenVcpu {
   readonly timeArea: bigint;
   readonly raised: boolean;
   readonly apicVector: number;
+  readonly unheard: boolean;
   readonly waits: Waits;
   readonly deaf: boolean;
   readonly polled: readonly number[];
@@ -52,6 +53,7 @@ export const XEN_VCPU_SHAPE: Shape = record({
   timeArea: u64,
   raised: flag,
   apicVector: u16,
+  unheard: flag,
   waits: word("no", "block", "poll", "over"),
   deaf: flag,
   polled: list(u16),
@@ -73,6 +75,8 @@ export class XenVcpu {
   raised = false;
   /** HVMOP_set_evtchn_upcall_vector: upcalls come by its local APIC; 0: as the domain's. */
   apicVector = 0;
+  /** Its local APIC was off when it was told by that, or has forgotten it. */
+  #unheard = false;
   waits: Waits = "no";
   /** An interrupt was pending when it began to wait, with IF clear: it does not end the wait. */
   #deaf = false;
@@ -140,8 +144,12 @@ export class XenVcpu {
   }
   /** The guest has looked, or it has not yet. A line by which it was told is let go then. */
   look(): void {
-    if (!this.raised || this.#memory.byte(this.info) !== 0) return;
-    this.raised = false;
+    if (!this.raised) return;
+    if (this.#memory.byte(this.info) !== 0) {
+      if (this.#unheard) this.raiseVector();
+      return;
+    }
+    this.raised = this.#unheard = false;
     if (this.vcpu.id === 0) this.xen.assertLine(false);
   }
 
@@ -162,6 +170,10 @@ export class XenVcpu {
     return 0;
   }
 
+  /** By its own vector; while its local APIC is off, again and again until that hears it. */
+  raiseVector(): void {
+    this.#unheard = !this.vcpu.port?.raise(this.apicVector);
+  }
   /** The domain is no more. */
   destroy(): void {
     if (this.registered === undefined) return;
@@ -249,6 +261,7 @@ export class XenVcpu {
   begins(initialised: boolean): void {
     this.initialised = initialised;
     this.#up = this.#asleep = false;
+    this.#unheard = this.raised && this.apicVector !== 0;
     this.#endWait();
   }
 
@@ -358,6 +371,7 @@ export class XenVcpu {
       timeArea: this.#timeArea,
       raised: this.raised,
       apicVector: this.apicVector,
+      unheard: this.#unheard,
       waits: this.waits,
       deaf: this.#deaf,
       polled: [...this.polled],
@@ -375,6 +389,7 @@ export class XenVcpu {
     this.#timeArea = saved.timeArea;
     this.raised = saved.raised;
     this.apicVector = saved.apicVector;
+    this.#unheard = saved.unheard;
     this.waits = saved.waits;
     this.#deaf = saved.deaf;
     this.polled = [...saved.polled];
