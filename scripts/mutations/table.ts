@@ -14,6 +14,7 @@ import { PROCESSOR_MUTATIONS } from "./processors.ts";
 import { SHADOW_MUTATIONS } from "./shadow.ts";
 import { STATE_MUTATIONS } from "./state.ts";
 import { SVM_MUTATIONS } from "./svm.ts";
+import { TIME_MUTATIONS } from "./time.ts";
 import { VMX_MUTATIONS } from "./vmx.ts";
 
 export const MUTATIONS: readonly Mutation[] = [
@@ -25,6 +26,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...PROCESSOR_MUTATIONS,
   ...DEVICE_MUTATIONS,
   ...PLATFORM_MUTATIONS,
+  ...TIME_MUTATIONS,
   ...LOADER_MUTATIONS,
   ...STATE_MUTATIONS,
   ...ABI_MUTATIONS,

@@ -272,6 +272,8 @@ export interface HvmOps {
   setActivity(v: HvmVcpu, activity: Activity): void;
   /** Current privilege level. */
   getCpl(v: HvmVcpu): number;
+  /** EFER.LMA and CS.L. */
+  in64BitMode(v: HvmVcpu): boolean;
 
   /** Moves the instruction pointer past the instruction that left; ends interrupt shadows. */
   advance(v: HvmVcpu, length: number): void;

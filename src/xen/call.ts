@@ -17,15 +17,17 @@ import type { HvmEngine } from "./hvm.ts";
 import type { XenInterface } from "./interface.ts";
 import type { XenVcpu } from "./xen_vcpu.ts";
 
-/** Registers of the arguments by width, as the processor numbers them. */
+/** Registers of the arguments by width: their places in {@linkcode HvmVcpu.gprs}. */
 const ARGUMENTS = {
-  32: HYPERCALL_REGISTERS[32].map((name) => gpr64.indexOf(name)),
-  64: HYPERCALL_REGISTERS[64].map((name) => gpr64.indexOf(name)),
+  32: HYPERCALL_REGISTERS[32].map((name) => 2 * gpr64.indexOf(name)),
+  64: HYPERCALL_REGISTERS[64].map((name) => 2 * gpr64.indexOf(name)),
 } as const;
 
 /** One for each vCPU, used for call after call. */
 export class Call {
   width: AbiWidth = 32;
+  /** Where each argument stands among the registers. */
+  #places: readonly number[] = ARGUMENTS[32];
   readonly memory: GuestHandles;
   #began = false;
   #args: bigint[] | undefined;
@@ -40,6 +42,7 @@ export class Call {
 
   begin(width: AbiWidth): void {
     this.width = width;
+    this.#places = width === 32 ? ARGUMENTS[32] : ARGUMENTS[64];
     this.#began = false;
   }
   /** Makes a call of a multicall: its arguments are these, and not the registers'. */
@@ -58,19 +61,19 @@ export class Call {
   /** Argument `n`, its low 32 bits, unsigned. */
   low(n: number): number {
     if (this.#args) return Number(BigInt.asUintN(32, this.#args[n]));
-    return this.engine.hvm.gprs[2 * ARGUMENTS[this.width][n]] >>> 0;
+    return this.engine.hvm.gprs[this.#places[n]] >>> 0;
   }
   /** Argument `n`, unsigned: 32 or 64 bits of it. */
   wide(n: number): bigint {
     if (this.#args) return this.#args[n];
-    const at = 2 * ARGUMENTS[this.width][n], { gprs } = this.engine.hvm;
+    const at = this.#places[n], { gprs } = this.engine.hvm;
     const low = BigInt(gprs[at] >>> 0);
     return this.width === 32 ? low : BigInt(gprs[at + 1] >>> 0) << 32n | low;
   }
   /** Changes an argument: for a call that is made again to go on where it was. */
   setWide(n: number, value: bigint): void {
     if (this.#args) return void (this.#args[n] = BigInt.asUintN(this.width, value));
-    const at = 2 * ARGUMENTS[this.width][n], { gprs } = this.engine.hvm;
+    const at = this.#places[n], { gprs } = this.engine.hvm;
     gprs[at] = Number(BigInt.asIntN(32, value));
     if (this.width === 64) gprs[at + 1] = Number(BigInt.asIntN(32, value >> 32n));
   }

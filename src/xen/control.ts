@@ -11,17 +11,12 @@ import { POINTER_TABLE } from "../machine/mmu/modes.ts";
 import type { HvmEngine } from "./hvm.ts";
 import { PDPTE_RESERVED } from "../machine/mmu/modes.ts";
 
-const LONG = 0x2000;
 /** MAXPHYADDR of the machine. */
 const ADDRESS_BITS = 36n;
 
 const cr = (e: HvmEngine, n: 0 | 3 | 4): number => Number(BigInt.asIntN(32, e.ops.getCr(e.hvm, n)));
 const efer = (e: HvmEngine): number => Number(BigInt.asIntN(32, e.ops.getMsr(e.hvm, MSR.EFER)!));
 const codeAttributes = (e: HvmEngine): number => e.ops.getSegment(e.hvm, "cs").attributes;
-
-/** EFER.LMA and CS.L. */
-export const in64BitMode = (e: HvmEngine): boolean =>
-  (efer(e) & EFER.LMA) !== 0 && (codeAttributes(e) & LONG) !== 0;
 
 /** A write of CR0, CR4 or EFER is a #GP(0). */
 export function writeFaults(

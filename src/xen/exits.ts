@@ -12,7 +12,7 @@ import { BLOCKED, BUDGET, type PartEnd, SEEN, type SliceEnd } from "./engine.ts"
 import type { HvmEngine } from "./hvm.ts";
 import { hypercall } from "./hypercalls.ts";
 import { ignoring, watchQuiet } from "./coprocessor.ts";
-import { cr3Faults, in64BitMode, writeFaults } from "./control.ts";
+import { cr3Faults, writeFaults } from "./control.ts";
 import { readMsr, writeMsr } from "./msrs.ts";
 
 /** What handling an exit led to. */
@@ -193,7 +193,7 @@ function taskPriority(e: HvmEngine, exit: ExitOf<"cr">): Handled {
 /** Of a shadowed guest. */
 function writeCr3(e: HvmEngine, exit: ExitOf<"cr">): Handled {
   const given = wideToBigInt(exit.value);
-  const value = in64BitMode(e) ? given : given & 0xffff_ffffn;
+  const value = e.ops.in64BitMode(e.hvm) ? given : given & 0xffff_ffffn;
   if (cr3Faults(e, value)) return injectFault(e, GP, 0);
   // With PCIDs bit 63 says that nothing need be flushed.
   e.shadow!.loadCr3(value & ~(1n << 63n));
@@ -208,7 +208,7 @@ function readCr3(e: HvmEngine, exit: ExitOf<"cr">): Handled {
 function newCr(e: HvmEngine, exit: ExitOf<"cr">, old: bigint): bigint {
   const given = wideToBigInt(exit.value);
   // Outside 64-bit mode a general register has 32 bits.
-  if (exit.access === "mov") return in64BitMode(e) ? given : given & 0xffff_ffffn;
+  if (exit.access === "mov") return e.ops.in64BitMode(e.hvm) ? given : given & 0xffff_ffffn;
   if (exit.access === "clts") return old & ~8n;
   // LMSW sets PE, MP, EM and TS, and cannot clear PE.
   return (old & ~0xen) | (given & 0xfn);

@@ -36,7 +36,6 @@ import { CPU, V } from "../machine/state.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 import { XEN_CPUID_FIRST_LEAF, XEN_CPUID_LEAF_OF } from "../abi/xen/cpuid.ts";
 import type { Cpuid, CpuidResult } from "../machine/cpuid.ts";
-import { in64BitMode } from "./control.ts";
 import { noteQuiet, watchQuiet } from "./coprocessor.ts";
 import { BLOCKED, BUDGET, Engine, OFFLINE, type PartEnd, SEEN, type Verdict } from "./engine.ts";
 import { Call } from "./call.ts";
@@ -182,7 +181,7 @@ export class HvmEngine extends Engine {
   get linearIp(): bigint {
     const { ops, hvm } = this, rip = ops.getRegister(hvm, "rip");
     const { base } = ops.getSegment(hvm, "cs");
-    return base === 0n || in64BitMode(this) ? rip : base + rip & 0xffff_ffffn;
+    return base === 0n || this.ops.in64BitMode(this.hvm) ? rip : base + rip & 0xffff_ffffn;
   }
   /** The last exception that the guest was given; its count is that from now, 0 or below. */
   get lastFault(): Fault | undefined {
@@ -351,7 +350,7 @@ export class HvmEngine extends Engine {
   /** Handles an exit: the end of the slice, the exit of an emulated instruction, undefined to go on. */
   #handle(exit: Exit): Exit | PartEnd | undefined {
     // Before an end of interrupt, which would find the line as it was.
-    this.vcpu.upcall?.look();
+    this.call?.vcpu.look();
     this.ioreq.begin();
     const handled = handleExit(this, exit);
     if (handled === "again" || handled === SEEN.breakpoint) this.#keep(exit);
@@ -628,7 +627,7 @@ export class HvmEngine extends Engine {
    */
   quiesce(): void {
     // When that was found out is nobody's.
-    this.vcpu.upcall?.look();
+    this.call?.vcpu.look();
     this.shadow?.drop();
     this.#showIntercepts(false);
     this.ops.unload(this.on);

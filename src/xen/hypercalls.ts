@@ -26,7 +26,6 @@ import { setTimerOp, vcpuOp } from "./calls/vcpu_op.ts";
 import { vmAssist } from "./calls/vm_assist.ts";
 import { xenVersion } from "./calls/xen_version.ts";
 import type { Call } from "./call.ts";
-import { in64BitMode } from "./control.ts";
 import type { HvmEngine } from "./hvm.ts";
 
 /** What there is; all others are ENOSYS. */
@@ -68,7 +67,7 @@ function make(call: Call, number: number): number {
 
 /** Makes the hypercall at which the guest has left: the result, in RAX; one to be made again has its number there. */
 export function hypercall(e: HvmEngine, call: Call): void {
-  const { gprs } = e.hvm, wide = in64BitMode(e);
+  const { gprs } = e.hvm, wide = e.ops.in64BitMode(e.hvm);
   call.begin(wide ? 64 : 32);
   // All of RAX counts, where it is there.
   const number = wide && gprs[1] ? -1 : gprs[0] >>> 0;
@@ -107,4 +106,4 @@ export function writeHypercallPage(e: HvmEngine, value: bigint): boolean {
   e.p2m.machine.write(frame * 4096, hypercallPage(e.ops.hypercallInstruction));
   return true;
 }
-const modeWidth = (e: HvmEngine): AbiWidth => in64BitMode(e) ? 64 : 32;
+const modeWidth = (e: HvmEngine): AbiWidth => e.ops.in64BitMode(e.hvm) ? 64 : 32;

@@ -7,6 +7,7 @@
 import { parseArgs } from "@std/cli";
 import { type BootResult, boots, showBoots } from "./boots.ts";
 import { exitRate, switchRate } from "./exits.ts";
+import { hypercallRate } from "./hypercalls.ts";
 import { type LoopResult, loops, showLoops } from "./loops.ts";
 import { machines, shadowed } from "./machines.ts";
 import { figure, table } from "./measure.ts";
@@ -102,6 +103,13 @@ if (parts.includes("xen")) {
     { what: "xenstore reads, the guest apart", mark: "20,000", rate: storeReadRate(runs) },
   ];
   for (const cpu of ["intel", "amd"] as const) {
+    for (const width of [32, 64] as const) {
+      results.xen.push({
+        what: `hypercalls that do nothing, ${cpu}, ${width} bits`,
+        mark: "3 million",
+        rate: await hypercallRate(runs, cpu, width),
+      });
+    }
     results.xen.push(
       {
         what: `event round trips, both block, ${cpu}`,

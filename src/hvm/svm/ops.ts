@@ -370,6 +370,7 @@ export const svmOps: HvmOps = {
     at(v).setOwn(OWN.activity, ACTIVITIES.indexOf(activity));
   },
   getCpl: (v) => at(v).read8(F.cpl),
+  in64BitMode: (v) => state.is64(at(v)),
 
   advance: (v, length) => advance(at(v), length),
   trap: (v, causes) => void (at(v).on.cpu.i32[CPU.pendingDebug >> 2] |= causes),

@@ -4,7 +4,7 @@
  * general registers in a save area, as an assembly stub would.
  */
 import { VECTOR } from "../../abi/x86/vectors.ts";
-import { CR0, RFLAGS } from "../../abi/x86/cr.ts";
+import { CR0, EFER, RFLAGS } from "../../abi/x86/cr.ts";
 import { vmcsField, vmcsFields } from "../../abi/x86/vmcs.ts";
 import { EVENT, EXIT_REASON } from "../../abi/x86/vmx.ts";
 import type { Cpu } from "../../machine/cpu.ts";
@@ -66,6 +66,9 @@ const SEGMENT_FIELDS = Object.fromEntries(segmentRegisters.map((name) => {
     attributes: F[`guest${s}AccessRights`],
   }];
 })) as Record<SegmentRegister, Record<keyof Segment, number>>;
+
+/** CS.L in access rights. */
+const LONG = 1 << 13;
 
 /** The vCPU, current on its processor. */
 function at(v: HvmVcpu): VmxVcpu {
@@ -281,6 +284,11 @@ export const vmxOps: HvmOps = {
     at(v).on.write(F.guestActivity, ACTIVITIES.indexOf(activity), 0);
   },
   getCpl: (v) => at(v).on.read(F.guestSsAccessRights) >>> 5 & 3,
+  in64BitMode(v) {
+    const own = at(v), { on } = own;
+    if (!(on.read(F.guestCsAccessRights) & LONG)) return false;
+    return ((own.shadowed ? own.guest[GUEST.efer] : on.read(F.guestEfer)) & EFER.LMA) !== 0;
+  },
 
   advance(v, length) {
     const { on } = at(v);

@@ -32,20 +32,24 @@ export function operations<T extends Operations>(
     readonly at?: number;
   } = {},
 ): Handler {
-  const rows = new Map<number, readonly [Operation, AnyHandler | undefined]>();
+  const rows: (Handler | undefined)[] = [];
   for (const [name, row] of Object.entries(table)) {
-    rows.set(row.number, [row, handlers[name] as AnyHandler | undefined]);
+    rows[row.number] = handlerOf(row, handlers[name] as AnyHandler | undefined, at);
   }
   return (call) => {
-    const found = rows.get(command(call));
-    if (!found) return -ENOSYS;
-    const [{ arg, out, inout, privileged }, handler] = found;
-    if (!handler) return privileged ? -EPERM : -ENOSYS;
-    if (typeof arg !== "object" || arg.kind === "array") return handler(call, undefined);
+    const number = command(call), handler = number < rows.length ? rows[number] : undefined;
+    return handler ? handler(call) : -ENOSYS;
+  };
+}
+function handlerOf(row: Operation, handler: AnyHandler | undefined, at: number): Handler {
+  const { arg, out, inout, privileged } = row, answers = out.length + inout.length > 0;
+  if (!handler) return () => privileged ? -EPERM : -ENOSYS;
+  if (typeof arg !== "object" || arg.kind === "array") return (call) => handler(call, undefined);
+  return (call) => {
     const view = call.get(arg as StructOf, call.wide(at));
     if (!view) return -EFAULT;
     const result = handler(call, view);
-    if (result < 0 || out.length + inout.length === 0) return result;
+    if (result < 0 || !answers) return result;
     return call.put(view, call.wide(at)) || result;
   };
 }
