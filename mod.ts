@@ -24,6 +24,7 @@ export type { StepOptions } from "./src/debug/events/steps.ts";
 export type { RunstateName } from "./src/xen/vcpu.ts";
 export type { Position } from "./src/debug/vcpu_subject.ts";
 export { Backtrace, type Frame, type Line, Listing } from "./src/debug/views/code.ts";
+export { type HypercallCount, HypercallCounts } from "./src/debug/views/hypercalls.ts";
 export { ExitHistory, type PastExit } from "./src/debug/views/exits.ts";
 export { Schedule, type ScheduleOptions } from "./src/debug/views/schedule.ts";
 export type { PastTurn, TurnEnd } from "./src/xen/turns.ts";

@@ -121,6 +121,8 @@ export interface DomainView {
   symbols: SymbolsView | undefined;
   breakpoints: Iterable<BreakpointView>;
   exits: unknown;
+  /** Hypercalls, counted. */
+  hypercalls?: unknown;
   /** Where it stands, if it stands at a stop. */
   stop?: StopView;
   /** Calls `listener` each time it has come to stand still; the result ends that. */

@@ -5,7 +5,7 @@
  */
 import { brief } from "../../src/builder/errors.ts";
 import { type Condition, conditionOf } from "./condition.ts";
-import { exitEvents } from "../../src/debug/kinds.ts";
+import { exitEvents, filterFields, type Kind } from "../../src/debug/kinds.ts";
 import { CommandError, type Context, type Filter, type StepHow } from "../context.ts";
 import type { Call } from "./command.ts";
 
@@ -152,7 +152,11 @@ export async function wanted({ name, rest }: Call, context: Context): Promise<Wa
           }`,
         );
       }
-      result[match[2]] = match[3] === undefined ? !match[1] : await value(match[3], context);
+      const [, not, key, text] = match, field = fieldOfWord(kind as Kind, key);
+      if (text !== undefined) {
+        result[key] = isWordOf(kind as Kind, key, text) ? text : await value(text, context);
+      } else if (field && !not) result[field] = key;
+      else result[key] = !not;
     }
   }
   return {
@@ -160,6 +164,16 @@ export async function wanted({ name, rest }: Call, context: Context): Promise<Wa
     filter: result,
     condition: behind ? await conditionOf(behind, kind, context) : undefined,
   };
+}
+
+/** Whether a text is one of the words that a field can be. */
+const isWordOf = (kind: Kind, field: string, text: string): boolean =>
+  filterFields(kind)[field]?.of?.includes(text) ?? false;
+/** The field that can be this word, where there is no field of that name: a hypercall's name alone, say. */
+function fieldOfWord(kind: Kind, word: string): string | undefined {
+  const fields = filterFields(kind);
+  if (Object.hasOwn(fields, word)) return undefined;
+  return Object.keys(fields).find((field) => isWordOf(kind, field, word));
 }
 
 /** An address; a word that is none may have been meant for a kind. */

@@ -23,6 +23,7 @@ import { exits } from "./exits.ts";
 import { find } from "./find.ts";
 import { go } from "./go.ts";
 import { helpCommand } from "./help.ts";
+import { hypercalls } from "./hypercalls.ts";
 import { load } from "./load.ts";
 import { out } from "./out.ts";
 import { over } from "./over.ts";
@@ -62,6 +63,7 @@ export const COMMANDS: readonly Command[] = [
   pageTables,
   why,
   exits,
+  hypercalls,
   raw,
   compare,
   diff,

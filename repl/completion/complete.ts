@@ -4,7 +4,8 @@
  * @module
  */
 import { COMMAND_NAMES } from "../commands/registry.ts";
-import { exitEvents, kinds } from "../../src/debug/kinds.ts";
+import { exitEvents, filterFields, type Kind, kinds } from "../../src/debug/kinds.ts";
+import { isFiltered } from "../../src/hvm/fields.ts";
 import type { Completion } from "../editor/editor.ts";
 import type { Session } from "../session.ts";
 import { accessAt, inString, shapesAt } from "./shapes.ts";
@@ -33,6 +34,11 @@ export async function complete(
     const items = [...events, ...symbols];
     if (items.length > 0) return { from: cursor - start.length, items };
   }
+  const filter = before.match(/^\s*(?:b|until|trace)\s+([\w-]+)\s+(?:\S+\s+)*?([\w.=-]*)$/);
+  if (filter) {
+    const [, kind, start] = filter, items = filterWords(kind).filter((it) => it.startsWith(start));
+    if (items.length > 0) return { from: cursor - start.length, items };
+  }
   const help = before.match(/^\s*\.help\s+(\S*)$/)?.[1];
   if (help !== undefined) {
     const items = ["tour", ...COMMAND_NAMES, ...kinds].filter((it) => it.startsWith(help));
@@ -48,6 +54,19 @@ export async function complete(
   if (names === null) return await byTypes(session, text, cursor);
   const commands = word ? COMMAND_NAMES.filter((it) => it.startsWith(word)) : [];
   return { from: access.from, items: [...new Set([...commands, ...names])].sort() };
+}
+
+/** Words of a kind's filters: fields, and what those can be that are words; of the first such alone. */
+function filterWords(kind: string): string[] {
+  if (!(exitEvents as readonly string[]).includes(kind)) return [];
+  const fields = Object.entries(filterFields(kind as Kind)).filter(([, field]) =>
+    isFiltered(field)
+  );
+  const words = fields.map(([, { of = [] }]) => of.filter((it) => typeof it === "string"));
+  return fields.flatMap(([key, { is }], n) => [
+    is === "flag" ? key : `${key}=`,
+    ...words[n].map((word) => `${key}=${word}`),
+  ]).concat(words.find((each) => each.length > 0) ?? []);
 }
 
 function symbolsFrom(session: Session, start: string): string[] {

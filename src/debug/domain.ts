@@ -30,6 +30,7 @@ import { Console } from "./views/console.ts";
 import { CpuidTable } from "./views/cpuid.ts";
 import { domainHash } from "./views/domain_hash.ts";
 import { exitCounts } from "./views/exits.ts";
+import { type HypercallCounts, hypercallCounts } from "./views/hypercalls.ts";
 import type { Memory } from "./views/memory.ts";
 import { shadowCounts, shadowOf, type ShadowView } from "./views/shadow.ts";
 import { guestMemory } from "./views/spaces.ts";
@@ -201,6 +202,14 @@ export class GuestDomain {
   /** Exits by kind, counted; prints as a table. */
   get exits(): Record<string, number> {
     return exitCounts(this.#subject);
+  }
+  /**
+   * Hypercalls it has made, counted by name, operation and error; prints as a table.
+   *
+   * @throws {Error} for a domain that does not know Xen
+   */
+  get hypercalls(): HypercallCounts {
+    return hypercallCounts(this.#subject);
   }
   /** What it has used so far; a copy. */
   statistics(): Statistics {
@@ -448,7 +457,7 @@ export class GuestDomain {
     for (const b of this.breakpoints) lines.push(`  ${b[INSPECT]()}`);
     lines.push(
       "  break until tryUntil trace wait stops; continue pause unpause destroy; vcpus memory console",
-      "  screen devices cpuid ioreq symbols breakpoints exits statistics() stateHash()",
+      "  screen devices cpuid ioreq symbols breakpoints exits hypercalls statistics() stateHash()",
     );
     return lines.join("\n");
   }

@@ -4,9 +4,8 @@
  * @module
  */
 import { type ExitRow, exitRows } from "../hvm/exit_kinds.ts";
-import type { Field, FieldTable } from "../hvm/fields.ts";
+import { type Field, type FieldTable, isFiltered } from "../hvm/fields.ts";
 import { hvmOps } from "../hvm/vendors.ts";
-import { isFiltered } from "./events/filters.ts";
 import { everywhere, filterFields, isExit, type Kind, rows } from "./kinds.ts";
 import { hex } from "./values.ts";
 import { CPU_MODELS } from "../machine/vendors.ts";

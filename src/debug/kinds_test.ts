@@ -44,7 +44,11 @@ Deno.test("types of filters, events and exits follow from the rows", () => {
 });
 
 Deno.test("an exit goes by its own name, by those of which it is one, and last by any", () => {
-  const guest = { cpuid: () => ({}), eax: () => 0, isMemory: (gpa: number) => gpa < 0x1000_0000 };
+  const guest = {
+    cpuid: () => ({}),
+    hypercall: () => ({}),
+    isMemory: (gpa: number) => gpa < 0x1000_0000,
+  };
   const fault = (gpa: number): Exit => ({
     kind: "nested-page-fault",
     gpa,
@@ -68,7 +72,11 @@ Deno.test("an exit goes by its own name, by those of which it is one, and last b
 Deno.test("an exit's fields are seen as its row says: halves joined, names beside numbers", () => {
   const wide = (low: number) => ({ low, high: 1 });
   const length = 2;
-  const guest = { cpuid: (leaf: number) => ({ leaf }), eax: () => 7, isMemory: () => false };
+  const guest = {
+    cpuid: (leaf: number) => ({ leaf }),
+    hypercall: () => ({ number: 7, width: 32, arguments: {} }),
+    isMemory: () => false,
+  };
   const seen: [Exit, object][] = [
     [{ kind: "invlpg", linear: wide(5), length }, { linear: 0x1_0000_0005n }],
     [{ kind: "shadow-write", gpa: 16, linear: wide(0), length }, {
@@ -81,7 +89,7 @@ Deno.test("an exit's fields are seen as its row says: halves joined, names besid
       write: false,
       value: 0x1_0000_0000n,
     }],
-    [{ kind: "hypercall", length }, { number: 7 }],
+    [{ kind: "hypercall", length }, { number: 7, width: 32, arguments: {} }],
     [{ kind: "cpuid", leaf: 1, subleaf: 2, length }, { leaf: 1, subleaf: 2, result: { leaf: 1 } }],
     [{
       kind: "exception",

@@ -11,7 +11,11 @@ import { VECTOR } from "../abi/x86/vectors.ts";
 import { MSRS } from "../abi/x86/msr.ts";
 import { gpr64 } from "../abi/x86/registers.ts";
 import { exceptionVectors, vectorName } from "../abi/x86/vectors.ts";
+import { XEN_ERRNO, type XenErrno } from "../abi/xen/errno.ts";
+import { HYPERCALLS } from "../abi/xen/hypercalls.ts";
+import type { Operations } from "../abi/xen/operation.ts";
 import type { GuestEvent, Wide } from "./exit.ts";
+import { callText } from "./call_text.ts";
 import type { Wanted } from "./ops.ts";
 import { code, type FieldTable, flag, register, text, u16, u32, u8, word } from "./fields.ts";
 
@@ -44,7 +48,8 @@ export interface Selective {
 export interface Guest {
   /** What CPUID gives it. */
   cpuid(leaf: number, subleaf: number): unknown;
-  eax(): number;
+  /** The hypercall that it is about to make, decoded. */
+  hypercall(): Values;
   /** Whether there is memory at a guest-physical address. */
   isMemory(gpa: number): boolean;
 }
@@ -55,6 +60,15 @@ export interface Reply {
   takes: FieldTable | ((fields: Values) => FieldTable);
   /** The registers it sets; RAX is as the guest has it. */
   registers(values: Values, fields: Values, rax: bigint): Readonly<Record<string, bigint>>;
+}
+
+/** How a guest is told that it is refused something. */
+export interface Refusal {
+  /** Statuses by name. */
+  readonly names: Readonly<Record<string, number>>;
+  readonly expected: string;
+  /** The values of the reply. */
+  values(status: number): Values;
 }
 
 /** What there is to say of anything one can break on. */
@@ -107,6 +121,8 @@ export interface ExitRow extends KindRow {
   readonly reply?: Reply;
   /** What `deny()` injects, where that is not #GP(0). */
   readonly denied?: "#UD";
+  /** What `deny(status)` can say instead, and the reply that it is. */
+  readonly refuses?: Refusal;
 }
 
 const EXCEPTIONS: Readonly<Record<string, number>> = Object.fromEntries(
@@ -137,6 +153,17 @@ const VIRTUALIZATION = [
   "invlpga",
   "skinit",
 ] as const;
+
+/** Names of a hypercall's operations. */
+const operationsOf = (name: unknown): readonly string[] => {
+  const rows: Readonly<
+    Record<string, { readonly operations?: Operations; readonly number: number }>
+  > = HYPERCALLS;
+  return Object.keys(rows[name as string].operations ?? {});
+};
+const OPERATION_NAMES: readonly string[] = [
+  ...new Set(Object.keys(HYPERCALLS).flatMap(operationsOf)),
+];
 
 const UNREAD: Never = {
   when: ({ value, write }) => value !== undefined && write === false,
@@ -422,16 +449,51 @@ export const EXIT_KINDS = {
   },
   hypercall: {
     meaning: "VMCALL or VMMCALL",
-    example: "b hypercall number=1",
-    fields: { number: { is: "number", max: 0xffff_ffff, made: true } },
-    help: "`number` is what is in EAX.",
-    see: (_exit: Values, guest?: Guest): Values => guest ? { number: guest.eax() } : {},
+    example: "b hypercall event_channel_op sub=send",
+    fields: {
+      number: { is: "number", max: 0xffff_ffff, made: true },
+      name: {
+        is: "choice",
+        of: Object.keys(HYPERCALLS) as readonly string[],
+        optional: true,
+        made: true,
+      },
+      sub: { is: "choice", of: OPERATION_NAMES, optional: true, made: true },
+      width: { is: "choice", of: [32, 64], made: true },
+      arguments: { is: "record", made: true },
+      calls: { is: "records", optional: true, made: true },
+      result: { is: "number", min: -(2 ** 52), max: 2 ** 52, optional: true, made: true },
+      error: {
+        is: "choice",
+        of: Object.keys(XEN_ERRNO) as readonly XenErrno[],
+        optional: true,
+        made: true,
+      },
+    },
+    help:
+      "`number` is what is in EAX, `name` what Xen calls it, `sub` its operation, `width` that of " +
+      "the caller's code; `arguments` are decoded from registers and memory, `calls` are those of a " +
+      "multicall. At the prompt the name alone is a filter. A stop is before the call is made; a trace " +
+      "of a domain that knows Xen has its event when the call is made, with `result` and, if that is " +
+      'an errno, its name as `error`. deny("EPERM") gives an errno.',
+    never: [{
+      when: ({ name, sub }: Values): boolean =>
+        name !== undefined && sub !== undefined && !operationsOf(name).includes(sub as string),
+      because: "the hypercall has no such operation",
+    }],
+    see: (_exit: Values, guest?: Guest): Values => guest ? guest.hypercall() : {},
     handled: "own",
     reply: {
       takes: { result: word },
       registers: ({ result }: Values): Record<string, bigint> => ({ rax: cut(result, 64) }),
     },
     denied: "#UD",
+    refuses: {
+      names: XEN_ERRNO,
+      expected: 'an errno by name, such as "EPERM", or by number',
+      values: (number: number): Values => ({ result: BigInt(-number) }),
+    },
+    describe: callText,
   },
   "virtualization-instruction": {
     meaning: "an instruction of the virtualization extensions, other than the hypercall",

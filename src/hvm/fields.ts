@@ -28,7 +28,10 @@ export interface Field {
     | "physical"
     | "event"
     /** EAX, EBX, ECX and EDX. */
-    | "cpuid";
+    | "cpuid"
+    /** Values by name, which differ from event to event; or a list of such. */
+    | "record"
+    | "records";
   /** Of a number; 0 if not said. */
   readonly min?: number;
   readonly max?: number;
@@ -64,6 +67,8 @@ export type Raw<F extends Field> = F["is"] extends "number" | "physical" ? numbe
 /** A field as scripts see it. */
 export type Seen<F extends Field> = F["is"] extends "cpuid"
   ? { eax: number; ebx: number; ecx: number; edx: number }
+  : F["is"] extends "record" ? Readonly<Record<string, unknown>>
+  : F["is"] extends "records" ? readonly Readonly<Record<string, unknown>>[]
   : F["is"] extends "word" | "linear" | "address" | "physical" ? bigint
   : Raw<F>;
 
@@ -101,8 +106,15 @@ export type GivenOf<F extends FieldTable> =
   & { [K in Needed<F>]: Given<F[K]> };
 type Needed<F> = { [K in keyof F]: F[K] extends { needed: true } ? K : never }[keyof F];
 type Unfiltered<F> = {
-  [K in keyof F]: F[K] extends { filter: false } | { is: "text" | "cpuid" } ? K : never;
+  [K in keyof F]: F[K] extends { filter: false } | { is: Unsayable } ? K : never;
 }[keyof F];
+
+/** What no filter says. */
+type Unsayable = "text" | "cpuid" | "record" | "records";
+const UNSAYABLE: readonly Field["is"][] = ["text", "cpuid", "record", "records"];
+/** Whether filters may say a field. */
+export const isFiltered = ({ filter, is }: Field): boolean =>
+  filter !== false && !UNSAYABLE.includes(is);
 
 export const flag = { is: "flag" } as const;
 export const text = { is: "text" } as const;

@@ -35,6 +35,8 @@ export class Call {
   again = false;
   /** The vCPU leaves its processor when the call is made. */
   leaves: SliceEnd | undefined;
+  /** Somebody wants to know what a call gave, when it is made. */
+  onMade: ((result: number) => void) | undefined;
 
   constructor(readonly engine: HvmEngine, readonly xen: XenInterface, readonly vcpu: XenVcpu) {
     this.memory = new GuestHandles(engine);

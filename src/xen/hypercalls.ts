@@ -59,10 +59,12 @@ const BY_NUMBER: readonly (Handler | undefined)[] = Object.entries(HYPERCALLS).r
   [],
 );
 
-/** Makes a hypercall by its number. */
+/** Makes a hypercall by its number, and counts it when it is made. */
 function make(call: Call, number: number): number {
-  const handler = BY_NUMBER[number];
-  return handler ? handler(call) : -XEN_ERRNO.ENOSYS;
+  const handler = BY_NUMBER[number], command = call.low(0);
+  const result = handler ? handler(call) : -XEN_ERRNO.ENOSYS;
+  if (!call.again) call.xen.calls.add(number, command, result);
+  return result;
 }
 
 /** Makes the hypercall at which the guest has left: the result, in RAX; one to be made again has its number there. */
@@ -75,6 +77,7 @@ export function hypercall(e: HvmEngine, call: Call): void {
   if (call.again) return;
   gprs[0] = result | 0;
   gprs[1] = wide ? Math.floor(result / 2 ** 32) : 0;
+  call.onMade?.(result);
 }
 
 const INT3 = 0xcc;

@@ -9,6 +9,7 @@ import { SHARED_INFO } from "../abi/xen/xen.ts";
 import { flag, list, orNull, record, tuple, u32, u64, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 import type { DomainConsole } from "./console_log.ts";
+import { CallCounts } from "./call_counts.ts";
 import type { Domain, ShutdownReason } from "./domain.ts";
 import { type ChannelOwner, EventChannels } from "./event_channels.ts";
 import { GrantTable } from "./grants.ts";
@@ -47,6 +48,8 @@ export class XenInterface implements ChannelOwner, Peer {
   readonly vcpus: readonly XenVcpu[];
   readonly channels: EventChannels;
   readonly grants: GrantTable;
+  /** What hypercalls its guest has made. */
+  readonly calls: CallCounts = new CallCounts();
   /** Of shared_info and of what hypercalls without a width of their own share: it is as the guest's code was. */
   width: AbiWidth = 32;
   /** What the guest has switched on by vm_assist. */
@@ -257,6 +260,7 @@ export class XenInterface implements ChannelOwner, Peer {
     this.grants.register(blocks);
     this.physmap.register(blocks);
     this.console?.register(blocks);
+    this.calls.register(blocks);
   }
 }
 

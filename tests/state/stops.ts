@@ -8,7 +8,7 @@ import { exitRows } from "../../src/hvm/exit_kinds.ts";
 import { subjectOf } from "../../src/debug/domain.ts";
 import type { StopOf } from "../../src/debug/events/verbs.ts";
 import { everywhere, filterFields, isExit, type Kind, kinds } from "../../src/debug/kinds.ts";
-import { isFiltered } from "../../src/debug/events/filters.ts";
+import { isFiltered } from "../../src/hvm/fields.ts";
 import { advance } from "../../src/debug/lockstep.ts";
 import type { Stop } from "../../src/debug/events/stop.ts";
 import { GuestStopped } from "../../src/debug/waits.ts";

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { EXIT_KINDS } from "../../hvm/exit_kinds.ts";
-import type { Field, FieldTable } from "../../hvm/fields.ts";
+import { EXIT_KINDS, type Refusal } from "../../hvm/exit_kinds.ts";
+import { type Field, type FieldTable, isFiltered } from "../../hvm/fields.ts";
 import {
   flag,
   linearAddress,
@@ -71,10 +71,6 @@ function checkOfOne({ is, min = 0, max = 0, bits = 64, of = [], names, expected 
       throw new Error(`a field that is "${is}" is in no filter`);
   }
 }
-/** Whether filters may say a field. */
-export const isFiltered = ({ filter, is }: Field): boolean =>
-  filter !== false && is !== "text" && is !== "cpuid";
-
 /** Checks of what may be said of fields. */
 export const shapeOf = (fields: FieldTable): OptionShape =>
   Object.fromEntries(
@@ -89,6 +85,15 @@ export const injectable = checkOf({
   max: 255,
   expected: 'a vector from 0 to 255, or a name such as "#PF"',
 }) as (value: unknown, key: string) => number;
+
+/** A status by its name, or by its number of either sign. @throws {TypeError} naming what is like it */
+export const toStatus = ({ names, expected }: Refusal, status: unknown): number =>
+  Math.abs(
+    named(Object.entries(names), whole(-0xfff, 0xfff), expected)(
+      typeof status === "string" ? status.replace(/^-/, "") : status,
+      "deny",
+    ),
+  );
 
 /** Names of the fields that events of a kind have; of "any", those of all. */
 export function fieldNames(name: string): readonly string[] {

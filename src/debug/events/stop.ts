@@ -13,7 +13,7 @@ import type { GuestVcpu } from "../vcpu.ts";
 import type { Position } from "../vcpu_subject.ts";
 import type { Registers } from "../views/registers.ts";
 import type { Breakpoint } from "./breakpoint.ts";
-import { injectable, shapeOf } from "./filters.ts";
+import { injectable, shapeOf, toStatus } from "./filters.ts";
 import type { Occurrence } from "./occurrence.ts";
 
 /** What becomes of an event. Made by a stop's methods, and returned from actions. */
@@ -133,10 +133,20 @@ export class Stop {
   /**
    * The guest is refused what it asked for: #GP(0), or #UD for instructions that may be absent.
    *
+   * @param status what it is told instead, where the kind has such: of a "hypercall" an errno, by name or
+   *   number
+   * @throws {TypeError} for a status that the kind does not have
    * @throws {Error} as {@linkcode Stop.inject}
    */
-  deny(): Response {
-    return this.inject(this.#what.row?.denied ?? "#GP", 0);
+  deny(status?: string | number): Response {
+    const { row } = this.#what;
+    if (status === undefined) return this.inject(row?.denied ?? "#GP", 0);
+    this.#what.mustWait("deny");
+    if (!row?.refuses) {
+      throw new TypeError(`deny: a stop of kind "${this.kind}" is denied without a status`);
+    }
+    const values = row.refuses.values(toStatus(row.refuses, status));
+    return this.#what.answer({ kind: "reply", values: values as Record<string, bigint> });
   }
   /**
    * The guest gets this answer in place of the hypervisor's: for "cpuid" `{ eax, ebx, ecx, edx }`

@@ -5,8 +5,9 @@
  * @module
  */
 import type { Exit } from "../../hvm/exit.ts";
-import type { Guest } from "../../hvm/exit_kinds.ts";
+import type { Guest, Values } from "../../hvm/exit_kinds.ts";
 import { Monitor, type MonitorEvent, type Observer, type Verdict } from "../../xen/monitor.ts";
+import { CallInHand } from "./calls.ts";
 import { type Asks, skipNext, verdictOf } from "./asks.ts";
 import type { Break } from "./breakpoint.ts";
 import type { Breaks } from "./breaks.ts";
@@ -28,13 +29,15 @@ export class VcpuEvents implements Observer {
   readonly #guest: Guest;
   /** What a breakpoint of kind "step" has stopped at. */
   #stepped: Occurrence | undefined;
+  /** The hypercall that its guest has left for, while it is not made. */
+  #call: CallInHand | undefined;
 
   constructor(readonly vcpu: VcpuSubject, private readonly desk: SharedDesk) {
     const { memory } = vcpu.domain.inner;
     this.monitor = new Monitor(vcpu.inner, this);
     this.#guest = {
       cpuid: (leaf, subleaf) => vcpu.cpuid(leaf, subleaf),
-      eax: () => Number(BigInt.asUintN(32, vcpu.file.get("rax")!)),
+      hypercall: () => ({ ...this.#callInHand.decoded() }),
       isMemory: (gpa) => memory.machineAddress(gpa) >= 0,
     };
   }
@@ -74,6 +77,7 @@ export class VcpuEvents implements Observer {
   }
 
   exit(exit: Exit): Verdict | undefined {
+    if (exit.kind === "hypercall") return this.#hypercall(exit);
     let verdict: Verdict | undefined;
     for (const seen of namesOf(exit, this.#guest)) {
       const asked = this.desk.breaks.table.of(seen.kind);
@@ -81,6 +85,51 @@ export class VcpuEvents implements Observer {
     }
     return verdict;
   }
+
+  // --- hypercalls ---
+
+  get #callInHand(): CallInHand {
+    return this.#call ??= new CallInHand(this.vcpu);
+  }
+  /** Breakpoints are asked before it is made; traces, where Xen answers, when it is. */
+  #hypercall(exit: Exit): Verdict | undefined {
+    const { vcpu: { engine }, desk: { breaks: { table } } } = this, call = engine?.call;
+    // One that is made in parts is what it was, and nobody is asked twice.
+    if (call && this.#call?.goesOn) return undefined;
+    this.#call = undefined;
+    const later = call ? [...table.of("hypercall")].filter((b) => b.record.traces) : [];
+    let verdict: Verdict | undefined;
+    for (const seen of namesOf(exit, this.#guest)) {
+      const asked = [...table.of(seen.kind)].filter((b) => !later.includes(b));
+      if (asked.length === 0) continue;
+      for (const fields of unfolded(seen.fields)) {
+        verdict ??= this.#verdict({ ...seen, fields }, exit, asked);
+      }
+    }
+    if (!call) return verdict;
+    call.onMade = (result) => this.#made(exit, result);
+    if (verdict && verdict.kind !== "stop") this.#answered(exit, verdict);
+    return verdict;
+  }
+  /** The call was made, with that result; undefined: it was passed over, or something else came of it. */
+  #made(exit: Exit, result: number | undefined): void {
+    const made = this.#call?.decoded(result), { asks, breaks } = this.desk;
+    this.#call = undefined;
+    if (this.vcpu.engine?.call) this.vcpu.engine.call.onMade = undefined;
+    if (!made) return;
+    for (const fields of unfolded({ ...made })) {
+      const traces = [...breaks.table.of("hypercall")].filter((b) => b.record.traces);
+      if (traces.length === 0) return;
+      asks.ask(this.occurs("hypercall", fields, exit), "hypercall", fields, traces);
+    }
+  }
+  /** Somebody has answered in Xen's place. */
+  #answered(exit: Exit, verdict: Verdict): void {
+    if (verdict.kind === "continue") return;
+    const rax = verdict.kind === "reply" ? verdict.registers.rax : undefined;
+    this.#made(exit, rax === undefined ? undefined : Number(BigInt.asIntN(64, rax)));
+  }
+
   #verdict(
     { kind, shown, fields }: SeenExit,
     exit: Exit,
@@ -97,7 +146,9 @@ export class VcpuEvents implements Observer {
   answer(what: Occurrence, response: Response): void {
     if (response.kind === "skip" && what.kind === "execute") skipNext(what);
     else if (response.kind !== "continue" && response.kind !== "stop") {
-      this.monitor.answer(verdictOf(response, what));
+      const verdict = verdictOf(response, what);
+      this.monitor.answer(verdict);
+      if (what.exit?.kind === "hypercall") this.#answered(what.exit, verdict);
     }
   }
 
@@ -128,7 +179,14 @@ export class VcpuEvents implements Observer {
 
   /** The host was put into a saved state; what the domain stands at, if it is this one's exit. */
   loaded(passing: boolean, atExit: boolean): Occurrence | undefined {
+    this.#call = undefined;
     const exit = this.monitor.loaded(passing, atExit);
     return exit && this.exits(exit);
   }
 }
+
+/** A call; and where it is a multicall, each of those in it. */
+const unfolded = (call: Values): readonly Values[] => [
+  call,
+  ...(call.calls as readonly Values[] | undefined)?.flatMap(unfolded) ?? [],
+];
