@@ -41,6 +41,12 @@ export const PROCESSOR_MUTATIONS: readonly Mutation[] = [
       `${FOUND} ${ON_TWO}`,
     ],
   ]),
+  ...mutationsOf("src/xen/hvm.ts", CROWD_TEST, [[
+    "whoever looks at a vCPU has it look what is due",
+    "    this.cpuid.showMisaligned(this.on.cpu.i32);\n  }\n  protected",
+    "    this.cpuid.showMisaligned(this.on.cpu.i32);\n    this.changed = true;\n  }\n  protected",
+    "a run of many vCPUs is the same whoever looks at them, and wherever the host cuts it (amd)",
+  ]]),
   ...mutationsOf("src/xen/domain.ts", CROWD_TEST, [[
     "a pause within an instruction takes its time away",
     " || this.vcpus.some(({ running }) => running)",

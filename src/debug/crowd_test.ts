@@ -58,6 +58,27 @@ for (const way of WAYS) {
   });
 }
 
+for (const [cpu, seed] of [["intel", 3], ["amd", 4]] as const) {
+  Deno.test(`a run of many vCPUs is the same whoever looks at them, and wherever the host cuts it (${cpu})`, async () => {
+    const c = { cpu, paging: "hap" } as const, random = new Random(seed);
+    const way = { cpus: 4, interleave: { min: 200, max: 2000 } };
+    await using often = await crowdOf(c, 16, way);
+    await using seldom = await crowdOf(c, 16, way);
+    const { host, vcpus } = subjectOf(often.dom);
+    host.attention = { due: () => random.below(4) === 0, begin() {}, end() {} };
+    for (let n = 0; n < 6; n++) {
+      const parts = Array.from({ length: 10 }, () => 1 + random.below(20_000));
+      for (const part of parts) {
+        advance(often.dom, part);
+        for (const vcpu of vcpus) assert(vcpu.linearIp >= 0n);
+      }
+      advance(seldom.dom, parts.reduce((sum, part) => sum + part));
+      assertEquals(position(often.dom), position(seldom.dom));
+      assertEquals(often.hv.stateHash(), seldom.hv.stateHash());
+    }
+  });
+}
+
 for (const c of virtual) {
   Deno.test(`a run of several vCPUs is the same with stops at exits, and pauses within them (${c.cpu}, ${c.paging})`, async () => {
     const random = new Random(77);

@@ -131,6 +131,9 @@ export abstract class Engine {
     this.domain.host.kick(this.vcpu);
   }
 
+  /** Another vCPU runs: before this one goes on, it looks what that has changed. */
+  othersRan(): void {}
+
   /** The register file of the vCPU is in the processor (before) or in its own store (after). */
   load(): void {
     this.attach();

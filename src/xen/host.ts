@@ -74,6 +74,8 @@ export class Host implements DomainHost {
   readonly legs: Legs;
   /** The turns there were. */
   readonly turns: TurnLog = new TurnLog();
+  /** Who runs, or ran last. */
+  #ran: Vcpu | undefined;
   /** Who was woken in the part that runs: it is over for that. */
   #kicked: Vcpu | undefined;
 
@@ -102,7 +104,7 @@ export class Host implements DomainHost {
       },
       shape: record({}),
       save: () => ({}),
-      load: () => {},
+      load: () => void (this.#ran = undefined),
     });
     this.machine.register(blocks);
     this.world.register(blocks);
@@ -330,6 +332,7 @@ export class Host implements DomainHost {
     this.#yields = false;
     this.#kicked = undefined;
     let end: SliceEnd;
+    this.#tellOthers(vcpu);
     try {
       processor.switchTo(vcpu);
       domain.startClock();
@@ -347,6 +350,15 @@ export class Host implements DomainHost {
     this.turns.ran(vcpu, began, this.machine.count, why, this.#kicked);
     // A stop, a pause, an end: whoever waits for it acts here, and not wherever the slice would end.
     if (!domain.runs) this.yield();
+  }
+
+  /** All others hear that it has run, once until one of them has. */
+  #tellOthers(vcpu: Vcpu): void {
+    if (vcpu === this.#ran) return;
+    this.#ran = vcpu;
+    for (const { vcpus } of this.#domains) {
+      for (const { engine } of vcpus) if (engine !== vcpu.engine) engine.othersRan();
+    }
   }
 
   #finish(vcpu: Vcpu, end: SliceEnd): void {

@@ -75,6 +75,8 @@ const FEATURES = rows.filter(([, { intercept, feature, always }]) =>
 );
 
 interface HvmState {
+  /** It looks what is due, and what interrupts there are, before it goes on. */
+  readonly changed: boolean;
   /** An interrupt window has been asked for. */
   readonly window: boolean;
   /** Exits in a row with no instruction between them, and the vCPU's count there. */
@@ -446,7 +448,7 @@ export class HvmEngine extends Engine {
     const { shadow, hvm, ops } = this;
     blocks.register<HvmState>({
       name: HVM_BLOCK,
-      version: 2,
+      version: 3,
       configuration: () => ({
         paging: shadow ? "shadow" : "hap",
         "shadow frames": shadow?.pool.slots ?? 0,
@@ -454,6 +456,7 @@ export class HvmEngine extends Engine {
         "save area": hvm.area,
       }),
       shape: record({
+        changed: flag,
         window: flag,
         fruitless: amount,
         fruitlessAt: whole(-1, 2 ** 52),
@@ -462,6 +465,7 @@ export class HvmEngine extends Engine {
         pendingAt: u64,
       }),
       save: () => ({
+        changed: this.changed,
         window: this.#window,
         fruitless: this.#fruitless,
         fruitlessAt: this.#fruitlessAt,
@@ -481,7 +485,7 @@ export class HvmEngine extends Engine {
         this.#fault = undefined;
         this.#pendingAt = s.pendingAt;
         this.#timeOffset = NaN;
-        this.changed = true;
+        this.changed = s.changed;
       },
     });
     this.ioreq.register(blocks);
@@ -489,11 +493,15 @@ export class HvmEngine extends Engine {
 
   /** Timers and interrupts of the guest, as they stand now. */
   #beforeEntry(): void {
-    this.changed = false;
     const { domain } = this;
     if (domain.deadline <= domain.now) domain.run(domain.now);
-    this.interrupts.setTimer(domain.deadline - domain.timeOffset);
     if (this.nmiPending) this.#injectNmi();
+    this.#offerInterrupt();
+    this.interrupts.setTimer(domain.deadline - domain.timeOffset);
+    // What all this has changed needs no second look, which would come wherever the host cuts a turn.
+    this.changed = this.port.signals.init;
+  }
+  #offerInterrupt(): void {
     if (!this.interruptPending) {
       if (this.#window) this.#setWindow(false);
       return;
@@ -510,6 +518,11 @@ export class HvmEngine extends Engine {
   /** The guest has left because it can be interrupted. */
   windowOpen(): void {
     this.#setWindow(false);
+    this.changed = true;
+  }
+
+  /** Its deadlines may be those of others' doing, and the host's timer is set to theirs. */
+  override othersRan(): void {
     this.changed = true;
   }
 
@@ -614,7 +627,6 @@ export class HvmEngine extends Engine {
     if (this.#outdated) this.#showIntercepts(true);
     Object.assign(this.on.cpu.hooks, this.#hooks);
     this.cpuid.showMisaligned(this.on.cpu.i32);
-    this.changed = true;
   }
   protected detach(): void {
     this.on.cpu.i32[V.noMisaligned >> 2] = 0;
