@@ -102,6 +102,12 @@ export const PROCESSOR_MUTATIONS: readonly Mutation[] = [
       `${LAW} (intel, hap, on 2)`,
     ],
   ]),
+  ...mutationsOf("src/xen/legs.ts", "src/debug/sharing_test.ts", [[
+    "who was alone runs on when others have come",
+    "Math.min(LONGEST_TURN, Math.max(1, wake() - first.now))",
+    "Math.max(1, wake() - first.now)",
+    "who comes to a processor while another's runs alone has a turn there (intel)",
+  ]]),
   ...mutationsOf("src/xen/legs.ts", SMP_TEST, [
     [
       "a leg is not saved",
