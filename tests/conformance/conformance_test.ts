@@ -1,7 +1,7 @@
 // Test suites of others, from images in the folder XVM_SUITES; see README.md beside this file.
 import { assert, assertEquals } from "@std/assert";
 import type { BuiltDomain } from "../../src/builder/domain.ts";
-import { type Outcome, placesOf, run, suiteImages } from "./run.ts";
+import { isFile, type Outcome, placesOf, run, suiteImages } from "./run.ts";
 import { TEST386, UNIT_TEST_LIMIT, UNIT_TESTS, type UnitTest } from "./suites.ts";
 import { biosTimer, TestDev } from "./testdev.ts";
 
@@ -18,7 +18,7 @@ if (images === undefined) {
   for (const { name, ...place } of places) {
     Deno.test({
       name: `test386 reaches POST FF with no difference in its output, ${name}`,
-      ignore: !exists(`${images}/${TEST386.image}`),
+      ignore: !isFile(`${images}/${TEST386.image}`),
       async fn() {
         const { posts, text, lastFault } = await run({
           image: `${images}/${TEST386.image}`,
@@ -55,14 +55,6 @@ if (images === undefined) {
         );
       });
     }
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
   }
 }
 

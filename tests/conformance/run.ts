@@ -163,3 +163,11 @@ export const placesOf = (): Place[] =>
       const [type, cpu = "intel", paging = "hap"] = text.split("/");
       return { name: text, type, cpu, paging } as Place;
     });
+
+export function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
