@@ -29,6 +29,12 @@ const DOMAIN0_TEST = `${DOM0}/domain0_test.ts`;
 const CONSOLE_FULL = "a sink that takes no more leaves the ring full, and loses nothing";
 const CONSOLE_BROKEN = "a console ring whose indices make no sense stands still until they do";
 
+const CALLS = "src/xen/calls", MEMORY_TEST = `${CALLS}/memory_op_test.ts`;
+const WAY = "(intel hap, 32 bits)";
+const BALLOON =
+  `memory given back is the host's, zeroed, and comes again where it is asked for ${WAY}`;
+const COUNTED = `reservations: how many extents are done, whatever is wrong ${WAY}`;
+
 export const PLATFORM_MUTATIONS: readonly Mutation[] = [
   ...mutationsOf(`${DOM0}/watches.ts`, STORE_TEST, [
     [
@@ -300,5 +306,110 @@ export const PLATFORM_MUTATIONS: readonly Mutation[] = [
     "return used > this.place.size ? undefined : used;",
     "return used;",
     CONSOLE_BROKEN,
+  ]]),
+  ...mutationsOf("src/xen/physmap.ts", MEMORY_TEST, [
+    ["memory given back is still counted", "    this.pages--;\n", "", BALLOON],
+    [
+      "memory given back stays the domain's",
+      "    this.pages--;\n    p2m.frames.release(frame);",
+      "    this.pages--;",
+      BALLOON,
+    ],
+    [
+      "a domain gets more than its maximum",
+      "this.pages + pages > this.maxPages || !this.#hasRoom(pages)",
+      "!this.#hasRoom(pages)",
+      COUNTED,
+    ],
+    [
+      "a guest takes what the host has not",
+      "this.pages + pages > this.maxPages || !this.#hasRoom(pages)",
+      "this.pages + pages > this.maxPages",
+      `a host without memory refuses, and stands ${WAY}`,
+    ],
+    [
+      "another domain's page is given back",
+      "if (this.isForeign(frame)) return -ENXIO;",
+      "",
+      `another domain's page in the map stays there ${WAY}`,
+    ],
+    [
+      "a page of the hypervisor's is at two places",
+      "if (old >= 0) p2m.unmap(old);",
+      "",
+      `add_to_physmap: each space, and each refusal ${WAY}`,
+    ],
+  ]),
+  ...mutationsOf("src/xen/p2m.ts", MEMORY_TEST, [[
+    "a page that comes while A20 is closed is seen at one place",
+    "if (!this.a20) this.#write(this.#slot(guestFrame | A20), entry);",
+    "",
+    `with A20 closed, pages that come and go are seen at both megabytes ${WAY}`,
+  ]]),
+  ...mutationsOf("src/xen/p2m.ts", "src/xen/p2m_test.ts", [[
+    "a frame that leaves the map is watched for ever",
+    "    this.#tell(guestFrame);\n    this.#show(guestFrame, 0n);",
+    "    this.#show(guestFrame, 0n);",
+    "what was derived from a frame is given up before it leaves the map",
+  ]]),
+  ...mutationsOf("src/xen/exits.ts", MEMORY_TEST, [[
+    "a call that is to be made again is over",
+    "if (!again) skip(e, exit);",
+    "skip(e, exit);",
+    `many extents are done in several goes, and a populated map can be large ${WAY}`,
+  ]]),
+  ...mutationsOf(`${CALLS}/memory_op.ts`, MEMORY_TEST, [
+    [
+      "a batch ends with its first error",
+      "if (written < 0) return written;",
+      "if (written < 0 || error.getInt32(0, true) < 0) return written;",
+      `add_to_physmap_batch: an errno for each ${WAY}`,
+    ],
+    [
+      "an extent to go on from is forgotten",
+      "for (let n = start; n < count; n++) {",
+      "for (let n = 0; n < count; n++) {",
+      COUNTED,
+    ],
+  ]),
+  ...mutationsOf(`${CALLS}/multicall.ts`, `${CALLS}/multicall_test.ts`, [
+    [
+      "a multicall goes on though its vCPU waits",
+      "(n > 0 && leaves(call))",
+      "false",
+      `multicall: one that waits is woken, and the rest is made then ${WAY}`,
+    ],
+    [
+      "a multicall in a multicall is made",
+      "if (call.isWithin) return -EINVAL;",
+      "if (call.isWithin) return 0;",
+      `multicall: each call has its result, whatever the others' ${WAY}`,
+    ],
+    [
+      "a multicall's entry forgets how far its call came",
+      'args.forEach((value, n) => entry.set("args", value, n));',
+      "",
+      `multicall: many calls, and calls of many parts, are made in several goes ${WAY}`,
+    ],
+  ]),
+  ...mutationsOf(`${CALLS}/hvm_op.ts`, `${CALLS}/hvm_op_test.ts`, [
+    [
+      "a parameter that is no more is refused as a secret one",
+      "if (DEPRECATED.has(index)) return -EINVAL;",
+      "",
+      `hvm_op: each parameter by its rule ${WAY}`,
+    ],
+    [
+      "a guest reads parameters of others",
+      "if (!isSelf(call, domid)) return -EPERM;",
+      "",
+      `hvm_op: parameters of others ${WAY}`,
+    ],
+  ]),
+  ...mutationsOf("src/xen/console_log.ts", `${CALLS}/console_io_test.ts`, [[
+    "a domain's line on Xen's console has no end",
+    "byte === NEWLINE || this.#line.length === LINE",
+    "byte === NEWLINE",
+    `console_io: lines with the domain's number, cleaned, cut, kept up to a bound ${WAY}`,
   ]]),
 ];

@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { NestedFormat } from "../hvm/ops.ts";
 import { Machine } from "../machine/machine.ts";
+import { FRAME, FRAME_FLAG } from "../machine/state.ts";
 import { Frames } from "./frames.ts";
 import { ALL, P2M } from "./p2m.ts";
 
@@ -57,4 +58,30 @@ Deno.test("protect() changes what the tables allow", () => {
   p2m.protect(3, ALL);
   assertEquals(entry(3), BigInt(40 * 4096) | 7n);
   assertThrows(() => p2m.protect(4, ALL), RangeError, "0x4");
+});
+
+Deno.test("what was derived from a frame is given up before it leaves the map", () => {
+  const { p2m } = made(), { frameTable } = p2m.machine;
+  // As a shadow does with a table of the guest's.
+  p2m.onChange.add((guest) => p2m.markDerived(guest, false));
+  const isDerived = (frame: number) =>
+    (frameTable[frame * (FRAME.size / 4)] & FRAME_FLAG.derived) !== 0;
+  for (const change of [() => p2m.unmap(3), () => p2m.map(3, 41)]) {
+    p2m.map(3, 40);
+    p2m.markDerived(3, true);
+    assertEquals(isDerived(40), true);
+    change();
+    assertEquals([isDerived(40), isDerived(41)], [false, false]);
+  }
+});
+
+Deno.test("a frame at several places is found at the first of them that is left", () => {
+  const { p2m } = made();
+  for (const guest of [3, 9, 0x9000]) p2m.map(guest, 40);
+  const first = [p2m.guestFrame(40)];
+  for (const guest of [3, 0x9000, 9]) {
+    p2m.unmap(guest);
+    first.push(p2m.guestFrame(40));
+  }
+  assertEquals([first, p2m.size], [[3, 9, 9, -1], 0x9001]);
 });
