@@ -123,6 +123,9 @@ export interface DomainView {
   exits: unknown;
   /** Hypercalls, counted. */
   hypercalls?: unknown;
+  /** Of a domain that knows Xen. */
+  eventChannels?: unknown;
+  grants?: unknown;
   /** Where it stands, if it stands at a stop. */
   stop?: StopView;
   /** Calls `listener` each time it has come to stand still; the result ends that. */

@@ -15,6 +15,7 @@ import { delete_ } from "./delete.ts";
 import { diff } from "./diff.ts";
 import { disassemble } from "./disassemble.ts";
 import { domain, vcpu, weight } from "./domain.ts";
+import { eventChannels } from "./event_channels.ts";
 import { examine } from "./examine.ts";
 import { edit } from "./edit.ts";
 import { exit } from "./exit.ts";
@@ -22,6 +23,7 @@ import { exitStep } from "./exit_step.ts";
 import { exits } from "./exits.ts";
 import { find } from "./find.ts";
 import { go } from "./go.ts";
+import { grants } from "./grants.ts";
 import { helpCommand } from "./help.ts";
 import { hypercalls } from "./hypercalls.ts";
 import { load } from "./load.ts";
@@ -64,6 +66,8 @@ export const COMMANDS: readonly Command[] = [
   why,
   exits,
   hypercalls,
+  eventChannels,
+  grants,
   raw,
   compare,
   diff,

@@ -70,6 +70,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "src/hvm": [REST, "vmx/ svm/", "vendors.ts"],
   "src/debug": [
     "values.ts files.ts",
+    "platform_kinds.ts",
     "check.ts kinds.ts register_file.ts",
     "walker.ts",
     "vcpu_subject.ts",

@@ -7,7 +7,8 @@
 import { amount, flag, list, orNull, record } from "../machine/shape.ts";
 import { refuse } from "../machine/state_block.ts";
 import type { DomainState } from "../xen/domain.ts";
-import { HVM_BLOCK } from "../xen/hvm.ts";
+import { HVM_BLOCK, HvmEngine } from "../xen/hvm.ts";
+import type { PlatformWatch } from "../xen/platform_watch.ts";
 import { Asks } from "./events/asks.ts";
 import type { Break, Breakpoint } from "./events/breakpoint.ts";
 import { Breaks } from "./events/breaks.ts";
@@ -49,7 +50,7 @@ export class Debugger implements Desk, Stepping {
     const { inner } = subject;
     this.events = subject.vcpus.map((vcpu) => new VcpuEvents(vcpu, this));
     this.waiters = new Waiters(subject);
-    this.breaks = new Breaks(subject, this.events);
+    this.breaks = new Breaks(subject, this.events, this.#happens);
     this.asks = new Asks(
       subject,
       this.waiters,
@@ -86,6 +87,20 @@ export class Debugger implements Desk, Stepping {
   report(what: Occurrence): Occurrence {
     what.freeze(true);
     return this.#reported = what;
+  }
+
+  /** What the domain does with others: of the vCPU that does it, or whose affair it is. */
+  readonly #happens: PlatformWatch = (kind, vcpu, fields) => {
+    const { host: { running }, inner } = this.subject;
+    return this.events[running?.domain === inner ? running.id : vcpu].happens(kind, fields);
+  };
+  /** It has happened that the domain is to stand still for: at once, or when what it does is done. */
+  stand(what: Occurrence): void {
+    const { host: { running }, inner } = this.subject;
+    this.report(what);
+    if (running?.domain === inner && running.engine instanceof HvmEngine) {
+      running.engine.standFor(what);
+    } else inner.pause();
   }
 
   // --- saving and loading ---

@@ -29,7 +29,9 @@ import { GuestVcpu } from "./vcpu.ts";
 import { Console } from "./views/console.ts";
 import { CpuidTable } from "./views/cpuid.ts";
 import { domainHash } from "./views/domain_hash.ts";
+import { EventChannelTable } from "./views/event_channels.ts";
 import { exitCounts } from "./views/exits.ts";
+import { Grants } from "./views/grants.ts";
 import { type HypercallCounts, hypercallCounts } from "./views/hypercalls.ts";
 import type { Memory } from "./views/memory.ts";
 import { shadowCounts, shadowOf, type ShadowView } from "./views/shadow.ts";
@@ -98,6 +100,10 @@ export class GuestDomain {
   readonly console: Console;
   /** What CPUID tells the guest; it prints as a table, and can be changed at any time. */
   readonly cpuid: CpuidTable;
+  /** Its event channels, if it knows Xen; prints as a table. */
+  readonly eventChannels: EventChannelTable;
+  /** Its grants, and what it has mapped of others, if it knows Xen; prints as tables. */
+  readonly grants: Grants;
   /** The text screen: `screen.text()`. */
   readonly screen: { text(): string };
   /**
@@ -131,10 +137,15 @@ export class GuestDomain {
         return board.vga.text();
       },
     };
+    this.grants = new Grants(subject);
     const vcpus = new VcpuList();
     const control = this.#debugger = new Debugger(subject, vcpus);
     for (const vcpu of subject.vcpus) vcpus.push(new GuestVcpu(this, vcpu, control));
     this.vcpus = vcpus;
+    this.eventChannels = new EventChannelTable(
+      subject,
+      (kind, filter, options) => control.breaks.add(kind, filter, options).shown,
+    );
     this.ioreq = scriptDevices(subject);
     domain.onState.add((state) => {
       if (state.kind === "shutdown") {
@@ -457,7 +468,8 @@ export class GuestDomain {
     for (const b of this.breakpoints) lines.push(`  ${b[INSPECT]()}`);
     lines.push(
       "  break until tryUntil trace wait stops; continue pause unpause destroy; vcpus memory console",
-      "  screen devices cpuid ioreq symbols breakpoints exits hypercalls statistics() stateHash()",
+      ...this.#subject.inner.xen ? ["  eventChannels grants hypercalls"] : [],
+      "  screen devices cpuid ioreq symbols breakpoints exits statistics() stateHash()",
     );
     return lines.join("\n");
   }

@@ -6,7 +6,7 @@
 import { type ExitRow, exitRows } from "../hvm/exit_kinds.ts";
 import { type Field, type FieldTable, isFiltered } from "../hvm/fields.ts";
 import { hvmOps } from "../hvm/vendors.ts";
-import { everywhere, filterFields, isExit, type Kind, rows } from "./kinds.ts";
+import { everywhere, filterFields, isExit, isPlatform, type Kind, rows } from "./kinds.ts";
 import { hex } from "./values.ts";
 import { CPU_MODELS } from "../machine/vendors.ts";
 
@@ -19,7 +19,7 @@ export interface KindHelp {
   readonly filter: readonly (readonly [key: string, may: string])[];
   /** Names of what events have. */
   readonly fields: readonly string[];
-  /** What a reply says, and what `deny()` injects; of exits. */
+  /** What a reply says, and what `deny()` does. */
   readonly reply: string;
   readonly deny: string;
   /** Who has it. */
@@ -39,6 +39,8 @@ function may({ is, min = 0, max = 0, bits = 64, of = [], names, range, needed }:
     ? of.join(", ")
     : is === "word"
     ? `${bits} bits`
+    : is === "path"
+    ? "a path; * stands for any part, a slash at the end for all below"
     : is === "physical"
     ? "a guest-physical address"
     : "an address or a symbol";
@@ -52,7 +54,16 @@ function replyOf({ reply }: ExitRow): string {
   return keysOf(typeof reply.takes === "function" ? reply.takes({}) : reply.takes);
 }
 
+/** What deny() does. */
+function denyOf(kind: Kind): string {
+  const { refuses } = rows[kind], exit = isExit(kind) ? exitRows[kind] : undefined;
+  if (refuses?.plainly) return `deny() gives ${refuses.plainly}, deny(status) another`;
+  const injects = exit && `deny() injects ${exit.denied ?? "#GP(0)"}`;
+  return (injects ?? "") + (refuses ? "; deny(status) gives an error" : "");
+}
+
 function whereOf(kind: Kind): string {
+  if (isPlatform(kind)) return "domains that know Xen (xen: true)";
   if (everywhere.includes(kind)) return "every domain";
   const hvm = 'domains of type "hvm"';
   if (!isExit(kind)) return hvm;
@@ -73,7 +84,7 @@ export function kindHelp(kind: Kind): KindHelp {
       .map(([key, field]) => [key, may(field)]),
     fields: kind === "any" ? ["those of the exit that it is"] : Object.keys(row.fields),
     reply: exit ? replyOf(exit) : "",
-    deny: exit ? exit.denied ?? "#GP(0)" : "",
+    deny: denyOf(kind),
     where: whereOf(kind),
     example: row.example,
   };
@@ -90,7 +101,7 @@ export function kindText(kind: Kind): string {
     ...filter.map(([key, what]) => `  ${key.padEnd(width)}  ${what}`),
     fields.length ? `events have: ${fields.join(", ")}` : "",
     reply && `reply: { ${reply} }`,
-    deny && `deny() injects ${deny}`,
+    deny,
     `who has it: ${where}`,
     `  ${example}`,
   ].filter((line) => line).join("\n");

@@ -23,6 +23,8 @@ import {
   linear,
   type SeenOf,
 } from "../hvm/fields.ts";
+import type { PlatformKind } from "../xen/platform_watch.ts";
+import { PLATFORM_KINDS } from "./platform_kinds.ts";
 import { counted, hex } from "./values.ts";
 
 /** Kinds that are no exits. */
@@ -117,7 +119,7 @@ interface OwnRow extends KindRow {
 }
 
 /** @ignore The rows, as types. */
-export type KindRows = typeof OWN_KINDS & typeof EXIT_KINDS;
+export type KindRows = typeof OWN_KINDS & typeof PLATFORM_KINDS & typeof EXIT_KINDS;
 /** @ignore What filters of a row may say. */
 export type FilterOf<R> = R extends { filter: infer F extends Shape } ? GivenOf<F>
   : R extends { fields: infer F extends Shape } ? GivenOf<F>
@@ -139,13 +141,23 @@ export type FieldsOf<K extends string> = K extends "any" ? Record<string, unknow
   : unknown;
 
 /** Every row. */
-export const rows: Readonly<Record<Kind, KindRow>> = { ...OWN_KINDS, ...EXIT_KINDS };
+export const rows: Readonly<Record<Kind, KindRow>> = {
+  ...OWN_KINDS,
+  ...PLATFORM_KINDS,
+  ...EXIT_KINDS,
+};
 
 /** All kinds, for completion and messages. */
 export const kinds: readonly Kind[] = Object.keys(rows) as Kind[];
 
 /** The kinds every domain has; the others are exits of a hardware virtual machine. */
 export const everywhere: readonly Kind[] = kinds.filter((kind) => "everywhere" in rows[kind]);
+
+/** Those of a domain that knows Xen: what it does with others. */
+export const isPlatform = (kind: string): kind is PlatformKind =>
+  Object.hasOwn(PLATFORM_KINDS, kind);
+
+export const platformKinds = Object.keys(PLATFORM_KINDS) as readonly PlatformKind[];
 
 /** The others. */
 export const exitEvents: readonly Kind[] = kinds.filter((kind) => !everywhere.includes(kind));

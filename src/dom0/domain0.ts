@@ -105,7 +105,10 @@ export class Domain0 implements Peer {
 
   #unmap(domain: number, ref: number): void {
     const mapped = this.#mapped(domain, ref);
-    if (mapped) this.grants.unmap(mapped[0]);
+    if (!mapped) return;
+    // Nobody can refuse domain 0 that.
+    this.grants.refusesUnmap(mapped[0]);
+    this.grants.unmap(mapped[0]);
   }
 
   /**

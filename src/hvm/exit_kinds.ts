@@ -67,7 +67,9 @@ export interface Refusal {
   /** Statuses by name. */
   readonly names: Readonly<Record<string, number>>;
   readonly expected: string;
-  /** The values of the reply. */
+  /** What `deny()` says; an exit that has none injects an exception. */
+  readonly plainly?: string;
+  /** The values of the reply, by the status without its sign. */
   values(status: number): Values;
 }
 
@@ -85,6 +87,8 @@ export interface KindRow {
   readonly filter?: FieldTable;
   /** What of a filter cannot come together. */
   readonly never?: readonly Never[];
+  /** What `deny(status)` can say, and the reply that it is. */
+  readonly refuses?: Refusal;
   /** An event in one line; its name and its fields if there is none. */
   describe?(fields: Values, place: (address: unknown) => string): string;
 }
@@ -121,8 +125,6 @@ export interface ExitRow extends KindRow {
   readonly reply?: Reply;
   /** What `deny()` injects, where that is not #GP(0). */
   readonly denied?: "#UD";
-  /** What `deny(status)` can say instead, and the reply that it is. */
-  readonly refuses?: Refusal;
 }
 
 const EXCEPTIONS: Readonly<Record<string, number>> = Object.fromEntries(

@@ -29,6 +29,8 @@ export interface Field {
     | "event"
     /** EAX, EBX, ECX and EDX. */
     | "cpuid"
+    /** A path; filters say it with * for any part of it, or with a slash at the end for all below. */
+    | "path"
     /** Values by name, which differ from event to event; or a list of such. */
     | "record"
     | "records";
@@ -60,7 +62,7 @@ export type FieldTable = Readonly<Record<string, Field>>;
 export type Raw<F extends Field> = F["is"] extends "number" | "physical" ? number
   : F["is"] extends "flag" ? boolean
   : F["is"] extends "choice" ? Choice<F>
-  : F["is"] extends "text" ? string
+  : F["is"] extends "text" | "path" ? string
   : F["is"] extends "event" ? GuestEvent
   : Wide;
 

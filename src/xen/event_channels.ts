@@ -6,10 +6,11 @@
  */
 import type { EVTCHNSTAT } from "../abi/xen/event_channel.ts";
 import { XEN_ERRNO } from "../abi/xen/errno.ts";
-import { NR_VIRQS, VCPU_VIRQS } from "../abi/xen/xen.ts";
+import { NR_VIRQS, VCPU_VIRQS, VIRQ } from "../abi/xen/xen.ts";
 import { amount, checkOrder, list, record, u32, whole, word } from "../machine/shape.ts";
 import { type Fifo, FIFO_SHAPE, type SavedFifo } from "./fifo.ts";
 import type { StateRegister } from "../machine/state_block.ts";
+import type { PlatformWatch } from "./platform_watch.ts";
 
 const { EACCES, EEXIST, EINVAL, ENOENT, ENOSPC, ENOSYS, EOPNOTSUPP } = XEN_ERRNO;
 
@@ -94,6 +95,15 @@ export interface EventAbis {
   readonly fifo?: Fifo;
 }
 
+/** Who sends an event, and through which port. */
+interface Sent {
+  readonly by: EventChannels;
+  readonly channel: Channel;
+}
+/** `TIMER`. */
+export const virqName = (virq: number): string =>
+  Object.entries(VIRQ).find(([, number]) => number === virq)?.[0] ?? `${virq}`;
+
 const u16 = whole(0, 0xffff);
 const SAVED = record({
   abi: word("two-level", "fifo"),
@@ -126,8 +136,8 @@ export class EventChannels {
   readonly #channels: (Channel | undefined)[] = [undefined];
   /** Called when an event comes on a port whose consumer is here, in the hypervisor's own process. */
   readonly handlers: Map<number, () => void> = new Map();
-  /** Told of each event before it shows. */
-  readonly onSend: Set<(channel: Channel, from: number) => void> = new Set();
+  /** Asked of each event before it shows, and told of upcalls. */
+  watch: PlatformWatch | undefined;
 
   /** Ports below it can be asked about. */
   #known = BUCKET;
@@ -292,12 +302,10 @@ export class EventChannels {
       case "interdomain": {
         const peers = this.owner.channelsOf(channel.domain);
         const peer = peers?.get(channel.peer);
-        if (peers && peer) peers.#deliver(peer, this.owner.id);
-        return 0;
+        return peers && peer ? peers.#deliver(peer, this.owner.id, { by: this, channel }) : 0;
       }
       case "ipi":
-        this.#deliver(channel, this.owner.id);
-        return 0;
+        return this.#deliver(channel, this.owner.id, { by: this, channel });
       // Nobody hears it, and that is no error.
       case "unbound":
         return 0;
@@ -316,17 +324,71 @@ export class EventChannels {
     if (channel) this.#deliver(channel, from);
     return channel !== undefined;
   }
-  #deliver(channel: Channel, from: number): void {
+  /** An event comes on a port: 0, or what somebody who looks on refuses it with. */
+  #deliver(channel: Channel, from: number, sent?: Sent): number {
     const { port } = channel;
-    for (const told of this.onSend) told(channel, from);
+    if (this.watch || sent?.by.watch) {
+      const refused = this.#refused(channel, from, sent);
+      if (refused !== undefined) return refused;
+    }
     channel.sent++;
     channel.lastBy = from;
     channel.lastAt = this.owner.count;
     const handler = this.handlers.get(port);
-    if (handler) return handler();
+    if (handler) {
+      handler();
+      return 0;
+    }
     if (this.abi.isMasked(port)) channel.masked++;
     if (this.abi.raise(channel)) channel.merged++;
     else this.owner.polled(port);
+    return 0;
+  }
+  /** Asks whoever looks on at the sender, then whoever does here. */
+  #refused(channel: Channel, from: number, sent: Sent | undefined): number | undefined {
+    const { port, state, vcpu, virq } = channel, { abi, owner } = this;
+    const pending = abi.isPending(port), masked = abi.isMasked(port);
+    const how = {
+      virq: state === "virq" ? virqName(virq) : undefined,
+      target: vcpu,
+      pending,
+      masked,
+      lost: pending || masked,
+    };
+    if (sent && sent.by !== this) {
+      const refused = sent.by.watch?.("event-send", 0, {
+        port: sent.channel.port,
+        state,
+        incoming: false,
+        domain: owner.id,
+        peer: port,
+        ...how,
+      });
+      if (refused !== undefined) return refused;
+    }
+    const own = sent?.by === this, peer = sent?.channel.port ?? channel.peer;
+    return this.watch?.("event-send", vcpu, {
+      port,
+      state,
+      incoming: !own,
+      ...from >= 0 && { domain: from },
+      ...state === "interdomain" && { peer },
+      ...how,
+    });
+  }
+  /** An upcall has come to a vCPU: which of its ports it is for. */
+  delivered(vcpu: number, vector: number): void {
+    if (!this.watch) return;
+    for (const { port, state, domain, peer, virq, vcpu: on } of this.all) {
+      if (on !== vcpu || !this.abi.isPending(port) || this.abi.isMasked(port)) continue;
+      this.watch("event-delivery", vcpu, {
+        port,
+        state,
+        ...state === "interdomain" && { domain, peer },
+        virq: state === "virq" ? virqName(virq) : undefined,
+        vector,
+      });
+    }
   }
 
   bindVcpu(port: number, vcpu: number): number {

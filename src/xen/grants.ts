@@ -13,6 +13,7 @@ import {
   GTF,
 } from "../abi/xen/grant_table.ts";
 import type { StateRegister } from "../machine/state_block.ts";
+import type { PlatformKind, PlatformWatch } from "./platform_watch.ts";
 import type { Frames } from "./frames.ts";
 import { GRANTS_SHAPE, type SavedGrants } from "./grants_state.ts";
 import type { SharedMemory } from "./shared_memory.ts";
@@ -86,6 +87,31 @@ export class GrantTable {
   ) {}
 
   readonly maxFrames: number = MAX_FRAMES;
+  /** Asked before a grant of its, or one of others' by it, is mapped, unmapped or copied. */
+  watch: PlatformWatch | undefined;
+  /** How often others have copied from and to its grants, by reference. */
+  readonly copies: Map<number, number> = new Map();
+
+  /** What somebody who looks on refuses a use of a domain's grant with; undefined: nothing. */
+  refusal(
+    kind: PlatformKind,
+    domain: number,
+    ref: number,
+    more: Readonly<Record<string, unknown>>,
+  ): number | undefined {
+    const table = this.tableOf(domain);
+    if (!this.watch && !table?.watch) return undefined;
+    const known = table !== undefined && ref < table.size;
+    const fields = {
+      domain,
+      ref,
+      by: this.id,
+      ...known && { frame: table.entry(ref).frame },
+      ...more,
+    };
+    const refused = this.watch?.(kind, 0, fields);
+    return refused === undefined && table !== this ? table?.watch?.(kind, 0, fields) : refused;
+  }
   /** References that there are. */
   get size(): number {
     return this.shared.length * 4096 / SIZE[this.version];
@@ -214,6 +240,9 @@ export class GrantTable {
   map(domain: number, ref: number, flags: number, at: number): number {
     const table = this.tableOf(domain), readonly = (flags & GNTMAP.readonly) !== 0;
     if (!table) return bad_domain;
+    const refused = this.refusal("grant-map", domain, ref, { readonly, at });
+    // There is no handle to give for one that is passed over.
+    if (refused !== undefined) return refused || general_error;
     let handle = this.#lowest;
     while (this.#maps[handle]) handle++;
     this.#lowest = handle;
@@ -224,6 +253,13 @@ export class GrantTable {
     // The frame stays while it is mapped, whatever becomes of the granter.
     this.frames.hold(use.frame);
     return handle;
+  }
+  /** What somebody refuses the end of a mapping with; undefined: nothing. */
+  refusesUnmap(handle: number): number | undefined {
+    const map = this.#maps[handle];
+    if (!map) return undefined;
+    const { domain, ref, readonly, at } = map;
+    return this.refusal("grant-unmap", domain, ref, { readonly, at });
   }
   /** Ends a mapping: a status. */
   unmap(handle: number): number {
@@ -291,14 +327,17 @@ export class GrantTable {
         active: [...this.active].sort(([a], [b]) => a - b)
           .map(([ref, active]) => ({ ref, ...active })),
         maps: this.maps.map(([handle, map]) => ({ handle, ...map })),
+        copies: [...this.copies].sort(([a], [b]) => a - b),
       }),
-      load: ({ version, shared, status, active, maps }) => {
+      load: ({ version, shared, status, active, maps, copies }) => {
         this.version = version === 2 ? 2 : 1;
         this.shared.splice(0, Infinity, ...shared);
         this.status.splice(0, Infinity, ...status);
         for (const frame of [...shared, ...status]) this.share(frame);
         this.active.clear();
         for (const { ref, ...rest } of active) this.active.set(ref, rest);
+        this.copies.clear();
+        for (const [ref, count] of copies) this.copies.set(ref, count);
         this.#maps.length = 0;
         for (const { handle, ...map } of maps) this.#maps[handle] = map;
         this.#lowest = 0;

@@ -1,5 +1,5 @@
 /** What is saved of a grant table. */
-import { flag, list, record, whole } from "../machine/shape.ts";
+import { amount, flag, list, record, tuple, whole } from "../machine/shape.ts";
 import type { ActiveGrant, GrantMapping } from "./grants.ts";
 
 export interface SavedGrants {
@@ -8,6 +8,7 @@ export interface SavedGrants {
   readonly status: readonly number[];
   readonly active: readonly (ActiveGrant & { readonly ref: number })[];
   readonly maps: readonly (GrantMapping & { readonly handle: number })[];
+  readonly copies: readonly (readonly [ref: number, count: number])[];
 }
 const frame = whole(0, 2 ** 21), u16 = whole(0, 0xffff), count = whole(0, 2 ** 16);
 export const GRANTS_SHAPE = record({
@@ -31,4 +32,5 @@ export const GRANTS_SHAPE = record({
     readonly: flag,
     at: whole(-1, 2 ** 21),
   })),
+  copies: list(tuple(whole(0, 2 ** 18), amount)),
 });

@@ -96,6 +96,7 @@ const XEN_HVM_LEAF = XEN_CPUID_FIRST_LEAF + XEN_CPUID_LEAF_OF.hvm;
 
 export class HvmEngine extends Engine {
   readonly ioreq: IoreqSlot;
+  #standsFor: unknown;
   /** Its hypercalls, if its domain knows Xen. */
   call: Call | undefined;
   /** What waits: for a debugger, or for a device that answers later. */
@@ -240,6 +241,7 @@ export class HvmEngine extends Engine {
     for (;;) {
       const next: Exit | PartEnd | undefined = exit ? this.#handle(exit) : this.#enter();
       exit = undefined;
+      if (this.#standsFor !== undefined && (!next || isEnd(next))) return this.#stands(next);
       if (!next) continue;
       if (isEnd(next)) return next;
       const verdict = this.#show(next);
@@ -251,6 +253,16 @@ export class HvmEngine extends Engine {
     }
   }
 
+  /** Somebody wants the domain to stand still when what is under way is done, for what has happened in it. */
+  standFor(stop: unknown): void {
+    this.#standsFor = stop;
+  }
+  #stands(end: PartEnd | undefined): PartEnd {
+    const stop = this.#standsFor;
+    this.#standsFor = undefined;
+    return end?.kind === "end" ? end : { kind: "stop", stop, blocked: end?.kind === "blocked" };
+  }
+
   /** Enters the guest: its exit, the end of the slice, or undefined to enter again. */
   #enter(): Exit | PartEnd | undefined {
     const { cpu } = this.on, { shadow } = this;
@@ -260,6 +272,7 @@ export class HvmEngine extends Engine {
       this.#beforeEntry();
       // It may have woken another vCPU, or ended the domain.
       if (cpu.now >= this.vcpu.processor.until || this.domain.ending) return BUDGET;
+      if (this.#standsFor !== undefined) return BUDGET;
     }
     shadow?.sync();
     this.#entry.budget = this.#until - cpu.now;
@@ -511,7 +524,10 @@ export class HvmEngine extends Engine {
     if (!this.ops.canInterrupt(this.hvm)) return this.#setWindow(true);
     const upcall = this.vcpu.upcall?.vector ?? -1;
     const vector = upcall >= 0 ? upcall : this.port.acknowledge();
-    if (vector >= 0) this.ops.inject(this.hvm, { type: "external-interrupt", vector });
+    if (vector >= 0) {
+      this.ops.inject(this.hvm, { type: "external-interrupt", vector });
+      if (this.vcpu.upcall) this.domain.xen?.injected(this.vcpu.upcall, vector);
+    }
     // Another may wait behind it.
     if (this.interruptPending) this.#setWindow(true);
   }

@@ -15,6 +15,7 @@ import { type ChannelOwner, EventChannels } from "./event_channels.ts";
 import { GrantTable } from "./grants.ts";
 import { Fifo } from "./fifo.ts";
 import type { Physmap } from "./physmap.ts";
+import type { PlatformWatch } from "./platform_watch.ts";
 import { SharedMemory } from "./shared_memory.ts";
 import { TwoLevel } from "./two_level.ts";
 import { type SavedWatchdogs, Watchdogs, WATCHDOGS_SHAPE } from "./watchdogs.ts";
@@ -100,6 +101,11 @@ export class XenInterface implements ChannelOwner, Peer {
     };
   }
 
+  /** Somebody looks on at its events and grants. */
+  set watch(watch: PlatformWatch | undefined) {
+    this.channels.watch = this.grants.watch = watch;
+  }
+
   /** xen_domain_handle_t: 16 bytes that name it in the world; the id, here. */
   get handle(): Uint8Array {
     const bytes = new Uint8Array(16);
@@ -168,6 +174,15 @@ export class XenInterface implements ChannelOwner, Peer {
   assertUpcall(on: XenVcpu): void {
     if (on.apicVector) on.raiseVector();
     else if (on.vcpu.id === 0) this.assertLine(true);
+  }
+  /** An interrupt was injected into a vCPU: whoever looks on is told if it is its upcall. */
+  injected(on: XenVcpu, vector: number): void {
+    const upcall = on.apicVector || this.callbackVector;
+    // By a line it comes by whatever vector the guest has given that.
+    const byLine = this.#callback.by === "gsi" && on.vcpu.id === 0 && on.raised;
+    if (vector === upcall || (byLine && !on.apicVector)) {
+      this.channels.delivered(on.vcpu.id, vector);
+    }
   }
   /** The line of an interrupt controller by which upcalls come, if they do. */
   assertLine(level: boolean): void {

@@ -5,9 +5,10 @@
  */
 import { exitRows } from "../../hvm/exit_kinds.ts";
 import type { Monitor, WatchHit } from "../../xen/monitor.ts";
+import type { PlatformWatch } from "../../xen/platform_watch.ts";
 import type { Watch } from "../../xen/watches.ts";
 import { callable, count, flag, options as optionsOf, text } from "../check.ts";
-import { everywhere, exitsFor, isExit, type Kind } from "../kinds.ts";
+import { everywhere, exitsFor, isExit, isPlatform, type Kind, platformKinds } from "../kinds.ts";
 import type { Subject } from "../subject.ts";
 import { counted, hex } from "../values.ts";
 import { Break, type BreakOptions, type BreakRecord } from "./breakpoint.ts";
@@ -39,8 +40,15 @@ export class Breaks {
   readonly #breakOf = new WeakMap<Watch, Break>();
   #nextId = 1;
 
-  /** @param vcpus what observes each vCPU of the domain */
-  constructor(readonly subject: Subject, readonly vcpus: readonly Observed[]) {}
+  /**
+   * @param vcpus what observes each vCPU of the domain
+   * @param watch what is asked of what the domain does with others
+   */
+  constructor(
+    readonly subject: Subject,
+    readonly vcpus: readonly Observed[],
+    readonly watch: PlatformWatch,
+  ) {}
 
   add(
     kindName: string,
@@ -82,6 +90,11 @@ export class Breaks {
           `"${kind}" to break on; it has: ${everywhere.join(", ")}. A domain of type "hvm" has all`,
       );
     }
+    if (isPlatform(kind) && !this.subject.inner.xen) {
+      throw new Error(
+        `domain ${name} knows nothing of Xen: there is no "${kind}" to break on; one with xen: true has it`,
+      );
+    }
     if (!isExit(kind)) return;
     const { ops, shadow } = engine;
     if (!ops.exitKinds.includes(kind)) {
@@ -114,6 +127,7 @@ export class Breaks {
       vcpus.forEach(({ monitor }, n) => monitor.setAddress(address, concern(table.at(address), n)));
     } else if (b.kind === "watch") this.#armWatch(b);
     else if (b.kind === "step") this.armStep();
+    else if (isPlatform(b.kind)) this.#armPlatform();
     else {
       const { exits } = table;
       vcpus.forEach(({ monitor }, n) => {
@@ -121,6 +135,11 @@ export class Breaks {
         monitor.setExits(concern(exits, n) ? wanted : undefined);
       });
     }
+  }
+  #armPlatform(): void {
+    const { table, subject: { inner: { xen } } } = this;
+    const wanted = platformKinds.some((kind) => table.of(kind).size > 0);
+    if (xen) xen.watch = wanted ? this.watch : undefined;
   }
   /** What is asked after each instruction of a vCPU; undefined: nothing. */
   stepEnds(vcpu: number): (() => boolean) | undefined {

@@ -15,6 +15,7 @@ import {
   physicalAddress,
   rangeOf,
   type SymbolLookup,
+  text,
   toAddress,
   type ValueCheck,
   whole,
@@ -44,6 +45,24 @@ function named(
   };
 }
 
+/** Paths as a filter says them. */
+class PathFilter {
+  readonly #means: RegExp;
+  constructor(readonly pattern: string) {
+    const below = pattern.endsWith("/") ? `${pattern}*` : pattern;
+    const source = below.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&")).join(
+      ".*",
+    );
+    this.#means = new RegExp(`^${source}$`);
+  }
+  matches(path: unknown): boolean {
+    return typeof path === "string" && this.#means.test(path);
+  }
+  toString(): string {
+    return shown(this.pattern);
+  }
+}
+
 /** The check of what a filter or a reply says of a field. */
 function checkOf(field: Field): ValueCheck<unknown> {
   const each = checkOfOne(field);
@@ -67,6 +86,8 @@ function checkOfOne({ is, min = 0, max = 0, bits = 64, of = [], names, expected 
       return toAddress;
     case "physical":
       return physicalAddress;
+    case "path":
+      return (value: unknown, key: string) => new PathFilter(text(value, key));
     default:
       throw new Error(`a field that is "${is}" is in no filter`);
   }
@@ -179,7 +200,9 @@ export function matches(filter: Filter, fields: Readonly<Record<string, unknown>
   for (const key in filter) {
     if (key === "all" || key === "vcpu") continue;
     const wanted = filter[key], value = fields[key];
-    if (Array.isArray(wanted)) {
+    if (wanted instanceof PathFilter) {
+      if (!wanted.matches(value)) return false;
+    } else if (Array.isArray(wanted)) {
       if (value === undefined) return false;
       const v = value as number | bigint;
       if (v < wanted[0] || v > wanted[1]) return false;

@@ -5,9 +5,9 @@
  * @module
  */
 import type { Exit } from "../../hvm/exit.ts";
-import { type ExitRow, exitRows } from "../../hvm/exit_kinds.ts";
+import { type ExitRow, exitRows, type Refusal } from "../../hvm/exit_kinds.ts";
 import { VECTOR } from "../../abi/x86/vectors.ts";
-import { eventText, isExit, type Kind } from "../kinds.ts";
+import { eventText, isExit, type Kind, rows } from "../kinds.ts";
 import { grouped } from "../values.ts";
 import type { GuestVcpu } from "../vcpu.ts";
 import type { Position, VcpuSubject } from "../vcpu_subject.ts";
@@ -57,6 +57,10 @@ export class Occurrence {
   /** The row of the exit that it is; undefined of others. */
   get row(): ExitRow | undefined {
     return isExit(this.kind) ? exitRows[this.kind] : undefined;
+  }
+  /** What it can be refused with. */
+  get refuses(): Refusal | undefined {
+    return this.kind === "end" ? undefined : rows[this.kind].refuses;
   }
   get #standsHere(): boolean {
     return this.desk.at === this;

@@ -133,19 +133,19 @@ export class Stop {
   /**
    * The guest is refused what it asked for: #GP(0), or #UD for instructions that may be absent.
    *
-   * @param status what it is told instead, where the kind has such: of a "hypercall" an errno, by name or
-   *   number
+   * @param status what it is told instead, where the kind has such: of a "hypercall", an event or a request
+   *   to xenstore an errno, of a grant's use a status (GNTST_*), by name or number
    * @throws {TypeError} for a status that the kind does not have
    * @throws {Error} as {@linkcode Stop.inject}
    */
   deny(status?: string | number): Response {
-    const { row } = this.#what;
-    if (status === undefined) return this.inject(row?.denied ?? "#GP", 0);
+    const { row, refuses } = this.#what, given = status ?? refuses?.plainly;
+    if (given === undefined) return this.inject(row?.denied ?? "#GP", 0);
     this.#what.mustWait("deny");
-    if (!row?.refuses) {
+    if (!refuses) {
       throw new TypeError(`deny: a stop of kind "${this.kind}" is denied without a status`);
     }
-    const values = row.refuses.values(toStatus(row.refuses, status));
+    const values = refuses.values(toStatus(refuses, given));
     return this.#what.answer({ kind: "reply", values: values as Record<string, bigint> });
   }
   /**

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Break } from "./breakpoint.ts";
-import { everywhere, type Kind } from "../kinds.ts";
+import { everywhere, isPlatform, type Kind } from "../kinds.ts";
 
 const NONE: ReadonlySet<Break> = new Set();
 
@@ -22,7 +22,7 @@ export class BreakpointTable {
     else this.all.add(b);
     put(this.#byKind, b.kind, b);
     if (b.kind === "execute") put(this.#byAddress, b.filter.address as bigint, b);
-    if (everywhere.includes(b.kind)) return;
+    if (everywhere.includes(b.kind) || isPlatform(b.kind)) return;
     if (b.enabled) this.#exits.add(b);
     else this.#exits.delete(b);
   }

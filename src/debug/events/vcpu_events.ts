@@ -13,7 +13,8 @@ import type { Break } from "./breakpoint.ts";
 import type { Breaks } from "./breaks.ts";
 import { type Desk, Occurrence } from "./occurrence.ts";
 import type { Response } from "./stop.ts";
-import { type Kind, namesOf, type SeenExit } from "../kinds.ts";
+import { isPlatform, type Kind, namesOf, type SeenExit } from "../kinds.ts";
+import type { PlatformKind } from "../../xen/platform_watch.ts";
 import type { VcpuSubject } from "../vcpu_subject.ts";
 
 /** What all vCPUs of a domain share of its debugger. */
@@ -22,6 +23,8 @@ interface SharedDesk extends Desk {
   readonly asks: Asks;
   /** The domain is about to stop there. */
   report(what: Occurrence): Occurrence;
+  /** It is to stop when what it does is done. */
+  stand(what: Occurrence): void;
 }
 
 export class VcpuEvents implements Observer {
@@ -86,6 +89,24 @@ export class VcpuEvents implements Observer {
     return verdict;
   }
 
+  // --- what it does with others ---
+
+  /** It is about to; the result of one that somebody refuses. A stop is behind it. */
+  happens(kind: PlatformKind, fields: Values): number | undefined {
+    const { asks, breaks: { table } } = this.desk, asked = table.of(kind);
+    if (asked.size === 0) return undefined;
+    const what = this.occurs(kind, fields);
+    const response = asks.ask(what, kind, fields, asked);
+    switch (response?.kind) {
+      case "stop":
+        return void this.desk.stand(what);
+      case "skip":
+        return 0;
+      case "reply":
+        return Number(response.values.result);
+    }
+  }
+
   // --- hypercalls ---
 
   get #callInHand(): CallInHand {
@@ -146,6 +167,12 @@ export class VcpuEvents implements Observer {
   answer(what: Occurrence, response: Response): void {
     if (response.kind === "skip" && what.kind === "execute") skipNext(what);
     else if (response.kind !== "continue" && response.kind !== "stop") {
+      if (isPlatform(what.kind)) {
+        throw new Error(
+          `${response.kind}: a stop of kind "${what.kind}" is behind what happened; an action can answer ` +
+            `before: dom.break("${what.kind}", {}, (x) => x.deny())`,
+        );
+      }
       const verdict = verdictOf(response, what);
       this.monitor.answer(verdict);
       if (what.exit?.kind === "hypercall") this.#answered(what.exit, verdict);

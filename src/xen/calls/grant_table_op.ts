@@ -57,6 +57,8 @@ function unmap(call: Call, op: ViewOf<"unmap_grant_ref">): number {
   if (!mapped) return GNTST.bad_handle;
   if (address === 0n) return okay;
   const at = physmap.frameNumber(address >> 12n);
+  const refused = grants.refusesUnmap(handle);
+  if (refused !== undefined) return refused;
   if (at !== mapped.at || !physmap.unmapForeign(at, mapped.frame)) return general_error;
   return grants.unmap(handle);
 }
@@ -113,10 +115,37 @@ function endOf(
   return frame < 0 ? GNTST.bad_page : { frame, from: 0, to: 4096, end: NOTHING };
 }
 
+/** The ends of a copy that are grants: whose, which, and whether it is written to. */
+function* grantEnds(
+  { xen }: Call,
+  op: ViewOf<"copy">,
+): Iterable<readonly [table: GrantTable | undefined, ref: number, which: "source" | "dest"]> {
+  const flags = op.get("flags");
+  for (const which of ["source", "dest"] as const) {
+    if (!(flags & GNTCOPY[`${which}_gref`])) continue;
+    const domid = op.get(`${which}.domid`);
+    const table = domid === DOMID.SELF ? xen.grants : xen.tableOf(domid);
+    yield [table, op.get(`${which}.u.ref`), which];
+  }
+}
+/** What somebody who looks on refuses a copy with. */
+function copyRefused(call: Call, op: ViewOf<"copy">): number | undefined {
+  for (const [table, ref, which] of grantEnds(call, op)) {
+    const refused = table && call.xen.grants.refusal("grant-copy", table.id, ref, {
+      write: which === "dest",
+      offset: op.get(`${which}.offset`),
+      length: op.get("len"),
+    });
+    if (refused !== undefined) return refused;
+  }
+}
+
 function copy(call: Call, op: ViewOf<"copy">): number {
   const flags = op.get("flags"), length = op.get("len");
   const offsets = { source: op.get("source.offset"), dest: op.get("dest.offset") };
   if (offsets.source + length > 4096 || offsets.dest + length > 4096) return bad_copy_arg;
+  const refused = copyRefused(call, op);
+  if (refused !== undefined) return refused;
   const end = (which: "source" | "dest", write: boolean) =>
     endOf(
       call,
@@ -136,6 +165,9 @@ function copy(call: Call, op: ViewOf<"copy">): number {
       if (!within(source, offsets.source) || !within(dest, offsets.dest)) return general_error;
       const { machine } = call.xen.memory, from = source.frame * 4096 + offsets.source;
       machine.write(dest.frame * 4096 + offsets.dest, machine.ram.subarray(from, from + length));
+      for (const [table, ref] of grantEnds(call, op)) {
+        table?.copies.set(ref, (table.copies.get(ref) ?? 0) + 1);
+      }
       return okay;
     } finally {
       dest.end();
