@@ -25,6 +25,15 @@ export type { RunstateName } from "./src/xen/vcpu.ts";
 export type { Position } from "./src/debug/vcpu_subject.ts";
 export { Backtrace, type Frame, type Line, Listing } from "./src/debug/views/code.ts";
 export { type HypercallCount, HypercallCounts } from "./src/debug/views/hypercalls.ts";
+export {
+  type PermissionText,
+  StoreClient as Xenstore,
+  type StoreEvent,
+  StoreTransaction,
+  type StoreValue,
+  StoreWatch,
+  XenstoreError,
+} from "./src/dom0/client.ts";
 export { EventChannel, EventChannelTable } from "./src/debug/views/event_channels.ts";
 export type { ChannelState } from "./src/xen/event_channels.ts";
 export { type Grant, Grants, type GrantUse, type MappedGrant } from "./src/debug/views/grants.ts";

@@ -161,6 +161,7 @@ export interface DomainView {
 
 /** The host as commands use it. */
 export interface HypervisorView {
+  readonly xenstore?: unknown;
   domains: Iterable<DomainView>;
   /** What differs between saved states, or one and the present state. */
   diff(a: Uint8Array, b?: Uint8Array): unknown;

@@ -41,6 +41,7 @@ import { trace } from "./trace.ts";
 import { until } from "./until.ts";
 import { watch } from "./watch.ts";
 import { why } from "./why.ts";
+import { xenstore } from "./xenstore.ts";
 
 /** Every command, in the order of `.help`. */
 export const COMMANDS: readonly Command[] = [
@@ -68,6 +69,7 @@ export const COMMANDS: readonly Command[] = [
   hypercalls,
   eventChannels,
   grants,
+  xenstore,
   raw,
   compare,
   diff,

@@ -50,7 +50,14 @@ export class Debugger implements Desk, Stepping {
     const { inner } = subject;
     this.events = subject.vcpus.map((vcpu) => new VcpuEvents(vcpu, this));
     this.waiters = new Waiters(subject);
-    this.breaks = new Breaks(subject, this.events, this.#happens);
+    this.breaks = new Breaks(
+      subject,
+      this.events,
+      this.#happens,
+      // Traces are told with the answer.
+      (fields, answered) =>
+        this.#acts(0).happens("xenstore", fields, ({ traces }) => traces === answered),
+    );
     this.asks = new Asks(
       subject,
       this.waiters,
@@ -90,10 +97,12 @@ export class Debugger implements Desk, Stepping {
   }
 
   /** What the domain does with others: of the vCPU that does it, or whose affair it is. */
-  readonly #happens: PlatformWatch = (kind, vcpu, fields) => {
+  readonly #happens: PlatformWatch = (kind, vcpu, fields) => this.#acts(vcpu).happens(kind, fields);
+  /** The vCPU that is at it; another if none of the domain's runs. */
+  #acts(otherwise: number): VcpuEvents {
     const { host: { running }, inner } = this.subject;
-    return this.events[running?.domain === inner ? running.id : vcpu].happens(kind, fields);
-  };
+    return this.events[running?.domain === inner ? running.id : otherwise];
+  }
   /** It has happened that the domain is to stand still for: at once, or when what it does is done. */
   stand(what: Occurrence): void {
     const { host: { running }, inner } = this.subject;
@@ -199,6 +208,7 @@ export class Debugger implements Desk, Stepping {
     const gone = state.kind === "destroyed";
     if (gone) this.subject.host.onError.delete(this.#hostFailed);
     this.#reported = this.#at = undefined;
+    if (gone) this.breaks.disarm();
     for (const { monitor } of this.events) {
       if (gone) monitor.clear();
       else monitor.clearStep();

@@ -4,6 +4,7 @@
  * @module
  */
 import { demoGuest } from "../builder/demo.ts";
+import type { StoreClient } from "../dom0/client.ts";
 import { Domain0 } from "../dom0/domain0.ts";
 import { build, type BuiltDomain, type DomainConfig, planOf } from "../builder/domain.ts";
 import { SymbolTable } from "../builder/symbols.ts";
@@ -177,6 +178,30 @@ export class Hypervisor implements AsyncDisposable {
     return built;
   }
 
+  /**
+   * Xenstore: what domains tell one another by names. Reads, writes, watches, transactions as domain 0; it
+   * prints as a tree.
+   *
+   * @throws {Error} before there is a domain that knows Xen
+   * @example
+   * ```ts
+   * import { Hypervisor } from "xvm";
+   *
+   * await using hv = await Hypervisor.start();
+   * let missing = "";
+   * try {
+   *   hv.xenstore.read("/local");
+   * } catch (error) {
+   *   missing = (error as Error).message;
+   * }
+   * if (!missing.includes("xen: true")) throw new Error("unexpected");
+   * ```
+   */
+  get xenstore(): StoreClient {
+    if (this.#gone !== undefined) throw new Error(this.#gone);
+    if (this.#domain0) return this.#domain0.store;
+    throw new Error("xenstore: there is none before a domain that knows Xen is made (xen: true)");
+  }
   /** A hash of the whole host's state, as 16 hexadecimal digits; equal states have equal hashes. */
   stateHash(): string {
     return hostHash(this.#host);

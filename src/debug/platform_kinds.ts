@@ -8,6 +8,7 @@
 import { XEN_ERRNO, type XenErrno } from "../abi/xen/errno.ts";
 import { EVTCHNSTAT } from "../abi/xen/event_channel.ts";
 import { GNTST } from "../abi/xen/grant_table.ts";
+import { XS, XSD_ERRORS } from "../abi/xen/io/xs_wire.ts";
 import { VIRQ } from "../abi/xen/xen.ts";
 import type { KindRow, Refusal, Values } from "../hvm/exit_kinds.ts";
 import { flag, u16, u32, u8 } from "../hvm/fields.ts";
@@ -40,6 +41,11 @@ const virq = {
   of: Object.keys(VIRQ) as readonly (keyof typeof VIRQ)[],
   optional: true,
 } as const;
+/** Requests by name: "read", "get-perms"… */
+const REQUESTS: readonly string[] = Object.keys(XS)
+  .filter((name) => !["WATCH_EVENT", "ERROR", "TYPE_COUNT", "INVALID"].includes(name))
+  .map((name) => name.toLowerCase().replaceAll("_", "-"));
+
 /** `port 5 (domain 0, port 3)`. */
 const channelText = ({ port, state, domain, peer, virq }: Values): string => {
   const whom = state === "interdomain" ? `domain ${domain}, port ${peer}` : virq ?? state;
@@ -118,4 +124,26 @@ export const PLATFORM_KINDS = {
         hex(f.offset as number)
       }`,
   },
-} as const satisfies Readonly<Partial<Record<PlatformKind, KindRow>>>;
+  xenstore: {
+    meaning: "the guest asks something of xenstore",
+    example: "b xenstore write path=/local/domain/1/*",
+    fields: {
+      request: { is: "choice", of: REQUESTS },
+      path: { is: "path", optional: true },
+      value: { is: "text", optional: true },
+      transaction: u32,
+      answer: { is: "text", optional: true },
+      error: { is: "choice", of: XSD_ERRORS, optional: true },
+    },
+    help:
+      "`path` is absolute; `value` is what is written, a watch's token, or what else the request has. " +
+      "A trace has its event with the `answer`, or the `error`. A stop is behind the hypercall that told " +
+      "xenstore of the request; deny(errno) refuses it.",
+    refuses: ERRNO,
+    describe: ({ request, path = "", value, transaction, answer, error }: Values): string =>
+      `xenstore ${request} ${path}` + (value === undefined ? "" : ` ${JSON.stringify(value)}`) +
+      (transaction ? `, in transaction ${transaction}` : "") +
+      (error === undefined ? "" : ` = ${error}`) +
+      (answer === undefined ? "" : ` = ${JSON.stringify(answer)}`),
+  },
+} as const satisfies Readonly<Record<PlatformKind, KindRow>>;

@@ -224,6 +224,18 @@ const READING: ReadonlySet<number> = new Set([
   XS.TRANSACTION_START,
 ]);
 
+/** A value on one line. */
+const MOST_TEXT = 60;
+function treeLines(nodes: StoreNodes, path: string, indent: string, name: string): string[] {
+  const value = nodes.read(path), permissions = nodes.permissions(path).join(" ");
+  const text = JSON.stringify(value.length > MOST_TEXT ? `${value.slice(0, MOST_TEXT)}…` : value);
+  const line = `${indent}${name}${value ? ` = ${text}` : ""}`;
+  const below = nodes.list(path).sort().flatMap((child) =>
+    treeLines(nodes, path === "/" ? `/${child}` : `${path}/${child}`, `${indent}  `, child)
+  );
+  return [`${line.padEnd(56)}  (${permissions})`, ...below];
+}
+
 /** Domain 0's way to XenStore: for the shell, the builder, and backends. */
 export class StoreClient extends StoreNodes {
   readonly #connection: LocalConnection;
@@ -298,6 +310,16 @@ export class StoreClient extends StoreNodes {
       if (transaction.commit()) return result;
     }
     throw new XenstoreError("EAGAIN", `a transaction, ${times} times`);
+  }
+
+  /** A node and all below it as text: names, values, permissions. @throws {XenstoreError} */
+  tree(path = "/"): string {
+    return treeLines(this, path, "", path).join("\n");
+  }
+  /** @ignore */
+  [Symbol.for("Deno.customInspect")](): string {
+    return `${this.tree()}\n  read(path) write(path, value) list(path) remove(path) permissions(path) watch(path)` +
+      "\n  transaction(work) tree(path)";
   }
 
   /**

@@ -19,7 +19,14 @@ import { plainPage, type RingPage } from "./ring.ts";
 import { isRefusal, type NodeChange, ownerOf, Store, type StoreRefusal } from "./store.ts";
 import { loadNode, saveNode } from "./store_state.ts";
 import { bytesOfText } from "./text.ts";
-import { fire, fireSpecial, INTRODUCED, newSpecial, RELEASED } from "./watches.ts";
+import {
+  fire,
+  fireSpecial,
+  INTRODUCED,
+  newSpecial,
+  RELEASED,
+  type SpecialPermissions,
+} from "./watches.ts";
 import { checkSaved, problemsOf, type SavedXenstore, XENSTORE_SHAPE } from "./xenstored_state.ts";
 
 /** What XenStore is given of the hypervisor. */
@@ -52,7 +59,7 @@ export class Xenstored implements Domains, ConnectionHost {
   readonly accounts: Accounts = new Accounts({ ...QUOTAS });
   readonly store: Store = new Store(this.accounts, (change) => this.#changed(change));
   readonly requests: Requests = new Requests(this.accounts);
-  readonly special = newSpecial();
+  readonly special: SpecialPermissions = newSpecial();
   /** Of domains, in the order of their introduction. */
   readonly #connections = new Map<number, DomainConnection>();
   /** Of domain 0. */

@@ -1,16 +1,9 @@
 // Grants between domains: mapped, copied, passed on, and ended in whatever order.
 import { assert, assertEquals } from "@std/assert";
 import { XEN_ERRNO } from "../abi/xen/errno.ts";
-import { type GNTCOPY, GNTMAP, GNTST, type GNTTABOP, GTF } from "../abi/xen/grant_table.ts";
-import type { XENMEM } from "../abi/xen/memory.ts";
+import { GNTMAP, GNTST, GTF } from "../abi/xen/grant_table.ts";
 import { DOMID } from "../abi/xen/xen.ts";
-import {
-  type ARGUMENT,
-  CALL_WAYS,
-  type CallGuest,
-  type CallWay,
-  callWayName,
-} from "../debug/testing/calls.ts";
+import { CALL_WAYS, callWayName } from "../debug/testing/calls.ts";
 import { Grantor, HOLE, OTHER, PAGE, TABLE } from "../debug/testing/grantor.ts";
 import { hostHash, loadHost, saveHost } from "./state.ts";
 

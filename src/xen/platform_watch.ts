@@ -6,7 +6,8 @@ export type PlatformKind =
   | "event-delivery"
   | "grant-map"
   | "grant-unmap"
-  | "grant-copy";
+  | "grant-copy"
+  | "xenstore";
 
 /**
  * Asked before something happens.

@@ -13,6 +13,7 @@ import type { Subject } from "../subject.ts";
 import { counted, hex } from "../values.ts";
 import { Break, type BreakOptions, type BreakRecord } from "./breakpoint.ts";
 import { toFilter, toKind } from "./filters.ts";
+import { type AskStore, StoreObserver } from "./store_observer.ts";
 import { BreakpointTable } from "./table.ts";
 
 /** @see BreakOptions */
@@ -38,17 +39,22 @@ export class Breaks {
   readonly table: BreakpointTable = new BreakpointTable();
   readonly #watchOf = new WeakMap<Break, Watch>();
   readonly #breakOf = new WeakMap<Watch, Break>();
+  readonly #store: StoreObserver;
   #nextId = 1;
 
   /**
    * @param vcpus what observes each vCPU of the domain
    * @param watch what is asked of what the domain does with others
+   * @param ask what is asked of its requests to xenstore
    */
   constructor(
     readonly subject: Subject,
     readonly vcpus: readonly Observed[],
     readonly watch: PlatformWatch,
-  ) {}
+    ask: AskStore,
+  ) {
+    this.#store = new StoreObserver(subject, ask);
+  }
 
   add(
     kindName: string,
@@ -138,8 +144,14 @@ export class Breaks {
   }
   #armPlatform(): void {
     const { table, subject: { inner: { xen } } } = this;
-    const wanted = platformKinds.some((kind) => table.of(kind).size > 0);
-    if (xen) xen.watch = wanted ? this.watch : undefined;
+    const wanted = platformKinds.filter((kind) => table.of(kind).size > 0);
+    const direct = wanted.some((kind) => kind !== "xenstore");
+    if (xen) xen.watch = direct ? this.watch : undefined;
+    this.#store.arm(wanted.includes("xenstore"));
+  }
+  /** The domain is no more: nothing of it is to be seen. */
+  disarm(): void {
+    this.#store.arm(false);
   }
   /** What is asked after each instruction of a vCPU; undefined: nothing. */
   stepEnds(vcpu: number): (() => boolean) | undefined {

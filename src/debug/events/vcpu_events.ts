@@ -9,7 +9,7 @@ import type { Guest, Values } from "../../hvm/exit_kinds.ts";
 import { Monitor, type MonitorEvent, type Observer, type Verdict } from "../../xen/monitor.ts";
 import { CallInHand } from "./calls.ts";
 import { type Asks, skipNext, verdictOf } from "./asks.ts";
-import type { Break } from "./breakpoint.ts";
+import type { Break, BreakRecord } from "./breakpoint.ts";
 import type { Breaks } from "./breaks.ts";
 import { type Desk, Occurrence } from "./occurrence.ts";
 import type { Response } from "./stop.ts";
@@ -92,9 +92,14 @@ export class VcpuEvents implements Observer {
   // --- what it does with others ---
 
   /** It is about to; the result of one that somebody refuses. A stop is behind it. */
-  happens(kind: PlatformKind, fields: Values): number | undefined {
-    const { asks, breaks: { table } } = this.desk, asked = table.of(kind);
-    if (asked.size === 0) return undefined;
+  happens(
+    kind: PlatformKind,
+    fields: Values,
+    which: (b: BreakRecord) => boolean = () => true,
+  ): number | undefined {
+    const { asks, breaks: { table } } = this.desk;
+    const asked = [...table.of(kind)].filter(({ record }) => which(record));
+    if (asked.length === 0) return undefined;
     const what = this.occurs(kind, fields);
     const response = asks.ask(what, kind, fields, asked);
     switch (response?.kind) {
