@@ -42,11 +42,17 @@ for (const way of CALL_WAYS) {
     assertEquals(lines.slice(0, 7), [
       "hypercall xen_version version = 0x40011",
       "hypercall event_channel_op bind_virq {virq: DEBUG, vcpu: 0, port: 3} = 0",
-      "hypercall event_channel_op send {port: 9} = -EINVAL",
-      "hypercall event_channel_op alloc_unbound {dom: 77, remote_dom: 0, port: 0} = -ESRCH",
+      "hypercall event_channel_op send {port: 9} = -EINVAL (port 9 is closed)",
+      "hypercall event_channel_op alloc_unbound {dom: 77, remote_dom: 0, port: 0} = -ESRCH (there is no domain 77 with channels and grants)",
       "hypercall event_channel_op send {arg: unreadable} = -EFAULT",
       "hypercall event_channel_op 99 = -ENOSYS",
       "hypercall number 0x3f = -ENOSYS",
+    ]);
+    const why = dom.vcpus[0].why();
+    assertEquals([why.text, why.check, why.source], [
+      "event_channel_op alloc_unbound: -ESRCH: there is no domain 77 with channels and grants",
+      "no domain",
+      "Xen public/errno.h: there is no such domain",
     ]);
     const { events } = trace;
     assertEquals(events.map(({ sub }) => sub), [

@@ -156,6 +156,11 @@ for (const way of CALL_WAYS) {
       first.trace(kind, { ref: 8 }, (e) => void seen.push(e.describe()));
     }
     const who = `ref 8 of domain ${one.id} (frame 0x170) by domain ${two.id}`;
+    assertEquals(two.map(one.id, 9, HOLE).result, GNTST.general_error);
+    assertEquals(
+      second.vcpus[0].why().text,
+      "grant_table_op map_grant_ref: an element's status: reference 9 grants no access",
+    );
     const refused = first.break("grant-map", {}, (e) => e.deny("no_device_space"));
     assertEquals(two.map(one.id, 8, HOLE).result, GNTST.no_device_space);
     assertEquals([one.flags(8), first.grants.get(8).maps], [GTF.permit_access, []]);

@@ -18,12 +18,15 @@ export function callText(call: Values): string {
   // Of a past exit nothing more is kept.
   return call.number === undefined ? "hypercall" : `hypercall ${textOf(call)}`;
 }
-function textOf({ number, name, sub, arguments: given, calls, result, error }: Values): string {
+function textOf(
+  { number, name, sub, arguments: given, calls, result, error, why }: Values,
+): string {
   const words = name === undefined ? `number 0x${Number(number).toString(16)}` : `${name}`;
   const inner = (calls as readonly Values[] | undefined)?.map(textOf).join("; ");
   const said = inner === undefined ? argumentsText((given ?? {}) as Values) : ` [${inner}]`;
   const gave = result === undefined ? "" : ` = ${error ? `-${error}` : valueText("", result)}`;
-  return words + (sub === undefined ? "" : ` ${sub}`) + said + gave;
+  const rule = why === undefined ? "" : ` (${why})`;
+  return words + (sub === undefined ? "" : ` ${sub}`) + said + gave + rule;
 }
 const argumentsText = (given: Values): string =>
   Object.keys(given).length ? ` ${valueText("", given)}` : "";

@@ -14,6 +14,7 @@ import { gpr64 } from "../abi/x86/registers.ts";
 import type { SliceEnd } from "./engine.ts";
 import { GuestHandles } from "./guest_handles.ts";
 import type { HvmEngine } from "./hvm.ts";
+import type { BrokenRule } from "./refusal.ts";
 import type { XenInterface } from "./interface.ts";
 import type { XenVcpu } from "./xen_vcpu.ts";
 
@@ -22,6 +23,15 @@ const ARGUMENTS = {
   32: HYPERCALL_REGISTERS[32].map((name) => 2 * gpr64.indexOf(name)),
   64: HYPERCALL_REGISTERS[64].map((name) => 2 * gpr64.indexOf(name)),
 } as const;
+
+/** A call that was refused. */
+export interface RefusedCall extends BrokenRule {
+  readonly number: number;
+  /** The operation, or whatever its first argument was. */
+  readonly command: number;
+  readonly result: number;
+  readonly count: number;
+}
 
 /** One for each vCPU, used for call after call. */
 export class Call {
@@ -37,6 +47,8 @@ export class Call {
   leaves: SliceEnd | undefined;
   /** Somebody wants to know what a call gave, when it is made. */
   onMade: ((result: number) => void) | undefined;
+  /** The last that a rule refused: what it gave, which rule, and when, in the vCPU's instructions. */
+  refused: RefusedCall | undefined;
 
   constructor(readonly engine: HvmEngine, readonly xen: XenInterface, readonly vcpu: XenVcpu) {
     this.memory = new GuestHandles(engine);

@@ -52,6 +52,8 @@ export interface DecodedCall {
   readonly result?: number;
   /** The errno's name, of a result that is one. */
   readonly error?: string;
+  /** The rule that refused it, in words. */
+  readonly why?: string;
 }
 
 /** Registers of the arguments by width. */

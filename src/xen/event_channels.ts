@@ -11,6 +11,7 @@ import { amount, checkOrder, list, record, u32, whole, word } from "../machine/s
 import { type Fifo, FIFO_SHAPE, type SavedFifo } from "./fifo.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 import type { PlatformWatch } from "./platform_watch.ts";
+import { refuse } from "./refusal.ts";
 
 const { EACCES, EEXIST, EINVAL, ENOENT, ENOSPC, ENOSYS, EOPNOTSUPP } = XEN_ERRNO;
 
@@ -172,7 +173,7 @@ export class EventChannels {
       if (port >= this.#known) this.#known += BUCKET;
       return port;
     }
-    return -ENOSPC;
+    return refuse(-ENOSPC, "ports used up", most);
   }
   #open(port: number, state: ChannelState, fields: Partial<Channel>): Channel {
     return this.#channels[port] = {
@@ -202,11 +203,14 @@ export class EventChannels {
   /** A port joined to an unbound one of domain `remote`; negative: errno. */
   bindInterdomain(remote: number, remotePort: number): number {
     const peers = this.owner.channelsOf(remote);
-    if (!peers) return -XEN_ERRNO.ESRCH;
+    if (!peers) return refuse(-XEN_ERRNO.ESRCH, "no domain", remote);
     const port = this.#free();
     if (port < 0) return port;
     const peer = peers.get(remotePort);
-    if (peer?.state !== "unbound" || peer.domain !== this.owner.id) return -EINVAL;
+    if (peer?.state !== "unbound") return refuse(-EINVAL, "peer closed", remote, remotePort);
+    if (peer.domain !== this.owner.id) {
+      return refuse(-EINVAL, "peer for another", remote, remotePort, peer.domain);
+    }
     const channel = this.#open(port, "interdomain", { domain: remote, peer: remotePort });
     peer.state = "interdomain";
     peer.domain = this.owner.id;
@@ -219,25 +223,26 @@ export class EventChannels {
   }
   /** A port for a VIRQ of a vCPU; negative: errno. */
   bindVirq(virq: number, vcpu: number): number {
-    if (virq >= NR_VIRQS || (isGlobal(virq) && vcpu !== 0)) return -EINVAL;
-    if (vcpu >= this.owner.vcpuCount) return -ENOENT;
-    if (this.ofVirq(virq, vcpu)) return -EEXIST;
+    if (virq >= NR_VIRQS) return refuse(-EINVAL, "no virq", virq);
+    if (isGlobal(virq) && vcpu !== 0) return refuse(-EINVAL, "global virq", virq, vcpu);
+    if (vcpu >= this.owner.vcpuCount) return refuse(-ENOENT, "no vcpu", vcpu);
+    if (this.ofVirq(virq, vcpu)) return refuse(-EEXIST, "virq bound", virq, vcpu);
     const port = this.#free();
     if (port > 0) this.#open(port, "virq", { virq, vcpu });
     return port;
   }
   /** A port by which the domain's vCPUs tell one of them something; negative: errno. */
   bindIpi(vcpu: number): number {
-    if (vcpu >= this.owner.vcpuCount) return -ENOENT;
+    if (vcpu >= this.owner.vcpuCount) return refuse(-ENOENT, "no vcpu", vcpu);
     const port = this.#free();
     if (port > 0) this.#open(port, "ipi", { vcpu });
     return port;
   }
   /** A port for a physical interrupt: none ever comes. Negative: errno. */
   bindPirq(pirq: number): number {
-    if (pirq >= PIRQS) return -EINVAL;
+    if (pirq >= PIRQS) return refuse(-EINVAL, "no pirq", pirq);
     if (this.all.some((channel) => channel.state === "pirq" && channel.pirq === pirq)) {
-      return -EEXIST;
+      return refuse(-EEXIST, "pirq bound", pirq);
     }
     const port = this.#free();
     if (port > 0) this.#open(port, "pirq", { pirq });
@@ -253,7 +258,8 @@ export class EventChannels {
 
   close(port: number): number {
     const channel = this.get(port);
-    if (!channel || this.handlers.has(port)) return -EINVAL;
+    if (!channel) return refuse(-EINVAL, "port closed", port);
+    if (this.handlers.has(port)) return refuse(-EINVAL, "port served", port);
     this.#close(channel);
     return 0;
   }
@@ -297,7 +303,8 @@ export class EventChannels {
   /** The guest sends an event by a port of its own: errno. */
   send(port: number): number {
     const channel = this.get(port);
-    if (!channel || this.handlers.has(port)) return -EINVAL;
+    if (!channel) return refuse(-EINVAL, "port closed", port);
+    if (this.handlers.has(port)) return refuse(-EINVAL, "port served", port);
     switch (channel.state) {
       case "interdomain": {
         const peers = this.owner.channelsOf(channel.domain);
@@ -310,7 +317,7 @@ export class EventChannels {
       case "unbound":
         return 0;
       default:
-        return -EINVAL;
+        return refuse(-EINVAL, "port not sent", port);
     }
   }
   /** The hypervisor raises a VIRQ, if it is bound. */
@@ -392,24 +399,27 @@ export class EventChannels {
   }
 
   bindVcpu(port: number, vcpu: number): number {
-    if (vcpu >= this.owner.vcpuCount) return -ENOENT;
+    if (vcpu >= this.owner.vcpuCount) return refuse(-ENOENT, "no vcpu", vcpu);
     const channel = this.get(port);
-    if (!channel || this.handlers.has(port) || channel.state === "ipi") return -EINVAL;
-    if (channel.state === "virq" && !isGlobal(channel.virq)) return -EINVAL;
+    if (!channel) return refuse(-EINVAL, "port closed", port);
+    if (this.handlers.has(port)) return refuse(-EINVAL, "port served", port);
+    const ofVcpu = channel.state === "virq" && !isGlobal(channel.virq);
+    if (ofVcpu || channel.state === "ipi") return refuse(-EINVAL, "port bound", port);
     channel.vcpu = vcpu;
     return 0;
   }
   unmask(port: number): number {
-    if (!this.isPort(port)) return -EINVAL;
+    if (!this.isPort(port)) return refuse(-EINVAL, "port unknown", port);
     const channel = this.get(port);
     if (channel) this.abi.unmask(channel);
     return 0;
   }
   setPriority(port: number, priority: number): number {
-    if (!this.isPort(port)) return -EINVAL;
+    if (!this.isPort(port)) return refuse(-EINVAL, "port unknown", port);
     if (this.#abi === this.abis.twoLevel) return -ENOSYS;
     const channel = this.get(port);
-    return channel ? this.abi.setPriority(channel, priority) : -EACCES;
+    if (!channel) return refuse(-EACCES, "port closed", port);
+    return this.abi.setPriority(channel, priority);
   }
 
   register(blocks: StateRegister): void {

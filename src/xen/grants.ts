@@ -14,6 +14,7 @@ import {
 } from "../abi/xen/grant_table.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 import type { PlatformKind, PlatformWatch } from "./platform_watch.ts";
+import { refuse } from "./refusal.ts";
 import type { Frames } from "./frames.ts";
 import { GRANTS_SHAPE, type SavedGrants } from "./grants_state.ts";
 import type { SharedMemory } from "./shared_memory.ts";
@@ -188,14 +189,16 @@ export class GrantTable {
    * writes, one writer more, until {@linkcode end}.
    */
   begin(ref: number, by: number, write: boolean, copy: boolean): Use {
-    if (ref >= this.size) return { status: bad_gntref };
+    if (ref >= this.size) return { status: refuse(bad_gntref, "no reference", ref, this.size) };
     const active = this.active.get(ref);
     if (active) {
       const whole = active.length === 4096;
       const refused = active.domain !== by || active.readers >= MAX_PINS || (!copy && !whole);
-      if (refused) return { status: general_error };
+      if (refused) return { status: refuse(general_error, "grant in use", ref, active.domain) };
       if (write && active.writers === 0) {
-        if (this.entry(ref).flags & GTF.readonly) return { status: general_error };
+        if (this.entry(ref).flags & GTF.readonly) {
+          return { status: refuse(general_error, "grant read-only", ref) };
+        }
         this.#mark(ref, GTF.writing, true);
       }
       active.readers++;
@@ -205,9 +208,16 @@ export class GrantTable {
     const { flags, domain, frame: guestFrame, from, length } = this.entry(ref);
     const permitted = (flags & GTF.type_mask) === GTF.permit_access && domain === by;
     const partly = (flags & GTF.sub_page) !== 0 && !copy;
-    if (!permitted || partly || (write && flags & GTF.readonly)) return { status: general_error };
+    if (domain !== by && (flags & GTF.type_mask) !== 0) {
+      return { status: refuse(general_error, "grant for another", ref, domain) };
+    }
+    if (!permitted) return { status: refuse(general_error, "no grant", ref) };
+    if (partly) return { status: refuse(general_error, "part of a page", ref) };
+    if (write && flags & GTF.readonly) {
+      return { status: refuse(general_error, "grant read-only", ref) };
+    }
     const frame = this.guest?.frameOf(guestFrame, write) ?? -1;
-    if (frame < 0) return { status: bad_page };
+    if (frame < 0) return { status: refuse(bad_page, "no page", ref, guestFrame) };
     const begun = { domain: by, frame, from, length, readers: 1, writers: write ? 1 : 0 };
     this.active.set(ref, begun);
     this.frames.hold(frame);
@@ -239,14 +249,14 @@ export class GrantTable {
   /** Maps a grant of a domain's, `at` a guest frame or nowhere (-1): the handle; negative: a status. */
   map(domain: number, ref: number, flags: number, at: number): number {
     const table = this.tableOf(domain), readonly = (flags & GNTMAP.readonly) !== 0;
-    if (!table) return bad_domain;
+    if (!table) return refuse(bad_domain, "no domain", domain);
     const refused = this.refusal("grant-map", domain, ref, { readonly, at });
     // There is no handle to give for one that is passed over.
     if (refused !== undefined) return refused || general_error;
     let handle = this.#lowest;
     while (this.#maps[handle]) handle++;
     this.#lowest = handle;
-    if (handle >= MAX_MAPS) return no_space;
+    if (handle >= MAX_MAPS) return refuse(no_space, "maps used up", MAX_MAPS);
     const use = table.begin(ref, this.id, !readonly, false);
     if (isRefused(use)) return use.status;
     this.#maps[handle] = { domain, ref, frame: use.frame, readonly, at };

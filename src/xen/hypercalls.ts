@@ -26,6 +26,7 @@ import { setTimerOp, vcpuOp } from "./calls/vcpu_op.ts";
 import { vmAssist } from "./calls/vm_assist.ts";
 import { xenVersion } from "./calls/xen_version.ts";
 import type { Call } from "./call.ts";
+import { takeBroken } from "./refusal.ts";
 import type { HvmEngine } from "./hvm.ts";
 
 /** What there is; all others are ENOSYS. */
@@ -73,7 +74,12 @@ export function hypercall(e: HvmEngine, call: Call): void {
   call.begin(wide ? 64 : 32);
   // All of RAX counts, where it is there.
   const number = wide && gprs[1] ? -1 : gprs[0] >>> 0;
+  const command = call.low(0);
+  // What was refused outside of hypercalls is none of its.
+  takeBroken();
   const result = e.ops.getCpl(e.hvm) > 0 ? -XEN_ERRNO.EPERM : make(call, number);
+  const broken = takeBroken();
+  if (broken) call.refused = { ...broken, number, command, result, count: e.vcpu.count };
   if (call.again) return;
   gprs[0] = result | 0;
   gprs[1] = wide ? Math.floor(result / 2 ** 32) : 0;

@@ -13,6 +13,7 @@ import type { Break, BreakRecord } from "./breakpoint.ts";
 import type { Breaks } from "./breaks.ts";
 import { type Desk, Occurrence } from "./occurrence.ts";
 import type { Response } from "./stop.ts";
+import { ruleText } from "../../xen/refusal.ts";
 import { isPlatform, type Kind, namesOf, type SeenExit } from "../kinds.ts";
 import type { PlatformKind } from "../../xen/platform_watch.ts";
 import type { VcpuSubject } from "../vcpu_subject.ts";
@@ -140,10 +141,13 @@ export class VcpuEvents implements Observer {
   /** The call was made, with that result; undefined: it was passed over, or something else came of it. */
   #made(exit: Exit, result: number | undefined): void {
     const made = this.#call?.decoded(result), { asks, breaks } = this.desk;
+    const { call } = this.vcpu.engine ?? {};
     this.#call = undefined;
-    if (this.vcpu.engine?.call) this.vcpu.engine.call.onMade = undefined;
+    if (call) call.onMade = undefined;
     if (!made) return;
-    for (const fields of unfolded({ ...made })) {
+    const refused = call?.refused?.count === this.vcpu.inner.count ? call.refused : undefined;
+    const why = refused && ruleText(refused);
+    for (const fields of unfolded({ ...made, ...why !== undefined && { why } })) {
       const traces = [...breaks.table.of("hypercall")].filter((b) => b.record.traces);
       if (traces.length === 0) return;
       asks.ask(this.occurs("hypercall", fields, exit), "hypercall", fields, traces);

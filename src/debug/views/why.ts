@@ -4,6 +4,9 @@
  *
  * @module
  */
+import { errnoName, XEN_ERRNO_MEANING } from "../../abi/xen/errno.ts";
+import { hypercallOf } from "../../abi/xen/hypercalls.ts";
+import { operationOf } from "../../abi/xen/operation.ts";
 import { exceptionVectors, VECTOR, vectorName } from "../../abi/x86/vectors.ts";
 import type { Fault } from "../../machine/events.ts";
 import type { Exit } from "../../hvm/exit.ts";
@@ -11,7 +14,9 @@ import { exitRows } from "../../hvm/exit_kinds.ts";
 import { checkById, explain } from "../../machine/checks.ts";
 import { everywhere, fieldsOf, type Kind } from "../kinds.ts";
 import { bold, counted, hex, INSPECT, type InspectOptions } from "../values.ts";
+import type { RefusedCall } from "../../xen/call.ts";
 import type { Monitor } from "../../xen/monitor.ts";
+import { ruleText } from "../../xen/refusal.ts";
 import type { VcpuSubject } from "../vcpu_subject.ts";
 import { lineAt, nextInstruction } from "./code.ts";
 
@@ -66,6 +71,10 @@ export function why(vcpu: VcpuSubject, standing: Standing): Why {
   }
   const { at } = standing;
   const atExit = at !== undefined && at !== "end" && !everywhere.includes(at as Kind);
+  const refused = vcpu.engine?.call?.refused;
+  if (refused && !atExit && refused.count - vcpu.inner.count > (fault?.count ?? -Infinity)) {
+    return refusalWhy(vcpu, refused);
+  }
   if (exit && (atExit || !fault)) return exitWhy(vcpu, exit, standing);
   if (fault) return faultWhy(vcpu, fault);
   return new Why("nothing has happened yet: no fault was raised", "none", "", []);
@@ -95,6 +104,21 @@ function faultWhy(vcpu: VcpuSubject, fault: Fault): Why {
   if (vector === VECTOR.PF && errorCode !== undefined) details.push(pageFaultText(errorCode));
   details.push(count === 0 ? "just now" : `${counted(-count, "instruction")} ago`);
   return new Why(`${vectorName(vector)}${code}: ${reason}`, name, source, details);
+}
+
+/** A hypercall that Xen refused. */
+function refusalWhy({ inner }: VcpuSubject, refused: RefusedCall): Why {
+  const { number, command, result, count, rule } = refused;
+  const [name, row] = hypercallOf(number) ?? [`hypercall ${number}`];
+  const sub = row?.operations && operationOf(row.operations, command & (row.operationMask ?? -1));
+  const error = errnoName(result), what = `${name}${sub ? ` ${sub[0]}` : ""}`;
+  const gave = error ? `-${error}` : result < 0 ? `${result}` : "an element's status";
+  return new Why(
+    `${what}: ${gave}: ${ruleText(refused)}`,
+    rule,
+    error ? `Xen public/errno.h: ${XEN_ERRNO_MEANING[error]}` : "",
+    [count === inner.count ? "just now" : `${counted(inner.count - count, "instruction")} ago`],
+  );
 }
 
 /** The feature that an instruction needs, and CPUID does not show. */

@@ -2,6 +2,7 @@
 import { XEN_ERRNO } from "../../abi/xen/errno.ts";
 import { DOMID } from "../../abi/xen/xen.ts";
 import type { Call } from "../call.ts";
+import { refuse } from "../refusal.ts";
 
 const { EPERM, ESRCH } = XEN_ERRNO;
 
@@ -14,5 +15,7 @@ export const exists = (call: Call, domid: number): boolean =>
 /** A guest has a say over itself alone: 0 or an errno. */
 export function ofSelf(call: Call, domid: number): number {
   if (isSelf(call, domid)) return 0;
-  return exists(call, domid) ? -EPERM : -ESRCH;
+  return exists(call, domid)
+    ? refuse(-EPERM, "another domain", domid)
+    : refuse(-ESRCH, "no domain", domid);
 }

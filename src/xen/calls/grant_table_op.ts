@@ -5,6 +5,7 @@ import { GNTCOPY, GNTMAP, GNTST, GNTTABOP } from "../../abi/xen/grant_table.ts";
 import { DOMID } from "../../abi/xen/xen.ts";
 import type { Call } from "../call.ts";
 import { type GrantTable, isRefused, type Use } from "../grants.ts";
+import { refuse } from "../refusal.ts";
 import type { Handler } from "./operations.ts";
 
 const { EBUSY, EFAULT, EINVAL, ENOSYS, EPERM, ESRCH } = XEN_ERRNO;
@@ -54,7 +55,7 @@ function map(call: Call, op: ViewOf<"map_grant_ref">): number {
 function unmap(call: Call, op: ViewOf<"unmap_grant_ref">): number {
   const handle = op.get("handle"), address = op.get("host_addr"), { grants, physmap } = call.xen;
   const mapped = grants.mapping(handle);
-  if (!mapped) return GNTST.bad_handle;
+  if (!mapped) return refuse(GNTST.bad_handle, "no handle", handle);
   if (address === 0n) return okay;
   const at = physmap.frameNumber(address >> 12n);
   const refused = grants.refusesUnmap(handle);
