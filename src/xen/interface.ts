@@ -6,6 +6,7 @@ import { type AbiWidth, offsetOf } from "../abi/layout.ts";
 import { HVM_PARAM } from "../abi/xen/hvm/params.ts";
 import { SHUTDOWN } from "../abi/xen/sched.ts";
 import { SHARED_INFO } from "../abi/xen/xen.ts";
+import { ioApicPins } from "../machine/apic/io.ts";
 import { flag, list, orNull, record, tuple, u32, u64, whole } from "../machine/shape.ts";
 import { refuse, type StateRegister } from "../machine/state_block.ts";
 import type { DomainConsole } from "./console_log.ts";
@@ -296,9 +297,10 @@ const REASONS: Readonly<Record<number, readonly [string, ShutdownReason, string]
 /** HVM_PARAM_CALLBACK_TYPE_*. */
 const VIA = { gsi: 0, vector: 2 } as const;
 
+/** A GSI that there is not, and a line of a bus that there is not, lead nowhere. */
 function callbackOf(value: bigint): Callback {
-  const kind = Number(value >> 56n);
-  if (kind === VIA.vector) return { by: "vector", vector: Number(value & 0xffn) };
-  if (kind !== VIA.gsi || value === 0n) return { by: "nothing" };
-  return { by: "gsi", gsi: Number(value & 0xffff_ffffn) };
+  const kind = Number(value >> 56n), number = Number(value & 0xffn);
+  if (kind === VIA.vector) return { by: "vector", vector: number };
+  if (kind !== VIA.gsi || number === 0 || number >= ioApicPins) return { by: "nothing" };
+  return { by: "gsi", gsi: number };
 }

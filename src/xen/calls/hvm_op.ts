@@ -89,7 +89,7 @@ function parameter(call: Call, domid: number, index: number, allowed: boolean): 
 /** Most bytes of a trace record, and the bits of its event. */
 const TRACE = { extra: 28, event: 0xfff } as const;
 
-const ops = operations(HVMOP, {
+export const hvmOp: Handler = operations(HVMOP, {
   set_param: (call, args) => {
     const index = args.get("index"), given = args.get("value"), setter = SETTABLE.get(index);
     const refused = parameter(call, args.get("domid"), index, setter !== undefined);
@@ -120,8 +120,9 @@ const ops = operations(HVMOP, {
   pagetable_dying: (call, args) => {
     const domid = args.get("domid");
     if (!exists(call, domid)) return -ESRCH;
-    // It is a hint: tables are given up when they are needed no longer anyway.
-    return isSelf(call, domid) ? 0 : -EOPNOTSUPP;
+    if (!isSelf(call, domid)) return -EOPNOTSUPP;
+    // Shadows are told; it is a hint: they go when they are needed no longer anyway.
+    return call.engine.shadow ? 0 : -EINVAL;
   },
   get_time: ({ xen }, args) => {
     args.set("now", BigInt(Math.floor(xen.domain.now)));
@@ -154,7 +155,3 @@ const ops = operations(HVMOP, {
   // There is one map of its memory.
   altp2m: () => -EOPNOTSUPP,
 });
-
-export const hvmOp: Handler = (call) =>
-  // Without shadow tables there is nobody to be told of tables, whatever the argument.
-  call.low(0) === HVMOP.pagetable_dying.number && !call.engine.shadow ? -EOPNOTSUPP : ops(call);

@@ -128,6 +128,14 @@ for (const way of CALL_WAYS) {
     for (const width of [0, 4, 8]) assertEquals(guest.set(X87_FIP_WIDTH, width), 0);
     for (const width of [2, 16]) assertEquals(guest.set(X87_FIP_WIDTH, width), -EINVAL);
     assertEquals(guest.set(HVM_PARAM.ACPI_IOPORTS_LOCATION, 1), -ENODEV);
+    // Lines that there are not, while an upcall is due.
+    guest.guest.xen.vcpus[0].notify();
+    for (const via of [23n, 24n, 255n, 0x1ffn, 0xffff_ffffn, 1n << 56n | 3n, 7n << 56n | 5n]) {
+      assertEquals([guest.set(HVM_PARAM.CALLBACK_IRQ, via), guest.get(HVM_PARAM.CALLBACK_IRQ)], [
+        0,
+        via,
+      ]);
+    }
     assertEquals(guest.set(VM86_TSS, 0xfee0_0000), 0);
     assertEquals([guest.get(VM86_TSS), guest.get(VM86_TSS_SIZED)], [
       0xfee0_0000n,
@@ -165,10 +173,10 @@ for (const way of CALL_WAYS) {
     assertEquals([call(request), call(request, 0)], [-EINVAL, 0]);
     const dying = (domid: number) =>
       guest.guest.op("hvm_op", HVMOP.pagetable_dying, { domid }).result;
-    const shadow = way.paging === "shadow", { pagetable_dying } = HVMOP;
+    const { pagetable_dying } = HVMOP;
     assertEquals(
       [dying(SELF), dying(0), dying(77), call(pagetable_dying.number, NOWHERE)],
-      shadow ? [0, -EOPNOTSUPP, -ESRCH, -EFAULT] : Array(4).fill(-EOPNOTSUPP),
+      [way.paging === "shadow" ? 0 : -EINVAL, -EOPNOTSUPP, -ESRCH, -EFAULT],
     );
     const trace = (extra_bytes: number, event: number) =>
       guest.guest.op("hvm_op", HVMOP.xentrace, { extra_bytes, event }).result;

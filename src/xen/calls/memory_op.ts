@@ -195,8 +195,10 @@ const rest = operations(XENMEM, {
   current_reservation: asked(({ xen }) => xen.physmap.pages),
   maximum_reservation: asked(({ xen }) => xen.physmap.maxPages),
   maximum_gpfn: asked(({ xen }) => xen.physmap.p2m.size - 1),
-  // There is no table that leads from machine frames to guest frames, in Xen's part of an address space.
-  machphys_mfn_list: (_, args) => {
+  // There is no table that leads from machine frames to guest frames, in Xen's part of an address space;
+  // 32-bit code asks for that of PV domains of 32 bits, which there are not.
+  machphys_mfn_list: ({ width }, args) => {
+    if (width === 32) return -EOPNOTSUPP;
     args.set("nr_extents", 0);
     return 0;
   },
