@@ -18,12 +18,6 @@ export const EXPLAINED: readonly Explained[] = [
     what: /^buffer$/,
     why: "Debian's Xen has PV64 domains, and says so; xvm names the kinds that it has",
   },
-  {
-    call: /^console_io\.write$/,
-    what: /^result$/,
-    why: "Debian builds Xen without CONFIG_VERBOSE_DEBUG, so that domains may not write there; " +
-      "xvm does as a debug build",
-  },
 ];
 
 /** Why two answers differ, when they are meant to. */
