@@ -68,7 +68,11 @@ function bootCommand(done: Done) {
     .option("--cpu <vendor:cpu>", "The simulated processor: intel or amd.", { default: "intel" })
     .option("--paging <mode:paging>", "hap (nested) or shadow.", { default: "hap" })
     .option("--shadow-memory <size:string>", "Memory for shadow tables: 1M.")
-    .option("--xen", "The guest knows Xen: hypercalls, event channels and what goes with them.")
+    .option(
+      "--xen",
+      "The guest knows Xen: hypercalls, event channels and what goes with them; a pvh guest does anyway.",
+    )
+    .option("--hide-xen", "A pvh guest, too, finds nothing of Xen.")
     .option("--clock <whose:clock>", "The guest's time is its own, or the host's.")
     .option(
       "--cpuid <changes:string>",
@@ -184,6 +188,7 @@ type Written = Omit<BootOptions, "memory" | "shadowMemory" | "modules"> & {
   memory: string;
   module?: string[];
   shadowMemory?: string;
+  hideXen?: boolean;
 };
 
 async function bootOptions(options: Written): Promise<BootOptions> {
@@ -200,9 +205,11 @@ async function bootOptions(options: Written): Promise<BootOptions> {
   if (shadow !== undefined && paging !== "shadow") {
     throw new Misuse("--shadow-memory: expected --paging shadow too");
   }
-  const { module, ...rest } = options;
+  const { module, hideXen, ...rest } = options;
+  if (hideXen && options.xen) throw new Misuse("--hide-xen: expected no --xen beside it");
   return await checked({
     ...rest,
+    xen: hideXen ? false : rest.xen,
     modules: module?.map(moduleOf),
     memory: size("--memory", options.memory, "2M", "3G"),
     shadowMemory: shadow === undefined ? undefined : size("--shadow-memory", shadow, "64K", "1G"),

@@ -82,7 +82,7 @@ export interface DomainOptions {
   readonly paging?: "hap" | "shadow";
   /**
    * It knows on whom it runs: Xen's CPUID leaves, hypercalls, event channels and the rest of that
-   * interface. False if not given.
+   * interface. True for type "pvh" and false for others, if not given.
    */
   readonly xen?: boolean;
   /** From `memory` on: up to what one that knows Xen may grow by itself; `memory` if not given. */
@@ -197,7 +197,7 @@ export function configOf(
   freeName: () => string,
 ): DomainConfig {
   const { type = "hvm", vcpus = 1, paging = "hap", memory = 2 ** 28 } = options;
-  const { xen = false } = options;
+  const { xen = type === "pvh" } = options;
   const asked = {
     name: options.name ?? freeName(),
     type,

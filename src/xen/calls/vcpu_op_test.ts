@@ -1,6 +1,6 @@
 // vCPUs that come and go, their timers, and what Xen tells them of time.
 import { assert, assertEquals } from "@std/assert";
-import { View } from "../../abi/layout.ts";
+import { offsetOf, View } from "../../abi/layout.ts";
 import { MSR } from "../../abi/x86/msr.ts";
 import { XEN_ERRNO } from "../../abi/xen/errno.ts";
 import { EVTCHNOP } from "../../abi/xen/event_channel.ts";
@@ -136,10 +136,13 @@ for (const way of CALL_WAYS) {
     const port = bindTimer(guest), { xen, xen: { memory, vcpus } } = guest;
     xen.channels.raiseVirq(VIRQ.TIMER);
     assertEquals(memory.byte(vcpus[0].info), 1);
+    const arch = offsetOf(VCPU_INFO, "arch", width);
+    memory.setWord(vcpus[0].info + arch, 0x1234);
     assertEquals(register(INFO, 64 + step), 0);
     assertEquals(register(INFO, 128), -EINVAL);
     const info = new View(VCPU_INFO, width, guest.domain.memory.read(INFO * 4096 + 64 + step, 64));
     assertEquals(info.get("evtchn_upcall_pending"), 1);
+    assertEquals([info.raw[arch], info.raw[arch + 1]], [0x34, 0x12], "all of it goes along");
     assertEquals(info.get("evtchn_pending_sel"), 2n ** BigInt(width) - 1n);
     assert(xen.channels.abi.isPending(port));
     assertEquals([info.get("time.version") & 1, info.get("time.tsc_shift")], [0, 1]);
