@@ -37,6 +37,7 @@ export {
 export { EventChannel, EventChannelTable } from "./src/debug/views/event_channels.ts";
 export type { ChannelState } from "./src/xen/event_channels.ts";
 export { type Grant, Grants, type GrantUse, type MappedGrant } from "./src/debug/views/grants.ts";
+export { Picture } from "./src/debug/views/picture.ts";
 export { ExitHistory, type PastExit } from "./src/debug/views/exits.ts";
 export { Schedule, type ScheduleOptions } from "./src/debug/views/schedule.ts";
 export type { PastTurn, TurnEnd } from "./src/xen/turns.ts";

@@ -21,6 +21,7 @@ const half = answers.break("grant-map", {}, {
   action: () => {
     console.log(asks.eventChannels);
     console.log(asks.grants);
+    console.log(hv.picture());
     return "continue";
   },
 });

@@ -26,6 +26,7 @@ import {
 import { findSymbols } from "./symbol_files.ts";
 import { bold, counted, grouped, INSPECT, type InspectOptions, sizeText } from "./values.ts";
 import type { Memory } from "./views/memory.ts";
+import { Picture } from "./views/picture.ts";
 import { Schedule, type ScheduleOptions } from "./views/schedule.ts";
 import { machineMemory } from "./views/spaces.ts";
 import { blocksOf, type StateBlocks, StateDiff } from "./views/state_view.ts";
@@ -201,6 +202,10 @@ export class Hypervisor implements AsyncDisposable {
     if (this.#gone !== undefined) throw new Error(this.#gone);
     if (this.#domain0) return this.#domain0.store;
     throw new Error("xenstore: there is none before a domain that knows Xen is made (xen: true)");
+  }
+  /** Domains, and the event channels and grants between them: it prints in 80 columns, `svg()` draws it. */
+  picture(): Picture {
+    return new Picture(this.#host);
   }
   /** A hash of the whole host's state, as 16 hexadecimal digits; equal states have equal hashes. */
   stateHash(): string {

@@ -192,6 +192,14 @@ for (const way of CALL_WAYS) {
       `grant-unmap ${who}, to be read${place}`,
       `grant-copy from ${who}, 32 bytes at 0x10`,
     ]);
+    two.map(one.id, 8, HOLE);
+    const picture = first.eventChannels.picture(), lines = picture.text.split("\n");
+    assert(lines.every((line) => line.length <= 80), picture.text);
+    assert(lines.some((line) => /port \d+ +│<═.*events: .*═>│ port \d+/.test(line)), picture.text);
+    assert(lines.some((line) => /ref 8 +│─.*granted.*─>│ frame 0x4000/.test(line)), picture.text);
+    for (const part of ["<svg ", "ref 8", "marker-end", "</svg>"]) {
+      assert(picture.svg().includes(part));
+    }
     const text = Deno.inspect(first.grants);
     for (const part of ["0x170", "permit_access", `domain ${two.id}`]) {
       assert(text.includes(part), text);

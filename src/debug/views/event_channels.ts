@@ -12,6 +12,7 @@ import {
 import type { BreakOptions, Breakpoint } from "../events/breakpoint.ts";
 import type { Stop } from "../events/stop.ts";
 import type { Subject } from "../subject.ts";
+import { Picture } from "./picture.ts";
 import { grouped, INSPECT, tableText } from "../values.ts";
 import { toCount } from "../check.ts";
 
@@ -215,6 +216,11 @@ export class EventChannelTable implements Iterable<EventChannel> {
   get(port: number): EventChannel {
     return new EventChannel(this.#subject, toCount(port, "port", 1, 2 ** 17 - 1), this.#breakOn);
   }
+  /** What joins the domain to others, channels and grants: it prints in 80 columns, `svg()` draws it. */
+  picture(): Picture {
+    this.#subject.mustLive("eventChannels.picture");
+    return new Picture(this.#subject.host, this.#subject.id);
+  }
   /** Those that are open, by port. */
   *[Symbol.iterator](): IterableIterator<EventChannel> {
     for (const { port } of channelsOf(this.#subject).all) yield this.get(port);
@@ -225,7 +231,7 @@ export class EventChannelTable implements Iterable<EventChannel> {
     if (rows.length === 0) return "no event channels";
     return `${
       tableText(HEAD, rows)
-    }\n  ${this.abi} ABI; get(port).raise() mask() unmask() deny(…) peer`;
+    }\n  ${this.abi} ABI; get(port).raise() mask() unmask() deny(…) peer; picture()`;
   }
 }
 
