@@ -7,8 +7,8 @@ export const eventChannels: Command = {
   summary: "The domain's event channels, or one of them",
   help:
     `Of each port: its state, its peer or VIRQ, the vCPU that is told, whether an event is pending or
-the port masked, how many events came, how many of them were lost (the port was masked, or had an
-event pending already), who sent the last, and at which instruction of the host.
+the port masked, how many events came, how many of them the guest was not told of (another was pending
+already: merged; or the port was masked), who sent the last, and at which instruction of the host.
 
   ec
   ec 5

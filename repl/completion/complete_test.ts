@@ -50,6 +50,9 @@ Deno.test("Tab completes commands, variables, members and kinds of exits", async
     assert((await items("unt")).includes("until"));
     assert(!(await items("1 + wh")).includes("why"));
     assertEquals(await items("until cp"), ["cpuid"]);
+    assertEquals(await items("b hypercall xen_v"), ["xen_version"]);
+    assertEquals(await items("trace hypercall xen_version sub=get_fe"), ["sub=get_features"]);
+    assertEquals(await items("b event-send port=5 lo"), ["lost"]);
     assertEquals(await items(".lo"), [".load"]);
     assertEquals(await items(".help .sa"), [".save"]);
     assertEquals(await items(`.load ${Deno.cwd()}/deno.jso`), [`${Deno.cwd()}/deno.json`]);

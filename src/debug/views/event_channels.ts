@@ -170,7 +170,8 @@ const HEAD = [
   "masked",
   "priority",
   "sent",
-  "lost",
+  "merged",
+  "when masked",
   "last by",
   "at instruction",
 ];
@@ -188,7 +189,8 @@ function rowOf(c: EventChannel): (string | number)[] {
     c.masked ? "yes" : "",
     c.priority,
     c.sent,
-    c.merged + c.sentMasked,
+    c.merged,
+    c.sentMasked,
     c.lastBy === undefined ? "" : typeof c.lastBy === "number" ? `domain ${c.lastBy}` : c.lastBy,
     c.lastAt === undefined ? "" : grouped(c.lastAt),
   ];
