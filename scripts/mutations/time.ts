@@ -89,8 +89,8 @@ export const TIME_MUTATIONS: readonly Mutation[] = [
       RUNSTATE,
     ],
     [
-      "whether a runstate is to be written is lost at save",
-      "this.#stale = stale;",
+      "where a runstate is kept is lost at save",
+      "this.#area = area;\n    this.#stale = stale;",
       "",
       VCPUS_SAVED,
     ],

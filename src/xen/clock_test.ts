@@ -25,6 +25,11 @@ function times({ xen: { vcpus: [{ runstate }] }, width }: CallGuest): number[] {
   const view = new View(VCPU_RUNSTATE_INFO, width, runstate.now(width));
   return [0, 1, 2, 3].map((n) => Number(view.get("time", n)));
 }
+/** Since when it does what it does, by its own time. */
+function since({ xen: { vcpus: [{ runstate }] }, width }: CallGuest): number {
+  const view = new View(VCPU_RUNSTATE_INFO, width, runstate.now(width));
+  return Number(view.get("state_entry_time"));
+}
 const sum = (list: readonly number[]) => list.reduce((a, b) => a + b);
 const within = (value: number, least: number, most: number, what = "") =>
   assert(value >= least && value <= most, `${what} ${value}`);
@@ -50,6 +55,8 @@ for (const way of WAYS) {
     within(passed + other.domain.now, 20 * MILLISECOND - 1000, 20 * MILLISECOND + 1000);
     const spent = times(one);
     assertEquals([spent[runnable], sum(spent)], [0, one.domain.now]);
+    // It never saw that it had to wait.
+    within(since(one), 0, 100, "since");
     one.domain.pause();
     const { now } = one.domain, before = times(one);
     runFor(host, MILLISECOND);
