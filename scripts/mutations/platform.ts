@@ -342,7 +342,7 @@ export const PLATFORM_MUTATIONS: readonly Mutation[] = [
   ]),
   ...mutationsOf("src/xen/p2m.ts", MEMORY_TEST, [[
     "a page that comes while A20 is closed is seen at one place",
-    "if (!this.a20) this.#write(this.#slot(guestFrame | A20), entry);",
+    "if (!this.a20) this.#write(this.#slot(guestFrame + A20), entry);",
     "",
     `with A20 closed, pages that come and go are seen at both megabytes ${WAY}`,
   ]]),

@@ -24,6 +24,18 @@ const rightsOf = (bits: number): NestedRights => ({
 const A20 = 0x100;
 /** Guest frames by which what is kept for each grows, at least. */
 const STEP = 0x4000;
+/** From here on guest frames are beyond a processor's addresses (36 bits): there are few, each by itself. */
+export const FAR = 2 ** 24;
+/** Tables of the last level that those may have: each may need three frames. */
+const FAR_TABLES = 64;
+
+/** A guest frame beyond the processor's addresses: what it leads to, and rights as bits. */
+export type FarFrame = readonly [guestFrame: number, frame: number, rights: number];
+/** Those, and the tables of the last level that they have had. */
+export interface FarFrames {
+  readonly frames: readonly FarFrame[];
+  readonly tables: readonly number[];
+}
 
 export class P2M {
   /** Machine address of the top table. */
@@ -33,8 +45,11 @@ export class P2M {
   /** Guest frames that there were up to now. */
   #size: number;
   /** The first guest frame that leads to each machine frame, -1 for none; and how many do. */
-  readonly #guestFrames: Int32Array;
+  readonly #guestFrames: Float64Array;
   readonly #places: Uint32Array;
+  readonly #far = new Map<number, { readonly frame: number; readonly rights: number }>();
+  /** Which tables of the last level those have had. */
+  readonly #farTables = new Set<number>();
   /** Rights of each guest frame: bits 0 read, 1 write, 2 execute. */
   #rights: Uint8Array;
   /** Told when what a guest frame leads to, or what it allows, is about to change. */
@@ -58,7 +73,7 @@ export class P2M {
     this.#machineFrames = new Int32Array(least).fill(-1);
     this.#size = least;
     this.#rights = new Uint8Array(least);
-    this.#guestFrames = new Int32Array(machine.size / 4096).fill(-1);
+    this.#guestFrames = new Float64Array(machine.size / 4096).fill(-1);
     this.#places = new Uint32Array(machine.size / 4096);
     this.#derived = new Uint8Array(machine.size / 4096);
   }
@@ -120,15 +135,39 @@ export class P2M {
     this.#machineFrames = frames.slice();
     this.#rights = rights.slice();
     this.#size = frames.length;
-    this.#guestFrames.fill(-1);
-    this.#places.fill(0);
-    for (let n = frames.length - 1; n >= 0; n--) {
-      if (frames[n] < 0) continue;
-      this.#guestFrames[frames[n]] = n;
-      this.#places[frames[n]]++;
-    }
+    this.#recount();
     const most = Math.max(size, frames.length);
     for (let n = 0; n < most; n++) if ((before[n] ?? -1) !== (frames[n] ?? -1)) this.#changed(n);
+  }
+
+  #recount(): void {
+    this.#guestFrames.fill(-1);
+    this.#places.fill(0);
+    const count = (guest: number, frame: number) => {
+      if (frame < 0) return;
+      this.#guestFrames[frame] = guest;
+      this.#places[frame]++;
+    };
+    for (const [guest, { frame }] of [...this.#far].sort(([a], [b]) => b - a)) count(guest, frame);
+    for (let n = this.#size - 1; n >= 0; n--) count(n, this.#machineFrames[n]);
+  }
+  /** Guest frames beyond the processor's addresses, and the tables that lead or led to some: of a state. */
+  get far(): FarFrames {
+    const frames = [...this.#far].map(([guest, { frame, rights }]) =>
+      [guest, frame, rights] as const
+    );
+    return {
+      frames: frames.sort(([a], [b]) => a - b),
+      tables: [...this.#farTables].sort((a, b) => a - b),
+    };
+  }
+  set far({ frames, tables }: FarFrames) {
+    this.#far.clear();
+    for (const [guest, frame, rights] of frames) this.#far.set(guest, { frame, rights });
+    this.#farTables.clear();
+    for (const table of tables) this.#farTables.add(table);
+    this.#lastPart = -1;
+    this.#recount();
   }
 
   #read(address: number): bigint {
@@ -193,7 +232,13 @@ export class P2M {
 
   /** The frame that a guest reaches by a frame's number, the A20 gate being as it is. */
   canonical(guestFrame: number): number {
-    return guestFrame & this.#gate;
+    // It may have more than 32 bits.
+    return this.#gate !== -1 && guestFrame & A20 ? guestFrame - A20 : guestFrame;
+  }
+  /** Whether there may be something at a guest frame: of those far away there are not too many. */
+  mayMap(guestFrame: number): boolean {
+    const table = Math.floor(guestFrame / 512);
+    return guestFrame < FAR || this.#farTables.size < FAR_TABLES || this.#farTables.has(table);
   }
 
   /** Maps a guest frame to a machine frame. @throws {RangeError} when there is no frame for tables */
@@ -204,11 +249,18 @@ export class P2M {
     this.#tell(guestFrame);
     this.#show(guestFrame, this.format.page(machineFrame * 4096, rights));
     this.#forget(guestFrame);
-    this.#machineFrames[guestFrame] = machineFrame;
+    this.#keep(guestFrame, machineFrame, bits(rights));
     this.#places[machineFrame]++;
     const first = this.#guestFrames[machineFrame];
     if (first < 0 || guestFrame < first) this.#guestFrames[machineFrame] = guestFrame;
-    this.#rights[guestFrame] = bits(rights);
+  }
+  /** Remembers what the tables say of a guest frame. */
+  #keep(guestFrame: number, frame: number, rights: number): void {
+    if (guestFrame < FAR) {
+      this.#machineFrames[guestFrame] = frame;
+      this.#rights[guestFrame] = rights;
+    } else if (frame < 0) this.#far.delete(guestFrame);
+    else this.#far.set(guestFrame, { frame, rights });
   }
 
   unmap(guestFrame: number): void {
@@ -216,21 +268,21 @@ export class P2M {
     this.#tell(guestFrame);
     this.#show(guestFrame, 0n);
     this.#forget(guestFrame);
-    this.#machineFrames[guestFrame] = -1;
-    this.#rights[guestFrame] = 0;
+    this.#keep(guestFrame, -1, 0);
   }
 
   /** Puts an entry wherever the processor finds a guest frame, the A20 gate being as it is. */
   #show(guestFrame: number, entry: bigint): void {
     if (this.canonical(guestFrame) !== guestFrame) return;
     this.#write(this.#slot(guestFrame), entry);
-    if (!this.a20) this.#write(this.#slot(guestFrame | A20), entry);
+    if (!this.a20) this.#write(this.#slot(guestFrame + A20), entry);
   }
   #tell(guestFrame: number): void {
     this.#changed(guestFrame);
-    if (!this.a20) this.#changed(guestFrame | A20);
+    if (!this.a20 && !(guestFrame & A20)) this.#changed(guestFrame + A20);
   }
   #grow(guestFrame: number): void {
+    if (guestFrame >= FAR) return void this.#farTables.add(Math.floor(guestFrame / 512));
     this.#size = Math.max(this.#size, guestFrame + 1);
     if (this.#size <= this.room) return;
     const room = Math.max(this.#size, this.room + STEP);
@@ -243,11 +295,18 @@ export class P2M {
 
   /** A guest frame is about to lead elsewhere; another may lead to its machine frame as well. */
   #forget(guestFrame: number): void {
-    const frame = this.#machineFrames[guestFrame];
+    const frame = this.machineFrame(guestFrame);
     if (frame < 0) return;
     const others = --this.#places[frame];
     if (this.#guestFrames[frame] !== guestFrame) return;
-    this.#guestFrames[frame] = others ? this.#machineFrames.indexOf(frame, guestFrame + 1) : -1;
+    this.#guestFrames[frame] = others ? this.#nextOf(frame, guestFrame + 1) : -1;
+  }
+  /** The first guest frame from one on that leads to a machine frame. */
+  #nextOf(frame: number, from: number): number {
+    const near = this.#machineFrames.indexOf(frame, from);
+    if (near >= 0) return near;
+    const far = [...this.#far].filter(([guest, to]) => to.frame === frame && guest >= from);
+    return Math.min(...far.map(([guest]) => guest));
   }
 
   /** Changes what a mapped guest frame allows. */
@@ -256,17 +315,17 @@ export class P2M {
     if (frame < 0) throw new RangeError(`guest frame 0x${guestFrame.toString(16)} is not mapped`);
     this.#tell(guestFrame);
     this.#show(guestFrame, this.format.page(frame * 4096, rights));
-    this.#rights[guestFrame] = bits(rights);
+    this.#keep(guestFrame, frame, bits(rights));
   }
 
   /** The guest may write it: memory, and no ROM. */
   writable(guestFrame: number): boolean {
-    return (this.#rights[guestFrame] & 2) !== 0;
+    return ((this.#rights[guestFrame] ?? this.#far.get(guestFrame)?.rights) & 2) !== 0;
   }
 
   /** Machine frame of a guest frame, -1 if it has none. */
   machineFrame(guestFrame: number): number {
-    return this.#machineFrames[guestFrame] ?? -1;
+    return this.#machineFrames[guestFrame] ?? this.#far.get(guestFrame)?.frame ?? -1;
   }
   /** The first guest frame that leads to a machine frame, -1 if none does. */
   guestFrame(machineFrame: number): number {

@@ -1,20 +1,22 @@
 /** The guest's physical map as its hypercalls change it: pages come, go and are shared with the hypervisor. */
 import { XEN_ERRNO } from "../abi/xen/errno.ts";
-import { bytes, record, whole } from "../machine/shape.ts";
+import { bytes, list, record, tuple, whole } from "../machine/shape.ts";
 import type { StateRegister } from "../machine/state_block.ts";
 import type { GuestPages } from "./fifo.ts";
-import type { P2M } from "./p2m.ts";
+import { FAR, type FarFrames, type P2M } from "./p2m.ts";
 
 const { EINVAL, ENOENT, ENOMEM, ENXIO, EXDEV } = XEN_ERRNO;
 
-/** Guest frames that there can be at most: 8 GiB of addresses. */
-const FRAMES_MAX = 2 ** 21;
+/** Guest frames that there can be: 8 GiB of addresses, and those that nested tables have and no processor. */
+const NEAR_END = 2 ** 21, FAR_END = 2 ** 36;
 /** Nested page tables that a further guest frame may need. */
 const TABLES = 3;
 
 interface SavedPhysmap {
   readonly pages: number;
   readonly memoryMap: Uint8Array;
+  readonly highest: number;
+  readonly far: FarFrames;
 }
 
 export class Physmap implements GuestPages {
@@ -22,6 +24,7 @@ export class Physmap implements GuestPages {
   readonly #shared = new Set<number>();
   /** Pages that the domain has, in its map or out of it. */
   pages: number;
+  #highest: number;
 
   constructor(
     readonly p2m: P2M,
@@ -31,6 +34,11 @@ export class Physmap implements GuestPages {
     readonly maxPages: number,
   ) {
     this.pages = this.#mapped();
+    this.#highest = p2m.size - 1;
+  }
+  /** The highest guest frame that there has been. */
+  get highest(): number {
+    return this.#highest;
   }
   #mapped(): number {
     const { p2m } = this;
@@ -43,14 +51,30 @@ export class Physmap implements GuestPages {
   }
 
   register(blocks: StateRegister): void {
+    const total = this.p2m.machine.size / 4096, guest = whole(0, FAR_END);
     blocks.register<SavedPhysmap>({
       name: "physmap",
       version: 1,
-      shape: record({ pages: whole(0, this.maxPages), memoryMap: bytes() }),
-      save: () => ({ pages: this.pages, memoryMap: this.memoryMap.slice() }),
-      load: ({ pages, memoryMap }) => {
+      shape: record({
+        pages: whole(0, this.maxPages),
+        memoryMap: bytes(),
+        highest: whole(0, FAR_END),
+        far: record({
+          frames: list(tuple(guest, whole(0, total - 1), whole(0, 7))),
+          tables: list(guest),
+        }),
+      }),
+      save: () => ({
+        pages: this.pages,
+        memoryMap: this.memoryMap.slice(),
+        highest: this.#highest,
+        far: this.p2m.far,
+      }),
+      load: ({ pages, memoryMap, highest, far }) => {
         this.pages = pages;
         this.memoryMap = memoryMap.slice();
+        this.#highest = highest;
+        this.p2m.far = far;
       },
     });
   }
@@ -64,7 +88,8 @@ export class Physmap implements GuestPages {
 
   /** The number of a guest's frame; -1: there can be none. */
   frameNumber(guestFrame: bigint): number {
-    return guestFrame < BigInt(FRAMES_MAX) ? Number(guestFrame) : -1;
+    const number = Number(guestFrame);
+    return number < NEAR_END || (number >= FAR && number < FAR_END) ? number : -1;
   }
   /** Machine frame of the guest's memory; -1 if there is none, or it may not be written. */
   frameOf(guestFrame: number, write: boolean): number {
@@ -113,11 +138,12 @@ export class Physmap implements GuestPages {
     if (guest < 0) return -EINVAL;
     const { p2m } = this, old = p2m.guestFrame(frame);
     if (old === guest) return 0;
-    if (!this.#hasRoom(0)) return -ENOMEM;
+    if (!this.#hasRoom(0) || !p2m.mayMap(guest)) return -ENOMEM;
     const result = p2m.machineFrame(guest) < 0 ? 0 : this.giveBack(guest);
     if (result < 0) return result;
     if (old >= 0) p2m.unmap(old);
     p2m.map(guest, frame);
+    this.#highest = Math.max(this.#highest, guest);
     return 0;
   }
   /** Memory at a guest frame goes back to the host; what is only shown there is taken out of the map. */
@@ -151,8 +177,9 @@ export class Physmap implements GuestPages {
   }
   /** There can be further memory from a guest frame on: nothing of another domain's is there. */
   mayPopulate(guestFrame: bigint, pages: number): boolean {
-    const first = this.frameNumber(guestFrame);
-    if (first < 0 || first + pages > FRAMES_MAX) return false;
+    const first = this.frameNumber(guestFrame), last = first + pages - 1;
+    if (first < 0 || this.frameNumber(BigInt(last)) < 0) return false;
+    if (!this.p2m.mayMap(first) || !this.p2m.mayMap(last)) return false;
     for (let guest = first; guest < first + pages; guest++) {
       const frame = this.p2m.machineFrame(guest);
       if (frame >= 0 && this.isForeign(frame)) return false;
@@ -164,6 +191,7 @@ export class Physmap implements GuestPages {
     if (!this.mayPopulate(guestFrame, pages)) return false;
     const first = this.frameNumber(guestFrame), frames = this.allocate(pages);
     frames?.forEach((frame, n) => this.p2m.map(first + n, frame));
+    if (frames) this.#highest = Math.max(this.#highest, first + pages - 1);
     return frames !== undefined;
   }
 
@@ -172,7 +200,10 @@ export class Physmap implements GuestPages {
   /** Shows another domain's frame at a guest frame; false if there is one of that kind already. */
   mapForeign(guest: number, frame: number, readonly: boolean): boolean {
     const old = this.p2m.machineFrame(guest);
-    if ((old >= 0 && !this.#isOwn(old)) || !this.#hasRoom(0)) return false;
+    if ((old >= 0 && !this.#isOwn(old)) || !this.#hasRoom(0) || !this.p2m.mayMap(guest)) {
+      return false;
+    }
+    this.#highest = Math.max(this.#highest, guest);
     this.p2m.map(guest, frame, { read: true, write: !readonly, execute: true });
     return true;
   }

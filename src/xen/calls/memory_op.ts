@@ -180,9 +180,10 @@ function setMemoryMap(call: Call, args: ViewOf<"set_memory_map">): number {
   return 0;
 }
 
-/** Counts of pages, of a domain that is the caller. */
+/** Counts of pages, of a domain that is the caller; 32-bit code sees no more than it can have as an int. */
 const asked = (pages: (call: Call) => number) => (call: Call, args: ViewOf<"maximum_gpfn">) =>
-  ofSelf(call, args.get("domid")) || pages(call);
+  ofSelf(call, args.get("domid")) ||
+  Math.min(pages(call), call.width === 32 ? 0x7fff_ffff : Infinity);
 
 function podTarget(call: Call, args: ViewOf<"get_pod_target">): number {
   const domid = args.get("domid");
@@ -194,7 +195,7 @@ const rest = operations(XENMEM, {
   maximum_ram_page: ({ xen }) => xen.physmap.p2m.machine.size / 4096 - 1,
   current_reservation: asked(({ xen }) => xen.physmap.pages),
   maximum_reservation: asked(({ xen }) => xen.physmap.maxPages),
-  maximum_gpfn: asked(({ xen }) => xen.physmap.p2m.size - 1),
+  maximum_gpfn: asked(({ xen }) => xen.physmap.highest),
   // There is no table that leads from machine frames to guest frames, in Xen's part of an address space;
   // 32-bit code asks for that of PV domains of 32 bits, which there are not.
   machphys_mfn_list: ({ width }, args) => {

@@ -273,7 +273,8 @@ for (const way of CALL_WAYS) {
     const odd = { space: 77 };
     assertEquals(guest.add("gmfn", 0, PAGE, odd), -EINVAL);
     assertEquals(guest.add("shared_info", 0, FRAMES), -EINVAL);
-    assertEquals(guest.add("shared_info", 0, 2n ** BigInt(way.width) - 1n), -EINVAL);
+    const most = way.width === 64 ? 2n ** 64n - 1n : BigInt(2 ** 23);
+    assertEquals(guest.add("shared_info", 0, most), -EINVAL);
     for (const [domid, errno] of [[0, EACCES], [77, ESRCH]] as const) {
       assertEquals(guest.add("shared_info", 0, PAGE, { domid }), -errno);
     }
@@ -514,6 +515,37 @@ for (const way of CALL_WAYS) {
     assertEquals(read(), 0);
   });
 }
+
+Deno.test("frames beyond the processor's addresses lead to memory, and are saved; there are not too many", async () => {
+  for (const way of CALL_WAYS) {
+    const guest = await Guest.make(way), { host } = guest.guest.guest, far = 0x7fff_ffff;
+    assertEquals(guest.reserve("populate_physmap", [far, 2 ** 23]), 1);
+    assertEquals(guest.add("gmfn", far, far - 600), 0);
+    assertEquals(guest.add("shared_info", 0, far), 0);
+    assertEquals([guest.has(far), guest.p2m.writable(far - 600)], [true, true]);
+    assertEquals(guest.counts()[2], far);
+    const frame = guest.p2m.machineFrame(far - 600), saved = saveHost(host), hash = hostHash(host);
+    assertEquals(guest.reserve("decrease_reservation", [far - 600]), 1);
+    assertEquals(guest.add("shared_info", 0, PAGE), 0);
+    assertEquals([guest.has(far), guest.has(far - 600)], [false, false]);
+    loadHost(host, saved);
+    assertEquals([hostHash(host), guest.p2m.machineFrame(far - 600)], [hash, frame]);
+    assertEquals([guest.p2m.guestFrame(frame), guest.counts()[2]], [far - 600, far]);
+    assertEquals(guest.reserve("populate_physmap", [0x8000_0005]), 1);
+    assertEquals(guest.counts()[2], way.width === 32 ? 0x7fff_ffff : 0x8000_0005);
+    // Each place needs tables, which stay.
+    const results = Array.from(
+      { length: 70 },
+      (_, n) => guest.add("shared_info", 0, 2 ** 25 + 2 ** 18 * n),
+    );
+    assertEquals(results.filter((result) => result === 0).length, 61);
+    assertEquals(results.at(-1), -XEN_ERRNO.ENOMEM);
+    assertEquals([guest.add("shared_info", 0, 2 ** 25 + 1), guest.add("shared_info", 0, PAGE)], [
+      0,
+      0,
+    ]);
+  }
+});
 
 Deno.test("what a guest has of memory is saved; loaded, it gets no more than it would have", async () => {
   const guest = await Guest.make(CALL_WAYS[0]), { host } = guest.guest.guest;
