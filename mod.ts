@@ -29,6 +29,7 @@ export {
   type PermissionText,
   StoreClient as Xenstore,
   type StoreEvent,
+  StoreNodes,
   StoreTransaction,
   type StoreValue,
   StoreWatch,

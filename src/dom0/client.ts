@@ -15,15 +15,16 @@ import type { Xenstored } from "./xenstored.ts";
 
 /** XenStore refuses something. */
 export class XenstoreError extends Error {
+  /** Its name. */
   override name = "XenstoreError";
 
-  constructor(
-    /** The errno's name. */
-    readonly code: StoreRefusal,
-    /** What was asked for: "read /a". */
-    what: string,
-  ) {
+  /** The errno's name. */
+  readonly code: string;
+
+  /** @ignore Made where xenstore refuses; `what` was asked for: "read /a". */
+  constructor(code: StoreRefusal, what: string) {
     super(`${what}: ${code}: ${REASONS[code] ?? "refused"}`);
+    this.code = code;
   }
 }
 
@@ -57,8 +58,9 @@ const utf8 = new TextEncoder(), fromUtf8 = new TextDecoder();
 type Send = (type: number, payload: Uint8Array, what: string) => Uint8Array;
 
 /** What can be done with nodes, all together or in a transaction. */
-class StoreNodes {
+export class StoreNodes {
   readonly #send: Send;
+  /** @ignore Made with a client, or a transaction. */
   constructor(send: Send) {
     this.#send = send;
   }
@@ -119,7 +121,7 @@ class StoreNodes {
   remove(path: string): void {
     this.#send(XS.RM, joined([path]), `remove ${path}`);
   }
-  /** @throws {XenstoreError} */
+  /** Who may do what with a node: its owner is the first. @throws {XenstoreError} */
   permissions(path: string): PermissionText[] {
     const texts = stringsOf(this.#send(XS.GET_PERMS, joined([path]), `permissions ${path}`));
     return texts as PermissionText[];
@@ -140,6 +142,7 @@ class StoreNodes {
 /** A transaction of domain 0: nobody else sees what it does before {@linkcode commit}. */
 export class StoreTransaction extends StoreNodes {
   readonly #finish: (commit: boolean) => boolean;
+  /** @ignore Made by {@linkcode StoreClient.begin}. */
   constructor(send: Send, finish: (commit: boolean) => boolean) {
     super(send);
     this.#finish = finish;
@@ -166,7 +169,12 @@ export class StoreWatch implements AsyncIterable<StoreEvent>, Disposable {
   #wake: (() => void) | undefined;
   readonly #close: () => void;
 
-  constructor(readonly path: string, close: () => void) {
+  /** @ignore Made by {@linkcode StoreClient.watch}. */
+  constructor(
+    /** What is watched. */
+    readonly path: string,
+    close: () => void,
+  ) {
     this.#close = close;
   }
   /** An event has come. One that waits already is not kept twice. */
@@ -174,15 +182,18 @@ export class StoreWatch implements AsyncIterable<StoreEvent>, Disposable {
     if (!this.#events.some(({ path }) => path === event.path)) this.#events.push(event);
     this.#wake?.();
   }
+  /** Ends it: nothing comes any more. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#close();
     this.#wake?.();
   }
+  /** The same, at the end of a `using`. */
   [Symbol.dispose](): void {
     this.close();
   }
+  /** Events, as they come. */
   async *[Symbol.asyncIterator](): AsyncGenerator<StoreEvent, void, void> {
     try {
       while (!this.#closed) {
@@ -242,6 +253,7 @@ export class StoreClient extends StoreNodes {
   readonly #options: ClientOptions;
   #watch = 0;
 
+  /** @ignore Made with domain 0. */
   constructor(daemon: Xenstored, options: ClientOptions = {}) {
     super((type, payload, what) => this.request(type, payload, what));
     this.#connection = new LocalConnection(daemon);

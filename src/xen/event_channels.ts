@@ -4,7 +4,6 @@
  *
  * All operations give 0 or an errno of Xen's, negative; none throws for what a guest asks.
  */
-import type { EVTCHNSTAT } from "../abi/xen/event_channel.ts";
 import { XEN_ERRNO } from "../abi/xen/errno.ts";
 import { NR_VIRQS, VCPU_VIRQS, VIRQ } from "../abi/xen/xen.ts";
 import { amount, checkOrder, list, record, u32, whole, word } from "../machine/shape.ts";
@@ -23,7 +22,7 @@ const BUCKET = 128;
 const PIRQS = 256;
 
 /** What a port is bound to: EVTCHNSTAT_*. */
-export type ChannelState = keyof typeof EVTCHNSTAT;
+export type ChannelState = "closed" | "unbound" | "interdomain" | "pirq" | "virq" | "ipi";
 
 /** A port. */
 export interface Channel {

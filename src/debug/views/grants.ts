@@ -18,11 +18,13 @@ export interface GrantUse {
   readonly handle: number;
   /** Its guest frame; undefined where it is in no guest's memory, as of domain 0. */
   readonly at?: number;
+  /** It may be read only. */
   readonly readonly: boolean;
 }
 
 /** A grant as its domain's table and Xen have it now. */
 export interface Grant {
+  /** Its number in the domain's table. */
   readonly ref: number;
   /** The guest frame that is granted; undefined of one that passes on another's. */
   readonly frame?: number;
@@ -42,12 +44,15 @@ export interface Grant {
 
 /** A grant of another domain's that this one has mapped. */
 export interface MappedGrant {
+  /** The domain's name of the mapping. */
   readonly handle: number;
-  /** Who granted it, and by which reference. */
+  /** Who granted it. */
   readonly domain: number;
+  /** By which reference. */
   readonly ref: number;
   /** The guest frame where it is. */
   readonly at: number;
+  /** It may be read only. */
   readonly readonly: boolean;
 }
 
