@@ -234,6 +234,8 @@ export class Xenstored implements Domains, ConnectionHost {
     connection.port = bound;
     connection.reset();
     if (!known) {
+      // A domain that begins is not told: it finds the page as it is.
+      connection.touched = false;
       this.#connections.set(domain, connection);
       fireSpecial(this.#watchers(), INTRODUCED, this.special);
     }

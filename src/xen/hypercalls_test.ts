@@ -197,7 +197,17 @@ for (const way of CALL_WAYS) {
     guest.xen.memory.setByte(guest.xen.vcpus[0].info, 0);
     guest.call("xen_version", 0);
     assertEquals(lines, [[11, true], [11, false]]);
+    // No controller has such a line: nothing comes.
+    for (const gsi of [24n, 0xffn, 0x1ffn, 0xffff_ffffn, 0x100n]) {
+      assertEquals(set(gsi), 0);
+      const count = lines.length;
+      guest.xen.vcpus[0].notify();
+      guest.xen.memory.setByte(guest.xen.vcpus[0].info, 0);
+      guest.call("xen_version", 0);
+      assertEquals(lines.length, count, `${gsi}`);
+    }
     // A vector in its place, while an upcall is due.
+    assertEquals(set(11n), 0);
     guest.op("event_channel_op", EVTCHNOP.unmask, { port });
     guest.xen.vcpus[0].notify();
     assertEquals(set(2n << 56n | 0x30n), 0);

@@ -15,9 +15,6 @@ const SHORTEST = 1_000_000n, LONGEST = 2n ** 62n - 1n;
 
 /** The vCPU that the second argument names. */
 const of = (call: Call): XenVcpu => call.xen.vcpus[call.low(1)];
-/** A vCPU's one-shot timer is its own. */
-const isOwn = (call: Call): boolean => of(call) === call.vcpu;
-
 /** The last that is online takes its domain with it. */
 function goDown(call: Call): number {
   const vcpu = of(call), { xen } = call;
@@ -42,7 +39,10 @@ const ops = operations(VCPUOP, {
   },
   down: goDown,
   is_up: (call) => of(call).online ? 1 : 0,
-  get_runstate_info: (call) => call.write(call.wide(2), of(call).runstate.now(call.width)),
+  get_runstate_info: (call, args) => {
+    args.raw.set(of(call).runstate.now(call.width));
+    return 0;
+  },
   register_runstate_memory_area: (call, args) => {
     of(call).registerRunstate(args.get("addr.h"), call.width);
     return 0;
@@ -62,7 +62,6 @@ const ops = operations(VCPUOP, {
     return 0;
   },
   set_singleshot_timer: (call, args) => {
-    if (!isOwn(call)) return -EINVAL;
     const at = args.get("timeout_abs_ns"), past = at < BigInt(call.xen.domain.now);
     // Xen has no ETIME for what is past, whatever the flags: its event comes at once.
     call.vcpu.setTimer("singleShot", past ? Infinity : call.vcpu.timeOf(at));
@@ -70,7 +69,6 @@ const ops = operations(VCPUOP, {
     return 0;
   },
   stop_singleshot_timer: (call) => {
-    if (!isOwn(call)) return -EINVAL;
     call.vcpu.setTimer("singleShot", Infinity);
     return 0;
   },
@@ -86,11 +84,23 @@ const ops = operations(VCPUOP, {
     of(call).vcpu.engine.poke();
     return 0;
   },
-  // For domain 0 alone, with each vCPU pinned to a processor.
-  get_physid: () => -EINVAL,
 }, { at: 2 });
 
-export const vcpuOp: Handler = (call) => of(call) ? ops(call) : -ENOENT;
+/** A vCPU's one-shot timer is its own. */
+const OWN: readonly number[] = [
+  VCPUOP.set_singleshot_timer.number,
+  VCPUOP.stop_singleshot_timer.number,
+];
+
+/** The vCPU is looked at before the argument. */
+export const vcpuOp: Handler = (call) => {
+  const vcpu = of(call), number = call.low(0);
+  if (!vcpu) return -ENOENT;
+  if (OWN.includes(number) && vcpu !== call.vcpu) return -EINVAL;
+  // For domain 0 alone, with each vCPU pinned to a processor.
+  if (number === VCPUOP.get_physid.number) return -EINVAL;
+  return ops(call);
+};
 
 /** Times further ahead than this (ns), 13 days, are taken for a mistake: the event comes soon. */
 const FAR = 2n ** 50n, SOON = 100_000_000;
