@@ -570,8 +570,12 @@ interrupt:
   add ${sp}, ${bytes}
   ${iret}
 
-; Finds Xen, its hypercall page and its way to trap; the interrupt table.
+; Finds Xen, its hypercall page and its way to trap; the interrupt table. Where a PVH domain has
+; interrupt controllers they are closed: their ticks would wake a vCPU that blocks.
 set_up:
+  mov al, 0xff
+  out 0x21, al
+  out 0xa1, al
   mov esi, 0x40000000
 .find:
   mov eax, esi
