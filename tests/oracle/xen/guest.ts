@@ -239,6 +239,11 @@ set_:
   and ebx, 0xfffffffc
   add ebx, esi
   mov [pc], ebx
+  ; Words as words: a local APIC's registers are nothing less.
+  shr ecx, 2
+  rep movsd
+  mov ecx, eax
+  and ecx, 3
   rep movsb
   jmp main
 
