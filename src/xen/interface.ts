@@ -164,8 +164,10 @@ export class XenInterface implements ChannelOwner, Peer {
   setCallback(value: bigint): void {
     this.assertLine(false);
     this.#callback = callbackOf(value);
-    const [first] = this.vcpus;
-    if (first?.raised) this.assertUpcall(first);
+    // Who has a vector of its own is told by it, whether there is something or not, as Xen does.
+    for (const vcpu of this.vcpus) {
+      if (vcpu.apicVector ? vcpu.online : vcpu.raised) this.assertUpcall(vcpu);
+    }
   }
   /** The vector by which upcalls come; -1 where they come otherwise, or not at all. */
   get callbackVector(): number {

@@ -137,10 +137,13 @@ export class XenVcpu {
     // By its local APIC, or a line, it is woken as by any other interrupt.
     if (!this.apicVector && this.xen.callbackVector >= 0) this.unblock();
   }
-  /** The vector by which an upcall is to be delivered now; -1: none. */
+  /**
+   * The domain's vector, by which an upcall is to be delivered now; -1: none. Xen delivers it also where
+   * the vCPU's own was raised in its local APIC.
+   */
   get vector(): number {
     this.look();
-    return !this.raised || this.apicVector ? -1 : this.xen.callbackVector;
+    return this.raised ? this.xen.callbackVector : -1;
   }
   /** The guest has looked, or it has not yet. A line by which it was told is let go then. */
   look(): void {

@@ -6,7 +6,7 @@ import type { Call } from "../call.ts";
 import { ofSelf } from "./domid.ts";
 import { type Handler, operations } from "./operations.ts";
 
-const { EBUSY, EFAULT, EINVAL } = XEN_ERRNO;
+const { EBUSY, EFAULT, EINVAL, ESRCH } = XEN_ERRNO;
 
 /** A domain as a guest names it: DOMID_SELF, or a number. */
 const named = ({ xen }: Call, id: number): number => id === DOMID.SELF ? xen.id : id;
@@ -41,9 +41,10 @@ const ops = operations(EVTCHNOP, {
   send: ({ xen }, args) => xen.channels.send(args.get("port")),
   status: (call, args) => {
     const refused = ofSelf(call, args.get("dom"));
-    if (refused) return refused;
     const port = args.get("port"), { channels } = call.xen;
-    if (!channels.isPort(port)) return -EINVAL;
+    // The port is looked at before the right to ask; others' ports are taken to be as many as its own.
+    if (refused !== -ESRCH && !channels.isPort(port)) return -EINVAL;
+    if (refused) return refused;
     if (channels.handlers.has(port)) return -XEN_ERRNO.EACCES;
     const channel = channels.get(port);
     const { state = "closed", vcpu = 0, domain = 0, peer = 0, virq = 0, pirq = 0 } = channel ?? {};

@@ -147,7 +147,8 @@ export const hvmOp: Handler = operations(HVMOP, {
     if (vector < 0x10) return -EINVAL;
     if (!vcpu) return -ENOENT;
     vcpu.apicVector = vector;
-    if (vcpu.raised) vcpu.xen.assertUpcall(vcpu);
+    // Told at once, whether there is something or not, as Xen does.
+    vcpu.xen.assertUpcall(vcpu);
     return 0;
   },
   // Nobody watches it.

@@ -1,6 +1,7 @@
 /** The oracle of the Xen platform itself: programs repeat, answers are read as they were printed. */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { compare, pack, unpack, words } from "./answers.ts";
+import { explanation } from "./explained.ts";
 import { FAMILY_NAMES, generate } from "./generate.ts";
 import { readRun } from "./program.ts";
 import { recorded } from "./recorded.ts";
@@ -68,3 +69,25 @@ Deno.test("xvm comes to the end of a program, on both vendors and pagings", asyn
     }
   }
 });
+
+/** Families in which xvm differs in ways that no one has explained yet: `deno task xen-oracle --only` tells. */
+const OPEN = new Set(["grants1", "grants2", "memory"]);
+
+for (const cpu of ["intel", "amd"] as const) {
+  for (const paging of ["hap", "shadow"] as const) {
+    Deno.test(`xvm answers as Debian's Xen does (${cpu} ${paging})`, async () => {
+      const { calls, programs } = await recorded(), seen = new Set<string>();
+      for (const [name, { answers }] of Object.entries(programs)) {
+        const [family, seed, width] = name.split("-");
+        // One place runs all, the others the first of each.
+        if (OPEN.has(family) || (seed !== "1" && (cpu !== "amd" || paging !== "hap"))) continue;
+        const program = generate(family, Number(width) as 32 | 64, Number(seed), calls);
+        const run = await runOnXvm(program, { cpu, paging });
+        const differences = compare(program, unpack(program, answers), words(program, run));
+        assertEquals(differences.filter((d) => !explanation(d)), [], name);
+        seen.add(family);
+      }
+      assertEquals(seen.size, FAMILY_NAMES.length - OPEN.size);
+    });
+  }
+}

@@ -208,16 +208,9 @@ function reference(w: Writer, g: Grants, good = false): { kind: string; value: n
   return { kind: `ref ${value}`, value };
 }
 
-/** The ways to map that work. */
-const HOST = [["host", GNTMAP.host_map], ["host", GNTMAP.host_map], [
-  "host, read-only",
-  GNTMAP.host_map | GNTMAP.readonly,
-]] as const;
-
 function map(w: Writer, g: Grants): void {
-  const r = w.random, good = r.chance(0.6);
-  const dom = domain(w, "dom", good ? 1000 : 6), ref = reference(w, g, good);
-  const [how, flags] = good ? r.pick(HOST) : r.pick(
+  const r = w.random, asked = domain(w, "dom"), ref = reference(w, g);
+  const [how, flags] = r.pick(
     [
       ["host", GNTMAP.host_map],
       ["host", GNTMAP.host_map],
@@ -232,9 +225,13 @@ function map(w: Writer, g: Grants): void {
       ["bit 31", GNTMAP.host_map | 0x8000_0000],
     ] as const,
   );
+  // No map of the domain's own page: Xen would take the page from where it was.
+  const dom = asked.kind === "own" && how.startsWith("host") && !ref.kind.startsWith("ref")
+    ? { kind: "none", value: 0x7000, from: {} }
+    : asked;
   // A place of its own: to map over a map is the end of the domain.
   const at = AT.maps + (g.next++ % MAPS) * PAGE;
-  const [where, host] = good ? ["", ARENA + at] as const : r.pick(
+  const [where, host] = r.pick(
     [["", ARENA + at], ["", ARENA + at], ["", ARENA + at], [", unaligned", ARENA + at + 8], [
       ", far",
       0xf000_0000 + g.next * PAGE,
@@ -263,7 +260,7 @@ function map(w: Writer, g: Grants): void {
   const slot = w.slot();
   w.step({ do: "copy", to: slot, from: AT.arg + offset(w, "map_grant_ref", "handle"), length: 4 });
   // Some of those that cannot be there are unmapped, too.
-  if (good || r.chance(0.4)) g.maps.push({ slot, at: where === "" ? at : 0, kind: how });
+  if (r.chance(0.4)) g.maps.push({ slot, at: where === "" ? at : 0, kind: how });
 }
 
 /** Fills an unmap's argument: handle and address of one map, or wrong ones. */

@@ -134,7 +134,9 @@ function zeros(w: Writer): void {
     ] as const,
   );
   w.step({ do: "fill", at: AT.arg, length: 128, byte: 0 });
-  const kind = r.pick(["zeros", "self", "NULL"]);
+  // NULL is an address as others are; these look at what stands there.
+  const reads = operation === "xentrace" || operation === "pagetable_dying";
+  const kind = r.pick(reads ? ["zeros", "self"] : ["zeros", "self", "NULL"]);
   if (kind === "self") w.set(AT.arg, [0xf0, 0x7f]);
   w.call({
     hypercall: "hvm_op",

@@ -16,7 +16,8 @@ export function version(w: Writer): void {
     const { kind, handle } = badHandle(w);
     return w.call({ hypercall: "xen_version", operation, kind, args: [number, handle] });
   }
-  if (way === 1 || operation === "pagesize" && way < 5) {
+  // NULL is an address as others are: what is read there is the builder's.
+  if (way === 1 && operation !== "get_features" || operation === "pagesize" && way < 5) {
     return w.call({ hypercall: "xen_version", operation, kind: "NULL", args: [number, 0] });
   }
   let kind = "buffer";
