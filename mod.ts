@@ -17,7 +17,7 @@ export { Hypervisor } from "./src/debug/hypervisor.ts";
 export { HostCpu } from "./src/debug/host_cpu.ts";
 export type { DomainOptions, ModuleOptions, StartOptions } from "./src/debug/options.ts";
 export { type Ending, GuestDomain as Domain, type Statistics } from "./src/debug/domain.ts";
-export type { DeviceHandlers, DeviceRange } from "./src/debug/devices.ts";
+export type { DeviceHandlers, DeviceRange, PendingRequest } from "./src/debug/devices.ts";
 export type { Predicate, StopOf, UntilOptions } from "./src/debug/events/verbs.ts";
 export { GuestVcpu as Vcpu } from "./src/debug/vcpu.ts";
 export type { StepOptions } from "./src/debug/events/steps.ts";

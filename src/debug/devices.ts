@@ -6,7 +6,9 @@
 import { isPromise } from "../xen/ioreq.ts";
 import { callable, options as optionsOf, pairOf, u16, whole, wrongType } from "./check.ts";
 import type { GuestDomain } from "./domain.ts";
+import { HvmEngine } from "../xen/hvm.ts";
 import type { Subject } from "./subject.ts";
+import { hex, INSPECT, tableText } from "./values.ts";
 import { held } from "./waits.ts";
 
 /** A device in a script: what its ports, or memory addresses, answer. */
@@ -54,17 +56,84 @@ function heldBy(subject: Subject, { read, write }: DeviceHandlers): DeviceHandle
   };
 }
 
+/** An access of the guest that a device is still to answer. */
+export interface PendingRequest {
+  /** The vCPU that waits for it. */
+  readonly vcpu: number;
+  /** Whether it is of an I/O port, or of a guest-physical address. */
+  readonly type: "port" | "mmio";
+  /** What the guest does. */
+  readonly dir: "read" | "write";
+  /** The port, or the address. */
+  readonly address: number;
+  /** Bytes. */
+  readonly size: number;
+  /** What is written; undefined of a read. */
+  readonly value: number | undefined;
+  /** In the words of Xen's hvm/ioreq.h: "inprocess" while the device is at it. */
+  readonly state: string;
+}
+function requestsOf({ inner: { vcpus } }: Subject): readonly PendingRequest[] {
+  return vcpus.flatMap(({ id, engine }) => {
+    const request = engine instanceof HvmEngine ? engine.ioreq.request : undefined;
+    if (!request) return [];
+    const { type, dir, addr, size, data, state } = request;
+    const value = dir === "write" ? data : undefined;
+    return [{
+      vcpu: id,
+      type: type === "pio" ? "port" as const : "mmio" as const,
+      dir,
+      address: addr,
+      size,
+      value,
+      state,
+    }];
+  });
+}
+
+const rangeText = ([first, last]: readonly [number, number]) => `${hex(first)} to ${hex(last)}`;
+function devicesText(
+  servers: readonly DeviceRange[],
+  requests: readonly PendingRequest[],
+): string {
+  const ranges = servers.map(({ port, mmio }) =>
+    [port && `ports ${rangeText(port)}`, mmio && `addresses ${rangeText(mmio)}`]
+      .filter((text) => text).join(", ")
+  );
+  const waiting = requests.map(({ vcpu, type, dir, address, size, value, state }) => [
+    vcpu,
+    `${dir} ${type} ${hex(address)}`,
+    size,
+    value === undefined ? "" : hex(value),
+    state,
+  ]);
+  return [
+    ranges.length ? "devices in scripts, as they are asked:" : "no devices in scripts",
+    ...ranges.map((text) => `  ${text}`),
+    ...waiting.length ? [tableText(["vcpu", "request", "bytes", "value", "state"], waiting)] : [],
+    "  serve(range, { read, write }) servers requests dropped onDropped(listener)",
+  ].join("\n");
+}
+
 /** Most texts that are kept of answers that came too late. */
 const MAX_DROPPED = 100;
 
 /** The devices in scripts that a domain has. */
 export function scriptDevices(subject: Subject): GuestDomain["ioreq"] {
   const { onNote } = subject.inner, dropped: string[] = [];
+  const servers = () => subject.inner.servers.all.map(({ port, mmio }) => ({ port, mmio }));
+  const requests = () => requestsOf(subject);
   onNote.add((text) => {
     if (dropped.push(text) > MAX_DROPPED) dropped.shift();
   });
-  return {
+  const ioreq: GuestDomain["ioreq"] = {
     dropped,
+    get servers() {
+      return servers();
+    },
+    get requests() {
+      return requests();
+    },
     serve(range, handlers) {
       const { engine, inner: { servers }, name } = subject;
       subject.mustLive("ioreq.serve");
@@ -87,4 +156,5 @@ export function scriptDevices(subject: Subject): GuestDomain["ioreq"] {
       return () => void onNote.delete(listener);
     },
   };
+  return Object.defineProperty(ioreq, INSPECT, { value: () => devicesText(servers(), requests()) });
 }

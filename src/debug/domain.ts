@@ -11,7 +11,12 @@ import type { ShadowCounts } from "../xen/shadow.ts";
 import type { PoolCounts } from "../xen/shadow_pool.ts";
 import { callable, textOrBytes, toCount, wrongType } from "./check.ts";
 import { Debugger } from "./debugger.ts";
-import { type DeviceHandlers, type DeviceRange, scriptDevices } from "./devices.ts";
+import {
+  type DeviceHandlers,
+  type DeviceRange,
+  type PendingRequest,
+  scriptDevices,
+} from "./devices.ts";
 import type { Break, BreakOptions, Breakpoint } from "./events/breakpoint.ts";
 import type { Stop } from "./events/stop.ts";
 import {
@@ -107,13 +112,17 @@ export class GuestDomain {
   /** The text screen: `screen.text()`. */
   readonly screen: { text(): string };
   /**
-   * Devices in scripts; of answers that came too late, the last in words. `onDropped` calls a listener
+   * Devices in scripts, which print with the requests that they are at; of answers that came too late, the last in words. `onDropped` calls a listener
    * with each; what it returns ends that.
    */
   readonly ioreq: {
     serve(range: DeviceRange, handlers: DeviceHandlers): () => void;
     readonly dropped: readonly string[];
     onDropped(listener: (text: string) => void): () => void;
+    /** The addresses that are served, in the order in which they are asked. */
+    readonly servers: readonly DeviceRange[];
+    /** Accesses that wait for their answer. */
+    readonly requests: readonly PendingRequest[];
   };
   readonly #subject: Subject;
   readonly #debugger: Debugger;

@@ -3,6 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { XEN_ERRNO } from "../abi/xen/errno.ts";
 import { EVTCHNOP } from "../abi/xen/event_channel.ts";
 import { GNTTABOP } from "../abi/xen/grant_table.ts";
+import { HYPERCALLS } from "../abi/xen/hypercalls.ts";
 import { XENVER } from "../abi/xen/version.ts";
 import { DOMID, VIRQ } from "../abi/xen/xen.ts";
 import { hostHash } from "../xen/state.ts";
@@ -70,6 +71,39 @@ for (const way of CALL_WAYS) {
       [send.number, send.name, send.width, send.arguments, send.result, send.error],
       [32, "event_channel_op", way.width, { port: 9 }, -EINVAL, "EINVAL"],
     );
+  });
+
+  Deno.test(`multicalls are unfolded: shown, filtered and counted call by call (${name})`, async () => {
+    const { guest, dom } = await watched(way), { width } = way, size = width / 8;
+    const lines: string[] = [];
+    dom.trace("hypercall", {}, (call) => void lines.push(call.describe()));
+    const sends = dom.trace("hypercall", { sub: "send" });
+    const list = ARGUMENT + 0x100,
+      words = (...values: number[]) =>
+        width === 64
+          ? new Uint8Array(BigUint64Array.from(values, BigInt).buffer)
+          : new Uint8Array(Uint32Array.from(values).buffer);
+    guest.guest.write(ARGUMENT, new Uint8Array(Uint32Array.of(9).buffer));
+    guest.guest.write(list, words(HYPERCALLS.xen_version.number, 0, XENVER.version.number));
+    guest.guest.write(
+      list + 8 * size,
+      words(HYPERCALLS.event_channel_op.number, 0, EVTCHNOP.send.number, ARGUMENT),
+    );
+    let stopped = 0;
+    const b = dom.break("hypercall", { sub: "send" }, ({ sub }) => {
+      if (sub === "send") stopped++;
+      return "continue";
+    });
+    assertEquals(guest.call("multicall", list, 2), 0);
+    b.delete();
+    const [version, send] = [
+      "xen_version version = 0x40011",
+      "event_channel_op send {port: 9} = -EINVAL",
+    ];
+    assertEquals([lines.length, stopped, sends.hits], [3, 1, 1]);
+    assert(lines[0].startsWith(`hypercall multicall [${version}; ${send}] = 0`), lines[0]);
+    assertEquals(lines.slice(1), [`hypercall ${version}`, `hypercall ${send}`]);
+    assertEquals(dom.hypercalls.total, 3);
   });
 
   Deno.test(`a stop is before the call, by name or number; it can be denied (${name})`, async () => {

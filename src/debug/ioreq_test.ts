@@ -366,3 +366,36 @@ Deno.test("a device that is paused over its answer gives it when the guest goes 
     assertEquals(dom.ioreq.dropped, []);
   }
 });
+
+each("devices in scripts print with what they are at", async (c) => {
+  await using host = await hostOf(
+    c,
+    kernel(`
+      mov dx, 0x500
+      in al, dx
+      mov word [0xd0000004], 0x5566
+      hlt`),
+  );
+  const { dom } = host, seen: unknown[] = [], texts: string[] = [];
+  const look = async () => {
+    await settle(1);
+    seen.push(...dom.ioreq.requests);
+    texts.push(Deno.inspect(dom.ioreq));
+  };
+  dom.ioreq.serve({ port: [0x500, 0x503] }, { read: () => look().then(() => 7) });
+  const away = dom.ioreq.serve({ mmio: [0xd000_0000, 0xd000_0fff] }, { write: look });
+  assertEquals(dom.ioreq.servers.map(({ port, mmio }) => [port, mmio]), [
+    [[0x500, 0x503], undefined],
+    [undefined, [0xd000_0000, 0xd000_0fff]],
+  ]);
+  await dom.until("hlt");
+  const waiting = { vcpu: 0, state: "inprocess" };
+  assertEquals(seen, [
+    { ...waiting, type: "port", dir: "read", address: 0x500, size: 1, value: undefined },
+    { ...waiting, type: "mmio", dir: "write", address: 0xd000_0004, size: 2, value: 0x5566 },
+  ]);
+  assertMatch(texts[0], /ports 0x500 to 0x503\n.*addresses 0xd0000000 to 0xd0000fff/);
+  assertMatch(texts[1], /write mmio 0xd0000004 +2 +0x5566 +inprocess/);
+  away();
+  assertEquals([dom.ioreq.servers.length, dom.ioreq.requests], [1, []]);
+});

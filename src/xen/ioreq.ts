@@ -90,6 +90,10 @@ export class IoreqServers {
   get any(): boolean {
     return this.#servers.length > 0;
   }
+  /** In the order in which they are asked. */
+  get all(): readonly IoreqServer[] {
+    return this.#servers;
+  }
   /** Who claims an address; undefined: the platform has it. */
   of(type: Access["type"], addr: number): IoreqServer | undefined {
     return this.#servers.find((s) => {
@@ -126,6 +130,10 @@ export class IoreqSlot {
 
   get state(): IoreqState {
     return this.#request?.state ?? "none";
+  }
+  /** The request that is not done. */
+  get request(): Readonly<Ioreq> | undefined {
+    return this.#request;
   }
 
   /** An instruction is executed, for the first time or again. */
