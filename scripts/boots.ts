@@ -20,6 +20,8 @@ export interface Kernel {
   readonly file: string;
   readonly bits: 32 | 64;
   readonly type: "hvm" | "pvh" | "bare";
+  /** It knows Xen; not, if not given. */
+  readonly xen?: true;
 }
 const RAMDISKS = { 32: "tiny-i386", 64: "tiny-amd64" } as const;
 export const KERNELS: readonly Kernel[] = [
@@ -29,6 +31,8 @@ export const KERNELS: readonly Kernel[] = [
   { name: "cloud bzImage", file: "vmlinuz-cloud", bits: 64, type: "hvm" },
   { name: "amd64 PVH", file: "vmlinux-amd64", bits: 64, type: "pvh" },
   { name: "cloud bare", file: "vmlinux-cloud", bits: 64, type: "bare" },
+  { name: "686-pae Xen", file: "vmlinux-686-pae", bits: 32, type: "pvh", xen: true },
+  { name: "cloud Xen", file: "vmlinux-cloud", bits: 64, type: "pvh", xen: true },
 ];
 /** Beside them, with several vCPUs. */
 export const SEVERAL: readonly Kernel[] = [
@@ -121,7 +125,8 @@ export async function startBoot(
   cpuid: string,
   { first = SAY_PROCESSORS, ...more }: StartOptions & { readonly first?: string } = {},
 ): Promise<{ readonly hv: Hypervisor; readonly dom: GuestDomain }> {
-  const { kernel: { type }, cpu, paging, vcpus, cpus } = it, { kernel, ramdisk } = filesOf(it);
+  const { kernel: { type, xen = false }, cpu, paging, vcpus, cpus } = it;
+  const { kernel, ramdisk } = filesOf(it);
   const hv = await Hypervisor.start({
     cpu,
     memory: `${MEMORY + 96}M`,
@@ -137,7 +142,7 @@ export async function startBoot(
       vcpus,
       ...runsFirst(first, ramdisk),
     }),
-    ...(type === "bare" ? {} : { paging }),
+    ...(type === "bare" ? {} : { paging, xen }),
     ...(cpuid === "own" ? {} : { cpuid }),
   };
   return { hv, dom: await hv.createDomain(options as DomainOptions) };
