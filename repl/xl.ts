@@ -302,7 +302,11 @@ function fromXl(entries: Record<string, XlEntry>, path: string): DomainFile {
   };
   // Alone, maxmem is the memory there is.
   if (entries.maxmem && !entries.memory) options.memory = Number(entries.maxmem.value) * MIB;
-  keeps("maxmem", "memory", Number(options.memory) / MIB);
+  const most = Number(entries.maxmem?.value) * MIB,
+    knowsXen = options.xen ?? options.type === "pvh";
+  // One that knows Xen may grow by itself.
+  if (knowsXen && most > Number(options.memory)) options.maxMemory = most;
+  else keeps("maxmem", "memory", Number(options.memory) / MIB);
   keeps("maxvcpus", "vcpus", Number(options.vcpus ?? 1));
   if (options.paging !== "shadow" && entries.shadow_memory) {
     new Key(entries.shadow_memory, path).fail("shadow paging has a pool: say hap = 0 too");

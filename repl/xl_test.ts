@@ -107,6 +107,15 @@ vif = [ ]
     warnings: [],
   });
   assertEquals(memoryOf(file), { memory: 64 * 2 ** 20, shadowMemory: 8 * 2 ** 20 });
+  const grows = async (more: string) => {
+    const { options } = await readDomainFile(
+      await written(`kernel = "k"; memory = 64; maxmem = 128; ${more}`),
+    );
+    return [options.memory, options.maxMemory];
+  };
+  assertEquals(await grows(`type = "pvh"`), [64 << 20, 128 << 20]);
+  assertEquals(await grows(`type = "hvm"; xen = 1`), [64 << 20, 128 << 20]);
+  await assertRejects(() => grows(`type = "pvh"; xen = 0`), Error, "maxmem: a domain keeps");
   const old = await readDomainFile(await written(`builder = "hvm"; kernel = "k"; maxmem = 32`));
   assertEquals(old.options, { type: "hvm", kernel: "k", memory: 32 * 2 ** 20 });
 });

@@ -9,7 +9,7 @@ import type { InterruptPort } from "../xen/platform.ts";
 import type { Vcpu } from "../xen/vcpu.ts";
 import type { InitialState } from "./entry.ts";
 import { afterFirmware } from "./firmware.ts";
-import type { Ground, Plan } from "./plan.ts";
+import { type Ground, type Plan, refusesOfXen } from "./plan.ts";
 import { RomWindow } from "./rom_window.ts";
 
 const ALONE = "a bare guest has the machine for itself";
@@ -17,7 +17,7 @@ const ALONE = "a bare guest has the machine for itself";
 export const BARE: Plan = {
   engine: "bare",
   alone: true,
-  refuses: ({ vcpus, paging, shadowMemory, xen, weight, cap, clock }) => [
+  refuses: ({ vcpus, paging, shadowMemory, xen, weight, cap, clock, ...rest }) => [
     vcpus > PROCESSORS && [
       `${vcpus} vCPUs were asked for`,
       `a bare guest's are the host's processors, of which there are at most ${PROCESSORS}`,
@@ -28,6 +28,7 @@ export const BARE: Plan = {
     weight !== undefined && ["a weight was given", ALONE],
     !!cap && ["a cap was given", ALONE],
     clock === "own" && [`clock "own" was asked for`, `${ALONE}: its time is the machine's`],
+    ...refusesOfXen({ vcpus, paging, ...rest }),
   ],
   ground,
 };

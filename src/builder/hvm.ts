@@ -21,17 +21,18 @@ import { defaultShadowMemory, LEAST_SHADOW_MEMORY, Shadow } from "../xen/shadow.
 import type { InitialState } from "./entry.ts";
 import { afterFirmware } from "./firmware.ts";
 import type { Alias } from "./load.ts";
-import type { DomainConfig, Ground, Plan } from "./plan.ts";
+import { type DomainConfig, type Ground, type Plan, refusesOfXen } from "./plan.ts";
 import { equipXen } from "./xen.ts";
 
 export const HVM: Plan = {
   engine: "hvm",
   alone: false,
-  refuses: ({ paging, shadowMemory }) => [
-    shadowMemory !== undefined && paging !== "shadow" && [
+  refuses: (config) => [
+    config.shadowMemory !== undefined && config.paging !== "shadow" && [
       "shadowMemory was given",
       `there are no shadow tables without paging "shadow"`,
     ],
+    ...refusesOfXen(config),
   ],
   ground,
 };

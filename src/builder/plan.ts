@@ -69,3 +69,18 @@ export interface Plan {
   ): readonly (readonly [what: string, why: string] | false)[];
   ground(host: Host, config: DomainConfig): Ground;
 }
+
+/** What a domain that knows nothing of Xen would ignore, and maxima that are none. */
+export const refusesOfXen = (
+  { memory, maxMemory, xen, xenConsole }: Omit<DomainConfig, "kernel">,
+): ReturnType<Plan["refuses"]> => [
+  !xen && maxMemory !== undefined && [
+    "maxMemory was given",
+    "only a domain that knows Xen can grow",
+  ],
+  !xen && !!xenConsole && ["xenConsole was given", "only a domain that knows Xen has calls for it"],
+  maxMemory !== undefined && maxMemory < memory && [
+    `${maxMemory} bytes were given as maxMemory`,
+    `it begins with ${memory}`,
+  ],
+];

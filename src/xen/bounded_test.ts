@@ -90,6 +90,9 @@ Deno.test("what would be ignored is refused below the shell", async () => {
   );
   for (const vcpus of [0, 17, 2.5]) await refused({ vcpus }, /a whole number from 1 to 16 was exp/);
   await refused({ shadowMemory: 4 << 20 }, /shadowMemory was given/);
+  await refused({ maxMemory: 64 << 20 }, /maxMemory was given, but only a domain that knows Xen/);
+  await refused({ xenConsole: true }, /xenConsole was given/);
+  await refused({ xen: true, maxMemory: 1 << 20 }, /1048576 bytes were given as maxMemory, but it/);
   await refused({ type: "bare", paging: "shadow" }, /paging "shadow" was asked for/);
   await refused({ type: "bare", weight: 300 }, /a weight was given/);
   await refused({ type: "bare", cap: 50 }, /a cap was given/);
