@@ -8,6 +8,7 @@ import { type Mutation, mutationsOf } from "./mutation.ts";
 const DOM0 = "src/dom0", STORE_TEST = `${DOM0}/xenstored_test.ts`;
 const HOSTILE_TEST = `${DOM0}/hostile_test.ts`, MODEL_TEST = `${DOM0}/model_test.ts`;
 const STATE_TEST = `${DOM0}/state_test.ts`, CONSOLE_TEST = `${DOM0}/consoled_test.ts`;
+const SEEN_TEST = "src/debug/platform_test.ts";
 const CLIENT_TEST = `${DOM0}/client_test.ts`;
 
 const WATCHED = "xenstore: watches are told of what changes below them, in the order of watches";
@@ -411,5 +412,23 @@ export const PLATFORM_MUTATIONS: readonly Mutation[] = [
     "byte === NEWLINE || this.#line.length === LINE",
     "byte === NEWLINE",
     `console_io: lines with the domain's number, cleaned, cut, kept up to a bound ${WAY}`,
+  ]]),
+  ...mutationsOf("src/xen/grants.ts", SEEN_TEST, [[
+    "grants: whoever looks on at the granter is not asked",
+    "return refused === undefined && table !== this ? table?.watch?.(kind, 0, fields) : refused;",
+    "return refused;",
+    "uses of grants are seen by both, and refused with any status (intel hap, 32 bits)",
+  ]]),
+  ...mutationsOf("src/xen/event_channels.ts", SEEN_TEST, [[
+    "events: one that finds another pending is not told as lost",
+    "lost: pending || masked,",
+    "lost: masked,",
+    "an event is seen where it is sent and where it comes, with what is lost (intel hap, 32 bits)",
+  ]]),
+  ...mutationsOf("src/xen/refusal.ts", "src/debug/hypercalls_test.ts", [[
+    "hypercalls: the rule that refused one is told of those after it",
+    "  last = undefined;\n  return taken;",
+    "  return taken;",
+    "hypercalls are traced when they are made, with arguments, result and errno (intel hap, 32 bits)",
   ]]),
 ];

@@ -38,6 +38,7 @@ const SAVED = record({
 
 export class CallCounts {
   readonly #counts = new Map<number, CallCount>();
+  #last: CallCount = { number: -1, sub: -1, count: 0, errors: new Map() };
 
   /** In the order of their numbers. */
   get all(): readonly CallCount[] {
@@ -45,10 +46,16 @@ export class CallCounts {
   }
   /** A call was made: `command` is its first argument. */
   add(number: number, command: number, result: number): void {
-    const known = command < SUBS ? this.#counts.get(keyOf(number, command)) : undefined;
-    const count = known ?? this.#of(number, command);
+    const last = this.#last;
+    // Most are what the one before was.
+    const same = last.number === number && last.sub === command;
+    const count = same ? last : this.#last = this.#find(number, command);
     count.count++;
     if (result < 0) count.errors.set(result, (count.errors.get(result) ?? 0) + 1);
+  }
+  #find(number: number, command: number): CallCount {
+    const known = command < SUBS ? this.#counts.get(keyOf(number, command)) : undefined;
+    return known ?? this.#of(number, command);
   }
   /** What a guest makes up is counted together. */
   #of(number: number, command: number): CallCount {
@@ -77,6 +84,7 @@ export class CallCounts {
       }),
       load: ({ calls }) => {
         this.#counts.clear();
+        this.#last = { number: -1, sub: -1, count: 0, errors: new Map() };
         for (const { number, sub, count, errors } of calls) {
           const made = this.#open(number, sub);
           made.count = count;
