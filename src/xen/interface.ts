@@ -180,12 +180,10 @@ export class XenInterface implements ChannelOwner, Peer {
   }
   /** An interrupt was injected into a vCPU: whoever looks on is told if it is its upcall. */
   injected(on: XenVcpu, vector: number): void {
-    const upcall = on.apicVector || this.callbackVector;
+    const upcall = vector === this.callbackVector || (on.apicVector && vector === on.apicVector);
     // By a line it comes by whatever vector the guest has given that.
     const byLine = this.#callback.by === "gsi" && on.vcpu.id === 0 && on.raised;
-    if (vector === upcall || (byLine && !on.apicVector)) {
-      this.channels.delivered(on.vcpu.id, vector);
-    }
+    if (upcall || byLine) this.channels.delivered(on.vcpu.id, vector);
   }
   /** The line of an interrupt controller by which upcalls come, if they do. */
   assertLine(level: boolean): void {
