@@ -3,7 +3,7 @@
  * named.
  *
  * `--kernel F --ramdisk F --cmdline S --memory SIZE --type hvm|bare|pvh --until TEXT
- * --paging hap|shadow --shadow-memory SIZE`
+ * --paging hap|shadow --shadow-memory SIZE --hide-xen`
  *
  * @module
  */
@@ -21,6 +21,7 @@ export interface Guest extends AsyncDisposable {
 export async function guest(args: string[] = Deno.args): Promise<Guest> {
   const given = parseArgs(args, {
     string: ["kernel", "ramdisk", "cmdline", "memory", "type", "until", "paging", "shadow-memory"],
+    boolean: ["hide-xen"],
   });
   const paging = given.paging as "hap" | "shadow" | undefined;
   const type = given.type as "hvm" | "bare" | "pvh" | undefined;
@@ -40,6 +41,7 @@ export async function guest(args: string[] = Deno.args): Promise<Guest> {
     ramdisk,
     cmdline,
     memory,
+    ...(given["hide-xen"] ? { xen: false } : {}),
   });
   return made(hv, dom, given.until ?? "GUEST-READY");
 }
