@@ -154,7 +154,8 @@ export async function wanted({ name, rest }: Call, context: Context): Promise<Wa
       }
       const [, not, key, text] = match, field = fieldOfWord(kind as Kind, key);
       if (text !== undefined) {
-        result[key] = isWordOf(kind as Kind, key, text) ? text : await value(text, context);
+        const asTyped = isWordOf(kind as Kind, key, text) || isPath(kind as Kind, key, text);
+        result[key] = asTyped ? text : await value(text, context);
       } else if (field && !not) result[field] = key;
       else result[key] = !not;
     }
@@ -169,6 +170,9 @@ export async function wanted({ name, rest }: Call, context: Context): Promise<Wa
 /** Whether a text is one of the words that a field can be. */
 const isWordOf = (kind: Kind, field: string, text: string): boolean =>
   filterFields(kind)[field]?.of?.includes(text) ?? false;
+/** Whether a text is a path, where a field is one. */
+const isPath = (kind: Kind, field: string, text: string): boolean =>
+  filterFields(kind)[field]?.is === "path" && /^[/@*]/.test(text);
 /** The field that can be this word, where there is no field of that name: a hypercall's name alone, say. */
 function fieldOfWord(kind: Kind, word: string): string | undefined {
   const fields = filterFields(kind);

@@ -41,12 +41,12 @@ const ARGUMENTS: Record<string, unknown[]> = {
 const KNOWN = new Set(
   ("hv.domains hv.interactive hv.closed hv.close dom.id dom.name dom.type dom.vcpus dom.memory " +
     "dom.console dom.cpuid dom.screen dom.ended dom.ioreq dom.state dom.blocked dom.stop dom.symbols " +
-    "dom.exits dom.statistics dom.weight dom.cap dom.clock dom.cpuShare dom.breakpoints dom.destroy vcpu.id " +
+    "dom.exits dom.eventChannels dom.grants dom.hypercalls dom.statistics dom.weight dom.cap dom.clock dom.cpuShare dom.breakpoints dom.destroy vcpu.id " +
     "vcpu.domain vcpu.regs vcpu.memory vcpu.pageTables vcpu.name vcpu.position vcpu.history " +
     "vcpu.runstate vcpu.processor vcpu.instructions vcpu.place " +
     "guest.size linear.size machine.size console.text console.dropped cpuid.model cpuid.features cpuid.has cpuid.executes stop.kind " +
     "stop.vcpu stop.position stop.breakpoints stop.regs stop.raw stop.write stop.port stop.size " +
-    "stop.string stop.rep stop.value stop.describe cpu.id cpu.regs ioreq.dropped shadow.toString " +
+    "stop.string stop.rep stop.value stop.describe cpu.id cpu.regs ioreq.dropped ioreq.servers ioreq.requests shadow.toString " +
     "table.toString table.kind table.guestFrame table.part table.address table.present table.root")
     .split(" "),
 );

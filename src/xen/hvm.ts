@@ -171,7 +171,7 @@ export class HvmEngine extends Engine {
       crRead: 1 << 8,
       crWrite: 1 << 8,
       cr4Bits: ~cpuid.cr4Valid,
-      exceptions: this.foreign ? 1 << VECTOR.UD : 0,
+      exceptions: this.foreign || this.#hidesVendor ? 1 << VECTOR.UD : 0,
       ...Object.fromEntries(FEATURES.map(([kind, { feature }]) => [kind, !cpuid.has(feature!)])),
       absent: ops.takesAway.filter((feature) => !cpuid.has(feature)),
     };
@@ -280,7 +280,20 @@ export class HvmEngine extends Engine {
     if (typeof raw === "string") return this.#stopped(raw);
     const exit = shadow ? shadow.refine(raw) : raw;
     if (!exit) cpu.idle += LIVELOCK;
-    return exit ?? BUDGET;
+    return exit ? this.#otherHypercall(exit) ?? exit : BUDGET;
+  }
+  /** The other vendor's hypercall instruction, which is undefined here, of a guest that cannot know that. */
+  #otherHypercall(exit: Exit): Exit | undefined {
+    if (exit.kind !== "exception" || exit.event.vector !== VECTOR.UD || !this.#hidesVendor) return;
+    const { memory } = this.call!, bytes = new Uint8Array(HYPERCALL_LENGTH);
+    memory.begin();
+    const isCall = memory.read(this.linearIp, bytes) &&
+      HYPERCALL_INSTRUCTIONS.some((one) => one.every((b, n) => b === bytes[n]));
+    return isCall ? { kind: "hypercall", length: HYPERCALL_LENGTH } : undefined;
+  }
+  /** A guest that knows Xen does not find the vendor of its processor in CPUID, but another or none. */
+  get #hidesVendor(): boolean {
+    return this.call !== undefined && this.cpuid.vendor !== this.on.cpu.model;
   }
 
   #turnIsOver(): boolean {
@@ -710,6 +723,10 @@ export class HvmEngine extends Engine {
     });
   }
 }
+
+/** VMCALL and VMMCALL. */
+const HYPERCALL_INSTRUCTIONS = [[0x0f, 0x01, 0xc1], [0x0f, 0x01, 0xd9]] as const;
+const HYPERCALL_LENGTH = 3;
 
 const IF = BigInt(RFLAGS.IF);
 type Bits = Readonly<Record<string, number | boolean | undefined>>;

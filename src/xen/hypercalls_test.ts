@@ -45,6 +45,33 @@ for (const way of CALL_WAYS.filter(({ width }) => width === 32)) {
 }
 
 for (const way of CALL_WAYS) {
+  const other = way.cpu === "intel" ? "vmmcall" : "vmcall";
+  Deno.test(`a guest that does not find its processor's vendor calls by either instruction (${callWayName(way)})`, async () => {
+    const models = ["common", way.cpu === "intel" ? "amd" : "intel"] as const;
+    for (const model of models) {
+      const call = await CallGuest.make(way, { cpuid: { model } }), { guest } = call;
+      const exits = () => call.domain.exits.hypercall ?? 0;
+      for (const instruction of ["vmcall", "vmmcall"]) {
+        const before = exits();
+        guest.enter(
+          way.width === 64 ? "long" : "pae",
+          `mov eax, ${HYPERCALLS.xen_version.number}\nxor ebx, ebx\nxor edi, edi\n${instruction}\nmov ebx, 99\nhlt`,
+        );
+        guest.run();
+        assertEquals([guest.reg("rax"), guest.reg("rbx"), exits() - before], [0x4_0011n, 99n, 1]);
+      }
+      // What is undefined otherwise stays so.
+      guest.enter(way.width === 64 ? "long" : "pae", "ud2\nhlt");
+      guest.run();
+      assertEquals(guest.reg("rbx"), 6n);
+    }
+    // One that finds the vendor has that one's.
+    const { guest } = await CallGuest.make(way);
+    guest.enter(way.width === 64 ? "long" : "pae", `${other}\nhlt`);
+    guest.run();
+    assertEquals(guest.reg("rbx"), 6n);
+  });
+
   const name = callWayName(way);
 
   Deno.test(`xen_version: answers, texts and features; unknown calls are ENOSYS (${name})`, async () => {

@@ -49,7 +49,9 @@ export class HypercallCounts extends Array<HypercallCount> {
 }
 
 /** @throws {Error} for a domain that does not know Xen */
-export function hypercallCounts({ inner: { xen, name } }: Subject): HypercallCounts {
+export function hypercallCounts(subject: Subject): HypercallCounts {
+  const { inner: { xen, name } } = subject;
+  if (!xen) subject.mustLive("hypercalls");
   if (!xen) throw new Error(`hypercalls: domain ${name} knows nothing of Xen (xen: true)`);
   const counts = xen.calls.all.map(countOf).sort((a, b) => b.count - a.count);
   return HypercallCounts.from(counts) as HypercallCounts;

@@ -17,7 +17,8 @@ for (const c of configurations) {
     const uart = () => dom.devices.get("com1").state as { scratch: number };
     const where = bare
       ? /^processor registers\./
-      : /^domain 1 vcpu 0 (control structure|save area) /;
+      // It is looked at before it goes on.
+      : /^domain 1 vcpu 0 (control structure |save area |hvm changed$)/;
     const row = (text: string) => new RegExp(`^${text}$`);
     const cases: [what: string, change: () => void, rows: RegExp[]][] = [
       ["memory", () => dom.memory.write(0x2a_0ffe, new Uint8Array([0xaa, 0xbb, 0xcc])), [
