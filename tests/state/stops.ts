@@ -7,7 +7,14 @@
 import { exitRows } from "../../src/hvm/exit_kinds.ts";
 import { subjectOf } from "../../src/debug/domain.ts";
 import type { StopOf } from "../../src/debug/events/verbs.ts";
-import { everywhere, filterFields, isExit, type Kind, kinds } from "../../src/debug/kinds.ts";
+import {
+  everywhere,
+  filterFields,
+  isExit,
+  isPlatform,
+  type Kind,
+  kinds,
+} from "../../src/debug/kinds.ts";
 import { isFiltered } from "../../src/hvm/fields.ts";
 import { advance } from "../../src/debug/lockstep.ts";
 import type { Stop } from "../../src/debug/events/stop.ts";
@@ -147,6 +154,8 @@ const FILTERS: Partial<Record<Kind, (at: Ground) => Record<string, unknown> | un
 /** To an event that one can break on: it stops there, or somebody pauses it in the midst of it. */
 const event = (kind: Kind): Bring => (at) => {
   const { dom, inner, random, reach } = at;
+  // It has none of them.
+  if (isPlatform(kind) && !inner.xen) return undefined;
   const filter = kind in FILTERS ? FILTERS[kind]!(at) : filterOf(kind, random);
   if (!filter) return undefined;
   if (dom.vcpus.length > 1 && random.below(2)) filter.vcpu = anyVcpu(at);

@@ -10,7 +10,6 @@ import { op, type Operations } from "./operation.ts";
 
 /** Flags of xen_memory_reservation.mem_flags; bits 7:0 are the widest address, bits 15:8 a node + 1. */
 export const XENMEMF = {
-  address_bits: 0xff,
   populate_on_demand: 1 << 16,
   exact_node_request: 1 << 17,
   vnode: 1 << 18,
@@ -132,9 +131,9 @@ const xen_mem_access_op = struct("xen_mem_access_op", {
   access: "u8",
   domid: "u16",
   nr: "u32",
-  pfn: "u64",
-  pfn_list: "u64",
-  access_list: "u64",
+  pfn: "u64a",
+  pfn_list: "handle",
+  access_list: "handle",
 });
 /** `buffer` holds xen_reserved_device_memory: start, pages. */
 const xen_reserved_device_memory_map = struct("xen_reserved_device_memory_map", {

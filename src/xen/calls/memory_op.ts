@@ -45,9 +45,11 @@ function again(call: Call, extent: number): number {
 
 // --- reservations ---
 
+/** The width of addresses in mem_flags. */
+const ADDRESS_BITS = 0xff;
 /** mem_flags that no allocation can satisfy: below an address of 4 KiB. */
 function flagsMakeSense(flags: number): boolean {
-  const bits = flags & XENMEMF.address_bits;
+  const bits = flags & ADDRESS_BITS;
   return bits === 0 || bits > 12;
 }
 
