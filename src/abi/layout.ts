@@ -349,6 +349,37 @@ function placeOf(type: StructOf, path: string, width: AbiWidth): FieldPlace {
   throw new RangeError(`${name} has no field ${path} in its ${width}-bit form`);
 }
 
+/** An integer of a type at an offset: a number up to 32 bits, a bigint for what has or may have 64. */
+export function scalarAt(
+  type: Scalar,
+  width: AbiWidth,
+  data: DataView,
+  at: number,
+): number | bigint {
+  switch (type) {
+    case "u8":
+      return data.getUint8(at);
+    case "u16":
+      return data.getUint16(at, true);
+    case "u32":
+      return data.getUint32(at, true);
+    case "i8":
+      return data.getInt8(at);
+    case "i16":
+      return data.getInt16(at, true);
+    case "i32":
+      return data.getInt32(at, true);
+    case "i64":
+      return data.getBigInt64(at, true);
+    case "ulong":
+    case "handle":
+      if (width === 32) return BigInt(data.getUint32(at, true));
+      return data.getBigUint64(at, true);
+    default:
+      return data.getBigUint64(at, true);
+  }
+}
+
 /**
  * Bytes seen as a structure.
  *
@@ -433,29 +464,7 @@ export class View<F extends StructFields> {
   }
 
   #read(type: Scalar, at: number): number | bigint {
-    const data = this.#data;
-    switch (type) {
-      case "u8":
-        return data.getUint8(at);
-      case "u16":
-        return data.getUint16(at, true);
-      case "u32":
-        return data.getUint32(at, true);
-      case "i8":
-        return data.getInt8(at);
-      case "i16":
-        return data.getInt16(at, true);
-      case "i32":
-        return data.getInt32(at, true);
-      case "i64":
-        return data.getBigInt64(at, true);
-      case "ulong":
-      case "handle":
-        if (this.width === 32) return BigInt(data.getUint32(at, true));
-        return data.getBigUint64(at, true);
-      default:
-        return data.getBigUint64(at, true);
-    }
+    return scalarAt(type, this.width, this.#data, at);
   }
 
   #write(type: Scalar, at: number, value: number | bigint): void {

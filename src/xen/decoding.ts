@@ -9,6 +9,7 @@ import {
   type AbiWidth,
   type ArrayOf,
   fieldsOf,
+  scalarAt,
   sizeOf,
   type StructOf,
 } from "../abi/layout.ts";
@@ -148,12 +149,12 @@ class Arguments {
   }
 
   #decode(type: AbiType, data: DataView, at: number, path: string): unknown {
-    if (typeof type === "string") return scalar(type, this.width, data, at);
+    if (typeof type === "string") return scalarAt(type, this.width, data, at);
     switch (type.kind) {
       case "by width":
         return type.of[this.width] && this.#decode(type.of[this.width]!, data, at, path);
       case "bits":
-        return scalar(type.unit, this.width, data, at);
+        return scalarAt(type.unit, this.width, data, at);
       case "array":
         return this.#array(type, data, at);
     }
@@ -192,7 +193,7 @@ class Arguments {
       const data = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
       const words = Array.from(
         { length: size / word },
-        (_, n) => BigInt(scalar("ulong", width, data, n * word)),
+        (_, n) => BigInt(scalarAt("ulong", width, data, n * word)),
       );
       // op, result, args[6].
       const [number, given, ...registers] = words;
@@ -210,31 +211,3 @@ const isFields = (value: unknown): value is Record<string, unknown> =>
 /** A number as long as that is exact. */
 const small = (value: bigint): number | bigint =>
   value >= -(2n ** 31n) && value < 2n ** 32n ? Number(value) : value;
-
-function scalar(
-  type: AbiType & string,
-  width: AbiWidth,
-  data: DataView,
-  at: number,
-): number | bigint {
-  switch (type) {
-    case "u8":
-      return data.getUint8(at);
-    case "i8":
-      return data.getInt8(at);
-    case "u16":
-      return data.getUint16(at, true);
-    case "i16":
-      return data.getInt16(at, true);
-    case "u32":
-      return data.getUint32(at, true);
-    case "i32":
-      return data.getInt32(at, true);
-    case "i64":
-      return data.getBigInt64(at, true);
-    case "ulong":
-    case "handle":
-      if (width === 32) return BigInt(data.getUint32(at, true));
-  }
-  return data.getBigUint64(at, true);
-}

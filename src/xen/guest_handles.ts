@@ -7,7 +7,7 @@ import { MSR } from "../abi/x86/msr.ts";
 import { PAGING, pagingOf } from "../machine/mmu/modes.ts";
 import { PAGES_ABSENT } from "../machine/mmu/modes.ts";
 import type { Machine } from "../machine/machine.ts";
-import { GuestWalk, type PagingRegisters, WRITE } from "./guest_walk.ts";
+import { GuestWalk, type PagingRegisters, unpaged, WRITE } from "./guest_walk.ts";
 import type { HvmEngine } from "./hvm.ts";
 
 /** A linear address as two halves: of 64 bits, none is lost. */
@@ -19,19 +19,7 @@ interface Linear {
 export class GuestHandles {
   readonly #machine: Machine;
   readonly #walk: GuestWalk;
-  readonly #registers: PagingRegisters = {
-    paging: PAGING.none,
-    cr3: 0,
-    cr3High: 0,
-    pdptes: new Int32Array(8),
-    wp: true,
-    pse: false,
-    nxe: false,
-    smep: false,
-    smap: false,
-    gigabyte: true,
-    pse36: true,
-  };
+  readonly #registers: PagingRegisters = unpaged();
   #open = false;
 
   constructor(readonly engine: HvmEngine) {

@@ -41,6 +41,21 @@ export interface PagingRegisters {
   pse36: boolean;
 }
 
+/** Those of a guest without paging. */
+export const unpaged = (): PagingRegisters => ({
+  paging: PAGING.none,
+  cr3: 0,
+  cr3High: 0,
+  pdptes: new Int32Array(8),
+  wp: true,
+  pse: false,
+  nxe: false,
+  smep: false,
+  smap: false,
+  gigabyte: true,
+  pse36: true,
+});
+
 export class GuestWalk {
   readonly #words: Int32Array;
   readonly #frameTable: Int32Array;

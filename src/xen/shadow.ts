@@ -21,7 +21,7 @@ import type { Fault } from "../machine/events.ts";
 import { indexOf, MODES, PAGES_ABSENT, PAGING, pagingOf } from "../machine/mmu/modes.ts";
 import { PAGE_CHECK } from "../machine/mmu/walk.ts";
 import type { Frames } from "./frames.ts";
-import { FETCH, GuestWalk, type PagingRegisters, USER, WRITE } from "./guest_walk.ts";
+import { FETCH, GuestWalk, type PagingRegisters, unpaged, USER, WRITE } from "./guest_walk.ts";
 import type { P2M } from "./p2m.ts";
 import { KIND, type ShadowKind, ShadowPool } from "./shadow_pool.ts";
 
@@ -93,19 +93,7 @@ export class Shadow {
     writes: 0,
     roots: 0,
   };
-  readonly registers: PagingRegisters = {
-    paging: PAGING.none,
-    cr3: 0,
-    cr3High: 0,
-    pdptes: new Int32Array(8),
-    wp: true,
-    pse: false,
-    nxe: false,
-    smep: false,
-    smap: false,
-    gigabyte: true,
-    pse36: true,
-  };
+  readonly registers: PagingRegisters = unpaged();
   /** The handler for HvmOps.enter. */
   readonly pageFault = (low: number, high: number, code: number): boolean =>
     this.#pageFault(low, high, code);
