@@ -12,6 +12,7 @@ import type {
   RegisterName,
   Stopped,
 } from "../hvm/ops.ts";
+import { HYPERCALL_INSTRUCTIONS } from "../hvm/vendors.ts";
 import { CPUID_APIC, CPUID_OSXSAVE } from "../abi/x86/cpuid.ts";
 import { CR4, RFLAGS } from "../abi/x86/cr.ts";
 import { MSR } from "../abi/x86/msr.ts";
@@ -724,9 +725,7 @@ export class HvmEngine extends Engine {
   }
 }
 
-/** VMCALL and VMMCALL. */
-const HYPERCALL_INSTRUCTIONS = [[0x0f, 0x01, 0xc1], [0x0f, 0x01, 0xd9]] as const;
-const HYPERCALL_LENGTH = 3;
+const [{ length: HYPERCALL_LENGTH }] = HYPERCALL_INSTRUCTIONS;
 
 const IF = BigInt(RFLAGS.IF);
 type Bits = Readonly<Record<string, number | boolean | undefined>>;

@@ -2,6 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { build, type DomainConfig } from "../builder/domain.ts";
 import { assembleKernel } from "../debug/testing/hosts.ts";
+import { startUpCode } from "../debug/testing/prologue.ts";
 import { assemble } from "../machine/isa/encode.ts";
 import type { CpuModel } from "../machine/vendors.ts";
 import { MSR } from "../abi/x86/msr.ts";
@@ -83,18 +84,7 @@ done:
   hlt`).bytes;
 
 /** At 8000h, in real mode. */
-const START = assemble(
-  `xor ax, ax
-  mov ds, ax
-  lgdt [${POINTERS}]
-  mov eax, cr0
-  or al, 1
-  mov cr0, eax
-  db 0x66, 0xea
-  dd 0x9000
-  dw 8`,
-  { mode: 16 },
-).bytes;
+const START = startUpCode(POINTERS, 0x9000);
 /** At A000h: notes that it began there, and goes on as the others. */
 const ANEW = assemble(
   `xor ax, ax

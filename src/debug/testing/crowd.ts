@@ -4,12 +4,11 @@
  * NMIs, timers, HLT, and a vCPU that is initialized and started up again.
  */
 import { CR4 } from "../../abi/x86/cr.ts";
-import { assemble } from "../../machine/isa/encode.ts";
 import type { GuestDomain } from "../domain.ts";
 import { Hypervisor } from "../hypervisor.ts";
 import type { StartOptions } from "../options.ts";
 import type { Configuration } from "./hosts.ts";
-import { assembleKernel, flat, gates, oneToOne, pagingOn, pic } from "./prologue.ts";
+import { assembleKernel, flat, gates, oneToOne, pagingOn, pic, startUpCode } from "./prologue.ts";
 
 /** What the guest notes, and where (32-bit words). */
 export const CROWD = {
@@ -254,21 +253,6 @@ idtr:
   dw 0x7ff
   dd ${IDT}`;
 
-/** At 8000h, in real mode. */
-const start = (other: number) =>
-  assemble(
-    `xor ax, ax
-  mov ds, ax
-  lgdt [${POINTER}]
-  mov eax, cr0
-  or al, 1
-  mov cr0, eax
-  db 0x66, 0xea
-  dd ${other}
-  dw 8`,
-    { mode: 16 },
-  ).bytes;
-
 /** A host with the guest before its first instruction; with short turns if nothing else is said. */
 export async function crowdOf(
   { cpu, paging }: Configuration,
@@ -291,7 +275,7 @@ export async function crowdOf(
     vcpus,
   });
   const gdt = Number(symbols.get("gdt"));
-  dom.memory.write(0x8000, start(Number(symbols.get("other"))));
+  dom.memory.write(0x8000, startUpCode(POINTER, Number(symbols.get("other"))));
   dom.memory.write(
     POINTER,
     new Uint8Array(Uint32Array.of((gdt << 16 | 23) >>> 0, gdt >>> 16).buffer),

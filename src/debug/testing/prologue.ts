@@ -26,6 +26,21 @@ export function assembleKernel(code: string): ReturnType<typeof assemble> {
   );
 }
 
+/** Where a further processor begins, in real mode: over the GDT of the pointer to flat 32-bit code. */
+export const startUpCode = (pointer: number, entry: number): Uint8Array =>
+  assemble(
+    `xor ax, ax
+    mov ds, ax
+    lgdt [${pointer}]
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    db 0x66, 0xea
+    dd ${entry}
+    dw 8`,
+    { mode: 16 },
+  ).bytes;
+
 /** A ROM, and its labels as linear addresses. */
 export interface Rom {
   readonly image: Uint8Array;

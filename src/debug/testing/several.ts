@@ -1,11 +1,10 @@
 /** A guest of several vCPUs: all of them call one function for ever, and count what they do in it. */
 import { SymbolTable } from "../../builder/symbols.ts";
-import { assemble } from "../../machine/isa/encode.ts";
 import type { GuestDomain } from "../domain.ts";
 import { Hypervisor } from "../hypervisor.ts";
 import type { StartOptions } from "../options.ts";
 import type { Configuration } from "./hosts.ts";
-import { assembleKernel } from "./prologue.ts";
+import { assembleKernel, startUpCode } from "./prologue.ts";
 
 /** Where all count together, and each for itself. */
 export const COUNTS = { all: 0x7000, own: 0x7100 } as const;
@@ -48,21 +47,6 @@ other:
   lock inc dword [${UP}]
   jmp again`);
 
-/** At 8000h, in real mode. */
-const start = (other: number) =>
-  assemble(
-    `xor ax, ax
-  mov ds, ax
-  lgdt [${POINTER}]
-  mov eax, cr0
-  or al, 1
-  mov cr0, eax
-  db 0x66, 0xea
-  dd ${other}
-  dw 8`,
-    { mode: 16 },
-  ).bytes;
-
 const words = (...values: number[]) => new Uint8Array(Uint32Array.from(values).buffer);
 
 /** A host with the guest before its first instruction; with short turns if nothing else is said. */
@@ -90,7 +74,7 @@ export async function severalOf(
   dom.setSymbols(
     new SymbolTable("the guest", named.map(([name, address]) => ({ name, address }))),
   );
-  dom.memory.write(0x8000, start(Number(symbols.get("other"))));
+  dom.memory.write(0x8000, startUpCode(POINTER, Number(symbols.get("other"))));
   dom.memory.write(GDT, words(0, 0, 0xffff, 0xcf9b00, 0xffff, 0xcf9300));
   dom.memory.write(POINTER, words(GDT << 16 | 23, 0));
   return { hv, dom, [Symbol.asyncDispose]: () => hv.close() };
